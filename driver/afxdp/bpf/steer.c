@@ -1,0 +1,443 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// Decides for every received frame whether it belongs to the user-space stack
+// (redirect to the AF_XDP socket of its queue) or to the kernel (pass).
+//
+// Lookup order: the exact flow, then (protocol, local address, port), then
+// (protocol, any address of the family, port). An ICMP error is looked up by
+// the packet that it quotes, a fragment follows its first fragment. All that
+// is not understood is the kernel's.
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define P_8021Q 0x8100
+#define P_8021AD 0x88a8
+#define P_IPV4 0x0800
+#define P_IPV6 0x86dd
+
+#define PROTO_HOPOPTS 0
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ROUTING 43
+#define PROTO_FRAGMENT 44
+#define PROTO_ICMPV6 58
+#define PROTO_DSTOPTS 60
+
+#define MAX_TAGS 2
+#define MAX_EXT 6 /* IPv6 extension headers */
+
+// Reassembly gives up on a datagram after this (RFC 8200 section 4.5).
+#define FRAG_TTL_NS (60ULL * 1000000000)
+
+struct addr {
+	__u32 w[4]; /* IPv4 in w[0] */
+};
+
+struct port_key {
+	struct addr local; /* zero: any */
+	__be16 port;
+	__u8 proto;
+	__u8 family; /* 4 or 6 */
+};
+
+struct flow_key {
+	struct addr local, remote;
+	__be16 lport, rport;
+	__u8 proto;
+	__u8 family;
+	__u16 pad;
+};
+
+struct frag_key {
+	struct addr src, dst;
+	__u32 id;
+	__u8 proto; /* IPv4 only: RFC 8200 identifies without */
+	__u8 family;
+	__u16 pad;
+};
+
+enum verdict {
+	FLOW_KERNEL = 0,
+	FLOW_OURS = 1,
+};
+
+// Keep in step with Counters in steer.go.
+enum counter {
+	REDIRECTED,
+	PASS_NOT_IP,    /* ARP and whatever else is not IP */
+	PASS_PROTO,     /* neither TCP nor UDP nor an ICMP error */
+	PASS_MALFORMED, /* cut short or inconsistent */
+	PASS_FRAGMENT,  /* no first fragment of ours seen */
+	PASS_NO_PORT,   /* no entry */
+	PASS_FLOW,      /* flow entry: the kernel's */
+	PASS_NO_SOCKET, /* ours, but no socket on this queue */
+	REDIRECT_ICMP,  /* of the redirected */
+	REDIRECT_FRAG,  /* of the redirected */
+	COUNTERS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_key);
+	__type(value, __u8);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
+	__type(value, __u8);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct frag_key);
+	__type(value, __u64); /* when the first fragment came */
+} frags SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+// Spares everybody the flow lookup while there are no flow entries.
+volatile __u32 have_flows;
+
+struct ethhdr {
+	__u8 dst[6], src[6];
+	__be16 proto;
+};
+
+struct vlanhdr {
+	__be16 tci, proto;
+};
+
+struct ipv4hdr {
+	__u8 vihl, tos;
+	__be16 len, id, frag;
+	__u8 ttl, proto;
+	__be16 check;
+	__u32 src, dst;
+};
+
+struct ipv6hdr {
+	__u8 vtc;
+	__u8 flow[3];
+	__be16 len;
+	__u8 next, hops;
+	struct addr src, dst;
+};
+
+// What the extension headers that matter have in common, and a fragment header.
+struct exthdr {
+	__u8 next, len; /* len: in 8 bytes, without the first; reserved in a fragment header */
+	union {
+		struct {
+			__u8 type, left; /* routing */
+			__u8 data[4];
+		};
+		struct {
+			__be16 off; /* lowest bit: more fragments */
+			__be32 id;
+		} __attribute__((packed)) frag;
+	};
+};
+
+struct packet {
+	struct addr src, dst;
+	__u32 l4; /* offset of the transport header */
+	__u32 id;
+	__u8 family;
+	__u8 proto;
+	__u8 fragment; /* one of several */
+	__u8 first;    /* holds the transport header */
+};
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *v = bpf_map_lookup_elem(&counters, &which);
+
+	if (v)
+		(*v)++;
+}
+
+static __always_inline int pass(__u32 why)
+{
+	count(why);
+	return XDP_PASS;
+}
+
+// load copies len bytes at off. In generic mode the headers may lie behind
+// the linear part; the helper finds them there.
+static __always_inline int load(struct xdp_md *ctx, __u32 off, void *to, const __u32 len)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+
+	if (off < 1024 && data + off + len <= end) {
+		__builtin_memcpy(to, data + off, len);
+		return 0;
+	}
+	return bpf_xdp_load_bytes(ctx, off, to, len);
+}
+
+static __always_inline int parse_ipv4(struct xdp_md *ctx, __u32 off, struct packet *p)
+{
+	struct ipv4hdr ip;
+	__u32 ihl;
+	__u16 frag;
+
+	if (load(ctx, off, &ip, sizeof(ip)))
+		return PASS_MALFORMED;
+	ihl = (ip.vihl & 15) * 4;
+	if (ip.vihl >> 4 != 4 || ihl < sizeof(ip))
+		return PASS_MALFORMED;
+	p->family = 4;
+	p->proto = ip.proto;
+	p->src.w[0] = ip.src;
+	p->dst.w[0] = ip.dst;
+	p->l4 = off + ihl;
+	frag = bpf_ntohs(ip.frag) & 0x3fff;
+	p->fragment = frag != 0;
+	p->first = (frag & 0x1fff) == 0;
+	p->id = ip.id;
+	return 0;
+}
+
+static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct packet *p)
+{
+	struct ipv6hdr ip;
+	__u8 next;
+	int i;
+
+	if (load(ctx, off, &ip, sizeof(ip)))
+		return PASS_MALFORMED;
+	if (ip.vtc >> 4 != 6)
+		return PASS_MALFORMED;
+	p->family = 6;
+	p->src = ip.src;
+	p->dst = ip.dst;
+	p->fragment = 0;
+	p->first = 1;
+	next = ip.next;
+	off += sizeof(ip);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < MAX_EXT; i++) {
+		struct exthdr eh;
+		__u16 fo;
+
+		if (next != PROTO_HOPOPTS && next != PROTO_DSTOPTS &&
+		    next != PROTO_ROUTING && next != PROTO_FRAGMENT)
+			break;
+		if (load(ctx, off, &eh, sizeof(eh)))
+			return PASS_MALFORMED;
+		if (next != PROTO_FRAGMENT) {
+			if (next == PROTO_ROUTING && eh.left != 0)
+				return PASS_PROTO; /* not at its destination yet */
+			next = eh.next;
+			off += (eh.len + 1) * 8;
+			continue;
+		}
+		fo = bpf_ntohs(eh.frag.off);
+		// An atomic fragment is a whole packet (RFC 6946).
+		if (fo & ~6) {
+			p->fragment = 1;
+			p->id = eh.frag.id;
+			p->first = (fo & ~7) == 0;
+			if (!p->first)
+				return 0;
+		}
+		next = eh.next;
+		off += sizeof(eh);
+	}
+	p->proto = next;
+	p->l4 = off;
+	return 0;
+}
+
+// parse_ip and lookup are global functions, so that the verifier looks at them
+// once, not once for each way to call them. Returns 0 or why to pass.
+__attribute__((noinline)) int parse_ip(struct xdp_md *ctx, __u32 off, __u32 v6, struct packet *p)
+{
+	if (!p)
+		return PASS_MALFORMED;
+	return v6 ? parse_ipv6(ctx, off, p) : parse_ipv4(ctx, off, p);
+}
+
+// lookup decides for a flow. Returns 0 where the flow is ours, else why not.
+__attribute__((noinline)) int lookup(struct flow_key *k)
+{
+	struct port_key pk = {};
+	__u8 *v;
+
+	if (!k)
+		return PASS_MALFORMED;
+	if (have_flows) {
+		v = bpf_map_lookup_elem(&flows, k);
+		if (v)
+			return *v == FLOW_OURS ? 0 : PASS_FLOW;
+	}
+	pk.local = k->local;
+	pk.port = k->lport;
+	pk.proto = k->proto;
+	pk.family = k->family;
+	if (bpf_map_lookup_elem(&ports, &pk))
+		return 0;
+	__builtin_memset(&pk.local, 0, sizeof(pk.local));
+	if (bpf_map_lookup_elem(&ports, &pk))
+		return 0;
+	return PASS_NO_PORT;
+}
+
+// icmp_error decides by the packet that the error quotes: its source is our
+// side. Returns 0 where it is ours, else why not.
+static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
+{
+	struct flow_key k = {};
+	struct packet p = {};
+	__be16 port[2];
+	__u8 type;
+	int r;
+
+	if (load(ctx, outer->l4, &type, 1))
+		return PASS_MALFORMED;
+	if (outer->family == 4) {
+		// Unreachable, time exceeded, parameter problem. Redirects and source
+		// quench are the kernel's.
+		if (type != 3 && type != 11 && type != 12)
+			return PASS_PROTO;
+	} else if (type < 1 || type > 4) {
+		return PASS_PROTO;
+	}
+	r = parse_ip(ctx, outer->l4 + 8, outer->family == 6, &p);
+	if (r)
+		return r;
+	if ((p.proto != PROTO_TCP && p.proto != PROTO_UDP) || !p.first)
+		return PASS_PROTO;
+	if (load(ctx, p.l4, port, sizeof(port)))
+		return PASS_MALFORMED;
+	k.local = p.src;
+	k.remote = p.dst;
+	k.lport = port[0];
+	k.rport = port[1];
+	k.proto = p.proto;
+	k.family = p.family;
+	return lookup(&k);
+}
+
+// later_fragment: without ports, it follows the first. One that came before the
+// first goes to the kernel.
+static __always_inline int later_fragment(struct frag_key *k)
+{
+	__u64 *at = bpf_map_lookup_elem(&frags, k);
+
+	if (!at || bpf_ktime_get_ns() - *at > FRAG_TTL_NS)
+		return PASS_FRAGMENT;
+	return 0;
+}
+
+static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
+{
+	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+
+	if (r != XDP_REDIRECT)
+		return pass(PASS_NO_SOCKET);
+	count(REDIRECTED);
+	if (why != REDIRECTED)
+		count(why);
+	return r;
+}
+
+SEC("xdp.frags")
+int onload_steer(struct xdp_md *ctx)
+{
+	struct packet p = {};
+	struct frag_key fk = {};
+	struct flow_key k = {};
+	struct ethhdr eth;
+	__be16 port[2];
+	__u16 proto;
+	__u32 off = sizeof(eth);
+	int i, r;
+
+	if (load(ctx, 0, &eth, sizeof(eth)))
+		return pass(PASS_MALFORMED);
+	proto = bpf_ntohs(eth.proto);
+	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {
+		struct vlanhdr tag;
+
+		if (load(ctx, off, &tag, sizeof(tag)))
+			return pass(PASS_MALFORMED);
+		proto = bpf_ntohs(tag.proto);
+		off += sizeof(tag);
+	}
+	if (proto != P_IPV4 && proto != P_IPV6)
+		return pass(PASS_NOT_IP);
+	r = parse_ip(ctx, off, proto == P_IPV6, &p);
+	if (r)
+		return pass(r);
+
+	if (p.fragment) {
+		fk.src = p.src;
+		fk.dst = p.dst;
+		fk.id = p.id;
+		fk.family = p.family;
+		if (p.family == 4)
+			fk.proto = p.proto;
+		if (!p.first) {
+			r = later_fragment(&fk);
+			return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
+		}
+	}
+
+	if (p.proto == PROTO_ICMP || p.proto == PROTO_ICMPV6) {
+		if (p.fragment || (p.proto == PROTO_ICMP) != (p.family == 4))
+			return pass(PASS_PROTO);
+		r = icmp_error(ctx, &p);
+		return r ? pass(r) : redirect(ctx, REDIRECT_ICMP);
+	}
+	if (p.proto != PROTO_TCP && p.proto != PROTO_UDP)
+		return pass(PASS_PROTO);
+	if (load(ctx, p.l4, port, sizeof(port)))
+		return pass(PASS_MALFORMED);
+	k.local = p.dst;
+	k.remote = p.src;
+	k.lport = port[1];
+	k.rport = port[0];
+	k.proto = p.proto;
+	k.family = p.family;
+	r = lookup(&k);
+	if (!p.fragment)
+		return r ? pass(r) : redirect(ctx, REDIRECTED);
+
+	// The first fragment decides for the rest, also when an earlier datagram
+	// with the same identification was decided otherwise.
+	if (r) {
+		bpf_map_delete_elem(&frags, &fk);
+		return pass(r);
+	}
+	__u64 now = bpf_ktime_get_ns();
+
+	bpf_map_update_elem(&frags, &fk, &now, BPF_ANY);
+	return redirect(ctx, REDIRECT_FRAG);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

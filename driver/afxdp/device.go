@@ -1,0 +1,231 @@
+package afxdp
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/afxdp/bpf"
+	"github.com/onload-go/onload/ring"
+)
+
+// Device is an interface with an AF_XDP socket on each of its queues, and the
+// program that steers to them. It implements driver.Device.
+type Device struct {
+	name   string
+	index  int
+	arena  *ring.Arena
+	queues []*Queue
+	caps   driver.Caps
+
+	// An object of the link package detaches when it is collected: this
+	// reference, and each Queue's to its Device, keep it.
+	link link.Link
+	objs bpf.SteerObjects
+
+	mu     sync.Mutex // steering and Close
+	closed bool
+	ports  map[bpf.SteerPortKey]int
+	flows  map[bpf.SteerFlowKey]int
+}
+
+var _ driver.Device = (*Device)(nil)
+
+// Open attaches the program and opens the sockets. Until AddPort every packet
+// is still the kernel's.
+func Open(c Config) (*Device, error) {
+	if err := c.defaults(); err != nil {
+		return nil, err
+	}
+	var d *Device
+	err := c.InNS(func() (err error) {
+		d, err = open(&c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func open(c *Config) (_ *Device, err error) {
+	l, err := lookupLink(c.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("afxdp: %w", err)
+	}
+	if err := c.queues(l); err != nil {
+		return nil, err
+	}
+	if l.prog != 0 {
+		return nil, foreignProgram(l)
+	}
+	d := &Device{
+		name: l.name, index: l.index,
+		ports: map[bpf.SteerPortKey]int{}, flows: map[bpf.SteerFlowKey]int{},
+	}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
+		return nil, fmt.Errorf("afxdp: %w", err)
+	}
+	// Kernels before 5.11 count maps against the limit, all count the UMEM of
+	// a process without CAP_IPC_LOCK. What is refused shows below.
+	_ = rlimit.RemoveMemlock()
+	mode, err := d.attach(c, l)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := d.bind(c, l, mode == ModeNative)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range d.queues {
+		if err := d.objs.Xsks.Put(uint32(q.id), uint32(q.fd)); err != nil {
+			return nil, denied("XSKMAP", err, unix.CAP_NET_ADMIN, unix.CAP_BPF)
+		}
+	}
+	d.describe(c, l, mode, bound)
+	c.Log.Info("afxdp: opened",
+		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
+		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.Int("mtu", l.mtu),
+		zap.Int("frames", c.Frames), zap.Bool("hugepages", d.arena.Huge()))
+	return d, nil
+}
+
+// bind opens a socket on every queue, all in the best way that works.
+func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
+	var errs []error
+	for _, m := range bindModes(c, l, native) {
+		err := d.bindAll(c, l, m)
+		if err == nil {
+			return m, nil
+		}
+		errs = append(errs, err)
+		var busy *QueueError
+		if errors.As(err, &busy) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
+			return m, err
+		}
+		c.Log.Debug("afxdp: bind refused", zap.Stringer("as", m), zap.Error(err))
+	}
+	return bindMode{}, errors.Join(errs...)
+}
+
+func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
+	owner := make([]uint16, d.arena.Frames())
+	var first *Queue
+	for i, id := range c.Queues {
+		q := &Queue{
+			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, ep: -1,
+			target:   min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
+			maxFrags: maxFrags(l, m),
+		}
+		if err := openSocket(q, c, l, m, first); err != nil {
+			d.closeQueues()
+			return err
+		}
+		if first == nil {
+			first = q
+		}
+		runtime.AddCleanup(q, unmap, q.mems())
+		d.queues = append(d.queues, q)
+	}
+	return nil
+}
+
+// describe fills in what the device can do.
+func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
+	d.caps = driver.Caps{
+		Driver:    l.driver,
+		Mode:      mode.String(),
+		ZeroCopy:  d.queues[0].zc,
+		Virtual:   l.virtual(),
+		MTU:       l.mtu,
+		MaxFrags:  maxFrags(l, m),
+		RxMetaLen: rxHeadroom,
+		LargeRx:   mode == ModeGeneric,
+		TxRing:    c.TxRing,
+		RxRing:    c.RxRing,
+		RSSKey:    l.rssKey,
+		RSSTable:  l.rssTable,
+	}
+	for _, q := range d.queues {
+		q.caps = &d.caps
+		if d.caps.LargeRx {
+			q.gsoLen = l.mtu + maxL2
+		}
+		if q.txSize == 0 {
+			rxOnly := d.caps
+			rxOnly.TxRing = 0
+			q.caps = &rxOnly
+			c.Log.Warn("afxdp: queue receives only: the interface has fewer transmit queues",
+				zap.String("interface", l.name), zap.Int("queue", q.id))
+		}
+	}
+}
+
+// Name implements driver.Device.
+func (d *Device) Name() string { return d.name }
+
+// Index is the number of the interface.
+func (d *Device) Index() int { return d.index }
+
+// Queues implements driver.Device.
+func (d *Device) Queues() []driver.Queue {
+	qs := make([]driver.Queue, len(d.queues))
+	for i, q := range d.queues {
+		qs[i] = q
+	}
+	return qs
+}
+
+// Arena implements driver.Device: the UMEM.
+func (d *Device) Arena() *ring.Arena { return d.arena }
+
+// Caps implements driver.Device.
+func (d *Device) Caps() *driver.Caps { return &d.caps }
+
+// Close implements driver.Device: the kernel has every packet again. The
+// arena goes too, so nobody may use frames or queues any more; RxPending,
+// Stats and Err stay safe.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	var errs []error
+	if d.link != nil {
+		errs = append(errs, d.link.Close())
+	}
+	errs = append(errs, d.closeQueues())
+	if d.link != nil {
+		errs = append(errs, d.objs.Close())
+	}
+	if d.arena != nil {
+		errs = append(errs, d.arena.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Device) closeQueues() error {
+	var errs []error
+	for _, q := range d.queues {
+		q.fail(errClosed)
+		errs = append(errs, q.closeSocket())
+	}
+	d.queues = nil
+	return errors.Join(errs...)
+}
+
+var errClosed = fmt.Errorf("afxdp: device closed: %w", unix.EBADF)

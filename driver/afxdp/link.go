@@ -1,0 +1,164 @@
+package afxdp
+
+import (
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkInfo is what the kernel tells about an interface.
+type linkInfo struct {
+	index  int
+	name   string
+	mtu    int
+	kind   string // of a virtual link: "veth", "bridge"; empty for hardware
+	driver string
+	rx, tx int // queues in use
+
+	prog     uint32 // id of the XDP program attached, 0: none
+	progMode string
+
+	features uint64 // NETDEV_XDP_ACT_*
+	known    bool   // features is valid (Linux 6.3)
+	zcSegs   int    // descriptors per packet in zero-copy mode
+
+	rssKey   []byte
+	rssTable []uint32
+}
+
+// XDP features of a driver, from linux/netdev.h.
+const (
+	actBasic    = 1 << 0
+	actRedirect = 1 << 1
+	actZeroCopy = 1 << 3
+)
+
+// virtualKinds are links that hand packets from one kernel socket to another
+// without a wire, and so without a transport checksum.
+var virtualKinds = map[string]bool{
+	"veth": true, "netkit": true, "tun": true, "bridge": true, "dummy": true,
+	"macvlan": true, "macvtap": true, "ipvlan": true, "ipvtap": true, "vxcan": true,
+}
+
+func (l *linkInfo) virtual() bool { return virtualKinds[l.kind] || virtualKinds[l.driver] }
+
+// lookupLink asks about the interface with that name, or with that number.
+// It runs inside the interface's namespace.
+func lookupLink(name string) (*linkInfo, error) {
+	l := &linkInfo{zcSegs: 1}
+	body := make([]byte, unix.SizeofIfInfomsg)
+	if n, err := strconv.Atoi(name); err == nil && n > 0 {
+		native.PutUint32(body[4:], uint32(n))
+	} else if name == "" || len(name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("interface %q: %w", name, unix.ENODEV)
+	} else {
+		body = nlAttr(body, unix.IFLA_IFNAME, append([]byte(name), 0))
+	}
+	msgs, err := nlQuery(unix.NETLINK_ROUTE, unix.RTM_GETLINK, 0, body)
+	if err != nil {
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	if len(msgs) == 0 || len(msgs[0]) < unix.SizeofIfInfomsg {
+		return nil, fmt.Errorf("interface %q: %w", name, unix.ENODEV)
+	}
+	l.index = int(native.Uint32(msgs[0][4:]))
+	nlAttrs(msgs[0][unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.name = attrString(v)
+		case unix.IFLA_MTU:
+			l.mtu = int(attrUint32(v))
+		case unix.IFLA_NUM_RX_QUEUES:
+			l.rx = int(attrUint32(v))
+		case unix.IFLA_NUM_TX_QUEUES:
+			l.tx = int(attrUint32(v))
+		case unix.IFLA_LINKINFO:
+			nlAttrs(v, func(typ uint16, v []byte) {
+				if typ == unix.IFLA_INFO_KIND {
+					l.kind = attrString(v)
+				}
+			})
+		case unix.IFLA_XDP:
+			l.parseXDP(v)
+		}
+	})
+	l.askEthtool()
+	l.askNetdev()
+	return l, nil
+}
+
+func (l *linkInfo) parseXDP(b []byte) {
+	modes := [...]string{"no", "native", "generic", "offloaded", "several modes"}
+	nlAttrs(b, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_XDP_ATTACHED:
+			if len(v) > 0 && int(v[0]) < len(modes) {
+				l.progMode = modes[v[0]]
+			}
+		case unix.IFLA_XDP_PROG_ID, unix.IFLA_XDP_DRV_PROG_ID, unix.IFLA_XDP_SKB_PROG_ID, unix.IFLA_XDP_HW_PROG_ID:
+			if id := attrUint32(v); id != 0 {
+				l.prog = id
+			}
+		}
+	})
+}
+
+// askEthtool fills in what the driver answers, and leaves the rest.
+func (l *linkInfo) askEthtool() {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if d, err := unix.IoctlGetEthtoolDrvinfo(fd, l.name); err == nil {
+		l.driver = attrString(d.Driver[:])
+	}
+	if l.driver == "" {
+		l.driver = l.kind
+	}
+	if rx, tx, err := channels(fd, l.name); err == nil && rx > 0 {
+		l.rx, l.tx = rx, tx
+	}
+	l.rx, l.tx = max(l.rx, 1), max(l.tx, 1)
+	if key, table, err := rss(fd, l.name); err == nil {
+		l.rssKey, l.rssTable = key, table
+	}
+}
+
+// The netdev family of generic netlink, from linux/netdev.h.
+const (
+	netdevDevGet    = 1
+	netdevIfindex   = 1
+	netdevFeatures  = 3
+	netdevZCMaxSegs = 4
+)
+
+// askNetdev asks what XDP the driver does. Kernels before 6.3 do not know.
+func (l *linkInfo) askNetdev() {
+	genl := func(cmd byte) []byte { return []byte{cmd, 1, 0, 0} }
+	msgs, err := nlQuery(unix.NETLINK_GENERIC, unix.GENL_ID_CTRL, 0,
+		nlAttr(genl(unix.CTRL_CMD_GETFAMILY), unix.CTRL_ATTR_FAMILY_NAME, []byte("netdev\x00")))
+	if err != nil || len(msgs) == 0 || len(msgs[0]) < 4 {
+		return
+	}
+	var family uint16
+	nlAttrs(msgs[0][4:], func(typ uint16, v []byte) {
+		if typ == unix.CTRL_ATTR_FAMILY_ID && len(v) >= 2 {
+			family = native.Uint16(v)
+		}
+	})
+	msgs, err = nlQuery(unix.NETLINK_GENERIC, family, 0,
+		nlAttr(genl(netdevDevGet), netdevIfindex, native.AppendUint32(nil, uint32(l.index))))
+	if err != nil || len(msgs) == 0 || len(msgs[0]) < 4 {
+		return
+	}
+	nlAttrs(msgs[0][4:], func(typ uint16, v []byte) {
+		switch {
+		case typ == netdevFeatures && len(v) >= 8:
+			l.features, l.known = native.Uint64(v), true
+		case typ == netdevZCMaxSegs:
+			l.zcSegs = max(int(attrUint32(v)), 1)
+		}
+	})
+}

@@ -1,0 +1,272 @@
+package afxdp
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// Queue is one queue of the interface and its AF_XDP socket. It implements
+// driver.Queue.
+type Queue struct {
+	dev   *Device // keeps the program attached while the queue is in use
+	id    int     // of the NIC
+	arena *ring.Arena
+	caps  *driver.Caps
+
+	// What RxPending reads, without the lock.
+	seen atomic.Uint32 // consumer index of the receive ring
+	dead atomic.Bool
+	rx   kring[unix.XDPDesc]
+
+	// owner says of each frame whose fill ring it went into: a queue's tag, 0
+	// for none. Entries move with the frames, so the queues share it.
+	owner []uint16
+	tag   uint16
+
+	fill     kring[uint64]
+	fillProd uint32
+	lent     int // frames that the kernel has for receiving
+	target   int // how many it should have
+	batch    [64]ring.Frame
+
+	tx       kring[unix.XDPDesc]
+	txSize   int
+	txProd   uint32
+	posted   int // Descs not yet completed
+	maxFrags int
+	comp     kring[uint64]
+	compCons uint32
+
+	fd       int
+	zc       bool
+	busyPoll bool
+
+	ep    int // WaitFD
+	armed bool
+	ev    unix.EpollEvent
+
+	gsoLen int // packets longer than this are GSO; 0: there are none
+	stats  stats
+	err    atomic.Pointer[error]
+
+	fdMu sync.Mutex // keeps fd open for Stats
+	last unix.XDPStatistics
+}
+
+var _ driver.Queue = (*Queue)(nil)
+
+// stats are written under the stack lock and read without.
+type stats struct {
+	rxPackets, rxBytes, txPackets, txBytes atomic.Uint64
+	kicks, kickErrors, kickNone            atomic.Uint64
+	txRefused, txInvalid, badDesc          atomic.Uint64
+}
+
+// ID is the number of the queue on the interface.
+func (q *Queue) ID() int { return q.id }
+
+// RxBatch implements driver.Queue. ds should hold 32 at least: a 64 KiB
+// packet takes 18, and one that does not fit ds as a whole waits forever.
+func (q *Queue) RxBatch(ds []ring.Desc) int {
+	if q.dead.Load() {
+		return 0
+	}
+	cons := q.seen.Load()
+	avail := int(atomic.LoadUint32(q.rx.prod) - cons)
+	if avail == 0 {
+		if q.busyPoll {
+			recvKick(q.fd)
+		}
+		return 0
+	}
+	if avail > len(q.rx.slots) {
+		q.corrupt("receive ring holds %d of %d", avail, len(q.rx.slots))
+		return 0
+	}
+	var packets, bytes, total uint64
+	n, whole := 0, 0 // Descs looked at; of these, Descs of whole packets
+	size := q.arena.FrameSize()
+	for n < avail && n < len(ds) {
+		d := q.rx.slots[(cons+uint32(n))&q.rx.mask]
+		f, ok := q.arena.FrameAt(d.Addr)
+		off := int(d.Addr) & (size - 1)
+		if !ok || d.Len == 0 || uint64(off)+uint64(d.Len) > uint64(size) || q.owner[f] != q.tag {
+			// Whole packets from before it are good; nothing more is taken.
+			q.corrupt("receive descriptor %#x+%d", d.Addr, d.Len)
+			break
+		}
+		q.owner[f] = 0
+		var flags ring.DescFlags
+		if d.Options&unix.XDP_PKT_CONTD != 0 {
+			flags = ring.FlagMore
+		}
+		ds[n] = ring.Desc{Frame: f, Off: uint16(off), Len: uint16(d.Len), Flags: flags}
+		n++
+		total += uint64(d.Len)
+		if flags == 0 {
+			if q.gsoLen != 0 && int(total) > q.gsoLen {
+				ds[whole].Flags |= ring.FlagGSO
+			}
+			whole = n
+			packets++
+			bytes += total
+			total = 0
+		}
+	}
+	// The rest of a packet that is not all there, or does not fit, waits.
+	for _, d := range ds[whole:n] {
+		q.owner[d.Frame] = q.tag
+	}
+	if whole == 0 {
+		return 0
+	}
+	q.lent -= whole
+	cons += uint32(whole)
+	q.seen.Store(cons)
+	atomic.StoreUint32(q.rx.cons, cons)
+	q.stats.rxPackets.Add(packets)
+	q.stats.rxBytes.Add(bytes)
+	return whole
+}
+
+// Refill implements driver.Queue.
+func (q *Queue) Refill() int {
+	if q.dead.Load() {
+		return 0
+	}
+	done := 0
+	for want := q.target - q.lent; want > 0; want = q.target - q.lent {
+		n := q.arena.AllocN(q.batch[:min(want, len(q.batch))])
+		if n == 0 {
+			break
+		}
+		size := uint64(q.arena.FrameSize())
+		for _, f := range q.batch[:n] {
+			q.owner[f] = q.tag
+			q.fill.slots[q.fillProd&q.fill.mask] = uint64(f) * size
+			q.fillProd++
+		}
+		q.lent += n
+		done += n
+	}
+	if done > 0 {
+		atomic.StoreUint32(q.fill.prod, q.fillProd)
+		if q.zc && q.fill.needWakeup() {
+			recvKick(q.fd)
+		}
+	}
+	return done
+}
+
+// RxPending implements driver.Queue. It is safe even after Close.
+func (q *Queue) RxPending() bool {
+	return atomic.LoadUint32(q.rx.prod) != q.seen.Load() && !q.dead.Load()
+}
+
+// Arm implements driver.Queue. Where a packet is there already the queue is
+// not armed.
+func (q *Queue) Arm() (alreadyReady bool) {
+	if q.dead.Load() {
+		return false
+	}
+	if q.RxPending() {
+		return true
+	}
+	// Also the moment to notice that the interface is gone: nothing else that
+	// only receives does.
+	switch e := recvKick(q.fd); e {
+	case unix.ENXIO, unix.ENODEV, unix.EBADF:
+		q.fail(fmt.Errorf("afxdp: queue %d of %s: the interface is gone: %w", q.id, q.dev.name, e))
+		return false
+	}
+	q.ev.Events = unix.EPOLLIN | unix.EPOLLONESHOT
+	if e := epollMod(q.ep, q.fd, &q.ev); e != 0 {
+		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
+		return false
+	}
+	q.armed = true
+	// A packet that came before epoll_ctl is found by it; looking saves the
+	// way through the scheduler.
+	if q.RxPending() {
+		q.Disarm()
+		return true
+	}
+	return false
+}
+
+// Disarm implements driver.Queue.
+func (q *Queue) Disarm() {
+	if !q.armed || q.dead.Load() {
+		return
+	}
+	q.armed = false
+	q.ev.Events = 0
+	if e := epollMod(q.ep, q.fd, &q.ev); e != 0 {
+		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
+	}
+}
+
+// WaitFD implements driver.Queue: an epoll descriptor with the socket inside.
+func (q *Queue) WaitFD() int { return q.ep }
+
+// Caps implements driver.Queue.
+func (q *Queue) Caps() *driver.Caps { return q.caps }
+
+// Err implements driver.Queue.
+func (q *Queue) Err() error {
+	if p := q.err.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// fail stops the queue for good. The first error stays.
+func (q *Queue) fail(err error) {
+	q.err.CompareAndSwap(nil, &err)
+	q.dead.Store(true)
+}
+
+// corrupt stops the queue because a ring holds something impossible (attack
+// 26): whoever wrote that may have written anything.
+func (q *Queue) corrupt(format string, args ...any) {
+	q.stats.badDesc.Add(1)
+	q.fail(fmt.Errorf("%w: queue %d of %s: %s", ErrCorrupt, q.id, q.dev.name, fmt.Sprintf(format, args...)))
+}
+
+// kernelStats asks the socket; fdMu is held.
+func (q *Queue) kernelStats() unix.XDPStatistics {
+	if q.fd < 0 {
+		return q.last
+	}
+	s, err := xdpStatistics(q.fd)
+	if err != nil {
+		return q.last
+	}
+	return s
+}
+
+// Stats implements driver.Queue.
+func (q *Queue) Stats() driver.Stats {
+	q.fdMu.Lock()
+	k := q.kernelStats()
+	q.fdMu.Unlock()
+	s := &q.stats
+	return driver.Stats{
+		RxPackets: s.rxPackets.Load(), RxBytes: s.rxBytes.Load(),
+		TxPackets: s.txPackets.Load(), TxBytes: s.txBytes.Load(),
+		Kicks: s.kicks.Load(), KickErrors: s.kickErrors.Load(),
+		RxDropped:   k.Rx_dropped + k.Rx_ring_full,
+		RxFillEmpty: k.Rx_fill_ring_empty_descs,
+		RxInvalid:   k.Rx_invalid_descs,
+		TxInvalid:   k.Tx_invalid_descs + s.txInvalid.Load(),
+		TxRingFull:  s.txRefused.Load(),
+		TxRingNone:  s.kickNone.Load(),
+		BadDesc:     s.badDesc.Load(),
+	}
+}

@@ -1,0 +1,255 @@
+package afxdp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bindMode is one way to bind the sockets of a device.
+type bindMode struct {
+	zeroCopy, frags bool
+}
+
+func (m bindMode) flags() uint16 {
+	f := uint16(unix.XDP_USE_NEED_WAKEUP | unix.XDP_COPY)
+	if m.zeroCopy {
+		f = unix.XDP_USE_NEED_WAKEUP | unix.XDP_ZEROCOPY
+	}
+	if m.frags {
+		f |= unix.XDP_USE_SG
+	}
+	return f
+}
+
+func (m bindMode) String() string {
+	s := "copy"
+	if m.zeroCopy {
+		s = "zero-copy"
+	}
+	if !m.frags {
+		s += " without multi-buffer"
+	}
+	return s
+}
+
+// bindModes lists what to try, best first. Frames of one packet are split over
+// several Descs wherever that can be had: it outweighs zero-copy, which saves
+// one copy, where a packet of the link's MTU does not fit one frame.
+func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
+	zc := native && c.ZeroCopy != ZeroCopyOff && !(l.known && l.features&actZeroCopy == 0)
+	if zc || c.ZeroCopy == ZeroCopyRequire {
+		ms = append(ms, bindMode{zeroCopy: true, frags: true})
+		if l.mtu+maxL2 <= c.FrameSize-rxHeadroom {
+			ms = append(ms, bindMode{zeroCopy: true})
+		}
+	}
+	if c.ZeroCopy != ZeroCopyRequire {
+		ms = append(ms, bindMode{frags: true}, bindMode{})
+	}
+	return ms
+}
+
+// A queue is EBUSY for 14 to 22 ms after its last socket was closed, since the
+// kernel frees the pool behind a grace period.
+const (
+	busyWait = 250 * time.Millisecond
+	busyStep = 2 * time.Millisecond
+)
+
+// openSocket makes and binds the AF_XDP socket of q. share is the socket whose
+// UMEM it shares, nil for the first.
+func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err error) {
+	q.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		q.fd = -1
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			return fmt.Errorf("afxdp: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): %w", err)
+		}
+		return denied("socket(AF_XDP)", err, unix.CAP_NET_RAW)
+	}
+	defer func() {
+		if err != nil {
+			_ = q.closeSocket()
+			unmap(q.mems())
+		}
+	}()
+	if share == nil {
+		if err := registerUMEM(q.fd, q.arena); err != nil {
+			if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
+				return fmt.Errorf("afxdp: locking %d MiB of packet memory: raise RLIMIT_MEMLOCK, grant CAP_IPC_LOCK, or ask for fewer frames: %w",
+					len(q.arena.Mem())>>20, err)
+			}
+			return denied("XDP_UMEM_REG", err, unix.CAP_IPC_LOCK)
+		}
+	}
+	if err := q.makeRings(c, q.id < l.tx); err != nil {
+		return err
+	}
+	flags, fd := m.flags(), -1
+	if share != nil {
+		flags, fd = unix.XDP_SHARED_UMEM, share.fd
+	}
+	deadline := time.Now().Add(busyWait)
+	for {
+		err = bindXDP(q.fd, l.index, q.id, flags, fd)
+		if err != unix.EBUSY {
+			break
+		}
+		if time.Now().After(deadline) {
+			return busyQueue(l, q.id)
+		}
+		time.Sleep(busyStep)
+	}
+	if err != nil {
+		return denied(fmt.Sprintf("bind of queue %d of %s, %s", q.id, l.name, m), err, unix.CAP_NET_RAW)
+	}
+	opts, err := xdpOptions(q.fd)
+	if err != nil {
+		return fmt.Errorf("afxdp: XDP_OPTIONS: %w", err)
+	}
+	q.zc = opts&unix.XDP_OPTIONS_ZEROCOPY != 0
+	q.tune(c)
+	return q.makeEpoll()
+}
+
+// makeRings sizes and maps the rings. A queue that the link does not transmit
+// on gets no transmit ring.
+func (q *Queue) makeRings(c *Config, tx bool) error {
+	fill, txRing := 2*c.RxRing, c.TxRing
+	sizes := []struct {
+		opt, n int
+	}{
+		{unix.XDP_UMEM_FILL_RING, fill},
+		{unix.XDP_UMEM_COMPLETION_RING, txRing},
+		{unix.XDP_RX_RING, c.RxRing},
+		{unix.XDP_TX_RING, txRing},
+	}
+	if !tx {
+		sizes = sizes[:3]
+	}
+	for _, s := range sizes {
+		if err := setXDPInt(q.fd, s.opt, uint32(s.n)); err != nil {
+			return fmt.Errorf("afxdp: ring of %d entries: %w", s.n, err)
+		}
+	}
+	off, err := mmapOffsets(q.fd)
+	if err != nil {
+		return fmt.Errorf("afxdp: XDP_MMAP_OFFSETS: %w", err)
+	}
+	if q.rx, err = mapRing[unix.XDPDesc](q.fd, off.Rx, c.RxRing, unix.XDP_PGOFF_RX_RING); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	if q.fill, err = mapRing[uint64](q.fd, off.Fr, fill, unix.XDP_UMEM_PGOFF_FILL_RING); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	if q.comp, err = mapRing[uint64](q.fd, off.Cr, txRing, unix.XDP_UMEM_PGOFF_COMPLETION_RING); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	if !tx {
+		return nil
+	}
+	if q.tx, err = mapRing[unix.XDPDesc](q.fd, off.Tx, txRing, unix.XDP_PGOFF_TX_RING); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	q.txSize = txRing
+	return nil
+}
+
+// sndbuf lets a whole ring of packets be under way: the kernel charges its
+// copies to the socket.
+const sndbuf = 64 << 20
+
+// tune sets options that make the socket faster, and are no loss where the
+// kernel refuses them.
+func (q *Queue) tune(c *Config) {
+	if unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
+		_ = unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
+	}
+	if q.txSize > 0 && c.TxBudget > 0 {
+		_ = setXDPInt(q.fd, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
+	}
+	if c.BusyPoll == 0 {
+		return
+	}
+	// Without a NAPI id there is nothing to poll, and the options would only
+	// hold back interrupts.
+	id, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID)
+	if err != nil || id == 0 {
+		return
+	}
+	const pollMicros = 20
+	q.busyPoll = unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_PREFER_BUSY_POLL, 1) == nil &&
+		unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL, pollMicros) == nil &&
+		unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, c.BusyPoll) == nil
+}
+
+// makeEpoll makes WaitFD: an epoll descriptor that holds the socket, disarmed.
+func (q *Queue) makeEpoll() (err error) {
+	if q.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		q.ep = -1
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(q.ep, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	q.ev = unix.EpollEvent{}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(q.ep, unix.EPOLL_CTL_ADD, q.fd, &q.ev))
+}
+
+// closeSocket gives up descriptors and rings. A goroutine that still looks at
+// RxPending finds an empty ring.
+func (q *Queue) closeSocket() error {
+	q.fdMu.Lock()
+	defer q.fdMu.Unlock()
+	if q.fd < 0 {
+		return nil
+	}
+	q.last = q.kernelStats()
+	errs := []error{q.rx.detach(), q.tx.detach(), q.fill.detach(), q.comp.detach()}
+	if q.ep >= 0 {
+		errs = append(errs, unix.Close(q.ep))
+	}
+	errs = append(errs, unix.Close(q.fd))
+	q.fd, q.ep = -1, -1
+	return errors.Join(errs...)
+}
+
+func (q *Queue) mems() [4][]byte {
+	return [4][]byte{q.rx.mem, q.tx.mem, q.fill.mem, q.comp.mem}
+}
+
+// unmap frees the address space of rings; nobody looks at them any more.
+func unmap(mems [4][]byte) {
+	for _, m := range mems {
+		if m != nil {
+			_ = unix.Munmap(m)
+		}
+	}
+}
+
+// rxHeadroom is what the kernel leaves in front of received data.
+const rxHeadroom = unix.XDP_PACKET_HEADROOM
+
+// maxL2 is an Ethernet header with two VLAN tags.
+const maxL2 = 22
+
+// maxFrags is the most Descs that the kernel takes for one packet.
+func maxFrags(l *linkInfo, m bindMode) int {
+	// MAX_SKB_FRAGS of a kernel with the default configuration, which is the
+	// smallest there is.
+	const skbFrags = 17
+	switch {
+	case !m.frags:
+		return 1
+	case m.zeroCopy:
+		return l.zcSegs
+	case l.driver == "virtio_net":
+		// Takes packets without a linear part (IFF_TX_SKB_NO_LINEAR).
+		return skbFrags
+	}
+	return skbFrags + 1 // the first Desc becomes the linear part
+}

@@ -1,0 +1,227 @@
+package afxdp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver/afxdp/bpf"
+)
+
+// words lays an address out as the program sees it: network order in memory.
+func words(a netip.Addr) (w [4]uint32) {
+	if a.Is4() {
+		b := a.As4()
+		w[0] = native.Uint32(b[:])
+		return w
+	}
+	b := a.As16()
+	for i := range w {
+		w[i] = native.Uint32(b[4*i:])
+	}
+	return w
+}
+
+func bePort(p uint16) uint16 { return native.Uint16([]byte{byte(p >> 8), byte(p)}) }
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return 4
+	}
+	return 6
+}
+
+func checkEntry(proto uint8, local netip.AddrPort) error {
+	if proto != unix.IPPROTO_TCP && proto != unix.IPPROTO_UDP {
+		return fmt.Errorf("afxdp: steering of protocol %d: %w", proto, unix.EPROTONOSUPPORT)
+	}
+	if local.Port() == 0 {
+		return fmt.Errorf("afxdp: steering of port 0: %w", unix.EINVAL)
+	}
+	return nil
+}
+
+// portKeys returns the entries for local: two where it is any address of
+// either family.
+func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
+	k := bpf.SteerPortKey{Port: bePort(local.Port()), Proto: proto}
+	a := local.Addr().Unmap()
+	if !a.IsValid() {
+		k4, k6 := k, k
+		k4.Family, k6.Family = 4, 6
+		return []bpf.SteerPortKey{k4, k6}
+	}
+	k.Family = family(a)
+	k.Local.W = words(a)
+	return []bpf.SteerPortKey{k}
+}
+
+// AddPort implements driver.Steering.
+func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
+	if err := checkEntry(proto, local); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	keys := portKeys(proto, local)
+	for i, k := range keys {
+		if d.ports[k] == 0 {
+			if err := d.objs.Ports.Put(&k, uint8(1)); err != nil {
+				for _, k := range keys[:i] {
+					_ = d.removePort(k)
+				}
+				return steerError("port", len(d.ports), err)
+			}
+		}
+		d.ports[k]++
+	}
+	return nil
+}
+
+// RemovePort implements driver.Steering.
+func (d *Device) RemovePort(proto uint8, local netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil // it went with the device
+	}
+	var errs []error
+	for _, k := range portKeys(proto, local) {
+		errs = append(errs, d.removePort(k))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Device) removePort(k bpf.SteerPortKey) error {
+	switch d.ports[k] {
+	case 0:
+		return fmt.Errorf("afxdp: no such port entry: %w", unix.ENOENT)
+	case 1:
+		delete(d.ports, k)
+		if err := d.objs.Ports.Delete(&k); err != nil {
+			return fmt.Errorf("afxdp: port entry: %w", err)
+		}
+	default:
+		d.ports[k]--
+	}
+	return nil
+}
+
+func flowKey(proto uint8, local, remote netip.AddrPort) bpf.SteerFlowKey {
+	k := bpf.SteerFlowKey{Lport: bePort(local.Port()), Rport: bePort(remote.Port()), Proto: proto}
+	l, r := local.Addr().Unmap(), remote.Addr().Unmap()
+	k.Family = family(l)
+	k.Local.W, k.Remote.W = words(l), words(r)
+	return k
+}
+
+// AddFlow implements driver.Steering. Of several entries for one flow the
+// last added decides, until all are removed.
+func (d *Device) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error {
+	if err := checkEntry(proto, local); err != nil {
+		return err
+	}
+	l, r := local.Addr().Unmap(), remote.Addr().Unmap()
+	if !l.IsValid() || !r.IsValid() || l.Is4() != r.Is4() || l.IsUnspecified() || r.IsUnspecified() || remote.Port() == 0 {
+		return fmt.Errorf("afxdp: flow %v to %v: must be exact: %w", local, remote, unix.EINVAL)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	if len(d.flows) == 0 {
+		if err := d.objs.HaveFlows.Set(uint32(1)); err != nil {
+			return fmt.Errorf("afxdp: flow entries: %w", err)
+		}
+	}
+	k := flowKey(proto, local, remote)
+	verdict := uint8(0)
+	if ours {
+		verdict = 1
+	}
+	if err := d.objs.Flows.Put(&k, verdict); err != nil {
+		return steerError("flow", len(d.flows), err)
+	}
+	d.flows[k]++
+	return nil
+}
+
+// RemoveFlow implements driver.Steering.
+func (d *Device) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	k := flowKey(proto, local, remote)
+	switch d.flows[k] {
+	case 0:
+		return fmt.Errorf("afxdp: no such flow entry: %w", unix.ENOENT)
+	case 1:
+		delete(d.flows, k)
+		if err := d.objs.Flows.Delete(&k); err != nil {
+			return fmt.Errorf("afxdp: flow entry: %w", err)
+		}
+		if len(d.flows) == 0 {
+			return d.objs.HaveFlows.Set(uint32(0))
+		}
+	default:
+		d.flows[k]--
+	}
+	return nil
+}
+
+func steerError(what string, n int, err error) error {
+	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("afxdp: %d %s entries: the map is full, see Config: %w", n, what, unix.ENOSPC)
+	}
+	return fmt.Errorf("afxdp: %s entry: %w", what, err)
+}
+
+// Counters are what the program did with frames since Open.
+type Counters struct {
+	Redirected    uint64 // to a queue; of these:
+	RedirectICMP  uint64 // ICMP errors
+	RedirectFrag  uint64 // fragments
+	PassNotIP     uint64 // to the kernel: ARP and all else that is not IP
+	PassProto     uint64 // neither TCP nor UDP nor an ICMP error about them
+	PassMalformed uint64 // cut short or inconsistent
+	PassFragment  uint64 // fragments without a first one of ours
+	PassNoPort    uint64 // no entry
+	PassFlow      uint64 // flow entry that says kernel
+	PassNoSocket  uint64 // ours, but on a queue without a socket
+}
+
+// Counters asks the program; not for the hot path.
+func (d *Device) Counters() (Counters, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return Counters{}, errClosed
+	}
+	return readCounters(d.objs.Counters)
+}
+
+// readCounters sums over the processors, in the order of enum counter.
+func readCounters(m *ebpf.Map) (c Counters, err error) {
+	for i, to := range []*uint64{
+		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
+		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,
+	} {
+		var each []uint64
+		if err := m.Lookup(uint32(i), &each); err != nil {
+			return c, fmt.Errorf("afxdp: counters: %w", err)
+		}
+		for _, n := range each {
+			*to += n
+		}
+	}
+	return c, nil
+}

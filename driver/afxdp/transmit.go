@@ -1,0 +1,184 @@
+package afxdp
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// TxSpace implements driver.Queue. A Desc takes its place until Reclaim, so
+// the completion ring, of the same size, never overflows.
+func (q *Queue) TxSpace() int {
+	if q.dead.Load() {
+		return 0
+	}
+	return q.txSize - q.posted
+}
+
+// TxBatch implements driver.Queue. A packet that the kernel could never send
+// (more than Caps.MaxFrags Descs, an empty or impossible Desc) is taken and
+// dropped, and counted as TxInvalid: it must not block those behind it.
+func (q *Queue) TxBatch(ds []ring.Desc) int {
+	if q.dead.Load() {
+		return 0
+	}
+	size, space := q.arena.FrameSize(), q.txSize-q.posted
+	var packets, bytes uint64
+	done, start := 0, q.txProd
+	for done < len(ds) {
+		n, total := ring.PacketLen(ds[done:])
+		pkt := ds[done : done+n]
+		if !q.sendable(pkt, size) {
+			q.stats.txInvalid.Add(1)
+			done += n
+			continue
+		}
+		if n > space {
+			q.stats.txRefused.Add(1)
+			break
+		}
+		for i, d := range pkt {
+			options := uint32(unix.XDP_PKT_CONTD)
+			if i == n-1 {
+				options = 0
+			}
+			q.tx.slots[q.txProd&q.tx.mask] = unix.XDPDesc{
+				Addr:    uint64(d.Frame)*uint64(size) + uint64(d.Off),
+				Len:     uint32(d.Len),
+				Options: options,
+			}
+			q.txProd++
+			q.arena.Posted(d.Frame)
+		}
+		space -= n
+		done += n
+		packets++
+		bytes += uint64(total)
+	}
+	if q.txProd != start {
+		q.posted += int(q.txProd - start)
+		atomic.StoreUint32(q.tx.prod, q.txProd)
+		q.stats.txPackets.Add(packets)
+		q.stats.txBytes.Add(bytes)
+	}
+	return done
+}
+
+// sendable tells whether the kernel would take the packet: of a Desc that it
+// refuses it never returns the frame.
+func (q *Queue) sendable(pkt []ring.Desc, size int) bool {
+	if len(pkt) > q.maxFrags || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
+		return false
+	}
+	for _, d := range pkt {
+		if d.Len == 0 || int(d.Off)+int(d.Len) > size || int(d.Frame) >= q.arena.Frames() {
+			return false
+		}
+	}
+	return true
+}
+
+// Bounds of one Kick: system calls that got nothing sent, and all of them.
+const (
+	kickIdle = 4
+	kickMost = 512
+)
+
+// Kick implements driver.Queue. The kernel takes a limited number of Descs a
+// call in copy mode, so it calls until the ring is empty. EAGAIN tells that
+// some are left, for the next Kick; ENETDOWN that the link is down, which may
+// pass. Other errors are final, and Err keeps them.
+func (q *Queue) Kick() error {
+	if q.dead.Load() {
+		return q.Err()
+	}
+	if q.txSize == 0 {
+		return nil
+	}
+	left := q.txProd - atomic.LoadUint32(q.tx.cons)
+	if left == 0 {
+		q.stats.kickNone.Add(1)
+		return nil
+	}
+	if q.zc {
+		// The NIC takes them by itself unless it asks to be woken.
+		if !q.tx.needWakeup() {
+			return nil
+		}
+		q.stats.kicks.Add(1)
+		return q.kicked(sendKick(q.fd))
+	}
+	for calls, idle := 0, 0; calls < kickMost && idle < kickIdle; calls++ {
+		e := sendKick(q.fd)
+		q.stats.kicks.Add(1)
+		before := left
+		if left = q.txProd - atomic.LoadUint32(q.tx.cons); left == 0 {
+			if e != 0 && e != unix.EAGAIN {
+				q.stats.kickErrors.Add(1)
+			}
+			return nil
+		}
+		// EBUSY: the link dropped a packet, which counts as taken although the
+		// index may not show it yet. EAGAIN with some taken: the budget.
+		switch {
+		case left != before || e == unix.EBUSY:
+			idle = 0
+		default:
+			idle++
+		}
+		if e != 0 && (e != unix.EAGAIN || left == before) {
+			if err := q.kicked(e); err != nil {
+				return err
+			}
+		}
+	}
+	return unix.EAGAIN
+}
+
+// kicked counts a failed kick, and returns those errors that end it.
+func (q *Queue) kicked(e unix.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	q.stats.kickErrors.Add(1)
+	switch e {
+	case unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.EINTR:
+		return nil
+	case unix.ENETDOWN:
+		return unix.ENETDOWN
+	}
+	q.fail(fmt.Errorf("afxdp: queue %d of %s: transmit: %w", q.id, q.dev.name, e))
+	return q.Err()
+}
+
+// Reclaim implements driver.Queue.
+func (q *Queue) Reclaim() int {
+	if q.dead.Load() {
+		return 0
+	}
+	n := int(atomic.LoadUint32(q.comp.prod) - q.compCons)
+	if n == 0 {
+		return 0
+	}
+	if n > q.posted {
+		q.corrupt("%d completions for %d descriptors", n, q.posted)
+		return 0
+	}
+	done := 0
+	for done < n {
+		addr := q.comp.slots[q.compCons&q.comp.mask]
+		f, ok := q.arena.FrameAt(addr)
+		if !ok || !q.arena.Completed(f) {
+			q.corrupt("completion %#x", addr)
+			break
+		}
+		q.compCons++
+		done++
+	}
+	q.posted -= done
+	atomic.StoreUint32(q.comp.cons, q.compCons)
+	return done
+}

@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// Device is one end of the link; it implements driver.Device.
+type Device struct {
+	*steering
+	cfg    Config
+	caps   driver.Caps
+	arena  *ring.Arena
+	queues []*Queue
+	peer   *Device
+	out    *direction // of what we send
+	down   *atomic.Bool
+	rss    *driver.Toeplitz
+	tap    func(Dir, []byte)
+
+	clock       func() int64
+	virtualTime bool
+}
+
+var _ driver.Device = (*Device)(nil)
+
+// New makes a link and its two ends.
+func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
+	if err := errors.Join(a.fill("sim0"), b.fill("sim1"), link.fill()); err != nil {
+		return nil, nil, err
+	}
+	da, err := newDevice(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := newDevice(b)
+	if err != nil {
+		return nil, nil, errors.Join(err, da.Close())
+	}
+	virtual := link.Clock != nil
+	if !virtual {
+		base := time.Now()
+		link.Clock = func() int64 { return int64(time.Since(base)) + 1 }
+	}
+	down := new(atomic.Bool)
+	da.out, db.out = newDirection(AtoB, link.AtoB, &link, down), newDirection(BtoA, link.BtoA, &link, down)
+	da.peer, db.peer = db, da
+	for _, d := range []*Device{da, db} {
+		d.clock, d.virtualTime, d.tap, d.down = link.Clock, virtual, link.Tap, down
+		for _, src := range d.queues {
+			for _, dst := range d.peer.queues {
+				l := newLane(link.InFlight)
+				src.lanes = append(src.lanes, l)
+				dst.in = append(dst.in, l)
+			}
+		}
+	}
+	for _, d := range []*Device{da, db} {
+		for _, q := range d.queues {
+			q.injected = newLane(1024)
+			q.in = append(q.in, q.injected)
+		}
+	}
+	return da, db, nil
+}
+
+func newDevice(cfg Config) (*Device, error) {
+	arena, err := ring.NewArena(cfg.Frames, cfg.FrameSize)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{cfg: cfg, arena: arena, steering: newSteering(), rss: driver.NewToeplitz(cfg.RSSKey)}
+	table := make([]uint32, 128)
+	for i := range table {
+		table[i] = uint32(i % cfg.Queues)
+	}
+	d.caps = driver.Caps{
+		Driver: "sim", Mode: "sim", ZeroCopy: true, Virtual: cfg.Virtual,
+		MTU: cfg.MTU, MaxFrags: cfg.MaxFrags, RxMetaLen: 0, TSO: cfg.TSO,
+		LargeRx: cfg.LargeRx, TxCsum: cfg.TxCsum, TxRing: cfg.TxRing, RxRing: cfg.RxRing,
+		RSSKey: cfg.RSSKey, RSSTable: table,
+	}
+	for i := range cfg.Queues {
+		fd, err := newEventFD()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("sim: eventfd: %w", err), d.Close())
+		}
+		d.queues = append(d.queues, newQueue(d, i, fd))
+	}
+	return d, nil
+}
+
+// Name implements driver.Device.
+func (d *Device) Name() string { return d.cfg.Name }
+
+// Queues implements driver.Device.
+func (d *Device) Queues() []driver.Queue {
+	qs := make([]driver.Queue, len(d.queues))
+	for i, q := range d.queues {
+		qs[i] = q
+	}
+	return qs
+}
+
+// Arena implements driver.Device.
+func (d *Device) Arena() *ring.Arena { return d.arena }
+
+// Caps implements driver.Device.
+func (d *Device) Caps() *driver.Caps { return &d.caps }
+
+// Close implements driver.Device. Nobody may use the device's queues or
+// frames any more; the peer may go on sending, to nobody.
+func (d *Device) Close() error {
+	d.Break(net.ErrClosed)
+	for _, q := range d.queues {
+		q.close()
+	}
+	return d.arena.Close()
+}
+
+// Break makes the queues fail for good with err, as when a NIC is unplugged.
+func (d *Device) Break(err error) {
+	for _, q := range d.queues {
+		q.broken.CompareAndSwap(nil, &err)
+		q.wake() // to find Err
+	}
+}
+
+// SetLink takes the link down or up, for both ends. What is sent while it is
+// down is lost.
+func (d *Device) SetLink(up bool) { d.down.Store(!up) }
+
+// SetFaults changes what the link does to the packets that d sends.
+func (d *Device) SetFaults(f Faults) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	d.out.set(f)
+	return nil
+}
+
+// LinkStats counts what the link did to the packets that d sent.
+func (d *Device) LinkStats() LinkStats { return d.out.stats() }
+
+// Wakeups counts the writes to the eventfds of d's queues.
+func (d *Device) Wakeups() (n uint64) {
+	for _, q := range d.queues {
+		n += q.wakeups.Load()
+	}
+	return n
+}
+
+// Inject lets a frame arrive at a queue as it is, whatever link and steering
+// would do. It may be called from any goroutine. It returns false when too
+// many wait already.
+func (d *Device) Inject(queue int, frame []byte) bool {
+	q := d.queues[queue]
+	q.injectMu.Lock()
+	l := q.injected
+	p, ok := l.back.Pop()
+	if !ok {
+		p = new(packet)
+	}
+	*p = packet{buf: append(p.buf[:0], frame...), home: l}
+	ok = l.fwd.Push(p)
+	q.injectMu.Unlock()
+	if !ok {
+		return false
+	}
+	q.lower(0)
+	q.notify()
+	return true
+}
+
+// Next is when the next thing happens at d of itself: a packet arrives, or
+// (with CompletionDelay) a frame comes back. It is not after the present
+// when something has happened already, and math.MaxInt64 when nothing will.
+// For the goroutine that drives virtual time.
+func (d *Device) Next() int64 {
+	next := int64(never)
+	for _, q := range d.queues {
+		if q.ready.Load() > 0 {
+			return 0
+		}
+		next = min(next, q.nextDue.Load())
+		if q.comps.n > 0 {
+			next = min(next, q.comps.at(0).at)
+		}
+	}
+	return next
+}
+
+// Step wakes the armed queues of d whose packets have arrived, after virtual
+// time was moved.
+func (d *Device) Step() {
+	for _, q := range d.queues {
+		q.notify()
+	}
+}

@@ -1,0 +1,427 @@
+package sim
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// never is when nothing is due.
+const never = math.MaxInt64
+
+// completion is a frame that the NIC gives back at a time.
+type completion struct {
+	frame ring.Frame
+	at    int64
+}
+
+// Queue is one queue of a Device; it implements driver.Queue.
+type Queue struct {
+	dev   *Device
+	index int
+
+	// Transmit side, under the lock of the queue's owner.
+	tx      fifo[ring.Desc]
+	comps   fifo[completion]
+	lanes   []*lane // to each of the peer's queues
+	pool    []*packet
+	touched uint64 // queues of the peer that this Kick gave packets
+	emitFn  func(*packet)
+
+	// Receive side, likewise.
+	in   []*lane // from each of the peer's queues, and from Inject
+	rx   fifo[ring.Desc]
+	fill []ring.Frame
+	wait dueHeap
+
+	// What RxPending looks at. nextDue is when the first packet arrives that
+	// is not in rx yet.
+	_       [64]byte
+	ready   atomic.Int32
+	nextDue atomic.Int64
+	_       [64]byte
+
+	armed     atomic.Bool
+	wakeMu    sync.Mutex
+	fd        int
+	closed    bool
+	signalled bool
+	timer     *time.Timer
+	timerAt   int64
+
+	injectMu sync.Mutex
+	injected *lane
+	broken   atomic.Pointer[error]
+
+	rxPackets, rxBytes, txPackets, txBytes, kicks, kickErrors atomic.Uint64
+	rxDropped, rxFillEmpty, txInvalid, txFull, txNone         atomic.Uint64
+	wakeups, badDesc                                          atomic.Uint64
+}
+
+var _ driver.Queue = (*Queue)(nil)
+
+func newQueue(d *Device, i, fd int) *Queue {
+	q := &Queue{
+		dev: d, index: i, fd: fd,
+		tx:    newFIFO[ring.Desc](d.cfg.TxRing),
+		comps: newFIFO[completion](d.cfg.TxRing),
+		rx:    newFIFO[ring.Desc](d.cfg.RxRing),
+		fill:  make([]ring.Frame, 0, d.cfg.RxRing),
+	}
+	q.emitFn = q.emit
+	q.nextDue.Store(never)
+	return q
+}
+
+// fifo is a bounded queue for one owner.
+type fifo[T any] struct {
+	buf     []T
+	head, n int
+}
+
+func newFIFO[T any](n int) fifo[T] { return fifo[T]{buf: make([]T, n)} }
+
+func (f *fifo[T]) space() int { return len(f.buf) - f.n }
+
+func (f *fifo[T]) at(i int) *T {
+	i += f.head
+	if i >= len(f.buf) {
+		i -= len(f.buf)
+	}
+	return &f.buf[i]
+}
+
+func (f *fifo[T]) push(v T) {
+	f.n++
+	*f.at(f.n - 1) = v
+}
+
+func (f *fifo[T]) drop(n int) {
+	f.head = (f.head + n) % len(f.buf)
+	f.n -= n
+}
+
+// RxBatch implements driver.Queue.
+func (q *Queue) RxBatch(ds []ring.Desc) int {
+	if q.broken.Load() != nil {
+		return 0
+	}
+	q.absorb()
+	n := 0
+	for n < q.rx.n {
+		// Whole packets only.
+		k := 1
+		for q.rx.at(n+k-1).Flags&ring.FlagMore != 0 {
+			k++
+		}
+		if n+k > len(ds) {
+			break
+		}
+		for range k {
+			ds[n] = *q.rx.at(n)
+			n++
+		}
+	}
+	q.rx.drop(n)
+	q.ready.Store(int32(q.rx.n))
+	return n
+}
+
+// absorb does the NIC's part: it moves what has arrived by now into frames.
+func (q *Queue) absorb() {
+	if q.nextDue.Load() == never {
+		return
+	}
+	// Who sends from here on lowers it again; what was sent before is in the
+	// lanes already.
+	q.nextDue.Store(never)
+	for _, l := range q.in {
+		for n := l.fwd.Len(); n > 0; n-- {
+			p, ok := l.fwd.Pop()
+			if !ok {
+				break
+			}
+			if p.due == 0 {
+				q.receive(p)
+			} else {
+				q.wait.push(p)
+			}
+		}
+	}
+	if len(q.wait) > 0 {
+		now := q.dev.clock()
+		for len(q.wait) > 0 && q.wait[0].due <= now {
+			q.receive(q.wait.pop())
+		}
+		if len(q.wait) > 0 {
+			q.lower(q.wait[0].due)
+		}
+	}
+	q.ready.Store(int32(q.rx.n))
+}
+
+// lower notes that a packet is due at t.
+func (q *Queue) lower(t int64) {
+	for {
+		old := q.nextDue.Load()
+		if old <= t || q.nextDue.CompareAndSwap(old, t) {
+			return
+		}
+	}
+}
+
+// receive copies a packet into frames, or drops it as a NIC does.
+func (q *Queue) receive(p *packet) {
+	a, headroom := q.dev.arena, q.dev.cfg.RxHeadroom
+	room := q.dev.cfg.FrameSize - headroom
+	need := (len(p.buf) + room - 1) / room
+	switch {
+	case q.rx.space() < need:
+		q.rxDropped.Add(1)
+	case len(q.fill) < need:
+		q.rxFillEmpty.Add(1)
+	default:
+		q.rxPackets.Add(1)
+		q.rxBytes.Add(uint64(len(p.buf)))
+		d := ring.Desc{Flags: p.flags, CsumStart: p.csumStart, CsumOff: p.csumOff, SegSize: p.segSize, Hash: p.hash}
+		for b := p.buf; len(b) > 0; {
+			k := len(q.fill) - 1
+			d.Frame, q.fill = q.fill[k], q.fill[:k]
+			n := copy(a.Bytes(d.Frame)[headroom:], b)
+			d.Off, d.Len = uint16(headroom), uint16(n)
+			if b = b[n:]; len(b) > 0 {
+				d.Flags |= ring.FlagMore
+			} else {
+				d.Flags &^= ring.FlagMore
+			}
+			q.rx.push(d)
+			d = ring.Desc{}
+		}
+	}
+	p.home.back.Push(p) // full: the collector's
+}
+
+// Refill implements driver.Queue.
+func (q *Queue) Refill() int {
+	n := len(q.fill)
+	got := q.dev.arena.AllocN(q.fill[n:cap(q.fill)])
+	q.fill = q.fill[:n+got]
+	return got
+}
+
+// TxSpace implements driver.Queue.
+func (q *Queue) TxSpace() int {
+	if q.broken.Load() != nil {
+		return 0
+	}
+	return q.tx.space() - q.comps.n
+}
+
+// TxBatch implements driver.Queue.
+func (q *Queue) TxBatch(ds []ring.Desc) int {
+	n := 0
+	for space := q.TxSpace(); n < len(ds); {
+		k, _ := ring.PacketLen(ds[n:])
+		if ds[n+k-1].Flags&ring.FlagMore != 0 {
+			break // its end is missing
+		}
+		if n+k > space {
+			q.txFull.Add(1)
+			break
+		}
+		for _, d := range ds[n : n+k] {
+			q.dev.arena.Posted(d.Frame)
+			q.tx.push(d)
+		}
+		n += k
+	}
+	return n
+}
+
+// Kick implements driver.Queue.
+func (q *Queue) Kick() error {
+	q.kicks.Add(1)
+	if err := q.Err(); err != nil {
+		q.kickErrors.Add(1)
+		return err
+	}
+	if q.tx.n == 0 {
+		q.txNone.Add(1)
+		return nil
+	}
+	at := int64(0)
+	if q.dev.cfg.CompletionDelay > 0 {
+		at = q.dev.clock() + int64(q.dev.cfg.CompletionDelay)
+	}
+	for q.tx.n > 0 {
+		p, k := q.gather()
+		for i := range k {
+			q.comps.push(completion{q.tx.at(i).Frame, at})
+		}
+		q.tx.drop(k)
+		if p == nil {
+			q.txInvalid.Add(1)
+			continue
+		}
+		q.launch(p)
+	}
+	for i, dst := range q.dev.peer.queues {
+		if q.touched&(1<<i) != 0 {
+			dst.notify()
+		}
+	}
+	q.touched = 0
+	return nil
+}
+
+// gather copies the packet at the head of the ring out of its k frames; it is
+// nil when no NIC would send it.
+func (q *Queue) gather() (p *packet, k int) {
+	cfg := &q.dev.cfg
+	first := *q.tx.at(0)
+	total, ok := 0, true
+	for more := true; more; k++ {
+		d := q.tx.at(k)
+		total += int(d.Len)
+		ok = ok && d.Len > 0 && int(d.Off)+int(d.Len) <= cfg.FrameSize
+		more = d.Flags&ring.FlagMore != 0
+	}
+	if !ok || k > cfg.MaxFrags || total < 14 {
+		return nil, k
+	}
+	p = q.get(total)
+	at := 0
+	for i := range k {
+		at += copy(p.buf[at:], q.dev.arena.Data(*q.tx.at(i)))
+	}
+	p.flags = first.Flags & (ring.FlagCsumPartial | ring.FlagGSO)
+	p.csumStart, p.csumOff, p.segSize = first.CsumStart, first.CsumOff, first.SegSize
+	off, _ := netOffset(p.buf)
+	limit := cfg.MTU
+	if p.flags&ring.FlagGSO != 0 {
+		limit = cfg.TSO
+		ok = p.segSize > 0
+	}
+	if p.flags&ring.FlagCsumPartial != 0 {
+		ok = ok && cfg.TxCsum && int(p.csumStart)+int(p.csumOff)+2 <= total
+	}
+	if !ok || total-off > limit || wireSize(p) > cfg.MTU {
+		q.put(p)
+		return nil, k
+	}
+	return p, k
+}
+
+// launch segments p and completes its checksum where the receiver wants that.
+func (q *Queue) launch(p *packet) {
+	peer := &q.dev.peer.cfg
+	if p.flags&ring.FlagGSO != 0 && !peer.LargeRx {
+		if !q.segment(p, q.emitFn) {
+			q.txInvalid.Add(1)
+		}
+		q.put(p)
+		return
+	}
+	if !peer.Virtual {
+		finish(p)
+	}
+	q.emit(p)
+}
+
+// Reclaim implements driver.Queue.
+func (q *Queue) Reclaim() int {
+	if q.comps.n == 0 {
+		return 0
+	}
+	now := int64(0)
+	if q.dev.cfg.CompletionDelay > 0 {
+		now = q.dev.clock()
+	}
+	n := 0
+	for ; n < q.comps.n && q.comps.at(n).at <= now; n++ {
+		if !q.dev.arena.Completed(q.comps.at(n).frame) {
+			q.badDesc.Add(1)
+		}
+	}
+	q.comps.drop(n)
+	return n
+}
+
+// RxPending implements driver.Queue.
+func (q *Queue) RxPending() bool {
+	if q.ready.Load() > 0 {
+		return true
+	}
+	t := q.nextDue.Load()
+	return t == 0 || t != never && t <= q.dev.clock()
+}
+
+// Err implements driver.Queue.
+func (q *Queue) Err() error {
+	if p := q.broken.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Caps implements driver.Queue.
+func (q *Queue) Caps() *driver.Caps { return &q.dev.caps }
+
+// Stats implements driver.Queue.
+func (q *Queue) Stats() driver.Stats {
+	return driver.Stats{
+		RxPackets: q.rxPackets.Load(), RxBytes: q.rxBytes.Load(),
+		TxPackets: q.txPackets.Load(), TxBytes: q.txBytes.Load(),
+		Kicks: q.kicks.Load(), KickErrors: q.kickErrors.Load(),
+		RxDropped: q.rxDropped.Load(), RxFillEmpty: q.rxFillEmpty.Load(),
+		TxInvalid: q.txInvalid.Load(), TxRingFull: q.txFull.Load(), TxRingNone: q.txNone.Load(),
+		BadDesc: q.badDesc.Load(),
+	}
+}
+
+// dueHeap holds packets that are on the way, the first to arrive on top.
+type dueHeap []*packet
+
+func (h dueHeap) less(i, j int) bool {
+	return h[i].due < h[j].due || h[i].due == h[j].due && h[i].seq < h[j].seq
+}
+
+func (h *dueHeap) push(p *packet) {
+	*h = append(*h, p)
+	s := *h
+	for i := len(s) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !s.less(i, up) {
+			break
+		}
+		s[i], s[up] = s[up], s[i]
+		i = up
+	}
+}
+
+func (h *dueHeap) pop() *packet {
+	s := *h
+	top, last := s[0], len(s)-1
+	s[0], s[last] = s[last], nil
+	s = s[:last]
+	for i := 0; ; {
+		c := 2*i + 1
+		if c >= last {
+			break
+		}
+		if c+1 < last && s.less(c+1, c) {
+			c++
+		}
+		if !s.less(c, i) {
+			break
+		}
+		s[i], s[c] = s[c], s[i]
+		i = c
+	}
+	*h = s
+	return top
+}

@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"encoding/binary"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newEventFD makes a descriptor that any process may have.
+func newEventFD() (int, error) { return unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC) }
+
+// Arm implements driver.Queue. The peer writes the eventfd only between Arm
+// and the first packet, or Disarm.
+func (q *Queue) Arm() (alreadyReady bool) {
+	q.settle()
+	q.armed.Store(true)
+	// Who sends first adds the packet and then looks whether we are armed; we
+	// do it the other way round, so that one of us sees the other.
+	// Nor may a wait begin that Break has already woken.
+	if q.RxPending() || q.Err() != nil {
+		q.Disarm()
+		return true
+	}
+	q.schedule(q.nextDue.Load())
+	return false
+}
+
+// Disarm implements driver.Queue.
+func (q *Queue) Disarm() {
+	q.armed.Store(false)
+	q.settle()
+}
+
+// WaitFD implements driver.Queue.
+func (q *Queue) WaitFD() int { return q.fd }
+
+// notify is called after a packet was added.
+func (q *Queue) notify() {
+	if !q.armed.Load() {
+		return
+	}
+	if q.RxPending() {
+		q.wake()
+	} else {
+		q.schedule(q.nextDue.Load())
+	}
+}
+
+// wake makes WaitFD readable, once per Arm.
+func (q *Queue) wake() {
+	if !q.armed.CompareAndSwap(true, false) {
+		return
+	}
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.closed {
+		return
+	}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	// It fails only when the counter is full: readable it is then too.
+	_, _ = unix.Write(q.fd, one[:])
+	q.signalled = true
+	q.wakeups.Add(1)
+}
+
+// settle takes back a wake-up, so that WaitFD is not readable any more.
+func (q *Queue) settle() {
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.signalled && !q.closed {
+		var b [8]byte
+		_, _ = unix.Read(q.fd, b[:]) // non-blocking; nothing to read is as good
+		q.signalled = false
+	}
+}
+
+// schedule wakes an armed queue when the packet on the way is due. On virtual
+// time Device.Step does that.
+func (q *Queue) schedule(due int64) {
+	if due == never || q.dev.virtualTime {
+		return
+	}
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.closed || q.timerAt != 0 && q.timerAt <= due {
+		return
+	}
+	q.timerAt = max(due, 1)
+	d := time.Duration(due - q.dev.clock())
+	if q.timer == nil {
+		q.timer = time.AfterFunc(d, q.expire)
+	} else {
+		q.timer.Reset(d)
+	}
+}
+
+func (q *Queue) expire() {
+	q.wakeMu.Lock()
+	q.timerAt = 0
+	q.wakeMu.Unlock()
+	q.notify()
+}
+
+func (q *Queue) close() {
+	q.armed.Store(false)
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.closed {
+		return
+	}
+	q.closed = true
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	_ = unix.Close(q.fd) // an eventfd has nothing to lose
+}

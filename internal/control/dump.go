@@ -1,0 +1,290 @@
+package control
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// maxRoutes bounds the routes of a family that are mirrored. A router with
+// the Internet's table is asked instead.
+const maxRoutes = 1 << 12
+
+// recount is how long a table that was too large is taken for too large
+// without counting again.
+const recount = time.Minute
+
+// dumpTries is how often a dump that changes interrupted is begun again.
+const dumpTries = 5
+
+// dumper reads snapshots. Its socket is used by one goroutine at a time.
+type dumper struct {
+	h       *netlink.Handle
+	drivers *driverNames
+	// tooMany is when a family's routes were last counted and found too many.
+	tooMany [2]time.Time
+}
+
+// newDumper makes the sockets, in the namespace of the thread.
+func newDumper() (*dumper, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	drivers, err := newDriverNames()
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &dumper{h: h, drivers: drivers}, nil
+}
+
+func (d *dumper) close() {
+	d.h.Close()
+	d.drivers.close()
+}
+
+// view reads a view. Links come first: their dump waits for the lock under
+// which the kernel makes the change that we heard of, so that addresses and
+// routes are read after it. Many of their removals are not announced.
+func (d *dumper) view() (*view, error) {
+	v, h := newView(), d.h
+	links, err := retry(h.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		v.addLink(convertLink(l))
+	}
+	d.drivers.fill(v)
+	addrs, err := retry(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_UNSPEC) })
+	if err != nil {
+		return nil, err
+	}
+	for i := range addrs {
+		if a, ok := convertAddr(&addrs[i]); ok {
+			v.addAddr(addrs[i].LinkIndex, a)
+		}
+	}
+	for f, af := range [2]int{unix.AF_INET, unix.AF_INET6} {
+		rules, err := retry(func() ([]netlink.Rule, error) { return h.RuleList(af) })
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+			continue // a kernel without IPv6, or without rules
+		}
+		if err != nil {
+			return nil, err
+		}
+		if v.ask[f] = !standardRules(rules); v.ask[f] {
+			continue
+		}
+		if err := d.routes(af, f, v); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+func retry[T any](list func() ([]T, error)) (res []T, err error) {
+	for range dumpTries {
+		if res, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return res, err
+}
+
+// standardRules tells whether the policy is what every namespace begins with:
+// local, then main, then (IPv4) default, for everything.
+func standardRules(rules []netlink.Rule) bool {
+	want := []int{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}
+	if len(rules) != 2 && len(rules) != 3 {
+		return false
+	}
+	for i, r := range rules {
+		plain := netlink.NewRule()
+		if r.Table != want[i] || r.Mark != 0 || r.Mask != nil || r.Tos != 0 || r.TunID != plain.TunID ||
+			r.Goto != plain.Goto || r.Src != nil || r.Dst != nil || r.IifName != "" || r.OifName != "" ||
+			r.SuppressPrefixlen != plain.SuppressPrefixlen || r.SuppressIfgroup != plain.SuppressIfgroup ||
+			r.Invert || r.Dport != nil || r.Sport != nil || r.IPProto != plain.IPProto || r.UIDRange != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *dumper) routes(af, f int, v *view) error {
+	if at := d.tooMany[f]; !at.IsZero() && time.Since(at) < recount {
+		v.ask[f] = true
+		return nil
+	}
+	d.tooMany[f] = time.Time{}
+	tables := map[int]int{unix.RT_TABLE_LOCAL: tableLocal, unix.RT_TABLE_MAIN: tableMain, unix.RT_TABLE_DEFAULT: tableDefault}
+	routes, err := retry(func() (rs []netlink.Route, err error) {
+		err = d.h.RouteListFilteredIter(af, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+			rs = append(rs, r)
+			return len(rs) <= maxRoutes
+		})
+		return rs, err
+	})
+	if err != nil {
+		return err
+	}
+	if v.ask[f] = len(routes) > maxRoutes; v.ask[f] {
+		d.tooMany[f] = time.Now()
+		return nil
+	}
+	for i := range routes {
+		r := &routes[i]
+		t, ok := tables[r.Table]
+		dst, good := convertPrefix(r.Dst)
+		if !ok || !good || r.Tos != 0 {
+			continue // our packets carry no TOS that a route could ask for
+		}
+		c, hops := convertRoute(r)
+		c.hops = hops
+		v.fib[f][t].add(dst, c)
+	}
+	return nil
+}
+
+func convertRoute(r *netlink.Route) (fibRoute, []hop) {
+	src, _ := netip.AddrFromSlice(r.Src)
+	out := fibRoute{kind: r.Type, metric: r.Priority, src: src.Unmap(), mtu: r.MTU}
+	if len(r.MultiPath) == 0 {
+		return out, []hop{convertHop(r.LinkIndex, r.Gw, r.Via, 0, r.Flags)}
+	}
+	var hops []hop
+	for _, m := range r.MultiPath {
+		hops = append(hops, convertHop(m.LinkIndex, m.Gw, m.Via, m.Hops, m.Flags))
+	}
+	return out, hops
+}
+
+func convertHop(link int, gw net.IP, via netlink.Destination, hops, flags int) hop {
+	addr, _ := netip.AddrFromSlice(gw)
+	if v, ok := via.(*netlink.Via); ok && !addr.IsValid() {
+		addr, _ = netip.AddrFromSlice(v.Addr)
+	}
+	return hop{link: link, via: addr.Unmap(), weight: hops + 1, dead: flags&unix.RTNH_F_DEAD != 0}
+}
+
+func convertPrefix(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	ones, size := n.Mask.Size()
+	if size == 32 {
+		a = a.Unmap() // 0.0.0.0/0 comes in 16 bytes
+	}
+	return netip.PrefixFrom(a, ones), ok
+}
+
+func convertAddr(a *netlink.Addr) (address, bool) {
+	p, ok := convertPrefix(a.IPNet)
+	if !ok || a.Flags&unix.IFA_F_DADFAILED != 0 {
+		return address{}, false
+	}
+	if a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
+		return address{}, false // not ours until nobody objects (RFC 4862, section 5.4)
+	}
+	second := a.Flags&unix.IFA_F_SECONDARY != 0 // the same bit as TEMPORARY
+	return address{
+		Prefix:     p,
+		scope:      a.Scope,
+		secondary:  second && p.Addr().Is4(),
+		temporary:  second && p.Addr().Is6(),
+		deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
+	}, true
+}
+
+func convertLink(l netlink.Link) Link {
+	a := l.Attrs()
+	out := Link{
+		Index:    a.Index,
+		Name:     a.Name,
+		MTU:      a.MTU,
+		Up:       a.RawFlags&unix.IFF_UP != 0,
+		Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,
+		Kind:     l.Type(),
+		Master:   a.MasterIndex,
+		Loopback: a.RawFlags&unix.IFF_LOOPBACK != 0,
+	}
+	copy(out.MAC[:], a.HardwareAddr)
+	switch t := l.(type) {
+	case *netlink.Vlan:
+		out.Parent, out.VLAN = a.ParentIndex, uint16(t.VlanId)
+	case *netlink.Macvlan:
+		out.Parent = a.ParentIndex
+	}
+	return out
+}
+
+// neighbors reads all neighbours.
+func (d *dumper) neighbors() ([]neighborEvent, error) {
+	list, err := retry(func() ([]netlink.Neigh, error) { return d.h.NeighList(0, unix.AF_UNSPEC) })
+	if err != nil {
+		return nil, err
+	}
+	var events []neighborEvent
+	for _, n := range list {
+		addr, ok := netip.AddrFromSlice(n.IP)
+		if !ok || n.Flags&unix.NTF_PROXY != 0 || (n.Family != unix.AF_INET && n.Family != unix.AF_INET6) {
+			continue
+		}
+		e := neighborEvent{neighborKey: neighborKey{n.LinkIndex, addr}}
+		copy(e.mac[:], n.HardwareAddr)
+		e.usable = len(n.HardwareAddr) == len(e.mac) && n.State&usableStates != 0
+		e.fixed = n.State&fixedStates != 0
+		e.final = n.State&netlink.NUD_FAILED != 0
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// driverNames finds the drivers of links, each once.
+type driverNames struct {
+	fd    int
+	known map[driverKey]string
+}
+
+type driverKey struct {
+	index int
+	name  string
+}
+
+// newDriverNames makes the socket that ethtool wants, in the namespace of the
+// thread.
+func newDriverNames() (*driverNames, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &driverNames{fd, map[driverKey]string{}}, nil
+}
+
+func (d *driverNames) close() { unix.Close(d.fd) }
+
+func (d *driverNames) fill(v *view) {
+	for k := range d.known {
+		if l := v.links[k.index]; l == nil || l.Name != k.name {
+			delete(d.known, k)
+		}
+	}
+	for _, l := range v.links {
+		key := driverKey{l.Index, l.Name}
+		name, ok := d.known[key]
+		if !ok {
+			if info, err := unix.IoctlGetEthtoolDrvinfo(d.fd, l.Name); err == nil {
+				name = unix.ByteSliceToString(info.Driver[:])
+			}
+			d.known[key] = name
+		}
+		l.Driver = name
+	}
+}

@@ -1,0 +1,282 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/netns"
+)
+
+// Kernel mirrors a network namespace.
+type Kernel struct {
+	mirror
+	log *zap.Logger
+
+	monitor *monitor
+	dumper  *dumper // of the mirror's goroutine
+
+	// asker is for requests on behalf of callers.
+	askMu  sync.RWMutex
+	asker  *netlink.Handle
+	closed bool
+	cache  routeCache
+
+	requests neighborRequests
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	closeOnce sync.Once
+}
+
+var _ Network = (*Kernel)(nil)
+
+// NewKernel starts a mirror of ns, which may be the zero Handle and need not
+// stay open. The first snapshot is complete when it returns.
+func NewKernel(ns netns.Handle, log *zap.Logger) (*Kernel, error) {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	k := &Kernel{log: log}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.init()
+	k.requests.init()
+	k.cache.init()
+	if err := ns.Do(k.open); err != nil {
+		k.release()
+		return nil, err
+	}
+	// Subscribed first, dumped second: nothing falls between.
+	if err := k.resync(); err != nil {
+		k.release()
+		return nil, err
+	}
+	k.wg.Go(k.follow)
+	k.wg.Go(k.serveNeighbors)
+	return k, nil
+}
+
+// open makes the sockets, inside the namespace.
+func (k *Kernel) open() (err error) {
+	if k.monitor, err = newMonitor(); err != nil {
+		return err
+	}
+	if k.dumper, err = newDumper(); err != nil {
+		return err
+	}
+	k.asker, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+	return os.NewSyscallError("netlink", err)
+}
+
+func (k *Kernel) release() {
+	k.cancel()
+	if k.monitor != nil {
+		k.monitor.close()
+	}
+	k.wg.Wait()
+	k.askMu.Lock()
+	defer k.askMu.Unlock()
+	k.closed = true
+	if k.asker != nil {
+		k.asker.Close()
+	}
+	if k.dumper != nil {
+		k.dumper.close()
+	}
+}
+
+// Close ends the mirror. The last snapshot remains readable. Close must not be
+// called by a subscriber.
+func (k *Kernel) Close() error {
+	k.closeOnce.Do(k.release)
+	return nil
+}
+
+// Route implements Network.
+func (k *Kernel) Route(dst, src netip.Addr) (Route, error) {
+	v := k.view.Load()
+	if !v.ask[family(dst)] {
+		return v.route(dst, src)
+	}
+	oif, err := v.output(dst)
+	if err != nil {
+		return Route{}, err
+	}
+	q := routeQuery{dst.WithZone(""), src.WithZone(""), oif}
+	if q.src.IsUnspecified() {
+		q.src = netip.Addr{}
+	}
+	if q.src.IsValid() {
+		if _, ok := v.local(q.src); !ok {
+			return Route{}, syscall.EADDRNOTAVAIL
+		}
+	}
+	return k.cache.get(v, q, func() (Route, error) { return k.ask(v, q) })
+}
+
+// routeQuery is a question that has an answer of its own.
+type routeQuery struct {
+	dst, src netip.Addr
+	oif      int
+}
+
+// ask puts the question to the kernel.
+func (k *Kernel) ask(v *view, q routeQuery) (Route, error) {
+	k.askMu.RLock()
+	defer k.askMu.RUnlock()
+	if k.closed {
+		return Route{}, os.ErrClosed
+	}
+	o := &netlink.RouteGetOptions{OifIndex: q.oif}
+	if q.src.IsValid() {
+		o.SrcAddr = q.src.AsSlice()
+	}
+	found, err := k.asker.RouteGetWithOptions(q.dst.AsSlice(), o)
+	if err != nil {
+		return Route{}, bare(err)
+	}
+	if len(found) == 0 {
+		return Route{}, syscall.ENETUNREACH
+	}
+	r, hops := convertRoute(&found[0])
+	r.hops = hops
+	if _, ok := v.links[hops[0].link]; !ok {
+		return Route{}, syscall.ENETUNREACH
+	}
+	return v.answer(&r, hops[0], q.dst, q.src), nil
+}
+
+// bare strips what a library wrapped around an errno.
+func bare(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
+}
+
+// routeCache keeps the kernel's answers until the view changes.
+type routeCache struct {
+	mu      sync.Mutex
+	view    *view
+	answers map[routeQuery]routeAnswer
+}
+
+type routeAnswer struct {
+	route Route
+	err   error
+}
+
+// cacheLimit bounds the answers kept; past it all are forgotten.
+const cacheLimit = 4096
+
+func (c *routeCache) init() { c.answers = map[routeQuery]routeAnswer{} }
+
+func (c *routeCache) get(v *view, q routeQuery, ask func() (Route, error)) (Route, error) {
+	c.mu.Lock()
+	if c.view != v || len(c.answers) >= cacheLimit {
+		c.view = v
+		clear(c.answers)
+	}
+	a, ok := c.answers[q]
+	c.mu.Unlock()
+	if ok {
+		return a.route, a.err
+	}
+	a.route, a.err = ask()
+	c.mu.Lock()
+	// An answer from before a change must not outlive it.
+	if c.view == v {
+		c.answers[q] = a
+	}
+	c.mu.Unlock()
+	return a.route, a.err
+}
+
+// dumpGap is the least time between two dumps, so that a storm of changes
+// costs a bounded share of a processor: four times as long as a dump takes.
+const dumpGap = 5 * time.Millisecond
+
+// follow is the mirror's goroutine.
+func (k *Kernel) follow() {
+	var dirty, lost bool
+	var next time.Time // no dump before
+	for {
+		var wake time.Time
+		if dirty {
+			wake = next
+		}
+		news, err := k.monitor.read(wake)
+		switch {
+		case err == nil:
+			dirty = dirty || news.tables
+			k.hear(news.neighbors, false)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, unix.ENOBUFS):
+			k.log.Info("netlink overrun, reading everything again")
+			lost = true
+		case k.ctx.Err() != nil:
+			return
+		default:
+			k.log.Warn("netlink", zap.Error(err))
+			lost = true
+			time.Sleep(dumpGap)
+		}
+		if !dirty && !lost {
+			continue
+		}
+		start := time.Now()
+		if start.Before(next) {
+			dirty = true
+			continue
+		}
+		if lost {
+			err = k.resync()
+		} else {
+			err = k.refresh()
+		}
+		if k.ctx.Err() != nil {
+			return
+		}
+		end := time.Now()
+		next = end.Add(max(dumpGap, 4*end.Sub(start)))
+		if dirty = err != nil; dirty {
+			k.log.Warn("netlink dump", zap.Error(err))
+		} else {
+			lost = false
+		}
+	}
+}
+
+// refresh reads links, addresses and routes and publishes what is new.
+func (k *Kernel) refresh() error {
+	v, err := k.dumper.view()
+	if err != nil {
+		return err
+	}
+	k.publish(v)
+	return nil
+}
+
+// resync is refresh with the neighbours, which otherwise are kept by events.
+func (k *Kernel) resync() error {
+	if err := k.refresh(); err != nil {
+		return err
+	}
+	events, err := k.dumper.neighbors()
+	if err != nil {
+		return err
+	}
+	k.hear(events, true)
+	return nil
+}

@@ -1,0 +1,191 @@
+package control
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// askAgain is how long a resolution may be under way before Resolve asks
+	// once more; the kernel gives up after 3 s by itself.
+	askAgain = 5 * time.Second
+	// confirmEvery is how often the kernel hears that a neighbour is in use.
+	// It forgets unused ones after 60 s (gc_stale_time), if it needs room.
+	confirmEvery = 10 * time.Second
+	// maxRequests bounds the requests waiting and the resolutions under way,
+	// as the kernel bounds its table (gc_thresh3).
+	maxRequests = 1024
+)
+
+// neighborRequests holds what the callers of Resolve and Confirm want until
+// the goroutine that may wait for the kernel takes it.
+type neighborRequests struct {
+	mu      sync.Mutex
+	waiting []neighborKey
+	// asked are the resolutions under way, with the time of the request.
+	asked map[neighborKey]time.Time
+	wake  chan struct{}
+}
+
+func (r *neighborRequests) init() {
+	r.asked = map[neighborKey]time.Time{}
+	r.wake = make(chan struct{}, 1)
+}
+
+// put queues a request; when the queue is full it is lost. With r.mu held.
+func (r *neighborRequests) put(key neighborKey) bool {
+	if len(r.waiting) >= maxRequests {
+		return false
+	}
+	r.waiting = append(r.waiting, key)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (r *neighborRequests) take() []neighborKey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.waiting
+	r.waiting = nil
+	return w
+}
+
+// done forgets a resolution that has ended.
+func (r *neighborRequests) done(key neighborKey) {
+	r.mu.Lock()
+	delete(r.asked, key)
+	r.mu.Unlock()
+}
+
+// repeat asks again for what is under way, but unknown to the kernel: the
+// notice of its end was lost.
+func (r *neighborRequests) repeat(known []neighborEvent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.asked {
+		if !slices.ContainsFunc(known, func(e neighborEvent) bool { return e.neighborKey == key }) {
+			r.put(key)
+		}
+	}
+}
+
+// Resolve implements Network. Requests are dropped while too many wait, as
+// the kernel drops packets for neighbours then.
+func (k *Kernel) Resolve(link int, addr netip.Addr) {
+	key := neighborKey{link, addr.WithZone("")}
+	r := &k.requests
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at, ok := r.asked[key]; ok && now.Sub(at) < askAgain {
+		return
+	}
+	if len(r.asked) >= maxRequests {
+		for other, at := range r.asked {
+			if now.Sub(at) >= askAgain {
+				delete(r.asked, other)
+			}
+		}
+		if len(r.asked) >= maxRequests {
+			return
+		}
+	}
+	if r.put(key) {
+		r.asked[key] = now
+	}
+}
+
+// Confirm implements Network.
+func (k *Kernel) Confirm(link int, addr netip.Addr) {
+	key := neighborKey{link, addr.WithZone("")}
+	n, ok := (*k.neighbors.Load())[key]
+	if !ok || n.fixed {
+		return
+	}
+	now, last := time.Now().UnixNano(), n.confirmed.Load()
+	if now-last < int64(confirmEvery) || !n.confirmed.CompareAndSwap(last, now) {
+		return
+	}
+	k.requests.mu.Lock()
+	k.requests.put(key)
+	k.requests.mu.Unlock()
+}
+
+// serveNeighbors tells the kernel of neighbours that are wanted.
+func (k *Kernel) serveNeighbors() {
+	for {
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-k.requests.wake:
+		}
+		for _, key := range k.requests.take() {
+			// NTF_USE would make a permanent entry an ordinary one.
+			if n := (*k.neighbors.Load())[key]; n.fixed {
+				k.answerResolve(key, true)
+				continue
+			}
+			if err := k.use(key); err != nil {
+				k.log.Debug("neighbour", zap.Int("link", key.link), zap.Stringer("addr", key.addr), zap.Error(err))
+				k.answerResolve(key, false)
+				continue
+			}
+			// An entry that is usable already makes no event.
+			if _, ok := k.Neighbor(key.link, key.addr); ok {
+				k.answerResolve(key, true)
+			}
+		}
+	}
+}
+
+// use has the kernel treat the neighbour as if it had a packet for it: it
+// resolves an unknown one, and probes a stale one.
+func (k *Kernel) use(key neighborKey) error {
+	return k.asker.NeighSet(&netlink.Neigh{
+		LinkIndex: key.link,
+		IP:        key.addr.AsSlice(),
+		Flags:     unix.NTF_USE,
+	})
+}
+
+// answerResolve answers a caller of Resolve who would wait in vain for an
+// event.
+func (k *Kernel) answerResolve(key neighborKey, up bool) {
+	k.requests.mu.Lock()
+	_, asked := k.requests.asked[key]
+	delete(k.requests.asked, key)
+	k.requests.mu.Unlock()
+	if !asked {
+		return
+	}
+	kind := NeighborFailed
+	if up {
+		kind = NeighborUp
+	}
+	k.notify([]Change{{kind, key.link, key.addr}})
+}
+
+// hear takes the kernel's news of neighbours.
+func (k *Kernel) hear(events []neighborEvent, reset bool) {
+	if len(events) == 0 && !reset {
+		return
+	}
+	for _, e := range events {
+		if e.usable || e.final {
+			k.requests.done(e.neighborKey)
+		}
+	}
+	k.applyNeighbors(events, reset)
+	if reset {
+		k.requests.repeat(events)
+	}
+}

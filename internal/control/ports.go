@@ -1,0 +1,203 @@
+package control
+
+import (
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/netns"
+)
+
+// Ports lends ports, so that the kernel gives them to nobody else.
+type Ports interface {
+	// Hold takes the port of addr, any free one if that is 0, until Close of
+	// what it returns. The zero Addr means all addresses of both families;
+	// 0.0.0.0 and :: mean those of one. proto is the IP protocol, TCP or UDP.
+	// The errors are bind(2)'s: EADDRINUSE, EADDRNOTAVAIL, EACCES.
+	Hold(proto uint8, addr netip.AddrPort) (Held, error)
+}
+
+// Held is a port on loan. The zero value holds none.
+type Held struct {
+	Port    uint16
+	release func()
+}
+
+// NewHeld returns a Held for another maker of Ports; Close calls release once.
+func NewHeld(port uint16, release func()) Held {
+	return Held{port, sync.OnceFunc(release)}
+}
+
+// Close gives the port back. Further calls do nothing.
+func (h Held) Close() {
+	if h.release != nil {
+		h.release()
+	}
+}
+
+// KernelPorts holds ports by kernel sockets that are bound, and nothing else:
+// not listening, not connected.
+type KernelPorts struct {
+	ns netns.Handle
+}
+
+var _ Ports = (*KernelPorts)(nil)
+
+// NewKernelPorts returns the ports of a namespace, which may be the zero
+// Handle and need not stay open.
+func NewKernelPorts(ns netns.Handle) (*KernelPorts, error) {
+	self, err := netns.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	if ns.Equal(self) {
+		return &KernelPorts{}, nil // no thread needs to be moved
+	}
+	own, err := ns.Dup()
+	return &KernelPorts{own}, err
+}
+
+// Close lets the namespace go. Ports that are held stay so.
+func (p *KernelPorts) Close() error { return p.ns.Close() }
+
+// Hold implements Ports.
+func (p *KernelPorts) Hold(proto uint8, addr netip.AddrPort) (h Held, err error) {
+	err = p.ns.Do(func() error {
+		h, err = hold(proto, addr)
+		return err
+	})
+	return h, err
+}
+
+func hold(proto uint8, addr netip.AddrPort) (Held, error) {
+	if addr.Addr().IsValid() {
+		return holdOne(proto, addr, false)
+	}
+	h, err := holdOne(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), true)
+	if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL {
+		// A kernel or a namespace without IPv6.
+		return holdOne(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), false)
+	}
+	return h, err
+}
+
+func holdOne(proto uint8, addr netip.AddrPort, dual bool) (Held, error) {
+	typ := unix.SOCK_STREAM
+	switch proto {
+	case unix.IPPROTO_TCP:
+	case unix.IPPROTO_UDP:
+		typ = unix.SOCK_DGRAM
+	default:
+		return Held{}, unix.EPROTONOSUPPORT
+	}
+	sa, af, err := sockaddr(addr)
+	if err != nil {
+		return Held{}, err
+	}
+	fd, err := unix.Socket(af, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(proto))
+	if err != nil {
+		return Held{}, err
+	}
+	port, err := bind(fd, proto, sa, dual)
+	if err != nil {
+		unix.Close(fd)
+		return Held{}, err
+	}
+	return NewHeld(port, func() { unix.Close(fd) }), nil
+}
+
+// dropAll is a socket filter that keeps nothing of any packet.
+var dropAll = unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
+
+func bind(fd int, proto uint8, sa unix.Sockaddr, dual bool) (port uint16, err error) {
+	if _, ok := sa.(*unix.SockaddrInet6); ok {
+		only := 1
+		if dual {
+			only = 0
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return 0, err
+		}
+	}
+	if proto == unix.IPPROTO_UDP {
+		// Before bind, so that no datagram gets in.
+		prog := unix.SockFprog{Len: 1, Filter: &dropAll}
+		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
+			return 0, err
+		}
+	}
+	err = unix.Bind(fd, sa)
+	if err == unix.EADDRINUSE && proto == unix.IPPROTO_TCP {
+		err = bindReuse(fd, sa)
+	}
+	if err != nil {
+		return 0, err
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, err
+	}
+	switch sa := bound.(type) {
+	case *unix.SockaddrInet4:
+		port = uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		port = uint16(sa.Port)
+	}
+	return port, nil
+}
+
+// bindReuse binds although connections of the kernel linger in TIME-WAIT on
+// the port; SO_REUSEADDR is what a restarted server sets. Once bound the
+// socket shares no longer, so that the next one with SO_REUSEADDR is refused.
+func bindReuse(fd int, sa unix.Sockaddr) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	err := unix.Bind(fd, sa)
+	if e := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err == nil {
+		err = e
+	}
+	return err
+}
+
+// sockaddr converts addr, in the namespace of the thread.
+func sockaddr(addr netip.AddrPort) (sa unix.Sockaddr, af int, err error) {
+	a := addr.Addr()
+	if a.Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: a.As4()}, unix.AF_INET, nil
+	}
+	s := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: a.As16()}
+	if z := a.Zone(); z != "" {
+		index, err := ifIndex(z)
+		if err != nil {
+			return nil, 0, err
+		}
+		s.ZoneId = index
+	}
+	return s, unix.AF_INET6, nil
+}
+
+// ifIndex finds an interface by name or number, in the namespace of the
+// thread.
+func ifIndex(zone string) (uint32, error) {
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq(zone)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
+		return 0, err
+	}
+	return ifr.Uint32(), nil
+}

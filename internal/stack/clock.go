@@ -1,0 +1,26 @@
+package stack
+
+import (
+	"math"
+	"time"
+	_ "unsafe" // go:linkname
+)
+
+// nanotime is the runtime's monotonic clock. time.Since would read a fake
+// clock on a goroutine inside a testing/synctest bubble, and the stack's
+// timers must not depend on who happens to poll.
+//
+//go:linkname nanotime runtime.nanotime
+func nanotime() int64
+
+// never is the deadline that does not come.
+const never = math.MaxInt64
+
+// deadlineAt puts an application's deadline on the stack's clock: 0 is none,
+// and a deadline in the past is at once.
+func deadlineAt(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(nanotime()+int64(time.Until(t)), 1)
+}

@@ -1,0 +1,139 @@
+package stack
+
+import (
+	"context"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/tcp"
+)
+
+// TCPOptions qualify DialTCP and ListenTCP. The zero value is the stack's
+// defaults.
+type TCPOptions struct {
+	TCP      *tcp.Config // nil: the stack's
+	PortHeld bool        // the caller holds the kernel's port
+	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
+	// Forward is the listener whose Accept gets this one's connections: the
+	// shards of a listener on several stacks.
+	Forward *TCPListener
+}
+
+// DialTCP connects. The zero Addr or port of local has the stack choose.
+// Errors are those of connect(2): ECONNREFUSED, EHOSTUNREACH, ENETUNREACH,
+// ETIMEDOUT, EADDRINUSE, EADDRNOTAVAIL, else ctx's.
+func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, error) {
+	if o == nil {
+		o = &TCPOptions{}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	route, err := s.cfg.Net.Route(remote.Addr(), local.Addr())
+	if err != nil {
+		return nil, err
+	}
+	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
+		local = netip.AddrPortFrom(route.Src, local.Port())
+	}
+	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
+		return nil, syscall.EADDRNOTAVAIL
+	}
+	c, err := s.open(local, remote, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.awaitConnect(ctx, c); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open reserves a port and sends the SYN.
+func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, error) {
+	cfg := o.TCP
+	if cfg == nil {
+		cfg = &s.cfg.TCP
+	}
+	var p *port
+	var err error
+	if !o.PortHeld {
+		// Holds the kernel's port and steers it to us, before the SYN leaves.
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, s.flowTaken)
+		if err != nil {
+			return nil, err
+		}
+		local = netip.AddrPortFrom(local.Addr(), p.number)
+	}
+	c := s.newTCPConn(local, remote)
+	s.lock.Lock()
+	s.enter()
+	defer s.leave()
+	if s.closing.Load() {
+		s.ports.release(p)
+		return nil, errClosed
+	}
+	if s.flows[c.key] != nil || !s.reuseTimeWait(c.key) {
+		s.ports.release(p)
+		return nil, syscall.EADDRNOTAVAIL
+	}
+	c.dst = s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	if c.dst == nil {
+		s.ports.release(p)
+		return nil, syscall.ENETUNREACH
+	}
+	c.port = p
+	s.flows[c.key] = c
+	mine := *cfg
+	mine.MTU = s.mtu(c.dst)
+	c.tc.Init(s.host, c, &mine, local, remote)
+	c.tc.Connect(s.now)
+	s.touch(c)
+	s.counters.tcpDials.Add(1)
+	return c, nil
+}
+
+// flowTaken tells whether the connection exists, or existed a moment ago. It
+// takes the lock.
+func (s *Stack) flowTaken(local, remote netip.AddrPort) bool {
+	k := makeFlowKey(local, remote)
+	s.lock.Lock()
+	s.enter()
+	_, live := s.flows[k]
+	tw := s.timeWaits[k]
+	taken := live || tw != nil && !tw.reusable(s.now)
+	s.leave()
+	return taken
+}
+
+// awaitConnect waits for the handshake, ctx, or the protocol's own timeout.
+func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
+	if d, ok := ctx.Deadline(); ok {
+		c.w.setDeadline(d)
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { c.w.setDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	err := s.wait(connecting{c}, dirWrite, &c.w)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return context.DeadlineExceeded
+	}
+	if err := c.userError(); err != nil {
+		return err
+	}
+	if err := c.tc.Err(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c.w.setDeadline(time.Time{})
+	return nil
+}

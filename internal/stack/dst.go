@@ -1,0 +1,253 @@
+package stack
+
+import (
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// dstKey names a destination: the lower headers of all packets from local to
+// remote are the same.
+type dstKey struct {
+	local, remote netip.Addr
+	proto         uint8
+}
+
+// dst is a destination: its route, its neighbour's address, and the headers
+// built from them. Sockets share it, and count it.
+type dst struct {
+	key   dstKey
+	route control.Route
+	hdr   ip.Header
+	ready bool // hdr is complete
+	gone  bool // no route at present
+	refs  int
+	held  []heldPacket // packets that wait for the neighbour
+
+	asked     int64 // when the kernel was last asked to resolve, ns
+	confirmed int64
+}
+
+// heldPacket waits for its neighbour's address. The stack holds its frames
+// as if they were in a ring.
+type heldPacket struct {
+	pkt [holdFrags]ring.Desc
+	n   int
+	qi  int
+	ecn uint8
+}
+
+const (
+	// As many packets wait for a neighbour as a first flight has.
+	holdPackets = 16
+	holdFrags   = 4
+	resolveWait = int64(time.Second)
+	defaultTTL  = 64
+)
+
+// dst returns the destination remote as seen from local, counted; nil where
+// there is no route. The lock is held.
+func (s *Stack) dst(local, remote netip.Addr, proto uint8) *dst {
+	k := dstKey{local, remote, proto}
+	d := s.dsts[k]
+	if d == nil {
+		d = &dst{key: k}
+		if !s.resolveRoute(d) {
+			return nil
+		}
+		s.dsts[k] = d
+	}
+	d.refs++
+	return d
+}
+
+func (s *Stack) unref(d *dst) {
+	if d == nil {
+		return
+	}
+	if d.refs--; d.refs == 0 {
+		s.dropHeld(d)
+		delete(s.dsts, d.key)
+	}
+}
+
+// resolveRoute looks d's route and neighbour up in the kernel's mirror.
+func (s *Stack) resolveRoute(d *dst) bool {
+	r, err := s.cfg.Net.Route(d.key.remote, d.key.local)
+	link, known := s.cfg.Net.Link(r.Link)
+	if err != nil || r.Local || !known || !s.carries(link) {
+		d.gone, d.ready = true, false
+		return false
+	}
+	d.route, d.gone = r, false
+	s.resolveNeighbour(d, link)
+	return true
+}
+
+// carries tells whether packets for l leave through this stack's interface:
+// it is the interface, or a VLAN on it.
+func (s *Stack) carries(l control.Link) bool {
+	return l.Index == s.cfg.Link || l.VLAN != 0 && l.Parent == s.cfg.Link
+}
+
+// resolveNeighbour completes d's headers, or asks the kernel for what is
+// missing.
+func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
+	mac, ok := s.cfg.Net.Neighbor(d.route.Link, d.route.NextHop)
+	if !ok {
+		// An address that once was right is used until another is known.
+		if s.now-d.asked > resolveWait || d.asked == 0 {
+			d.asked = s.now
+			s.cfg.Net.Resolve(d.route.Link, d.route.NextHop)
+		}
+		return
+	}
+	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.local, d.key.remote, d.key.proto, 0, defaultTTL)
+	d.ready = true
+	d.confirmed = s.now
+	s.releaseHeld(d)
+}
+
+// mtu is the largest IP packet that the route takes.
+func (s *Stack) mtu(d *dst) int {
+	m := s.queues[0].Caps().MTU
+	if d.route.MTU > 0 && d.route.MTU < m {
+		m = d.route.MTU
+	}
+	return m
+}
+
+// hold keeps a packet until its neighbour is known. As in the kernel, only
+// the newest few are kept.
+func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
+	if d.gone || len(pkt) > holdFrags {
+		s.counters.txNoRoute.Add(1)
+		return
+	}
+	if len(d.held) == holdPackets {
+		s.releasePacket(&d.held[0])
+		d.held = append(d.held[:0], d.held[1:]...)
+	}
+	h := heldPacket{n: len(pkt), qi: qi, ecn: ecn}
+	copy(h.pkt[:], pkt)
+	for _, p := range pkt {
+		s.arena.Posted(p.Frame)
+	}
+	d.held = append(d.held, h)
+	if link, ok := s.cfg.Net.Link(d.route.Link); ok {
+		s.resolveNeighbour(d, link)
+	}
+}
+
+func (s *Stack) releasePacket(h *heldPacket) {
+	for _, p := range h.pkt[:h.n] {
+		s.arena.Completed(p.Frame)
+	}
+}
+
+func (s *Stack) releaseHeld(d *dst) {
+	held := d.held
+	d.held = nil
+	for i := range held {
+		h := &held[i]
+		s.send(d, h.qi, h.pkt[:h.n], h.ecn)
+		s.releasePacket(h)
+	}
+}
+
+func (s *Stack) dropHeld(d *dst) {
+	for i := range d.held {
+		s.releasePacket(&d.held[i])
+	}
+	d.held = nil
+}
+
+// onChange hears of the kernel's changes from the mirror's goroutine.
+func (s *Stack) onChange(c control.Change) {
+	if s.closing.Load() {
+		return
+	}
+	s.lock.Lock()
+	s.enter()
+	if !s.closing.Load() {
+		s.lastLocal = netip.Addr{}
+		for _, d := range s.dsts {
+			s.applyChange(d, c)
+		}
+	}
+	s.leave()
+}
+
+// applyChange brings one destination up to date.
+func (s *Stack) applyChange(d *dst, c control.Change) {
+	switch c.Kind {
+	case control.NeighborUp:
+		if c.Link == d.route.Link && c.Addr == d.route.NextHop {
+			if link, ok := s.cfg.Net.Link(d.route.Link); ok {
+				s.resolveNeighbour(d, link)
+			}
+		}
+	case control.NeighborFailed:
+		switch {
+		case c.Link != d.route.Link || c.Addr != d.route.NextHop:
+		case d.ready:
+			// Perhaps only forgotten by a kernel that saw no traffic. The
+			// address is used until another is known.
+			s.cfg.Net.Resolve(d.route.Link, d.route.NextHop)
+		default:
+			s.unreachable(d, syscall.EHOSTUNREACH)
+		}
+	default:
+		mtu := s.mtu(d)
+		if !s.resolveRoute(d) {
+			s.unreachable(d, syscall.ENETUNREACH)
+			return
+		}
+		if m := s.mtu(d); m != mtu {
+			s.pathMTU(d, m)
+		}
+	}
+}
+
+// unreachable tells the sockets of d that it cannot be reached at present:
+// fatal for those that connect, a hint for the others.
+func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
+	s.dropHeld(d)
+	for _, c := range s.flows {
+		if c.dst == d {
+			c.tc.Unreachable(errno, s.now)
+			s.touch(c)
+		}
+	}
+	for _, u := range s.udpFlows {
+		if u.dst == d {
+			u.fail(errno)
+		}
+	}
+}
+
+// pathMTU tells the connections of d of the path's new MTU.
+func (s *Stack) pathMTU(d *dst, mtu int) {
+	for _, c := range s.flows {
+		if c.dst == d {
+			c.tc.SetPathMTU(mtu, s.now)
+			s.touch(c)
+		}
+	}
+}
+
+// confirmEvery is how often the kernel is told that a neighbour answers.
+const confirmEvery = int64(10 * time.Second)
+
+// confirm tells the kernel that d's neighbour answers: it sees none of our
+// traffic, and would let the entry go.
+func (s *Stack) confirm(d *dst) {
+	if d != nil && s.now-d.confirmed > confirmEvery {
+		d.confirmed = s.now
+		s.cfg.Net.Confirm(d.route.Link, d.route.NextHop)
+	}
+}

@@ -1,0 +1,144 @@
+package stack
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// input dispatches a batch of received Descs; every frame is kept or freed.
+func (s *Stack) input(qi int, ds []ring.Desc) {
+	for len(ds) > 0 {
+		n, total := ring.PacketLen(ds)
+		s.packet(qi, ds[:n], total)
+		ds = ds[n:]
+	}
+}
+
+// packet dispatches one received packet.
+func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
+	p := &s.pkt
+	if err := ip.Parse(s.arena.Data(ds[0]), total, p); err != nil {
+		s.counters.rxMalformed.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	// The steering takes packets by port; those to other hosts' addresses, and
+	// those that no honest host sends, are dropped in silence (attack 20).
+	if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) {
+		s.counters.rxBogus.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	if p.Fragment {
+		s.fragment(qi, ds)
+		return
+	}
+	ds = s.trim(ds, p.L4Off, p.L4Len)
+	if ds == nil {
+		s.counters.rxMalformed.Add(1)
+		return
+	}
+	s.transport(qi, ds)
+}
+
+// fragment adds a fragment to its datagram, and dispatches that when it is
+// whole.
+func (s *Stack) fragment(qi int, ds []ring.Desc) {
+	p := &s.pkt
+	s.counters.rxFragments.Add(1)
+	ds = s.trim(ds, p.L4Off, p.L4Len)
+	if ds == nil {
+		s.counters.rxMalformed.Add(1)
+		return
+	}
+	var done []ring.Desc
+	s.cache.FreeDescs(ds)
+	if done == nil {
+		return
+	}
+	p.L4Len = 0
+	for i := range done {
+		p.L4Len += int(done[i].Len)
+	}
+	p.Fragment = false
+	s.transport(qi, done)
+}
+
+// trim cuts ds to the n bytes from off on: the headers in front and Ethernet
+// padding behind. nil: the packet is shorter than that; its frames are freed.
+func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
+	if int(ds[0].Len) < off {
+		s.cache.FreeDescs(ds)
+		return nil
+	}
+	ds[0].Off += uint16(off)
+	ds[0].Len -= uint16(off)
+	for i := range ds {
+		if int(ds[i].Len) >= n {
+			ds[i].Len = uint16(n)
+			ds[i].Flags &^= ring.FlagMore
+			s.cache.FreeDescs(ds[i+1:])
+			return ds[:i+1]
+		}
+		n -= int(ds[i].Len)
+	}
+	s.cache.FreeDescs(ds)
+	return nil
+}
+
+// transport dispatches the packet in s.pkt; ds starts at its transport header
+// and ends with its payload.
+func (s *Stack) transport(qi int, ds []ring.Desc) {
+	switch s.pkt.Proto {
+	case ip.ProtoTCP:
+		s.tcpInput(qi, ds)
+	case ip.ProtoUDP:
+		s.udpInput(qi, ds)
+	case ip.ProtoICMP, ip.ProtoICMPv6:
+		s.icmpInput(ds)
+	default:
+		s.counters.rxMalformed.Add(1)
+		s.cache.FreeDescs(ds)
+	}
+}
+
+// ours tells whether a is one of this interface's addresses, or one that the
+// host would answer for on it.
+func (s *Stack) ours(a netip.Addr) bool {
+	if a == s.lastLocal {
+		return true
+	}
+	if _, ok := s.cfg.Net.Local(a); !ok {
+		return false
+	}
+	s.lastLocal = a
+	return true
+}
+
+// checksumOK verifies the transport checksum found at field of the packet
+// that ds holds.
+func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
+	p := &s.pkt
+	if ds[0].Flags&(ring.FlagCsumGood|ring.FlagCsumPartial) != 0 {
+		return true
+	}
+	sum := ip.PseudoSum(p.Src, p.Dst, p.Proto, p.L4Len)
+	// Between virtual machines and namespaces no wire is crossed, and the
+	// sender's kernel leaves only the pseudo-header's sum in the field
+	// (CHECKSUM_PARTIAL). A real NIC never delivers that.
+	if s.virtual && field == sum {
+		return true
+	}
+	odd := false
+	for i := range ds {
+		part := ip.Sum(s.arena.Data(ds[i]))
+		if odd {
+			part = ip.Swap(part)
+		}
+		sum = ip.Add(sum, part)
+		odd = odd != (ds[i].Len&1 != 0)
+	}
+	return sum == 0xffff
+}

@@ -1,0 +1,216 @@
+package stack
+
+import (
+	"math/bits"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// enter begins a section under the lock: the clock is read once.
+func (s *Stack) enter() { s.now = nanotime() }
+
+// poll is one turn: receive from every queue, run due timers. It returns the
+// number of Descs received. The lock is held.
+func (s *Stack) poll() (n int) {
+	for i, q := range s.queues {
+		k := q.RxBatch(s.rx[:])
+		if k == 0 {
+			continue
+		}
+		s.input(i, s.rx[:k])
+		q.Refill()
+		n += k
+	}
+	if len(s.blocked) > 0 || len(s.udpWait) > 0 {
+		s.unblock()
+	}
+	if s.now >= s.nextTimer.Load() {
+		s.wheel.Advance(s.now, s.fire)
+	}
+	s.turns.Add(1)
+	s.counters.polls.Add(1)
+	if n == 0 {
+		s.counters.emptyPolls.Add(1)
+	}
+	return n
+}
+
+// leave ends a section: it does the work that others left, sends what became
+// due, wakes who became ready, and unlocks. It returns how many goroutines it
+// woke.
+func (s *Stack) leave() (woken int) {
+	for {
+		s.lock.Take(s.doWork)
+		woken += s.finishTurn()
+		next := s.wheel.Next()
+		s.nextTimer.Store(next)
+		armed := s.armed.Load()
+		if s.lock.TryUnlock() {
+			if armed {
+				s.wakeReactorBy(next)
+			}
+			return woken
+		}
+	}
+}
+
+// finishTurn sends and wakes until nothing is left to do.
+func (s *Stack) finishTurn() (woken int) {
+	if s.closing.Load() {
+		return 0
+	}
+	for {
+		sent := s.sent
+		s.output()
+		s.flush()
+		s.bury()
+		if len(s.blocked) == 0 && len(s.udpWait) == 0 {
+			if len(s.dirty) == 0 {
+				break
+			}
+			continue
+		}
+		if s.sent == sent {
+			// Stopped by a full ring with nothing taken: the device owes us
+			// completions. Look again soon.
+			s.setTimer(&s.retry, s.now+txRetry)
+			break
+		}
+		s.unblock()
+	}
+	for i, w := range s.wakes {
+		s.wakes[i] = nil
+		if w.wake() {
+			woken++
+			s.counters.wakes.Add(1)
+		}
+	}
+	s.wakes = s.wakes[:0]
+	return woken
+}
+
+// output lets every connection that the turn touched send.
+func (s *Stack) output() {
+	for len(s.dirty) > 0 {
+		dirty := s.dirty
+		s.dirty = s.spare[:0]
+		for i, c := range dirty {
+			dirty[i] = nil
+			c.dirty = false
+			if c.gone {
+				continue
+			}
+			if c.tc.Output(s.now) && !c.blocked {
+				c.blocked = true
+				s.blocked = append(s.blocked, c)
+			}
+			s.schedule(c)
+		}
+		s.spare = dirty[:0]
+	}
+}
+
+// touch notes that c wants Output at the end of the turn.
+func (s *Stack) touch(c *TCPConn) {
+	if !c.dirty {
+		c.dirty = true
+		s.dirty = append(s.dirty, c)
+	}
+}
+
+// unblock gives those that a full transmit ring had stopped another try.
+func (s *Stack) unblock() {
+	for i, c := range s.blocked {
+		s.blocked[i] = nil
+		c.blocked = false
+		s.touch(c)
+	}
+	s.blocked = s.blocked[:0]
+	waiting := s.udpWait
+	s.udpWait = s.udpSpare[:0]
+	for i, u := range waiting {
+		waiting[i] = nil
+		u.waiting = false
+		s.sendQueued(u)
+	}
+	s.udpSpare = waiting[:0]
+}
+
+// txRetry is when a full transmit ring is looked at again.
+const txRetry = int64(200_000)
+
+// flush makes the devices transmit.
+func (s *Stack) flush() {
+	for s.kick != 0 {
+		i := bits.TrailingZeros64(s.kick)
+		s.kick &^= 1 << i
+		q := s.queues[i]
+		if err := q.Kick(); err != nil {
+			s.counters.kickErrors.Add(1)
+		}
+		q.Reclaim()
+	}
+}
+
+// send puts a packet behind the destination's headers on a transmit ring.
+// pkt begins at the transport header. false: the ring is full, and pkt is as
+// it was.
+func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	if !d.ready {
+		s.hold(d, qi, pkt, ecn)
+		return true
+	}
+	n := 0
+	for i := range pkt {
+		n += int(pkt[i].Len)
+	}
+	q := s.queues[qi]
+	if q.TxSpace() < len(pkt) && !s.makeRoom(qi, q, len(pkt)) {
+		s.counters.txFull.Add(1)
+		return false
+	}
+	first := &pkt[0]
+	hl := uint16(d.hdr.Len())
+	d.hdr.Put(s.arena.Bytes(first.Frame)[first.Off-hl:first.Off], n, ecn, s.packetID())
+	saved := *first
+	first.Off -= hl
+	first.Len += hl
+	if first.Flags&ring.FlagCsumPartial != 0 {
+		first.CsumStart += hl
+	}
+	sent := q.TxBatch(pkt) == len(pkt)
+	*first = saved
+	if sent {
+		s.kick |= 1 << qi
+		s.sent++
+	}
+	return sent
+}
+
+// makeRoom transmits and reclaims what is on a full ring.
+func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
+	if q.Reclaim(); q.TxSpace() >= n {
+		return true
+	}
+	q.Kick()
+	s.kick &^= 1 << qi
+	q.Reclaim()
+	return q.TxSpace() >= n
+}
+
+// packetID is the IPv4 identification: random, since all but fragments carry
+// DF and nothing may be learned from it (RFC 6864, attack 6).
+func (s *Stack) packetID() uint16 {
+	s.hashSeed ^= s.hashSeed << 13
+	s.hashSeed ^= s.hashSeed >> 7
+	s.hashSeed ^= s.hashSeed << 17
+	return uint16(s.hashSeed >> 32)
+}
+
+// notify has w woken at the end of the turn.
+func (s *Stack) notify(w *waiter) {
+	if w.state.Load() == waiterParked {
+		s.wakes = append(s.wakes, w)
+	}
+}

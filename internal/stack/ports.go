@@ -1,0 +1,239 @@
+package stack
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/control"
+)
+
+// portTable holds the ports that the stack uses: each is reserved with the
+// kernel, so that it is nobody else's, and steered to our queues. It has its
+// own lock, since both take system calls: nothing here runs per packet.
+type portTable struct {
+	kernel control.Ports
+	steer  driver.Steering
+
+	mu   sync.Mutex
+	used map[boundPort]*port
+	// Ports of ended connections, kept reserved for the next ones: reserving
+	// and steering one costs four system calls.
+	idle map[localAddr][]*port
+}
+
+type boundPort struct {
+	proto uint8
+	addr  netip.AddrPort
+}
+
+type localAddr struct {
+	proto uint8
+	addr  netip.Addr
+}
+
+// port is a reserved port. Connections share it, and count it.
+type port struct {
+	key    boundPort
+	number uint16
+	held   control.Held
+	refs   int
+	pooled bool // chosen by us: goes to idle, not back
+}
+
+// Limits on the pool, and on the search in it.
+const (
+	maxIdlePorts = 4096
+	portTries    = 8
+)
+
+// Ephemeral range used where no kernel chooses (RFC 6335).
+const (
+	ephemeralMin = 49152
+	ephemeralMax = 65535
+)
+
+func newPortTable(k control.Ports, s driver.Steering) *portTable {
+	return &portTable{
+		kernel: k, steer: s,
+		used: make(map[boundPort]*port),
+		idle: make(map[localAddr][]*port),
+	}
+}
+
+// bind reserves a port for a connection from local to remote. A local port 0
+// is chosen at random (RFC 6056), from those of ended connections if one is
+// free towards remote.
+func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(local, remote netip.AddrPort) bool) (*port, error) {
+	if local.Port() != 0 {
+		return t.bindLocal(proto, local, false)
+	}
+	k := localAddr{proto, local.Addr()}
+	for range portTries {
+		t.mu.Lock()
+		idle := t.idle[k]
+		if len(idle) == 0 {
+			t.mu.Unlock()
+			break
+		}
+		i := rand.IntN(len(idle))
+		p := idle[i]
+		idle[i] = idle[len(idle)-1]
+		t.idle[k] = idle[:len(idle)-1]
+		p.refs = 1
+		t.mu.Unlock()
+		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote) {
+			return p, nil
+		}
+		t.release(p)
+	}
+	p, err := t.reserve(proto, local, false)
+	if err != nil {
+		return nil, err
+	}
+	p.pooled = true
+	return p, nil
+}
+
+// bindLocal reserves local; port 0 is the kernel's choice.
+func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool) (*port, error) {
+	if local.Port() != 0 && !held {
+		// A pooled port that no connection uses is the user's for the asking.
+		t.dropIdle(boundPort{proto, local})
+	}
+	return t.reserve(proto, local, held)
+}
+
+func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port, error) {
+	p := &port{refs: 1}
+	n := local.Port()
+	switch {
+	case held:
+	case t.kernel != nil:
+		h, err := t.kernel.Hold(proto, local)
+		if err != nil {
+			return nil, err
+		}
+		p.held = h
+		n = h.Port
+	case n == 0:
+		var ok bool
+		if n, ok = t.pick(proto, local.Addr()); !ok {
+			return nil, syscall.EADDRINUSE
+		}
+	}
+	p.number = n
+	p.key = boundPort{proto, netip.AddrPortFrom(local.Addr(), n)}
+	t.mu.Lock()
+	if t.used[p.key] != nil && !held {
+		t.mu.Unlock()
+		t.unhold(p)
+		return nil, syscall.EADDRINUSE
+	}
+	t.used[p.key] = p
+	t.mu.Unlock()
+	if err := t.steer.AddPort(proto, p.key.addr); err != nil {
+		t.mu.Lock()
+		delete(t.used, p.key)
+		t.mu.Unlock()
+		t.unhold(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// pick chooses a free port where there is no kernel to ask.
+func (t *portTable) pick(proto uint8, addr netip.Addr) (uint16, bool) {
+	const n = ephemeralMax - ephemeralMin + 1
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := rand.IntN(n)
+	for i := range n {
+		p := uint16(ephemeralMin + (first+i)%n)
+		if t.used[boundPort{proto, netip.AddrPortFrom(addr, p)}] == nil {
+			return p, true
+		}
+	}
+	return 0, false
+}
+
+// share counts another user of p.
+func (t *portTable) share(p *port) *port {
+	if p == nil {
+		return nil
+	}
+	t.mu.Lock()
+	p.refs++
+	t.mu.Unlock()
+	return p
+}
+
+// release drops a use of p; with the last, it goes to the pool or back to
+// the kernel.
+func (t *portTable) release(p *port) {
+	if p == nil {
+		return
+	}
+	t.mu.Lock()
+	if p.refs--; p.refs > 0 {
+		t.mu.Unlock()
+		return
+	}
+	k := localAddr{p.key.proto, p.key.addr.Addr()}
+	if p.pooled && len(t.idle[k]) < maxIdlePorts {
+		t.idle[k] = append(t.idle[k], p)
+		t.mu.Unlock()
+		return
+	}
+	t.forget(p)
+	t.mu.Unlock()
+	t.giveBack(p)
+}
+
+// dropIdle gives a pooled port that nobody uses back to the kernel.
+func (t *portTable) dropIdle(b boundPort) {
+	k := localAddr{b.proto, b.addr.Addr()}
+	t.mu.Lock()
+	for i, p := range t.idle[k] {
+		if p.key == b {
+			t.idle[k] = append(t.idle[k][:i], t.idle[k][i+1:]...)
+			t.forget(p)
+			t.mu.Unlock()
+			t.giveBack(p)
+			return
+		}
+	}
+	t.mu.Unlock()
+}
+
+func (t *portTable) forget(p *port) {
+	if t.used[p.key] == p {
+		delete(t.used, p.key)
+	}
+}
+
+func (t *portTable) giveBack(p *port) {
+	_ = t.steer.RemovePort(p.key.proto, p.key.addr)
+	t.unhold(p)
+}
+
+func (t *portTable) unhold(p *port) {
+	p.held.Close()
+}
+
+// close gives every port back.
+func (t *portTable) close() {
+	t.mu.Lock()
+	all := make([]*port, 0, len(t.used))
+	for _, p := range t.used {
+		all = append(all, p)
+	}
+	clear(t.used)
+	clear(t.idle)
+	t.mu.Unlock()
+	for _, p := range all {
+		t.giveBack(p)
+	}
+}

@@ -1,0 +1,232 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reactor keeps the protocol moving when no application goroutine polls. It
+// is in one of two states:
+//
+//   - armed: the queues wake it at the next packet, the deadline at the next
+//     timer;
+//   - ticking: somebody polls, or did within the last tick. The queues are
+//     disarmed, so that no packet pays for a wake-up, and the reactor merely
+//     checks every tick that turns are being made.
+type reactor struct {
+	file *os.File // epoll descriptor over the queues' WaitFDs
+	conn syscall.RawConn
+
+	mu      sync.Mutex   // orders changes of sleepAt with those of the deadline
+	sleepAt atomic.Int64 // when the reactor wakes at the latest, ns
+	done    chan struct{}
+}
+
+// reactorTick is the longest time without progress when a goroutine polled
+// and then went on to other things.
+const reactorTick = int64(time.Millisecond)
+
+func (s *Stack) startReactor() error {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll_create1: %w", err)
+	}
+	for _, q := range s.queues {
+		fd := q.WaitFD()
+		if fd < 0 {
+			continue
+		}
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			unix.Close(ep)
+			return fmt.Errorf("epoll_ctl: %w", err)
+		}
+	}
+	if err := unix.SetNonblock(ep, true); err != nil {
+		unix.Close(ep)
+		return err
+	}
+	s.reactor.file = os.NewFile(uintptr(ep), "onload-reactor")
+	if s.reactor.conn, err = s.reactor.file.SyscallConn(); err != nil {
+		s.reactor.file.Close()
+		return err
+	}
+	if err := s.reactor.file.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		s.reactor.file.Close()
+		return fmt.Errorf("the runtime cannot poll the queues' descriptor: %w", err)
+	}
+	s.reactor.done = make(chan struct{})
+	go s.react()
+	return nil
+}
+
+func (s *Stack) stopReactor() {
+	s.reactor.file.Close()
+	<-s.reactor.done
+}
+
+// react is the reactor's goroutine.
+func (s *Stack) react() {
+	defer close(s.reactor.done)
+	events := make([]unix.EpollEvent, 16)
+	looked := false
+	// The runtime calls look once before it waits, and again when the
+	// descriptor became readable.
+	look := func(fd uintptr) bool {
+		if !looked {
+			looked = true
+			return false
+		}
+		for {
+			// Takes the event off our own epoll, so that the next one is a new edge.
+			if _, err := unix.EpollWait(int(fd), events, 0); err != unix.EINTR {
+				return true
+			}
+		}
+	}
+	var turns uint64
+	for !s.closing.Load() {
+		s.scheduleReactor()
+		looked = false
+		err := s.reactor.conn.Read(look)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		packet := err == nil
+		s.counters.reactorWakes.Add(1)
+		if t := s.turns.Load(); !packet && !s.armed.Load() && t != turns && !s.timerDue() {
+			turns = t // somebody polls
+			continue
+		}
+		s.reactOnce(packet)
+		turns = s.turns.Load()
+	}
+}
+
+func (s *Stack) timerDue() bool { return nanotime() >= s.nextTimer.Load() }
+
+// reactTurns bounds how long the reactor holds on to the queues before it
+// arms them again and sleeps.
+const reactTurns = 64
+
+func (s *Stack) reactOnce(packet bool) {
+	s.lock.Lock()
+	s.enter()
+	if packet {
+		s.disarm()
+	}
+	for i := 0; ; i++ {
+		n := s.poll()
+		woken := s.leave()
+		if woken > 0 {
+			// Who was woken runs on this processor now; another one would
+			// have to be woken by an interrupt first.
+			runtime.Gosched()
+		}
+		if s.closing.Load() {
+			return
+		}
+		s.lock.Lock()
+		s.enter()
+		if n > 0 && i < reactTurns || s.leader.Load() {
+			if s.leader.Load() {
+				s.leave()
+				return
+			}
+			continue
+		}
+		if s.armed.Load() || s.armLocked() {
+			s.leave()
+			return
+		}
+	}
+}
+
+// scheduleReactor sets when the reactor wakes at the latest.
+func (s *Stack) scheduleReactor() {
+	r := &s.reactor
+	r.mu.Lock()
+	at := s.nextTimer.Load()
+	if !s.armed.Load() {
+		at = min(at, nanotime()+reactorTick)
+		// A timer that is due while others hold the lock is theirs to run.
+		at = max(at, nanotime()+reactorTick/4)
+	}
+	r.set(at)
+	r.mu.Unlock()
+}
+
+// wakeReactorBy makes sure that the reactor wakes at at, or before.
+func (s *Stack) wakeReactorBy(at int64) {
+	r := &s.reactor
+	if at >= r.sleepAt.Load() {
+		return
+	}
+	r.mu.Lock()
+	if at < r.sleepAt.Load() {
+		r.set(at)
+	}
+	r.mu.Unlock()
+}
+
+func (r *reactor) set(at int64) {
+	r.sleepAt.Store(at)
+	if at == never {
+		r.file.SetReadDeadline(time.Time{})
+		return
+	}
+	r.file.SetReadDeadline(time.Now().Add(time.Duration(at - nanotime())))
+}
+
+// arm makes the queues wake the reactor at the next packet. A caller that
+// finds the lock taken leaves it to the reactor's next tick.
+func (s *Stack) arm() {
+	for !s.armed.Load() && !s.leader.Load() && s.lock.TryLock() {
+		s.enter()
+		if s.closing.Load() {
+			s.leave()
+			return
+		}
+		if !s.armLocked() {
+			s.poll()
+		}
+		s.leave()
+	}
+}
+
+// armLocked arms every queue; false means that a packet is there already, and
+// the caller is to poll.
+func (s *Stack) armLocked() bool {
+	ready := false
+	for _, q := range s.queues {
+		if q.Arm() {
+			ready = true
+		}
+	}
+	if ready {
+		return false
+	}
+	s.armed.Store(true)
+	s.counters.arms.Add(1)
+	return true
+}
+
+// disarm ends the armed state, because the caller polls from now on.
+func (s *Stack) disarm() {
+	if !s.armed.Load() {
+		return
+	}
+	for _, q := range s.queues {
+		q.Disarm()
+	}
+	s.armed.Store(false)
+	s.wakeReactorBy(s.now + reactorTick)
+}

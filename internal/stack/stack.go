@@ -1,0 +1,268 @@
+// Package stack runs the protocols over a set of NIC queues: lock, poll turn,
+// demultiplexer, timers, ports, wake-ups.
+//
+// The application's own goroutines run it. Who would wait takes the stack
+// lock and polls the queues; who finds the lock taken leaves its work with
+// the holder; a reactor goroutine does the rest when nobody polls. See
+// ARCHITECTURE.md.
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// Config makes a Stack. Device and Net are required.
+type Config struct {
+	Name   string        // of the interface, for errors and statistics
+	Link   int           // its index, as Net knows it
+	Device driver.Device // the Stack closes it
+	Net    control.Network
+	Ports  control.Ports // nil: no kernel shares the ports
+
+	Profile Profile
+	Spin    time.Duration // 0: the profile's budget; negative: never spin
+
+	TCP tcp.Config // defaults of new connections
+	Log *zap.Logger
+}
+
+// Stack is one user-space TCP/UDP stack over the queues of one interface.
+type Stack struct {
+	// Looked at by every spin; changes rarely.
+	queues   []driver.Queue
+	spin     int64
+	adaptive bool
+	virtual  bool
+
+	lock      *ring.Lock
+	leader    atomic.Bool // a goroutine spins
+	armed     atomic.Bool // changed under lock
+	closing   atomic.Bool
+	successor atomic.Pointer[waiter]
+	nextTimer atomic.Int64  // earliest timer, ns
+	turns     atomic.Uint64 // poll turns done
+
+	// Under the lock.
+	now      int64
+	arena    *ring.Arena
+	cache    *ring.Cache
+	host     *tcp.Host
+	wheel    *ring.Wheel
+	rx       [rxBatch]ring.Desc
+	tx       [48]ring.Desc // packet under construction
+	pkt      ip.Packet
+	seg      tcp.Segment
+	kick     uint64 // queues with something to transmit, a bit each
+	sent     uint64 // packets put on transmit rings
+	retry    ring.Timer
+	wakes    []*waiter
+	dirty    []*TCPConn // to be given Output at the end of the turn
+	blocked  []*TCPConn // stopped by a full transmit ring
+	spare    []*TCPConn
+	dead     []*TCPConn // closed during the turn
+	udpWait  []*UDPConn // sockets with datagrams waiting for the transmit ring
+	udpSpare []*UDPConn
+
+	flows     map[flowKey]*TCPConn
+	timeWaits map[flowKey]*timeWait
+	listeners map[portKey]*TCPListener
+	udps      map[portKey]*UDPConn
+	udpFlows  map[flowKey]*UDPConn
+	dsts      map[dstKey]*dst
+
+	// The last answers: most packets of a turn are of one flow.
+	lastConn  *TCPConn
+	lastLocal netip.Addr
+
+	reactor  reactor
+	ports    *portTable
+	cfg      Config
+	log      *zap.Logger
+	unsub    func()
+	counters counters
+	hashSeed uint64
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// rxBatch is how many Descs a poll turn takes from a queue at once: enough
+// for several packets of 64 KiB.
+const rxBatch = 256
+
+// New starts a stack. It owns cfg.Device from then on, also when it fails.
+func New(cfg Config) (*Stack, error) {
+	if cfg.Device == nil || cfg.Net == nil {
+		return nil, errors.New("stack: Config without Device or Net")
+	}
+	if n := len(cfg.Device.Queues()); n == 0 || n > 64 {
+		cfg.Device.Close()
+		return nil, fmt.Errorf("stack: %s has %d queues, want 1 to 64", cfg.Name, n)
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	caps := cfg.Device.Caps()
+	now := nanotime()
+	s := &Stack{
+		queues:    cfg.Device.Queues(),
+		spin:      cfg.Profile.spinBudget(cfg.Spin),
+		adaptive:  cfg.Profile == Balanced && cfg.Spin == 0,
+		virtual:   caps.Virtual,
+		lock:      ring.NewLock(),
+		now:       now,
+		arena:     cfg.Device.Arena(),
+		wheel:     ring.NewWheel(now),
+		flows:     make(map[flowKey]*TCPConn),
+		timeWaits: make(map[flowKey]*timeWait),
+		listeners: make(map[portKey]*TCPListener),
+		udps:      make(map[portKey]*UDPConn),
+		udpFlows:  make(map[flowKey]*UDPConn),
+		dsts:      make(map[dstKey]*dst),
+		cfg:       cfg,
+		log:       cfg.Log,
+	}
+	s.cache = ring.NewCache(s.arena)
+	s.host = s.newHost()
+	s.ports = newPortTable(cfg.Ports, cfg.Device)
+	s.nextTimer.Store(never)
+	for _, q := range s.queues {
+		q.Refill()
+	}
+	if err := s.startReactor(); err != nil {
+		cfg.Device.Close()
+		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
+	}
+	s.unsub = cfg.Net.Subscribe(s.onChange)
+	return s, nil
+}
+
+// Name is the interface's name.
+func (s *Stack) Name() string { return s.cfg.Name }
+
+// Link is the interface's index.
+func (s *Stack) Link() int { return s.cfg.Link }
+
+// Caps are those of the device.
+func (s *Stack) Caps() *driver.Caps { return s.cfg.Device.Caps() }
+
+// Device is the device under the stack.
+func (s *Stack) Device() driver.Device { return s.cfg.Device }
+
+// Err returns what broke a queue for good, or nil.
+func (s *Stack) Err() error {
+	for _, q := range s.queues {
+		if err := q.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close resets every connection, releases every port and closes the device.
+// Calls blocked on sockets of the stack return net.ErrClosed.
+func (s *Stack) Close() error {
+	s.closeOnce.Do(func() {
+		s.unsub()
+		wake := s.shutdown()
+		for _, w := range wake {
+			w.wake()
+		}
+		s.stopReactor()
+		for s.leader.Load() {
+			runtime.Gosched()
+		}
+		s.ports.close()
+		// Whoever takes the lock from now on finds the stack closing, and
+		// touches no queue.
+		s.lock.Lock()
+		s.closeErr = s.cfg.Device.Close()
+		s.leave()
+	})
+	return s.closeErr
+}
+
+// shutdown resets all connections and marks the stack as closing. It returns
+// those who may be parked.
+func (s *Stack) shutdown() (wake []*waiter) {
+	s.lock.Lock()
+	s.enter()
+	defer s.leave()
+	for _, c := range s.flows {
+		wake = append(wake, &c.r, &c.w)
+		c.tc.Abort(s.now)
+		s.touch(c)
+	}
+	s.finishTurn()
+	for _, l := range s.listeners {
+		wake = append(wake, &l.w)
+	}
+	for _, u := range s.udps {
+		wake = append(wake, &u.r, &u.w)
+	}
+	for _, u := range s.udpFlows {
+		wake = append(wake, &u.r, &u.w)
+	}
+	s.closing.Store(true)
+	return wake
+}
+
+// rxPending tells whether a packet waits on any queue.
+func (s *Stack) rxPending() bool {
+	for _, q := range s.queues {
+		if q.RxPending() {
+			return true
+		}
+	}
+	return false
+}
+
+// errClosed is what a closed socket or stack answers.
+var errClosed = net.ErrClosed
+
+// flowKey names a connection. It is plain memory, so that hashing it is one
+// pass of the runtime's keyed hash (attack: hash flooding).
+type flowKey struct {
+	local, remote         [16]byte
+	localPort, remotePort uint16
+}
+
+func makeFlowKey(local, remote netip.AddrPort) flowKey {
+	return flowKey{local.Addr().As16(), remote.Addr().As16(), local.Port(), remote.Port()}
+}
+
+// portKey names a bound port; addr is all zero for IPv6's wildcard and the
+// mapped 0.0.0.0 for IPv4's.
+type portKey struct {
+	addr [16]byte
+	port uint16
+}
+
+var (
+	any4 = netip.IPv4Unspecified().As16()
+	any6 = netip.IPv6Unspecified().As16()
+)
+
+// portKeys returns the keys under which a socket bound to a is found: two
+// for the zero Addr, which means any address of both families.
+func portKeys(a netip.AddrPort) []portKey {
+	if !a.Addr().IsValid() {
+		return []portKey{{any4, a.Port()}, {any6, a.Port()}}
+	}
+	return []portKey{{a.Addr().As16(), a.Port()}}
+}

@@ -1,0 +1,86 @@
+package stack
+
+import (
+	"sync/atomic"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/tcp"
+)
+
+// counters are the stack's own; atomic, since readers hold no lock.
+type counters struct {
+	polls, emptyPolls     atomic.Uint64
+	spinHits, spinMisses  atomic.Uint64
+	parks, wakes          atomic.Uint64
+	reactorWakes, arms    atomic.Uint64
+	rxMalformed           atomic.Uint64
+	rxBogus, rxChecksum   atomic.Uint64
+	rxFragments           atomic.Uint64
+	rxNoSocket            atomic.Uint64
+	txFull, txNoRoute     atomic.Uint64
+	txResets, kickErrors  atomic.Uint64
+	icmpErrors            atomic.Uint64
+	tcpDials, tcpAccepts  atomic.Uint64
+	udpIn, udpOut, udpErr atomic.Uint64
+}
+
+// Stats are a snapshot of a stack's counters.
+type Stats struct {
+	Polls, EmptyPolls    uint64 // poll turns, and those that found nothing
+	SpinHits, SpinMisses uint64 // waits that spinning ended, and that it did not
+	Parks, Wakes         uint64 // goroutines put to sleep, and woken by packets
+	ReactorWakes, Arms   uint64 // wake-ups of the reactor; times that the queues were armed
+	Deferred, Contended  uint64 // work left to the lock's holder; waits for the lock
+	RxMalformed          uint64 // packets with bad headers
+	RxBogus              uint64 // packets with impossible addresses, or not to us
+	RxChecksum           uint64 // transport checksum wrong
+	RxFragments          uint64 // IP fragments received
+	RxNoSocket           uint64 // datagrams to ports that nobody has
+	TxFull, TxNoRoute    uint64 // packets kept back by a full ring; dropped for want of a route
+	TxResets             uint64 // resets sent for segments that belong to nothing
+	KickErrors           uint64
+	ICMPErrors           uint64 // about our flows
+	TCPDials, TCPAccepts uint64
+	UDPIn, UDPOut        uint64 // datagrams
+	UDPErrors            uint64 // datagrams dropped: buffer full, bad length or checksum
+	Conns, TimeWaits     int
+	Listeners, UDPs      int
+	FreeFrames, Frames   int
+	TCP                  tcp.Stats
+	Queues               []driver.Stats
+}
+
+// Stats returns the counters.
+func (s *Stack) Stats() Stats {
+	c := &s.counters
+	st := Stats{
+		Polls: c.polls.Load(), EmptyPolls: c.emptyPolls.Load(),
+		SpinHits: c.spinHits.Load(), SpinMisses: c.spinMisses.Load(),
+		Parks: c.parks.Load(), Wakes: c.wakes.Load(),
+		ReactorWakes: c.reactorWakes.Load(), Arms: c.arms.Load(),
+		Deferred: s.lock.Deferred.Load(), Contended: s.lock.Contended.Load(),
+		RxMalformed: c.rxMalformed.Load(), RxBogus: c.rxBogus.Load(), RxChecksum: c.rxChecksum.Load(),
+		RxFragments: c.rxFragments.Load(), RxNoSocket: c.rxNoSocket.Load(),
+		TxFull: c.txFull.Load(), TxNoRoute: c.txNoRoute.Load(), TxResets: c.txResets.Load(),
+		KickErrors: c.kickErrors.Load(), ICMPErrors: c.icmpErrors.Load(),
+		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
+		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
+	}
+	s.lock.Lock()
+	s.enter()
+	st.Conns, st.TimeWaits = len(s.flows), len(s.timeWaits)
+	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
+	if !s.closing.Load() {
+		s.cache.Flush()
+	}
+	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
+	st.TCP = s.host.Stats
+	s.leave()
+	if s.closing.Load() {
+		return st
+	}
+	for _, q := range s.queues {
+		st.Queues = append(st.Queues, q.Stats())
+	}
+	return st
+}

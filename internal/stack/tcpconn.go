@@ -1,0 +1,461 @@
+package stack
+
+import (
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// TCPConn is a TCP connection of a Stack. All methods may be called at the
+// same time from several goroutines. Errors are bare (syscall.Errno, io.EOF,
+// net.ErrClosed, os.ErrDeadlineExceeded).
+type TCPConn struct {
+	s      *Stack
+	tc     tcp.Conn
+	key    flowKey
+	local  netip.AddrPort
+	remote netip.AddrPort
+
+	// Under the stack lock.
+	dst     *dst
+	port    *port
+	timer   ring.Timer
+	qi      int  // queue that its packets arrive on
+	dirty   bool // on Stack.dirty
+	blocked bool // on Stack.blocked
+	gone    bool // out of the demultiplexer
+	dying   bool // on Stack.dead
+	ka      tcp.KeepAlive
+	tw      bool // leaves a TIME-WAIT entry behind
+	orphan  bool // the user has closed it
+
+	work ring.Work
+	todo atomic.Uint32 // what was left for the holder of the lock
+
+	rmu, wmu sync.Mutex // one reader, one writer
+	r, w     waiter
+	state    atomic.Uint32 // connected, closed, ...
+	linger   atomic.Int64  // seconds, <0: in the background
+}
+
+// Bits of TCPConn.todo.
+const (
+	todoOutput uint32 = 1 << iota
+	todoWindow
+	todoCloseWrite
+	todoClose
+)
+
+// Bits of TCPConn.state.
+const (
+	stConnecting uint32 = 1 << iota
+	stClosed            // by the user
+	stReadClosed
+	stWriteClosed
+	stDone // the protocol is finished
+)
+
+func (s *Stack) newTCPConn(local, remote netip.AddrPort) *TCPConn {
+	c := &TCPConn{s: s, local: local, remote: remote, key: makeFlowKey(local, remote)}
+	c.work.Owner = c
+	c.timer.Owner = c
+	c.linger.Store(-1)
+	return c
+}
+
+// Transmit implements tcp.Owner.
+func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
+	return c.s.send(c.dst, c.qi, pkt, ecn)
+}
+
+// Notify implements tcp.Owner. It only notes: the protocol is in the middle
+// of something.
+func (c *TCPConn) Notify(ev tcp.Event) {
+	s := c.s
+	if ev&(tcp.EvClosed|tcp.EvTimeWait) != 0 && !c.dying {
+		c.dying = true
+		c.tw = ev&tcp.EvTimeWait != 0
+		s.dead = append(s.dead, c)
+	}
+	if ev&(tcp.EvReadable|tcp.EvError|tcp.EvHup|tcp.EvConnected|tcp.EvClosed) != 0 {
+		s.notify(&c.r)
+	}
+	if ev&(tcp.EvWritable|tcp.EvError|tcp.EvConnected|tcp.EvClosed|tcp.EvTimeWait) != 0 {
+		s.notify(&c.w)
+	}
+}
+
+// ready implements socket.
+func (c *TCPConn) ready(d direction) bool {
+	if c.state.Load()&stClosed != 0 || c.s.closing.Load() {
+		return true
+	}
+	if d == dirRead {
+		return c.tc.Readable()
+	}
+	return c.tc.Writable() || c.state.Load()&stWriteClosed != 0
+}
+
+// connecting waits for the outcome of a Dial.
+type connecting struct{ c *TCPConn }
+
+func (k connecting) ready(direction) bool {
+	if k.c.state.Load()&stClosed != 0 || k.c.s.closing.Load() || k.c.tc.Err() != nil {
+		return true
+	}
+	st := k.c.tc.State()
+	return st != tcp.SynSent && st != tcp.SynReceived
+}
+
+// closing waits until everything sent is acknowledged (SO_LINGER).
+type lingering struct{ c *TCPConn }
+
+func (k lingering) ready(direction) bool {
+	return k.c.state.Load()&stDone != 0 || k.c.s.closing.Load()
+}
+
+// do has the protocol do what flag says: now, if the lock is free, else by
+// its holder.
+func (c *TCPConn) do(flag uint32) {
+	c.todo.Or(flag)
+	s := c.s
+	if s.lock.Defer(&c.work) {
+		s.enter()
+		s.doWork(&c.work)
+		s.leave()
+	}
+}
+
+// doWork does the work that w's owner left. The lock is held.
+func (s *Stack) doWork(w *ring.Work) {
+	if s.closing.Load() {
+		return
+	}
+	switch o := w.Owner.(type) {
+	case *TCPConn:
+		o.doTodo()
+	case *UDPConn:
+		s.sendQueued(o)
+	}
+}
+
+func (c *TCPConn) doTodo() {
+	s := c.s
+	f := c.todo.Swap(0)
+	if c.gone {
+		if f&todoClose != 0 {
+			c.orphan = true
+			c.tc.Free()
+		}
+		return
+	}
+	if f&todoWindow != 0 {
+		c.tc.WindowUpdate(s.now)
+	}
+	if f&todoCloseWrite != 0 {
+		c.tc.CloseWrite(s.now)
+	}
+	if f&todoClose != 0 {
+		c.orphan = true
+		c.tc.Close(s.now)
+	}
+	s.touch(c)
+}
+
+// bury takes the connections that ended during the turn out of the tables.
+func (s *Stack) bury() {
+	for i, c := range s.dead {
+		s.dead[i] = nil
+		s.wheel.Stop(&c.timer)
+		c.gone = true
+		delete(s.flows, c.key)
+		if s.lastConn == c {
+			s.lastConn = nil
+		}
+		if c.tw {
+			s.beginTimeWait(c)
+		} else {
+			s.unref(c.dst)
+			s.ports.release(c.port)
+		}
+		c.dst, c.port = nil, nil
+		c.state.Or(stDone)
+		s.notify(&c.r)
+		s.notify(&c.w)
+		if c.orphan {
+			c.tc.Free()
+		}
+	}
+	s.dead = s.dead[:0]
+}
+
+// Read reads what has arrived, waiting for something. io.EOF is the peer's
+// FIN.
+func (c *TCPConn) Read(p []byte) (int, error) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	for {
+		if err := c.userError(); err != nil {
+			return 0, err
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		if c.r.timedOut() {
+			return 0, os.ErrDeadlineExceeded
+		}
+		if c.state.Load()&stReadClosed != 0 {
+			return 0, io.EOF
+		}
+		n, eof, update := c.tc.Read(p)
+		if update {
+			c.do(todoWindow)
+		}
+		if n > 0 {
+			// A stack that was closed meanwhile has taken its frames away.
+			if c.s.closing.Load() {
+				return 0, errClosed
+			}
+			return n, nil
+		}
+		if eof {
+			return 0, io.EOF
+		}
+		if err := c.tc.Err(); err != nil {
+			return 0, err
+		}
+		if err := c.s.wait(c, dirRead, &c.r); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// userError is the error of a socket that the user, or the stack's owner,
+// has closed.
+func (c *TCPConn) userError() error {
+	if c.state.Load()&stClosed != 0 || c.s.closing.Load() {
+		return errClosed
+	}
+	return nil
+}
+
+// Write writes all of p, waiting for room in the send buffer. Where it fails
+// it returns how much was taken before.
+func (c *TCPConn) Write(p []byte) (n int, err error) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	for {
+		if err := c.userError(); err != nil {
+			return n, err
+		}
+		if c.w.timedOut() {
+			return n, os.ErrDeadlineExceeded
+		}
+		if err := c.tc.Err(); err != nil {
+			return n, err
+		}
+		if c.state.Load()&stWriteClosed != 0 {
+			return n, syscall.EPIPE
+		}
+		if k := c.tc.Write(p[n:]); k > 0 {
+			n += k
+			c.do(todoOutput)
+			if n < len(p) {
+				continue
+			}
+		}
+		if n == len(p) {
+			return n, nil
+		}
+		if err := c.s.wait(c, dirWrite, &c.w); err != nil {
+			return n, err
+		}
+	}
+}
+
+// CloseRead makes reads return io.EOF; what the peer still sends is
+// discarded, as shutdown(SHUT_RD) does.
+func (c *TCPConn) CloseRead() error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	if c.state.Load()&stDone != 0 {
+		return syscall.ENOTCONN
+	}
+	c.state.Or(stReadClosed)
+	c.r.wake()
+	return nil
+}
+
+// CloseWrite sends FIN after all that was written.
+func (c *TCPConn) CloseWrite() error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	if c.state.Load()&stDone != 0 {
+		return syscall.ENOTCONN
+	}
+	c.state.Or(stWriteClosed)
+	c.w.wake()
+	c.wmu.Lock()
+	c.do(todoCloseWrite)
+	c.wmu.Unlock()
+	return nil
+}
+
+// Close ends the connection: in order, or by a reset where unread data would
+// be lost or SO_LINGER says so. Blocked calls return net.ErrClosed.
+func (c *TCPConn) Close() error {
+	for {
+		st := c.state.Load()
+		if st&stClosed != 0 {
+			return errClosed
+		}
+		if c.state.CompareAndSwap(st, st|stClosed) {
+			break
+		}
+	}
+	c.r.wake()
+	c.w.wake()
+	c.rmu.Lock()
+	c.wmu.Lock()
+	if !c.s.closing.Load() {
+		c.do(todoClose)
+		if sec := c.linger.Load(); sec > 0 {
+			c.w.setDeadline(time.Now().Add(time.Duration(sec) * time.Second))
+			// Linux returns success also when the time was not enough.
+			_ = c.s.wait(lingering{c}, dirWrite, &c.w)
+		}
+	}
+	c.r.stop()
+	c.w.stop()
+	c.wmu.Unlock()
+	c.rmu.Unlock()
+	return nil
+}
+
+// LocalAddr is the local address.
+func (c *TCPConn) LocalAddr() netip.AddrPort { return c.local }
+
+// RemoteAddr is the peer's address.
+func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// Stack is the stack that carries the connection.
+func (c *TCPConn) Stack() *Stack { return c.s }
+
+// SetDeadline sets both deadlines.
+func (c *TCPConn) SetDeadline(t time.Time) error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	c.r.setDeadline(t)
+	c.w.setDeadline(t)
+	return nil
+}
+
+// SetReadDeadline sets when Read gives up; the zero Time is never.
+func (c *TCPConn) SetReadDeadline(t time.Time) error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	c.r.setDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline sets when Write gives up; the zero Time is never.
+func (c *TCPConn) SetWriteDeadline(t time.Time) error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	c.w.setDeadline(t)
+	return nil
+}
+
+// control runs fn under the stack lock.
+func (c *TCPConn) control(fn func()) error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	s := c.s
+	s.lock.Lock()
+	s.enter()
+	if s.closing.Load() {
+		s.leave()
+		return errClosed
+	}
+	if !c.gone {
+		fn()
+		s.touch(c)
+	}
+	s.leave()
+	return nil
+}
+
+// SetNoDelay turns Nagle's algorithm off (true, the default) or on.
+func (c *TCPConn) SetNoDelay(on bool) error {
+	return c.control(func() { c.tc.SetNoDelay(on) })
+}
+
+// SetLinger is SO_LINGER: sec < 0 closes in the background (the default), 0
+// resets, > 0 has Close wait so long for the peer's acknowledgement.
+func (c *TCPConn) SetLinger(sec int) error {
+	return c.control(func() {
+		c.linger.Store(int64(sec))
+		c.tc.SetLinger(sec)
+	})
+}
+
+// SetKeepAlive sets the keepalive probes: the first after idle, then every
+// interval, and the connection is dead after count of them.
+func (c *TCPConn) SetKeepAlive(ka tcp.KeepAlive) error {
+	return c.control(func() {
+		c.ka = ka
+		c.tc.SetKeepAlive(ka, c.s.now)
+	})
+}
+
+// KeepAlive returns the keepalive settings.
+func (c *TCPConn) KeepAlive() (ka tcp.KeepAlive, err error) {
+	err = c.control(func() { ka = c.ka })
+	return ka, err
+}
+
+// SetUserTimeout is TCP_USER_TIMEOUT (RFC 5482); 0 is the default.
+func (c *TCPConn) SetUserTimeout(d time.Duration) error {
+	return c.control(func() { c.tc.SetUserTimeout(d) })
+}
+
+// SetReadBuffer sets the receive buffer, in bytes.
+func (c *TCPConn) SetReadBuffer(n int) error {
+	return c.control(func() { c.tc.SetRcvBuf(n) })
+}
+
+// SetWriteBuffer sets the send buffer, in bytes.
+func (c *TCPConn) SetWriteBuffer(n int) error {
+	return c.control(func() { c.tc.SetSndBuf(n) })
+}
+
+// SetCongestion chooses the congestion control by name (TCP_CONGESTION).
+func (c *TCPConn) SetCongestion(name string) error {
+	ok := true
+	if err := c.control(func() { ok = c.tc.SetCongestion(name) }); err != nil {
+		return err
+	}
+	if !ok {
+		return syscall.ENOENT // as setsockopt(TCP_CONGESTION)
+	}
+	return nil
+}
+
+// Info is the connection's state (TCP_INFO).
+func (c *TCPConn) Info() (i tcp.Info, err error) {
+	err = c.control(func() { i = c.tc.Info() })
+	return i, err
+}

@@ -1,0 +1,101 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// tcpInput gives the segment in ds to the connection, TIME-WAIT entry or
+// listener that it belongs to, else answers it with a reset.
+func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
+	p, seg := &s.pkt, &s.seg
+	b := s.arena.Data(ds[0])
+	hl, err := seg.Parse(b, p.L4Len)
+	if err != nil {
+		s.counters.rxMalformed.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[16:])) {
+		s.counters.rxChecksum.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	seg.ECN = p.TOS & 3
+	seg.Local = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(b[2:]))
+	seg.Remote = netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(b[0:]))
+	ds[0].Off += uint16(hl)
+	ds[0].Len -= uint16(hl)
+	seg.Payload = ds
+	seg.Len = p.L4Len - hl
+
+	key := flowKey{p.Dst.As16(), p.Src.As16(), seg.Local.Port(), seg.Remote.Port()}
+	c := s.lastConn
+	if c == nil || c.key != key {
+		c = s.flows[key]
+	}
+	if c != nil {
+		s.lastConn = c
+		c.qi = qi
+		c.tc.Input(seg, s.now)
+		s.touch(c)
+		return
+	}
+	if t := s.timeWaits[key]; t != nil {
+		s.timeWaitInput(qi, t, seg)
+		return
+	}
+	if l := s.listener(seg.Local); l != nil {
+		l.qi = qi
+		l.tl.Input(seg, s.now)
+		s.scheduleListener(l)
+		return
+	}
+	s.refuse(qi, seg)
+}
+
+// listener finds who listens on a: the exact address first.
+func (s *Stack) listener(a netip.AddrPort) *TCPListener {
+	if len(s.listeners) == 0 {
+		return nil
+	}
+	if l := s.listeners[portKey{a.Addr().As16(), a.Port()}]; l != nil {
+		return l
+	}
+	wild := any6
+	if a.Addr().Is4() {
+		wild = any4
+	}
+	return s.listeners[portKey{wild, a.Port()}]
+}
+
+// refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and
+// frees its frames.
+func (s *Stack) refuse(qi int, seg *tcp.Segment) {
+	local, remote := seg.Local, seg.Remote
+	s.cache.FreeDescs(seg.Payload)
+	f, ok := s.cache.Alloc()
+	if !ok {
+		return
+	}
+	if d, ok := s.host.Reset(seg, f); ok {
+		s.counters.txResets.Add(1)
+		s.reply(qi, ip.ProtoTCP, local, remote, d)
+	}
+	s.cache.Release(f)
+}
+
+// reply sends one packet that belongs to no connection.
+func (s *Stack) reply(qi int, proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
+	d := s.dst(local.Addr(), remote.Addr(), proto)
+	if d == nil {
+		return false
+	}
+	ok := s.send(d, qi, pkt, 0)
+	s.unref(d)
+	return ok
+}

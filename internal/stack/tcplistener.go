@@ -1,0 +1,242 @@
+package stack
+
+import (
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// TCPListener is a listening TCP socket of a Stack.
+type TCPListener struct {
+	s     *Stack
+	tl    tcp.Listener
+	cfg   tcp.Config
+	addr  netip.AddrPort
+	keys  []portKey
+	port  *port
+	timer ring.Timer
+	qi    int
+
+	forward *TCPListener // whose Accept gets the connections; itself, mostly
+
+	closed atomic.Bool
+	amu    sync.Mutex // one goroutine waits in Accept
+	w      waiter
+
+	qmu    sync.Mutex
+	queue  []accepted
+	queued atomic.Int32
+}
+
+// accepted waits in a queue for Accept: a connection of a stack, or whatever
+// Inject was given.
+type accepted struct {
+	c        *TCPConn
+	from     *TCPListener
+	injected any
+}
+
+// defaultBacklog is net's: the kernel's somaxconn.
+const defaultBacklog = 4096
+
+// ListenTCP listens on local: an address, 0.0.0.0 or :: for all of a family,
+// the zero Addr for both; port 0 has the kernel choose.
+func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, error) {
+	if o == nil {
+		o = &TCPOptions{}
+	}
+	l := &TCPListener{s: s, cfg: s.cfg.TCP, forward: o.Forward}
+	if o.TCP != nil {
+		l.cfg = *o.TCP
+	}
+	if l.forward == nil {
+		l.forward = l
+	}
+	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld)
+	if err != nil {
+		return nil, err
+	}
+	l.port = p
+	l.addr = netip.AddrPortFrom(local.Addr(), p.number)
+	l.keys = portKeys(l.addr)
+	l.timer.Owner = l
+	backlog := o.Backlog
+	if backlog <= 0 {
+		backlog = defaultBacklog
+	}
+	s.lock.Lock()
+	s.enter()
+	defer s.leave()
+	if s.closing.Load() {
+		s.ports.release(p)
+		return nil, errClosed
+	}
+	for _, k := range l.keys {
+		if s.listeners[k] != nil {
+			s.ports.release(p)
+			return nil, syscall.EADDRINUSE
+		}
+	}
+	for _, k := range l.keys {
+		s.listeners[k] = l
+	}
+	l.cfg.MTU = s.queues[0].Caps().MTU
+	l.tl.Init(s.host, l, &l.cfg, backlog)
+	return l, nil
+}
+
+// Reply implements tcp.ListenOwner.
+func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
+	s := l.s
+	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	if d == nil {
+		return false
+	}
+	ok := s.send(d, l.qi, pkt, ecn)
+	s.unref(d)
+	return ok
+}
+
+// NewConn implements tcp.ListenOwner: the handshake is complete.
+func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
+	s := l.s
+	c := s.newTCPConn(local, remote)
+	if c.dst = s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP); c.dst == nil {
+		return nil, nil
+	}
+	c.qi = l.qi
+	c.port = s.ports.share(l.port)
+	s.flows[c.key] = c
+	s.touch(c)
+	s.counters.tcpAccepts.Add(1)
+	return &c.tc, c
+}
+
+// Accepted implements tcp.ListenOwner.
+func (l *TCPListener) Accepted(tc *tcp.Conn) {
+	c := tc.Owner().(*TCPConn)
+	f := l.forward
+	f.qmu.Lock()
+	f.queue = append(f.queue, accepted{c: c, from: l})
+	f.queued.Store(int32(len(f.queue)))
+	f.qmu.Unlock()
+	if f.s == l.s {
+		l.s.notify(&f.w)
+	} else {
+		f.w.wake()
+	}
+}
+
+// Inject has Accept return v: a connection that came another way, by the
+// kernel's listener on the same port. false: the listener is closed.
+func (l *TCPListener) Inject(v any) bool {
+	l.qmu.Lock()
+	if l.closed.Load() {
+		l.qmu.Unlock()
+		return false
+	}
+	l.queue = append(l.queue, accepted{injected: v})
+	l.queued.Store(int32(len(l.queue)))
+	l.qmu.Unlock()
+	l.w.wake()
+	return true
+}
+
+// ready implements socket.
+func (l *TCPListener) ready(direction) bool {
+	return l.queued.Load() > 0 || l.closed.Load() || l.s.closing.Load()
+}
+
+func (l *TCPListener) pop() (a accepted, ok bool) {
+	l.qmu.Lock()
+	defer l.qmu.Unlock()
+	if len(l.queue) == 0 {
+		return accepted{}, false
+	}
+	a = l.queue[0]
+	l.queue[0] = accepted{}
+	if l.queue = l.queue[1:]; len(l.queue) == 0 {
+		l.queue = nil
+	}
+	l.queued.Store(int32(len(l.queue)))
+	return a, true
+}
+
+// Accept waits for the next connection: one of the stack's in c, or what
+// Inject was given.
+func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
+	l.amu.Lock()
+	defer l.amu.Unlock()
+	for {
+		if l.closed.Load() || l.s.closing.Load() {
+			return nil, nil, errClosed
+		}
+		if l.w.timedOut() {
+			return nil, nil, os.ErrDeadlineExceeded
+		}
+		if a, ok := l.pop(); ok {
+			if a.c != nil {
+				a.from.tl.Taken()
+			}
+			return a.c, a.injected, nil
+		}
+		if err := l.s.wait(l, dirRead, &l.w); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// Close stops listening, and resets the connections that nobody accepted.
+func (l *TCPListener) Close() error {
+	if !l.closed.CompareAndSwap(false, true) {
+		return errClosed
+	}
+	s := l.s
+	l.w.wake()
+	s.lock.Lock()
+	s.enter()
+	if !s.closing.Load() {
+		l.tl.Close(s.now)
+		s.wheel.Stop(&l.timer)
+		for _, k := range l.keys {
+			if s.listeners[k] == l {
+				delete(s.listeners, k)
+			}
+		}
+		s.ports.release(l.port)
+	}
+	s.leave()
+	for {
+		a, ok := l.pop()
+		if !ok {
+			break
+		}
+		if a.c != nil {
+			_ = a.c.SetLinger(0)
+			_ = a.c.Close()
+		} else if k, ok := a.injected.(interface{ Close() error }); ok {
+			_ = k.Close()
+		}
+	}
+	l.w.stop()
+	return nil
+}
+
+// SetDeadline sets when Accept gives up; the zero Time is never.
+func (l *TCPListener) SetDeadline(t time.Time) error {
+	if l.closed.Load() {
+		return errClosed
+	}
+	l.w.setDeadline(t)
+	return nil
+}
+
+// Addr is the address that the listener is bound to.
+func (l *TCPListener) Addr() netip.AddrPort { return l.addr }

@@ -1,0 +1,45 @@
+package stack
+
+import "github.com/onload-go/onload/ring"
+
+// setTimer arms t to fire at at, unless it fires before anyway: who fires
+// early looks again (lazy re-arming), so that the wheel is not touched at
+// every segment.
+func (s *Stack) setTimer(t *ring.Timer, at int64) {
+	if at != never && (!t.Armed() || at < t.At()) {
+		s.wheel.Set(t, at)
+	}
+}
+
+// schedule arms c's timer for what its protocol waits for next.
+func (s *Stack) schedule(c *TCPConn) {
+	if !c.gone {
+		s.setTimer(&c.timer, c.tc.Deadline())
+	}
+}
+
+func (s *Stack) scheduleListener(l *TCPListener) {
+	s.setTimer(&l.timer, l.tl.Deadline())
+}
+
+// fire runs the timer t.
+func (s *Stack) fire(t *ring.Timer) {
+	switch o := t.Owner.(type) {
+	case *TCPConn:
+		if o.gone {
+			return
+		}
+		if o.tc.Deadline() <= s.now {
+			o.tc.Expire(s.now)
+			s.touch(o)
+		}
+		s.schedule(o)
+	case *TCPListener:
+		if o.tl.Deadline() <= s.now {
+			o.tl.Expire(s.now)
+		}
+		s.scheduleListener(o)
+	case *timeWait:
+		s.fireTimeWait(o)
+	}
+}

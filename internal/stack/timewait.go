@@ -1,0 +1,109 @@
+package stack
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// timeWait is what stays of a connection for 2MSL: it answers a FIN that is
+// sent again, and keeps old duplicates from a new connection (RFC 9293,
+// 3.6.1).
+type timeWait struct {
+	tw            tcp.TimeWait
+	key           flowKey
+	local, remote netip.AddrPort
+	port          *port // nil: it went back to the pool
+	dst           *dst
+	timer         ring.Timer
+	since         int64
+}
+
+// reuseAfter is when an outgoing connection may take the place of one in
+// TIME-WAIT: its timestamps tell old segments apart (RFC 6191; Linux's
+// tcp_tw_reuse).
+const reuseAfter = int64(time.Second)
+
+func (t *timeWait) reusable(now int64) bool {
+	return t.tw.Timestamps() && now-t.since > reuseAfter
+}
+
+// beginTimeWait replaces c, which is out of the tables already.
+func (s *Stack) beginTimeWait(c *TCPConn) {
+	t := &timeWait{tw: c.tc.TimeWait(s.now), key: c.key, local: c.local, remote: c.remote, dst: c.dst, since: s.now}
+	if c.port != nil && c.port.pooled {
+		// The pool keeps it reserved and steered; other peers may use it.
+		s.ports.release(c.port)
+	} else {
+		t.port = c.port
+	}
+	t.timer.Owner = t
+	s.timeWaits[t.key] = t
+	s.wheel.Set(&t.timer, t.tw.Deadline())
+}
+
+// fireTimeWait ends t, unless a segment has prolonged it.
+func (s *Stack) fireTimeWait(t *timeWait) {
+	if at := t.tw.Deadline(); at > s.now {
+		s.wheel.Set(&t.timer, at)
+		return
+	}
+	s.endTimeWait(t)
+}
+
+func (s *Stack) endTimeWait(t *timeWait) {
+	s.wheel.Stop(&t.timer)
+	delete(s.timeWaits, t.key)
+	s.unref(t.dst)
+	s.ports.release(t.port)
+}
+
+// reuseTimeWait clears the way for an outgoing connection; false: the old one
+// is too young.
+func (s *Stack) reuseTimeWait(k flowKey) bool {
+	t := s.timeWaits[k]
+	if t == nil {
+		return true
+	}
+	if !t.reusable(s.now) {
+		return false
+	}
+	s.endTimeWait(t)
+	return true
+}
+
+// timeWaitInput gives a segment to t.
+func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
+	act := t.tw.Input(s.host, seg, s.now)
+	if act == tcp.TWReopen {
+		if l := s.listener(seg.Local); l != nil {
+			tw := t.tw
+			s.endTimeWait(t)
+			l.qi = qi
+			l.tl.Reopen(seg, &tw, s.now)
+			s.scheduleListener(l)
+			return
+		}
+		s.cache.FreeDescs(seg.Payload)
+		act = tcp.TWAck
+	}
+	if act != tcp.TWAck {
+		return
+	}
+	f, ok := s.cache.Alloc()
+	if !ok {
+		return
+	}
+	d := t.tw.PutAck(s.host, t.local, t.remote, f, s.now)
+	s.send(t.dst, qi, []ring.Desc{d}, 0)
+	s.cache.Release(f)
+}
+
+// newHost makes the shared part of the connections from the device's
+// capabilities.
+func (s *Stack) newHost() *tcp.Host {
+	caps := s.Caps()
+	return tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TxCsum: caps.TxCsum})
+}

@@ -1,0 +1,309 @@
+package stack
+
+import (
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/udp"
+)
+
+// UDPOptions qualify OpenUDP. The zero value is the defaults.
+type UDPOptions struct {
+	PortHeld       bool // the caller holds the kernel's port
+	RcvBuf, SndBuf int  // bytes; 0: defaultUDPBuf
+	// Forward is the socket whose ReadFrom gets this one's datagrams: the
+	// shards of a socket on several stacks.
+	Forward *UDPConn
+}
+
+// defaultUDPBuf is the kernel's rmem_default and wmem_default.
+const defaultUDPBuf = 212992
+
+// UDPConn is a UDP socket of a Stack, connected or not. All methods may be
+// called at the same time from several goroutines. Errors are bare.
+type UDPConn struct {
+	s       *Stack
+	local   netip.AddrPort
+	remote  netip.AddrPort // zero: not connected
+	forward *UDPConn
+	rq      udp.Queue
+	rqmu    sync.Mutex // producers of other stacks, and Inject
+
+	// Under the stack lock.
+	port                 *port
+	keys                 []portKey
+	flow                 flowKey
+	dst                  *dst       // connected: of remote; else of the last destination
+	waiting              bool       // on Stack.udpWait
+	sending, sendingLast ring.Frame // taken off sendq, not yet sent
+
+	work   ring.Work
+	sendq  ring.Mailbox // datagrams on their way, a chain of frames each
+	queued atomic.Int64 // bytes of frames in sendq
+	sndBuf atomic.Int64
+
+	rmu    sync.Mutex
+	wmu    sync.Mutex
+	r, w   waiter
+	closed atomic.Bool
+	errno  atomic.Uint32 // pending ICMP error, reported once
+}
+
+// OpenUDP opens a socket bound to local (as in ListenTCP), and connected to
+// remote unless that is zero.
+func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, error) {
+	if o == nil {
+		o = &UDPOptions{}
+	}
+	connected := remote.IsValid()
+	if connected && (!local.Addr().IsValid() || local.Addr().IsUnspecified()) {
+		route, err := s.cfg.Net.Route(remote.Addr(), netip.Addr{})
+		if err != nil {
+			return nil, err
+		}
+		local = netip.AddrPortFrom(route.Src, local.Port())
+	}
+	u := &UDPConn{s: s, remote: remote, forward: o.Forward, sending: ring.NoFrame}
+	if u.forward == nil {
+		u.forward = u
+	}
+	u.work.Owner = u
+	rcv, snd := o.RcvBuf, o.SndBuf
+	if rcv <= 0 {
+		rcv = defaultUDPBuf
+	}
+	if snd <= 0 {
+		snd = defaultUDPBuf
+	}
+	u.rq.Init(s.arena, rcv)
+	u.sndBuf.Store(int64(snd))
+	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld)
+	if err != nil {
+		return nil, err
+	}
+	u.port = p
+	u.local = netip.AddrPortFrom(local.Addr(), p.number)
+	s.lock.Lock()
+	s.enter()
+	defer s.leave()
+	if err := s.insertUDP(u, connected); err != nil {
+		s.ports.release(p)
+		return nil, err
+	}
+	return u, nil
+}
+
+// insertUDP puts u into the demultiplexer.
+func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
+	if s.closing.Load() {
+		return errClosed
+	}
+	if connected {
+		if u.dst = s.dst(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP); u.dst == nil {
+			return syscall.ENETUNREACH
+		}
+		u.flow = makeFlowKey(u.local, u.remote)
+		if s.udpFlows[u.flow] != nil {
+			s.unref(u.dst)
+			return syscall.EADDRINUSE
+		}
+		s.udpFlows[u.flow] = u
+		return nil
+	}
+	u.keys = portKeys(u.local)
+	for _, k := range u.keys {
+		if s.udps[k] != nil {
+			return syscall.EADDRINUSE
+		}
+	}
+	for _, k := range u.keys {
+		s.udps[k] = u
+	}
+	return nil
+}
+
+// LocalAddr is the address that the socket is bound to.
+func (u *UDPConn) LocalAddr() netip.AddrPort { return u.local }
+
+// RemoteAddr is the peer of a connected socket.
+func (u *UDPConn) RemoteAddr() netip.AddrPort { return u.remote }
+
+// Stack is the stack that carries the socket.
+func (u *UDPConn) Stack() *Stack { return u.s }
+
+// ready implements socket.
+func (u *UDPConn) ready(d direction) bool {
+	if u.closed.Load() || u.s.closing.Load() || u.errno.Load() != 0 {
+		return true
+	}
+	if d == dirRead {
+		return u.rq.Ready()
+	}
+	return u.queued.Load() < u.sndBuf.Load()
+}
+
+// fail has the next call return errno, as an ICMP error does on a connected
+// socket.
+func (u *UDPConn) fail(errno syscall.Errno) {
+	u.errno.Store(uint32(errno))
+	u.s.notify(&u.r)
+	u.s.notify(&u.w)
+}
+
+// check returns what ends a call before it begins.
+func (u *UDPConn) check(w *waiter) error {
+	if u.closed.Load() || u.s.closing.Load() {
+		return errClosed
+	}
+	if w.timedOut() {
+		return os.ErrDeadlineExceeded
+	}
+	if u.errno.Load() != 0 {
+		if e := u.errno.Swap(0); e != 0 {
+			return syscall.Errno(e)
+		}
+	}
+	return nil
+}
+
+// ReadFrom reads one datagram into p. n bytes were copied of the full that it
+// has; dst is the address that it was sent to.
+func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err error) {
+	u.rmu.Lock()
+	defer u.rmu.Unlock()
+	for {
+		if err = u.check(&u.r); err != nil {
+			return
+		}
+		var ok bool
+		if n, full, src, dst, ok = u.rq.Read(p); ok {
+			return
+		}
+		if err = u.s.wait(u, dirRead, &u.r); err != nil {
+			return
+		}
+	}
+}
+
+// push queues a received datagram; it takes the frames of ds, or returns
+// false. w is who to wake.
+func (u *UDPConn) push(ds []ring.Desc, src, dst netip.AddrPort) bool {
+	f := u.forward
+	if f.s != u.s {
+		// Another stack's socket: its frames are of another arena.
+		ok := f.Inject(u.s.gather(ds), src, dst)
+		if ok {
+			u.s.cache.FreeDescs(ds)
+		}
+		return ok
+	}
+	f.rqmu.Lock()
+	ok := !f.closed.Load() && f.rq.Push(ds, src, dst)
+	f.rqmu.Unlock()
+	if ok {
+		u.s.notify(&f.r)
+	}
+	return ok
+}
+
+// Inject has ReadFrom return a datagram that came another way, by the
+// kernel's socket on the same port. false: it was dropped.
+func (u *UDPConn) Inject(p []byte, src, dst netip.AddrPort) bool {
+	s := u.s
+	ds, ok := s.scatter(p)
+	if !ok {
+		return false
+	}
+	u.rqmu.Lock()
+	ok = !u.closed.Load() && u.rq.Push(ds, src, dst)
+	u.rqmu.Unlock()
+	if !ok {
+		for i := range ds {
+			s.arena.Free(ds[i].Frame)
+		}
+		return false
+	}
+	u.r.wake()
+	return true
+}
+
+// Close closes the socket. Blocked calls return net.ErrClosed.
+func (u *UDPConn) Close() error {
+	if !u.closed.CompareAndSwap(false, true) {
+		return errClosed
+	}
+	u.r.wake()
+	u.w.wake()
+	u.rmu.Lock()
+	u.wmu.Lock()
+	s := u.s
+	s.lock.Lock()
+	s.enter()
+	if !s.closing.Load() {
+		s.sendQueued(u)
+		for _, k := range u.keys {
+			if s.udps[k] == u {
+				delete(s.udps, k)
+			}
+		}
+		if u.remote.IsValid() && s.udpFlows[u.flow] == u {
+			delete(s.udpFlows, u.flow)
+		}
+		s.unref(u.dst)
+		u.dst = nil
+		s.ports.release(u.port)
+		s.dropQueued(u)
+	}
+	s.leave()
+	u.rqmu.Lock()
+	u.rq.Drain()
+	u.rqmu.Unlock()
+	u.r.stop()
+	u.w.stop()
+	u.wmu.Unlock()
+	u.rmu.Unlock()
+	return nil
+}
+
+func (u *UDPConn) deadline(t time.Time, ws ...*waiter) error {
+	if u.closed.Load() {
+		return errClosed
+	}
+	for _, w := range ws {
+		w.setDeadline(t)
+	}
+	return nil
+}
+
+// SetDeadline sets both deadlines.
+func (u *UDPConn) SetDeadline(t time.Time) error { return u.deadline(t, &u.r, &u.w) }
+
+// SetReadDeadline sets when ReadFrom gives up; the zero Time is never.
+func (u *UDPConn) SetReadDeadline(t time.Time) error { return u.deadline(t, &u.r) }
+
+// SetWriteDeadline sets when WriteTo gives up; the zero Time is never.
+func (u *UDPConn) SetWriteDeadline(t time.Time) error { return u.deadline(t, &u.w) }
+
+// SetReadBuffer bounds what waits for ReadFrom, in bytes of memory held.
+func (u *UDPConn) SetReadBuffer(n int) error {
+	if u.closed.Load() {
+		return errClosed
+	}
+	u.rq.SetLimit(n)
+	return nil
+}
+
+// SetWriteBuffer bounds what waits for the device, in bytes of memory held.
+func (u *UDPConn) SetWriteBuffer(n int) error {
+	if u.closed.Load() {
+		return errClosed
+	}
+	u.sndBuf.Store(int64(n))
+	return nil
+}

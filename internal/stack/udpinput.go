@@ -1,0 +1,100 @@
+package stack
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/udp"
+)
+
+// udpInput gives the datagram in ds to the socket that it belongs to: one
+// connected to its sender first, then one bound to its port.
+func (s *Stack) udpInput(qi int, ds []ring.Desc) {
+	p := &s.pkt
+	var h udp.Header
+	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
+		s.counters.udpErr.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	if h.Len < p.L4Len {
+		if ds = s.trim(ds, 0, h.Len); ds == nil {
+			return
+		}
+		p.L4Len = h.Len
+	}
+	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
+		s.counters.rxChecksum.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	src := netip.AddrPortFrom(p.Src, h.SrcPort)
+	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
+	u := s.udpSocket(dst, src)
+	if u == nil {
+		s.counters.rxNoSocket.Add(1)
+		s.portUnreachable(qi, ds)
+		return
+	}
+	ds[0].Off += udp.HeaderLen
+	ds[0].Len -= udp.HeaderLen
+	if !u.push(ds, src, dst) {
+		s.counters.udpErr.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	s.counters.udpIn.Add(1)
+}
+
+func (s *Stack) udpSocket(local, remote netip.AddrPort) *UDPConn {
+	if len(s.udpFlows) > 0 {
+		if u := s.udpFlows[makeFlowKey(local, remote)]; u != nil {
+			return u
+		}
+	}
+	if u := s.udps[portKey{local.Addr().As16(), local.Port()}]; u != nil {
+		return u
+	}
+	wild := any6
+	if local.Addr().Is4() {
+		wild = any4
+	}
+	return s.udps[portKey{wild, local.Port()}]
+}
+
+// portUnreachable answers a datagram that nobody wants, as far as the limiter
+// allows, and frees it. It can come for a moment after a socket was closed.
+func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
+	s.cache.FreeDescs(ds)
+}
+
+// gather copies a datagram out of its frames, for another stack's arena.
+func (s *Stack) gather(ds []ring.Desc) []byte {
+	var p []byte
+	for _, d := range ds {
+		p = append(p, s.arena.Data(d)...)
+	}
+	return p
+}
+
+// scatter copies a datagram into frames.
+func (s *Stack) scatter(p []byte) ([]ring.Desc, bool) {
+	room := s.arena.FrameSize() - ring.Headroom
+	n := max(1, (len(p)+room-1)/room)
+	fs := make([]ring.Frame, n)
+	if got := s.arena.AllocN(fs); got < n {
+		s.arena.FreeN(fs[:got])
+		return nil, false
+	}
+	ds := make([]ring.Desc, n)
+	for i, f := range fs {
+		k := copy(s.arena.Bytes(f)[ring.Headroom:], p)
+		p = p[k:]
+		ds[i] = ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(k), Flags: ring.FlagMore}
+	}
+	ds[n-1].Flags = 0
+	return ds, true
+}
+
+var _ = ip.ProtoUDP

@@ -1,0 +1,136 @@
+package stack
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/onload-go/onload/driver/afxdp"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/lab"
+)
+
+// vethStack makes a stack in ns.
+func vethStack(t testing.TB, ns *lab.NS, p Profile, mode afxdp.Mode) *Stack {
+	t.Helper()
+	log := zaptest.NewLogger(t)
+	dev, err := afxdp.Open(afxdp.Config{Interface: ns.If, Mode: mode, InNS: ns.Do, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := control.NewKernel(ns.Handle(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := control.NewKernelPorts(ns.Handle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Name: ns.If, Link: ns.Index, Device: dev, Net: k, Ports: ports, Profile: p, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		k.Close()
+	})
+	return s
+}
+
+func TestKernelPeer(t *testing.T) {
+	for _, mode := range []afxdp.Mode{afxdp.ModeNative, afxdp.ModeGeneric} {
+		for _, v6 := range []bool{false, true} {
+			name := mode.String() + "/v4"
+			if v6 {
+				name = mode.String() + "/v6"
+			}
+			t.Run(name, func(t *testing.T) {
+				p := lab.NewPair(t, lab.Options{})
+				s := vethStack(t, p.A, Balanced, mode)
+				local, remote := p.A.Addr4, p.B.Addr4
+				if v6 {
+					local, remote = p.A.Addr6, p.B.Addr6
+				}
+				t.Run("dial", func(t *testing.T) {
+					l, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer l.Close()
+					go func() {
+						k, err := l.Accept()
+						if err == nil {
+							io.Copy(k, k)
+							k.Close()
+						}
+					}()
+					c, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					transfer(t, c, 8<<20)
+				})
+				t.Run("listen", func(t *testing.T) {
+					l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer l.Close()
+					go func() {
+						c, _, err := l.Accept()
+						if err == nil {
+							io.Copy(c, c)
+							c.Close()
+						}
+					}()
+					k, err := p.B.Dial("tcp", l.Addr().String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					transfer(t, k.(*net.TCPConn), 8<<20)
+				})
+			})
+		}
+	}
+}
+
+type halfCloser interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// transfer sends size bytes to an echoing peer and checks what comes back.
+func transfer(t *testing.T, c halfCloser, size int) {
+	t.Helper()
+	data := make([]byte, size)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		if n, err := c.Write(data); n != size || err != nil {
+			t.Error(n, err)
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	}()
+	h := sha256.New()
+	if n, err := io.Copy(h, c); n != int64(size) || err != nil {
+		t.Error(n, err)
+	}
+	if want := sha256.Sum256(data); !bytes.Equal(h.Sum(nil), want[:]) {
+		t.Error("received something else than was sent")
+	}
+	wg.Wait()
+	c.Close()
+}

@@ -1,0 +1,291 @@
+package stack
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// direction is what a goroutine waits for on a socket.
+type direction uint8
+
+const (
+	dirRead direction = iota
+	dirWrite
+)
+
+// socket is what wait knows of those that wait: ready is cheap, lock-free,
+// and true also when the socket is closed or broken.
+type socket interface {
+	ready(direction) bool
+}
+
+const (
+	waiterIdle uint32 = iota
+	waiterParked
+)
+
+// waiter is the slot on which one goroutine per direction of a socket parks.
+// Data, close and deadline share it, and a wait allocates nothing.
+type waiter struct {
+	state    atomic.Uint32
+	spin     int32        // adaptive budget, ns; 0: not yet known
+	parkedAt atomic.Int64 // ns
+	deadline atomic.Int64 // ns, 0: none
+	ch       chan struct{}
+
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+// wake resumes the goroutine parked on w, if there is one.
+func (w *waiter) wake() (woken bool) {
+	if w.state.Load() == waiterParked && w.state.CompareAndSwap(waiterParked, waiterIdle) {
+		w.ch <- struct{}{} // one token per parking: never blocks
+		return true
+	}
+	return false
+}
+
+// expired tells whether w's deadline has passed at now.
+func (w *waiter) expired(now int64) bool {
+	d := w.deadline.Load()
+	return d != 0 && now >= d
+}
+
+// timedOut is expired, reading the clock only when there is a deadline.
+func (w *waiter) timedOut() bool {
+	return w.deadline.Load() != 0 && w.expired(nanotime())
+}
+
+// setDeadline sets, moves or clears the deadline, and wakes the waiting
+// goroutine when it has passed.
+func (w *waiter) setDeadline(t time.Time) {
+	at := deadlineAt(t)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deadline.Store(at)
+	if at == 0 {
+		if w.timer != nil {
+			w.timer.Stop()
+		}
+		return
+	}
+	d := time.Duration(at - nanotime())
+	if d <= 0 {
+		w.wake()
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, w.fire)
+	} else {
+		w.timer.Reset(d)
+	}
+}
+
+func (w *waiter) fire() {
+	if at := w.deadline.Load(); at == 0 {
+		return
+	} else if d := at - nanotime(); d > 0 {
+		// Moved meanwhile, or the timer's clock is a little ahead of ours.
+		w.mu.Lock()
+		w.timer.Reset(time.Duration(d))
+		w.mu.Unlock()
+		return
+	}
+	w.wake()
+}
+
+// stop releases the timer of a closed socket.
+func (w *waiter) stop() {
+	w.mu.Lock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.mu.Unlock()
+}
+
+// wait returns when k is ready in direction d (nil), or when w's deadline has
+// passed. At most one goroutine waits on w at a time.
+//
+// The waiting goroutine polls the queues itself for its spin budget: a
+// goroutine that somebody else must wake costs 20 to 70 us here, a poll
+// nothing (design, section 4).
+func (s *Stack) wait(k socket, d direction, w *waiter) error {
+	for {
+		if k.ready(d) {
+			return nil
+		}
+		now := nanotime()
+		if w.expired(now) {
+			return os.ErrDeadlineExceeded
+		}
+		if b := s.budget(w); b > 0 {
+			if s.lead() {
+				if s.spinFor(k, d, w, now, b) {
+					continue
+				}
+			} else {
+				s.successor.CompareAndSwap(nil, w)
+			}
+		} else if s.pollOnce() {
+			continue
+		}
+		s.park(k, d, w, now)
+	}
+}
+
+// park sleeps until somebody wakes w.
+func (s *Stack) park(k socket, d direction, w *waiter, now int64) {
+	if w.ch == nil {
+		w.ch = make(chan struct{}, 1)
+	}
+	w.parkedAt.Store(now)
+	w.state.Store(waiterParked)
+	if k.ready(d) || w.timedOut() {
+		if w.state.CompareAndSwap(waiterParked, waiterIdle) {
+			return
+		}
+	}
+	s.counters.parks.Add(1)
+	<-w.ch
+}
+
+// budget is how long the owner of w may spin now, in ns.
+func (s *Stack) budget(w *waiter) int64 {
+	if !s.adaptive {
+		return s.spin
+	}
+	if w.spin == 0 {
+		w.spin = int32(balancedSpinMax / 2)
+	}
+	return min(int64(w.spin), s.spin)
+}
+
+// adapt learns from a spin: one that paid may last longer next time.
+func (s *Stack) adapt(w *waiter, paid bool) {
+	if !s.adaptive {
+		return
+	}
+	if paid {
+		w.spin = min(w.spin*2, int32(balancedSpinMax))
+	} else {
+		w.spin = max(w.spin/2, int32(balancedSpinMin))
+	}
+}
+
+// lead makes the caller the stack's one spinning goroutine.
+func (s *Stack) lead() bool {
+	if s.leader.Load() || !s.leader.CompareAndSwap(false, true) {
+		return false
+	}
+	if s.closing.Load() {
+		// Close waits for the leader before it takes the rings away.
+		s.leader.Store(false)
+		return false
+	}
+	if s.armed.Load() && s.lock.TryLock() {
+		s.enter()
+		s.disarm()
+		s.leave()
+	}
+	return true
+}
+
+const (
+	// How many empty looks at the rings pass between looks at the clock, and
+	// how long a spin goes on without giving way to other goroutines. A look
+	// costs some nanoseconds, the clock 25 to 50, Gosched 150 to 250.
+	spinLooks  = 32
+	yieldEvery = int64(10 * time.Microsecond)
+	// A Gosched that took longer ran somebody else: processors are not idle.
+	busyYield = int64(5 * time.Microsecond)
+)
+
+// spinFor polls the queues until k is ready, w's deadline passes (true) or
+// the budget ends (false). The caller leads, and does not afterwards.
+func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
+	yielded := start
+	for i := 1; ; i++ {
+		if s.rxPending() && s.lock.TryLock() {
+			s.enter()
+			s.poll()
+			if s.leave() > 0 {
+				// Those woken run now, on this processor, instead of waiting
+				// for another to be woken by an interrupt.
+				runtime.Gosched()
+			}
+		}
+		if k.ready(d) {
+			s.counters.spinHits.Add(1)
+			s.adapt(w, true)
+			s.leader.Store(false)
+			s.succeed(w)
+			return true
+		}
+		if i%spinLooks != 0 {
+			continue
+		}
+		now := nanotime()
+		if now >= s.nextTimer.Load() && s.lock.TryLock() {
+			s.enter()
+			s.poll()
+			s.leave()
+		}
+		if w.expired(now) {
+			s.leader.Store(false)
+			s.succeed(w)
+			return true
+		}
+		if now-start > budget {
+			break
+		}
+		if now-yielded >= yieldEvery {
+			runtime.Gosched()
+			after := nanotime()
+			if s.adaptive && after-now > busyYield {
+				break
+			}
+			start += after - now // others' time is not our spinning
+			yielded = after
+		}
+	}
+	s.counters.spinMisses.Add(1)
+	s.adapt(w, false)
+	s.leader.Store(false)
+	s.arm()
+	return false
+}
+
+// succeed hands the leader's role to a goroutine that parked because there
+// was a leader, if its own budget is not spent yet.
+func (s *Stack) succeed(w *waiter) {
+	if s.successor.Load() == nil {
+		return
+	}
+	next := s.successor.Swap(nil)
+	if next != nil && next != w && nanotime()-next.parkedAt.Load() < s.spin {
+		next.wake()
+	}
+}
+
+// pollOnce does one poll turn for a caller that may not spin, and tells
+// whether anything was there.
+func (s *Stack) pollOnce() bool {
+	if !s.lead() {
+		return false
+	}
+	n := 0
+	if s.rxPending() && s.lock.TryLock() {
+		s.enter()
+		n = s.poll()
+		s.leave()
+	}
+	s.leader.Store(false)
+	if n == 0 {
+		s.arm()
+	}
+	return n > 0
+}

@@ -1,0 +1,152 @@
+package ring
+
+import (
+	"runtime"
+	"sync/atomic"
+)
+
+// Work is a piece of work that its owner left for the holder of a Lock. It is
+// embedded in the owner, and is on at most one list at a time.
+type Work struct {
+	next   *Work
+	queued atomic.Bool
+	Owner  any // set once, before first use
+}
+
+// Lock is the stack lock: one word that holds the locked bit and the list of
+// deferred work. Who finds it taken leaves its work on the list instead of
+// waiting; the holder does that work before it unlocks.
+//
+// The word is nil when unlocked, the sentinel when locked with no work, else
+// the newest Work.
+type Lock struct {
+	word atomic.Pointer[Work]
+	held Work // sentinel
+
+	waiters atomic.Int32
+	sema    chan struct{}
+
+	// Contention, as counters for the operator.
+	Deferred  atomic.Uint64 // work left for the holder
+	Contended atomic.Uint64 // Lock calls that had to wait
+}
+
+// NewLock returns an unlocked Lock.
+func NewLock() *Lock { return &Lock{sema: make(chan struct{}, 1)} }
+
+// TryLock takes the lock if it is free.
+func (l *Lock) TryLock() bool {
+	return l.word.Load() == nil && l.word.CompareAndSwap(nil, &l.held)
+}
+
+// lockSpins is how often Lock tries before it parks: a poll turn takes some
+// microseconds, a parked goroutine tens.
+const lockSpins = 100
+
+// Lock takes the lock, waiting for it. For control operations only.
+func (l *Lock) Lock() {
+	if l.TryLock() {
+		return
+	}
+	l.Contended.Add(1)
+	for i := 0; i < lockSpins; i++ {
+		if l.TryLock() {
+			return
+		}
+		runtime.Gosched()
+	}
+	l.waiters.Add(1)
+	for !l.TryLock() {
+		<-l.sema
+	}
+	l.waiters.Add(-1)
+}
+
+// Defer takes the lock if it is free (and returns true: the caller now does
+// all of w's work itself and unlocks), else leaves w for the holder and
+// returns false. Work already on the list stays there once. What the caller
+// wrote before is seen by whoever does the work.
+func (l *Lock) Defer(w *Work) (locked bool) {
+	for {
+		h := l.word.Load()
+		if h == nil {
+			if l.word.CompareAndSwap(nil, &l.held) {
+				return true
+			}
+			continue
+		}
+		// A swap, not a load, even where the mark is set already: it puts
+		// what we wrote before the mark, and Take's swap reads that mark
+		// before the work is done. A load could overtake our writes.
+		if w.queued.Swap(true) {
+			return false
+		}
+		for {
+			w.next = h
+			if l.word.CompareAndSwap(h, w) {
+				l.Deferred.Add(1)
+				return false
+			}
+			if h = l.word.Load(); h == nil {
+				break
+			}
+		}
+		w.queued.Swap(false)
+	}
+}
+
+// Post leaves w for whoever holds the lock; the caller holds it.
+func (l *Lock) Post(w *Work) {
+	if w.queued.Swap(true) {
+		return
+	}
+	for {
+		h := l.word.Load()
+		w.next = h
+		if l.word.CompareAndSwap(h, w) {
+			return
+		}
+	}
+}
+
+// HasWork tells the holder that work was left.
+func (l *Lock) HasWork() bool { return l.word.Load() != &l.held }
+
+// Take calls do for every Work left so far, oldest first. The holder calls
+// it. do must not call Take.
+func (l *Lock) Take(do func(*Work)) {
+	if l.word.Load() == &l.held {
+		return
+	}
+	w := l.word.Swap(&l.held)
+	var first *Work
+	for w != &l.held {
+		next := w.next
+		w.next = first
+		first, w = w, next
+	}
+	for first != nil {
+		w, first = first, first.next
+		w.next = nil
+		w.queued.Swap(false)
+		do(w)
+	}
+}
+
+// TryUnlock unlocks, unless work was left since the last Take: then it
+// returns false, and the holder is to Take again.
+func (l *Lock) TryUnlock() bool {
+	if !l.word.CompareAndSwap(&l.held, nil) {
+		return false
+	}
+	if l.waiters.Load() > 0 {
+		select {
+		case l.sema <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+// Held tells whether somebody holds the lock.
+func (l *Lock) Held() bool { return l.word.Load() != nil }

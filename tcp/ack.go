@@ -1,0 +1,164 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// inputAck processes acknowledgement, window and SACK blocks of an acceptable
+// segment: RFC 9293 section 3.10.7.4, fifth.
+func (c *Conn) inputAck(s *Segment, now int64) {
+	var st ackState
+	prior, flight := c.sndUna, c.sndNxt-c.sndUna
+	wnd := uint32(s.Wnd) << c.shift()
+	c.probes = 0
+
+	newer := seqGT(s.Ack, prior)
+	dup := s.Ack == prior && s.Len == 0 && s.Flags&FlagFIN == 0 && flight > 0 && wnd == c.sndWnd
+	if newer || seqGT(s.Seq, c.sndWL1) || s.Seq == c.sndWL1 && s.Ack == prior && wnd > c.sndWnd {
+		c.setWindow(s, wnd)
+		if wnd > 0 && c.has(markProbing) {
+			// The window is open again: Output goes on.
+			c.clear(markProbing)
+			c.rtoAt, c.backoff = 0, 0
+		}
+	}
+	if flight == 0 {
+		return
+	}
+	fin := false
+	if newer {
+		fin = c.clean(s.Ack, &st, now)
+	}
+	if s.Opt.NSACK > 0 && c.has(markSACK) {
+		c.sackInput(s, &st, now)
+	}
+	if newer {
+		c.sampleRTT(s, &st, now)
+		c.retries, c.backoff, c.stuckAt = 0, 0, now
+		c.rtoAt = 0
+		if c.sndUna != c.sndNxt {
+			c.armRTO(now)
+		}
+	}
+	if newer || st.sacked || dup || st.dsack {
+		c.recover(s, &st, dup, now)
+	}
+	if newer {
+		c.wakeWriter()
+		if fin {
+			c.finAcked(now)
+		}
+	}
+}
+
+// clean takes what ack covers off the send queue. fin: our FIN is among it.
+func (c *Conn) clean(ack uint32, st *ackState, now int64) (fin bool) {
+	a := c.h.Arena
+	st.acked = ack - c.sndUna
+	frames, bytes := 0, 0
+	f := c.sndHead
+	for f != ring.NoFrame && f != c.sndNext {
+		m := a.Meta(f)
+		n := frameLen(m)
+		if seqGT(m.Seq+n, ack) {
+			if k := ack - m.Seq; int32(k) > 0 {
+				c.trim(f, m, k, st, now)
+				bytes += int(k)
+			}
+			break
+		}
+		if m.Flags&frameSacked != 0 {
+			c.sacked -= n
+		} else {
+			if m.Retrans == 0 && seqLT(m.Seq, c.rack.high) {
+				st.reordered = true
+			}
+			c.noteDelivered(m, st, now)
+			c.unmark(m, n)
+			c.timeRemove(f)
+		}
+		if m.Flags&frameFIN != 0 {
+			fin = true
+		} else {
+			frames++
+			bytes += int(n)
+		}
+		if c.sackHint == f {
+			c.sackHint = ring.NoFrame
+		}
+		next := m.Next
+		if c.lostHint == f {
+			c.lostHint = next
+		}
+		c.h.Cache.Release(f)
+		f = next
+	}
+	c.sndHead = f
+	if f == ring.NoFrame {
+		c.sndTail = ring.NoFrame
+	} else {
+		a.Meta(f).Prev = ring.NoFrame
+	}
+	c.sndUna = ack
+	if seqLT(c.rack.high, ack) {
+		c.rack.high = ack
+	}
+	if seqLT(c.sndSmall, ack) {
+		c.sndSmall = ack
+	}
+	c.sndUsed.add(-frames, -bytes)
+	return fin
+}
+
+// trim takes k acknowledged bytes off the front of f.
+func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int64) {
+	switch {
+	case m.Flags&frameSacked != 0:
+		c.sacked -= k
+	default:
+		if m.Flags&frameLost != 0 {
+			c.lost -= k
+		}
+		if m.Flags&frameRetrans != 0 {
+			c.retrans -= k
+		}
+		st.delivered += k
+		c.delivered += uint64(k)
+	}
+	m.Seq += k
+	m.Off += uint16(k)
+	m.Len -= uint16(k)
+	m.Sum = ip.Sum(c.h.Arena.Bytes(f)[m.Off : m.Off+m.Len])
+}
+
+// sampleRTT measures by the oldest frame that was acknowledged now and sent
+// once (Karn); else by the echoed timestamp (RFC 7323 section 4).
+func (c *Conn) sampleRTT(s *Segment, st *ackState, now int64) {
+	switch {
+	case st.rttAt != 0 && !st.retransOK:
+		st.rtt = now - st.rttAt
+	case c.has(markTS) && s.Opt.HasTS && s.Opt.TSEcr != 0:
+		ms := c.timestamp(now) - s.Opt.TSEcr
+		if ms > 1<<20 {
+			return
+		}
+		st.rtt = max(int64(ms), 1) * 1e6
+	default:
+		return
+	}
+	c.rtt.Sample(st.rtt, now, c.sndUna, c.sndNxt)
+}
+
+// finAcked is called when the peer acknowledged our FIN.
+func (c *Conn) finAcked(now int64) {
+	switch c.State() {
+	case FinWait1:
+		c.setState(FinWait2)
+		c.armFinWait2(now)
+	case Closing:
+		c.timeWait(now)
+	case LastAck:
+		c.done(0)
+	}
+}

@@ -1,0 +1,83 @@
+package tcp
+
+import "syscall"
+
+// CloseWrite sends FIN after all that was written.
+func (c *Conn) CloseWrite(now int64) {
+	c.flags.Or(sharedNoWrite)
+	if c.has(markDead | markFinWanted) {
+		return
+	}
+	c.pull()
+	c.set(markFinWanted)
+	switch c.State() {
+	case Established:
+		c.setState(FinWait1)
+	case CloseWait:
+		c.setState(LastAck)
+	default:
+		return // the FIN goes out when the handshake is complete
+	}
+	c.Output(now)
+}
+
+// Close closes both directions for good. As on Linux: data that nobody will
+// read, and a linger time of zero, make it an abort (RFC 9293 section 3.6.1).
+// The connection goes on by itself until EvClosed or EvTimeWait.
+func (c *Conn) Close(now int64) {
+	c.flags.Or(sharedNoWrite)
+	if c.has(markOrphan) {
+		return
+	}
+	c.set(markOrphan)
+	_, unread := c.rcvUsed.load()
+	c.dropReceived()
+	if c.has(markDead) {
+		return
+	}
+	st := c.State()
+	switch {
+	case st == Closed || st == SynSent:
+		c.done(0)
+		return
+	case unread > 0:
+		c.h.Stats.TCPAbortOnClose.Add(1)
+		c.Abort(now)
+		return
+	case c.linger == 0:
+		c.h.Stats.TCPAbortOnData.Add(1)
+		c.Abort(now)
+		return
+	}
+	c.CloseWrite(now)
+	if c.State() == FinWait2 {
+		c.armFinWait2(now)
+	}
+}
+
+// Abort resets the connection.
+func (c *Conn) Abort(now int64) {
+	if c.has(markDead) {
+		return
+	}
+	switch c.State() {
+	case Closed, SynSent:
+	default:
+		c.sendReset(now)
+	}
+	if c.has(markOrphan) {
+		c.done(0)
+	} else {
+		c.done(syscall.ECONNABORTED)
+	}
+}
+
+// TimeWait returns what is left to do after EvTimeWait.
+func (c *Conn) TimeWait(now int64) TimeWait {
+	return TimeWait{
+		sndNxt: c.sndNxt, rcvNxt: c.rcvNxt, rcvWnd: c.openWindow(),
+		rcvWS: c.ourShift(), ts: c.has(markTS),
+		tsRecent: c.tsRecent, tsOffset: c.tsOffset,
+		deadline: now + int64(TimeWaitLen),
+	}
+}

@@ -1,0 +1,270 @@
+package tcp
+
+import "math"
+
+const (
+	maxCwnd     = 1 << 30 // as the largest window
+	infSsthresh = math.MaxUint32
+)
+
+// Congestion controls how much a connection may have in flight. It holds the
+// windows, in bytes, and the state of any algorithm; the algorithms have none
+// of their own. Between EnterRecovery and ExitRecovery the caller steers cwnd
+// (PRR, RFC 6937). It belongs to the holder of the stack lock.
+type Congestion struct {
+	alg            algorithm
+	mss            uint32
+	cwnd, ssthresh uint32
+	acked          uint32 // bytes acknowledged towards the next increase
+	fresh          bool   // nothing was acknowledged yet
+	undone         bool   // the saved state was used up, or never made
+
+	hystart hystart
+	cubic   cubicState
+
+	// As before the last reduction, for Undo.
+	oldCwnd, oldSsthresh uint32
+	oldCubic             cubicState
+}
+
+// AckSample is what an acknowledgement tells.
+type AckSample struct {
+	Now    int64
+	RTT    int64 // of this acknowledgement; 0: none
+	MinRTT int64
+	SRTT   int64
+	// Acked is what it newly delivered, cumulatively or by SACK, each byte
+	// counted once. Counting bytes, not acknowledgements, makes splitting
+	// them worthless (RFC 3465).
+	Acked    uint32
+	Una, Nxt uint32 // SND.UNA afterwards, SND.NXT
+	// Limited: the congestion window held data back, not the application or
+	// the peer. Without, the window proves nothing and does not grow.
+	Limited bool
+}
+
+// algorithm is what tells one congestion control from another.
+type algorithm interface {
+	name() string
+	// start begins anew on a connection whose windows may be any.
+	start(c *Congestion)
+	// ack takes an acknowledgement outside of recovery.
+	ack(c *Congestion, s *AckSample)
+	// reduce returns the slow start threshold after congestion.
+	reduce(c *Congestion, now int64) uint32
+	// timeout: everything in flight is taken for lost.
+	timeout(c *Congestion)
+	// idle: nothing was sent for ns nanoseconds.
+	idle(c *Congestion, now, ns int64)
+	// pacing is the rate to send at in bytes per second; 0: no pacing.
+	pacing(c *Congestion) uint64
+}
+
+// The first is the default.
+var algorithms = [...]algorithm{cubic{}, newReno{}}
+
+func findAlgorithm(name string) (algorithm, bool) {
+	if name == "" {
+		return algorithms[0], true
+	}
+	for _, a := range algorithms {
+		if a.name() == name {
+			return a, true
+		}
+	}
+	return algorithms[0], false
+}
+
+// CongestionNames returns the names of the algorithms, the default first.
+func CongestionNames() []string {
+	names := make([]string, len(algorithms))
+	for i, a := range algorithms {
+		names[i] = a.name()
+	}
+	return names
+}
+
+// ValidCongestion tells whether name is that of an algorithm, or empty for
+// the default.
+func ValidCongestion(name string) bool {
+	_, ok := findAlgorithm(name)
+	return ok
+}
+
+// Init prepares c for a connection whose segments carry mss bytes. A name
+// that is not known gives the default.
+func (c *Congestion) Init(name string, mss int) {
+	alg, _ := findAlgorithm(name)
+	*c = Congestion{alg: alg, mss: uint32(max(mss, 1)), ssthresh: infSsthresh, fresh: true, undone: true}
+	c.cwnd = c.initial()
+	c.hystart.start()
+	alg.start(c)
+}
+
+// Set changes the algorithm of a live connection; the windows stay. False if
+// name is not known.
+func (c *Congestion) Set(name string) bool {
+	alg, ok := findAlgorithm(name)
+	if !ok {
+		return false
+	}
+	c.alg, c.acked, c.undone = alg, 0, true
+	alg.start(c)
+	return true
+}
+
+// Name is the name of the algorithm.
+func (c *Congestion) Name() string { return c.alg.name() }
+
+// initial is the initial window (RFC 6928 section 2).
+func (c *Congestion) initial() uint32 {
+	return min(10*c.mss, max(2*c.mss, 14600))
+}
+
+// SetMSS notes what a full segment carries now. The windows are bytes and
+// stay, but for the initial one.
+func (c *Congestion) SetMSS(mss int) {
+	lost := c.fresh && c.cwnd < c.initial() // OnSYNLost
+	c.mss = uint32(max(mss, 1))
+	switch {
+	case lost:
+		c.cwnd = c.mss
+	case c.fresh:
+		c.cwnd = c.initial()
+	}
+	c.cwnd = max(c.cwnd, c.mss)
+	c.ssthresh = max(c.ssthresh, 2*c.mss)
+}
+
+// OnSYNLost: a SYN or SYN-ACK had to be sent more than twice. The connection
+// starts with one segment (RFC 6928 section 2, RFC 5681 section 3.1).
+func (c *Congestion) OnSYNLost() {
+	if c.fresh {
+		c.cwnd = c.mss
+	}
+}
+
+// Cwnd is the congestion window, at least one segment.
+func (c *Congestion) Cwnd() uint32 { return c.cwnd }
+
+// Ssthresh is the slow start threshold; math.MaxUint32 before the first loss.
+func (c *Congestion) Ssthresh() uint32 { return c.ssthresh }
+
+// InSlowStart tells whether the window grows exponentially.
+func (c *Congestion) InSlowStart() bool { return c.cwnd < c.ssthresh }
+
+// PacingRate is the rate to send at in bytes per second; 0: no pacing.
+func (c *Congestion) PacingRate() uint64 { return c.alg.pacing(c) }
+
+// SetCwnd sets the window while the caller steers it.
+func (c *Congestion) SetCwnd(n uint32) { c.cwnd = min(max(n, c.mss), maxCwnd) }
+
+// OnAck takes an acknowledgement that came outside of fast recovery; in the
+// recovery after a timeout it is called too, that is slow start.
+func (c *Congestion) OnAck(s *AckSample) {
+	if s.Acked == 0 {
+		return
+	}
+	c.fresh = false
+	c.alg.ack(c, s)
+}
+
+// EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
+// RACK (RFC 5681 section 3.2, step 2). Lowers ssthresh and leaves cwnd.
+func (c *Congestion) EnterRecovery(now int64) {
+	c.save()
+	c.cut(now)
+}
+
+// OnECN: the peer reports congestion marks, which mean what a loss does
+// (RFC 3168 section 6.1.2). At most once per window of data.
+func (c *Congestion) OnECN(now int64) {
+	c.undone = true
+	c.cut(now)
+}
+
+// ExitRecovery ends what EnterRecovery or OnECN began (RFC 5681 section 3.2,
+// step 6).
+func (c *Congestion) ExitRecovery(now int64) {
+	c.SetCwnd(c.ssthresh)
+	c.acked = 0
+}
+
+// OnRTO: the retransmission timer expired (RFC 5681 section 3.1, equation 4,
+// and RFC 6298 section 5). first tells that this loss was not yet answered by
+// a reduction: ssthresh is lowered once for a loss, however often the timer
+// expires.
+func (c *Congestion) OnRTO(now int64, first bool) {
+	if first {
+		c.save()
+		c.cut(now)
+	}
+	c.alg.timeout(c)
+	c.cwnd = c.mss
+	c.acked = 0
+}
+
+func (c *Congestion) cut(now int64) {
+	c.fresh = false
+	c.hystart.stop()
+	c.ssthresh = min(max(c.alg.reduce(c, now), 2*c.mss), maxCwnd)
+}
+
+func (c *Congestion) save() {
+	c.oldCwnd, c.oldSsthresh, c.oldCubic = c.cwnd, c.ssthresh, c.cubic
+	c.undone = false
+}
+
+// Undo takes the last reduction back: the retransmissions were spurious
+// (RFC 9438 section 4.9, RFC 4015). The reduction is taken back once.
+func (c *Congestion) Undo(now int64) {
+	if c.undone {
+		return
+	}
+	c.undone = true
+	c.cwnd = max(c.cwnd, c.oldCwnd)
+	c.ssthresh = max(c.ssthresh, c.oldSsthresh)
+	c.cubic = c.oldCubic
+	c.acked = 0
+}
+
+// OnIdle is called before sending after nothing was in flight for idle
+// nanoseconds, more than rto: the window halves for each timeout down to the
+// initial one (RFC 2861 section 3, RFC 5681 section 4.1).
+func (c *Congestion) OnIdle(now, idle, rto int64) {
+	restart := min(c.initial(), c.cwnd)
+	if !c.fresh && c.ssthresh != infSsthresh {
+		c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
+	}
+	for n := idle; n > rto && c.cwnd > restart; n -= rto {
+		c.cwnd /= 2
+	}
+	c.cwnd = max(c.cwnd, restart)
+	c.acked = 0
+	c.alg.idle(c, now, idle)
+}
+
+// slowStart grows the window by what was delivered (RFC 5681 section 3.1,
+// RFC 3465 without its limit per acknowledgement: receivers that coalesce
+// segments acknowledge dozens at once). It returns the bytes that are beyond
+// the threshold.
+func (c *Congestion) slowStart(s *AckSample) (rest uint32) {
+	grow := min(s.Acked, c.ssthresh-c.cwnd)
+	rest = s.Acked - grow
+	if c.hystart.on() {
+		grow = c.hystart.ack(c, s, grow)
+	}
+	c.SetCwnd(c.cwnd + grow)
+	return rest
+}
+
+// addPerWindow grows the window by one segment per window of bytes
+// acknowledged (RFC 5681 section 3.1, equation 2, counted as in RFC 3465
+// section 2.1).
+func (c *Congestion) addPerWindow(acked uint32) {
+	c.acked += acked
+	for c.acked >= c.cwnd {
+		c.acked -= c.cwnd
+		c.SetCwnd(c.cwnd + c.mss)
+	}
+}

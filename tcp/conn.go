@@ -1,0 +1,289 @@
+package tcp
+
+import (
+	"math"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// Conn is one TCP connection: segments and time in, segments and events out.
+//
+// Read, Write, Readable, Writable, Err and State may be called without the
+// stack lock, by one reader and one writer at a time. All else needs it.
+type Conn struct {
+	h     *Host
+	owner Owner
+	cc    Congestion
+
+	// Shared with the reader and the writer.
+	sndBox   ring.Mailbox  // written, not yet on the send queue
+	rcvBox   ring.Mailbox  // in order, not yet taken by the reader
+	state    atomic.Uint32 // State; stored under the lock
+	errno    atomic.Uint32 // why the connection died; 0: it has not, or well
+	flags    atomic.Uint32 // shared* bits
+	chunk    atomic.Uint32 // payload that the writer puts in a frame
+	sndLimit atomic.Uint32 // size of the send buffer
+	rcvLimit atomic.Uint32 // size of the receive buffer
+	rcvEdge  atomic.Uint32 // window last advertised, bytes
+	sndUsed  usage         // written and not acknowledged
+	rcvUsed  usage         // received in order and not read
+
+	readList ring.Frame // the reader's own: taken, not yet read
+
+	local, remote netip.AddrPort
+	pseudo        uint16 // checksum of the pseudo-header without the length
+	mtu           uint16 // of the path; the largest IP packet
+	mss           uint16 // payload of a full segment that we send
+	peerMSS       uint16 // what the peer accepts, from its option
+	mark          mark   // lock holder's flags
+	sndWS, rcvWS  uint8
+	recovery      recoveryState
+
+	// Send sequence space (RFC 9293 section 3.3.1).
+	sndUna, sndNxt uint32
+	sndWnd, maxWnd uint32
+	sndWL1         uint32 // sequence number of the last window update
+	sndSmall       uint32 // end of the last segment below the MSS (Minshall)
+	finSeq         uint32 // of the peer's FIN, where markFinSeen
+
+	// Receive sequence space.
+	rcvNxt   uint32
+	rcvAdv   uint32 // right edge that we advertised; never moves back
+	rcvAcked uint32 // acknowledgement number of our last segment
+
+	// Send queue: frames by sequence number. [sndHead, sndNext) is sent.
+	sndHead, sndNext, sndTail ring.Frame
+	// The same frames by time of last transmission, without the SACKed and
+	// the lost (RFC 8985).
+	timeHead, timeTail ring.Frame
+	sackHint           ring.Frame // where the last SACK block was found
+	lostHint           ring.Frame // no frame before it waits for retransmission
+	// Parts of what is in flight, bytes.
+	sacked, lost, retrans uint32
+	dupSacked             uint32 // stands for sacked where the peer has no SACK
+
+	ooo *reassembly // nil while everything came in order
+
+	rtt  RTT
+	rack rack
+
+	// Recovery.
+	recoverSeq   uint32 // SND.NXT when recovery began
+	undoSeq      uint32 // SND.UNA then
+	undoRetrans  int32  // retransmissions not yet reported as duplicates
+	retransStamp uint32 // our timestamp of the first retransmission
+	prrDelivered uint32
+	prrSent      uint32
+	prrFlight    uint32
+	dupAcks      uint8
+
+	backoff    uint8 // of the retransmission timer
+	retries    uint8 // unanswered retransmissions, or SYNs
+	probes     uint8 // unanswered zero-window probes
+	keepProbes uint8
+
+	// Acknowledgement.
+	quick      uint8  // segments to acknowledge at once
+	collapseAt uint32 // frames held at which to collapse again
+	rcvMSS     uint16 // the peer's segment size, estimated
+	tsRecent   uint32
+	tsOffset   uint32
+	dsackLo    uint32
+	dsackHi    uint32
+
+	tsRecentAt uint32 // ms
+	keepIdle   uint32 // ms
+	keepEvery  uint32 // ms
+	userLimit  uint32 // ms
+	linger     int32  // seconds; -1: default
+	keepCount  uint8
+
+	// Timers, absolute; 0 is off.
+	rtoAt   int64 // retransmission, zero-window probe or SYN
+	rackAt  int64 // reordering window
+	ackAt   int64 // delayed acknowledgement
+	keepAt  int64 // keepalive, or end of FIN-WAIT-2
+	retryAt int64 // writer to be woken when frames may be free
+
+	lastRcv  int64 // last segment from the peer
+	lastData int64 // last data received
+	lastSnd  int64 // last data sent
+	stuckAt  int64 // since when the peer did not acknowledge, or kept its window shut
+	oowAt    int64 // last answer to an unacceptable segment
+
+	delivered uint64 // bytes that the peer is known to have
+	received  uint64 // bytes received in order
+
+	retransTotal uint32
+	softErr      uint16 // errno of the last soft ICMP error
+}
+
+// usage counts payload bytes and the frames that hold them, together.
+type usage struct{ v atomic.Int64 }
+
+func (u *usage) add(frames, bytes int) { u.v.Add(int64(frames)<<32 + int64(bytes)) }
+
+func (u *usage) load() (frames, bytes int) {
+	v := u.v.Load()
+	return int(v >> 32), int(uint32(v))
+}
+
+// Bits of Conn.flags.
+const (
+	sharedWantWrite = 1 << iota // the writer found no room
+	sharedNoWrite               // no more may be written
+	sharedEOF                   // the peer's FIN is in order
+)
+
+// mark is a set of flags of the lock holder.
+type mark uint32
+
+const (
+	markNoDelay   mark = 1 << iota
+	markSACK           // negotiated
+	markTS             // negotiated
+	markWS             // negotiated
+	markNoSACK         // configured
+	markNoTS           // configured
+	markNoWS           // configured
+	markAckNow         // an acknowledgement is due
+	markDSACK          // dsackLo, dsackHi are to be reported
+	markFinSeen        // finSeq is known
+	markFinWanted      // send FIN after what was written
+	markFinQueued      // the FIN is on the send queue
+	markOrphan         // the user closed it
+	markKeepAlive
+	markPassive
+	markPingPong  // data flows both ways: delay acknowledgements
+	markProbing   // rtoAt is a zero-window probe
+	markLimited   // cwnd held data back since the last ACK
+	markReordered // the path was seen to reorder
+	markDead      // done was called
+	markRescued   // rescue retransmission done in this recovery
+	markNoFrames  // an acknowledgement could not be sent
+)
+
+func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
+func (c *Conn) set(m mark)      { c.mark |= m }
+func (c *Conn) clear(m mark)    { c.mark &^= m }
+
+// Init prepares c, which must be zero, for Connect or Passive.
+func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort) {
+	c.h, c.owner = h, o
+	c.local, c.remote = local, remote
+	c.pseudo = ip.PseudoSum(local.Addr(), remote.Addr(), ip.ProtoTCP, 0)
+	c.readList = ring.NoFrame
+	c.sndHead, c.sndNext, c.sndTail = ring.NoFrame, ring.NoFrame, ring.NoFrame
+	c.timeHead, c.timeTail = ring.NoFrame, ring.NoFrame
+	c.sackHint, c.lostHint = ring.NoFrame, ring.NoFrame
+	c.rcvLimit.Store(uint32(clampBuf(cfg.RcvBuf)))
+	c.sndLimit.Store(uint32(clampBuf(cfg.SndBuf)))
+	c.mtu = uint16(min(cfg.mtu(), 0xffff))
+	c.linger = -1
+	c.rcvWS = cfg.rcvWScale()
+	c.tsOffset = h.TSOffset(local, remote)
+	c.setIf(markNoDelay, cfg.NoDelay)
+	c.setIf(markNoSACK, cfg.NoSACK)
+	c.setIf(markNoTS, cfg.NoTimestamps)
+	c.setIf(markNoWS, cfg.NoWindowScale)
+	c.userLimit = millis(cfg.UserTimeout)
+	c.keepConfig(cfg.KeepAlive)
+	c.peerMSS = defaultMSS(local.Addr())
+	c.updateMSS()
+	c.cc.Init(cfg.Congestion, int(c.mss))
+	c.rtt.Init()
+	c.quick = quickAcks
+	c.rcvMSS = minRcvMSS
+}
+
+func (c *Conn) setIf(m mark, on bool) {
+	if on {
+		c.set(m)
+	} else {
+		c.clear(m)
+	}
+}
+
+func millis(d time.Duration) uint32 {
+	return uint32(min(max(int64(d/time.Millisecond), 0), math.MaxInt32))
+}
+
+// Owner returns what Init was given.
+func (c *Conn) Owner() Owner { return c.owner }
+
+// Local returns the local address.
+func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Remote returns the peer's address.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// State returns the state. Safe without the lock.
+func (c *Conn) State() State { return State(c.state.Load()) }
+
+func (c *Conn) setState(s State) { c.state.Store(uint32(s)) }
+
+// Err returns the error that ended the connection, nil while it lives or
+// after it ended well. It is to be loaded before Read: an error comes after
+// all data that can be read. Safe without the lock.
+func (c *Conn) Err() error {
+	if e := c.errno.Load(); e != 0 {
+		return syscall.Errno(e)
+	}
+	return nil
+}
+
+// Free releases every frame. It is called once, when the protocol is done
+// (EvClosed or EvTimeWait) and no user is left.
+func (c *Conn) Free() {
+	c.setState(Closed)
+	c.dropSendQueue()
+	c.dropReceived()
+	for f := c.readList; f != ring.NoFrame; {
+		next := c.h.Arena.Meta(f).Next
+		c.h.Cache.Free(f)
+		f = next
+	}
+	c.readList = ring.NoFrame
+}
+
+// done ends the connection. errno is what Read and Write shall return.
+func (c *Conn) done(errno syscall.Errno) {
+	if c.has(markDead) {
+		return
+	}
+	c.set(markDead)
+	ev := EvClosed | EvReadable | EvWritable | EvHup
+	if errno != 0 {
+		c.errno.Store(uint32(errno))
+		ev |= EvError
+	}
+	c.stop(Closed)
+	c.owner.Notify(ev)
+}
+
+// stop releases what only a living connection needs.
+func (c *Conn) stop(s State) {
+	c.setState(s)
+	c.flags.Or(sharedNoWrite)
+	c.dropSendQueue()
+	c.dropOOO()
+	if c.has(markOrphan) {
+		c.dropReceived()
+	}
+	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
+	c.clear(markAckNow | markDSACK)
+}
+
+// timeWait hands the connection over to a TimeWait record: RFC 9293 section
+// 3.10.7.4, all that is left to do is to acknowledge retransmitted FINs.
+func (c *Conn) timeWait(now int64) {
+	c.sendAck(now)
+	c.set(markDead)
+	c.stop(TimeWaiting)
+	c.owner.Notify(EvTimeWait | EvReadable | EvWritable | EvHup)
+}

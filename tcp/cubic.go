@@ -1,0 +1,119 @@
+package tcp
+
+import "math"
+
+// cubic is the congestion control of RFC 9438. Its windows are counted in
+// segments, as the RFC's are.
+type cubic struct{}
+
+const (
+	cubicC     = 0.4                                   // section 5
+	cubicBeta  = 0.7                                   // section 4.6
+	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta) // section 4.3
+)
+
+// cubicState is what cubic remembers of a connection.
+type cubicState struct {
+	epoch int64   // start of this congestion avoidance; 0: not yet
+	last  int64   // last acknowledgement
+	wEst  float64 // what Reno would have, section 4.3
+	frac  float32 // bytes below one that cwnd is owed
+	wMax  float32
+	k     float32 // seconds
+	prior float32 // cwnd before the last reduction
+}
+
+func (cubic) name() string { return "cubic" }
+
+func (cubic) start(c *Congestion) { c.cubic = cubicState{} }
+
+func (cubic) ack(c *Congestion, s *AckSample) {
+	q := &c.cubic
+	if !s.Limited {
+		// Time without need for the window does not count (section 5.8).
+		if q.epoch != 0 {
+			q.epoch += s.Now - q.last
+		}
+		q.last = s.Now
+		return
+	}
+	q.last = s.Now
+	acked := s.Acked
+	if c.InSlowStart() {
+		if acked = c.slowStart(s); acked == 0 {
+			return
+		}
+	}
+	mss := float64(c.mss)
+	cwnd := float64(c.cwnd) / mss
+	if q.epoch == 0 {
+		q.begin(cwnd, s.Now)
+	}
+	n := float64(acked) / mss
+
+	// Section 4.3: the Reno-friendly region.
+	alpha := cubicAlpha
+	if q.wEst >= float64(q.prior) {
+		alpha = 1
+	}
+	q.wEst = min(q.wEst+alpha*n/cwnd, maxCwnd/mss)
+
+	t := float64(s.Now-q.epoch) / 1e9
+	if w := q.at(t); w < q.wEst {
+		if q.wEst > cwnd {
+			c.SetCwnd(uint32(q.wEst * mss))
+			q.frac = 0
+		}
+		return
+	}
+	// Sections 4.4 and 4.5: towards where the curve is one round trip on, at
+	// most half a window more, and never less.
+	target := min(max(q.at(t+float64(s.SRTT)/1e9), cwnd), 1.5*cwnd)
+	add := float64(q.frac) + (target-cwnd)/cwnd*n*mss
+	add = min(add, float64(maxCwnd))
+	c.SetCwnd(c.cwnd + uint32(add))
+	q.frac = float32(add - math.Floor(add))
+}
+
+// begin starts congestion avoidance (section 4.2, equation 2; sections 4.8
+// and 4.10: without a loss to aim for, this window is the plateau).
+func (q *cubicState) begin(cwnd float64, now int64) {
+	q.epoch, q.wEst, q.frac, q.k = now, cwnd, 0, 0
+	if m := float64(q.wMax); cwnd < m {
+		q.k = float32(math.Cbrt((m - cwnd) / cubicC))
+	} else {
+		q.wMax = float32(cwnd)
+	}
+}
+
+// at is W_cubic(t), section 4.2, equation 1.
+func (q *cubicState) at(t float64) float64 {
+	d := t - float64(q.k)
+	return cubicC*d*d*d + float64(q.wMax)
+}
+
+func (cubic) reduce(c *Congestion, now int64) uint32 {
+	q := &c.cubic
+	cwnd := float32(c.cwnd) / float32(c.mss)
+	q.epoch, q.prior = 0, cwnd
+	// Section 4.7, fast convergence: a flow that loses before it got back to
+	// where it was makes room for a new one.
+	if cwnd < q.wMax {
+		q.wMax = cwnd * (1 + cubicBeta) / 2
+	} else {
+		q.wMax = cwnd
+	}
+	return uint32(float64(c.cwnd) * cubicBeta)
+}
+
+// timeout: section 4.8, the next congestion avoidance has K = 0.
+func (cubic) timeout(c *Congestion) { c.cubic.epoch, c.cubic.wMax = 0, 0 }
+
+func (cubic) idle(c *Congestion, now, ns int64) {
+	if q := &c.cubic; q.epoch != 0 {
+		q.epoch = min(q.epoch+ns, now)
+		q.last = now
+	}
+}
+
+func (cubic) pacing(*Congestion) uint64 { return 0 }

@@ -1,0 +1,17 @@
+package tcp
+
+// Handshake is what a passive open learned before there was a Conn: the
+// listener fills it, Conn.Passive takes it.
+type Handshake struct {
+	SentAt       int64  // time of the SYN-ACK; 0: no RTT sample may be taken from it
+	ISS, IRS     uint32 // initial sequence numbers, ours and the peer's
+	RcvWnd       uint32 // window in our SYN-ACK, bytes
+	TSOffset     uint32 // of our timestamps, see Host.TSOffset
+	TSRecent     uint32 // the peer's latest timestamp
+	MSS          uint16 // the peer's option; 0: none came
+	SndWS, RcvWS int8   // window shifts; both -1 where not negotiated
+	Retrans      uint8  // times that the SYN-ACK was sent again
+	SACK, TS     bool   // negotiated
+	ECN          bool   // negotiated (RFC 3168 section 6.1.1)
+	Cookie       bool   // learned from a SYN cookie, not from memory
+}

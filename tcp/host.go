@@ -1,0 +1,161 @@
+package tcp
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"time"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// Event is a set of things that happened to a Conn.
+type Event uint16
+
+const (
+	// EvReadable: data, end of stream or an error waits for Read.
+	EvReadable Event = 1 << iota
+	// EvWritable: a full send buffer has room again, or Write will fail.
+	EvWritable
+	// EvConnected: the handshake is complete.
+	EvConnected
+	// EvClosed: the protocol is done with the connection.
+	EvClosed
+	// EvError: Err returns something now.
+	EvError
+	// EvHup: the peer will send no more.
+	EvHup
+	// EvTimeWait: done but for 2MSL of TIME-WAIT, which Conn.TimeWait returns.
+	// No EvClosed follows.
+	EvTimeWait
+)
+
+// Owner is the side of a Conn that faces the stack. Its methods are called
+// under the stack lock, from within Conn's methods; they must not call back
+// into the Conn.
+type Owner interface {
+	// Transmit sends one TCP packet. pkt[0] begins with the TCP header, with
+	// at least 128 bytes in front of it for lower headers. All bytes are
+	// final. Whoever takes the packet holds its own reference on each frame
+	// until the device is done. False: no room, nothing happened, and Output
+	// is to be called when there is.
+	Transmit(pkt []ring.Desc, ecn uint8) bool
+	// Notify reports events.
+	Notify(ev Event)
+}
+
+// KeepAlive configures keepalive probes. Zero durations and counts stand for
+// Linux's defaults: 2 h, 75 s, 9 probes.
+type KeepAlive struct {
+	Enable         bool
+	Idle, Interval time.Duration
+	Count          int
+}
+
+// Config holds the settings of a connection. The zero value is usable.
+type Config struct {
+	RcvBuf, SndBuf int // bytes; 0: DefaultBuf
+	MTU            int // largest IP packet on the path; 0: 1500
+	NoDelay        bool
+	KeepAlive      KeepAlive
+	UserTimeout    time.Duration // RFC 5482; 0: the system's
+	Congestion     string        // "cubic" (default) or "newreno"
+	NoSACK         bool
+	NoTimestamps   bool
+	NoWindowScale  bool
+}
+
+// DefaultBuf is the size of the send and receive buffers where Config leaves
+// it open.
+const DefaultBuf = 1 << 20
+
+const (
+	defaultMTU = 1500
+	minBuf     = 4096
+	maxBuf     = 1 << 30 // RFC 7323 section 2.3: the largest window
+)
+
+func clampBuf(n int) int {
+	if n <= 0 {
+		n = DefaultBuf
+	}
+	return min(max(n, minBuf), maxBuf)
+}
+
+func (cfg *Config) mtu() int {
+	if cfg.MTU <= 0 {
+		return defaultMTU
+	}
+	return cfg.MTU
+}
+
+// rcvWScale is the shift that we offer: enough for the buffer, and for it to
+// grow up to 8 MiB later, since it is fixed at the SYN (RFC 7323 section 2.2).
+func (cfg *Config) rcvWScale() uint8 {
+	n := clampBuf(cfg.RcvBuf)
+	s := uint8(7)
+	for s < 14 && 0xffff<<s < n {
+		s++
+	}
+	return s
+}
+
+// initialWindow is the window of a SYN, which is never scaled.
+func (cfg *Config) initialWindow() uint32 {
+	return uint32(min(clampBuf(cfg.RcvBuf), 0xffff))
+}
+
+// Host is what the connections of one stack share. It belongs to the holder
+// of the stack lock, but for Arena and Reserve.
+type Host struct {
+	Arena *ring.Arena
+	Cache *ring.Cache
+
+	ISNKey, TSKey [16]byte // random, see RFC 6528
+
+	Stats Stats
+
+	MaxFrags int  // most frames in a transmitted packet
+	TSO      int  // largest IP packet that the device segments; 0: none
+	TxCsum   bool // the device completes checksums
+	Reserve  int  // frames that writers leave free for reception
+
+	random uint64
+	pkt    [maxFrags]ring.Desc // packet under construction
+	pool   []*reassembly       // idle ones
+}
+
+// maxFrags bounds the frames of a packet: 64 KiB in 2 KiB frames, and some.
+const maxFrags = 48
+
+// Caps are the properties of a device that shape packets.
+type Caps struct {
+	MaxFrags int
+	TSO      int
+	TxCsum   bool
+}
+
+// NewHost returns the shared part of a stack's connections.
+func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
+	h := &Host{
+		Arena: a, Cache: cache,
+		MaxFrags: min(max(caps.MaxFrags, 1), maxFrags),
+		TSO:      caps.TSO,
+		TxCsum:   caps.TxCsum,
+		Reserve:  a.Frames() / 8,
+	}
+	var seed [8]byte
+	// crypto/rand never fails since Go 1.24.
+	_, _ = rand.Read(h.ISNKey[:])
+	_, _ = rand.Read(h.TSKey[:])
+	_, _ = rand.Read(seed[:])
+	h.random = binary.LittleEndian.Uint64(seed[:]) | 1
+	return h
+}
+
+// rand returns noise for jitter and rate limits; it guards no secret.
+func (h *Host) rand() uint32 {
+	h.random ^= h.random << 13
+	h.random ^= h.random >> 7
+	h.random ^= h.random << 17
+	return uint32(h.random >> 32)
+}

@@ -1,0 +1,77 @@
+package tcp
+
+import "math"
+
+// HyStart++ (RFC 9406 section 4.3, the values recommended).
+const (
+	hsMinThresh  = 4e6
+	hsMaxThresh  = 16e6
+	hsDivisor    = 8
+	hsSamples    = 8
+	hsCSSDivisor = 4
+	hsCSSRounds  = 5
+)
+
+// hystart leaves the first slow start before it overflows the bottleneck's
+// queue: a round trip that grew longer leads to conservative slow start
+// (CSS), and five rounds of that to congestion avoidance. RFC 9406.
+type hystart struct {
+	last, cur int64 // least RTT of the last and of this round
+	base      int64 // this round's when CSS began; 0: in slow start
+	end       uint32
+	samples   uint8
+	rounds    uint8 // of CSS
+	state     uint8
+}
+
+const (
+	hsOff = iota
+	hsBegin
+	hsRunning
+)
+
+func (h *hystart) start()   { *h = hystart{state: hsBegin} }
+func (h *hystart) stop()    { h.state = hsOff }
+func (h *hystart) on() bool { return h.state != hsOff }
+
+func (h *hystart) newRound(nxt uint32) {
+	h.end = nxt
+	h.last, h.cur, h.samples = h.cur, math.MaxInt64, 0
+}
+
+// ack returns by how much of grow the window may grow.
+func (h *hystart) ack(c *Congestion, s *AckSample, grow uint32) uint32 {
+	if h.state == hsBegin {
+		h.state = hsRunning
+		h.cur = math.MaxInt64
+		h.newRound(s.Nxt)
+	}
+	if s.RTT > 0 {
+		h.cur = min(h.cur, s.RTT)
+		h.samples = min(h.samples+1, hsSamples)
+	}
+	enough := h.samples == hsSamples && h.cur != math.MaxInt64
+	if h.base == 0 {
+		if enough && h.last != math.MaxInt64 {
+			thresh := max(hsMinThresh, min(h.last/hsDivisor, hsMaxThresh))
+			if h.cur >= h.last+thresh {
+				h.base, h.rounds = h.cur, 0
+			}
+		}
+	} else {
+		grow /= hsCSSDivisor
+		if enough && h.cur < h.base {
+			h.base = 0 // a false alarm: slow start again
+		}
+	}
+	if seqGE(s.Una, h.end) {
+		if h.base != 0 {
+			if h.rounds++; h.rounds >= hsCSSRounds {
+				c.ssthresh = max(c.cwnd+grow, 2*c.mss)
+				h.stop()
+			}
+		}
+		h.newRound(s.Nxt)
+	}
+	return grow
+}

@@ -1,0 +1,97 @@
+package tcp
+
+import (
+	"syscall"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// Least path MTUs that an ICMP message may set: RFC 8201 section 4 for IPv6,
+// Linux's min_pmtu for IPv4 (a smaller one serves attackers only, RFC 5927
+// section 7).
+const (
+	minMTU4 = 552
+	minMTU6 = 1280
+)
+
+// ICMP takes an error message that quotes a segment of ours. What it quotes
+// must be in flight (RFC 5927 section 4); errors are fatal only while
+// connecting (section 5.2).
+func (c *Conn) ICMP(e *ip.ICMPError, now int64) {
+	if c.has(markDead) {
+		return
+	}
+	if e.HasSeq && (seqLT(e.Seq, c.sndUna) || !seqLT(e.Seq, c.sndNxt)) {
+		c.h.Stats.OutOfWindowIcmps.Add(1)
+		return
+	}
+	errno, _ := e.Errno()
+	if errno == syscall.EMSGSIZE {
+		// It must quote data: what was sent and not acknowledged was too big.
+		if e.HasSeq {
+			c.lowerMTU(e.MTU, now)
+		}
+		return
+	}
+	c.Unreachable(errno, now)
+}
+
+// Unreachable tells that errno stands between us and the peer. It is fatal
+// while connecting; later it is what a timeout will report (RFC 9293 section
+// 3.9.2.2).
+func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
+	if c.has(markDead) || errno == 0 {
+		return
+	}
+	switch c.State() {
+	case SynSent, SynReceived:
+		c.h.Stats.AttemptFails.Add(1)
+		c.done(errno)
+	default:
+		c.softErr = uint16(errno)
+	}
+}
+
+func (c *Conn) lowerMTU(mtu int, now int64) {
+	least := minMTU4
+	if !c.local.Addr().Is4() {
+		least = minMTU6
+	}
+	mtu = max(mtu, least)
+	if mtu < int(c.mtu) {
+		c.h.Stats.TCPPathMTULowered.Add(1)
+		c.SetPathMTU(mtu, now)
+	}
+}
+
+// SetPathMTU sets the largest IP packet of the path. What is in flight and
+// larger is sent again at once in smaller segments; the loss says nothing
+// about congestion (RFC 8201 section 5.4).
+func (c *Conn) SetPathMTU(mtu int, now int64) {
+	mtu = min(max(mtu, minMTU4), 0xffff)
+	if mtu == int(c.mtu) || c.has(markDead) {
+		return
+	}
+	c.mtu = uint16(mtu)
+	old := c.mss
+	c.updateMSS()
+	c.cc.SetMSS(int(c.mss))
+	if c.mss >= old || !c.State().sending() {
+		return
+	}
+	a := c.h.Arena
+	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; {
+		m := a.Meta(f)
+		next := m.Next
+		if m.Len > c.mss || old > c.mss {
+			c.markLost(f)
+		}
+		f = next
+	}
+	if c.lost > 0 && c.recovery == noRecovery {
+		c.recovery = inLoss // no reduction: it was no congestion
+		c.beginEpisode()
+	}
+	c.Output(now)
+}

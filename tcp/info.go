@@ -1,0 +1,71 @@
+package tcp
+
+import (
+	"syscall"
+	"time"
+)
+
+// Info is the state of a connection, after Linux's struct tcp_info.
+type Info struct {
+	State      State
+	Congestion string
+
+	SendMSS, RecvMSS     int
+	PathMTU              int
+	SACK, Timestamps     bool
+	SendScale, RecvScale int // -1: not negotiated
+
+	RTO, RTT, RTTVar, MinRTT time.Duration
+
+	Cwnd, Ssthresh         int // bytes
+	SendWindow, RecvWindow int // the peer's and ours, bytes
+
+	Unsent    int // bytes written and not sent yet
+	InFlight  int // bytes sent and not acknowledged
+	SACKed    int // part of it
+	Lost      int // part of it
+	Unread    int // bytes received and not read
+	OutOfSeq  int // frames that wait for missing data
+	Recovery  string
+	Reordered bool
+
+	Retransmits    int // unanswered ones
+	Probes         int // unanswered zero-window probes
+	KeepProbes     int // unanswered keepalive probes
+	TotalRetrans   int // segments sent again
+	BytesDelivered uint64
+	BytesReceived  uint64
+	SoftError      error // last ICMP error
+}
+
+var recoveryNames = [...]string{"open", "recovery", "loss"}
+
+// Info returns the state of the connection.
+func (c *Conn) Info() Info {
+	_, used := c.sndUsed.load()
+	_, unread := c.rcvUsed.load()
+	flight := int(c.sndNxt - c.sndUna)
+	i := Info{
+		State: c.State(), Congestion: c.cc.Name(),
+		SendMSS: int(c.mss), RecvMSS: int(c.rcvMSS), PathMTU: int(c.mtu),
+		SACK: c.has(markSACK), Timestamps: c.has(markTS), SendScale: -1, RecvScale: -1,
+		RTO: time.Duration(c.rtt.Backoff(c.backoff)), RTT: time.Duration(c.rtt.SRTT()),
+		RTTVar: time.Duration(c.rtt.Var()), MinRTT: time.Duration(c.rtt.Min()),
+		Cwnd: c.cwnd(), Ssthresh: int(c.cc.Ssthresh()),
+		SendWindow: int(c.sndWnd), RecvWindow: int(c.openWindow()),
+		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost),
+		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered),
+		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
+		TotalRetrans: int(c.retransTotal), BytesDelivered: c.delivered, BytesReceived: c.received,
+	}
+	if c.has(markWS) {
+		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)
+	}
+	if c.ooo != nil {
+		i.OutOfSeq = c.ooo.frames
+	}
+	if c.softErr != 0 {
+		i.SoftError = syscall.Errno(c.softErr)
+	}
+	return i
+}

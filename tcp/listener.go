@@ -1,0 +1,357 @@
+package tcp
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// ListenOwner is the side of a Listener that faces the stack. Its methods are
+// called under the stack lock, from within the Listener's.
+type ListenOwner interface {
+	// Reply sends one packet that belongs to no Conn, as Owner.Transmit does.
+	Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool
+	// NewConn makes a Conn, zero as yet, for a handshake that is complete,
+	// and says who owns it. A nil Conn refuses: the peer tries again.
+	NewConn(local, remote netip.AddrPort) (*Conn, Owner)
+	// Accepted: c is established and waits to be accepted.
+	Accepted(c *Conn)
+}
+
+const (
+	maxBacklog = 1 << 16
+	// expireBatch bounds what one call of Expire sends.
+	expireBatch = 64
+)
+
+// Listener is a port in LISTEN: it answers SYNs, keeps what half-open
+// connections need, and makes Conns of those whose handshake completes. It
+// belongs to the holder of the stack lock.
+type Listener struct {
+	h       *Host
+	o       ListenOwner
+	cfg     *Config
+	queue   synQueue
+	backlog int
+	pending int // on the accept queue
+	// cookies is until when a cookie of ours may come back; 0: none was sent.
+	cookies int64
+	closed  bool
+}
+
+// Init prepares l, which must be zero. backlog bounds both the half-open
+// connections and those that wait to be accepted. cfg is that of the
+// connections and must stay.
+func (l *Listener) Init(h *Host, o ListenOwner, cfg *Config, backlog int) {
+	l.h, l.o, l.cfg = h, o, cfg
+	l.backlog = min(max(backlog, 1), maxBacklog)
+	l.queue.key = &h.ISNKey
+}
+
+// Pending is the number of connections that wait to be accepted.
+func (l *Listener) Pending() int { return l.pending }
+
+// Embryonic is the number of half-open connections.
+func (l *Listener) Embryonic() int { return l.queue.n }
+
+// Taken notes that a connection left the accept queue.
+func (l *Listener) Taken() { l.pending-- }
+
+// full tells whether the accept queue is full: like Linux it takes one more
+// than the backlog says.
+func (l *Listener) full() bool { return l.pending > l.backlog }
+
+// Input takes a segment for the port that belongs to no Conn (RFC 9293
+// section 3.10.7.2), and its payload.
+func (l *Listener) Input(s *Segment, now int64) { l.input(s, now, 0) }
+
+// Reopen takes a SYN for which TimeWait.Input returned TWReopen. Our initial
+// sequence number follows that of tw (RFC 6191).
+func (l *Listener) Reopen(s *Segment, tw *TimeWait, now int64) {
+	l.h.Stats.TWRecycled.Add(1)
+	l.input(s, now, max(tw.isn(), 1))
+}
+
+func (l *Listener) input(s *Segment, now int64, isn uint32) {
+	i, e := l.queue.find(s.Local, s.Remote)
+	switch {
+	case l.closed:
+		l.reset(s)
+	case e != nil && l.check(e, i, s, now):
+		l.complete(e, i, s, now)
+	case e != nil, s.Flags.Has(FlagRST):
+	case s.Flags.Has(FlagACK):
+		l.openCookie(s, now)
+	case s.Flags.Has(FlagSYN):
+		l.open(s, now, isn)
+	}
+	l.h.freePayload(s)
+}
+
+// open answers a SYN.
+func (l *Listener) open(s *Segment, now int64, isn uint32) {
+	st := &l.h.Stats
+	// Neither LAND, nor SYN with FIN, nor what could come back from many.
+	if s.Flags.Has(FlagFIN) || s.Local == s.Remote || s.Remote.Port() == 0 || !unicast(s.Local.Addr()) || !unicast(s.Remote.Addr()) {
+		st.SynMalformed.Add(1)
+		return
+	}
+	if l.full() {
+		st.ListenOverflows.Add(1)
+		st.ListenDrops.Add(1)
+		return
+	}
+	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, sndWS: -1}
+	if s.Opt.HasTS && !l.cfg.NoTimestamps {
+		e.flags |= synTS
+		e.tsRecent = s.Opt.TSVal
+		e.tsFirst = timestamp(now) + l.h.TSOffset(s.Local, s.Remote)
+	}
+	if s.Opt.SACKPermitted && !l.cfg.NoSACK {
+		e.flags |= synSACK
+	}
+	if !l.cfg.NoWindowScale {
+		e.sndWS = s.Opt.WScale
+	}
+	if l.queue.n >= l.backlog {
+		l.sendCookie(&e, s, now)
+		return
+	}
+	i, p := l.queue.add(s.Local, s.Remote)
+	p.irs, p.mss, p.sndWS, p.tsRecent, p.tsFirst = e.irs, e.mss, e.sndWS, e.tsRecent, e.tsFirst
+	p.flags |= e.flags
+	if p.iss = isn; isn == 0 {
+		p.iss = l.h.ISN(s.Local, s.Remote, now)
+	}
+	l.queue.schedule(i, now)
+	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now)
+}
+
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && a != broadcast
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// sendCookie answers a SYN for which there is no entry. Options that cannot
+// come back in a timestamp are not granted.
+func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
+	mss := e.mss
+	if mss == 0 {
+		mss = cookieMSS[0]
+	}
+	e.iss = l.h.cookie(s.Local, s.Remote, e.irs, mss, now)
+	var ts uint32
+	if e.has(synTS) {
+		opt := uint32(e.sndWS) & cookieWSMask
+		if e.has(synSACK) {
+			opt |= cookieSACK
+		}
+		ts = cookieTimestamp(now, opt) + l.h.TSOffset(s.Local, s.Remote)
+	} else {
+		e.sndWS = -1
+		e.flags &^= synSACK
+	}
+	l.cookies = now + cookieAge*cookiePeriod
+	l.h.Stats.TCPReqQFullDoCookies.Add(1)
+	l.h.Stats.SyncookiesSent.Add(1)
+	l.sendSynAck(e, s.Local, s.Remote, ts, now)
+}
+
+// check judges a segment for the half-open connection e (RFC 9293 section
+// 3.10.7.4, SYN-RECEIVED). True: it completes the handshake.
+func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
+	st := &l.h.Stats
+	fl := s.Flags
+	rcvNxt := e.irs + 1
+	switch {
+	case fl.Has(FlagRST):
+		// RFC 5961 section 3.2: only the exact sequence number resets.
+		if s.Seq == rcvNxt {
+			st.EmbryonicRsts.Add(1)
+			st.AttemptFails.Add(1)
+			l.queue.remove(i)
+		} else if seqIn(s.Seq, rcvNxt, rcvNxt+l.cfg.initialWindow()) {
+			l.challenge(e, s, now)
+		}
+		return false
+	case fl&(FlagSYN|FlagACK|FlagFIN) == FlagSYN && s.Seq == e.irs:
+		// The SYN again: our SYN-ACK was lost, or is late.
+		if now-e.sentAt < oowInterval {
+			st.TCPACKSkippedSynRecv.Add(1)
+			return false
+		}
+		l.resend(e, now)
+		return false
+	case fl.Has(FlagSYN):
+		l.challenge(e, s, now) // RFC 5961 section 4.2
+		return false
+	case !fl.Has(FlagACK):
+		return false
+	}
+	ts := e.has(synTS) && s.Opt.HasTS
+	switch {
+	case ts && seqLT(s.Opt.TSVal, e.tsRecent): // PAWS
+		st.PAWSEstab.Add(1)
+		l.challenge(e, s, now)
+		return false
+	case ts && s.Opt.TSEcr != 0 && s.Opt.TSEcr-e.tsFirst > l.tsNow(s, now)-e.tsFirst:
+		st.TSEcrRejected.Add(1)
+		l.challenge(e, s, now)
+		return false
+	case !l.inWindow(s, rcvNxt):
+		l.challenge(e, s, now)
+		return false
+	case s.Ack != e.iss+1:
+		l.reset(s)
+		return false
+	}
+	return true
+}
+
+func (l *Listener) tsNow(s *Segment, now int64) uint32 {
+	return timestamp(now) + l.h.TSOffset(s.Local, s.Remote)
+}
+
+// inWindow is the test of RFC 9293 section 3.4 against the window of our
+// SYN-ACK.
+func (l *Listener) inWindow(s *Segment, rcvNxt uint32) bool {
+	edge := rcvNxt + l.cfg.initialWindow()
+	if s.Seq == rcvNxt || seqIn(s.Seq, rcvNxt, edge) {
+		return true
+	}
+	return s.End() != s.Seq && seqIn(s.End()-1, rcvNxt, edge)
+}
+
+// complete makes a Conn of the entry e.
+func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
+	hs := Handshake{
+		SentAt: e.sentAt,
+		ISS:    e.iss, IRS: e.irs, MSS: e.mss,
+		SndWS: -1, RcvWS: -1,
+		RcvWnd:   l.cfg.initialWindow(),
+		TSRecent: e.tsRecent,
+		SACK:     e.has(synSACK), TS: e.has(synTS),
+		Retrans: e.resent,
+	}
+	if e.resent > 0 {
+		hs.SentAt = 0 // Karn
+	}
+	if e.sndWS >= 0 {
+		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
+	}
+	if !l.establish(&hs, s, now, func() { l.queue.remove(i) }) {
+		e.flags |= synAcked
+	}
+}
+
+// openCookie takes an ACK for which there is no entry: it may acknowledge a
+// cookie.
+func (l *Listener) openCookie(s *Segment, now int64) {
+	if s.Flags.Has(FlagSYN) || now >= l.cookies {
+		l.reset(s)
+		return
+	}
+	mss, ok := l.h.openCookie(s.Local, s.Remote, s.Seq-1, s.Ack-1, now)
+	if !ok {
+		l.h.Stats.SyncookiesFailed.Add(1)
+		l.reset(s)
+		return
+	}
+	hs := Handshake{
+		ISS: s.Ack - 1, IRS: s.Seq - 1, MSS: mss,
+		SndWS: -1, RcvWS: -1,
+		RcvWnd: l.cfg.initialWindow(),
+		Cookie: true,
+	}
+	if s.Opt.HasTS && !l.cfg.NoTimestamps {
+		opt := s.Opt.TSEcr - l.h.TSOffset(s.Local, s.Remote)
+		hs.TS, hs.TSRecent = true, s.Opt.TSVal
+		hs.SACK = opt&cookieSACK != 0 && !l.cfg.NoSACK
+		if ws := opt & cookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
+			hs.SndWS, hs.RcvWS = int8(ws), int8(l.cfg.rcvWScale())
+		}
+	}
+	if l.establish(&hs, s, now, func() {}) {
+		l.h.Stats.SyncookiesRecv.Add(1)
+	}
+}
+
+// establish makes a Conn that begins with s. False: there is no room for it
+// now, and like Linux we act as if the ACK had been lost. forget is called
+// once the Conn exists.
+func (l *Listener) establish(hs *Handshake, s *Segment, now int64, forget func()) bool {
+	st := &l.h.Stats
+	if l.full() {
+		st.ListenOverflows.Add(1)
+		st.ListenDrops.Add(1)
+		return false
+	}
+	c, owner := l.o.NewConn(s.Local, s.Remote)
+	if c == nil {
+		st.ListenDrops.Add(1)
+		return false
+	}
+	forget()
+	hs.TSOffset = l.h.TSOffset(s.Local, s.Remote)
+	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
+	c.Passive(hs, now)
+	c.Input(s, now)
+	s.Payload = nil
+	if c.State() >= Established {
+		st.PassiveOpens.Add(1)
+		l.pending++
+		l.o.Accepted(c)
+	}
+	return true
+}
+
+// Deadline is when Expire has something to do; math.MaxInt64 if never.
+func (l *Listener) Deadline() int64 {
+	_, at := l.queue.earliest()
+	return at
+}
+
+// Expire sends SYN-ACKs again that were not answered, and gives up those that
+// never were.
+func (l *Listener) Expire(now int64) {
+	most := uint8(synRetries)
+	if l.queue.n > l.backlog/2 {
+		most = synRetriesTight
+	}
+	for range expireBatch {
+		i, at := l.queue.earliest()
+		if at > now {
+			return
+		}
+		l.h.Stats.TCPTimeouts.Add(1)
+		e := &l.queue.slab[i]
+		if e.retries >= most {
+			l.h.Stats.AttemptFails.Add(1)
+			l.queue.remove(i)
+			continue
+		}
+		l.queue.unlink(i)
+		e.retries++
+		l.queue.schedule(i, now)
+		l.resend(e, now)
+	}
+}
+
+// Close ends the listening. Half-open connections are forgotten, what still
+// comes for them finds nobody and is reset; only peers that completed the
+// handshake while the accept queue was full are told.
+func (l *Listener) Close(now int64) {
+	l.closed = true
+	for {
+		i, _ := l.queue.earliest()
+		if i == 0 {
+			return
+		}
+		if e := &l.queue.slab[i]; e.has(synAcked) {
+			local, remote := e.ends()
+			l.reset(&Segment{Local: local, Remote: remote, Ack: e.iss + 1, Flags: FlagACK})
+		}
+		l.queue.remove(i)
+	}
+}

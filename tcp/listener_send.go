@@ -1,0 +1,102 @@
+package tcp
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// resend sends the SYN-ACK of e again.
+func (l *Listener) resend(e *synEntry, now int64) {
+	if e.resent < 0xff {
+		e.resent++
+	}
+	l.h.Stats.TCPSynRetrans.Add(1)
+	l.h.Stats.RetransSegs.Add(1)
+	local, remote := e.ends()
+	var ts uint32
+	if e.has(synTS) {
+		ts = timestamp(now) + l.h.TSOffset(local, remote)
+	}
+	l.sendSynAck(e, local, remote, ts, now)
+}
+
+// sendSynAck sends the SYN-ACK of e, where timestamps are in use with ts. One
+// that cannot be sent is lost; the timer or the peer's SYN repeats it.
+func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64) {
+	opt := Options{
+		// What we can receive, whatever the peer can (RFC 9293 section 3.7.1).
+		MSS:           uint16(min(l.cfg.mtu(), 0xffff) - ipHeaderLen(local.Addr()) - headerSize),
+		WScale:        -1,
+		SACKPermitted: e.has(synSACK),
+		HasTS:         e.has(synTS),
+		TSVal:         ts,
+		TSEcr:         e.tsRecent,
+	}
+	if e.sndWS >= 0 {
+		opt.WScale = int8(l.cfg.rcvWScale())
+	}
+	e.sentAt = now
+	l.send(local, remote, func(f ring.Frame) ring.Desc {
+		var o [maxOptions]byte
+		n := headerSize + putSYNOptions(o[:], &opt)
+		b := l.h.header(f, n)
+		wnd := l.cfg.initialWindow()
+		putHeader(b, local.Port(), remote.Port(), e.iss, e.irs+1, FlagSYN|FlagACK, uint16(wnd))
+		copy(b[headerSize:], o[:])
+		return l.h.seal(f, n, local, remote)
+	})
+}
+
+// challenge answers an unacceptable segment with an acknowledgement of what
+// is true, at most twice a second for a connection.
+func (l *Listener) challenge(e *synEntry, s *Segment, now int64) {
+	if e.ackAt != 0 && now-e.ackAt < oowInterval {
+		l.h.Stats.TCPACKSkippedSynRecv.Add(1)
+		return
+	}
+	e.ackAt = now
+	l.h.Stats.TCPChallengeACK.Add(1)
+	l.send(s.Local, s.Remote, func(f ring.Frame) ring.Desc {
+		n := headerSize
+		if e.has(synTS) {
+			n += tsSize
+		}
+		b := l.h.header(f, n)
+		wnd := l.cfg.initialWindow()
+		if e.sndWS >= 0 {
+			wnd >>= l.cfg.rcvWScale()
+		}
+		putHeader(b, s.Local.Port(), s.Remote.Port(), e.iss+1, e.irs+1, FlagACK, uint16(wnd))
+		if e.has(synTS) {
+			putTimestamps(b[headerSize:], l.tsNow(s, now), e.tsRecent)
+		}
+		return l.h.seal(f, n, s.Local, s.Remote)
+	})
+}
+
+// reset answers s with a reset.
+func (l *Listener) reset(s *Segment) {
+	if s.Flags.Has(FlagRST) {
+		return
+	}
+	l.send(s.Local, s.Remote, func(f ring.Frame) ring.Desc {
+		d, _ := l.h.Reset(s, f)
+		return d
+	})
+}
+
+// send sends what build puts into a frame.
+func (l *Listener) send(local, remote netip.AddrPort, build func(f ring.Frame) ring.Desc) {
+	h := l.h
+	f, ok := h.Cache.Alloc()
+	if !ok {
+		h.Stats.TCPOutNoFrames.Add(1)
+		return
+	}
+	h.pkt[0] = build(f)
+	if l.o.Reply(local, remote, h.pkt[:1], 0) {
+		h.Stats.OutSegs.Add(1)
+	}
+	h.Cache.Release(f)
+}

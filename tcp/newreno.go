@@ -1,0 +1,32 @@
+package tcp
+
+// newReno is the congestion control of RFC 5681 with byte counting
+// (RFC 3465); its recovery (RFC 6582) is that of every connection.
+type newReno struct{}
+
+func (newReno) name() string { return "newreno" }
+
+func (newReno) start(*Congestion) {}
+
+func (newReno) ack(c *Congestion, s *AckSample) {
+	if !s.Limited {
+		return
+	}
+	acked := s.Acked
+	if c.InSlowStart() {
+		if acked = c.slowStart(s); acked == 0 {
+			return
+		}
+	}
+	c.addPerWindow(acked)
+}
+
+// reduce is equation 4 of RFC 5681, from cwnd, which did not grow beyond what
+// was in flight.
+func (newReno) reduce(c *Congestion, now int64) uint32 { return c.cwnd / 2 }
+
+func (newReno) timeout(*Congestion) {}
+
+func (newReno) idle(*Congestion, int64, int64) {}
+
+func (newReno) pacing(*Congestion) uint64 { return 0 }

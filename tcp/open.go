@@ -1,0 +1,154 @@
+package tcp
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ring"
+)
+
+const (
+	// minSendMSS is the floor of the payload of a full segment: a peer that
+	// asks for less makes us burn processor time and frames (CVE-2019-11479).
+	minSendMSS = 128
+	minRcvMSS  = 536
+)
+
+// defaultMSS is the peer's MSS where it did not tell: RFC 9293 section 3.7.1.
+func defaultMSS(a netip.Addr) uint16 {
+	if a.Is4() {
+		return 536
+	}
+	return 1220
+}
+
+// Connect opens actively: it sends SYN.
+func (c *Conn) Connect(now int64) {
+	c.start(c.h.ISN(c.local, c.remote, now))
+	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
+	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
+	c.setState(SynSent)
+	c.sendSYN(now)
+	c.armRTO(now)
+}
+
+// start sets the send sequence space to begin with a SYN numbered iss.
+func (c *Conn) start(iss uint32) {
+	c.sndUna, c.sndNxt = iss, iss+1
+	c.sndSmall, c.undoSeq, c.recoverSeq = iss, iss, iss
+}
+
+// Passive puts c into SYN-RECEIVED; the acknowledgement of our SYN-ACK is to
+// be given to Input next.
+func (c *Conn) Passive(hs *Handshake, now int64) {
+	c.set(markPassive)
+	c.start(hs.ISS)
+	c.rcvNxt = hs.IRS + 1
+	c.rcvAcked = c.rcvNxt
+	c.rcvAdv = c.rcvNxt + hs.RcvWnd
+	c.setIf(markSACK, hs.SACK)
+	if hs.SndWS >= 0 && hs.RcvWS >= 0 {
+		c.set(markWS)
+		c.sndWS, c.rcvWS = uint8(hs.SndWS), uint8(hs.RcvWS)
+	}
+	if hs.TS {
+		c.set(markTS)
+		c.tsOffset, c.tsRecent, c.tsRecentAt = hs.TSOffset, hs.TSRecent, uint32(now/1e6)
+	}
+	if hs.MSS != 0 {
+		c.peerMSS = hs.MSS
+	}
+	if hs.SentAt != 0 {
+		c.rtt.Sample(now-hs.SentAt, now, c.sndUna, c.sndNxt)
+	}
+	c.lastRcv, c.lastSnd, c.stuckAt = now, now, now
+	c.setState(SynReceived)
+	c.armRTO(now)
+}
+
+// learnSYN takes what the peer's SYN says.
+func (c *Conn) learnSYN(s *Segment, now int64) {
+	o := &s.Opt
+	c.rcvNxt = s.Seq + 1
+	c.rcvAdv += c.rcvNxt
+	if o.MSS != 0 {
+		c.peerMSS = o.MSS
+	}
+	c.setIf(markSACK, o.SACKPermitted && !c.has(markNoSACK))
+	if o.HasTS && !c.has(markNoTS) {
+		c.set(markTS)
+		c.tsRecent, c.tsRecentAt = o.TSVal, uint32(now/1e6)
+	}
+	if o.WScale >= 0 && !c.has(markNoWS) {
+		// RFC 7323 section 2.3: a shift above 14 is taken for 14.
+		c.set(markWS)
+		c.sndWS = uint8(min(o.WScale, 14))
+	}
+}
+
+// establish leaves SYN-RECEIVED on an acceptable acknowledgement: RFC 9293
+// section 3.10.7.4, fifth.
+func (c *Conn) establish(s *Segment, now int64) bool {
+	if !seqGT(s.Ack, c.sndUna) || seqGT(s.Ack, c.sndNxt) {
+		c.resetFor(s.Ack)
+		return false
+	}
+	if !c.has(markPassive) && c.retries == 0 {
+		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
+	}
+	c.sndUna = s.Ack
+	c.setWindow(s, uint32(s.Wnd)<<c.shift())
+	c.established(now)
+	return true
+}
+
+// shift is the scale of the windows that the peer sends.
+func (c *Conn) shift() uint8 {
+	if c.has(markWS) {
+		return c.sndWS
+	}
+	return 0
+}
+
+func (c *Conn) setWindow(s *Segment, wnd uint32) {
+	c.sndWnd, c.sndWL1 = wnd, s.Seq
+	c.maxWnd = max(c.maxWnd, wnd)
+}
+
+// established enters ESTABLISHED, or what the user asked for meanwhile.
+func (c *Conn) established(now int64) {
+	c.retries, c.backoff = 0, 0
+	c.rtoAt = 0
+	c.updateMSS()
+	c.startCongestion()
+	c.rcvMSS = min(max(c.mss, minRcvMSS), uint16(c.h.Arena.FrameSize()))
+	c.armKeepAlive(now)
+	if c.has(markFinWanted) {
+		c.setState(FinWait1)
+	} else {
+		c.setState(Established)
+	}
+	c.owner.Notify(EvConnected | EvWritable)
+}
+
+// updateMSS computes the payload of full segments from the peer's MSS, the
+// path's MTU and our options (RFC 6691), and cuts frames to it: whole, or in
+// equal parts where a segment is larger than a frame.
+func (c *Conn) updateMSS() {
+	mss := min(int(c.peerMSS), int(c.mtu)-ipHeaderLen(c.local.Addr())-headerSize)
+	mss = max(mss-(c.headerLen()-headerSize), minSendMSS)
+	room := c.h.Arena.FrameSize() - ring.Headroom
+	parts := (mss + room - 1) / room
+	if parts > c.h.MaxFrags {
+		parts = c.h.MaxFrags
+		mss = parts * room
+	}
+	chunk := mss / parts
+	if parts > 1 {
+		chunk &^= 1 // even parts sum without swaps
+	}
+	c.mss = uint16(mss)
+	if c.h.TSO > 0 && chunk == mss && room >= 2*mss {
+		chunk = room / mss * mss
+	}
+	c.chunk.Store(uint32(chunk))
+}

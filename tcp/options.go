@@ -1,0 +1,151 @@
+package tcp
+
+import "encoding/binary"
+
+// Option kinds.
+const (
+	optEnd           = 0
+	optNOP           = 1
+	optMSS           = 2 // RFC 9293 section 3.7.1
+	optWScale        = 3 // RFC 7323 section 2
+	optSACKPermitted = 4 // RFC 2018 section 2
+	optSACK          = 5 // RFC 2018 section 3
+	optTimestamps    = 8 // RFC 7323 section 3
+)
+
+const (
+	maxWScale    = 14 // RFC 7323 section 2.3
+	maxSACK      = 4  // what 40 bytes of options hold
+	maxOptions   = 40
+	nops2        = optNOP<<24 | optNOP<<16
+	tsAligned    = nops2 | optTimestamps<<8 | 10
+	sackPermWord = nops2 | optSACKPermitted<<8 | 2
+)
+
+// SACKBlock is a range of received sequence numbers, End excluded.
+type SACKBlock struct{ Start, End uint32 }
+
+// Options are the options of a segment that we know.
+type Options struct {
+	TSVal, TSEcr  uint32
+	SACK          [maxSACK]SACKBlock // the first NSACK
+	MSS           uint16             // 0: none
+	NSACK         uint8
+	WScale        int8 // -1: none
+	SACKPermitted bool
+	HasTS         bool
+}
+
+// Parse reads the options in b. What is only legal in a SYN is ignored
+// elsewhere. Like Linux it forgives: an option of a wrong length is skipped,
+// and one whose length is impossible ends the options, not the segment.
+func (o *Options) Parse(b []byte, syn bool) {
+	o.MSS, o.NSACK, o.WScale = 0, 0, -1
+	o.SACKPermitted, o.HasTS = false, false
+	// Nearly every segment has just this.
+	if len(b) == tsSize && binary.BigEndian.Uint32(b) == tsAligned {
+		o.timestamps(b[2:])
+		return
+	}
+	for len(b) > 0 {
+		switch b[0] {
+		case optEnd:
+			return
+		case optNOP:
+			b = b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			return
+		}
+		o.one(b[:b[1]], syn)
+		b = b[b[1]:]
+	}
+}
+
+// one reads the option that fills b.
+func (o *Options) one(b []byte, syn bool) {
+	switch b[0] {
+	case optMSS:
+		if syn && len(b) == 4 {
+			o.MSS = binary.BigEndian.Uint16(b[2:])
+		}
+	case optWScale:
+		if syn && len(b) == 3 {
+			o.WScale = int8(min(b[2], maxWScale))
+		}
+	case optSACKPermitted:
+		if syn && len(b) == 2 {
+			o.SACKPermitted = true
+		}
+	case optTimestamps:
+		if len(b) == 10 {
+			o.timestamps(b)
+		}
+	case optSACK:
+		if n := (len(b) - 2) / 8; !syn && n >= 1 && n <= maxSACK && len(b) == 2+8*n {
+			for i := range n {
+				o.SACK[i].Start = binary.BigEndian.Uint32(b[2+8*i:])
+				o.SACK[i].End = binary.BigEndian.Uint32(b[6+8*i:])
+			}
+			o.NSACK = uint8(n)
+		}
+	}
+}
+
+func (o *Options) timestamps(b []byte) {
+	o.HasTS = true
+	o.TSVal = binary.BigEndian.Uint32(b[2:])
+	o.TSEcr = binary.BigEndian.Uint32(b[6:])
+}
+
+// putTimestamps writes the timestamps option, aligned by two NOPs (RFC 7323
+// appendix A), and returns its length.
+func putTimestamps(b []byte, val, ecr uint32) int {
+	_ = b[tsSize-1]
+	binary.BigEndian.PutUint32(b, tsAligned)
+	binary.BigEndian.PutUint32(b[4:], val)
+	binary.BigEndian.PutUint32(b[8:], ecr)
+	return tsSize
+}
+
+// putSACK writes as many blocks as an option holds and b has room for, aligned
+// by two NOPs, and returns the length: 0 if there is room for none.
+func putSACK(b []byte, blocks []SACKBlock) int {
+	n := min(len(blocks), maxSACK, (len(b)-4)/8)
+	if n <= 0 {
+		return 0
+	}
+	binary.BigEndian.PutUint32(b, uint32(nops2|optSACK<<8|2+8*n))
+	for i, s := range blocks[:n] {
+		binary.BigEndian.PutUint32(b[4+8*i:], s.Start)
+		binary.BigEndian.PutUint32(b[8+8*i:], s.End)
+	}
+	return 4 + 8*n
+}
+
+// putSYNOptions writes the options of a SYN or SYN-ACK, laid out as Linux
+// does, and returns their length, a multiple of 4 and at most 20.
+func putSYNOptions(b []byte, o *Options) int {
+	n := 0
+	if o.MSS != 0 {
+		binary.BigEndian.PutUint32(b, optMSS<<24|4<<16|uint32(o.MSS))
+		n = 4
+	}
+	switch {
+	case o.HasTS:
+		putTimestamps(b[n:], o.TSVal, o.TSEcr)
+		if o.SACKPermitted {
+			b[n], b[n+1] = optSACKPermitted, 2 // in place of the two NOPs
+		}
+		n += tsSize
+	case o.SACKPermitted:
+		binary.BigEndian.PutUint32(b[n:], sackPermWord)
+		n += 4
+	}
+	if o.WScale >= 0 {
+		binary.BigEndian.PutUint32(b[n:], optNOP<<24|optWScale<<16|3<<8|uint32(uint8(o.WScale)))
+		n += 4
+	}
+	return n
+}

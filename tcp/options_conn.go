@@ -1,0 +1,67 @@
+package tcp
+
+import "time"
+
+const (
+	keepIdleDefault  = 2 * time.Hour
+	keepEveryDefault = 75 * time.Second
+	keepCountDefault = 9
+)
+
+// SetNoDelay turns Nagle's algorithm off or on. The caller lets Output run.
+func (c *Conn) SetNoDelay(on bool) { c.setIf(markNoDelay, on) }
+
+// SetKeepAlive configures keepalive probes.
+func (c *Conn) SetKeepAlive(k KeepAlive, now int64) {
+	c.keepConfig(k)
+	c.keepProbes = 0
+	if !c.has(markDead) {
+		c.armKeepAlive(max(now, c.lastRcv))
+	}
+}
+
+func (c *Conn) keepConfig(k KeepAlive) {
+	c.setIf(markKeepAlive, k.Enable)
+	if k.Idle <= 0 {
+		k.Idle = keepIdleDefault
+	}
+	if k.Interval <= 0 {
+		k.Interval = keepEveryDefault
+	}
+	if k.Count <= 0 {
+		k.Count = keepCountDefault
+	}
+	c.keepIdle, c.keepEvery = max(millis(k.Idle), 1), max(millis(k.Interval), 1)
+	c.keepCount = uint8(min(k.Count, 127))
+}
+
+// SetLinger sets what Close does with unsent data: seconds < 0, the default,
+// sends it in the background; 0 resets the connection. Waiting is the
+// caller's.
+func (c *Conn) SetLinger(seconds int) { c.linger = int32(min(max(seconds, -1), 1<<30)) }
+
+// Linger returns what SetLinger set.
+func (c *Conn) Linger() int { return int(c.linger) }
+
+// SetUserTimeout bounds how long sent data may stay unacknowledged, or wait
+// for the peer's window (RFC 5482); 0: the default.
+func (c *Conn) SetUserTimeout(d time.Duration) {
+	c.userLimit = millis(d)
+	if d > 0 && c.userLimit == 0 {
+		c.userLimit = 1
+	}
+}
+
+// SetRcvBuf sets the size of the receive buffer. A window that was advertised
+// is not taken back.
+func (c *Conn) SetRcvBuf(n int) { c.rcvLimit.Store(uint32(clampBuf(n))) }
+
+// SetSndBuf sets the size of the send buffer.
+func (c *Conn) SetSndBuf(n int) {
+	c.sndLimit.Store(uint32(clampBuf(n)))
+	c.wakeWriter()
+}
+
+// SetCongestion chooses the congestion control; false: there is none of that
+// name.
+func (c *Conn) SetCongestion(name string) bool { return c.cc.Set(name) }

@@ -1,0 +1,331 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// Output takes what Write left and sends all that the peer's window, the
+// congestion window and Nagle allow, and an acknowledgement that is due. more
+// tells that Transmit refused: call again when there is room.
+func (c *Conn) Output(now int64) (more bool) {
+	c.pull()
+	if c.has(markDead) {
+		return false
+	}
+	st := c.State()
+	if st.sending() {
+		more = !c.sendData(now)
+	} else if st < Established {
+		return false
+	}
+	if !more && c.has(markAckNow) {
+		more = !c.sendAck(now)
+	}
+	c.publishWindow()
+	c.checkStarved(now)
+	return more
+}
+
+// sendData sends retransmissions first, then new data. False: Transmit
+// refused, or no frame was free.
+func (c *Conn) sendData(now int64) bool {
+	if c.has(markFinWanted) && !c.has(markFinQueued) && !c.queueFIN() {
+		return false
+	}
+	if c.lost > c.retrans && !c.sendLost(now) {
+		return false
+	}
+	if c.sndNext != ring.NoFrame {
+		if !c.sendNew(now) {
+			return false
+		}
+	}
+	if c.recovery == inRecovery && c.sndUna != c.sndNxt && !c.rescue(now) {
+		return false
+	}
+	c.armPersist(now)
+	return true
+}
+
+// queueFIN puts the FIN behind the written data.
+func (c *Conn) queueFIN() bool {
+	f, ok := c.h.Cache.Alloc()
+	if !ok {
+		return false
+	}
+	m := c.h.Arena.Meta(f)
+	m.Off, m.Len, m.Sum, m.Flags = ring.Headroom, 0, 0, frameFIN
+	c.append(f)
+	c.set(markFinQueued)
+	return true
+}
+
+// pipe is RFC 6675's estimate of the bytes that are in the network.
+func (c *Conn) pipe() int {
+	return int(c.sndNxt-c.sndUna) - int(c.sacked) - int(c.lost) + int(c.retrans) - int(c.dupSacked)
+}
+
+// packetRoom returns how many payload bytes a new packet may have that cwnd
+// grants quota bytes.
+func (c *Conn) packetRoom(quota int) int {
+	mss := int(c.mss)
+	if c.h.TSO == 0 || quota < 2*mss {
+		return mss
+	}
+	most := min(c.h.TSO-ipHeaderLen(c.local.Addr())-c.headerLen(), quota)
+	return max(most/mss*mss, mss)
+}
+
+// sendNew sends data for the first time.
+func (c *Conn) sendNew(now int64) bool {
+	a := c.h.Arena
+	c.restartAfterIdle(now)
+	for c.sndNext != ring.NoFrame {
+		wnd := int(int32(c.sndUna + c.sndWnd - c.sndNxt))
+		pipe, cwnd := c.pipe(), c.cwnd()
+		room := c.packetRoom(cwnd - pipe)
+		count, bytes, fin := 0, 0, false
+		f := c.sndNext
+		for f != ring.NoFrame && count < c.h.MaxFrags {
+			m := a.Meta(f)
+			if m.Flags&frameFIN != 0 {
+				fin = bytes < wnd
+				f = m.Next
+				break
+			}
+			n := bytes + int(m.Len)
+			if n > min(room, wnd) {
+				break
+			}
+			count, bytes, f = count+1, n, m.Next
+		}
+		if count == 0 && !fin {
+			// The first frame does not fit whole. Cut it where it is above the
+			// MSS, or where what the window holds is worth a packet: sender's
+			// silly window avoidance, RFC 9293 section 3.8.6.2.1.
+			m := a.Meta(c.sndNext)
+			cut := min(room, wnd)
+			if m.Flags&frameFIN != 0 || cut <= 0 || cut < int(c.mss) && uint32(cut) < c.maxWnd/2 {
+				return true // the window's opening, or the probe, will go on
+			}
+			if !c.split(c.sndNext, cut) {
+				return false
+			}
+			continue
+		}
+		if pipe > 0 && pipe+bytes > cwnd {
+			c.set(markLimited)
+			return true
+		}
+		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
+			seqGT(c.sndSmall, c.sndUna) {
+			return true // Nagle, as Minshall amended it: one small segment in flight
+		}
+		if !c.transmit(c.sndNext, count, bytes, fin, now) {
+			return false
+		}
+		c.lastSnd = now
+	}
+	return true
+}
+
+// sendLost retransmits what was marked lost, as far as cwnd allows.
+func (c *Conn) sendLost(now int64) bool {
+	a := c.h.Arena
+	f := c.lostHint
+	if f == ring.NoFrame {
+		f = c.sndHead
+	}
+	for c.lost > c.retrans && f != ring.NoFrame && f != c.sndNext {
+		m := a.Meta(f)
+		if m.Flags&(frameLost|frameRetrans) != frameLost {
+			f = m.Next
+			c.lostHint = f
+			continue
+		}
+		if pipe := c.pipe(); pipe > 0 && pipe+int(m.Len) > c.cwnd() {
+			return true
+		}
+		ok, next := c.resend(f, now)
+		if !ok {
+			return false
+		}
+		f = next
+		c.lostHint = f
+	}
+	return true
+}
+
+// resend retransmits one packet that begins with the lost frame f, and returns
+// the frame behind it.
+func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
+	a := c.h.Arena
+	f, ok = c.private(f)
+	if !ok {
+		return false, f
+	}
+	if m := a.Meta(f); int(m.Len) > int(c.mss) && !c.split(f, int(c.mss)) {
+		return false, f
+	}
+	count, bytes, fin := 0, 0, false
+	for next = f; next != ring.NoFrame && next != c.sndNext && count < c.h.MaxFrags; {
+		m := a.Meta(next)
+		if m.Flags&(frameLost|frameRetrans) != frameLost || bytes+int(m.Len) > int(c.mss) {
+			break
+		}
+		if m.Flags&frameFIN != 0 {
+			fin, next = true, m.Next
+			break
+		}
+		count, bytes, next = count+1, bytes+int(m.Len), m.Next
+	}
+	if !c.transmit(f, count, bytes, fin, now) {
+		return false, f
+	}
+	if next == ring.NoFrame {
+		next = c.sndNext
+	}
+	return true, next
+}
+
+// rescue retransmits the last segment once per recovery when nothing else can
+// be sent, so that a lost tail shows (RFC 6675 section 4, NextSeg rule 4).
+func (c *Conn) rescue(now int64) bool {
+	if c.has(markRescued) || !c.has(markSACK) || c.sacked == 0 || c.lost > c.retrans ||
+		c.pipe()+int(c.mss) > c.cwnd() || c.sndNext != ring.NoFrame {
+		return true
+	}
+	a := c.h.Arena
+	m := a.Meta(c.sndTail)
+	if m.Flags&(frameSacked|frameLost) != 0 {
+		return true
+	}
+	f := c.sndTail
+	c.markLost(f)
+	ok, _ := c.resend(f, now)
+	if ok {
+		c.set(markRescued)
+	}
+	return ok
+}
+
+// transmit sends one packet of count frames from f on, that hold bytes bytes,
+// and the FIN behind them where fin. It does the accounts of a first
+// transmission or a retransmission.
+func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) bool {
+	a := c.h.Arena
+	m := a.Meta(f)
+	fl := FlagACK
+	if fin {
+		fl |= FlagFIN
+	}
+	hl := c.headerLen()
+	pkt := c.h.pkt[:max(count, 1)]
+	sum, odd := uint16(0), false
+	g := f
+	for i := range pkt {
+		k := a.Meta(g)
+		s := k.Sum
+		if odd {
+			s = ip.Swap(s)
+		}
+		sum = ip.Add(sum, s)
+		odd = odd != (k.Len&1 != 0)
+		pkt[i] = ring.Desc{Frame: g, Off: k.Off, Len: k.Len, Flags: ring.FlagMore}
+		g = k.Next
+	}
+	if g == ring.NoFrame && count > 0 {
+		fl |= FlagPSH // nothing follows for now
+	} else if fin && count > 0 {
+		fl |= FlagPSH
+	}
+	pkt[len(pkt)-1].Flags = 0
+	d := &pkt[0]
+	d.Off -= uint16(hl)
+	d.Len += uint16(hl)
+	hdr := a.Bytes(f)[d.Off:][:hl]
+	c.putSegment(hdr, m.Seq, fl, now)
+	if bytes > int(c.mss) {
+		d.Flags |= ring.FlagGSO
+		d.SegSize = c.mss
+	}
+	c.checksum(hdr, bytes, sum, d)
+	if !c.owner.Transmit(pkt, 0) {
+		return false
+	}
+	c.h.Stats.OutSegs.Add(1)
+	if m.Flags&frameLost != 0 {
+		c.noteResent(f, count, fin, now)
+	} else {
+		c.noteSent(f, count, bytes, fin, now)
+	}
+	c.acked()
+	return true
+}
+
+// noteSent does the accounts of a first transmission.
+func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
+	a := c.h.Arena
+	if fin {
+		count++
+	}
+	idle := c.sndUna == c.sndNxt
+	for ; count > 0; count-- {
+		m := a.Meta(f)
+		m.SentAt = now
+		m.Delivered = c.delivered
+		c.timeAppend(f)
+		c.sndNxt += frameLen(m)
+		f = m.Next
+	}
+	c.sndNext = f
+	if bytes > 0 && bytes%int(c.mss) != 0 {
+		c.sndSmall = c.sndNxt
+	}
+	if idle {
+		c.stuckAt = now
+	}
+	if c.recovery == inRecovery {
+		c.prrSent += uint32(bytes)
+	}
+	if bytes > 0 {
+		c.noteInteractive(now)
+	}
+	if c.rtoAt == 0 || c.has(markProbing) {
+		c.armRTO(now)
+	}
+}
+
+// noteResent does the accounts of a retransmission.
+func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
+	a := c.h.Arena
+	if fin {
+		count++
+	}
+	for ; count > 0; count-- {
+		m := a.Meta(f)
+		n := frameLen(m)
+		m.SentAt = now
+		m.Delivered = c.delivered
+		m.Flags |= frameRetrans
+		if m.Retrans < 0xffff {
+			m.Retrans++
+		}
+		c.timeAppend(f)
+		c.retrans += n
+		if c.recovery == inRecovery {
+			c.prrSent += n
+		}
+		c.undoRetrans++
+		c.retransTotal++
+		c.h.Stats.RetransSegs.Add(1)
+		f = m.Next
+	}
+	if c.retransStamp == 0 {
+		c.retransStamp = c.timestamp(now)
+	}
+	if c.rtoAt == 0 || c.has(markProbing) {
+		c.armRTO(now)
+	}
+}

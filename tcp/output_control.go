@@ -1,0 +1,169 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+const (
+	headerSize = 20
+	tsSize     = 12 // the timestamps option with two NOPs in front
+)
+
+func ipHeaderLen(a netip.Addr) int {
+	if a.Is4() {
+		return 20
+	}
+	return 40
+}
+
+// headerLen is the length of the TCP header of a data segment.
+func (c *Conn) headerLen() int {
+	if c.has(markTS) {
+		return headerSize + tsSize
+	}
+	return headerSize
+}
+
+// timestamp is the value of our timestamp clock: milliseconds, from an offset
+// of the connection's own (RFC 7323 section 5.4 and 7).
+func (c *Conn) timestamp(now int64) uint32 { return uint32(now/1e6) + c.tsOffset }
+
+// putSegment writes the header of a segment of a synchronized connection with
+// sequence number seq, and the timestamps option, at b.
+func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
+	putHeader(b, c.local.Port(), c.remote.Port(), seq, c.rcvNxt, fl, c.window())
+	if c.has(markTS) {
+		putTimestamps(b[headerSize:], c.timestamp(now), c.tsRecent)
+	}
+}
+
+// checksum completes the header hdr of a packet whose payload of n bytes has
+// the sum given.
+func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
+	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
+	if c.h.TxCsum {
+		d.Flags |= ring.FlagCsumPartial
+		d.CsumStart, d.CsumOff = 0, 16
+		binary.BigEndian.PutUint16(hdr[16:], pseudo)
+		return
+	}
+	sum := ip.Add(ip.Add(pseudo, payload), ip.Sum(hdr))
+	binary.BigEndian.PutUint16(hdr[16:], ^sum)
+}
+
+// control sends a segment without payload whose header of n bytes fill wrote.
+func (c *Conn) control(n int, fill func(b []byte)) bool {
+	f, ok := c.h.Cache.Alloc()
+	if !ok {
+		return false
+	}
+	d := &c.h.pkt[0]
+	*d = ring.Desc{Frame: f, Off: uint16(ring.Headroom - n), Len: uint16(n)}
+	b := c.h.Arena.Data(*d)
+	fill(b)
+	c.checksum(b, 0, 0, d)
+	ok = c.owner.Transmit(c.h.pkt[:1], 0)
+	c.h.Cache.Release(f)
+	if ok {
+		c.h.Stats.OutSegs.Add(1)
+	}
+	return ok
+}
+
+// sendAck acknowledges what came, with SACK blocks (RFC 2018, 2883). False:
+// it could not be sent, and stays due.
+func (c *Conn) sendAck(now int64) bool {
+	n := c.headerLen()
+	blocks := 0
+	var sack [4]SACKBlock
+	if c.has(markSACK) && (c.ooo != nil || c.has(markDSACK)) {
+		most := 4
+		if c.has(markTS) {
+			most = 3
+		}
+		blocks = c.sackBlocks(sack[:most])
+		if blocks > 0 {
+			n += 4 + 8*blocks
+		}
+	}
+	ok := c.control(n, func(b []byte) {
+		c.putSegment(b, c.sndNxt, FlagACK, now)
+		if blocks > 0 {
+			putSACK(b[c.headerLen():], sack[:blocks])
+		}
+	})
+	if !ok {
+		c.set(markAckNow)
+		return false
+	}
+	c.clear(markDSACK)
+	c.spendQuick()
+	c.acked()
+	return true
+}
+
+// acked notes that a segment with our acknowledgement left.
+func (c *Conn) acked() {
+	c.rcvAcked = c.rcvNxt
+	c.ackAt = 0
+	c.clear(markAckNow)
+}
+
+// sendProbe sends an acknowledgement of old sequence space: the peer answers
+// it with its own (RFC 9293 section 3.8.4 and 3.8.6.1).
+func (c *Conn) sendProbe(now int64) bool {
+	return c.control(c.headerLen(), func(b []byte) {
+		c.putSegment(b, c.sndUna-1, FlagACK, now)
+	})
+}
+
+// sendReset tells the peer that the connection is gone.
+func (c *Conn) sendReset(now int64) {
+	c.h.Stats.OutRsts.Add(1)
+	c.control(c.headerLen(), func(b []byte) {
+		c.putSegment(b, c.sndNxt, FlagRST|FlagACK, now)
+	})
+}
+
+// resetFor answers an unacceptable acknowledgement in the handshake: the
+// sequence number is the one that the peer expects (RFC 9293 section 3.5.2).
+func (c *Conn) resetFor(ack uint32) {
+	c.h.Stats.OutRsts.Add(1)
+	c.control(headerSize, func(b []byte) {
+		putHeader(b, c.local.Port(), c.remote.Port(), ack, 0, FlagRST, 0)
+	})
+}
+
+// sendSYN sends SYN, or SYN-ACK where the peer's SYN came (RFC 9293 section
+// 3.10.1 and 3.10.7.3).
+func (c *Conn) sendSYN(now int64) bool {
+	synAck := c.State() == SynReceived
+	// MSS: what we can receive, whatever we send (RFC 6691).
+	o := Options{
+		MSS:    uint16(int(c.mtu) - ipHeaderLen(c.local.Addr()) - headerSize),
+		WScale: -1,
+	}
+	if synAck {
+		o.SACKPermitted, o.HasTS = c.has(markSACK), c.has(markTS)
+	} else {
+		o.SACKPermitted, o.HasTS = !c.has(markNoSACK), !c.has(markNoTS)
+	}
+	if synAck && c.has(markWS) || !synAck && !c.has(markNoWS) {
+		o.WScale = int8(c.rcvWS)
+	}
+	o.TSVal, o.TSEcr = c.timestamp(now), c.tsRecent
+	var b [maxOptions]byte
+	n := putSYNOptions(b[:], &o)
+	fl, ack := FlagSYN, uint32(0)
+	if synAck {
+		fl, ack = FlagSYN|FlagACK, c.rcvNxt
+	}
+	return c.control(headerSize+n, func(h []byte) {
+		putHeader(h, c.local.Port(), c.remote.Port(), c.sndUna, ack, fl, uint16(min(c.openWindow(), 0xffff)))
+		copy(h[headerSize:], b[:n])
+	})
+}

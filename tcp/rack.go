@@ -1,0 +1,103 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+// rack is the state of time-based loss detection (RFC 8985): a frame is lost
+// when one that was sent sufficiently later has arrived.
+type rack struct {
+	sentAt int64  // when the newest frame that arrived was sent
+	rtt    int64  // its round trip
+	end    uint32 // its end
+	high   uint32 // end of the highest sequence number known to have arrived
+	round  uint32 // SND.NXT when the window was last widened
+	mult   uint8  // reordering window in quarters of the least RTT
+	keep   uint8  // recoveries for which mult stays
+}
+
+const (
+	rackMaxMult = 64
+	rackKeep    = 16
+)
+
+// update is step 2 of RFC 8985 section 6.2: m arrived.
+func (r *rack) update(c *Conn, m *ring.Meta, now int64) {
+	rtt := now - m.SentAt
+	// An acknowledgement that comes sooner than a round trip after the
+	// retransmission is of the original.
+	if m.Retrans > 0 && rtt < c.rtt.Min() {
+		return
+	}
+	end := m.Seq + frameLen(m)
+	if m.SentAt > r.sentAt || m.SentAt == r.sentAt && seqGT(end, r.end) {
+		r.sentAt, r.end, r.rtt = m.SentAt, end, rtt
+	}
+}
+
+// window is the time that reordering may take, step 4.
+func (r *rack) window(c *Conn) int64 {
+	if !c.has(markReordered) && (c.recovery != noRecovery || c.sacked >= dupThresh*uint32(c.mss)) {
+		return 0
+	}
+	return min(int64(r.mult+1)*c.rtt.Min()/4, c.rtt.SRTT())
+}
+
+// onDSACK widens the window once per round trip: we retransmitted too early.
+func (r *rack) onDSACK(c *Conn) {
+	if r.keep != 0 && seqLT(c.sndUna, r.round) {
+		return
+	}
+	r.round, r.keep = c.sndNxt, rackKeep
+	if r.mult < rackMaxMult {
+		r.mult++
+	}
+	c.set(markReordered)
+}
+
+// onRecovered narrows it again after some recoveries without such reports.
+func (r *rack) onRecovered() {
+	if r.keep > 0 {
+		if r.keep--; r.keep == 0 {
+			r.mult = 0
+		}
+	}
+}
+
+// detectLoss is step 5: it marks what is overdue, and sets the timer for what
+// will be next.
+func (c *Conn) detectLoss(now int64) {
+	c.rackAt = 0
+	if c.rack.sentAt == 0 {
+		return
+	}
+	a := c.h.Arena
+	reorder := c.rack.window(c)
+	for f := c.timeHead; f != ring.NoFrame; {
+		m := a.Meta(f)
+		if m.SentAt > c.rack.sentAt ||
+			m.SentAt == c.rack.sentAt && seqGE(m.Seq+frameLen(m), c.rack.end) {
+			return
+		}
+		due := m.SentAt + c.rack.rtt + reorder
+		if due > now {
+			c.rackAt = due
+			return
+		}
+		next := m.TimeNext
+		c.markLost(f)
+		f = next
+	}
+}
+
+// timePrepend puts f at the front of the list by time of transmission.
+func (c *Conn) timePrepend(f ring.Frame) {
+	a := c.h.Arena
+	m := a.Meta(f)
+	m.Flags |= frameTimed
+	m.TimeNext, m.TimePrev = c.timeHead, ring.NoFrame
+	if c.timeHead == ring.NoFrame {
+		c.timeTail = f
+	} else {
+		a.Meta(c.timeHead).TimePrev = f
+	}
+	c.timeHead = f
+}

@@ -1,0 +1,296 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ring"
+)
+
+const (
+	quickAcks = 16   // segments acknowledged at once at the start, as Linux
+	delAck    = 40e6 // longest delay of an acknowledgement, ns
+)
+
+// receive takes the payload of an acceptable segment: RFC 9293 section
+// 3.10.7.4, seventh. Frames that it keeps become NoFrame in s.Payload.
+func (c *Conn) receive(s *Segment, now int64) {
+	end := s.Seq + uint32(s.Len)
+	gap := now - c.lastData
+	c.lastData = now
+	if gap > c.rtt.RTO() {
+		// The peer may be in slow start after idle: do not hold it up.
+		c.quick = max(c.quick, quickAcks)
+	}
+	if seqLE(end, c.rcvNxt) {
+		c.noteDSACK(s.Seq, end)
+		c.enterQuickAck()
+		c.set(markAckNow)
+		return
+	}
+	edge := c.rcvAdv
+	if c.has(markFinSeen) && seqLT(c.finSeq, edge) {
+		edge = c.finSeq
+	}
+	if seqGE(s.Seq, edge) {
+		// No room: a zero-window probe, answered at once.
+		c.h.Stats.TCPZeroWindowDrop.Add(1)
+		c.set(markAckNow)
+		return
+	}
+	c.measureMSS(s)
+	if seqGT(s.Seq, c.rcvNxt) {
+		c.receiveOOO(s, edge, now)
+		return
+	}
+	if seqLT(s.Seq, c.rcvNxt) {
+		c.noteDSACK(s.Seq, c.rcvNxt)
+	}
+	if !c.roomFor(len(s.Payload)) {
+		c.h.Stats.TCPRcvQDrop.Add(1)
+		c.set(markAckNow)
+		return
+	}
+	wake := false
+	seq := s.Seq
+	for i := range s.Payload {
+		d := &s.Payload[i]
+		at := seq
+		seq += uint32(d.Len)
+		if seqLE(seq, c.rcvNxt) || seqGE(at, edge) {
+			continue
+		}
+		m := c.h.Arena.Meta(d.Frame)
+		m.Off, m.Len, m.Seq = d.Off, d.Len, at
+		trimFrame(m, c.rcvNxt, edge)
+		f := d.Frame
+		d.Frame = ring.NoFrame
+		wake = c.deliver(f, m) || wake
+	}
+	if c.ooo != nil {
+		wake = c.drainOOO() || wake
+		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
+	}
+	c.scheduleAck(now)
+	if wake {
+		c.owner.Notify(EvReadable)
+	}
+}
+
+// trimFrame cuts m to [lo, hi).
+func trimFrame(m *ring.Meta, lo, hi uint32) {
+	if d := int32(lo - m.Seq); d > 0 {
+		m.Seq += uint32(d)
+		m.Off += uint16(d)
+		m.Len -= uint16(d)
+	}
+	if d := int32(m.Seq + uint32(m.Len) - hi); d > 0 {
+		m.Len -= uint16(d)
+	}
+}
+
+// deliver puts a frame that is next in order into the reader's mailbox.
+func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
+	n := uint32(m.Len)
+	c.rcvNxt += n
+	c.received += uint64(n)
+	c.rcvUsed.add(1, int(n))
+	return c.rcvBox.Push(c.h.Arena, f)
+}
+
+// receiveOOO keeps the payload of a segment that came early, and tells the
+// peer at once what is missing (RFC 5681 section 4.2).
+func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
+	if c.ooo == nil {
+		c.ooo = c.h.takeReassembly()
+	}
+	frames, _ := c.rcvUsed.load()
+	r := c.ooo
+	seq := s.Seq
+	for i := range s.Payload {
+		d := &s.Payload[i]
+		at := seq
+		seq += uint32(d.Len)
+		if d.Len == 0 || seqGE(at, edge) {
+			continue
+		}
+		m := c.h.Arena.Meta(d.Frame)
+		m.Off, m.Len, m.Seq = d.Off, d.Len, at
+		trimFrame(m, at, edge)
+		lo, hi := m.Seq, m.Seq+uint32(m.Len)
+		f := d.Frame
+		d.Frame = ring.NoFrame
+		if dup := r.insert(c.h.Cache, f, c.heldLimit()-frames); dup {
+			c.noteDSACK(lo, hi)
+		}
+	}
+	if r.empty() {
+		c.dropOOO()
+	}
+	c.h.Stats.TCPOFOQueue.Add(1)
+	c.enterQuickAck()
+	c.sendAck(now)
+}
+
+// drainOOO delivers what has become next in order.
+func (c *Conn) drainOOO() (wake bool) {
+	r := c.ooo
+	for {
+		f := r.pop(c.h.Cache, c.rcvNxt)
+		if f == ring.NoFrame {
+			break
+		}
+		wake = c.deliver(f, c.h.Arena.Meta(f)) || wake
+	}
+	if r.empty() {
+		c.dropOOO()
+	}
+	return wake
+}
+
+// dropOOO releases the out-of-order queue.
+func (c *Conn) dropOOO() {
+	if c.ooo != nil {
+		c.ooo.clear(c.h.Cache)
+		c.h.putReassembly(c.ooo)
+		c.ooo = nil
+	}
+}
+
+// heldLimit is how many frames the receive buffer may hold: its size three
+// times, since frames are seldom full, and some.
+func (c *Conn) heldLimit() int {
+	return int(c.rcvLimit.Load())/c.h.Arena.FrameSize()*3 + 64
+}
+
+// roomFor tells whether n more frames may be queued. Where small segments fill
+// the limit it copies them together first (CVE-2018-5390: the cap is on what
+// is held, not on payload).
+func (c *Conn) roomFor(n int) bool {
+	limit := c.heldLimit()
+	frames, used := c.rcvUsed.load()
+	if frames+n <= limit/2 {
+		c.collapseAt = 0
+		return true
+	}
+	if frames >= int(c.collapseAt) && used < frames*c.h.Arena.FrameSize()/2 {
+		c.collapse()
+		frames, _ = c.rcvUsed.load()
+		// What is left may be in the reader's hands, or full: do not try again
+		// for each segment.
+		c.collapseAt = uint32(frames + limit/8)
+	}
+	for c.ooo != nil && frames+c.ooo.frames+n > limit {
+		if !c.ooo.evict(c.h.Cache) {
+			break
+		}
+	}
+	if c.ooo != nil && c.ooo.empty() {
+		c.dropOOO()
+	}
+	return frames+n <= limit
+}
+
+// collapse copies what lies in the reader's mailbox into fewer frames. The
+// reader meanwhile sees an empty mailbox, and is notified after.
+func (c *Conn) collapse() {
+	a := c.h.Arena
+	f, _ := c.rcvBox.TakeAll(a)
+	if f == ring.NoFrame {
+		return
+	}
+	c.h.Stats.TCPRcvCollapsed.Add(1)
+	wake := false
+	for f != ring.NoFrame {
+		m := a.Meta(f)
+		next := m.Next
+		merged := 0
+		for next != ring.NoFrame {
+			k := a.Meta(next)
+			if int(m.Off)+int(m.Len)+int(k.Len) > a.FrameSize() {
+				break
+			}
+			copy(a.Bytes(f)[m.Off+m.Len:], a.Bytes(next)[k.Off:k.Off+k.Len])
+			m.Len += k.Len
+			g := next
+			next = k.Next
+			c.h.Cache.Free(g)
+			merged++
+		}
+		c.rcvUsed.add(-merged, 0)
+		wake = c.rcvBox.Push(a, f) || wake
+		f = next
+	}
+	if wake {
+		c.owner.Notify(EvReadable)
+	}
+}
+
+// measureMSS estimates the size of the peer's segments, as Linux does: by the
+// largest that came, no larger than what we announced.
+func (c *Conn) measureMSS(s *Segment) {
+	n := s.Len
+	if len(s.Payload) > 0 && s.Payload[0].SegSize > 0 {
+		n = int(s.Payload[0].SegSize)
+	}
+	if n > int(c.rcvMSS) {
+		most := int(c.mtu) - ipHeaderLen(c.local.Addr()) - c.headerLen()
+		c.rcvMSS = uint16(max(min(n, most), minRcvMSS))
+	}
+}
+
+// scheduleAck decides when to acknowledge data that came in order: at once at
+// the start and for every second full segment, else delayed (RFC 5681 section
+// 4.2, RFC 9293 section 3.8.6.3). Output does it.
+func (c *Conn) scheduleAck(now int64) {
+	if c.rcvNxt-c.rcvAcked > uint32(c.rcvMSS) || c.quick > 0 && !c.has(markPingPong) {
+		c.set(markAckNow)
+		return
+	}
+	if c.ackAt == 0 {
+		c.ackAt = now + delAck
+	}
+}
+
+// enterQuickAck suspends delayed acknowledgements: the peer is recovering.
+func (c *Conn) enterQuickAck() {
+	c.quick = quickAcks
+	c.clear(markPingPong)
+}
+
+func (c *Conn) spendQuick() {
+	if c.quick > 0 {
+		c.quick--
+	}
+}
+
+// noteInteractive is called when data is sent: an answer to what came just
+// before means a dialogue, in which our data carries the acknowledgement.
+func (c *Conn) noteInteractive(now int64) {
+	if now-c.lastData < delAck {
+		c.set(markPingPong)
+	}
+}
+
+// noteDSACK remembers a duplicate to report (RFC 2883).
+func (c *Conn) noteDSACK(lo, hi uint32) {
+	if !c.has(markSACK) {
+		return
+	}
+	if c.has(markDSACK) && lo == c.dsackHi {
+		c.dsackHi = hi // the same segment, next frame
+		return
+	}
+	c.dsackLo, c.dsackHi = lo, hi
+	c.set(markDSACK)
+}
+
+// sackBlocks fills b with what to report: a duplicate first (RFC 2883), then
+// the newest blocks (RFC 2018 section 4).
+func (c *Conn) sackBlocks(b []SACKBlock) (n int) {
+	if c.has(markDSACK) {
+		b[0] = SACKBlock{Start: c.dsackLo, End: c.dsackHi}
+		n = 1
+	}
+	if c.ooo != nil {
+		n += c.ooo.blocks(b[n:])
+	}
+	return n
+}

@@ -1,0 +1,103 @@
+package tcp
+
+import "math"
+
+const (
+	initialRTO = 1e9   // RFC 6298 section 2.1
+	minRTO     = 200e6 // Linux's; section 2.4 wants 1 s, which nobody keeps
+	maxRTO     = 120e9 // Linux's; section 2.5 allows 60 s and more
+	synLostRTO = 3e9   // section 5.7
+
+	minRTTWindow = 300 // seconds that a least RTT stays valid
+)
+
+// RTT estimates the round-trip time and from it the retransmission timeout
+// (RFC 6298), in nanoseconds. As in Linux the variance counts with its peak
+// within a round trip, so that many samples a round do not wash it out
+// (RFC 7323 appendix G), and it decays by a quarter a round.
+type RTT struct {
+	srtt  int64
+	mdev  int64 // 4 times the smoothed mean deviation
+	peak  int64 // of mdev in this round, at least minRTO
+	rttv  int64 // what RTO adds to srtt
+	least int64
+	at    uint32 // when least was seen, seconds
+	round uint32 // SND.NXT when the round began
+}
+
+// Init returns r to the state before any sample.
+func (r *RTT) Init() { *r = RTT{least: math.MaxInt64, rttv: initialRTO} }
+
+// Valid tells whether there was a sample.
+func (r *RTT) Valid() bool { return r.srtt != 0 }
+
+// Sample takes a round trip of ns nanoseconds that ended now, of a segment
+// that was sent once (Karn) or is told apart by timestamps. una and nxt are
+// SND.UNA after the acknowledgement, and SND.NXT.
+func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
+	ns = max(ns, 1)
+	if sec := uint32(now / 1e9); ns <= r.least || sec-r.at > minRTTWindow {
+		r.least, r.at = ns, sec
+	}
+	if r.srtt == 0 {
+		r.srtt = ns
+		r.mdev = 2 * ns // section 2.2: RTTVAR is R/2
+		r.rttv = max(r.mdev, minRTO)
+		r.peak = r.rttv
+		r.round = nxt
+		return
+	}
+	d := ns - r.srtt
+	r.srtt = max(r.srtt+d/8, 1)
+	if d < 0 {
+		// A shorter round trip is no reason to wait longer: its deviation
+		// weighs an eighth where it would raise the mean.
+		d = -d - r.mdev/4
+		if d > 0 {
+			d /= 8
+		}
+	} else {
+		d -= r.mdev / 4
+	}
+	r.mdev += d
+	if r.mdev > r.peak {
+		r.peak = r.mdev
+		r.rttv = max(r.rttv, r.peak)
+	}
+	if seqGT(una, r.round) {
+		if r.peak < r.rttv {
+			r.rttv -= (r.rttv - r.peak) / 4
+		}
+		r.round = nxt
+		r.peak = minRTO
+	}
+}
+
+// SYNTimedOut notes that a SYN was retransmitted: where no sample came from
+// the handshake, data starts with a longer timeout (RFC 6298 section 5.7).
+func (r *RTT) SYNTimedOut() {
+	if r.srtt == 0 {
+		r.rttv = synLostRTO
+	}
+}
+
+// SRTT is the smoothed round-trip time, 0 before the first sample.
+func (r *RTT) SRTT() int64 { return r.srtt }
+
+// Var is the round trip's mean deviation.
+func (r *RTT) Var() int64 { return r.mdev / 4 }
+
+// Min is the least round-trip time of some minutes, 0 before the first
+// sample.
+func (r *RTT) Min() int64 {
+	if r.srtt == 0 {
+		return 0
+	}
+	return r.least
+}
+
+// RTO is the retransmission timeout, not backed off.
+func (r *RTT) RTO() int64 { return min(r.srtt+r.rttv, maxRTO) }
+
+// Backoff is the timeout after n expiries in a row (RFC 6298 section 5.5).
+func (r *RTT) Backoff(n uint8) int64 { return min(r.RTO()<<min(n, 10), maxRTO) }

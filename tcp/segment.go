@@ -1,0 +1,120 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// Flags are the control bits of a segment.
+type Flags uint8
+
+// The control bits (RFC 9293 section 3.1).
+const (
+	FlagFIN Flags = 1 << iota
+	FlagSYN
+	FlagRST
+	FlagPSH
+	FlagACK
+	FlagURG
+	FlagECE
+	FlagCWR
+)
+
+// Has tells whether all bits of x are set.
+func (f Flags) Has(x Flags) bool { return f&x == x }
+
+// String names the bits that are set, as tcpdump does.
+func (f Flags) String() string {
+	const letters = "FSRP.UEW"
+	var b [8]byte
+	n := 0
+	for i := range letters {
+		if f&(1<<i) != 0 {
+			b[n] = letters[i]
+			n++
+		}
+	}
+	if n == 0 {
+		return "none"
+	}
+	return string(b[:n])
+}
+
+var (
+	// ErrShort: the segment or its first piece is shorter than its header.
+	ErrShort = errors.New("tcp: segment shorter than its header")
+	// ErrOffset: the data offset is below the least header.
+	ErrOffset = errors.New("tcp: bad data offset")
+)
+
+// Segment is a received segment. It is taken apart once; whoever handles it
+// may trim it.
+type Segment struct {
+	Local, Remote netip.AddrPort
+	Seq, Ack      uint32
+	Wnd, Urg      uint16 // as on the wire
+	Flags         Flags
+	ECN           uint8 // the ECN bits of the IP header
+	Opt           Options
+	Payload       []ring.Desc // headers cut off
+	Len           int         // bytes of payload
+}
+
+// Ports returns the ports of a TCP or UDP header of which at least 4 bytes
+// are there.
+func Ports(hdr []byte) (src, dst uint16) {
+	return binary.BigEndian.Uint16(hdr), binary.BigEndian.Uint16(hdr[2:])
+}
+
+// Parse reads the header at hdr, the first piece of a segment of l4len bytes.
+// It sets all fields but Local, Remote, ECN and Payload. It verifies lengths
+// only: not the checksum, and no option is reason to refuse.
+func (s *Segment) Parse(hdr []byte, l4len int) (hdrLen int, err error) {
+	if len(hdr) < headerSize || l4len < headerSize {
+		return 0, ErrShort
+	}
+	hdrLen = int(hdr[12]>>4) * 4
+	if hdrLen < headerSize {
+		return 0, ErrOffset
+	}
+	if hdrLen > len(hdr) || hdrLen > l4len {
+		return 0, ErrShort
+	}
+	s.Seq = binary.BigEndian.Uint32(hdr[4:])
+	s.Ack = binary.BigEndian.Uint32(hdr[8:])
+	s.Flags = Flags(hdr[13])
+	s.Wnd = binary.BigEndian.Uint16(hdr[14:])
+	s.Urg = binary.BigEndian.Uint16(hdr[18:])
+	s.Len = l4len - hdrLen
+	s.Opt.Parse(hdr[headerSize:hdrLen], s.Flags&FlagSYN != 0)
+	return hdrLen, nil
+}
+
+// End is the sequence number after the segment; SYN and FIN take one each.
+func (s *Segment) End() uint32 {
+	n := uint32(s.Len)
+	if s.Flags&FlagSYN != 0 {
+		n++
+	}
+	if s.Flags&FlagFIN != 0 {
+		n++
+	}
+	return s.Seq + n
+}
+
+// putHeader writes a header as long as b, options included, which it leaves
+// alone. The checksum and the urgent pointer become 0.
+func putHeader(b []byte, sport, dport uint16, seq, ack uint32, fl Flags, wnd uint16) {
+	_ = b[headerSize-1]
+	binary.BigEndian.PutUint16(b[0:], sport)
+	binary.BigEndian.PutUint16(b[2:], dport)
+	binary.BigEndian.PutUint32(b[4:], seq)
+	binary.BigEndian.PutUint32(b[8:], ack)
+	b[12] = byte(len(b) / 4 << 4)
+	b[13] = byte(fl)
+	binary.BigEndian.PutUint16(b[14:], wnd)
+	binary.BigEndian.PutUint32(b[16:], 0)
+}

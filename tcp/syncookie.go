@@ -1,0 +1,78 @@
+package tcp
+
+import "net/netip"
+
+// SYN cookies (RFC 4987 section 3.6): when the SYN queue is full, a SYN costs
+// no memory at all. What the entry would hold is put into the initial
+// sequence number, as in Linux:
+//
+//	ISN = hash(addresses) + SEG.SEQ + minute<<24 + (hash(addresses, minute) + MSS) mod 2^24
+//
+// and, where the peer sends timestamps, window scale, SACK and ECN into the
+// low six bits of our timestamp, which it echoes.
+const (
+	cookiePeriod = 60e9
+	cookieAge    = 2 // periods that a cookie is good for
+)
+
+// cookieMSS are the segment sizes that a cookie can express.
+var cookieMSS = [...]uint16{536, 1220, 1300, 1400, 1440, 1460, 3960, 8940}
+
+const (
+	cookieWSMask = 0xf // 15: no window scale
+	cookieSACK   = 1 << 4
+	cookieECN    = 1 << 5
+	cookieBits   = 0x3f
+)
+
+// hashCookie and the hash of the minute share the key with the ISNs; the last
+// word tells them apart.
+const hashCookie = 2
+
+func cookieHashes(key *[16]byte, local, remote netip.AddrPort, minute uint32) (fixed, timed uint32) {
+	return uint32(hashPair(key, local, remote, hashCookie)),
+		uint32(hashPair(key, local, remote, hashCookie|1<<8|uint64(minute)<<32))
+}
+
+// cookie is the initial sequence number for a SYN with sequence number irs
+// from a peer that accepts segments of mss bytes.
+func (h *Host) cookie(local, remote netip.AddrPort, irs uint32, mss uint16, now int64) uint32 {
+	var i uint32
+	for n := range cookieMSS {
+		if cookieMSS[n] <= mss {
+			i = uint32(n)
+		}
+	}
+	minute := uint32(now / cookiePeriod)
+	fixed, timed := cookieHashes(&h.ISNKey, local, remote, minute)
+	return fixed + irs + minute<<24 + (timed+i)&0xffffff
+}
+
+// openCookie returns the MSS in a cookie; ok is false where it is not ours or
+// too old.
+func (h *Host) openCookie(local, remote netip.AddrPort, irs, cookie uint32, now int64) (mss uint16, ok bool) {
+	minute := uint32(now / cookiePeriod)
+	fixed, _ := cookieHashes(&h.ISNKey, local, remote, minute)
+	rest := cookie - fixed - irs
+	age := (minute - rest>>24) & 0xff
+	if age >= cookieAge {
+		return 0, false
+	}
+	_, timed := cookieHashes(&h.ISNKey, local, remote, minute-age)
+	i := (rest - timed) & 0xffffff
+	if i >= uint32(len(cookieMSS)) {
+		return 0, false
+	}
+	return cookieMSS[i], true
+}
+
+// cookieTimestamp is the latest timestamp, before the offset, that is not in
+// the future and whose low bits are options.
+func cookieTimestamp(now int64, options uint32) uint32 {
+	ts := timestamp(now)
+	v := ts&^cookieBits | options
+	if seqGT(v, ts) {
+		v -= cookieBits + 1
+	}
+	return v
+}

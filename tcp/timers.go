@@ -1,0 +1,294 @@
+package tcp
+
+import (
+	"math"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/ring"
+)
+
+const (
+	connectRetries = 6  // as Linux: ETIMEDOUT after 127 s
+	dataRetries    = 15 // as Linux: some 15 minutes
+	orphanRetries  = 8  // of a connection that the user closed
+	finWait2Limit  = int64(60 * time.Second)
+	txRetry        = int64(10 * time.Millisecond) // after the device refused a SYN
+	starvedRetry   = int64(5 * time.Millisecond)
+)
+
+// Deadline returns when Expire is to be called next, math.MaxInt64 for never.
+func (c *Conn) Deadline() int64 {
+	d := int64(math.MaxInt64)
+	for _, t := range [...]int64{c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt} {
+		if t != 0 && t < d {
+			d = t
+		}
+	}
+	return d
+}
+
+// Expire runs the timers that are due, and sends what they ask for.
+func (c *Conn) Expire(now int64) {
+	if c.has(markDead) {
+		return
+	}
+	if due(&c.rackAt, now) {
+		c.expireRack(now)
+	}
+	if due(&c.rtoAt, now) {
+		c.expireRTO(now)
+	}
+	if due(&c.keepAt, now) {
+		c.expireKeep(now)
+	}
+	if due(&c.ackAt, now) {
+		// Nobody answered in time: this is no dialogue.
+		c.clear(markPingPong)
+		c.h.Stats.DelayedACKs.Add(1)
+		c.set(markAckNow)
+	}
+	if due(&c.retryAt, now) {
+		c.wakeWriter()
+	}
+	if !c.has(markDead) {
+		c.Output(now)
+	}
+}
+
+// due tells whether timer t ran out, and stops it.
+func due(t *int64, now int64) bool {
+	if *t == 0 || *t > now {
+		return false
+	}
+	*t = 0
+	return true
+}
+
+// armRTO starts the retransmission timer (RFC 6298 section 5).
+func (c *Conn) armRTO(now int64) {
+	c.clear(markProbing)
+	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+}
+
+// capped moves a retransmission up to the end of the user timeout, so that it
+// is noticed in time.
+func (c *Conn) capped(at, now int64) int64 {
+	if c.userLimit == 0 {
+		return at
+	}
+	return max(min(at, c.stuckAt+int64(c.userLimit)*1e6), now+1)
+}
+
+// userTimedOut tells whether the user timeout has passed since the peer last
+// made progress (RFC 5482, as TCP_USER_TIMEOUT).
+func (c *Conn) userTimedOut(now int64) bool {
+	return c.userLimit != 0 && now-c.stuckAt >= int64(c.userLimit)*1e6
+}
+
+func (c *Conn) expireRTO(now int64) {
+	switch st := c.State(); {
+	case st == SynSent || st == SynReceived:
+		c.expireSYN(now)
+	case c.has(markProbing):
+		c.expireProbe(now)
+	case c.sndUna != c.sndNxt:
+		c.expireData(now)
+	}
+}
+
+func (c *Conn) expireSYN(now int64) {
+	if c.retries >= connectRetries || c.userTimedOut(now) {
+		c.timedOut()
+		return
+	}
+	c.backoff++
+	if !c.sendSYN(now) {
+		c.backoff--
+		c.rtoAt = c.capped(now+txRetry, now)
+		return
+	}
+	c.retries++
+	c.h.Stats.TCPTimeouts.Add(1)
+	c.h.Stats.TCPSynRetrans.Add(1)
+	c.rtt.SYNTimedOut()
+	if c.retries > 1 {
+		c.cc.OnSYNLost()
+	}
+	c.armRTO(now)
+}
+
+// expireData: nothing was acknowledged for an RTO.
+func (c *Conn) expireData(now int64) {
+	limit := uint8(dataRetries)
+	if c.has(markOrphan) {
+		limit = orphanRetries
+	}
+	if c.userTimedOut(now) || c.userLimit == 0 && c.retries >= limit {
+		c.abortTimeout(now)
+		return
+	}
+	c.h.Stats.TCPTimeouts.Add(1)
+	c.timeout(now)
+	c.retries++
+	if c.backoff < 31 {
+		c.backoff++
+	}
+	c.armRTO(now)
+}
+
+// armPersist starts the zero-window probe timer where data waits and nothing
+// is in flight whose acknowledgement would open the window (RFC 9293 section
+// 3.8.6.1).
+func (c *Conn) armPersist(now int64) {
+	if c.sndNext == c.sndTail && c.sndTail == ring.NoFrame || c.sndNext == ring.NoFrame ||
+		c.sndUna != c.sndNxt || c.rtoAt != 0 {
+		return
+	}
+	c.set(markProbing)
+	c.stuckAt = now
+	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+}
+
+func (c *Conn) expireProbe(now int64) {
+	if c.sndNext == ring.NoFrame {
+		c.clear(markProbing)
+		return
+	}
+	limit := uint8(dataRetries)
+	if c.has(markOrphan) {
+		// A peer that answers but never reads may not hold an orphan for ever.
+		limit = orphanRetries
+		if c.backoff >= orphanRetries {
+			limit = 0
+		}
+	}
+	if c.userTimedOut(now) || c.userLimit == 0 && c.probes >= limit {
+		c.abortTimeout(now)
+		return
+	}
+	// A window that is open, but too small for good manners: override silly
+	// window avoidance (RFC 9293 section 3.8.6.2.1).
+	if c.sndWnd > 0 {
+		c.clear(markProbing)
+		if !c.forceOut(now) {
+			c.set(markProbing)
+			c.rtoAt = c.capped(now+txRetry, now)
+		}
+		return
+	}
+	if !c.sendProbe(now) {
+		c.rtoAt = c.capped(now+txRetry, now)
+		return
+	}
+	c.h.Stats.TCPWinProbe.Add(1)
+	c.probes++
+	if c.backoff < 31 {
+		c.backoff++
+	}
+	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+}
+
+// forceOut sends one segment as large as the window allows.
+func (c *Conn) forceOut(now int64) bool {
+	f := c.sndNext
+	m := c.h.Arena.Meta(f)
+	if m.Flags&frameFIN != 0 {
+		return c.transmit(f, 0, 0, true, now)
+	}
+	if n := min(c.sndWnd, uint32(c.mss)); uint32(m.Len) > n && !c.split(f, int(n)) {
+		return false
+	}
+	return c.transmit(f, 1, int(m.Len), false, now)
+}
+
+func (c *Conn) expireRack(now int64) {
+	if c.sndUna == c.sndNxt {
+		return
+	}
+	c.detectLoss(now)
+	if c.lost > 0 && c.recovery == noRecovery {
+		c.enterRecovery(now)
+	}
+	if c.recovery == inRecovery {
+		c.prr(0, false)
+	}
+}
+
+// armKeepAlive starts or stops keepalive.
+func (c *Conn) armKeepAlive(now int64) {
+	st := c.State()
+	if c.has(markOrphan) && st == FinWait2 {
+		return // the timer serves FIN-WAIT-2
+	}
+	c.keepAt = 0
+	if c.has(markKeepAlive) && st >= SynReceived {
+		c.keepAt = now + int64(c.keepIdle)*1e6
+	}
+}
+
+// armFinWait2 bounds the wait for the FIN of a peer that nobody listens to any
+// more.
+func (c *Conn) armFinWait2(now int64) {
+	if c.has(markOrphan) {
+		c.keepAt = now + finWait2Limit
+	}
+}
+
+// expireKeep is RFC 9293 section 3.8.4, as Linux does it.
+func (c *Conn) expireKeep(now int64) {
+	if c.has(markOrphan) && c.State() == FinWait2 {
+		c.h.Stats.TCPAbortOnLinger.Add(1)
+		c.done(0)
+		return
+	}
+	if !c.has(markKeepAlive) {
+		return
+	}
+	idle, every := int64(c.keepIdle)*1e6, int64(c.keepEvery)*1e6
+	silent := now - c.lastRcv
+	if c.sndHead != ring.NoFrame {
+		c.keepAt = now + idle // retransmission or persist looks after it
+		return
+	}
+	if silent < idle {
+		c.keepAt = c.lastRcv + idle
+		return
+	}
+	if c.userLimit == 0 && c.keepProbes >= c.keepCount ||
+		c.userLimit != 0 && c.keepProbes > 0 && silent >= int64(c.userLimit)*1e6 {
+		c.abortTimeout(now)
+		return
+	}
+	if c.sendProbe(now) {
+		c.keepProbes++
+		c.h.Stats.TCPKeepAlive.Add(1)
+		c.keepAt = now + every
+	} else {
+		c.keepAt = now + txRetry
+	}
+}
+
+// abortTimeout gives up on a peer that does not answer.
+func (c *Conn) abortTimeout(now int64) {
+	c.h.Stats.TCPAbortOnTimeout.Add(1)
+	c.sendReset(now)
+	c.timedOut()
+}
+
+// timedOut ends the connection: an ICMP error that came is the better reason.
+func (c *Conn) timedOut() {
+	if c.softErr != 0 {
+		c.done(syscall.Errno(c.softErr))
+		return
+	}
+	c.done(syscall.ETIMEDOUT)
+}
+
+// checkStarved looks for a writer that waits although the send buffer has
+// room: the arena had no frame for it, and no acknowledgement may come.
+func (c *Conn) checkStarved(now int64) {
+	if c.retryAt == 0 && c.flags.Load()&sharedWantWrite != 0 && c.sendRoom() {
+		c.retryAt = now + starvedRetry
+	}
+}

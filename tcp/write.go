@@ -1,0 +1,307 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// Bits of Meta.Flags on the send queue.
+const (
+	frameSacked  = 1 << iota // the peer holds it (RFC 2018)
+	frameLost                // taken for lost
+	frameRetrans             // its retransmission is in flight
+	frameFIN                 // stands for the FIN; no payload
+	frameTimed               // on the list by time of transmission
+)
+
+// writeBatch is how many frames Write takes from the arena at once.
+const writeBatch = 32
+
+// sendFrames is the number of frames that a send buffer of limit bytes may
+// hold: enough for full segments of 512 bytes. It keeps tiny writes from
+// pinning the arena.
+func sendFrames(limit int) int { return limit/512 + 16 }
+
+// Write copies from p into the send buffer and returns how many bytes; 0
+// means that it is full, or closed for writing. The caller lets Output run
+// afterwards, also when n is 0: Output sees that a writer waits. Safe without
+// the lock, for one writer at a time.
+func (c *Conn) Write(p []byte) (n int) {
+	n = c.write(p)
+	if n == len(p) || c.flags.Load()&sharedNoWrite != 0 {
+		return n
+	}
+	// Full. Say so, then look again: an acknowledgement in between saw no
+	// waiting writer.
+	c.flags.Or(sharedWantWrite)
+	return n + c.write(p[n:])
+}
+
+func (c *Conn) write(p []byte) (n int) {
+	if c.flags.Load()&sharedNoWrite != 0 {
+		return 0
+	}
+	a := c.h.Arena
+	chunk := int(c.chunk.Load())
+	limit := int(c.sndLimit.Load())
+	var fs [writeBatch]ring.Frame
+	for n < len(p) {
+		frames, used := c.sndUsed.load()
+		room := min(limit-used, len(p)-n)
+		count := min((room+chunk-1)/chunk, sendFrames(limit)-frames, writeBatch)
+		// Leave frames for reception; but one frame per connection may always
+		// be tried for, so that everybody's acknowledgements wake somebody.
+		if spare := a.FreeFrames() - c.h.Reserve; count > spare {
+			count = max(spare, 0)
+			if frames == 0 {
+				count = max(count, 1)
+			}
+		}
+		if room <= 0 || count <= 0 {
+			break
+		}
+		if count = a.AllocN(fs[:count]); count == 0 {
+			break
+		}
+		took := min(room, count*chunk)
+		c.sndUsed.add(count, took)
+		for _, f := range fs[:count] {
+			k := min(took, chunk)
+			m := a.Meta(f)
+			m.Sum = ip.SumCopy(a.Bytes(f)[ring.Headroom:], p[n:n+k])
+			m.Off, m.Len = ring.Headroom, uint16(k)
+			c.sndBox.Push(a, f)
+			n += k
+			took -= k
+		}
+	}
+	return n
+}
+
+// Writable tells whether at least a third of the send buffer is free, or
+// Write would fail. Safe without the lock.
+func (c *Conn) Writable() bool {
+	return c.flags.Load()&sharedNoWrite != 0 || c.sendRoom()
+}
+
+func (c *Conn) sendRoom() bool {
+	frames, used := c.sndUsed.load()
+	limit := int(c.sndLimit.Load())
+	return used <= limit/3*2 && frames <= sendFrames(limit)/3*2
+}
+
+// wakeWriter notifies a writer that found the buffer full, once there is room
+// worth waking it for.
+func (c *Conn) wakeWriter() {
+	if c.flags.Load()&sharedWantWrite != 0 && c.sendRoom() {
+		c.flags.And(^uint32(sharedWantWrite))
+		c.owner.Notify(EvWritable)
+	}
+}
+
+// pull moves what was written to the end of the send queue.
+func (c *Conn) pull() {
+	if c.sndBox.Empty() {
+		return
+	}
+	a := c.h.Arena
+	f, _ := c.sndBox.TakeAll(a)
+	for f != ring.NoFrame {
+		next := a.Meta(f).Next
+		if c.has(markFinQueued | markDead) {
+			// Written while the other side of the user closed.
+			c.sndUsed.add(-1, -int(a.Meta(f).Len))
+			c.h.Cache.Free(f)
+		} else if !c.merge(f) {
+			c.append(f)
+		}
+		f = next
+	}
+}
+
+// append puts f at the end of the send queue, unsent.
+func (c *Conn) append(f ring.Frame) {
+	a := c.h.Arena
+	m := a.Meta(f)
+	m.Next, m.Prev = ring.NoFrame, c.sndTail
+	if c.sndTail == ring.NoFrame {
+		c.sndHead = f
+		m.Seq = c.sndNxt
+	} else {
+		t := a.Meta(c.sndTail)
+		t.Next = f
+		m.Seq = t.Seq + frameLen(t)
+	}
+	c.sndTail = f
+	if c.sndNext == ring.NoFrame {
+		c.sndNext = f
+	}
+}
+
+// frameLen is the sequence space that a frame takes.
+func frameLen(m *ring.Meta) uint32 {
+	if m.Flags&frameFIN != 0 {
+		return 1
+	}
+	return uint32(m.Len)
+}
+
+// merge tops up the last unsent frame from f, so that many small writes leave
+// as few packets. True: f was used up, and released.
+func (c *Conn) merge(f ring.Frame) bool {
+	if c.sndNext == ring.NoFrame {
+		return false
+	}
+	a := c.h.Arena
+	t, m := a.Meta(c.sndTail), a.Meta(f)
+	chunk := int(c.chunk.Load())
+	room := min(chunk, a.FrameSize()-int(t.Off)) - int(t.Len)
+	// A full frame is not worth copying.
+	if room <= 0 || int(m.Len) >= chunk {
+		return false
+	}
+	src := a.Bytes(f)[m.Off : m.Off+m.Len]
+	k := copy(a.Bytes(c.sndTail)[t.Off+t.Len:][:room], src)
+	sum := m.Sum
+	if k < len(src) {
+		sum = ip.Sum(src[:k])
+		m.Off += uint16(k)
+		m.Len -= uint16(k)
+		m.Sum = ip.Sum(src[k:])
+	}
+	if t.Len&1 != 0 {
+		sum = ip.Swap(sum)
+	}
+	t.Sum = ip.Add(t.Sum, sum)
+	t.Len += uint16(k)
+	if k < len(src) {
+		return false
+	}
+	c.sndUsed.add(-1, 0)
+	c.h.Cache.Free(f)
+	return true
+}
+
+// split cuts frame f after n payload bytes; the rest becomes a frame of its
+// own behind it. False when there is no frame for it.
+func (c *Conn) split(f ring.Frame, n int) bool {
+	a := c.h.Arena
+	g, ok := c.h.Cache.Alloc()
+	if !ok {
+		return false
+	}
+	m, k := a.Meta(f), a.Meta(g)
+	k.Off, k.Len = ring.Headroom, m.Len-uint16(n)
+	k.Sum = ip.SumCopy(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[int(m.Off)+n:m.Off+m.Len])
+	k.Seq = m.Seq + uint32(n)
+	k.Flags, k.Retrans = m.Flags, m.Retrans
+	k.SentAt, k.Delivered, k.DeliveredAt = m.SentAt, m.Delivered, m.DeliveredAt
+	m.Len = uint16(n)
+	m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+	k.Prev, k.Next = f, m.Next
+	m.Next = g
+	if k.Next != ring.NoFrame {
+		a.Meta(k.Next).Prev = g
+	} else {
+		c.sndTail = g
+	}
+	if k.Flags&frameTimed != 0 {
+		k.TimePrev, k.TimeNext = f, m.TimeNext
+		m.TimeNext = g
+		if k.TimeNext != ring.NoFrame {
+			a.Meta(k.TimeNext).TimePrev = g
+		} else {
+			c.timeTail = g
+		}
+	}
+	c.sndUsed.add(1, 0)
+	return true
+}
+
+// private makes sure that f's headers may be written: a frame that is in the
+// NIC's ring is replaced by a copy. It returns the frame to use.
+func (c *Conn) private(f ring.Frame) (ring.Frame, bool) {
+	a := c.h.Arena
+	if !a.InNIC(f) {
+		return f, true
+	}
+	g, ok := c.h.Cache.Alloc()
+	if !ok {
+		return f, false
+	}
+	m, k := a.Meta(f), a.Meta(g)
+	k.Next, k.Prev, k.Seq, k.Sum = m.Next, m.Prev, m.Seq, m.Sum
+	k.TimeNext, k.TimePrev = m.TimeNext, m.TimePrev
+	k.Off, k.Len, k.Flags, k.Retrans = ring.Headroom, m.Len, m.Flags, m.Retrans
+	k.SentAt, k.Delivered, k.DeliveredAt = m.SentAt, m.Delivered, m.DeliveredAt
+	copy(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[m.Off:m.Off+m.Len])
+	relink(a, k.Prev, f, g, &c.sndHead, false, false)
+	relink(a, k.Next, f, g, &c.sndTail, true, false)
+	if k.Flags&frameTimed != 0 {
+		relink(a, k.TimePrev, f, g, &c.timeHead, false, true)
+		relink(a, k.TimeNext, f, g, &c.timeTail, true, true)
+	}
+	for _, p := range []*ring.Frame{&c.sndNext, &c.sackHint, &c.lostHint} {
+		if *p == f {
+			*p = g
+		}
+	}
+	c.h.Cache.Release(f)
+	return g, true
+}
+
+// relink makes at's link to old point to f; where at is no frame, *end does.
+func relink(a *ring.Arena, at, old, f ring.Frame, end *ring.Frame, back, timed bool) {
+	if at == ring.NoFrame {
+		if *end == old {
+			*end = f
+		}
+		return
+	}
+	m := a.Meta(at)
+	switch {
+	case back && timed:
+		m.TimePrev = f
+	case back:
+		m.Prev = f
+	case timed:
+		m.TimeNext = f
+	default:
+		m.Next = f
+	}
+}
+
+// dropSendQueue releases everything written.
+func (c *Conn) dropSendQueue() {
+	a := c.h.Arena
+	c.pullRaw()
+	frames, bytes := 0, 0
+	for f := c.sndHead; f != ring.NoFrame; {
+		m := a.Meta(f)
+		next := m.Next
+		if m.Flags&frameFIN == 0 {
+			frames++
+			bytes += int(m.Len)
+		}
+		c.h.Cache.Release(f)
+		f = next
+	}
+	c.sndUsed.add(-frames, -bytes)
+	c.sndHead, c.sndNext, c.sndTail = ring.NoFrame, ring.NoFrame, ring.NoFrame
+	c.timeHead, c.timeTail = ring.NoFrame, ring.NoFrame
+	c.sackHint, c.lostHint = ring.NoFrame, ring.NoFrame
+	c.sacked, c.lost, c.retrans, c.dupSacked = 0, 0, 0, 0
+}
+
+// pullRaw drops what is in the mailbox.
+func (c *Conn) pullRaw() {
+	a := c.h.Arena
+	f, _ := c.sndBox.TakeAll(a)
+	for f != ring.NoFrame {
+		m := a.Meta(f)
+		next := m.Next
+		c.sndUsed.add(-1, -int(m.Len))
+		c.h.Cache.Free(f)
+		f = next
+	}
+}

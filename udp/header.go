@@ -1,0 +1,60 @@
+// Package udp is UDP (RFC 768) as a state machine: headers and receive queue.
+// No I/O, no goroutine, no clock.
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// HeaderLen is the length of a UDP header in bytes.
+const HeaderLen = 8
+
+// Errors of Parse.
+var (
+	ErrShort    = errors.New("udp: datagram is shorter than its header says")
+	ErrChecksum = errors.New("udp: checksum is missing, which IPv6 does not allow")
+)
+
+// Header is a UDP header.
+type Header struct {
+	SrcPort, DstPort uint16
+	Len              int    // header and payload, bytes
+	Sum              uint16 // as on the wire; 0: none
+}
+
+// Parse reads the header of a datagram for which the IP header leaves l4len
+// bytes. Bytes behind Len are padding.
+func Parse(b []byte, l4len int, v6 bool, h *Header) error {
+	if len(b) < HeaderLen {
+		return ErrShort
+	}
+	h.SrcPort = binary.BigEndian.Uint16(b[0:])
+	h.DstPort = binary.BigEndian.Uint16(b[2:])
+	h.Len = int(binary.BigEndian.Uint16(b[4:]))
+	h.Sum = binary.BigEndian.Uint16(b[6:])
+	if h.Len < HeaderLen || h.Len > l4len {
+		return ErrShort
+	}
+	// RFC 8200, 8.1: unlike in IPv4, the checksum is not optional.
+	if h.Sum == 0 && v6 {
+		return ErrChecksum
+	}
+	return nil
+}
+
+// Put writes a header. sum is the ones' complement sum of pseudo-header and
+// payload; the checksum written is complete.
+func Put(b []byte, src, dst uint16, l4len int, sum uint16) {
+	binary.BigEndian.PutUint16(b[0:], src)
+	binary.BigEndian.PutUint16(b[2:], dst)
+	binary.BigEndian.PutUint16(b[4:], uint16(l4len))
+	s := uint32(sum) + uint32(src) + uint32(dst) + uint32(uint16(l4len))
+	s = s>>16 + s&0xffff
+	s = s>>16 + s&0xffff
+	c := ^uint16(s)
+	if c == 0 {
+		c = 0xffff // RFC 768: zero means no checksum
+	}
+	binary.BigEndian.PutUint16(b[6:], c)
+}
