@@ -98,10 +98,10 @@ type Caps struct {
 	ZeroCopy bool
 	Virtual  bool // no wire: a checksum that is only the pseudo-header's is valid
 
-	MTU       int // of the link: the largest IP packet that is not GSO
-	MaxFrags  int // most Descs per transmitted packet, >= 1
-	RxMetaLen int // bytes that the device may use in front of received data
-	TSO       int // largest IP packet that the device segments itself; 0: none
+	MTU       int  // of the link: the largest IP packet that is not GSO
+	MaxFrags  int  // most Descs per transmitted packet, >= 1
+	RxMetaLen int  // bytes that the device may use in front of received data
+	TSO       int  // largest IP packet that the device segments itself; 0: none
 	LargeRx   bool // packets above the MTU may arrive (GRO, the peer's GSO)
 	TxCsum    bool // honours FlagCsumPartial on TX
 

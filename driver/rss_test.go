@@ -3,6 +3,8 @@ package driver
 import (
 	"net/netip"
 	"testing"
+
+	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
 )
 
 // The verification suite of Microsoft's "RSS hashing types" page, which every

@@ -2,17 +2,51 @@ package ip
 
 import "net/netip"
 
-// Bogus tells whether a unicast packet from src to dst cannot be honest: no
-// answer is due to it, nor any thought (RFC 1122, 3.2.1.3; RFC 6890; LAND).
+// Bogus tells whether a packet from src to dst cannot have come honestly over
+// a wire, so that neither answer nor thought is due to it: a source that is
+// no host's address, a destination that never leaves a host, or both the same
+// (LAND). See RFC 1122, 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast
+// and 255.255.255.255 are good destinations.
 func Bogus(src, dst netip.Addr) bool {
-	return src == dst || !unicast(src) || !unicast(dst)
+	if src == dst || !Unicast(src) {
+		return true
+	}
+	return !Unicast(dst) && !dst.IsMulticast() && dst != broadcast4
 }
 
-func unicast(a netip.Addr) bool {
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// Unicast tells whether a is an address that one host may have on a link.
+func Unicast(a netip.Addr) bool {
 	if a.Is4() {
+		// 0/8 this network, 127/8 loopback, 224/4 multicast, 240/4 reserved
+		// and broadcast.
 		b := a.As4()
-		// 0/8 this network, 127/8 loopback, 224/3 multicast, reserved, broadcast.
 		return b[0] != 0 && b[0] != 127 && b[0] < 224
 	}
-	return !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6()
+	// RFC 4291, 2.5.5: addresses with an IPv4 one inside are not for the wire.
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6()
+}
+
+// MulticastMAC is the Ethernet address of a multicast group, or that of
+// broadcast (RFC 1112, 6.4; RFC 2464, 7). ok is false for other addresses.
+func MulticastMAC(a netip.Addr) (mac [6]byte, ok bool) {
+	switch {
+	case a == broadcast4:
+		return [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, true
+	case !a.IsMulticast():
+		return mac, false
+	case a.Is4():
+		b := a.As4()
+		return [6]byte{0x01, 0x00, 0x5e, b[1] & 0x7f, b[2], b[3]}, true
+	}
+	b := a.As16()
+	return [6]byte{0x33, 0x33, b[12], b[13], b[14], b[15]}, true
+}
+
+// SolicitedNode is the multicast group in which the owner of the IPv6 address
+// a hears neighbour solicitations (RFC 4291, 2.7.1).
+func SolicitedNode(a netip.Addr) netip.Addr {
+	b := a.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 0x01, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]})
 }

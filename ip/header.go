@@ -5,21 +5,22 @@ import (
 	"net/netip"
 )
 
-// MaxHeader is the longest Header: Ethernet, a VLAN tag, IPv6.
-const MaxHeader = etherLen + vlanLen + ipv6Len
+// MaxHeader is the longest that Header writes: Ethernet, a VLAN tag, IPv6 and
+// a fragment header.
+const MaxHeader = etherLen + vlanLen + ipv6Len + fragLen
 
 // Header is a template of the link and network headers of all packets from
 // one address to another.
 type Header struct {
-	b   [MaxHeader]byte
+	b   [MaxHeader - fragLen]byte
 	n   uint8  // bytes used
 	net uint8  // offset of the IP header
 	sum uint16 // IPv4: sum of the header without what Put writes
-	tos uint8
 }
 
 // Init builds the template. vlan 0 is untagged. src and dst are of one
-// family. IPv4 packets carry DF (RFC 8900; path MTU discovery).
+// family. IPv4 packets carry DF: their MTU is discovered (RFC 1191), and
+// their ID means nothing (RFC 6864).
 func (h *Header) Init(srcMAC, dstMAC [6]byte, vlan uint16, src, dst netip.Addr, proto, tos, ttl uint8) {
 	b := h.b[:]
 	copy(b[0:], dstMAC[:])
@@ -30,36 +31,37 @@ func (h *Header) Init(srcMAC, dstMAC [6]byte, vlan uint16, src, dst netip.Addr, 
 		binary.BigEndian.PutUint16(b[off+2:], vlan)
 		off += vlanLen
 	}
-	h.tos = tos &^ 3
+	tos &^= 3 // Put adds the ECN codepoint (RFC 3168, 5)
 	if src.Is4() {
 		binary.BigEndian.PutUint16(b[off:], typeIPv4)
 		off += 2
-		h.net = uint8(off)
+		h.net, h.n = uint8(off), uint8(off+ipv4Len)
 		n := b[off : off+ipv4Len]
 		clear(n)
-		n[0] = 0x45
-		n[1] = h.tos
-		n[6] = 0x40 // DF
+		n[0], n[1] = 0x45, tos
+		binary.BigEndian.PutUint16(n[6:], flagDF)
 		n[8], n[9] = ttl, proto
 		s, d := src.As4(), dst.As4()
 		copy(n[12:], s[:])
 		copy(n[16:], d[:])
 		h.sum = Sum(n)
-		h.n = uint8(off + ipv4Len)
 		return
 	}
 	binary.BigEndian.PutUint16(b[off:], typeIPv6)
 	off += 2
-	h.net = uint8(off)
+	h.net, h.n = uint8(off), uint8(off+ipv6Len)
 	n := b[off : off+ipv6Len]
 	clear(n)
-	n[0] = 0x60 | h.tos>>4
-	n[1] = h.tos << 4
+	n[0], n[1] = 0x60|tos>>4, tos<<4
 	n[6], n[7] = proto, ttl
 	s, d := src.As16(), dst.As16()
 	copy(n[8:], s[:])
 	copy(n[24:], d[:])
-	h.n = uint8(off + ipv6Len)
+}
+
+// InitReply builds the template of answers to p.
+func (h *Header) InitReply(p *Packet, proto, tos, ttl uint8) {
+	h.Init(p.DstMAC, p.SrcMAC, p.VLAN, p.Dst, p.Src, proto, tos, ttl)
 }
 
 // Len is the length of the headers in bytes.
@@ -83,6 +85,74 @@ func (h *Header) Put(b []byte, l4len int, ecn uint8, id uint16) {
 	n[1] |= ecn
 	binary.BigEndian.PutUint16(n[2:], total)
 	binary.BigEndian.PutUint16(n[4:], id)
-	sum := Add(Add(Add(h.sum, total), id), uint16(ecn))
-	binary.BigEndian.PutUint16(n[10:], ^sum)
+	sum := uint32(h.sum) + uint32(total) + uint32(id) + uint32(ecn)
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(n[10:], ^uint16(sum>>16+sum))
+}
+
+// FragLen is the length in bytes of the headers that PutFragment writes.
+func (h *Header) FragLen() int {
+	if h.NetLen() == ipv6Len {
+		return int(h.n) + fragLen
+	}
+	return int(h.n)
+}
+
+// PutFragment writes the headers of a fragment of n bytes, which begins at
+// byte off of the datagram; more: it is not the last. b has FragLen bytes at
+// least. id is the same for all fragments of a datagram, and random for each
+// (RFC 7739, 5.3); IPv4 has room for its lower half.
+func (h *Header) PutFragment(b []byte, n int, ecn uint8, id uint32, off int, more bool) {
+	if h.NetLen() == ipv6Len {
+		h.Put(b, n+fragLen, ecn, 0)
+		f := b[h.n:h.FragLen()]
+		f[0], f[1] = b[h.net+6], 0
+		b[h.net+6] = extFragment
+		field := uint16(off)
+		if more {
+			field |= 1
+		}
+		binary.BigEndian.PutUint16(f[2:], field)
+		binary.BigEndian.PutUint32(f[4:], id)
+		return
+	}
+	h.Put(b, n, ecn, uint16(id))
+	field := uint16(off / 8)
+	if more {
+		field |= flagMF
+	}
+	// The field was DF (RFC 1624, 3: m' - m is m' + ^m).
+	hb := b[h.net:]
+	sum := Add(Add(^binary.BigEndian.Uint16(hb[10:]), field), ^uint16(flagDF))
+	binary.BigEndian.PutUint16(hb[6:], field)
+	binary.BigEndian.PutUint16(hb[10:], ^sum)
+}
+
+// Fragments is the plan by which a datagram that is larger than the MTU is
+// cut.
+type Fragments struct {
+	off, size, step int
+}
+
+// Fragments plans the fragments of size bytes of transport header and payload
+// for packets of at most mtu bytes. ok is false where an MTU is too small to
+// carry anything.
+func (h *Header) Fragments(size, mtu int) (f Fragments, ok bool) {
+	// All but the last carry a multiple of 8 bytes (RFC 791, 3.2; RFC 8200, 4.5).
+	step := (mtu - (h.FragLen() - int(h.net))) &^ 7
+	return Fragments{size: size, step: step}, step > 0
+}
+
+// Step is the number of bytes in each fragment but the last.
+func (f *Fragments) Step() int { return f.step }
+
+// Next returns the next fragment: n bytes from off on, not the last if more.
+// ok is false when there are no more.
+func (f *Fragments) Next() (off, n int, more, ok bool) {
+	if f.off >= f.size {
+		return 0, 0, false, false
+	}
+	off, n = f.off, min(f.step, f.size-f.off)
+	f.off += n
+	return off, n, f.off < f.size, true
 }

@@ -21,52 +21,70 @@ const (
 	icmp6PacketTooBig = 2
 	icmp6TimeExceed   = 3
 	icmp6ParamProb    = 4
+	icmp6Echo         = 128
+	icmp6EchoReply    = 129
 
 	icmp6PortUnreachable = 4
 
 	icmpLen = 8
+
+	minMTU6 = 1280 // RFC 8200, 5
 )
 
 // ICMPError is an ICMP or ICMPv6 error message and what the quoted packet
-// tells: which of our flows it is about.
+// tells: which of our flows it is about. Anybody can forge one: Seq must be
+// in flight (RFC 5927, 4.1).
 type ICMPError struct {
 	Type, Code    uint8
 	V6            bool
-	MTU           int   // of the next hop, where the message says so
-	Proto         uint8 // of the quoted packet
+	MTU           int   // of the next hop, where the message says so, else 0
+	Proto         uint8 // of the quoted packet: ProtoTCP or ProtoUDP
 	Local, Remote netip.AddrPort
 	Seq           uint32 // quoted TCP sequence number
-	HasSeq        bool
+	HasSeq        bool   // Proto is ProtoTCP
 }
 
-// ParseICMPError reads the message l4 that arrived in p. false: it is no
-// error, or too short to tell whose. The quoted packet's source is us.
+// ParseICMPError reads the message l4 that arrived in p; its checksum has
+// been verified. false: it is no error, none that ends or hinders a flow
+// (source quench, RFC 6633; redirect), or too short to tell which flow. The
+// source of the quoted packet is us.
 func ParseICMPError(p *Packet, l4 []byte, e *ICMPError) bool {
 	if len(l4) < icmpLen {
 		return false
 	}
 	*e = ICMPError{Type: l4[0], Code: l4[1], V6: p.V6}
-	quote := l4[icmpLen:]
+	var ok bool
 	if p.V6 {
-		switch e.Type {
-		case icmp6Unreachable, icmp6TimeExceed, icmp6ParamProb:
-		case icmp6PacketTooBig:
-			e.MTU = int(min(binary.BigEndian.Uint32(l4[4:]), 1<<16))
-		default:
-			return false
-		}
-		return e.quoted6(quote)
+		ok = e.kind6(l4) && e.quoted6(l4[icmpLen:])
+	} else {
+		ok = e.kind4(l4) && e.quoted4(l4[icmpLen:])
 	}
+	// It went to whoever sent the packet that it quotes.
+	return ok && e.Local.Addr() == p.Dst
+}
+
+func (e *ICMPError) kind4(l4 []byte) bool {
 	switch e.Type {
 	case icmpUnreachable:
 		if e.Code == icmpFragNeeded {
 			e.MTU = int(binary.BigEndian.Uint16(l4[6:])) // RFC 1191, 4; 0 from old routers
 		}
+		return int(e.Code) < len(unreachable4)
 	case icmpTimeExceed, icmpParamProb:
-	default:
-		return false
+		return true
 	}
-	return e.quoted4(quote)
+	return false
+}
+
+func (e *ICMPError) kind6(l4 []byte) bool {
+	switch e.Type {
+	case icmp6Unreachable, icmp6TimeExceed, icmp6ParamProb:
+		return true
+	case icmp6PacketTooBig:
+		e.MTU = int(min(binary.BigEndian.Uint32(l4[4:]), 1<<16))
+		return e.MTU >= minMTU6 // RFC 8201, 4: else discard
+	}
+	return false
 }
 
 func (e *ICMPError) quoted4(b []byte) bool {
@@ -74,7 +92,7 @@ func (e *ICMPError) quoted4(b []byte) bool {
 		return false
 	}
 	hl := int(b[0]&15) * 4
-	if hl < ipv4Len || len(b) < hl || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+	if hl < ipv4Len || len(b) < hl || binary.BigEndian.Uint16(b[6:])&fragOffset != 0 {
 		return false
 	}
 	e.Proto = b[9]
@@ -85,41 +103,24 @@ func (e *ICMPError) quoted6(b []byte) bool {
 	if len(b) < ipv6Len || b[0]>>4 != 6 {
 		return false
 	}
-	src, dst := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
-	next, off := b[6], ipv6Len
-	for range maxExts {
-		switch next {
-		case extHopByHop, extRouting, extDest, extFragment:
-			if len(b) < off+8 {
-				return false
-			}
-			n := 8 + int(b[off+1])*8
-			if next == extFragment {
-				if binary.BigEndian.Uint16(b[off+2:])&^7 != 0 {
-					return false
-				}
-				n = fragHdrLen
-			}
-			next, off = b[off], off+n
-			if len(b) < off {
-				return false
-			}
-		default:
-			e.Proto = next
-			return e.ports(src, dst, b[off:])
-		}
+	var frag Packet
+	x := extChain{b: b, next: b[6], off: ipv6Len}
+	if x.walk(&frag) != nil || frag.FragOff != 0 {
+		return false
 	}
-	return false
+	e.Proto = x.next
+	return e.ports(netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), b[x.off:])
 }
 
-// ports reads the first 8 bytes of the quoted transport header.
+// ports reads the first 8 bytes of the quoted transport header, which every
+// honest error has (RFC 792).
 func (e *ICMPError) ports(src, dst netip.Addr, b []byte) bool {
-	if e.Proto != ProtoTCP && e.Proto != ProtoUDP || len(b) < 4 {
+	if e.Proto != ProtoTCP && e.Proto != ProtoUDP || len(b) < 8 {
 		return false
 	}
 	e.Local = netip.AddrPortFrom(src, binary.BigEndian.Uint16(b))
 	e.Remote = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(b[2:]))
-	if e.Proto == ProtoTCP && len(b) >= 8 {
+	if e.Proto == ProtoTCP {
 		e.Seq, e.HasSeq = binary.BigEndian.Uint32(b[4:]), true
 	}
 	return true
@@ -127,34 +128,53 @@ func (e *ICMPError) ports(src, dst netip.Addr, b []byte) bool {
 
 // IsPTB tells whether e says that a packet was too large for its path.
 func (e *ICMPError) IsPTB() bool {
-	return e.V6 && e.Type == icmp6PacketTooBig || !e.V6 && e.Type == icmpUnreachable && e.Code == icmpFragNeeded
+	if e.V6 {
+		return e.Type == icmp6PacketTooBig
+	}
+	return e.Type == icmpUnreachable && e.Code == icmpFragNeeded
 }
 
-// Linux's errnos for the codes of ICMP destination unreachable
-// (icmp_err_convert), and which of them end a connection attempt.
-var unreachable4 = [...]struct {
+// icmpErrno is Linux's errno for a code of destination unreachable, and
+// whether it ends a connection attempt.
+type icmpErrno struct {
 	errno syscall.Errno
 	hard  bool
-}{
-	{syscall.ENETUNREACH, false}, {syscall.EHOSTUNREACH, false}, {syscall.ENOPROTOOPT, true},
-	{syscall.ECONNREFUSED, true}, {syscall.EMSGSIZE, false}, {syscall.EOPNOTSUPP, false},
-	{syscall.ENETUNREACH, true}, {syscall.EHOSTDOWN, true}, {syscall.ENONET, true},
-	{syscall.ENETUNREACH, true}, {syscall.EHOSTUNREACH, true}, {syscall.ENETUNREACH, false},
-	{syscall.EHOSTUNREACH, false}, {syscall.EHOSTUNREACH, true}, {syscall.EHOSTUNREACH, true},
-	{syscall.EHOSTUNREACH, true},
 }
 
-// ICMPv6's (icmpv6_err_convert).
-var unreachable6 = [...]struct {
-	errno syscall.Errno
-	hard  bool
-}{
-	{syscall.ENETUNREACH, false}, {syscall.EACCES, true}, {syscall.EHOSTUNREACH, false},
-	{syscall.EHOSTUNREACH, false}, {syscall.ECONNREFUSED, true}, {syscall.EACCES, true},
-	{syscall.EACCES, true},
+// ICMP's: icmp_err_convert.
+var unreachable4 = [16]icmpErrno{
+	{syscall.ENETUNREACH, false},  // network
+	{syscall.EHOSTUNREACH, false}, // host
+	{syscall.ENOPROTOOPT, true},   // protocol
+	{syscall.ECONNREFUSED, true},  // port
+	{syscall.EMSGSIZE, false},     // fragmentation needed
+	{syscall.EOPNOTSUPP, false},   // source route failed
+	{syscall.ENETUNREACH, true},   // network unknown
+	{syscall.EHOSTDOWN, true},     // host unknown
+	{syscall.ENONET, true},        // host isolated
+	{syscall.ENETUNREACH, true},   // network prohibited
+	{syscall.EHOSTUNREACH, true},  // host prohibited
+	{syscall.ENETUNREACH, false},  // network, for this TOS
+	{syscall.EHOSTUNREACH, false}, // host, for this TOS
+	{syscall.EHOSTUNREACH, true},  // filtered
+	{syscall.EHOSTUNREACH, true},  // precedence violation
+	{syscall.EHOSTUNREACH, true},  // precedence cut off
 }
 
-// Errno is the error that Linux makes of e, and whether it is final.
+// ICMPv6's: tab_unreach.
+var unreachable6 = [7]icmpErrno{
+	{syscall.ENETUNREACH, false},  // no route
+	{syscall.EACCES, true},        // prohibited
+	{syscall.EHOSTUNREACH, false}, // beyond scope
+	{syscall.EHOSTUNREACH, false}, // address
+	{syscall.ECONNREFUSED, true},  // port
+	{syscall.EACCES, true},        // source address failed policy
+	{syscall.EACCES, true},        // reject route
+}
+
+// Errno is the error that Linux makes of e, and whether it is final for a
+// connection attempt or a connected UDP socket. Once a TCP connection is
+// established all are soft (RFC 5927, 5.2).
 func (e *ICMPError) Errno() (err syscall.Errno, hard bool) {
 	switch {
 	case e.IsPTB():

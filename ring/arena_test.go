@@ -169,6 +169,34 @@ func TestArenaTorture(t *testing.T) {
 	arenaTorture(t, 3, 8, tortureRounds()) // always near empty: ABA
 }
 
+// Few frames, taken in pairs and freed in the order that brings the old head
+// back on top with another frame below it: without the tag in the head's word
+// a frame is handed out twice, and Free panics.
+func TestArenaABA(t *testing.T) {
+	a := newTestArena(t, 4)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 300 * tortureRounds() {
+				f, ok := a.Alloc()
+				if !ok {
+					continue
+				}
+				if g, ok := a.Alloc(); ok {
+					a.Free(f)
+					a.Free(g)
+				} else {
+					a.Free(f)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	all(t, a)
+}
+
 func TestArenaOneProcessor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	arenaTorture(t, 16, 8, tortureRounds())

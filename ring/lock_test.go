@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/onload-go/onload/internal/testlong"
 )
 
 // testSocket is what a socket is to the lock: pending is what its user asks
@@ -109,8 +111,11 @@ func lockTorture(t *testing.T, users, rounds int) {
 }
 
 func tortureRounds() int {
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		return 2000
+	case testlong.Enabled():
+		return 1_000_000
 	}
 	return 20000
 }

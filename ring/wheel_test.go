@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/onload-go/onload/internal/testlong"
 )
 
 // wheelModel is the wheel as a plain table: what is armed, and for when.
@@ -197,6 +199,8 @@ func TestWheelRandom(t *testing.T) {
 	n := 3000
 	if testing.Short() {
 		n = 300
+	} else if testlong.Enabled() {
+		n = 100_000
 	}
 	for seed := range uint64(n) {
 		r := rand.New(rand.NewPCG(seed, 3))

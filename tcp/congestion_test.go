@@ -122,8 +122,10 @@ func TestNoGrowthWhenNotLimited(t *testing.T) {
 		if m.cc.Cwnd() != 10*segSize {
 			t.Errorf("slow start: %d", m.cc.Cwnd())
 		}
+		m.cc.SetCwnd(200 * segSize)
 		m.cc.EnterRecovery(m.now)
 		m.cc.ExitRecovery(m.now)
+		m.round(1, true)
 		was := m.cc.Cwnd()
 		for range 1000 {
 			m.round(1, false)

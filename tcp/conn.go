@@ -161,7 +161,7 @@ const (
 	markPassive
 	markPingPong  // data flows both ways: delay acknowledgements
 	markProbing   // rtoAt is a zero-window probe
-	markLimited   // cwnd held data back since the last ACK
+	markLimited   // cwnd holds data back
 	markReordered // the path was seen to reorder
 	markDead      // done was called
 	markRescued   // rescue retransmission done in this recovery
@@ -242,6 +242,7 @@ func (c *Conn) Err() error {
 func (c *Conn) Free() {
 	c.setState(Closed)
 	c.dropSendQueue()
+	c.dropOOO()
 	c.dropReceived()
 	for f := c.readList; f != ring.NoFrame; {
 		next := c.h.Arena.Meta(f).Next
@@ -261,6 +262,9 @@ func (c *Conn) done(errno syscall.Errno) {
 	if errno != 0 {
 		c.errno.Store(uint32(errno))
 		ev |= EvError
+	}
+	if st := c.State(); st == SynSent || st == SynReceived {
+		c.h.Stats.AttemptFails.Add(1)
 	}
 	c.stop(Closed)
 	c.owner.Notify(ev)

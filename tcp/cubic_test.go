@@ -111,6 +111,50 @@ func TestCubicCurve(t *testing.T) {
 	}
 }
 
+// Section 4.3: W_est grows like Reno's window with a backoff of 0.7, and like
+// Reno's own once it is where the last loss was.
+func TestCubicRenoFriendlyGrowth(t *testing.T) {
+	m := newModel("cubic", time.Millisecond) // so short that the curve does not matter
+	m.cc.SetCwnd(20 * segSize)
+	m.cc.EnterRecovery(m.now)
+	m.cc.ExitRecovery(m.now)
+	grow := func(rounds int) float64 {
+		was := m.cc.cubic.wEst
+		if was == 0 {
+			was = 14
+		}
+		for range rounds {
+			m.round(1, true)
+		}
+		return (m.cc.cubic.wEst - was) / float64(rounds)
+	}
+	if got := grow(8); got < 0.45 || got > 0.56 {
+		t.Errorf("below the last loss: %.2f segments a round, want 0.53", got)
+	}
+	for m.cc.Cwnd() < 22*segSize {
+		m.round(1, true)
+	}
+	if got := grow(8); got < 0.9 || got > 1.05 {
+		t.Errorf("beyond it: %.2f segments a round, want 1", got)
+	}
+}
+
+// Section 4.4: at most half a window more in a round trip, wherever the curve
+// has got to.
+func TestCubicTargetBound(t *testing.T) {
+	m := newModel("cubic", 100*time.Millisecond)
+	m.cc.SetCwnd(100 * segSize)
+	m.cc.EnterRecovery(m.now)
+	m.cc.ExitRecovery(m.now)
+	m.round(1, true)
+	was := m.cc.Cwnd()
+	m.now += 60 * second // acknowledgements held up by the path
+	m.ack(was, true)
+	if got := m.cc.Cwnd(); got < was*14/10 || got > was*3/2 {
+		t.Errorf("cwnd from %d to %d, want half as much again", was, got)
+	}
+}
+
 // Section 4.7.
 func TestCubicFastConvergence(t *testing.T) {
 	m := newModel("cubic", 100*time.Millisecond)

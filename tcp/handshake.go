@@ -12,6 +12,5 @@ type Handshake struct {
 	SndWS, RcvWS int8   // window shifts; both -1 where not negotiated
 	Retrans      uint8  // times that the SYN-ACK was sent again
 	SACK, TS     bool   // negotiated
-	ECN          bool   // negotiated (RFC 3168 section 6.1.1)
 	Cookie       bool   // learned from a SYN cookie, not from memory
 }

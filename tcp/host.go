@@ -122,6 +122,7 @@ type Host struct {
 	random uint64
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones
+	sample AckSample           // for Congestion; here it does not escape
 }
 
 // maxFrags bounds the frames of a packet: 64 KiB in 2 KiB frames, and some.

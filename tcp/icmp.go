@@ -46,7 +46,6 @@ func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 	}
 	switch c.State() {
 	case SynSent, SynReceived:
-		c.h.Stats.AttemptFails.Add(1)
 		c.done(errno)
 	default:
 		c.softErr = uint16(errno)
@@ -80,14 +79,9 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	if c.mss >= old || !c.State().sending() {
 		return
 	}
-	a := c.h.Arena
-	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; {
-		m := a.Meta(f)
-		next := m.Next
-		if m.Len > c.mss || old > c.mss {
-			c.markLost(f)
-		}
-		f = next
+	// All of it: a packet may have been made of several frames.
+	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = c.h.Arena.Meta(f).Next {
+		c.markLost(f)
 	}
 	if c.lost > 0 && c.recovery == noRecovery {
 		c.recovery = inLoss // no reduction: it was no congestion

@@ -10,8 +10,6 @@ import (
 // payload. Acknowledgements that can wait are sent by the next Output.
 func (c *Conn) Input(s *Segment, now int64) {
 	c.h.Stats.InSegs.Add(1)
-	c.lastRcv = now
-	c.keepProbes = 0
 	switch st := c.State(); {
 	case st == SynSent:
 		c.inputSynSent(s, now)
@@ -181,7 +179,9 @@ func (c *Conn) limitOutOfWindow(now int64) bool {
 
 // reset handles an acceptable RST: the error is as Linux gives it.
 func (c *Conn) reset(st State) {
-	c.h.Stats.EstabResets.Add(1)
+	if st == Established || st == CloseWait {
+		c.h.Stats.EstabResets.Add(1)
+	}
 	switch st {
 	case SynReceived:
 		// By simultaneous open we are a client yet.
@@ -217,7 +217,6 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 	}
 	if s.Flags&FlagRST != 0 {
 		if ack {
-			c.h.Stats.EstabResets.Add(1)
 			c.done(syscall.ECONNREFUSED)
 		}
 		return
@@ -265,7 +264,8 @@ func (c *Conn) inputData(s *Segment, now int64) {
 		c.done(0)
 		return
 	}
-	if s.Flags&FlagFIN != 0 && !c.has(markFinSeen) && seqLE(end, c.rcvNxt+c.openWindow()) && seqGE(end, c.rcvNxt) {
+	if s.Flags&FlagFIN != 0 && !c.has(markFinSeen) && seqLE(end, c.rcvAdv) && seqGE(end, c.rcvNxt) &&
+		(c.ooo == nil || seqLE(c.ooo.end(), end)) {
 		c.finSeq = end
 		c.set(markFinSeen)
 	}

@@ -30,52 +30,44 @@ func timestamp(now int64) uint32 { return uint32(now / 1e6) }
 // hashPair hashes two endpoints and a word.
 func hashPair(key *[16]byte, local, remote netip.AddrPort, extra uint64) uint64 {
 	l, r := local.Addr().As16(), remote.Addr().As16()
-	s := newSip(key)
-	s.word(binary.LittleEndian.Uint64(l[:]))
-	s.word(binary.LittleEndian.Uint64(l[8:]))
-	s.word(binary.LittleEndian.Uint64(r[:]))
-	s.word(binary.LittleEndian.Uint64(r[8:]))
-	s.word(uint64(local.Port())<<16 | uint64(remote.Port()))
-	s.word(extra)
-	return s.sum(48)
+	return sipHash(key, &[6]uint64{
+		binary.LittleEndian.Uint64(l[:]), binary.LittleEndian.Uint64(l[8:]),
+		binary.LittleEndian.Uint64(r[:]), binary.LittleEndian.Uint64(r[8:]),
+		uint64(local.Port())<<16 | uint64(remote.Port()), extra,
+	})
 }
 
-// sip is the state of SipHash-2-4 over whole 64-bit words.
-type sip struct{ v0, v1, v2, v3 uint64 }
-
-func newSip(key *[16]byte) sip {
-	k0 := binary.LittleEndian.Uint64(key[:])
-	k1 := binary.LittleEndian.Uint64(key[8:])
-	return sip{k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d,
-		k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573}
-}
-
-func (s *sip) round() {
-	s.v0 += s.v1
-	s.v1 = bits.RotateLeft64(s.v1, 13) ^ s.v0
-	s.v0 = bits.RotateLeft64(s.v0, 32)
-	s.v2 += s.v3
-	s.v3 = bits.RotateLeft64(s.v3, 16) ^ s.v2
-	s.v0 += s.v3
-	s.v3 = bits.RotateLeft64(s.v3, 21) ^ s.v0
-	s.v2 += s.v1
-	s.v1 = bits.RotateLeft64(s.v1, 17) ^ s.v2
-	s.v2 = bits.RotateLeft64(s.v2, 32)
-}
-
-func (s *sip) word(m uint64) {
-	s.v3 ^= m
-	s.round()
-	s.round()
-	s.v0 ^= m
-}
-
-// sum ends the message of n bytes, a multiple of 8.
-func (s *sip) sum(n int) uint64 {
-	s.word(uint64(n) << 56)
-	s.v2 ^= 0xff
-	for range 4 {
-		s.round()
+// sipHash is SipHash-2-4 of a message of six words.
+func sipHash(key *[16]byte, msg *[6]uint64) uint64 {
+	k0, k1 := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
+	v0, v1 := k0^0x736f6d6570736575, k1^0x646f72616e646f6d
+	v2, v3 := k0^0x6c7967656e657261, k1^0x7465646279746573
+	for _, m := range msg {
+		v3 ^= m
+		v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
+		v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
+		v0 ^= m
 	}
-	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
+	const end = 8 * uint64(len(msg)) << 56 // the length's low byte, and no bytes left over
+	v3 ^= end
+	v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
+	v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
+	v0 ^= end
+	v2 ^= 0xff
+	for range 4 {
+		v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
+	}
+	return v0 ^ v1 ^ v2 ^ v3
+}
+
+func sipRound(v0, v1, v2, v3 uint64) (uint64, uint64, uint64, uint64) {
+	v0 += v1
+	v2 += v3
+	v1 = bits.RotateLeft64(v1, 13) ^ v0
+	v3 = bits.RotateLeft64(v3, 16) ^ v2
+	v0 = bits.RotateLeft64(v0, 32) + v3
+	v2 += v1
+	v3 = bits.RotateLeft64(v3, 21) ^ v0
+	v1 = bits.RotateLeft64(v1, 17) ^ v2
+	return v0, v1, bits.RotateLeft64(v2, 32), v3
 }

@@ -147,7 +147,7 @@ func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
 		if e.has(synSACK) {
 			opt |= cookieSACK
 		}
-		ts = cookieTimestamp(now, opt) + l.h.TSOffset(s.Local, s.Remote)
+		ts = cookieTimestamp(now, opt) + e.tsFirst - timestamp(now)
 	} else {
 		e.sndWS = -1
 		e.flags &^= synSACK
@@ -253,6 +253,11 @@ func (l *Listener) openCookie(s *Segment, now int64) {
 		return
 	}
 	mss, ok := l.h.openCookie(s.Local, s.Remote, s.Seq-1, s.Ack-1, now)
+	ts := s.Opt.HasTS && !l.cfg.NoTimestamps
+	opt := s.Opt.TSEcr - l.h.TSOffset(s.Local, s.Remote)
+	if ts && timestamp(now)-opt > cookieAge*cookiePeriod/1e6 {
+		ok = false // echoes what we did not send
+	}
 	if !ok {
 		l.h.Stats.SyncookiesFailed.Add(1)
 		l.reset(s)
@@ -264,8 +269,7 @@ func (l *Listener) openCookie(s *Segment, now int64) {
 		RcvWnd: l.cfg.initialWindow(),
 		Cookie: true,
 	}
-	if s.Opt.HasTS && !l.cfg.NoTimestamps {
-		opt := s.Opt.TSEcr - l.h.TSOffset(s.Local, s.Remote)
+	if ts {
 		hs.TS, hs.TSRecent = true, s.Opt.TSVal
 		hs.SACK = opt&cookieSACK != 0 && !l.cfg.NoSACK
 		if ws := opt & cookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
@@ -315,16 +319,16 @@ func (l *Listener) Deadline() int64 {
 // Expire sends SYN-ACKs again that were not answered, and gives up those that
 // never were.
 func (l *Listener) Expire(now int64) {
-	most := uint8(synRetries)
-	if l.queue.n > l.backlog/2 {
-		most = synRetriesTight
-	}
 	for range expireBatch {
 		i, at := l.queue.earliest()
 		if at > now {
 			return
 		}
 		l.h.Stats.TCPTimeouts.Add(1)
+		most := uint8(synRetries)
+		if l.queue.n > l.backlog/2 {
+			most = synRetriesTight
+		}
 		e := &l.queue.slab[i]
 		if e.retries >= most {
 			l.h.Stats.AttemptFails.Add(1)

@@ -26,6 +26,7 @@ func (c *Conn) Connect(now int64) {
 	c.start(c.h.ISN(c.local, c.remote, now))
 	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
 	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
+	c.h.Stats.ActiveOpens.Add(1)
 	c.setState(SynSent)
 	c.sendSYN(now)
 	c.armRTO(now)
@@ -35,6 +36,7 @@ func (c *Conn) Connect(now int64) {
 func (c *Conn) start(iss uint32) {
 	c.sndUna, c.sndNxt = iss, iss+1
 	c.sndSmall, c.undoSeq, c.recoverSeq = iss, iss, iss
+	c.rack.high, c.rack.end = iss, iss
 }
 
 // Passive puts c into SYN-RECEIVED; the acknowledgement of our SYN-ACK is to
@@ -59,6 +61,9 @@ func (c *Conn) Passive(hs *Handshake, now int64) {
 	}
 	if hs.SentAt != 0 {
 		c.rtt.Sample(now-hs.SentAt, now, c.sndUna, c.sndNxt)
+	}
+	if c.retries = hs.Retrans; c.retries > 1 {
+		c.cc.OnSYNLost()
 	}
 	c.lastRcv, c.lastSnd, c.stuckAt = now, now, now
 	c.setState(SynReceived)
@@ -116,17 +121,20 @@ func (c *Conn) setWindow(s *Segment, wnd uint32) {
 
 // established enters ESTABLISHED, or what the user asked for meanwhile.
 func (c *Conn) established(now int64) {
+	if c.retries > 0 {
+		c.rtt.SYNTimedOut()
+	}
 	c.retries, c.backoff = 0, 0
 	c.rtoAt = 0
 	c.updateMSS()
 	c.startCongestion()
 	c.rcvMSS = min(max(c.mss, minRcvMSS), uint16(c.h.Arena.FrameSize()))
-	c.armKeepAlive(now)
 	if c.has(markFinWanted) {
 		c.setState(FinWait1)
 	} else {
 		c.setState(Established)
 	}
+	c.armKeepAlive(now)
 	c.owner.Notify(EvConnected | EvWritable)
 }
 

@@ -23,7 +23,7 @@ func (c *Conn) Output(now int64) (more bool) {
 		more = !c.sendAck(now)
 	}
 	c.publishWindow()
-	c.checkStarved(now)
+	c.checkStarved(more, now)
 	return more
 }
 
@@ -87,15 +87,16 @@ func (c *Conn) sendNew(now int64) bool {
 		room := c.packetRoom(cwnd - pipe)
 		count, bytes, fin := 0, 0, false
 		f := c.sndNext
-		for f != ring.NoFrame && count < c.h.MaxFrags {
+		for f != ring.NoFrame {
 			m := a.Meta(f)
 			if m.Flags&frameFIN != 0 {
-				fin = bytes < wnd
-				f = m.Next
+				if fin = bytes < wnd; fin {
+					f = m.Next
+				}
 				break
 			}
 			n := bytes + int(m.Len)
-			if n > min(room, wnd) {
+			if n > min(room, wnd) || count == c.h.MaxFrags {
 				break
 			}
 			count, bytes, f = count+1, n, m.Next
@@ -107,7 +108,7 @@ func (c *Conn) sendNew(now int64) bool {
 			m := a.Meta(c.sndNext)
 			cut := min(room, wnd)
 			if m.Flags&frameFIN != 0 || cut <= 0 || cut < int(c.mss) && uint32(cut) < c.maxWnd/2 {
-				return true // the window's opening, or the probe, will go on
+				break // the window's opening, or the probe, will go on
 			}
 			if !c.split(c.sndNext, cut) {
 				return false
@@ -120,12 +121,17 @@ func (c *Conn) sendNew(now int64) bool {
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
 			seqGT(c.sndSmall, c.sndUna) {
-			return true // Nagle, as Minshall amended it: one small segment in flight
+			break // Nagle, as Minshall amended it: one small segment in flight
 		}
 		if !c.transmit(c.sndNext, count, bytes, fin, now) {
 			return false
 		}
 		c.lastSnd = now
+	}
+	// Not cwnd holds data back, and much of it is unused: it proves nothing
+	// (RFC 7661).
+	if c.pipe() < c.cwnd()/2 {
+		c.clear(markLimited)
 	}
 	return true
 }
@@ -140,6 +146,9 @@ func (c *Conn) sendLost(now int64) bool {
 	for c.lost > c.retrans && f != ring.NoFrame && f != c.sndNext {
 		m := a.Meta(f)
 		if m.Flags&(frameLost|frameRetrans) != frameLost {
+			if m.Flags&frameSacked != 0 {
+				m = a.Meta(c.runEnd(f))
+			}
 			f = m.Next
 			c.lostHint = f
 			continue
@@ -169,13 +178,16 @@ func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
 		return false, f
 	}
 	count, bytes, fin := 0, 0, false
-	for next = f; next != ring.NoFrame && next != c.sndNext && count < c.h.MaxFrags; {
+	for next = f; next != ring.NoFrame && next != c.sndNext; {
 		m := a.Meta(next)
 		if m.Flags&(frameLost|frameRetrans) != frameLost || bytes+int(m.Len) > int(c.mss) {
 			break
 		}
 		if m.Flags&frameFIN != 0 {
 			fin, next = true, m.Next
+			break
+		}
+		if count == c.h.MaxFrags {
 			break
 		}
 		count, bytes, next = count+1, bytes+int(m.Len), m.Next
@@ -190,7 +202,8 @@ func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
 }
 
 // rescue retransmits the last segment once per recovery when nothing else can
-// be sent, so that a lost tail shows (RFC 6675 section 4, NextSeg rule 4).
+// be sent and it should have been acknowledged, so that a lost tail shows (RFC
+// 6675 section 4, NextSeg rule 4).
 func (c *Conn) rescue(now int64) bool {
 	if c.has(markRescued) || !c.has(markSACK) || c.sacked == 0 || c.lost > c.retrans ||
 		c.pipe()+int(c.mss) > c.cwnd() || c.sndNext != ring.NoFrame {
@@ -198,7 +211,7 @@ func (c *Conn) rescue(now int64) bool {
 	}
 	a := c.h.Arena
 	m := a.Meta(c.sndTail)
-	if m.Flags&(frameSacked|frameLost) != 0 {
+	if m.Flags&(frameSacked|frameLost) != 0 || now-m.SentAt <= c.rtt.SRTT() {
 		return true
 	}
 	f := c.sndTail

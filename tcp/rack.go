@@ -64,10 +64,10 @@ func (r *rack) onRecovered() {
 
 // detectLoss is step 5: it marks what is overdue, and sets the timer for what
 // will be next.
-func (c *Conn) detectLoss(now int64) {
+func (c *Conn) detectLoss(now int64) (fresh bool) {
 	c.rackAt = 0
 	if c.rack.sentAt == 0 {
-		return
+		return false
 	}
 	a := c.h.Arena
 	reorder := c.rack.window(c)
@@ -75,17 +75,19 @@ func (c *Conn) detectLoss(now int64) {
 		m := a.Meta(f)
 		if m.SentAt > c.rack.sentAt ||
 			m.SentAt == c.rack.sentAt && seqGE(m.Seq+frameLen(m), c.rack.end) {
-			return
+			break
 		}
 		due := m.SentAt + c.rack.rtt + reorder
 		if due > now {
 			c.rackAt = due
-			return
+			break
 		}
 		next := m.TimeNext
 		c.markLost(f)
+		fresh = true
 		f = next
 	}
+	return fresh
 }
 
 // timePrepend puts f at the front of the list by time of transmission.

@@ -48,6 +48,9 @@ func (h *Host) putReassembly(r *reassembly) {
 
 func (r *reassembly) empty() bool { return len(r.list) == 0 }
 
+// end is the end of the last piece; the queue is not empty.
+func (r *reassembly) end() uint32 { return r.list[len(r.list)-1].hi }
+
 // find returns the index of the first piece that ends at or after seq.
 func (r *reassembly) find(seq uint32) int {
 	return sort.Search(len(r.list), func(i int) bool { return seqGE(r.list[i].hi, seq) })

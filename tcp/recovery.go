@@ -31,33 +31,33 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if !c.has(markSACK) {
 		c.countDupAcks(st, dup)
 	}
-	if c.recovery != noRecovery {
-		if c.undo(s, st, now) {
-			// The retransmissions were needless.
-		} else if seqGE(c.sndUna, c.recoverSeq) {
-			c.exitRecovery(now)
-		}
+	again := false
+	if c.recovery != noRecovery && !c.undo(s, st, now) && seqGE(c.sndUna, c.recoverSeq) {
+		c.exitRecovery(now)
+		again = c.lost > 0 // losses of what was sent in recovery are new ones
 	}
-	before := c.lost
+	fresh := false
 	if c.has(markSACK) {
-		c.detectLoss(now)
+		fresh = c.detectLoss(now)
 	} else {
-		c.newReno(st)
+		fresh = c.newReno(st)
 	}
-	if c.lost > 0 && c.recovery == noRecovery {
+	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
 	}
 	if c.recovery == inRecovery {
-		c.prr(st.delivered, st.acked > 0 && c.lost <= before)
+		c.prr(st.delivered, st.acked > 0 && !fresh)
 		return
 	}
-	if st.delivered > 0 {
-		c.cc.OnAck(&AckSample{
+	// Duplicates alone raise nothing (as Linux), but where the path reorders
+	// they are what acknowledgements look like.
+	if st.delivered > 0 && (st.acked > 0 || c.has(markReordered)) {
+		c.h.sample = AckSample{
 			Now: now, RTT: st.rtt, MinRTT: c.rtt.Min(), SRTT: c.rtt.SRTT(),
 			Acked: st.delivered, Una: c.sndUna, Nxt: c.sndNxt,
 			Limited: c.has(markLimited) || c.recovery == inLoss,
-		})
-		c.clear(markLimited)
+		}
+		c.cc.OnAck(&c.h.sample)
 	}
 }
 
@@ -91,20 +91,22 @@ func (c *Conn) countDupAcks(st *ackState, dup bool) {
 
 // newReno marks the first segment lost on the third duplicate ACK, and at
 // each partial acknowledgement (RFC 6582).
-func (c *Conn) newReno(st *ackState) {
+func (c *Conn) newReno(st *ackState) (fresh bool) {
 	if c.sndHead == ring.NoFrame || c.sndHead == c.sndNext {
-		return
+		return false
 	}
 	m := c.h.Arena.Meta(c.sndHead)
 	switch {
 	case c.recovery == noRecovery:
 		// Not again for the duplicates of one recovery: section 3.2, step 2.
-		if c.dupAcks >= dupThresh && seqGE(c.sndUna, c.recoverSeq) {
-			c.markLost(c.sndHead)
+		if c.dupAcks < dupThresh || seqLT(c.sndUna, c.recoverSeq) {
+			return false
 		}
-	case c.recovery == inRecovery && st.acked > 0 && m.Flags&frameLost == 0:
-		c.markLost(c.sndHead)
+	case c.recovery != inRecovery || st.acked == 0 || m.Flags&frameLost != 0:
+		return false
 	}
+	c.markLost(c.sndHead)
+	return true
 }
 
 // enterRecovery begins fast recovery: RFC 6675 section 5, RFC 6937.
@@ -230,5 +232,6 @@ func (c *Conn) restartAfterIdle(now int64) {
 	}
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto {
 		c.cc.OnIdle(now, now-c.lastSnd, rto)
+		c.lastSnd = now
 	}
 }

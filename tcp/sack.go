@@ -21,7 +21,7 @@ type ackState struct {
 // sackInput marks the frames that the segment's SACK blocks name.
 func (c *Conn) sackInput(s *Segment, st *ackState, now int64) {
 	blocks := s.Opt.SACK[:s.Opt.NSACK]
-	budget := sackSteps
+	budget, hinted := sackSteps, false
 	for i := range blocks {
 		b := &blocks[i]
 		if !seqLT(b.Start, b.End) || seqGT(b.End, c.sndNxt) {
@@ -34,7 +34,11 @@ func (c *Conn) sackInput(s *Segment, st *ackState, now int64) {
 		if seqLE(b.Start, c.sndUna) || seqLE(b.Start, s.Ack) {
 			continue // old, or nonsense
 		}
-		c.sackBlock(b, &budget, st, now)
+		f := c.sackBlock(b, &budget, st, now)
+		if !hinted && f != ring.NoFrame {
+			// The newest block comes first, and in the next ACK again.
+			c.sackHint, hinted = f, true
+		}
 	}
 }
 
@@ -61,70 +65,74 @@ func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
 	}
 }
 
-// sackBlock marks the frames that lie in b as a whole.
-func (c *Conn) sackBlock(b *SACKBlock, budget *int, st *ackState, now int64) {
+// sackBlock marks the frames that lie in b as a whole, and returns the first.
+func (c *Conn) sackBlock(b *SACKBlock, budget *int, st *ackState, now int64) ring.Frame {
 	a := c.h.Arena
-	f := c.seek(b.Start, budget)
-	for ; f != ring.NoFrame && f != c.sndNext && *budget > 0; *budget-- {
+	first := c.seek(b.Start, budget)
+	for f := first; f != ring.NoFrame && f != c.sndNext && *budget > 0; *budget-- {
 		m := a.Meta(f)
+		if m.Flags&frameSacked != 0 {
+			// Mostly all but the end of the block is known.
+			f = a.Meta(c.runEnd(f)).Next
+			continue
+		}
 		if seqGT(m.Seq+frameLen(m), b.End) {
 			break
 		}
-		c.sackHint = f
-		if m.Flags&frameSacked == 0 {
-			c.sackFrame(f, m, st, now)
-		}
+		c.sackFrame(f, m, st, now)
 		f = m.Next
 	}
+	return first
 }
 
-// seek returns the first sent frame that begins at or after seq. It walks from
-// the nearest of three known places: the head, the last SACK, the end.
+// seek returns the first sent frame that begins at or after seq, or NoFrame.
+// It walks from the hint or from the head, and jumps over what is SACKed, but
+// for the piece that seq lies in.
 func (c *Conn) seek(seq uint32, budget *int) ring.Frame {
 	a := c.h.Arena
 	f := c.sackHint
-	if f == ring.NoFrame || f == c.sndNext {
+	if f == ring.NoFrame || seqGT(a.Meta(f).Seq, seq) {
 		f = c.sndHead
-	}
-	if f == ring.NoFrame {
-		return f
-	}
-	at := a.Meta(f).Seq
-	if d := seq - c.sndUna; int32(at-seq) > 0 && d < at-seq {
-		f = c.sndHead
-		at = a.Meta(f).Seq
-	} else if seqGT(seq, at) && c.sndNxt-seq < seq-at {
-		last := c.sndTail
-		if c.sndNext != ring.NoFrame {
-			last = a.Meta(c.sndNext).Prev
-		}
-		if last != ring.NoFrame {
-			f = last
-			at = a.Meta(f).Seq
-		}
-	}
-	for ; seqGT(at, seq) && *budget > 0; *budget-- {
-		p := a.Meta(f).Prev
-		if p == ring.NoFrame {
-			return f
-		}
-		if at = a.Meta(p).Seq; seqLT(at, seq) {
-			return f
-		}
-		f = p
 	}
 	for ; f != ring.NoFrame && f != c.sndNext && *budget > 0; *budget-- {
 		m := a.Meta(f)
 		if seqGE(m.Seq, seq) {
 			return f
 		}
+		if m.Flags&frameSacked != 0 {
+			if e := a.Meta(c.runEnd(f)); seqLE(e.Seq, seq) {
+				m = e
+			} else {
+				return f // inside of a piece that is known: walk on from there
+			}
+		}
 		f = m.Next
 	}
-	if *budget == 0 && f != ring.NoFrame && f != c.sndNext {
-		c.sackHint = f // go on from here next time
-		return ring.NoFrame
+	return ring.NoFrame
+}
+
+// runEnd returns the last frame of the run of SACKed frames that f is in. The
+// links by time, which a SACKed frame needs no more, lead there: each walk
+// shortens the way of the next.
+func (c *Conn) runEnd(f ring.Frame) ring.Frame {
+	a := c.h.Arena
+	end := f
+	for {
+		m := a.Meta(end)
+		if m.TimeNext == ring.NoFrame {
+			n := m.Next
+			if n == ring.NoFrame || n == c.sndNext || a.Meta(n).Flags&frameSacked == 0 {
+				break
+			}
+			m.TimeNext = n
+		}
+		end = m.TimeNext
 	}
-	return f
+	for f != end {
+		m := a.Meta(f)
+		f, m.TimeNext = m.TimeNext, end
+	}
+	return end
 }
 
 // sackFrame notes that the peer holds f.
@@ -137,6 +145,7 @@ func (c *Conn) sackFrame(f ring.Frame, m *ring.Meta, st *ackState, now int64) {
 	c.unmark(m, n)
 	c.timeRemove(f)
 	m.Flags |= frameSacked
+	m.TimeNext = ring.NoFrame // see runEnd
 	c.sacked += n
 	st.sacked = true
 	if end := m.Seq + n; seqGT(end, c.rack.high) {

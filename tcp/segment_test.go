@@ -114,6 +114,7 @@ func TestParseOptions(t *testing.T) {
 		{"length 0 ends", []byte{2, 4, 5, 0xb4, 99, 0, 4, 2}, true, Options{MSS: 1460, WScale: -1}},
 		{"length 1 ends", []byte{2, 4, 5, 0xb4, 99, 1, 4, 2}, true, Options{MSS: 1460, WScale: -1}},
 		{"overrun ends", []byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2}, true, Options{MSS: 1460, WScale: -1, SACKPermitted: true}},
+		{"overrun by one byte", []byte{2, 4, 5}, true, Options{WScale: -1}},
 		{"kind without length", []byte{4, 2, 3}, true, Options{WScale: -1, SACKPermitted: true}},
 		{"unknown kind is skipped", []byte{253, 4, 1, 2, 4, 2}, true, Options{WScale: -1, SACKPermitted: true}},
 		{"wrong lengths are skipped", []byte{2, 3, 5, 3, 4, 7, 7, 4, 3, 0, 8, 9, 1, 2, 3, 4, 5, 6, 7, 4, 2}, true, Options{WScale: -1, SACKPermitted: true}},

@@ -43,6 +43,7 @@ func newArena(t testing.TB, frames, size int) *ring.Arena {
 
 func newHost(t testing.TB, a *ring.Arena, caps Caps) *Host {
 	h := NewHost(a, ring.NewCache(a), caps)
+	h.ISNKey, h.TSKey, h.random = [16]byte{1}, [16]byte{2}, 3 // tests repeat
 	t.Cleanup(h.Cache.Flush)
 	return h
 }
@@ -113,8 +114,8 @@ type link struct {
 
 	delay                           int64
 	loss, reorder, dup, corrupt     float64
-	refuse                          float64 // Transmit says false
-	nicHold                         int64   // time that the NIC keeps frames
+	refuse                          float64                        // Transmit says false
+	nicHold                         int64                          // time that the NIC keeps frames
 	filter                          func(to *end, s *Segment) bool // false: drop
 	sent, lost, dupped, reorderedBy int
 }

@@ -6,23 +6,25 @@ import "net/netip"
 // no memory at all. What the entry would hold is put into the initial
 // sequence number, as in Linux:
 //
-//	ISN = hash(addresses) + SEG.SEQ + minute<<24 + (hash(addresses, minute) + MSS) mod 2^24
+//	ISN = hash(addresses) + SEG.SEQ + minute<<24 + (hash(addresses, minute) + MSS<<22) mod 2^24
 //
-// and, where the peer sends timestamps, window scale, SACK and ECN into the
-// low six bits of our timestamp, which it echoes.
+// and, where the peer sends timestamps, window scale and SACK into the low
+// five bits of our timestamp, which it echoes.
 const (
 	cookiePeriod = 60e9
 	cookieAge    = 2 // periods that a cookie is good for
+	cookieShift  = 22
 )
 
-// cookieMSS are the segment sizes that a cookie can express.
-var cookieMSS = [...]uint16{536, 1220, 1300, 1400, 1440, 1460, 3960, 8940}
+// cookieMSS are the segment sizes that a cookie can express, in two bits,
+// the upper of 24, so that no number close to a good one is good. More of them
+// would make guessing easier.
+var cookieMSS = [1 << (24 - cookieShift)]uint16{536, 1220, 1440, 1460}
 
 const (
 	cookieWSMask = 0xf // 15: no window scale
 	cookieSACK   = 1 << 4
-	cookieECN    = 1 << 5
-	cookieBits   = 0x3f
+	cookieBits   = 0x1f
 )
 
 // hashCookie and the hash of the minute share the key with the ISNs; the last
@@ -45,7 +47,7 @@ func (h *Host) cookie(local, remote netip.AddrPort, irs uint32, mss uint16, now 
 	}
 	minute := uint32(now / cookiePeriod)
 	fixed, timed := cookieHashes(&h.ISNKey, local, remote, minute)
-	return fixed + irs + minute<<24 + (timed+i)&0xffffff
+	return fixed + irs + minute<<24 + (timed+i<<cookieShift)&0xffffff
 }
 
 // openCookie returns the MSS in a cookie; ok is false where it is not ours or
@@ -60,10 +62,10 @@ func (h *Host) openCookie(local, remote netip.AddrPort, irs, cookie uint32, now 
 	}
 	_, timed := cookieHashes(&h.ISNKey, local, remote, minute-age)
 	i := (rest - timed) & 0xffffff
-	if i >= uint32(len(cookieMSS)) {
+	if i&(1<<cookieShift-1) != 0 {
 		return 0, false
 	}
-	return cookieMSS[i], true
+	return cookieMSS[i>>cookieShift], true
 }
 
 // cookieTimestamp is the latest timestamp, before the offset, that is not in

@@ -38,7 +38,6 @@ const (
 	synV6 = 1 << iota
 	synSACK
 	synTS
-	synECN
 	synAcked // the final ACK came, and the accept queue was full
 )
 

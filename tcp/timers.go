@@ -111,7 +111,6 @@ func (c *Conn) expireSYN(now int64) {
 	c.retries++
 	c.h.Stats.TCPTimeouts.Add(1)
 	c.h.Stats.TCPSynRetrans.Add(1)
-	c.rtt.SYNTimedOut()
 	if c.retries > 1 {
 		c.cc.OnSYNLost()
 	}
@@ -130,7 +129,10 @@ func (c *Conn) expireData(now int64) {
 	}
 	c.h.Stats.TCPTimeouts.Add(1)
 	c.timeout(now)
-	c.retries++
+	// A peer that took its window back and answers is not dead (as Linux).
+	if c.sndWnd > 0 || c.has(markOrphan) || now-c.lastRcv > maxRTO {
+		c.retries++
+	}
 	if c.backoff < 31 {
 		c.backoff++
 	}
@@ -141,8 +143,7 @@ func (c *Conn) expireData(now int64) {
 // is in flight whose acknowledgement would open the window (RFC 9293 section
 // 3.8.6.1).
 func (c *Conn) armPersist(now int64) {
-	if c.sndNext == c.sndTail && c.sndTail == ring.NoFrame || c.sndNext == ring.NoFrame ||
-		c.sndUna != c.sndNxt || c.rtoAt != 0 {
+	if c.sndNext == ring.NoFrame || c.sndUna != c.sndNxt || c.rtoAt != 0 {
 		return
 	}
 	c.set(markProbing)
@@ -206,8 +207,7 @@ func (c *Conn) expireRack(now int64) {
 	if c.sndUna == c.sndNxt {
 		return
 	}
-	c.detectLoss(now)
-	if c.lost > 0 && c.recovery == noRecovery {
+	if c.detectLoss(now) && c.recovery == noRecovery {
 		c.enterRecovery(now)
 	}
 	if c.recovery == inRecovery {
@@ -285,10 +285,11 @@ func (c *Conn) timedOut() {
 	c.done(syscall.ETIMEDOUT)
 }
 
-// checkStarved looks for a writer that waits although the send buffer has
-// room: the arena had no frame for it, and no acknowledgement may come.
-func (c *Conn) checkStarved(now int64) {
-	if c.retryAt == 0 && c.flags.Load()&sharedWantWrite != 0 && c.sendRoom() {
+// checkStarved sees to it that we try again soon when frames were wanting,
+// since then nothing else may wake us: for ourselves, or for a writer that
+// waits although the send buffer has room.
+func (c *Conn) checkStarved(refused bool, now int64) {
+	if c.retryAt == 0 && (refused || c.flags.Load()&sharedWantWrite != 0 && c.sendRoom()) {
 		c.retryAt = now + starvedRetry
 	}
 }

@@ -10,14 +10,14 @@ import (
 // pump is an application at one end: it writes a known stream and checks what
 // it reads.
 type pump struct {
-	e            *end
-	write        int // bytes to write yet
-	wrote, read  int
-	chunk        int // largest Write
-	slow         float64
-	eof, closed  bool
-	closeAtEnd   bool
-	buf          []byte
+	e           *end
+	write       int // bytes to write yet
+	wrote, read int
+	chunk       int // largest Write
+	slow        float64
+	eof, closed bool
+	closeAtEnd  bool
+	buf         []byte
 }
 
 func pattern(i int) byte { return byte(i*7 + i>>8*13 + i>>16) }

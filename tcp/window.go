@@ -1,19 +1,22 @@
 package tcp
 
-// window chooses the window to advertise, moves the edge and returns the
-// header field. The edge never moves back (RFC 9293 section 3.8.6), and only
-// by steps that are worth a segment (section 3.8.6.2.2).
-func (c *Conn) window() uint16 {
-	now := c.rcvAdv - c.rcvNxt
-	if int32(now) < 0 {
-		now = 0
-	}
-	if free := c.freeWindow(); free > now {
+// nextWindow is the window to advertise, never less than what is open (RFC
+// 9293 section 3.8.6), and more only by steps that are worth a segment
+// (section 3.8.6.2.2).
+func (c *Conn) nextWindow() uint32 {
+	open := c.openWindow()
+	if free := c.freeWindow(); free > open {
 		limit := c.rcvLimit.Load()
-		if free-now >= min(limit/2, uint32(c.rcvMSS)) || free >= limit {
-			now = free
+		if free-open >= min(limit/2, uint32(c.rcvMSS)) {
+			return free
 		}
 	}
+	return open
+}
+
+// window moves the edge of the window and returns the header field.
+func (c *Conn) window() uint16 {
+	now := c.nextWindow()
 	shift := c.ourShift()
 	// Rounding up keeps the edge where it was; the few bytes above the buffer
 	// are accepted.
@@ -50,14 +53,14 @@ func (c *Conn) openWindow() uint32 {
 
 // worthUpdate tells whether the window should be advertised anew after Read
 // freed space: it has closed to half of the buffer, and can at least double
-// (as Linux).
+// (as Linux), by a segment or more.
 func (c *Conn) worthUpdate(open uint32) bool {
 	_, used := c.rcvUsed.load()
 	limit := c.rcvLimit.Load()
 	if 2*open > limit || used >= int(limit) {
 		return false
 	}
-	return limit-uint32(used) >= 2*open
+	return limit-uint32(used) >= max(2*open, min(limit/2, c.chunk.Load()))
 }
 
 // WindowUpdate is called after Read said so: it acknowledges anew where that
@@ -66,7 +69,7 @@ func (c *Conn) WindowUpdate(now int64) {
 	if c.has(markDead) || !c.State().receiving() {
 		return
 	}
-	if c.worthUpdate(c.openWindow()) {
+	if open := c.openWindow(); c.worthUpdate(open) && c.nextWindow() > open {
 		c.sendAck(now)
 		c.publishWindow()
 	}

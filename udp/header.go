@@ -5,6 +5,8 @@ package udp
 import (
 	"encoding/binary"
 	"errors"
+
+	"github.com/onload-go/onload/ip"
 )
 
 // HeaderLen is the length of a UDP header in bytes.
@@ -20,11 +22,12 @@ var (
 type Header struct {
 	SrcPort, DstPort uint16
 	Len              int    // header and payload, bytes
-	Sum              uint16 // as on the wire; 0: none
+	Sum              uint16 // as on the wire; 0: none, nothing to verify
 }
 
-// Parse reads the header of a datagram for which the IP header leaves l4len
-// bytes. Bytes behind Len are padding.
+// Parse reads the header at b of a datagram for which the IP header leaves
+// l4len bytes. Bytes behind Len are padding. ErrShort: the lengths are not
+// possible. ErrChecksum: IPv6 without a checksum.
 func Parse(b []byte, l4len int, v6 bool, h *Header) error {
 	if len(b) < HeaderLen {
 		return ErrShort
@@ -36,25 +39,30 @@ func Parse(b []byte, l4len int, v6 bool, h *Header) error {
 	if h.Len < HeaderLen || h.Len > l4len {
 		return ErrShort
 	}
-	// RFC 8200, 8.1: unlike in IPv4, the checksum is not optional.
+	// RFC 8200, 8.1: unlike in IPv4, the checksum is not optional. (RFC 6935's
+	// exception is for tunnels that ask for it.)
 	if h.Sum == 0 && v6 {
 		return ErrChecksum
 	}
 	return nil
 }
 
-// Put writes a header. sum is the ones' complement sum of pseudo-header and
-// payload; the checksum written is complete.
+// Put writes the header of a datagram of l4len bytes, itself included. sum is
+// the sum of pseudo-header and payload; the checksum written is complete.
 func Put(b []byte, src, dst uint16, l4len int, sum uint16) {
-	binary.BigEndian.PutUint16(b[0:], src)
-	binary.BigEndian.PutUint16(b[2:], dst)
-	binary.BigEndian.PutUint16(b[4:], uint16(l4len))
-	s := uint32(sum) + uint32(src) + uint32(dst) + uint32(uint16(l4len))
-	s = s>>16 + s&0xffff
-	s = s>>16 + s&0xffff
-	c := ^uint16(s)
+	PutPartial(b, src, dst, l4len, 0)
+	c := ^ip.Add(sum, ip.Sum(b[:HeaderLen]))
 	if c == 0 {
 		c = 0xffff // RFC 768: zero means no checksum
 	}
 	binary.BigEndian.PutUint16(b[6:], c)
+}
+
+// PutPartial is Put for a device that completes the checksum
+// (ring.FlagCsumPartial): the field holds pseudo, the pseudo-header's sum.
+func PutPartial(b []byte, src, dst uint16, l4len int, pseudo uint16) {
+	binary.BigEndian.PutUint16(b[0:], src)
+	binary.BigEndian.PutUint16(b[2:], dst)
+	binary.BigEndian.PutUint16(b[4:], uint16(l4len))
+	binary.BigEndian.PutUint16(b[6:], pseudo)
 }

@@ -82,24 +82,25 @@ func receive(t testing.TB, d *Device, q *Queue, wait time.Duration) (b []byte, d
 	t.Helper()
 	ds := make([]ring.Desc, 64)
 	for end := time.Now().Add(wait); time.Now().Before(end); runtime.Gosched() {
-		// As much room as the next packet needs: one packet at a time.
-		for n := 1; n <= len(ds); n++ {
-			k := q.RxBatch(ds[:n])
-			if k == 0 {
-				if q.RxPending() {
-					continue
-				}
-				break
-			}
-			for _, x := range ds[:k] {
-				b = append(b, d.arena.Data(x)...)
-				d.arena.Free(x.Frame)
-			}
-			q.Refill()
-			return b, k
-		}
 		if err := q.Err(); err != nil {
 			t.Fatal(err)
+		}
+		if !q.RxPending() {
+			continue
+		}
+		// As much room as the next packet needs: one packet at a time.
+		for n := 1; n <= len(ds); n++ {
+			if descs = q.RxBatch(ds[:n]); descs > 0 {
+				break
+			}
+		}
+		for _, x := range ds[:descs] {
+			b = append(b, d.arena.Data(x)...)
+			d.arena.Free(x.Frame)
+		}
+		q.Refill()
+		if descs > 0 {
+			return b, descs
 		}
 	}
 	return nil, 0

@@ -313,7 +313,6 @@ func TestModes(t *testing.T) {
 			d.Close()
 		}
 	}
-	// A peer with more transmit queues than this end has receive queues.
 	if program(t, p.A).prog != 0 {
 		t.Error("program left")
 	}

@@ -3,11 +3,14 @@ package afxdp
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
@@ -459,4 +462,105 @@ func TestUseAfterClose(t *testing.T) {
 	if err := a.AddPort(udp, anyPort(1)); err == nil {
 		t.Error("AddPort after Close")
 	}
+}
+
+// A packet above the MTU is marked, an ordinary one is not.
+func TestGSOFlag(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{Neighbors: true})
+	d := openAt(t, p.A, Config{Mode: ModeGeneric})
+	q := d.queues[0]
+	must(t, d.AddPort(udp, anyPort(7)))
+	c, err := p.B.Dial("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
+	must(t, err)
+	defer c.Close()
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1472)
+	}))
+	must(t, err)
+	ds := make([]ring.Desc, 64)
+	for _, size := range []int{1472, 2 * 1472, 40 * 1472} {
+		_, err := c.Write(pattern(size))
+		must(t, err)
+		n := 0
+		for start := time.Now(); n == 0 && time.Since(start) < time.Second; {
+			n = q.RxBatch(ds)
+		}
+		descs, bytes := ring.PacketLen(ds[:n])
+		if descs != n || bytes != size+42 {
+			t.Fatalf("%d: received %d bytes in %d of %d Descs", size, bytes, descs, n)
+		}
+		if gso := ds[0].Flags&ring.FlagGSO != 0; gso != (size > 1472) {
+			t.Errorf("%d: FlagGSO %v", size, gso)
+		}
+		for _, x := range ds[1:n] {
+			if x.Flags&ring.FlagGSO != 0 {
+				t.Errorf("%d: FlagGSO on a later Desc", size)
+			}
+		}
+		for _, x := range ds[:n] {
+			d.arena.Free(x.Frame)
+		}
+	}
+}
+
+// veth makes a pair x0, x1 inside ns, with different numbers of queues.
+func veth(t *testing.T, ns *lab.NS, rx, tx, peerRx, peerTx int) {
+	t.Helper()
+	must(t, ns.Netlink().LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: "x0", NumRxQueues: rx, NumTxQueues: tx}, PeerName: "x1",
+		PeerNumRxQueues: uint32(peerRx), PeerNumTxQueues: uint32(peerTx),
+	}))
+	for _, name := range []string{"x0", "x1"} {
+		l, err := ns.Netlink().LinkByName(name)
+		must(t, err)
+		must(t, ns.Netlink().LinkSetUp(l))
+	}
+}
+
+// A queue that the link does not transmit on receives only.
+func TestReceiveOnly(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	veth(t, p.A, 2, 1, 2, 2)
+	d, err := Open(Config{Interface: "x0", InNS: p.A.Do, Mode: ModeNative})
+	must(t, err)
+	defer d.Close()
+	if len(d.queues) != 2 {
+		t.Fatalf("%d queues", len(d.queues))
+	}
+	for i, want := range []int{DefaultRing, 0} {
+		q := d.queues[i]
+		if q.Caps().TxRing != want || q.TxSpace() != want {
+			t.Errorf("queue %d: TxRing %d, space %d, want %d", i, q.Caps().TxRing, q.TxSpace(), want)
+		}
+	}
+	q := d.queues[1]
+	pkt := put(t, d, pattern(60))
+	if n := q.TxBatch(pkt); n != 0 {
+		t.Errorf("took %d", n)
+	}
+	if err := q.Kick(); err != nil || q.Reclaim() != 0 || q.Err() != nil {
+		t.Errorf("Kick %v, Err %v", err, q.Err())
+	}
+	if q.Refill() == 0 {
+		t.Error("no frames to receive into")
+	}
+}
+
+// A peer with more transmit queues than this end has to receive.
+func TestPeerHasMoreQueues(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	veth(t, p.A, 1, 1, 4, 4)
+	d, err := Open(Config{Interface: "x0", InNS: p.A.Do, Mode: ModeNative})
+	if err == nil {
+		d.Close()
+		t.Fatal("native mode accepted")
+	}
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "more transmit queues") {
+		t.Errorf("error %v", err)
+	}
+	d, err = Open(Config{Interface: "x0", InNS: p.A.Do})
+	must(t, err)
+	must(t, d.Close())
 }

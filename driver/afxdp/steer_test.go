@@ -66,7 +66,9 @@ func testSteering(t *testing.T, mode Mode) {
 	other4 := host{us4.mac, netip.MustParseAddr("10.77.0.99")}
 	other6 := host{us6.mac, netip.MustParseAddr("fd77:0:0:0:1::99")}
 	v4, v6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
-	u := func(src, dst host, sport, dport uint16) []byte { return udpOf(at(src.addr, sport), at(dst.addr, dport), pattern(30)) }
+	u := func(src, dst host, sport, dport uint16) []byte {
+		return udpOf(at(src.addr, sport), at(dst.addr, dport), pattern(30))
+	}
 	ip4 := func(opts int, l4 []byte) []byte { return ipOf(them4.addr, us4.addr, udp, 5, 0, opts, l4) }
 	ip6 := func(next byte, l4 []byte) []byte { return ipOf(them6.addr, us6.addr, next, 0, 0, 0, l4) }
 	eth := func(ip []byte, tags ...uint16) []byte { return ethOf(them4.mac, us4.mac, ip, tags...) }
@@ -142,6 +144,7 @@ func testSteering(t *testing.T, mode Mode) {
 		{"hop-by-hop", any100, eth(ip6(0, ext(60, append([]byte{0}, pad...), ext(udp, append([]byte{0}, pad...), u(them6, us6, 9, 100))))), true},
 		{"routing, arrived", any100, eth(ip6(43, ext(udp, append([]byte{0}, pad...), u(them6, us6, 9, 100)))), true},
 		{"routing, under way", any100, eth(ip6(43, ext(udp, []byte{0, 0, 1, 0, 0, 0, 0}, u(them6, us6, 9, 100)))), false},
+		{"ports far behind", any100, eth(ip6(60, ext(udp, append([]byte{160}, make([]byte, 1286)...), u(them6, us6, 9, 100)))), true},
 		{"atomic fragment", any100, eth(ip6(44, ext(udp, []byte{0, 0, 0, 1, 2, 3, 4}, u(them6, us6, 9, 100)))), true},
 		{"too many headers", any100, eth(ip6(60, bytes.Join([][]byte{
 			bytes.Repeat(append([]byte{60, 0}, pad...), 7), ext(udp, append([]byte{0}, pad...), u(them6, us6, 9, 100))}, nil))), false},

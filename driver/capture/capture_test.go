@@ -13,6 +13,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/sim"
+	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
 	"github.com/onload-go/onload/ring"
 )
 

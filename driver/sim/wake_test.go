@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -175,6 +176,8 @@ func TestPingPong(t *testing.T) {
 	n := 20000
 	if testing.Short() {
 		n = 2000
+	} else if testlong.Enabled() {
+		n = 1_000_000
 	}
 	pingPong(t, Faults{}, n)
 }

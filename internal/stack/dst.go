@@ -42,8 +42,9 @@ type heldPacket struct {
 }
 
 const (
-	// As many packets wait for a neighbour as a first flight has.
-	holdPackets = 16
+	// As many packets wait for a neighbour as Linux keeps of small ones
+	// (unres_qlen_bytes): the SYNs of a burst of connections.
+	holdPackets = 256
 	holdFrags   = 4
 	resolveWait = int64(time.Second)
 	defaultTTL  = 64
@@ -69,8 +70,13 @@ func (s *Stack) unref(d *dst) {
 	if d == nil {
 		return
 	}
-	if d.refs--; d.refs == 0 {
-		s.dropHeld(d)
+	d.refs--
+	s.forget(d)
+}
+
+// forget drops a destination that nobody uses and no packet waits for.
+func (s *Stack) forget(d *dst) {
+	if d.refs == 0 && len(d.held) == 0 {
 		delete(s.dsts, d.key)
 	}
 }
@@ -157,6 +163,7 @@ func (s *Stack) releaseHeld(d *dst) {
 		s.send(d, h.qi, h.pkt[:h.n], h.ecn)
 		s.releasePacket(h)
 	}
+	s.forget(d)
 }
 
 func (s *Stack) dropHeld(d *dst) {
@@ -164,6 +171,7 @@ func (s *Stack) dropHeld(d *dst) {
 		s.releasePacket(&d.held[i])
 	}
 	d.held = nil
+	s.forget(d)
 }
 
 // onChange hears of the kernel's changes from the mirror's goroutine.

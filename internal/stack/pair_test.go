@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 
@@ -27,41 +28,63 @@ type pairOptions struct {
 	tcp     tcp.Config
 }
 
-// newPair joins two stacks by an in-memory link. The test fails when either
-// ends with frames missing.
+// newPair joins two stacks by an in-memory link.
 func newPair(t testing.TB, o pairOptions) (a, b *Stack) {
 	t.Helper()
-	da, db, err := sim.New(o.nic, o.nic, o.link)
+	a, b, err := makePair(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	make := func(dev *sim.Device, local, remote netip.Addr) *Stack {
-		n := control.NewStatic(control.Link{
-			Index: 1, Name: dev.Name(), MAC: macs[local], MTU: dev.Caps().MTU, Up: true,
-			Addrs: []netip.Prefix{netip.PrefixFrom(local, 24), netip.PrefixFrom(six[local], 64)},
-		})
-		n.SetNeighbor(1, remote, macs[remote])
-		n.SetNeighbor(1, six[remote], macs[remote])
-		s, err := New(Config{Name: dev.Name(), Link: 1, Device: dev, Net: n, Profile: o.profile, TCP: o.tcp})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
+	t.Cleanup(func() {
+		for _, s := range []*Stack{a, b} {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-		})
-		return s
+		}
+	})
+	return a, b
+}
+
+func makePair(o pairOptions) (a, b *Stack, err error) {
+	da, db, err := sim.New(o.nic, o.nic, o.link)
+	if err != nil {
+		return nil, nil, err
 	}
-	return make(da, addrA, addrB), make(db, addrB, addrA)
+	if a, err = simStack(da, addrA, addrB, o); err != nil {
+		db.Close()
+		return nil, nil, err
+	}
+	if b, err = simStack(db, addrB, addrA, o); err != nil {
+		a.Close()
+	}
+	return a, b, err
+}
+
+// simStack makes a stack at local that knows its neighbour remote.
+func simStack(dev *sim.Device, local, remote netip.Addr, o pairOptions) (*Stack, error) {
+	n := control.NewStatic(control.Link{
+		Index: 1, Name: dev.Name(), MAC: macs[local], MTU: dev.Caps().MTU, Up: true,
+		Addrs: []netip.Prefix{netip.PrefixFrom(local, 24), netip.PrefixFrom(six[local], 64)},
+	})
+	n.SetNeighbor(1, remote, macs[remote])
+	n.SetNeighbor(1, six[remote], macs[remote])
+	return New(Config{Name: dev.Name(), Link: 1, Device: dev, Net: n, Profile: o.profile, TCP: o.tcp})
 }
 
 // connect makes a connection from a to b.
 func connect(t testing.TB, a, b *Stack, to netip.Addr) (c, s *TCPConn) {
 	t.Helper()
-	l, err := b.ListenTCP(netip.AddrPortFrom(to, 0), nil)
+	c, s, err := makeConn(t.Context(), a, b, to)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return c, s
+}
+
+func makeConn(ctx context.Context, a, b *Stack, to netip.Addr) (c, s *TCPConn, err error) {
+	l, err := b.ListenTCP(netip.AddrPortFrom(to, 0), nil)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer l.Close()
 	type result struct {
@@ -73,13 +96,9 @@ func connect(t testing.TB, a, b *Stack, to netip.Addr) (c, s *TCPConn) {
 		c, _, err := l.Accept()
 		done <- result{c, err}
 	}()
-	c, err = a.DialTCP(t.Context(), netip.AddrPort{}, l.Addr(), nil)
-	if err != nil {
-		t.Fatal(err)
+	if c, err = a.DialTCP(ctx, netip.AddrPort{}, l.Addr(), nil); err != nil {
+		return nil, nil, err
 	}
 	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	return c, r.c
+	return c, r.c, r.err
 }

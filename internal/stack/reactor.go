@@ -77,25 +77,19 @@ func (s *Stack) stopReactor() {
 func (s *Stack) react() {
 	defer close(s.reactor.done)
 	events := make([]unix.EpollEvent, 16)
-	looked := false
-	// The runtime calls look once before it waits, and again when the
-	// descriptor became readable.
+	// The runtime calls look before it waits, and when the descriptor became
+	// readable. It forgets an edge that came before: so look, each time.
 	look := func(fd uintptr) bool {
-		if !looked {
-			looked = true
-			return false
-		}
 		for {
-			// Takes the event off our own epoll, so that the next one is a new edge.
-			if _, err := unix.EpollWait(int(fd), events, 0); err != unix.EINTR {
-				return true
+			n, err := unix.EpollWait(int(fd), events, 0)
+			if err != unix.EINTR {
+				return n > 0
 			}
 		}
 	}
 	var turns uint64
 	for !s.closing.Load() {
 		s.scheduleReactor()
-		looked = false
 		err := s.reactor.conn.Read(look)
 		if errors.Is(err, os.ErrClosed) {
 			return

@@ -1,5 +1,7 @@
 // Package ip holds the codecs of the link and network layers: Ethernet, VLAN,
-// IPv4, IPv6, ICMP, fragments, and the Internet checksum.
+// ARP, IPv4, IPv6, ICMP and neighbour discovery, fragments, and the Internet
+// checksum. It has no goroutine and no clock, and parsing and building
+// allocate nothing.
 package ip
 
 // Protocol numbers (IANA).

@@ -1,0 +1,244 @@
+// Package importrules holds no code: its test enforces who may import whom
+// among our packages (design, section 1).
+package importrules
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
+)
+
+const module = "github.com/onload-go/onload"
+
+// rule says which packages of ours the packages of a folder may import.
+type rule struct {
+	folder string // and all below it
+	may    []string
+}
+
+// rules: the longest matching folder counts. An entry of may that ends in
+// /... takes the folder and all below.
+var rules = []rule{
+	{"ring", nil},
+	{"ip", []string{"ring"}},
+	{"tcp", []string{"ip", "ring"}},
+	{"udp", []string{"ip", "ring"}},
+	{"driver", []string{"driver", "ring"}},
+	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
+	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
+	{"internal/netns", nil},
+	{"internal/importrules", nil},
+	{"internal/interop", nil}, // tests only
+	{"internal/testlong", nil},
+	{"internal/lab", []string{"internal/netns"}},
+	{"internal/control", []string{"ip", "internal/netns"}},
+	{"internal/stack", []string{"internal/control", "tcp", "udp", "ip", "ring", "driver"}},
+	{"net", []string{"internal/stack", "internal/control", "internal/netns", "tcp", "udp", "ip", "ring", "driver/..."}},
+	{"cmd", []string{"cmd/...", "net", "internal/..."}},
+	{"examples", []string{"examples/...", "net", "internal/lab"}},
+	// The lowest rung of a comparison is the driver alone.
+	{"bench", []string{"bench/...", "net", "internal/lab", "driver/...", "ip", "ring"}},
+}
+
+// importGraph maps our packages, by folder, to those of ours that they
+// import.
+type importGraph map[string][]string
+
+func within(folder, pkg string) bool {
+	return pkg == folder || strings.HasPrefix(pkg, folder+"/")
+}
+
+func find(pkg string) (best rule, ok bool) {
+	for _, r := range rules {
+		if within(r.folder, pkg) && (!ok || len(r.folder) > len(best.folder)) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// check returns what is wrong with a graph.
+func check(g importGraph) (wrong []string) {
+	for pkg, imports := range g {
+		r, ok := find(pkg)
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("%s: there is no rule for this folder; see design.md, section 1", pkg))
+			continue
+		}
+		for _, imp := range imports {
+			if !slices.ContainsFunc(r.may, func(may string) bool {
+				if f, all := strings.CutSuffix(may, "/..."); all {
+					return within(f, imp)
+				}
+				return imp == may
+			}) {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s; it may import %v", pkg, imp, r.may))
+			}
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+// load reads the imports of every non-test file below root, whatever its
+// build tags and whichever nested module it is in.
+func load(root string) (importGraph, error) {
+	g := importGraph{}
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if p != root && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || name == "vendor") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(p))
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(rel)
+		if _, ok := g[pkg]; !ok {
+			g[pkg] = nil
+		}
+		for _, i := range f.Imports {
+			imp, ours := strings.CutPrefix(strings.Trim(i.Path.Value, "\"`"), module+"/")
+			if ours && !slices.Contains(g[pkg], imp) {
+				g[pkg] = append(g[pkg], path.Clean(imp))
+			}
+		}
+		return nil
+	})
+	return g, err
+}
+
+func TestImports(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil || !strings.Contains(string(mod), "module "+module+"\n") {
+		t.Fatalf("%s is not the module's root: %v", root, err)
+	}
+	g, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(g) < 5 || !slices.Contains(g["driver"], "ring") {
+		t.Fatalf("the imports were not read: %v", g)
+	}
+	for _, w := range check(g) {
+		t.Error(w)
+	}
+}
+
+// The checker itself: one import each, and whether it is a breach.
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		pkg, imp string
+		ok       bool
+	}{
+		{"tcp", "ip", true},
+		{"tcp", "ring", true},
+		{"tcp", "driver", false},
+		{"tcp", "net", false},
+		{"tcp", "internal/stack", false},
+		{"tcp/cubic", "driver", false},
+		{"udp", "tcp", false},
+		{"ip", "ring", true},
+		{"ip", "udp", false},
+		{"ring", "ip", false},
+		{"ring", "internal/netns", false},
+		{"driver", "ip", false},
+		{"driver/sim", "driver", true},
+		{"driver/sim", "driver/afxdp", false},
+		{"driver/sim", "internal/stack", false},
+		{"driver/afxdp", "driver/afxdp/bpf", true},
+		{"driver/afxdp/bpf", "ring", true},
+		{"driver/afxdp", "internal/lab", false},
+		{"internal/stack", "tcp", true},
+		{"internal/stack", "driver", true},
+		{"internal/stack", "driver/afxdp", false},
+		{"internal/stack", "net", false},
+		{"internal/control", "ip", true},
+		{"internal/control", "internal/stack", false},
+		{"internal/lab", "internal/netns", true},
+		{"internal/lab", "net", false},
+		{"internal/lab", "internal/control", false},
+		{"internal/netns", "internal/lab", false},
+		{"net", "internal/stack", true},
+		{"net", "driver/afxdp", true},
+		{"net", "internal/lab", false},
+		{"network", "ring", false},
+		{"cmd/onload", "net", true},
+		{"cmd/onload", "driver", false},
+		{"examples/echo", "internal/stack", false},
+		{"examples/echo", "internal/lab", true},
+		{"bench/rtt", "net", true},
+		{"bench/rtt", "driver/afxdp", true},
+		{"bench/rtt", "internal/stack", false},
+	} {
+		wrong := check(importGraph{"ring": nil, c.pkg: {c.imp}})
+		if (len(wrong) == 0) != c.ok {
+			t.Errorf("%s imports %s: %v", c.pkg, c.imp, wrong)
+		}
+	}
+	if len(check(importGraph{"new": nil})) != 1 {
+		t.Error("a folder without a rule passes")
+	}
+}
+
+// A breach in a file on disk is found, also behind a build tag and under
+// another name; tests and testdata are free.
+func TestLoad(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("tcp/a.go", "package tcp\nimport \"fmt\"\nvar _ = fmt.Sprint")
+	write("tcp/b.go", "//go:build windows\n\npackage tcp\nimport d \""+module+"/driver\"\nvar _ d.Queue")
+	write("tcp/c_test.go", "package tcp\nimport _ \""+module+"/internal/stack\"")
+	write("tcp/testdata/x.go", "package x\nimport _ \""+module+"/net\"")
+	write("ring/r.go", "package ring\nimport _ \""+module+"x/driver\"")
+	write("examples/go.mod", "module examples")
+	write("examples/e/e.go", "package main\nimport _ `"+module+"/tcp`")
+	g, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := check(g)
+	if len(g) != 3 || len(wrong) != 2 || !strings.HasPrefix(wrong[0], "examples/e imports tcp") ||
+		!strings.HasPrefix(wrong[1], "tcp imports driver") {
+		t.Errorf("%v: %q", g, wrong)
+	}
+	write("udp/u.go", "package udp {")
+	if _, err := load(root); err == nil {
+		t.Error("a file that does not parse passes")
+	}
+}

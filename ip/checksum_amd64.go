@@ -1,0 +1,39 @@
+package ip
+
+import "golang.org/x/sys/cpu"
+
+// With AVX2 summing and copying 1460 bytes takes a third of the time that
+// copyWords takes; the sum alone about half.
+var avx2 = cpu.X86.HasAVX2
+
+const block = 128
+
+// sumBlocks sums the front part of b that wide instructions are good for, and
+// returns its length. b has minBlock bytes at least.
+func sumBlocks(b []byte) (s uint64, n int) {
+	if !avx2 {
+		return 0, 0
+	}
+	n = len(b) &^ (block - 1)
+	return sumAVX2(&b[0], n), n
+}
+
+// copyBlocks is sumBlocks, copying to d, which is as long, on the way.
+func copyBlocks(d, b []byte) (s uint64, n int) {
+	if !avx2 {
+		return 0, 0
+	}
+	n = len(b) &^ (block - 1)
+	return copyAVX2(&d[0], &b[0], n), n
+}
+
+// sumAVX2 sums the n bytes at src as 32-bit words; n is a multiple of block
+// and not zero.
+//
+//go:noescape
+func sumAVX2(src *byte, n int) uint64
+
+// copyAVX2 is sumAVX2, copying to dst on the way. The areas do not overlap.
+//
+//go:noescape
+func copyAVX2(dst, src *byte, n int) uint64

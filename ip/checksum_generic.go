@@ -1,0 +1,10 @@
+//go:build !amd64
+
+package ip
+
+// sumBlocks sums the front part of b that wide instructions are good for, and
+// returns its length: here none.
+func sumBlocks([]byte) (s uint64, n int) { return 0, 0 }
+
+// copyBlocks is sumBlocks with a copy: here of nothing.
+func copyBlocks(_, _ []byte) (s uint64, n int) { return 0, 0 }

@@ -1,0 +1,64 @@
+package ip
+
+import "encoding/binary"
+
+// Answerable tells whether an ICMP error may answer p (RFC 1122, 3.2.2;
+// RFC 4443, 2.4(e)): it is no fragment but the first, it came to us alone,
+// and from one host. Nor may it be an ICMP error itself: the caller asks for
+// TCP and UDP only.
+func (p *Packet) Answerable() bool {
+	const group = 1 // bit of a MAC: multicast or broadcast
+	return p.FragOff == 0 && p.DstMAC[0]&group == 0 && Unicast(p.Dst) && !Bogus(p.Src, p.Dst)
+}
+
+// How much of a packet an error quotes: the whole message fits an IP packet
+// of 576 bytes (RFC 1812, 4.3.2.3) or the least IPv6 MTU (RFC 4443, 2.4(c)).
+const (
+	maxQuote4 = 576 - ipv4Len - icmpLen
+	maxQuote6 = minMTU6 - ipv6Len - icmpLen
+)
+
+// PutPortUnreachable writes to b the ICMP message which tells the sender of p
+// that nobody listens, and returns its length. quote is p from its IP header
+// on, as much as there is. The IP header in front is the caller's, from p.Dst
+// to p.Src (Header.InitReply). b has room for 8 bytes at least, and what
+// does not fit is not quoted.
+func PutPortUnreachable(b []byte, p *Packet, quote []byte) int {
+	typ, code, limit := uint8(icmpUnreachable), uint8(icmpPortUnreachable), maxQuote4
+	if p.V6 {
+		typ, code, limit = icmp6Unreachable, icmp6PortUnreachable, maxQuote6
+	}
+	clear(b[:icmpLen])
+	b[0], b[1] = typ, code
+	quote = quote[:min(len(quote), limit)]
+	n := icmpLen + len(quote[:min(len(quote), len(b)-icmpLen)])
+	sum := SumCopy(b[icmpLen:n], quote)
+	sum = Add(sum, uint16(typ)<<8|uint16(code))
+	if p.V6 {
+		sum = Add(sum, PseudoSum(p.Dst, p.Src, ProtoICMPv6, n))
+	}
+	binary.BigEndian.PutUint16(b[2:], ^sum)
+	return n
+}
+
+// EchoReply turns the echo request that starts with msg into its reply, in
+// place; the payload, which may go on elsewhere, is not touched. false: it is
+// no echo request. The checksum stays as good or bad as it was (RFC 1624, 3),
+// and source and destination of the packet are to be exchanged.
+func EchoReply(msg []byte, v6 bool) bool {
+	if len(msg) < icmpLen || msg[1] != 0 {
+		return false
+	}
+	from, to := uint8(icmpEcho), uint8(icmpEchoReply)
+	if v6 {
+		from, to = icmp6Echo, icmp6EchoReply
+	}
+	if msg[0] != from {
+		return false
+	}
+	msg[0] = to
+	sum := ^binary.BigEndian.Uint16(msg[2:])
+	sum = Add(Add(sum, ^(uint16(from)<<8)), uint16(to)<<8)
+	binary.BigEndian.PutUint16(msg[2:], ^sum)
+	return true
+}

@@ -1,0 +1,97 @@
+package onload
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver/afxdp"
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// Config makes an Engine. The zero value is usable: everything takes the
+// kernel's way then, since no interface is named.
+type Config struct {
+	// Interfaces are those whose traffic is taken from the kernel, by name.
+	// The single word "auto" means all that are up and whose driver runs XDP
+	// natively at its present settings.
+	Interfaces []string
+
+	// Fallback has New leave an interface that cannot be opened to the
+	// kernel, log that and keep the reason for Status and PathOf. Without, it
+	// is an error of New. "auto" implies it.
+	Fallback bool
+
+	// NetNS is the path of the network namespace that the Engine works in,
+	// such as /run/netns/NAME; empty is the process's own. Names are resolved
+	// from there too.
+	NetNS string
+
+	// Profile sets how goroutines wait.
+	Profile Profile
+	// Spin is how long a goroutine polls the queues itself before it parks.
+	// 0 is the Profile's choice, below 0 never.
+	Spin time.Duration
+
+	// Mode is where the XDP program runs, ZeroCopy whether the NIC accesses
+	// the frames itself.
+	Mode     Mode
+	ZeroCopy ZeroCopy
+	// Queues are the receive queues to take, of each interface; none is all.
+	Queues []int
+	// Frames and FrameSize (2048 or 4096) are the packet memory of an
+	// interface, RingSize the entries of its rings. 0 is the default.
+	Frames, FrameSize, RingSize int
+	// BusyPoll is the most packets that one poll of a NIC handles; 0 leaves
+	// it to interrupts.
+	BusyPoll int
+
+	// RcvBuf and SndBuf are the buffers of a TCP connection in bytes, and
+	// bound those of UDP sockets; 0 is the default.
+	RcvBuf, SndBuf int
+	// Congestion is the congestion control: "cubic" (default) or "newreno".
+	Congestion string
+
+	// Logger gets what happens on the control path. nil: standard error, from
+	// level warn.
+	Logger *zap.Logger
+}
+
+// Profile sets the knobs of waiting together.
+type Profile = stack.Profile
+
+// Profiles.
+const (
+	// Balanced spins briefly, as long as it pays and processors are idle.
+	Balanced = stack.Balanced
+	// Latency spins long: a waiting goroutine owns its processor.
+	Latency = stack.Latency
+	// Throughput never spins: it sleeps in the runtime's netpoller.
+	Throughput = stack.Throughput
+)
+
+// Mode is where the XDP program of an interface runs.
+type Mode = afxdp.Mode
+
+// Modes.
+const (
+	// ModeAuto is the better of the two for the driver.
+	ModeAuto = afxdp.ModeAuto
+	// ModeNative is in the driver.
+	ModeNative = afxdp.ModeNative
+	// ModeGeneric is in the kernel's receive path, for any driver.
+	ModeGeneric = afxdp.ModeGeneric
+)
+
+// ZeroCopy tells whether the NIC may read and write the frames itself.
+type ZeroCopy = afxdp.ZeroCopy
+
+// Choices of ZeroCopy.
+const (
+	// ZeroCopyAuto takes it where it can be had.
+	ZeroCopyAuto = afxdp.ZeroCopyAuto
+	// ZeroCopyRequire fails without.
+	ZeroCopyRequire = afxdp.ZeroCopyRequire
+	// ZeroCopyOff copies.
+	ZeroCopyOff = afxdp.ZeroCopyOff
+)

@@ -1,0 +1,155 @@
+package onload
+
+import (
+	"context"
+	"net"
+	"net/http/httptrace"
+	"net/netip"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// tcp dials one address, by the stack or by the kernel.
+func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
+	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
+	var local netip.AddrPort
+	if laddr != nil {
+		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
+	}
+	fail := func(err error) (*TCPConn, error) {
+		return nil, &net.OpError{Op: "dial", Net: r.network, Source: tcpOrNil(laddr), Addr: raddr, Err: err}
+	}
+	var s *stack.Stack
+	why := "Multipath TCP is not accelerated"
+	if !r.d.MultipathTCP() {
+		var err error
+		if s, why, err = r.choose(local, remote); err != nil {
+			return fail(cause("connect", err))
+		}
+	}
+	var o options
+	if s != nil {
+		if hook := r.d.control(); hook != nil {
+			var err error
+			if o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), raddr.String()); err != nil {
+				return fail(err)
+			}
+			if o.kernel != "" {
+				s, why = nil, o.kernel
+			}
+		}
+	}
+	if s == nil {
+		d := r.d.std()
+		if d.LocalAddr = nil; laddr != nil {
+			d.LocalAddr = laddr
+		}
+		c, err := r.e.dialStd(ctx, d, r.network, raddr.String())
+		if err != nil {
+			return nil, err
+		}
+		return &TCPConn{k: c.(*net.TCPConn), network: r.network, why: why}, nil
+	}
+	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
+	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
+	done := connectTrace(ctx, r.network, raddr.String())
+	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg})
+	done(err)
+	if err != nil {
+		return fail(connectCause(err))
+	}
+	if o.linger != nil {
+		_ = c.SetLinger(*o.linger)
+	}
+	return &TCPConn{s: c, network: r.network}, nil
+}
+
+// udp opens a socket connected to one address.
+func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
+	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
+	var local netip.AddrPort
+	if laddr != nil {
+		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
+	}
+	fail := func(err error) (*UDPConn, error) {
+		return nil, &net.OpError{Op: "dial", Net: r.network, Source: udpOrNil(laddr), Addr: raddr, Err: err}
+	}
+	s, why, err := r.choose(local, remote)
+	if err != nil {
+		return fail(cause("connect", err))
+	}
+	var o options
+	if s != nil {
+		if hook := r.d.control(); hook != nil {
+			if o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), raddr.String()); err != nil {
+				return fail(err)
+			}
+			if o.kernel != "" {
+				s, why = nil, o.kernel
+			}
+		}
+	}
+	if s == nil {
+		d := r.d.std()
+		if d.LocalAddr = nil; laddr != nil {
+			d.LocalAddr = laddr
+		}
+		c, err := r.e.dialStd(ctx, d, r.network, raddr.String())
+		if err != nil {
+			return nil, err
+		}
+		return &UDPConn{k: c.(*net.UDPConn), network: r.network, why: why}, nil
+	}
+	done := connectTrace(ctx, r.network, raddr.String())
+	u, err := s.OpenUDP(local, remote, r.e.udpOptions(&o))
+	done(err)
+	if err != nil {
+		return fail(connectCause(err))
+	}
+	return &UDPConn{s: u, on: []*stack.Stack{s}, shards: []*stack.UDPConn{u}, network: r.network, connected: true}, nil
+}
+
+// choose decides who carries a connection from local (which may be unset) to
+// remote: a stack, or the kernel, with the reason.
+func (r *race) choose(local, remote netip.AddrPort) (s *stack.Stack, why string, err error) {
+	dst, src := remote.Addr(), local.Addr()
+	if src.IsValid() && src.IsUnspecified() {
+		src = netip.Addr{}
+	}
+	kernel := !r.e.memory
+	switch last := r.network[len(r.network)-1]; {
+	case kernel && (!dst.IsValid() || dst.IsUnspecified()):
+		return nil, "the destination is this host", nil
+	case kernel && (remote.Port() == 0 || src.IsValid() && src.Is4() != dst.Is4() || last == '4' && !dst.Is4() || last == '6' && dst.Is4()):
+		return nil, "the addresses are invalid", nil // net says how
+	}
+	return r.e.way(dst, src)
+}
+
+// udpOptions are the options of an accelerated UDP socket.
+func (e *Engine) udpOptions(o *options) *stack.UDPOptions {
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf}
+	if o.rcvBuf > 0 {
+		u.RcvBuf = o.rcvBuf
+	}
+	if o.sndBuf > 0 {
+		u.SndBuf = o.sndBuf
+	}
+	return u
+}
+
+// connectTrace calls the hooks of net/http/httptrace as net does.
+func connectTrace(ctx context.Context, network, address string) (done func(error)) {
+	t := httptrace.ContextClientTrace(ctx)
+	if t == nil {
+		return func(error) {}
+	}
+	if t.ConnectStart != nil {
+		t.ConnectStart(network, address)
+	}
+	return func(err error) {
+		if t.ConnectDone != nil {
+			t.ConnectDone(network, address, err)
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package onload_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/net/nettest"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// observed returns a logger and what it has logged from level warn.
+func observed() (*zap.Logger, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.WarnLevel)
+	return zap.New(core), logs
+}
+
+// TestKernelOnly is the engine of a program that names no interface.
+func TestKernelOnly(t *testing.T) {
+	log, logs := observed()
+	e, err := onload.New(onload.Config{Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+		ln, err := e.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		defer ln.Close()
+		if c1, err = e.Dial("tcp", ln.Addr().String()); err != nil {
+			return nil, nil, nil, err
+		}
+		if c2, err = ln.Accept(); err != nil {
+			return nil, nil, nil, err
+		}
+		for _, s := range []any{ln, c1, c2} {
+			if p := onload.PathOf(s); p.Accelerated || !strings.Contains(p.Reason, "ONLOAD_INTERFACES") {
+				t.Errorf("%T: %v", s, p)
+			}
+		}
+		return c1, c2, func() { c1.Close(); c2.Close() }, nil
+	})
+	u, err := e.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if _, ok := u.(*onload.UDPConn); !ok || onload.PathOf(u).Accelerated {
+		t.Errorf("%T, %v", u, onload.PathOf(u))
+	}
+	if n := logs.FilterMessageSnippet("ONLOAD_INTERFACES").Len(); n != 1 {
+		t.Errorf("said %d times that nothing is accelerated, want once", n)
+	}
+}
+
+// TestDefaultEngine checks the package-level functions.
+func TestDefaultEngine(t *testing.T) {
+	ln, err := onload.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := onload.DialTimeout("tcp", ln.Addr().String(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, ok := c.(*onload.TCPConn); !ok {
+		t.Errorf("Dial returned a %T", c)
+	}
+	tc, err := onload.DialTCP("tcp", nil, ln.Addr().(*onload.TCPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tc.Close()
+	f, err := tc.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	copied, err := onload.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	if _, ok := copied.(*onload.TCPConn); !ok {
+		t.Errorf("FileConn returned a %T", copied)
+	}
+	e, err := onload.Default()
+	if err != nil || len(e.Status()) != 0 {
+		t.Errorf("Default: %v, %v", e.Status(), err)
+	}
+}
+
+func TestUnixIsTheKernels(t *testing.T) {
+	path := t.TempDir() + "/s"
+	ln, err := onload.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := onload.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, ok := c.(*net.UnixConn); !ok || onload.PathOf(c).Accelerated {
+		t.Errorf("%T %v", c, onload.PathOf(c))
+	}
+	d, err := new(onload.Dialer).DialUnix(context.Background(), "unix", nil, &onload.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+}
+
+// TestInterfaceCannotBeOpened: an error, or the kernel's way with the reason.
+func TestInterfaceCannotBeOpened(t *testing.T) {
+	log, logs := observed()
+	c := onload.Config{Interfaces: []string{"nosuch0"}, Logger: log}
+	if _, err := onload.New(c); !errors.Is(err, syscall.ENODEV) || !strings.Contains(err.Error(), "nosuch0") {
+		t.Errorf("New: %v", err)
+	}
+	c.Fallback = true
+	e, err := onload.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if st := e.Status(); len(st) != 1 || !errors.Is(st[0].Err, syscall.ENODEV) || st[0].Path.Accelerated {
+		t.Errorf("Status: %+v", st)
+	}
+	if logs.FilterMessageSnippet("left to the kernel").Len() != 1 {
+		t.Errorf("log: %v", logs.All())
+	}
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if p := onload.PathOf(ln); p.Accelerated || !strings.Contains(p.Reason, "nosuch0") {
+		t.Errorf("path: %v", p)
+	}
+	echo(t, ln, e.Dial, "127.0.0.1")
+}
+
+// echo sends a message to ln, by dial, and back.
+func echo(t *testing.T, ln net.Listener, dial func(network, address string) (net.Conn, error), ip string) (client, server net.Conn) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	c, err := dial("tcp", net.JoinHostPort(ip, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	s, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	for _, ends := range [][2]net.Conn{{c, s}, {s, c}} {
+		b := make([]byte, 5)
+		if _, err := ends[0].Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(ends[1], b); err != nil || string(b) != "hello" {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	return c, s
+}
+
+// TestReasons checks what PathOf says of sockets that an engine with an
+// interface leaves to the kernel.
+func TestReasons(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	_, second, err := lab.Veth(p.A, p.B, lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := vethEngine(t, p.A, onload.Config{})
+	udp := func(address string) any {
+		c, err := e.Dial("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	listen := func(address string) any {
+		ln, err := e.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		return ln
+	}
+	for _, tt := range []struct {
+		socket any
+		reason string // empty: accelerated
+	}{
+		{udp(p.B.Addr4.String() + ":9"), ""},
+		{udp("[" + p.B.Addr6.String() + "]:9"), ""},
+		{udp(p.A.Addr4.String() + ":9"), "the destination is this host"},
+		{udp("127.0.0.1:9"), "the destination is this host"},
+		{udp(":9"), "the destination is this host"},
+		{udp(second.Addr4.String() + ":9"), "interface veth1 is not accelerated"},
+		{udp("[fe80::1%veth0]:9"), "zone"},
+		{listen(":0"), ""},
+		{listen(p.A.Addr4.String() + ":0"), ""},
+		{listen("127.0.0.1:0"), "not accelerated"},
+		{nil, "no socket"},
+		{&net.TCPConn{}, "package net"},
+		{"x", "no socket of this package"},
+	} {
+		path := onload.PathOf(tt.socket)
+		if path.Accelerated != (tt.reason == "") || !strings.Contains(path.Reason, tt.reason) {
+			t.Errorf("%T: %+v, want reason %q", tt.socket, path, tt.reason)
+		}
+		if path.Accelerated && (path.Interface != p.A.If || path.Driver != "veth" || path.Mode == "") {
+			t.Errorf("%T: %+v", tt.socket, path)
+		}
+	}
+}
+
+// TestAuto takes veths, and leaves loopback.
+func TestAuto(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{"auto"}, Frames: 1024, RingSize: 256, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	st := e.Status()
+	if len(st) != 1 || st[0].Name != p.A.If || !st[0].Path.Accelerated || st[0].Queues != 1 || st[0].Err != nil {
+		t.Errorf("Status: %+v", st)
+	}
+	if s := e.Stats(); len(s) != 1 {
+		t.Errorf("Stats: %+v", s)
+	}
+}

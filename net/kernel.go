@@ -1,0 +1,84 @@
+package onload
+
+import (
+	"context"
+	"net"
+	"os"
+)
+
+// dialKernel has net connect, in the engine's namespace, and wraps what
+// carries TCP or UDP. Addresses are literal where there is a namespace: net
+// would resolve names, and race addresses, on goroutines outside.
+func (e *Engine) dialKernel(ctx context.Context, d *net.Dialer, network, address string) (Conn, error) {
+	c, err := e.dialStd(ctx, d, network, address)
+	if err != nil {
+		return nil, err
+	}
+	why := noInterface
+	if isTCP(network) || isUDP(network) {
+		why = e.notice()
+	}
+	return wrapConn(c, network, why), nil
+}
+
+func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address string) (c net.Conn, err error) {
+	err = e.ns.Do(func() error {
+		c, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// dialInNS is how names are resolved from a namespace.
+func (e *Engine) dialInNS(ctx context.Context, network, address string) (net.Conn, error) {
+	return e.dialStd(ctx, new(net.Dialer), network, address)
+}
+
+// wrapConn gives a connection of net the type that it has in this package.
+func wrapConn(c net.Conn, network, why string) Conn {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return &TCPConn{k: c, network: network, why: why}
+	case *net.UDPConn:
+		return &UDPConn{k: c, network: network, why: why}
+	}
+	return c
+}
+
+const fromFile = "it was made from a file"
+
+// FileConn returns a copy of the network connection corresponding to the open
+// file f. It is the kernel's.
+func FileConn(f *os.File) (Conn, error) {
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return wrapConn(c, c.LocalAddr().Network(), fromFile), nil
+}
+
+// FileListener returns a copy of the network listener corresponding to the
+// open file f. It is the kernel's.
+func FileListener(f *os.File) (Listener, error) {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := l.(*net.TCPListener); ok {
+		return &TCPListener{k: k, network: "tcp", why: fromFile}, nil
+	}
+	return l, nil
+}
+
+// FilePacketConn returns a copy of the packet network connection corresponding
+// to the open file f. It is the kernel's.
+func FilePacketConn(f *os.File) (PacketConn, error) {
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := c.(*net.UDPConn); ok {
+		return &UDPConn{k: k, network: "udp", why: fromFile}, nil
+	}
+	return c, nil
+}

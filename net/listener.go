@@ -1,0 +1,248 @@
+package onload
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// ListenConfig contains options for listening. It has the fields of
+// net.ListenConfig, with the same meaning.
+type ListenConfig struct {
+	// Engine is what listens; nil is the default one.
+	Engine *Engine
+
+	// Control is called before the kernel's socket is bound: the one that
+	// holds the port and serves local clients. What it sets there of the
+	// options named in the package's description holds for accelerated
+	// connections too.
+	Control func(network, address string, c syscall.RawConn) error
+
+	// KeepAlive is the interval of keepalive probes of accepted connections: 0
+	// is 15 s, below 0 none. KeepAliveConfig, when enabled, replaces it.
+	KeepAlive       time.Duration
+	KeepAliveConfig KeepAliveConfig
+
+	mptcp multipath
+}
+
+// MultipathTCP reports whether clients may use Multipath TCP. That is for
+// those that the kernel serves.
+func (lc *ListenConfig) MultipathTCP() bool {
+	if lc.mptcp == multipathDefault {
+		return new(net.ListenConfig).MultipathTCP()
+	}
+	return lc.mptcp == multipathOn
+}
+
+// SetMultipathTCP directs Listen to allow, or not to allow, Multipath TCP.
+func (lc *ListenConfig) SetMultipathTCP(use bool) { lc.mptcp.set(use) }
+
+func (lc *ListenConfig) std() *net.ListenConfig {
+	s := &net.ListenConfig{Control: lc.Control, KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	if lc.mptcp != multipathDefault {
+		s.SetMultipathTCP(lc.mptcp == multipathOn)
+	}
+	return s
+}
+
+// Listen announces on the local network address, as net.Listen does: on an
+// address of an accelerated interface, or on all (a wildcard), clients of
+// those interfaces are accelerated and all others served by the kernel.
+func Listen(network, address string) (Listener, error) {
+	return new(ListenConfig).Listen(context.Background(), network, address)
+}
+
+// ListenTCP acts like Listen for TCP networks.
+func ListenTCP(network string, laddr *TCPAddr) (*TCPListener, error) {
+	return new(ListenConfig).listenTCPAddr(network, laddr)
+}
+
+// ListenPacket announces on the local network address, as net.ListenPacket
+// does. For UDP see ListenUDP; all else is the kernel's.
+func ListenPacket(network, address string) (PacketConn, error) {
+	return new(ListenConfig).ListenPacket(context.Background(), network, address)
+}
+
+// ListenUDP acts like ListenPacket for UDP networks. On an address of an
+// accelerated interface, or on all, its datagrams are accelerated and all
+// others go through the kernel.
+func ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
+	return new(ListenConfig).listenUDPAddr(network, laddr)
+}
+
+// ListenMulticastUDP is net.ListenMulticastUDP: multicast is the kernel's.
+func ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPConn, error) {
+	k, err := net.ListenMulticastUDP(network, ifi, gaddr)
+	if err != nil {
+		return nil, err
+	}
+	return &UDPConn{k: k, network: network, why: "multicast is not accelerated"}, nil
+}
+
+// Listen announces on the local network address. ctx is for resolving the
+// address only.
+func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (Listener, error) {
+	e, err := orDefault(lc.Engine)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	if !isTCP(network) {
+		return e.listenStd(ctx, lc.std(), network, address)
+	}
+	a, err := e.listenAddr(ctx, network, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	l, err := lc.listenTCP(ctx, e, network, a.(*net.TCPAddr))
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ListenPacket announces on the local network address. ctx is for resolving
+// the address only.
+func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (PacketConn, error) {
+	e, err := orDefault(lc.Engine)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	if !isUDP(network) {
+		return e.listenPacketStd(ctx, lc.std(), network, address)
+	}
+	a, err := e.listenAddr(ctx, network, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	c, err := lc.listenUDP(ctx, e, network, a.(*net.UDPAddr))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// listenAddr resolves the address to listen on: the first of IPv4, else the
+// first.
+func (e *Engine) listenAddr(ctx context.Context, network, address string) (net.Addr, error) {
+	if address == "" {
+		if isTCP(network) {
+			return &net.TCPAddr{}, nil
+		}
+		return &net.UDPAddr{}, nil
+	}
+	addrs, err := resolve(ctx, (&Dialer{}).resolver(e), network, address)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if ipOf(a).To4() != nil {
+			return a, nil
+		}
+	}
+	return addrs[0], nil
+}
+
+func (lc *ListenConfig) listenTCPAddr(network string, laddr *net.TCPAddr) (*TCPListener, error) {
+	fail := func(err error) (*TCPListener, error) {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: tcpOrNil(laddr), Err: err}
+	}
+	if !isTCP(network) {
+		return fail(net.UnknownNetworkError(network))
+	}
+	e, err := orDefault(lc.Engine)
+	if err != nil {
+		return fail(err)
+	}
+	if laddr == nil {
+		laddr = &net.TCPAddr{}
+	}
+	return lc.listenTCP(context.Background(), e, network, laddr)
+}
+
+func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPConn, error) {
+	fail := func(err error) (*UDPConn, error) {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: udpOrNil(laddr), Err: err}
+	}
+	if !isUDP(network) {
+		return fail(net.UnknownNetworkError(network))
+	}
+	e, err := orDefault(lc.Engine)
+	if err != nil {
+		return fail(err)
+	}
+	if laddr == nil {
+		laddr = &net.UDPAddr{}
+	}
+	return lc.listenUDP(context.Background(), e, network, laddr)
+}
+
+// listenTCP listens on laddr: by the kernel, whose socket holds the port, and
+// on every stack that receives for the address.
+func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string, laddr *net.TCPAddr) (*TCPListener, error) {
+	fail := func(err error) (*TCPListener, error) {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
+	}
+	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
+	l := &TCPListener{network: network}
+	var o options
+	if !e.memory {
+		k, err := e.listenStd(ctx, lc.std(), network, laddr.String())
+		if err != nil {
+			return nil, err
+		}
+		l.k = k.(*net.TCPListener)
+		l.wide = isWide(l.k.Addr())
+		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
+		if lc.Control != nil && e.accelerates() {
+			if o, err = e.twinOptions(l.k, familyOf(network, at.Addr())); err != nil {
+				_ = l.k.Close()
+				return fail(err)
+			}
+		}
+	}
+	stacks, addr, why := e.shards(network, at.Addr())
+	if o.kernel != "" {
+		stacks, why = nil, o.kernel
+	}
+	if len(stacks) == 0 {
+		if e.memory {
+			return fail(syscall.EADDRNOTAVAIL)
+		}
+		l.why = why
+		return l, nil
+	}
+	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
+	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
+	if err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory}); err != nil {
+		_ = l.close()
+		return fail(err)
+	}
+	l.linger = o.linger
+	l.log = e.log
+	if l.k != nil {
+		l.pumped.Go(l.pump)
+	}
+	return l, nil
+}
+
+// listenStd and listenPacketStd have net listen, in the engine's namespace.
+func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {
+	err = e.ns.Do(func() error {
+		l, err = lc.Listen(ctx, network, address)
+		return err
+	})
+	return l, err
+}
+
+func (e *Engine) listenPacketStd(ctx context.Context, lc *net.ListenConfig, network, address string) (c net.PacketConn, err error) {
+	err = e.ns.Do(func() error {
+		c, err = lc.ListenPacket(ctx, network, address)
+		return err
+	})
+	return c, err
+}

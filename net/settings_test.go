@@ -1,0 +1,132 @@
+package onload
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+func TestConfigFromEnv(t *testing.T) {
+	for _, tt := range []struct {
+		env  []string
+		want Config
+	}{
+		{nil, Config{}},
+		{[]string{"PATH=/bin", "ONLOAD_SPIN="}, Config{}},
+		{[]string{"ONLOAD_INTERFACES=eth0, eth1"}, Config{Interfaces: []string{"eth0", "eth1"}}},
+		{[]string{"ONLOAD_INTERFACES=auto"}, Config{Interfaces: []string{"auto"}}},
+		{[]string{"ONLOAD_INTERFACES=none"}, Config{}},
+		{[]string{"ONLOAD_NETNS=/run/netns/x"}, Config{NetNS: "/run/netns/x"}},
+		{[]string{"ONLOAD_PROFILE=latency", "ONLOAD_SPIN=50us"}, Config{Profile: Latency, Spin: 50 * time.Microsecond}},
+		{[]string{"ONLOAD_SPIN=off"}, Config{Spin: -1}},
+		{[]string{"ONLOAD_XDP_MODE=generic", "ONLOAD_ZEROCOPY=require"}, Config{Mode: ModeGeneric, ZeroCopy: ZeroCopyRequire}},
+		{[]string{"ONLOAD_QUEUES=0,2-4"}, Config{Queues: []int{0, 2, 3, 4}}},
+		{[]string{"ONLOAD_FRAMES=1024", "ONLOAD_FRAME_SIZE=2048", "ONLOAD_RING_SIZE=512", "ONLOAD_BUSY_POLL=64"},
+			Config{Frames: 1024, FrameSize: 2048, RingSize: 512, BusyPoll: 64}},
+		{[]string{"ONLOAD_RCVBUF=4M", "ONLOAD_SNDBUF=100000", "ONLOAD_CONGESTION=newreno"},
+			Config{RcvBuf: 4 << 20, SndBuf: 100000, Congestion: "newreno"}},
+	} {
+		got, err := configFrom(tt.env)
+		tt.want.Fallback = true
+		if err != nil || !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q: %+v, %v; want %+v", tt.env, got, err, tt.want)
+		}
+	}
+	if c, err := configFrom([]string{"ONLOAD_FALLBACK=off"}); err != nil || c.Fallback {
+		t.Errorf("ONLOAD_FALLBACK=off: %v, %v", c.Fallback, err)
+	}
+	if c, err := configFrom([]string{"ONLOAD_LOG=debug"}); err != nil || !c.Logger.Core().Enabled(zap.DebugLevel) {
+		t.Errorf("ONLOAD_LOG=debug: %v, %v", c.Logger, err)
+	}
+	if c, err := configFrom([]string{"ONLOAD_LOG=off"}); err != nil || c.Logger.Core().Enabled(zap.ErrorLevel) {
+		t.Errorf("ONLOAD_LOG=off: %v, %v", c.Logger, err)
+	}
+}
+
+func TestConfigFromEnvErrors(t *testing.T) {
+	for _, env := range []string{
+		"ONLOAD_INTERFACES=eth0,auto", "ONLOAD_INTERFACES=eth0,eth0", "ONLOAD_INTERFACES=eth0,", "ONLOAD_INTERFACES=a/b",
+		"ONLOAD_INTERFACES=muchtoolonginterface", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
+		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
+		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
+		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=bbr", "ONLOAD_LOG=loud", "ONLOAD_PROFLIE=latency",
+	} {
+		_, err := configFrom([]string{env})
+		name, _, _ := strings.Cut(env, "=")
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v does not name it", env, err)
+		}
+	}
+	_, err := configFrom([]string{"ONLOAD_PROFLIE=latency", "ONLOAD_SPIN=x"})
+	for _, want := range []string{"unknown variable ONLOAD_PROFLIE", "ONLOAD_PROFILE", `ONLOAD_SPIN="x"`, "a duration such as"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %q is missing", err, want)
+		}
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	for field, c := range map[string]Config{
+		"Interfaces": {Interfaces: []string{"auto", "eth0"}},
+		"Profile":    {Profile: 9},
+		"Mode":       {Mode: 9},
+		"ZeroCopy":   {ZeroCopy: -1},
+		"Queues":     {Queues: []int{-1}},
+		"Frames":     {Frames: -1},
+		"FrameSize":  {FrameSize: 1000},
+		"RingSize":   {RingSize: 3},
+		"BusyPoll":   {BusyPoll: -1},
+		"RcvBuf":     {RcvBuf: -1},
+		"SndBuf":     {SndBuf: -1},
+		"Congestion": {Congestion: "bbr"},
+	} {
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "Config."+field) {
+			t.Errorf("%s: error %v does not name it", field, err)
+		}
+	}
+}
+
+// TestSettings checks that the table and Config agree.
+func TestSettings(t *testing.T) {
+	typ := reflect.TypeFor[Config]()
+	all := Settings()
+	for i := range typ.NumField() {
+		name := typ.Field(i).Name
+		if !slices.ContainsFunc(all, func(s Setting) bool { return s.Field == name }) {
+			t.Errorf("Config.%s has no setting", name)
+		}
+	}
+	for _, s := range all {
+		if _, ok := typ.FieldByName(s.Field); !ok {
+			t.Errorf("%s: Config has no field %s", s.Env, s.Field)
+		}
+		if s.Env == "" || s.Values == "" || s.Default == "" || s.Doc == "" {
+			t.Errorf("%+v is incomplete", s)
+		}
+	}
+}
+
+func TestEnvErrorReachesCallers(t *testing.T) {
+	t.Setenv("ONLOAD_PROFILE", "fast")
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "ONLOAD_PROFILE") {
+		t.Errorf("New: %v", err)
+	}
+	old := defaultEngine.engine
+	defaultEngine.engine = nil
+	t.Cleanup(func() { defaultEngine.engine, defaultEngine.err = old, nil })
+	for name, call := range map[string]func() error{
+		"Dial":         func() error { _, err := Dial("tcp", "127.0.0.1:1"); return err },
+		"Listen":       func() error { _, err := Listen("tcp", "127.0.0.1:0"); return err },
+		"ListenPacket": func() error { _, err := ListenPacket("udp", "127.0.0.1:0"); return err },
+		"DialTCP":      func() error { _, err := DialTCP("tcp", nil, &TCPAddr{Port: 1}); return err },
+		"ListenUDP":    func() error { _, err := ListenUDP("udp", nil); return err },
+	} {
+		if err := call(); err == nil || !strings.Contains(err.Error(), "ONLOAD_PROFILE") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

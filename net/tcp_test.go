@@ -1,0 +1,372 @@
+package onload_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	onload "github.com/onload-go/onload/net"
+)
+
+func TestZeroLength(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	if n, err := c.Write(nil); n != 0 || err != nil {
+		t.Errorf("Write: %d, %v", n, err)
+	}
+	if n, err := c.Read(nil); n != 0 || err != nil {
+		t.Errorf("Read: %d, %v", n, err)
+	}
+	// Nothing was sent: the first byte is the next write's.
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 2)
+	if n, err := s.Read(buf); n != 1 || err != nil || buf[0] != 'x' {
+		t.Errorf("Read: %d, %v, %q", n, err, buf)
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	if _, err := c.Write([]byte("request")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(s)
+	if err != nil || string(got) != "request" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if _, err := s.Write([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = io.ReadAll(c); err != nil || string(got) != "answer" {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+// TestCopy sends through ReadFrom and WriteTo, which io.Copy finds.
+func TestCopy(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	c2, s2 := tcpPipe(t, a, b)
+	data := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+
+	var wg sync.WaitGroup
+	wg.Go(func() { // a proxy between the two
+		if n, err := io.Copy(s2, s); n != int64(len(data)) || err != nil {
+			t.Errorf("proxy: %d, %v", n, err)
+		}
+		s2.Close()
+	})
+	wg.Go(func() {
+		if n, err := c.ReadFrom(io.LimitReader(bytes.NewReader(append(data, 1)), int64(len(data)))); n != int64(len(data)) || err != nil {
+			t.Errorf("ReadFrom: %d, %v", n, err)
+		}
+		c.CloseWrite()
+	})
+	var got bytes.Buffer
+	if n, err := c2.WriteTo(&got); n != int64(len(data)) || err != nil {
+		t.Errorf("WriteTo: %d, %v", n, err)
+	}
+	wg.Wait()
+	if !bytes.Equal(got.Bytes(), data) {
+		t.Error("the bytes differ")
+	}
+}
+
+func TestBuffers(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	bufs := onload.Buffers{[]byte("one "), nil, []byte("two "), []byte("three")}
+	if n, err := bufs.WriteTo(c); n != 13 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	c.CloseWrite()
+	if got, err := io.ReadAll(s); string(got) != "one two three" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestPartialWrite: a deadline in the middle of a write tells how much went.
+func TestPartialWrite(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	data := make([]byte, 32<<20)
+	n, err := c.Write(data)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n <= 0 || n >= len(data) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	// The deadline can be lifted, and the rest follows.
+	c.SetWriteDeadline(time.Time{})
+	go func() {
+		c.Write(data[n:])
+		c.CloseWrite()
+	}()
+	if got, err := io.Copy(io.Discard, s); got != int64(len(data)) || err != nil {
+		t.Errorf("%d, %v", got, err)
+	}
+}
+
+// TestConcurrent has many goroutines use one connection: writes are whole.
+func TestConcurrent(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	const writers, messages, size = 8, 50, 3000
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for range messages {
+				if _, err := c.Write(bytes.Repeat([]byte{byte(i)}, size)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		c.CloseWrite()
+	}()
+	var seen [writers]int
+	for msg := make([]byte, size); ; {
+		if _, err := io.ReadFull(s, msg); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(msg, bytes.Repeat(msg[:1], size)) {
+			t.Fatal("writes are mixed")
+		}
+		seen[msg[0]]++
+	}
+	for i, n := range seen {
+		if n != messages {
+			t.Errorf("writer %d: %d messages", i, n)
+		}
+	}
+}
+
+// TestZeroValues: the methods of nil and of zero values fail as net's do.
+func TestZeroValues(t *testing.T) {
+	for _, c := range []*onload.TCPConn{nil, {}} {
+		_, rerr := c.Read(nil)
+		_, werr := c.Write(nil)
+		_, ferr := c.ReadFrom(nil)
+		_, terr := c.WriteTo(nil)
+		_, serr := c.SyscallConn()
+		_, merr := c.MultipathTCP()
+		_, file := c.File()
+		for i, err := range []error{rerr, werr, ferr, terr, serr, merr, file, c.Close(), c.CloseRead(), c.CloseWrite(),
+			c.SetDeadline(time.Time{}), c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{}), c.SetLinger(0), c.SetNoDelay(true),
+			c.SetKeepAlive(true), c.SetKeepAlivePeriod(0), c.SetKeepAliveConfig(onload.KeepAliveConfig{}), c.SetReadBuffer(1), c.SetWriteBuffer(1)} {
+			if err != syscall.EINVAL {
+				t.Errorf("TCPConn, call %d: %v", i, err)
+			}
+		}
+		if c.LocalAddr() != nil || c.RemoteAddr() != nil {
+			t.Error("TCPConn has addresses")
+		}
+	}
+	for _, c := range []*onload.UDPConn{nil, {}} {
+		_, rerr := c.Read(nil)
+		_, werr := c.Write(nil)
+		_, _, ferr := c.ReadFrom(nil)
+		_, _, _, _, merr := c.ReadMsgUDP(nil, nil)
+		_, terr := c.WriteTo(nil, nil)
+		_, _, gerr := c.WriteMsgUDP(nil, nil, nil)
+		_, serr := c.SyscallConn()
+		_, file := c.File()
+		for i, err := range []error{rerr, werr, ferr, merr, terr, gerr, serr, file, c.Close(), c.SetDeadline(time.Time{}),
+			c.SetReadBuffer(1), c.SetWriteBuffer(1)} {
+			if err != syscall.EINVAL {
+				t.Errorf("UDPConn, call %d: %v", i, err)
+			}
+		}
+	}
+	for _, l := range []*onload.TCPListener{nil, {}} {
+		_, aerr := l.Accept()
+		_, serr := l.SyscallConn()
+		_, file := l.File()
+		for i, err := range []error{aerr, serr, file, l.Close(), l.SetDeadline(time.Time{})} {
+			if err != syscall.EINVAL {
+				t.Errorf("TCPListener, call %d: %v", i, err)
+			}
+		}
+	}
+}
+
+// connCheck is how go-redis and the MySQL driver ask whether a pooled
+// connection is still alive.
+func connCheck(c syscall.Conn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var found error
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case n == 0 && err == nil:
+			found = io.EOF
+		case n > 0:
+			found = errors.New("unexpected data")
+		case err != syscall.EAGAIN:
+			found = err
+		}
+		return true
+	})
+	return errors.Join(err, found)
+}
+
+func TestConnCheck(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	if err := connCheck(c); err != nil {
+		t.Errorf("idle: %v", err)
+	}
+	if _, err := s.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(func() bool { return connCheck(c) != nil }); err != nil {
+		t.Error("a connection with data seems idle")
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := connCheck(c); err != nil {
+		t.Errorf("idle again: %v", err)
+	}
+	s.Close()
+	if err := eventually(func() bool { return connCheck(c) != nil }); err != nil {
+		t.Error("a closed connection seems idle")
+	}
+}
+
+func eventually(cond func() bool) error {
+	for range 1000 {
+		if cond() {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("timeout")
+}
+
+func TestNoDescriptor(t *testing.T) {
+	a, b := memoryPair(t)
+	c, _ := tcpPipe(t, a, b)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, file := c.File()
+	u, err := a.Dial("udp", addrB+":9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	_, ufile := u.(*onload.UDPConn).File()
+	uraw, err := u.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range []error{
+		file, raw.Control(func(uintptr) {}), raw.Write(func(uintptr) bool { return true }),
+		ufile, uraw.Control(func(uintptr) {}), uraw.Read(func(uintptr) bool { return true }), uraw.Write(func(uintptr) bool { return true }),
+	} {
+		var op *net.OpError
+		if !errors.Is(err, errors.ErrUnsupported) || !errors.As(err, &op) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+// TestAllocs: reading and writing allocate nothing.
+func TestAllocs(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	p := make([]byte, 100)
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, err := c.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s, p); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("TCP: %v allocations", n)
+	}
+	u, err := a.Dial("udp", addrB+":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	bound, err := b.ListenUDP("udp", &onload.UDPAddr{IP: net.ParseIP(addrB), Port: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, err := u.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		_, from, err := bound.ReadFromUDPAddrPort(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bound.WriteToUDPAddrPort(p, from); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Read(p); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("UDP: %v allocations", n)
+	}
+}
+
+// TestEngineClose: what blocks on an engine that closes returns.
+func TestEngineClose(t *testing.T) {
+	a, b := memoryPair(t)
+	c, _ := tcpPipe(t, a, b)
+	ln, err := a.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 2)
+	go func() { _, err := c.Read(make([]byte, 1)); errs <- err }()
+	go func() { _, err := ln.Accept(); errs <- err }()
+	time.Sleep(20 * time.Millisecond)
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		select {
+		case err := <-errs:
+			if !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a call still blocks")
+		}
+	}
+	if _, err := a.Dial("tcp", addrB+":1"); err == nil {
+		t.Error("Dial on a closed engine")
+	}
+}

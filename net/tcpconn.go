@@ -1,0 +1,436 @@
+package onload
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
+)
+
+// TCPConn is a TCP connection, accelerated or the kernel's: see PathOf. It has
+// the methods of net.TCPConn, with their errors; all of them may be called at
+// the same time.
+type TCPConn struct {
+	s       *stack.TCPConn // accelerated, or nil
+	k       *net.TCPConn   // the kernel's, or nil
+	network string
+	wide    bool   // addresses as on an IPv6 socket
+	why     string // not accelerated
+
+	laddr, raddr atomic.Pointer[net.TCPAddr] // made on first use
+	broken       atomic.Bool                 // what broke it has been told
+}
+
+var (
+	_ net.Conn      = (*TCPConn)(nil)
+	_ io.ReaderFrom = (*TCPConn)(nil)
+	_ io.WriterTo   = (*TCPConn)(nil)
+	_ syscall.Conn  = (*TCPConn)(nil)
+)
+
+func (c *TCPConn) ok() bool { return c != nil && (c.s != nil || c.k != nil) }
+
+// opError is an error of an accelerated connection as net words it; call is
+// the system call that net would have made.
+func (c *TCPConn) opError(op, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: c.network, Source: c.local(), Addr: c.remote(), Err: cause(call, err)}
+}
+
+// setError is opError for the methods where net puts the local address
+// elsewhere.
+func (c *TCPConn) setError(call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: "set", Net: c.network, Addr: c.local(), Err: cause(call, err)}
+}
+
+// Read reads what has arrived, waiting for something. The peer's end of
+// sending is io.EOF.
+func (c *TCPConn) Read(b []byte) (int, error) {
+	if !c.ok() {
+		return 0, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.Read(b)
+	}
+	n, err := c.s.Read(b)
+	if err != nil && err != io.EOF {
+		if err = c.tellOnce(err, io.EOF); err != io.EOF {
+			err = c.opError("read", "read", err)
+		}
+	}
+	return n, err
+}
+
+// Write writes all of b, or returns how much it has taken and why no more.
+func (c *TCPConn) Write(b []byte) (int, error) {
+	if !c.ok() {
+		return 0, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.Write(b)
+	}
+	n, err := c.s.Write(b)
+	if err != nil {
+		err = c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
+	}
+	return n, err
+}
+
+// tellOnce returns the error that broke the connection to the first who meets
+// it, and to all others what comes then: so does the kernel (sk_err).
+func (c *TCPConn) tellOnce(err, then error) error {
+	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
+		return then
+	}
+	return err
+}
+
+// copyBuffers are what ReadFrom and WriteTo copy through.
+var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {
+	b := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(b)
+	return io.CopyBuffer(dst, src, b[:])
+}
+
+// ReadFrom implements io.ReaderFrom: it writes what it reads from r.
+func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
+	if !c.ok() {
+		return 0, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.readFromKernel(r)
+	}
+	n, err := copyBuffered(writerOnly{c}, r)
+	if err == io.EOF {
+		return n, err
+	}
+	return n, c.opError("readfrom", "readfrom", err)
+}
+
+// readFromKernel shows net the connection behind one of ours, so that it can
+// splice.
+func (c *TCPConn) readFromKernel(r io.Reader) (int64, error) {
+	if from, ok := r.(*TCPConn); ok && from.ok() && from.k != nil {
+		return c.k.ReadFrom(from.k)
+	}
+	if l, ok := r.(*io.LimitedReader); ok {
+		if from, ok := l.R.(*TCPConn); ok && from.ok() && from.k != nil {
+			kl := io.LimitedReader{R: from.k, N: l.N}
+			n, err := c.k.ReadFrom(&kl)
+			l.N = kl.N
+			return n, err
+		}
+	}
+	return c.k.ReadFrom(r)
+}
+
+// WriteTo implements io.WriterTo: it writes what it reads to w.
+func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
+	if !c.ok() {
+		return 0, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.WriteTo(w)
+	}
+	n, err := copyBuffered(w, readerOnly{c})
+	if err == io.EOF {
+		return n, err
+	}
+	return n, c.opError("writeto", "writeto", err)
+}
+
+// Close closes the connection. Blocked calls return errors that are
+// net.ErrClosed.
+func (c *TCPConn) Close() error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.Close()
+	}
+	return c.opError("close", "close", c.s.Close())
+}
+
+// CloseRead shuts down the reading side. Most callers should just use Close.
+func (c *TCPConn) CloseRead() error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.CloseRead()
+	}
+	return c.opError("close", "shutdown", c.s.CloseRead())
+}
+
+// CloseWrite shuts down the writing side: the peer reads io.EOF after all that
+// was written. Most callers should just use Close.
+func (c *TCPConn) CloseWrite() error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.CloseWrite()
+	}
+	return c.opError("close", "shutdown", c.s.CloseWrite())
+}
+
+// shared returns the address kept in p, made by the first who asks.
+func shared(p *atomic.Pointer[net.TCPAddr], a func() netip.AddrPort, wide bool) *net.TCPAddr {
+	if have := p.Load(); have != nil {
+		return have
+	}
+	p.CompareAndSwap(nil, tcpAddr(a(), wide))
+	return p.Load()
+}
+
+func (c *TCPConn) local() net.Addr  { return shared(&c.laddr, c.s.LocalAddr, c.wide) }
+func (c *TCPConn) remote() net.Addr { return shared(&c.raddr, c.s.RemoteAddr, c.wide) }
+
+// LocalAddr returns the local address, a *TCPAddr, which all callers share.
+func (c *TCPConn) LocalAddr() Addr {
+	if !c.ok() {
+		return nil
+	}
+	if c.s == nil {
+		return c.k.LocalAddr()
+	}
+	return c.local()
+}
+
+// RemoteAddr returns the peer's address, a *TCPAddr, which all callers share.
+func (c *TCPConn) RemoteAddr() Addr {
+	if !c.ok() {
+		return nil
+	}
+	if c.s == nil {
+		return c.k.RemoteAddr()
+	}
+	return c.remote()
+}
+
+// SetDeadline sets both deadlines. They are absolute; the zero time is none.
+func (c *TCPConn) SetDeadline(t time.Time) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetDeadline(t)
+	}
+	return c.setError("set", c.s.SetDeadline(t))
+}
+
+// SetReadDeadline sets when Read fails with an error that is
+// os.ErrDeadlineExceeded.
+func (c *TCPConn) SetReadDeadline(t time.Time) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetReadDeadline(t)
+	}
+	return c.setError("set", c.s.SetReadDeadline(t))
+}
+
+// SetWriteDeadline sets when Write fails with an error that is
+// os.ErrDeadlineExceeded, having written a part or nothing.
+func (c *TCPConn) SetWriteDeadline(t time.Time) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetWriteDeadline(t)
+	}
+	return c.setError("set", c.s.SetWriteDeadline(t))
+}
+
+// SetReadBuffer sets the size of the receive buffer in bytes.
+func (c *TCPConn) SetReadBuffer(bytes int) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetReadBuffer(bytes)
+	}
+	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
+}
+
+// SetWriteBuffer sets the size of the send buffer in bytes.
+func (c *TCPConn) SetWriteBuffer(bytes int) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetWriteBuffer(bytes)
+	}
+	return c.setError("setsockopt", c.s.SetWriteBuffer(bytes))
+}
+
+// SetLinger sets what Close does with data that is not yet acknowledged: below
+// 0 (the default) it is sent in the background; 0 discards it and resets the
+// connection; above 0 Close waits for it, at most so many seconds.
+func (c *TCPConn) SetLinger(sec int) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetLinger(sec)
+	}
+	return c.opError("set", "setsockopt", c.s.SetLinger(sec))
+}
+
+// SetNoDelay turns Nagle's algorithm off (true, the default) or on.
+func (c *TCPConn) SetNoDelay(noDelay bool) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetNoDelay(noDelay)
+	}
+	return c.opError("set", "setsockopt", c.s.SetNoDelay(noDelay))
+}
+
+// SetKeepAlive sets whether keepalive probes are sent.
+func (c *TCPConn) SetKeepAlive(keepalive bool) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetKeepAlive(keepalive)
+	}
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Enable = keepalive })
+}
+
+// SetKeepAlivePeriod sets how long the connection is idle before the first
+// probe.
+func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetKeepAlivePeriod(d)
+	}
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
+}
+
+// SetKeepAliveConfig sets the keepalive options.
+func (c *TCPConn) SetKeepAliveConfig(config KeepAliveConfig) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SetKeepAliveConfig(config)
+	}
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { *ka = mergeKeepAlive(*ka, config) })
+}
+
+func (c *TCPConn) setKeepAlive(change func(*tcp.KeepAlive)) error {
+	ka, err := c.s.KeepAlive()
+	if err == nil {
+		change(&ka)
+		if err = checkKeepAlive(ka); err == nil {
+			err = c.s.SetKeepAlive(ka)
+		}
+	}
+	return c.opError("set", "setsockopt", err)
+}
+
+// MultipathTCP reports whether the connection uses Multipath TCP, which an
+// accelerated one never does.
+func (c *TCPConn) MultipathTCP() (bool, error) {
+	if !c.ok() {
+		return false, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.MultipathTCP()
+	}
+	return false, nil
+}
+
+// File returns a copy of the underlying file. An accelerated connection has
+// none: the error is errors.ErrUnsupported.
+func (c *TCPConn) File() (*os.File, error) {
+	if !c.ok() {
+		return nil, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.File()
+	}
+	return nil, c.opError("file", "dup", errNoDescriptor)
+}
+
+// SyscallConn returns the raw connection. The methods of an accelerated one's
+// fail with errors.ErrUnsupported, but for Read while the connection is open
+// and nothing has arrived: its function then gets a descriptor on which that
+// is what it finds.
+func (c *TCPConn) SyscallConn() (syscall.RawConn, error) {
+	if !c.ok() {
+		return nil, syscall.EINVAL
+	}
+	if c.s == nil {
+		return c.k.SyscallConn()
+	}
+	return rawConn{c}, nil
+}
+
+// rawConn is the RawConn of an accelerated connection.
+type rawConn struct{ c *TCPConn }
+
+func (r rawConn) unsupported() error { return r.c.opError("raw", "raw", errNoDescriptor) }
+
+// Control implements syscall.RawConn.
+func (r rawConn) Control(func(fd uintptr)) error { return r.unsupported() }
+
+// Write implements syscall.RawConn.
+func (r rawConn) Write(func(fd uintptr) bool) error { return r.unsupported() }
+
+// Read lets f look at a descriptor that has nothing to read, if that is true
+// of the connection: connection pools ask whether one is still alive so.
+func (r rawConn) Read(f func(fd uintptr) bool) error {
+	if r.c.s.Readable() {
+		return r.unsupported()
+	}
+	idle, err := idleConn()
+	if err != nil {
+		return r.unsupported()
+	}
+	done := false
+	if err := idle.Control(func(fd uintptr) { done = f(fd) }); err != nil || !done {
+		return r.unsupported()
+	}
+	return nil
+}
+
+// idleConn is a socket on which nothing ever arrives, whose peer is open.
+var idleConn = sync.OnceValues(func() (syscall.RawConn, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	files := [2]*os.File{os.NewFile(uintptr(fds[0]), "onload-idle"), os.NewFile(uintptr(fds[1]), "onload-idle")}
+	raw, err := files[0].SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, files[0].Close(), files[1].Close())
+	}
+	return idlePair{raw, files}, nil
+})
+
+// idlePair keeps both ends open.
+type idlePair struct {
+	syscall.RawConn
+	files [2]*os.File
+}

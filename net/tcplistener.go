@@ -1,0 +1,244 @@
+package onload
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// TCPListener listens for TCP connections: the kernel's, and those that come
+// in by accelerated interfaces. It has the methods of net.TCPListener, with
+// their errors.
+type TCPListener struct {
+	// k holds the port and serves local clients; nil where there is no kernel.
+	k *net.TCPListener
+	// shards listen on the stacks. The first gets what all of them and the
+	// kernel's accept, and is where Accept waits.
+	shards []*stack.TCPListener
+	on     []*stack.Stack
+
+	network string
+	wide    bool
+	why     string // not accelerated
+	laddr   net.Addr
+	linger  *int
+	log     *zap.Logger
+
+	pumped sync.WaitGroup
+	tokens chan struct{} // one for each connection of the kernel's that waits
+	done   chan struct{}
+}
+
+var (
+	_ net.Listener = (*TCPListener)(nil)
+	_ syscall.Conn = (*TCPListener)(nil)
+)
+
+// kernelBacklog is how many connections are taken from the kernel ahead of
+// Accept. All others wait in the kernel's backlog.
+const kernelBacklog = 64
+
+// open listens on the stacks.
+func (l *TCPListener) open(stacks []*stack.Stack, at netip.AddrPort, o *stack.TCPOptions) error {
+	l.tokens = make(chan struct{}, kernelBacklog)
+	l.done = make(chan struct{})
+	for _, s := range stacks {
+		sl, err := s.ListenTCP(at, o)
+		if err != nil {
+			return err
+		}
+		l.shards = append(l.shards, sl)
+		l.on = append(l.on, s)
+		o.Forward = l.shards[0]
+	}
+	if l.k != nil {
+		l.laddr = l.k.Addr()
+		return nil
+	}
+	a := l.shards[0].Addr()
+	if !a.Addr().IsValid() {
+		a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
+	}
+	l.laddr = tcpAddr(a, false)
+	return nil
+}
+
+func (l *TCPListener) ok() bool { return l != nil && (l.k != nil || len(l.shards) > 0) }
+
+func (l *TCPListener) opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: l.network, Addr: l.laddr, Err: cause(op, err)}
+}
+
+// kernelAccept is what the kernel's Accept returned.
+type kernelAccept struct {
+	c     *net.TCPConn
+	err   error
+	taken chan struct{} // closed when err has been returned to somebody
+}
+
+// Close closes a connection that nobody accepted.
+func (a kernelAccept) Close() error {
+	if a.c != nil {
+		return a.c.Close()
+	}
+	return nil
+}
+
+// pump hands the kernel's connections to Accept, until the listener closes.
+func (l *TCPListener) pump() {
+	for {
+		select {
+		case l.tokens <- struct{}{}:
+		case <-l.done:
+			return
+		}
+		a := kernelAccept{}
+		a.c, a.err = l.k.AcceptTCP()
+		if errors.Is(a.err, net.ErrClosed) {
+			return
+		}
+		if a.err != nil {
+			a.taken = make(chan struct{})
+		}
+		if !l.shards[0].Inject(a) {
+			_ = a.Close()
+			return
+		}
+		if a.err != nil {
+			// One error at a time: the next would most likely be the same.
+			select {
+			case <-a.taken:
+			case <-l.done:
+				return
+			}
+		}
+	}
+}
+
+// Accept waits for the next connection, a *TCPConn.
+func (l *TCPListener) Accept() (Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// AcceptTCP waits for the next connection.
+func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
+	if !l.ok() {
+		return nil, syscall.EINVAL
+	}
+	if len(l.shards) == 0 {
+		k, err := l.k.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		return &TCPConn{k: k, network: l.network, why: l.why}, nil
+	}
+	s, injected, err := l.shards[0].Accept()
+	switch {
+	case err != nil:
+		return nil, l.opError("accept", err)
+	case s != nil:
+		if l.linger != nil {
+			_ = s.SetLinger(*l.linger)
+		}
+		return &TCPConn{s: s, network: l.network, wide: l.wide}, nil
+	}
+	a := injected.(kernelAccept)
+	<-l.tokens
+	if a.err != nil {
+		close(a.taken)
+		return nil, a.err
+	}
+	return &TCPConn{k: a.c, network: l.network, why: "the client came by the kernel"}, nil
+}
+
+// Close stops listening. Accepted connections are not closed.
+func (l *TCPListener) Close() error {
+	if !l.ok() {
+		return syscall.EINVAL
+	}
+	if len(l.shards) == 0 {
+		return l.k.Close()
+	}
+	return l.opError("close", l.close())
+}
+
+// close closes all parts; the error is the first's.
+func (l *TCPListener) close() error {
+	var first error
+	for i, s := range l.shards {
+		if err := s.Close(); err != nil && i == 0 {
+			first = err
+		}
+	}
+	if first == nil && l.done != nil {
+		close(l.done)
+	}
+	if l.k != nil {
+		_ = l.k.Close()
+	}
+	l.pumped.Wait()
+	return first
+}
+
+// Addr returns the address listened on, a *TCPAddr, which all callers share.
+func (l *TCPListener) Addr() Addr {
+	if !l.ok() {
+		return nil
+	}
+	if len(l.shards) == 0 {
+		return l.k.Addr()
+	}
+	return l.laddr
+}
+
+// SetDeadline sets when Accept fails with an error that is
+// os.ErrDeadlineExceeded; the zero time is never.
+func (l *TCPListener) SetDeadline(t time.Time) error {
+	if !l.ok() {
+		return syscall.EINVAL
+	}
+	if len(l.shards) == 0 {
+		return l.k.SetDeadline(t)
+	}
+	return l.shards[0].SetDeadline(t)
+}
+
+// File returns a copy of the kernel's listening socket. It serves what is not
+// accelerated, and everything once this listener is closed: what a program
+// that hands its sockets to its successor needs.
+func (l *TCPListener) File() (*os.File, error) {
+	if !l.ok() {
+		return nil, syscall.EINVAL
+	}
+	if l.k == nil {
+		return nil, l.opError("file", errNoDescriptor)
+	}
+	return l.k.File()
+}
+
+// SyscallConn returns the raw connection of the kernel's listening socket,
+// which serves what is not accelerated.
+func (l *TCPListener) SyscallConn() (syscall.RawConn, error) {
+	if !l.ok() {
+		return nil, syscall.EINVAL
+	}
+	if l.k == nil {
+		return nil, l.opError("raw", errNoDescriptor)
+	}
+	return l.k.SyscallConn()
+}

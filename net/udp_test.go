@@ -1,0 +1,204 @@
+package onload_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// exchange sends a datagram from a to b by every method, and checks what
+// arrives.
+func exchange(t *testing.T, a, b *onload.UDPConn, to *net.UDPAddr, wantFrom string) {
+	t.Helper()
+	ap := to.AddrPort()
+	buf := make([]byte, 100)
+	for i, send := range []func([]byte) (int, error){
+		func(p []byte) (int, error) { return a.WriteTo(p, to) },
+		func(p []byte) (int, error) { return a.WriteToUDP(p, to) },
+		func(p []byte) (int, error) { return a.WriteToUDPAddrPort(p, ap) },
+		func(p []byte) (int, error) { n, _, err := a.WriteMsgUDP(p, nil, to); return n, err },
+		func(p []byte) (int, error) { n, _, err := a.WriteMsgUDPAddrPort(p, nil, ap); return n, err },
+	} {
+		msg := fmt.Sprintf("message %d", i)
+		if n, err := send([]byte(msg)); n != len(msg) || err != nil {
+			t.Fatalf("send %d: %d, %v", i, n, err)
+		}
+		b.SetReadDeadline(time.Now().Add(5 * time.Second))
+		var n int
+		var from string
+		var err error
+		switch i {
+		case 0:
+			var a net.Addr
+			n, a, err = b.ReadFrom(buf)
+			from = fmt.Sprint(a)
+		case 1:
+			var a *net.UDPAddr
+			n, a, err = b.ReadFromUDP(buf)
+			from = a.String()
+		case 2:
+			var a netip.AddrPort
+			n, a, err = b.ReadFromUDPAddrPort(buf)
+			from = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+		case 3:
+			var a *net.UDPAddr
+			n, _, _, a, err = b.ReadMsgUDP(buf, nil)
+			from = a.String()
+		case 4:
+			var a netip.AddrPort
+			n, _, _, a, err = b.ReadMsgUDPAddrPort(buf, nil)
+			from = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+		}
+		if err != nil || string(buf[:n]) != msg {
+			t.Fatalf("receive %d: %q, %v", i, buf[:n], err)
+		}
+		if host, _, _ := net.SplitHostPort(from); host != wantFrom {
+			t.Errorf("receive %d: from %s, want %s", i, from, wantFrom)
+		}
+	}
+}
+
+func listenUDP(t *testing.T, h host, address string) *onload.UDPConn {
+	t.Helper()
+	c, err := h.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if k, ok := c.(*net.UDPConn); ok { // a namespace's: wrapped for its methods
+		f, err := k.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w, err := onload.FilePacketConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return w.(*onload.UDPConn)
+	}
+	return c.(*onload.UDPConn)
+}
+
+func withPort(ip string, c net.PacketConn) *net.UDPAddr {
+	return &net.UDPAddr{IP: net.ParseIP(ip), Port: c.LocalAddr().(*net.UDPAddr).Port}
+}
+
+func TestUDPMemory(t *testing.T) {
+	a, b := memoryPair(t)
+	for _, bind := range []string{addrB + ":0", ":0"} {
+		from, to := listenUDP(t, a, addrA+":0"), listenUDP(t, b, bind)
+		exchange(t, from, to, withPort(addrB, to), addrA)
+	}
+	from, to := listenUDP(t, a, ":0"), listenUDP(t, b, addrB6+":0")
+	exchange(t, from, to, withPort("fd00::2", to), "fd00::1")
+}
+
+// TestUDPVeth: one socket talks to accelerated and to local peers.
+func TestUDPVeth(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	self, peer := p.A.Addr4.String(), p.B.Addr4.String()
+	for _, bind := range []string{":0", "0.0.0.0:0", self + ":0"} {
+		t.Run(bind, func(t *testing.T) {
+			c := listenUDP(t, e, bind)
+			if path := onload.PathOf(c); !path.Accelerated {
+				t.Fatal(path)
+			}
+			far, near := listenUDP(t, p.B, peer+":0"), listenUDP(t, p.A, self+":0")
+			exchange(t, c, far, withPort(peer, far), self)
+			exchange(t, far, c, withPort(self, c), peer)
+			exchange(t, c, near, withPort(self, near), self)
+			exchange(t, near, c, withPort(self, c), self)
+			if stats := e.Stats()[p.A.If]; stats.UDPOut == 0 || stats.UDPIn == 0 {
+				t.Errorf("the stack saw nothing: %+v", stats)
+			}
+		})
+	}
+	t.Run("dual", func(t *testing.T) {
+		c := listenUDP(t, e, ":0")
+		far := listenUDP(t, p.B, "["+p.B.Addr6.String()+"]:0")
+		exchange(t, c, far, withPort(p.B.Addr6.String(), far), p.A.Addr6.String())
+		exchange(t, far, c, withPort(p.A.Addr6.String(), c), p.B.Addr6.String())
+	})
+	t.Run("connected", func(t *testing.T) {
+		far := listenUDP(t, p.B, peer+":0")
+		c, err := e.Dial("udp", far.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if path := onload.PathOf(c); !path.Accelerated {
+			t.Error(path)
+		}
+		buf := make([]byte, 10)
+		if _, err := c.Write([]byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		n, from, err := far.ReadFrom(buf)
+		if err != nil || string(buf[:n]) != "ping" || from.String() != c.LocalAddr().String() {
+			t.Fatalf("%q from %v, %v", buf[:n], from, err)
+		}
+		if _, err := far.WriteTo([]byte("pong"), from); err != nil {
+			t.Fatal(err)
+		}
+		// Another peer's datagram is not for a connected socket.
+		other := listenUDP(t, p.B, peer+":0")
+		if _, err := other.WriteTo([]byte("intruder"), from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err = c.Read(buf); err != nil || string(buf[:n]) != "pong" {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err = c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	})
+}
+
+func TestUDPTruncated(t *testing.T) {
+	a, b := memoryPair(t)
+	from, to := listenUDP(t, a, ":0"), listenUDP(t, b, ":0")
+	for range 2 {
+		if _, err := from.WriteTo([]byte("12345"), withPort(addrB, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 3)
+	n, oobn, flags, _, err := to.ReadMsgUDP(buf, nil)
+	if n != 3 || oobn != 0 || flags&syscall.MSG_TRUNC == 0 || err != nil {
+		t.Errorf("%d, %d, %#x, %v", n, oobn, flags, err)
+	}
+	if n, _, err := to.ReadFrom(buf); n != 3 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+func TestUDPControlMessages(t *testing.T) {
+	a, b := memoryPair(t)
+	from, to := listenUDP(t, a, ":0"), listenUDP(t, b, ":0")
+	if _, _, err := from.WriteMsgUDP([]byte("x"), []byte{1}, withPort(addrB, to)); !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
+func TestUDPZeroLength(t *testing.T) {
+	a, b := memoryPair(t)
+	from, to := listenUDP(t, a, ":0"), listenUDP(t, b, ":0")
+	if _, err := from.WriteTo(nil, withPort(addrB, to)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := to.ReadFrom(make([]byte, 3)); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}

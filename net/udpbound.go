@@ -1,0 +1,176 @@
+package onload
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// listenUDP opens a socket bound to laddr: the kernel's, which holds the port,
+// and one on every stack that receives for the address.
+func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string, laddr *net.UDPAddr) (*UDPConn, error) {
+	fail := func(err error) (*UDPConn, error) {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
+	}
+	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
+	c := &UDPConn{e: e, log: e.log, network: network}
+	var o options
+	if !e.memory {
+		k, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
+		if err != nil {
+			return nil, err
+		}
+		c.k = k.(*net.UDPConn)
+		c.wide = isWide(c.k.LocalAddr())
+		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
+		if lc.Control != nil && e.accelerates() {
+			if o, err = e.twinOptions(c.k, familyOf(network, at.Addr())); err != nil {
+				_ = c.k.Close()
+				return fail(err)
+			}
+		}
+	}
+	stacks, addr, why := e.shards(network, at.Addr())
+	if o.kernel != "" {
+		stacks, why = nil, o.kernel
+	}
+	if len(stacks) == 0 {
+		if e.memory {
+			return fail(syscall.EADDRNOTAVAIL)
+		}
+		c.why = why
+		return c, nil
+	}
+	opts := e.udpOptions(&o)
+	opts.PortHeld = !e.memory
+	for _, s := range stacks {
+		u, err := s.OpenUDP(netip.AddrPortFrom(addr, at.Port()), netip.AddrPort{}, opts)
+		if err != nil {
+			_ = c.close()
+			return fail(err)
+		}
+		c.shards = append(c.shards, u)
+		c.on = append(c.on, s)
+		opts.Forward = c.shards[0]
+	}
+	c.s = c.shards[0]
+	if c.k != nil {
+		c.pumped.Go(c.pump)
+	}
+	return c, nil
+}
+
+// maxDatagram is the most that a UDP datagram holds (RFC 768).
+const maxDatagram = 65535
+
+// pump hands the kernel's datagrams to the readers, until the socket closes.
+func (c *UDPConn) pump() {
+	b := make([]byte, maxDatagram)
+	local := c.k.LocalAddr().(*net.UDPAddr).AddrPort()
+	for failures := 0; ; {
+		n, src, err := c.k.ReadFromUDPAddrPort(b)
+		switch {
+		case err == nil:
+			failures = 0
+			// Dropped where the readers are behind, as the kernel does.
+			c.s.Inject(b[:n], netip.AddrPortFrom(src.Addr().Unmap(), src.Port()), local)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			if failures++; failures == maxFailures {
+				c.log.Error("the kernel's socket fails, its datagrams are lost", zap.Stringer("local", local), zap.Error(err))
+				return
+			}
+		}
+	}
+}
+
+// maxFailures is how many reads in a row may fail before the kernel's socket
+// is given up.
+const maxFailures = 100
+
+// shardFor returns the socket that sends to dst, nil for the kernel's.
+func (c *UDPConn) shardFor(dst netip.Addr) (*stack.UDPConn, error) {
+	gen := c.e.net.Gen()
+	i, ok := c.routes.get(dst, gen)
+	if !ok {
+		src := c.boundTo()
+		s, _, err := c.e.way(dst, src)
+		if err != nil {
+			return nil, err
+		}
+		i = kernelShard
+		for j, t := range c.on {
+			if t == s {
+				i = j
+			}
+		}
+		c.routes.put(dst, gen, i)
+	}
+	if i == kernelShard {
+		if c.k == nil {
+			return nil, syscall.ENETUNREACH
+		}
+		return nil, nil
+	}
+	return c.shards[i], nil
+}
+
+// boundTo is the address that the socket is bound to, invalid for all.
+func (c *UDPConn) boundTo() netip.Addr {
+	a := c.s.LocalAddr().Addr()
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
+}
+
+// routeCache remembers who sends to a few destinations, so that a route is not
+// looked up for every datagram.
+type routeCache struct {
+	mu      sync.Mutex
+	entries *[cacheSize]cachedRoute
+}
+
+type cachedRoute struct {
+	dst   netip.Addr
+	gen   uint64 // of the network's state that it was found in
+	shard int
+}
+
+const (
+	cacheSize   = 64
+	kernelShard = -1
+)
+
+// slot spreads neighbours, whose addresses differ in the last bytes.
+func slot(a netip.Addr) int {
+	b := a.As16()
+	return int(b[15]^b[14]<<3) % cacheSize
+}
+
+func (c *routeCache) get(dst netip.Addr, gen uint64) (shard int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries == nil {
+		return 0, false
+	}
+	e := &c.entries[slot(dst)]
+	return e.shard, e.dst == dst && e.gen == gen
+}
+
+func (c *routeCache) put(dst netip.Addr, gen uint64, shard int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries == nil {
+		c.entries = new([cacheSize]cachedRoute)
+	}
+	c.entries[slot(dst)] = cachedRoute{dst, gen, shard}
+}

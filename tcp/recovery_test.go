@@ -1,0 +1,410 @@
+package tcp
+
+import (
+	"fmt"
+	"testing"
+)
+
+// flight puts n full segments in flight, with a window large enough.
+func flight(w *wire, n int) {
+	w.t.Helper()
+	w.c.cc.SetCwnd(uint32(n) * 1000)
+	w.write(1000 * n)
+	w.want(segments(1, n, true)...)
+}
+
+func segments(first uint32, n int, push bool) []string {
+	var s []string
+	for i := range n {
+		fl := "A"
+		if push && i == n-1 {
+			fl = "PA"
+		}
+		s = append(s, fmt.Sprintf("%s %d:1 len 1000", fl, first+1000*uint32(i)))
+	}
+	return s
+}
+
+// RFC 6928: ten segments at first. RFC 5681: slow start doubles.
+func TestRFC6928InitialWindow(t *testing.T) {
+	w := dial(t, Config{})
+	w.write(40000)
+	w.want(segments(1, 10, false)...)
+	w.now += 10 * ms
+	w.feed("A", 1, 10001, 0)
+	w.want(segments(10001, 20, false)...)
+}
+
+// RFC 5681 section 4.2 and RFC 9293 section 3.8.6.3.
+func TestDelayedACK(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 1, 1, 1000)
+	w.want()
+	w.advance(39 * ms)
+	w.want()
+	w.advance(2 * ms)
+	w.want("A 1:1001")
+	w.feed("A", 1001, 1, 1000)
+	w.want()
+	w.feed("A", 2001, 1, 1000) // every second one at once
+	w.want("A 1:3001")
+	w.in("A", 3001, 1, 1000) // one acknowledgement for a batch
+	w.in("A", 4001, 1, 1000)
+	w.in("A", 5001, 1, 1000)
+	w.in("A", 6001, 1, 1000)
+	w.want()
+	w.c.Output(w.now)
+	w.want("A 1:7001")
+	w.feed("A", 7001, 1, 1000)
+	w.write(10) // data carries it
+	w.want("PA 1:8001 len 10")
+	w.advance(100 * ms)
+	w.want()
+}
+
+// At the start each segment is acknowledged, as in Linux, until data flows the
+// other way.
+func TestQuickACK(t *testing.T) {
+	w := dial(t, Config{})
+	w.c.quick = quickAcks
+	w.feed("PA", 1, 1, 100)
+	w.want("A 1:101")
+	w.feed("PA", 101, 1, 100)
+	w.want("A 1:201")
+	w.write(10)
+	w.want("PA 1:201 len 10")
+	w.feed("PA", 201, 11, 100)
+	w.want()
+}
+
+// RFC 2018 section 4 and RFC 5681 section 4.2: duplicate ACKs at once, the
+// newest block first; RFC 2883: a duplicate before them.
+func TestRFC2018Receiver(t *testing.T) {
+	w := dial(t, Config{})
+	w.in("A", 2001, 1, 1000)
+	w.want("A 1:1 sack 2001-3001")
+	w.in("A", 4001, 1, 1000)
+	w.want("A 1:1 sack 4001-5001 2001-3001")
+	w.in("A", 6001, 1, 1000)
+	w.want("A 1:1 sack 6001-7001 4001-5001 2001-3001")
+	w.in("A", 8001, 1, 1000)
+	w.want("A 1:1 sack 8001-9001 6001-7001 4001-5001")
+	w.in("A", 3001, 1, 1000) // joins two
+	w.want("A 1:1 sack 2001-5001 8001-9001 6001-7001")
+	w.in("A", 6001, 1, 1000) // duplicate: DSACK, and the block that holds it
+	w.want("A 1:1 sack 6001-7001 6001-7001 2001-5001")
+	w.feed("A", 1, 1, 1000)
+	w.want("A 1:1001 sack 6001-7001 2001-5001 8001-9001")
+	w.feed("A", 1001, 1, 1000) // fills
+	w.want("A 1:5001 sack 6001-7001 8001-9001")
+	w.feed("A", 1001, 1, 1000) // old duplicate
+	w.want("A 1:5001 sack 1001-2001 6001-7001 8001-9001")
+	w.feed("A", 5001, 1, 5000)
+	w.want("A 1:10001")
+	buf := make([]byte, 20000)
+	n, _, _ := w.c.Read(buf)
+	for i := range n {
+		if buf[i] != pattern(i) {
+			t.Fatalf("byte %d", i)
+		}
+	}
+	if n != 10000 {
+		t.Errorf("read %d", n)
+	}
+}
+
+// A FIN that comes before the data is kept.
+func TestFINOutOfOrder(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("FPA", 101, 1, 100)
+	w.want("A 1:1 sack 101-201", "A 1:1 sack 101-201")
+	w.feed("FA", 201, 1, 0)
+	w.out = nil
+	w.feed("A", 1, 1, 100)
+	w.want("A 1:202")
+	w.state(CloseWait)
+	w.feed("FA", 201, 1, 0)
+	w.want("A 1:202")
+}
+
+// RFC 6675 and RFC 8985: three segments SACKed above a hole mean loss; PRR
+// paces what follows.
+func TestRFC6675FastRetransmit(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 2001))
+	w.feed("A", 1, 1, 0, w.sack(1001, 3001))
+	w.want()
+	w.feed("A", 1, 1, 0, w.sack(1001, 4001))
+	w.want("A 1:1 len 1000")
+	if w.c.recovery != inRecovery {
+		t.Fatal("not in recovery")
+	}
+	w.now += 10 * ms
+	w.feed("A", 1, 10001, 0)
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() > 7000 {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+}
+
+// Two holes: both are retransmitted in one round trip, in order.
+func TestRFC6675TwoHoles(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 12)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 2001))
+	w.feed("A", 1, 1, 0, w.sack(3001, 4001, 1001, 2001))
+	w.feed("A", 1, 1, 0, w.sack(3001, 8001, 1001, 2001))
+	w.want("A 1:1 len 1000", "A 2001:1 len 1000")
+	w.feed("A", 1, 1, 0, w.sack(3001, 12001, 1001, 2001))
+	w.want()
+	w.now += 10 * ms
+	w.feed("A", 1, 2001, 0, w.sack(3001, 12001))
+	w.want()
+	w.feed("A", 1, 12001, 0)
+	w.want()
+}
+
+// RFC 8985: a retransmission that is lost too is noticed when what was sent
+// after it arrives.
+func TestRFC8985LostRetransmission(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 6001))
+	w.want("A 1:1 len 1000")
+	w.write(3000)
+	w.feed("A", 1, 1, 0, w.sack(1001, 10001))
+	sent := len(w.out)
+	if sent == 0 {
+		t.Fatal("no new data in recovery")
+	}
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 11001))
+	if len(w.out) == 0 || w.out[0] != "A 1:1 len 1000" {
+		t.Errorf("sent %q", w.out)
+	}
+	w.out = nil
+}
+
+// Reordering, once seen, delays fast retransmission by a quarter round trip.
+func TestRFC8985Reordering(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 2001))
+	w.feed("A", 1, 2001, 0) // overtaken, not lost
+	if !w.c.has(markReordered) {
+		t.Fatal("reordering not seen")
+	}
+	w.feed("A", 1, 2001, 0, w.sack(3001, 9001))
+	w.want()
+	w.advance(2 * ms)
+	w.want()
+	w.advance(2 * ms) // 10/4 ms
+	w.want("A 2001:1 len 1000")
+}
+
+// A DSACK that covers every retransmission takes the reduction back.
+func TestDSACKUndo(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.c.mss = 1000
+	w.c.updateMSS()
+	n := int(w.c.mss)
+	w.c.cc.SetCwnd(uint32(10 * n))
+	w.write(10 * n)
+	w.out = nil
+	w.now += 10 * ms
+	m := uint32(n)
+	w.feed("A", 1, 1, 0, w.sack(1+m, 1+4*m))
+	if w.c.recovery != inRecovery || len(w.out) == 0 {
+		t.Fatal("no recovery")
+	}
+	w.now += 5 * ms
+	w.feed("A", 1, 1+4*m, 0, w.sack(1, 1+m))
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() < uint32(10*n) {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	w.out = nil
+}
+
+// RFC 3522: the echoed timestamp tells that the original arrived.
+func TestEifelUndo(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	ts := w.lastTS
+	w.now += 300 * ms
+	w.c.Expire(w.now)
+	if len(w.out) != 1 || w.c.recovery != inLoss {
+		t.Fatalf("sent %q", w.out)
+	}
+	w.out = nil
+	w.feed("A", 1, 10001, 0, tsecr(ts))
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() < 10000 {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+}
+
+// RFC 3042: new segments on the first two duplicate ACKs; RFC 6582: NewReno.
+func TestRFC6582NewReno(t *testing.T) {
+	w := dial(t, Config{NoSACK: true}, sackOK(false))
+	flight(w, 8)
+	w.write(10000)
+	w.want()
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0)
+	w.want("A 8001:1 len 1000")
+	w.feed("A", 1, 1, 0)
+	w.want("A 9001:1 len 1000")
+	w.feed("A", 1, 1, 0)
+	w.want("A 1:1 len 1000")
+	for range 6 {
+		w.feed("A", 1, 1, 0)
+	}
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 4001, 0) // partial: the next hole
+	if len(w.out) == 0 || w.out[0] != "A 4001:1 len 1000" {
+		t.Errorf("sent %q", w.out)
+	}
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, w.c.recoverSeq-w.iss, 0)
+	if w.c.recovery != noRecovery {
+		t.Error("still in recovery")
+	}
+	w.out = nil
+}
+
+// RFC 6298 section 5: on timeout one segment, doubled timeouts; what was
+// SACKed is not sent again.
+func TestRFC6298Timeout(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 5)
+	w.advance(250 * ms)
+	w.want("A 1:1 len 1000")
+	if w.c.cc.Cwnd() != 1000 {
+		t.Errorf("cwnd %d", w.c.cc.Cwnd())
+	}
+	w.advance(250 * ms)
+	w.want()
+	w.advance(200 * ms)
+	w.want("A 1:1 len 1000")
+	w.now += 10 * ms
+	w.feed("A", 1, 1001, 0, w.sack(2001, 3001))
+	w.want("A 1001:1 len 1000", "A 3001:1 len 1000", "PA 4001:1 len 1000")
+	w.now += 10 * ms
+	w.feed("A", 1, 5001, 0)
+	if w.c.recovery != noRecovery || w.c.rtoAt != 0 {
+		t.Error("not recovered")
+	}
+}
+
+// RFC 2018 section 8: a peer that drops what it SACKed is not believed.
+func TestRFC2018Renege(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 5)
+	w.in("A", 1, 1, 0, w.sack(1001, 3001))
+	w.now += ms
+	w.feed("A", 1, 1001, 0) // SACKed before, and now not acknowledged
+	w.advance(250 * ms)
+	if w.c.sacked != 0 {
+		t.Error("still believes")
+	}
+	w.want("A 1001:1 len 1000")
+}
+
+// Attack 17: splitting acknowledgements gains nothing; acknowledging what was
+// not sent is ignored.
+func TestAckSplitting(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.c.set(markLimited)
+	w.now += 10 * ms
+	before := w.c.cc.Cwnd()
+	for i := range uint32(1000) {
+		w.c.set(markLimited)
+		w.in("A", 1, 2+i, 0)
+	}
+	if got := w.c.cc.Cwnd(); got > before+1000 {
+		t.Errorf("cwnd %d after 1000 bytes in 1000 ACKs, was %d", got, before)
+	}
+	w.feed("A", 1, 20001, 0)
+	if w.c.sndUna != w.iss+1001 {
+		t.Error("acknowledged what was not sent")
+	}
+	w.out = nil
+}
+
+// The application, not the network, limited us: the window proves nothing.
+func TestRFC7661AppLimited(t *testing.T) {
+	w := dial(t, Config{NoDelay: true})
+	before := w.c.cc.Cwnd()
+	for i := range uint32(100) {
+		w.write(10)
+		w.now += ms
+		w.feed("A", 1, 1+10*(i+1), 0)
+	}
+	if got := w.c.cc.Cwnd(); got != before {
+		t.Errorf("cwnd %d, was %d", got, before)
+	}
+	w.out = nil
+}
+
+// Attack 9: the peer's MSS has a floor.
+func TestTinyMSS(t *testing.T) {
+	w := dial(t, Config{}, mss(1))
+	if w.c.mss != minSendMSS {
+		t.Errorf("MSS %d", w.c.mss)
+	}
+	w = dial(t, Config{}, mss(0))
+	if w.c.mss != 536-tsSize {
+		t.Errorf("default MSS %d", w.c.mss)
+	}
+}
+
+// RFC 8201 and RFC 1191: what is in flight is cut to the smaller MTU and sent
+// again, without a reduction of the window.
+func TestPathMTU(t *testing.T) {
+	w := dial(t, Config{}, mss(1460))
+	w.write(3000)
+	w.out = nil
+	cwnd := w.c.cc.Cwnd()
+	w.c.SetPathMTU(800, w.now)
+	w.check()
+	if w.c.mss != 800-40-12 {
+		t.Fatalf("MSS %d", w.c.mss)
+	}
+	if len(w.out) == 0 || w.last.Len > 748 {
+		t.Errorf("sent %q", w.out)
+	}
+	if w.c.cc.Cwnd() < cwnd/2 {
+		t.Errorf("cwnd %d, was %d", w.c.cc.Cwnd(), cwnd)
+	}
+	w.now += 10 * ms
+	w.feed("A", 1, 3001, 0)
+	w.write(1000)
+	w.out = nil
+	w.c.SetPathMTU(1, w.now)
+	if w.c.mtu != minMTU4 {
+		t.Errorf("MTU %d", w.c.mtu)
+	}
+}
+
+// The retransmission must not write its header into a frame that the NIC has
+// not sent yet.
+func TestRetransmitInNIC(t *testing.T) {
+	w := dial(t, Config{})
+	w.hold = true
+	flight(w, 2)
+	held := w.held[0]
+	w.advance(300 * ms)
+	w.want("A 1:1 len 1000")
+	if f := w.held[len(w.held)-1]; f == held {
+		t.Error("the frame was in the NIC")
+	}
+	w.feed("A", 1, 2001, 0)
+	w.complete()
+}

@@ -1,0 +1,169 @@
+package tcp
+
+import (
+	"syscall"
+	"testing"
+)
+
+// RFC 5961 section 3: a RST resets only with the exact sequence number.
+func TestRFC5961BlindRST(t *testing.T) {
+	w := dial(t, Config{})
+	w.in("R", 2, 0, 0) // in the window
+	w.want("A 1:1")
+	for i := range uint32(100) {
+		w.in("R", 3+i, 0, 0)
+	}
+	w.want() // rate limited, per connection: section 7
+	w.in("R", 0, 0, 0)
+	w.in("R", 1<<30, 0, 0)
+	w.want() // outside: no answer at all
+	w.state(Established)
+	w.advance(500 * ms)
+	w.in("R", 2, 0, 0)
+	w.want("A 1:1")
+	w.in("R", 1, 0, 0)
+	w.want()
+	w.state(Closed)
+	w.err(syscall.ECONNRESET)
+}
+
+// Section 4: a SYN never resets.
+func TestRFC5961BlindSYN(t *testing.T) {
+	for _, seq := range []uint32{0, 1, 5, 1 << 31} {
+		w := dial(t, Config{})
+		w.in("S", seq, 0, 0)
+		w.want("A 1:1")
+		for range 100 {
+			w.in("S", seq, 0, 0)
+			w.in("SA", seq, 1, 0)
+		}
+		w.want()
+		w.state(Established)
+	}
+}
+
+// Section 5: an acknowledgement far in the past, or of what was never sent,
+// is refused with its data.
+func TestRFC5961BlindData(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("PA", 1, 2, 10)
+	w.want("A 1:1")
+	w.feed("PA", 1, ^uint32(70000), 10)
+	w.want()
+	if w.c.Readable() {
+		t.Error("took the data")
+	}
+	w.feed("PA", 1, ^uint32(60000), 10) // old, and acceptable
+	if n := w.read(100); n != 10 {
+		t.Errorf("read %d", n)
+	}
+}
+
+// A RST in CLOSE-WAIT is a broken pipe, as on Linux.
+func TestRSTCloseWait(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("FA", 1, 1, 0)
+	w.want("A 1:2")
+	w.in("R", 2, 0, 0)
+	w.err(syscall.EPIPE)
+}
+
+// Data that came before the RST can still be read.
+func TestRSTAfterData(t *testing.T) {
+	w := dial(t, Config{})
+	w.in("PA", 1, 1, 10)
+	w.in("R", 11, 0, 0)
+	w.err(syscall.ECONNRESET)
+	if n := w.read(100); n != 10 {
+		t.Errorf("read %d", n)
+	}
+}
+
+// RFC 7323 section 5: PAWS refuses old timestamps, but not those of a peer
+// that was silent for 24 days.
+func TestRFC7323PAWS(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("PA", 1, 1, 10)
+	w.advance(50 * ms)
+	w.want("A 1:11")
+	recent := w.c.tsRecent
+	w.feed("PA", 11, 1, 10, tsval(recent-1))
+	w.want("A 1:11")
+	w.feed("PA", 11, 1, 10, tsval(recent-1<<30))
+	w.want("A 1:11")
+	if n := w.read(100); n != 10 {
+		t.Errorf("read %d", n)
+	}
+	w.in("R", 11, 0, 0, tsval(recent-5)) // a RST is exempt
+	w.state(Closed)
+
+	w = dial(t, Config{})
+	w.feed("PA", 1, 1, 10)
+	recent = w.c.tsRecent
+	w.now += 25 * 24 * 3600 * sec
+	w.feed("PA", 11, 1, 10, tsval(recent-1))
+	if n := w.read(100); n != 20 {
+		t.Errorf("read %d after 25 days", n)
+	}
+}
+
+// RFC 7323 section 4.3: a segment ahead of a hole does not move what is
+// echoed.
+func TestRFC7323Echo(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 1001, 1, 1000, tsval(5000))
+	if w.last.Opt.TSEcr == 5000 {
+		t.Error("echoed the timestamp of a segment out of order")
+	}
+	w.feed("A", 1, 1, 1000, tsval(4000))
+	if w.last.Opt.TSEcr != 4000 {
+		t.Errorf("echoed %d", w.last.Opt.TSEcr)
+	}
+	w.want("A 1:1 sack 1001-2001", "A 1:2001")
+}
+
+// Each connection has a timestamp offset of its own (attack 6).
+func TestTimestampOffset(t *testing.T) {
+	a, b := dial(t, Config{}), dial(t, Config{})
+	b.h.TSKey[5]++
+	if a.c.tsOffset != b.c.tsOffset || b.h.TSOffset(addrA, addrB) == a.c.tsOffset ||
+		a.h.TSOffset(addrB, addrA) == a.c.tsOffset {
+		t.Error("the offset does not depend on key and addresses")
+	}
+	a.out, b.out = nil, nil
+}
+
+// Attack 18: two peers that take each other for out of window do not talk for
+// ever.
+func TestACKLoop(t *testing.T) {
+	w := dial(t, Config{})
+	for range 1000 {
+		w.feed("A", 1<<30, 1, 0)
+		w.now += ms / 10
+	}
+	if n := len(w.out); n > 2 {
+		t.Errorf("%d answers in 100 ms", n)
+	}
+	w.out = nil
+}
+
+// RFC 5927 section 4: an ICMP error counts only if what it quotes is in
+// flight; RFC 9293 section 3.9.2.2: it does not end an established connection.
+func TestUnreachable(t *testing.T) {
+	w := newWire(t, Config{})
+	w.c.Connect(w.now)
+	w.want("S 0:0")
+	w.c.Unreachable(syscall.EHOSTUNREACH, w.now)
+	w.err(syscall.EHOSTUNREACH)
+	w.state(Closed)
+	if w.ev&(EvClosed|EvError) != EvClosed|EvError {
+		t.Errorf("events %b", w.ev)
+	}
+
+	w = dial(t, Config{UserTimeout: 3e9})
+	w.c.Unreachable(syscall.ENETUNREACH, w.now)
+	w.state(Established)
+	w.write(10)
+	w.advance(4 * sec)
+	w.err(syscall.ENETUNREACH) // the better reason for the timeout
+}
