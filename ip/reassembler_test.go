@@ -354,11 +354,14 @@ func FuzzReassembler(f *testing.F) {
 	f.Add([]byte{0x80, 8, 4, 0, 4, 4, 0, 0, 4, 1, 0, 9, 1, 2, 3})
 	r := rand.New(rand.NewPCG(5, 6))
 	f.Add(randomBytes(r, 300))
+	lab := newFragLab(f, 1024, 0, 0)
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		if len(ops) > 900 {
 			return
 		}
-		l := newFragLab(t, 1024, 1<<30, 1<<30)
+		l := *lab
+		l.TB = t
+		l.r.Init(l.cache, 1<<30, 1<<30)
 		type model struct {
 			have  map[int]byte // first of 8 bytes by unit
 			cut   map[[2]int]bool

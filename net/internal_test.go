@@ -1,10 +1,15 @@
 package onload
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/tcp"
 )
@@ -86,5 +91,85 @@ func TestFamilyOf(t *testing.T) {
 		if got := familyOf(tt.network, netip.MustParseAddr(tt.addr)); got != tt.want {
 			t.Errorf("%v: %s", tt, got)
 		}
+	}
+}
+
+// dualStack is a pair whose second end listens on IPv4 only, and hears no IPv6
+// if deaf. It returns the addresses of a host that has both families, IPv6
+// first.
+func dualStack(t *testing.T, deaf bool) (e *Engine, addrs []net.Addr) {
+	t.Helper()
+	c := MemoryConfig{Config: Config{Logger: zap.NewNop()}}
+	lossy := c
+	if deaf {
+		lossy.Faults.Drop = func(_ uint64, frame []byte) bool { return frame[12] == 0x86 && frame[13] == 0xdd }
+	}
+	a, b, err := NewMemoryPair(lossy, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	ln, err := b.Listen("tcp4", "10.0.0.2:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+		}
+	}()
+	return a, []net.Addr{&net.TCPAddr{IP: net.ParseIP("fd00::2"), Port: 80}, &net.TCPAddr{IP: net.ParseIP("10.0.0.2"), Port: 80}}
+}
+
+// TestFallback: a first family that does not answer costs FallbackDelay, one
+// that refuses nothing.
+func TestFallback(t *testing.T) {
+	for _, tt := range []struct {
+		deaf        bool
+		delay       time.Duration
+		least, most time.Duration
+	}{
+		{true, 100 * time.Millisecond, 90 * time.Millisecond, 5 * time.Second},
+		{true, 0, 290 * time.Millisecond, 5 * time.Second},
+		{false, time.Minute, 0, 5 * time.Second},
+	} {
+		e, addrs := dualStack(t, tt.deaf)
+		r := &race{d: &Dialer{FallbackDelay: tt.delay}, e: e, network: "tcp"}
+		start := time.Now()
+		c, err := r.parallel(context.Background(), addrs)
+		took := time.Since(start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if to := c.RemoteAddr().String(); to != "10.0.0.2:80" || took < tt.least || took > tt.most {
+			t.Errorf("%+v: %s after %v", tt, to, took)
+		}
+		c.Close()
+	}
+}
+
+// TestFallbackFails: the error is the first family's, and comes at once when
+// both refuse.
+func TestFallbackFails(t *testing.T) {
+	e, addrs := dualStack(t, false)
+	for _, a := range addrs {
+		a.(*net.TCPAddr).Port = 9
+	}
+	r := &race{d: &Dialer{FallbackDelay: time.Minute}, e: e, network: "tcp"}
+	_, err := r.parallel(context.Background(), addrs)
+	if !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != "dial tcp [fd00::2]:9: connect: connection refused" {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	e, addrs = dualStack(t, true)
+	r.e = e
+	addrs[1] = &net.TCPAddr{IP: net.ParseIP("fd00::2"), Port: 81}
+	if _, err = r.serial(ctx, addrs); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }

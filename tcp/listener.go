@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/onload-go/onload/ring"
 )
@@ -26,14 +27,14 @@ const (
 
 // Listener is a port in LISTEN: it answers SYNs, keeps what half-open
 // connections need, and makes Conns of those whose handshake completes. It
-// belongs to the holder of the stack lock.
+// belongs to the holder of the stack lock, but for Taken and Pending.
 type Listener struct {
 	h       *Host
 	o       ListenOwner
 	cfg     *Config
 	queue   synQueue
 	backlog int
-	pending int // on the accept queue
+	pending atomic.Int32 // on the accept queue
 	// cookies is until when a cookie of ours may come back; 0: none was sent.
 	cookies int64
 	closed  bool
@@ -41,25 +42,26 @@ type Listener struct {
 
 // Init prepares l, which must be zero. backlog bounds both the half-open
 // connections and those that wait to be accepted. cfg is that of the
-// connections and must stay.
+// connections; it must stay, and not change.
 func (l *Listener) Init(h *Host, o ListenOwner, cfg *Config, backlog int) {
 	l.h, l.o, l.cfg = h, o, cfg
 	l.backlog = min(max(backlog, 1), maxBacklog)
 	l.queue.key = &h.ISNKey
 }
 
-// Pending is the number of connections that wait to be accepted.
-func (l *Listener) Pending() int { return l.pending }
+// Pending is the number of connections that wait to be accepted. Safe without
+// the lock.
+func (l *Listener) Pending() int { return int(l.pending.Load()) }
 
 // Embryonic is the number of half-open connections.
 func (l *Listener) Embryonic() int { return l.queue.n }
 
-// Taken notes that a connection left the accept queue.
-func (l *Listener) Taken() { l.pending-- }
+// Taken notes that a connection left the accept queue. Safe without the lock.
+func (l *Listener) Taken() { l.pending.Add(-1) }
 
 // full tells whether the accept queue is full: like Linux it takes one more
 // than the backlog says.
-func (l *Listener) full() bool { return l.pending > l.backlog }
+func (l *Listener) full() bool { return l.Pending() > l.backlog }
 
 // Input takes a segment for the port that belongs to no Conn (RFC 9293
 // section 3.10.7.2), and its payload.
@@ -304,7 +306,7 @@ func (l *Listener) establish(hs *Handshake, s *Segment, now int64, forget func()
 	s.Payload = nil
 	if c.State() >= Established {
 		st.PassiveOpens.Add(1)
-		l.pending++
+		l.pending.Add(1)
 		l.o.Accepted(c)
 	}
 	return true

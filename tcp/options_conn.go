@@ -35,6 +35,16 @@ func (c *Conn) keepConfig(k KeepAlive) {
 	c.keepCount = uint8(min(k.Count, 127))
 }
 
+// KeepAlive returns the settings of the probes, defaults filled in.
+func (c *Conn) KeepAlive() KeepAlive {
+	return KeepAlive{
+		Enable:   c.has(markKeepAlive),
+		Idle:     time.Duration(c.keepIdle) * time.Millisecond,
+		Interval: time.Duration(c.keepEvery) * time.Millisecond,
+		Count:    int(c.keepCount),
+	}
+}
+
 // SetLinger sets what Close does with unsent data: seconds < 0, the default,
 // sends it in the background; 0 resets the connection. Waiting is the
 // caller's.

@@ -3,6 +3,7 @@ package udp
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/onload-go/onload/ring"
@@ -25,7 +26,7 @@ const MinRoom = offSrc
 type Queue struct {
 	arena *ring.Arena
 	box   ring.Mailbox
-	held  atomic.Int64 // bytes of frames; counted when they are in box already
+	held  atomic.Int64 // bytes of frames; counted when they are in box
 	limit atomic.Int64
 
 	next ring.Frame // reader's: taken off box, not yet read to its end
@@ -48,7 +49,10 @@ func (q *Queue) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 
 // Ready tells whether Read would return a datagram. For the reader.
-func (q *Queue) Ready() bool { return q.next != ring.NoFrame || !q.box.Empty() }
+//
+// It looks at held, not at box, which is empty for a moment while the
+// producer packs: who went to sleep then might not be woken.
+func (q *Queue) Ready() bool { return q.next != ring.NoFrame || q.held.Load() > 0 }
 
 // Push queues the datagram whose payload ds is, headers cut, and takes its
 // frames. false: the queue is full, or ds[0] has not MinRoom in front; the
@@ -102,10 +106,13 @@ func get(b []byte) netip.AddrPort {
 
 // Read copies one datagram to p: n bytes of the full that it has, the rest is
 // lost. src and dst are where it came from and what it was sent to. ok is
-// false when there is none.
+// false when there is none; then Ready tells whether to try again at once.
 func (q *Queue) Read(p []byte) (n, full int, src, dst netip.AddrPort, ok bool) {
 	if q.next == ring.NoFrame {
 		if q.next, _ = q.box.TakeAll(q.arena); q.next == ring.NoFrame {
+			if q.held.Load() > 0 {
+				runtime.Gosched() // the producer packs
+			}
 			return 0, 0, src, dst, false
 		}
 	}
@@ -168,7 +175,7 @@ func (q *Queue) readChain(p []byte, f ring.Frame) (n, full int) {
 	return n, full
 }
 
-// Drain frees all that is queued.
+// Drain frees all that is queued. Nobody pushes meanwhile.
 func (q *Queue) Drain() {
 	for {
 		if _, _, _, _, ok := q.Read(nil); !ok {

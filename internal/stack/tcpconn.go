@@ -17,11 +17,9 @@ import (
 // same time from several goroutines. Errors are bare (syscall.Errno, io.EOF,
 // net.ErrClosed, os.ErrDeadlineExceeded).
 type TCPConn struct {
-	s      *Stack
-	tc     tcp.Conn
-	key    flowKey
-	local  netip.AddrPort
-	remote netip.AddrPort
+	s   *Stack
+	tc  tcp.Conn
+	key flowKey
 
 	// Under the stack lock.
 	dst     *dst
@@ -32,7 +30,6 @@ type TCPConn struct {
 	blocked bool // on Stack.blocked
 	gone    bool // out of the demultiplexer
 	dying   bool // on Stack.dead
-	ka      tcp.KeepAlive
 	tw      bool // leaves a TIME-WAIT entry behind
 	orphan  bool // the user has closed it
 
@@ -63,7 +60,7 @@ const (
 )
 
 func (s *Stack) newTCPConn(local, remote netip.AddrPort) *TCPConn {
-	c := &TCPConn{s: s, local: local, remote: remote, key: makeFlowKey(local, remote)}
+	c := &TCPConn{s: s, key: makeFlowKey(local, remote)}
 	c.work.Owner = c
 	c.timer.Owner = c
 	c.linger.Store(-1)
@@ -342,10 +339,10 @@ func (c *TCPConn) Close() error {
 }
 
 // LocalAddr is the local address.
-func (c *TCPConn) LocalAddr() netip.AddrPort { return c.local }
+func (c *TCPConn) LocalAddr() netip.AddrPort { return c.tc.Local() }
 
 // RemoteAddr is the peer's address.
-func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.remote }
+func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.tc.Remote() }
 
 // Stack is the stack that carries the connection.
 func (c *TCPConn) Stack() *Stack { return c.s }
@@ -415,15 +412,12 @@ func (c *TCPConn) SetLinger(sec int) error {
 // SetKeepAlive sets the keepalive probes: the first after idle, then every
 // interval, and the connection is dead after count of them.
 func (c *TCPConn) SetKeepAlive(ka tcp.KeepAlive) error {
-	return c.control(func() {
-		c.ka = ka
-		c.tc.SetKeepAlive(ka, c.s.now)
-	})
+	return c.control(func() { c.tc.SetKeepAlive(ka, c.s.now) })
 }
 
 // KeepAlive returns the keepalive settings.
 func (c *TCPConn) KeepAlive() (ka tcp.KeepAlive, err error) {
-	err = c.control(func() { ka = c.ka })
+	err = c.control(func() { ka = c.tc.KeepAlive() })
 	return ka, err
 }
 

@@ -32,7 +32,7 @@ func (t *timeWait) reusable(now int64) bool {
 
 // beginTimeWait replaces c, which is out of the tables already.
 func (s *Stack) beginTimeWait(c *TCPConn) {
-	t := &timeWait{tw: c.tc.TimeWait(s.now), key: c.key, local: c.local, remote: c.remote, dst: c.dst, since: s.now}
+	t := &timeWait{tw: c.tc.TimeWait(s.now), key: c.key, local: c.tc.Local(), remote: c.tc.Remote(), dst: c.dst, since: s.now}
 	if c.port != nil && c.port.pooled {
 		// The pool keeps it reserved and steered; other peers may use it.
 		s.ports.release(c.port)
