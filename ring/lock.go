@@ -23,8 +23,9 @@ type Lock struct {
 	word atomic.Pointer[Work]
 	held Work // sentinel
 
-	waiters atomic.Int32
-	sema    chan struct{}
+	waiters  atomic.Int32
+	starving atomic.Int32 // waiters that were overtaken too often
+	sema     chan bool    // true: the lock is handed over with it
 
 	// Contention, as counters for the operator.
 	Deferred  atomic.Uint64 // work left for the holder
@@ -32,7 +33,7 @@ type Lock struct {
 }
 
 // NewLock returns an unlocked Lock.
-func NewLock() *Lock { return &Lock{sema: make(chan struct{}, 1)} }
+func NewLock() *Lock { return &Lock{sema: make(chan bool, 1)} }
 
 // TryLock takes the lock if it is free.
 func (l *Lock) TryLock() bool {
@@ -42,6 +43,10 @@ func (l *Lock) TryLock() bool {
 // lockSpins is how often Lock tries before it parks: a poll turn takes some
 // microseconds, a parked goroutine tens.
 const lockSpins = 100
+
+// starveAfter is how often a parked waiter is woken in vain, because a
+// polling goroutine took the lock again, before it is handed the lock.
+const starveAfter = 4
 
 // Lock takes the lock, waiting for it. For control operations only.
 func (l *Lock) Lock() {
@@ -56,8 +61,14 @@ func (l *Lock) Lock() {
 		runtime.Gosched()
 	}
 	l.waiters.Add(1)
-	for !l.TryLock() {
-		<-l.sema
+	for woken := 0; !l.TryLock(); woken++ {
+		if woken == starveAfter {
+			l.starving.Add(1)
+			defer l.starving.Add(-1)
+		}
+		if <-l.sema {
+			break
+		}
 	}
 	l.waiters.Add(-1)
 }
@@ -136,12 +147,19 @@ func (l *Lock) Take(do func(*Work)) {
 // TryUnlock unlocks, unless work was left since the last Take: then it
 // returns false, and the holder is to Take again.
 func (l *Lock) TryUnlock() bool {
+	if l.starving.Load() > 0 && l.word.Load() == &l.held {
+		select {
+		case l.sema <- true: // who receives it holds the lock
+			return true
+		default:
+		}
+	}
 	if !l.word.CompareAndSwap(&l.held, nil) {
 		return false
 	}
 	if l.waiters.Load() > 0 {
 		select {
-		case l.sema <- struct{}{}:
+		case l.sema <- false:
 		default:
 		}
 	}

@@ -231,6 +231,47 @@ func TestLockWaiters(t *testing.T) {
 	}
 }
 
+// A goroutine that takes the lock again at once does not keep others out.
+func TestLockStarvation(t *testing.T) {
+	l := NewLock()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if l.TryLock() {
+					for range 1000 {
+						_ = l.HasWork()
+					}
+					unlock(l)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		for range 20 {
+			l.Lock()
+			unlock(l)
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("Lock starves beside a goroutine that polls")
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// unlock unlocks, dropping work.
+func unlock(l *Lock) {
+	for !l.TryUnlock() {
+		l.Take(func(*Work) {})
+	}
+}
+
 func TestLockAllocs(t *testing.T) {
 	l := NewLock()
 	var w Work

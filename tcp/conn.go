@@ -287,6 +287,7 @@ func (c *Conn) stop(s State) {
 // 3.10.7.4, all that is left to do is to acknowledge retransmitted FINs.
 func (c *Conn) timeWait(now int64) {
 	c.sendAck(now)
+	c.h.Stats.TW.Add(1)
 	c.set(markDead)
 	c.stop(TimeWaiting)
 	c.owner.Notify(EvTimeWait | EvReadable | EvWritable | EvHup)

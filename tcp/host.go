@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"time"
 
 	"github.com/onload-go/onload/ring"
@@ -119,7 +118,6 @@ type Host struct {
 	TxCsum   bool // the device completes checksums
 	Reserve  int  // frames that writers leave free for reception
 
-	random uint64
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones
 	sample AckSample           // for Congestion; here it does not escape
@@ -144,19 +142,8 @@ func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
 		TxCsum:   caps.TxCsum,
 		Reserve:  a.Frames() / 8,
 	}
-	var seed [8]byte
 	// crypto/rand never fails since Go 1.24.
 	_, _ = rand.Read(h.ISNKey[:])
 	_, _ = rand.Read(h.TSKey[:])
-	_, _ = rand.Read(seed[:])
-	h.random = binary.LittleEndian.Uint64(seed[:]) | 1
 	return h
-}
-
-// rand returns noise for jitter and rate limits; it guards no secret.
-func (h *Host) rand() uint32 {
-	h.random ^= h.random << 13
-	h.random ^= h.random >> 7
-	h.random ^= h.random << 17
-	return uint32(h.random >> 32)
 }

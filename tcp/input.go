@@ -16,6 +16,7 @@ func (c *Conn) Input(s *Segment, now int64) {
 	case st == Closed || st == TimeWaiting:
 		// Nobody asks us any more; what came late ends here.
 	case c.predicted(s, st):
+		c.h.Stats.TCPHPHits.Add(1)
 		c.tsUpdate(s, now)
 		c.inputAck(s, now)
 		if s.Len > 0 && !c.has(markDead) {
@@ -124,6 +125,7 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 		return false
 	}
 	// RFC 5961 section 4.
+	c.h.Stats.TCPSYNChallenge.Add(1)
 	c.challenge(now)
 	return false
 }
@@ -149,6 +151,7 @@ func (c *Conn) tsUpdate(s *Segment, now int64) {
 func (c *Conn) unacceptable(s *Segment, end uint32, now int64) {
 	if s.Len > 0 && s.Flags&FlagSYN == 0 {
 		if seqLT(s.Seq, c.rcvNxt) {
+			c.h.Stats.TCPDSACKOldSent.Add(1)
 			c.noteDSACK(s.Seq, end)
 			c.enterQuickAck()
 		}
@@ -171,6 +174,7 @@ func (c *Conn) challenge(now int64) {
 
 func (c *Conn) limitOutOfWindow(now int64) bool {
 	if c.oowAt != 0 && now-c.oowAt < oowInterval {
+		c.h.Stats.TCPACKSkippedSeq.Add(1)
 		return false
 	}
 	c.oowAt = max(now, 1)
@@ -210,6 +214,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 	// section 5.4 (as Linux).
 	if ack && s.Opt.HasTS && s.Opt.TSEcr != 0 && !c.has(markNoTS) &&
 		int32(c.timestamp(now)-s.Opt.TSEcr) < 0 {
+		c.h.Stats.TSEcrRejected.Add(1)
 		if s.Flags&FlagRST == 0 {
 			c.resetFor(s.Ack)
 		}

@@ -330,10 +330,15 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 		if c.recovery == inRecovery {
 			c.prrSent += n
 		}
-		c.undoRetrans++
-		c.retransTotal++
-		c.h.Stats.RetransSegs.Add(1)
 		f = m.Next
+	}
+	c.undoRetrans++
+	c.retransTotal++
+	c.h.Stats.RetransSegs.Add(1)
+	if c.recovery == inRecovery {
+		c.h.Stats.TCPFastRetrans.Add(1)
+	} else {
+		c.h.Stats.TCPSlowStartRetrans.Add(1)
 	}
 	if c.retransStamp == 0 {
 		c.retransStamp = c.timestamp(now)

@@ -59,6 +59,7 @@ func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
 func (c *Conn) control(n int, fill func(b []byte)) bool {
 	f, ok := c.h.Cache.Alloc()
 	if !ok {
+		c.h.Stats.TCPOutNoFrames.Add(1)
 		return false
 	}
 	d := &c.h.pkt[0]
@@ -124,9 +125,11 @@ func (c *Conn) sendProbe(now int64) bool {
 // sendReset tells the peer that the connection is gone.
 func (c *Conn) sendReset(now int64) {
 	c.h.Stats.OutRsts.Add(1)
-	c.control(c.headerLen(), func(b []byte) {
+	if !c.control(c.headerLen(), func(b []byte) {
 		c.putSegment(b, c.sndNxt, FlagRST|FlagACK, now)
-	})
+	}) {
+		c.h.Stats.TCPAbortFailed.Add(1)
+	}
 }
 
 // resetFor answers an unacceptable acknowledgement in the handshake: the

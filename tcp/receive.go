@@ -20,6 +20,7 @@ func (c *Conn) receive(s *Segment, now int64) {
 		c.quick = max(c.quick, quickAcks)
 	}
 	if seqLE(end, c.rcvNxt) {
+		c.h.Stats.TCPDSACKOldSent.Add(1)
 		c.noteDSACK(s.Seq, end)
 		c.enterQuickAck()
 		c.set(markAckNow)
@@ -118,6 +119,7 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 		f := d.Frame
 		d.Frame = ring.NoFrame
 		if dup := r.insert(c.h.Cache, f, c.heldLimit()-frames); dup {
+			c.h.Stats.TCPDSACKOfoSent.Add(1)
 			c.noteDSACK(lo, hi)
 		}
 	}

@@ -24,6 +24,7 @@ func (c *Conn) startCongestion() { c.cc.SetMSS(int(c.mss)) }
 func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if st.reordered {
 		c.set(markReordered)
+		c.h.Stats.TCPSACKReorder.Add(1)
 	}
 	if st.dsack {
 		c.rack.onDSACK(c)
@@ -111,7 +112,11 @@ func (c *Conn) newReno(st *ackState) (fresh bool) {
 
 // enterRecovery begins fast recovery: RFC 6675 section 5, RFC 6937.
 func (c *Conn) enterRecovery(now int64) {
-	c.h.Stats.TCPSackRecovery.Add(1)
+	if c.has(markSACK) {
+		c.h.Stats.TCPSackRecovery.Add(1)
+	} else {
+		c.h.Stats.TCPRenoRecovery.Add(1)
+	}
 	c.recovery = inRecovery
 	c.beginEpisode()
 	c.cc.EnterRecovery(now)
@@ -169,7 +174,14 @@ func (c *Conn) undo(s *Segment, st *ackState, now int64) bool {
 	if !eifel && !(st.dsack && c.retransTotal > 0 && c.undoRetrans == 0 && c.retransStamp != 0) {
 		return false
 	}
-	c.h.Stats.TCPLossUndo.Add(1)
+	switch {
+	case !eifel:
+		c.h.Stats.TCPDSACKUndo.Add(1)
+	case c.recovery == inLoss:
+		c.h.Stats.TCPLossUndo.Add(1)
+	default:
+		c.h.Stats.TCPFullUndo.Add(1)
+	}
 	c.cc.Undo(now)
 	c.recovery = noRecovery
 	c.dupSacked, c.dupAcks = 0, 0
@@ -214,6 +226,7 @@ func (c *Conn) timeout(now int64) {
 	}
 	if renege {
 		c.rack.high = c.sndUna
+		c.h.Stats.TCPSACKReneging.Add(1)
 	}
 	c.dupSacked, c.dupAcks = 0, 0
 	c.lostHint = c.sndHead

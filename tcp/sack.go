@@ -174,6 +174,7 @@ func (c *Conn) markLost(f ring.Frame) {
 	}
 	if m.Flags&frameRetrans != 0 {
 		c.retrans -= n
+		c.h.Stats.TCPLostRetransmit.Add(1)
 	}
 	if m.Flags&frameLost == 0 {
 		c.lost += n

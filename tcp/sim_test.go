@@ -43,7 +43,7 @@ func newArena(t testing.TB, frames, size int) *ring.Arena {
 
 func newHost(t testing.TB, a *ring.Arena, caps Caps) *Host {
 	h := NewHost(a, ring.NewCache(a), caps)
-	h.ISNKey, h.TSKey, h.random = [16]byte{1}, [16]byte{2}, 3 // tests repeat
+	h.ISNKey, h.TSKey = [16]byte{1}, [16]byte{2} // tests repeat
 	t.Cleanup(h.Cache.Flush)
 	return h
 }

@@ -28,9 +28,6 @@ func (s State) String() string {
 	return "invalid"
 }
 
-// canSend tells whether data may still leave in state s.
-func (s State) canSend() bool { return s == Established || s == CloseWait }
-
 // sending tells whether the send queue may hold something to transmit.
 func (s State) sending() bool {
 	return s == Established || s == CloseWait || s == FinWait1 || s == Closing || s == LastAck

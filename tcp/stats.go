@@ -38,11 +38,25 @@ type Stats struct {
 	PAWSEstab             Counter `help:"segments refused because of an old timestamp"`
 	TSEcrRejected         Counter `help:"segments refused because they echo a timestamp never sent"`
 	TCPChallengeACK       Counter `help:"challenge ACKs sent (RFC 5961)"`
+	TCPSYNChallenge       Counter `help:"SYNs received in the window of a connection"`
+	TCPACKSkippedSeq      Counter `help:"answers to segments outside of the window left out by rate limit"`
 	TCPACKSkippedTimeWait Counter `help:"answers in TIME-WAIT left out by rate limit"`
+	TW                    Counter `help:"connections that went into TIME-WAIT"`
 	TWRecycled            Counter `help:"connections in TIME-WAIT replaced by a new one"`
 	SynMalformed          Counter `help:"SYNs dropped in silence: with FIN, from ourselves, or to many (not in Linux)"`
 	TCPSackRecovery       Counter `help:"fast recoveries with SACK"`
+	TCPRenoRecovery       Counter `help:"fast recoveries without SACK"`
+	TCPFastRetrans        Counter `help:"segments sent again in fast recovery"`
+	TCPSlowStartRetrans   Counter `help:"segments sent again after a timeout"`
+	TCPLostRetransmit     Counter `help:"frames whose retransmission was found lost"`
 	TCPLossUndo           Counter `help:"timeouts taken back"`
+	TCPFullUndo           Counter `help:"recoveries taken back because of timestamps"`
+	TCPDSACKUndo          Counter `help:"recoveries taken back because of DSACK"`
+	TCPSACKReneging       Counter `help:"peers that dropped what they had SACKed"`
+	TCPSACKReorder        Counter `help:"acknowledgements that showed reordering"`
+	TCPHPHits             Counter `help:"segments received by the fast path"`
+	TCPDSACKOldSent       Counter `help:"duplicates received of data received in order before"`
+	TCPDSACKOfoSent       Counter `help:"duplicates received of data received out of order before"`
 	TCPDSACKRecv          Counter `help:"DSACKs received for data acknowledged"`
 	DelayedACKs           Counter `help:"delayed acknowledgements sent by the timer"`
 	TCPOFOQueue           Counter `help:"segments queued out of order"`
@@ -53,6 +67,7 @@ type Stats struct {
 	TCPKeepAlive          Counter `help:"keepalive probes sent"`
 	TCPAbortOnData        Counter `help:"connections aborted: data came after Close, or linger of zero"`
 	TCPAbortOnClose       Counter `help:"connections aborted: closed with data unread"`
+	TCPAbortFailed        Counter `help:"resets that could not be sent"`
 	TCPAbortOnTimeout     Counter `help:"connections aborted: the peer did not answer in time"`
 	TCPAbortOnLinger      Counter `help:"closed connections aborted in FIN-WAIT-2"`
 	TCPOutNoFrames        Counter `help:"control segments not sent because no frame was free (not in Linux)"`

@@ -26,7 +26,6 @@ type wire struct {
 	ts        bool
 	tsval     uint32 // the peer's clock
 	lastTS    uint32 // our TSval, as last seen
-	tsecr     uint32 // what in echoes, when set
 	last      Segment
 }
 
@@ -110,7 +109,6 @@ func (w *wire) complete() {
 type opt func(s *Segment)
 
 func wnd(n uint16) opt   { return func(s *Segment) { s.Wnd = n } }
-func noTS() opt          { return func(s *Segment) { s.Opt.HasTS = false } }
 func tsval(v uint32) opt { return func(s *Segment) { s.Opt.TSVal = v } }
 func tsecr(v uint32) opt { return func(s *Segment) { s.Opt.TSEcr = v } }
 func mss(n uint16) opt   { return func(s *Segment) { s.Opt.MSS = n } }

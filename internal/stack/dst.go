@@ -222,7 +222,8 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 }
 
 // unreachable tells the sockets of d that it cannot be reached at present:
-// fatal for those that connect, a hint for the others.
+// fatal for those that connect, a hint for the others. A UDP socket does not
+// hear of a silent neighbour: to Linux that is no hard error (udp_err).
 func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
 	s.dropHeld(d)
 	for _, c := range s.flows {
@@ -232,7 +233,7 @@ func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
 		}
 	}
 	for _, u := range s.udpFlows {
-		if u.dst == d {
+		if u.dst == d && errno != syscall.EHOSTUNREACH {
 			u.fail(errno)
 		}
 	}

@@ -20,7 +20,8 @@ const (
 	envLen    = 34 // payload bytes of the datagram, 4 bytes
 	envSize   = 38
 
-	maxUDP = 65507 // payload; RFC 768 over IPv4
+	maxUDP4 = 65535 - 20 - udp.HeaderLen // payload: IPv4's total length counts its header (RFC 791, 3.1)
+	maxUDP6 = 65535 - udp.HeaderLen      // IPv6's payload length does not (RFC 8200, 3)
 )
 
 // WriteTo sends p to dst, or to the peer of a connected socket where dst is
@@ -32,13 +33,13 @@ func (u *UDPConn) WriteTo(p []byte, dst netip.AddrPort) (int, error) {
 // WriteFrom is WriteTo with a source address of the caller's choice, which
 // must be one of the host's.
 func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, error) {
-	if len(p) > maxUDP {
-		return 0, syscall.EMSGSIZE
-	}
 	if !dst.IsValid() {
 		if dst = u.remote; !dst.IsValid() {
 			return 0, syscall.EDESTADDRREQ
 		}
+	}
+	if len(p) > maxUDP6 || len(p) > maxUDP4 && dst.Addr().Is4() {
+		return 0, syscall.EMSGSIZE
 	}
 	if !src.IsValid() && u.local.Addr().IsValid() && !u.local.Addr().IsUnspecified() {
 		src = u.local.Addr()

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// The ends run in processes of their own, so that each has its own scheduler,
+// as on two machines. They speak JSON on standard output.
+const childCommand = "quickstart-end"
+
+// engineConfig is how an end uses onload.
+func engineConfig(profile string, interfaces ...string) (onload.Config, error) {
+	c := onload.Config{Interfaces: interfaces}
+	switch profile {
+	case "latency":
+		c.Profile = onload.Latency
+	case "balanced":
+		c.Profile = onload.Balanced
+	case "throughput":
+		c.Profile = onload.Throughput
+	default:
+		return c, fmt.Errorf("unknown profile %q: latency, balanced and throughput are known", profile)
+	}
+	return c, nil
+}
+
+// between measures one pair of ends, the client in pair.A and the server in
+// pair.B.
+func between(ctx context.Context, pair *lab.Pair, client, server string, each time.Duration, profile string) (line, error) {
+	l := line{Client: client, Server: server}
+	srv, err := startChild(ctx, pair.B, "server", server, profile, pair.B.If, pair.B.Addr4.String())
+	if err != nil {
+		return l, err
+	}
+	defer srv.stop()
+	var s servers
+	if err := srv.receive(&s); err != nil {
+		return l, fmt.Errorf("server: %w", err)
+	}
+	cl, err := startChild(ctx, pair.A, "client", client, profile, pair.A.If, s.HTTP, s.TCP, each.String())
+	if err != nil {
+		return l, err
+	}
+	defer cl.stop()
+	var r results
+	if err := cl.receive(&r); err != nil {
+		return l, fmt.Errorf("client: %w", err)
+	}
+	l.ClientPath, l.ServerPath, l.HTTP, l.TCP = r.Path, s.Path, r.HTTP, r.TCP
+	return l, nil
+}
+
+// end is a child process.
+type end struct {
+	cmd   *lab.Cmd
+	stdin io.Closer
+	out   *json.Decoder
+}
+
+func startChild(ctx context.Context, ns *lab.NS, args ...string) (*end, error) {
+	cmd := ns.CommandContext(ctx, "/proc/self/exe", append([]string{childCommand}, args...)...)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &end{cmd, stdin, json.NewDecoder(bufio.NewReader(stdout))}, nil
+}
+
+func (e *end) receive(v any) error {
+	if err := e.out.Decode(v); err != nil {
+		if werr := e.cmd.Wait(); werr != nil {
+			err = werr
+		}
+		return err
+	}
+	return nil
+}
+
+// stop has the process end, by itself: it closes its engine then.
+func (e *end) stop() {
+	e.stdin.Close()
+	_ = e.cmd.Wait()
+}
+
+// child is an end: "server WAY PROFILE INTERFACE IP" or
+// "client WAY PROFILE INTERFACE HTTP TCP DURATION".
+func child(args []string) error {
+	if len(args) < 5 {
+		return errors.New("too few arguments")
+	}
+	role, way, profile, ifname, rest := args[0], args[1], args[2], args[3], args[4:]
+	n := kernelNetwork
+	if way == byOnload {
+		cfg, err := engineConfig(profile, ifname)
+		if err != nil {
+			return err
+		}
+		e, err := onload.New(cfg)
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		n = engineNetwork(e)
+	}
+	// The end of our input is the parent's, or its wish that we end.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	if role == "server" {
+		s, err := serve(n, rest[0])
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
+	if len(rest) < 3 {
+		return errors.New("too few arguments")
+	}
+	each, err := time.ParseDuration(rest[2])
+	if err != nil {
+		return err
+	}
+	r, err := measure(ctx, n, rest[0], rest[1], each)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}

@@ -1,0 +1,114 @@
+// Command quickstart shows in a few seconds what onload does, and changes
+// nothing on the machine:
+//
+//	go run ./examples/quickstart
+//
+// As root it makes two network namespaces joined by a veth pair, serves HTTP
+// and TCP in one and calls from the other, by the kernel and by onload, each
+// end in a process of its own. Without privileges it does the same within one
+// process: the kernel by loopback, onload over a link in memory.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+func main() {
+	// The two ends are this program again: see child.go.
+	if len(os.Args) > 1 && os.Args[1] == childCommand {
+		if err := child(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "quickstart:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	each := flag.Duration("time", 500*time.Millisecond, "how long to measure each line")
+	profile := flag.String("profile", "latency", "how onload waits: latency, balanced, throughput")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *each, *profile); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, each time.Duration, profile string) error {
+	pair, err := lab.MakePair(lab.Options{})
+	if err != nil {
+		fmt.Printf("No network namespaces (%v): everything runs in this process.\n", err)
+		fmt.Printf("The kernel's lines are loopback, onload's a link in memory. Run as root for the real thing.\n\n")
+		lines, err := inProcess(ctx, each, profile)
+		if err != nil {
+			return err
+		}
+		report(lines)
+		return nil
+	}
+	defer pair.Close()
+	fmt.Printf("Two network namespaces joined by a veth pair, each end in a process of its own, %d processors.\n\n", runtime.NumCPU())
+	var lines []line
+	for _, ways := range [][2]string{{byKernel, byKernel}, {byKernel, byOnload}, {byOnload, byKernel}, {byOnload, byOnload}} {
+		l, err := between(ctx, pair, ways[0], ways[1], each, profile)
+		if err != nil {
+			return fmt.Errorf("%s to %s: %w", ways[0], ways[1], err)
+		}
+		lines = append(lines, l)
+	}
+	report(lines)
+	return nil
+}
+
+// The ways that an end can take.
+const (
+	byKernel = "kernel"
+	byOnload = "onload"
+)
+
+// line is what was measured for one pair of ends.
+type line struct {
+	Client, Server         string // way
+	ClientPath, ServerPath onload.Path
+	HTTP, TCP              quantiles
+}
+
+func (l line) name() string { return l.Client + " to " + l.Server }
+
+func report(lines []line) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 3, ' ', tabwriter.AlignRight)
+	table := func(title string, of func(line) quantiles) {
+		fmt.Fprintf(w, "%s\tp50\tp90\tp99\tround trips\tp50 against the kernel\t\n", title)
+		base := of(lines[0])
+		for _, l := range lines {
+			q := of(l)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1fx\t\n", l.name(), micros(q.P50), micros(q.P90), micros(q.P99), q.N,
+				float64(base.P50)/float64(q.P50))
+		}
+		fmt.Fprintln(w, "\t\t\t\t\t\t")
+	}
+	table("HTTP GET", func(l line) quantiles { return l.HTTP })
+	table("TCP, 1 byte", func(l line) quantiles { return l.TCP })
+	w.Flush()
+	fmt.Println("How the packets travelled:")
+	for _, l := range lines {
+		fmt.Printf("  %s: client by %v, server by %v\n", l.name(), l.ClientPath, l.ServerPath)
+	}
+}
+
+func micros(d time.Duration) string {
+	return fmt.Sprintf("%.1f us", float64(d)/float64(time.Microsecond))
+}
