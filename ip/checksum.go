@@ -36,7 +36,7 @@ func Sum(b []byte) uint16 {
 }
 
 // SumCopy copies src to dst, as much as fits, and returns the sum of the
-// bytes copied. It reads the bytes once.
+// bytes copied, which it reads once. The two do not overlap.
 func SumCopy(dst, src []byte) uint16 {
 	n := min(len(dst), len(src))
 	dst, src = dst[:n], src[:n]

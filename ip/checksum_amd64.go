@@ -2,11 +2,11 @@ package ip
 
 import "golang.org/x/sys/cpu"
 
-// With AVX2 summing and copying 1460 bytes takes a third of the time that
-// copyWords takes; the sum alone about half.
+// With AVX2 summing and copying 1460 bytes takes a quarter of the time that
+// copyWords takes, summing alone a third of that of sumWords.
 var avx2 = cpu.X86.HasAVX2
 
-const block = 128
+const block = 32
 
 // sumBlocks sums the front part of b that wide instructions are good for, and
 // returns its length. b has minBlock bytes at least.
@@ -27,8 +27,8 @@ func copyBlocks(d, b []byte) (s uint64, n int) {
 	return copyAVX2(&d[0], &b[0], n), n
 }
 
-// sumAVX2 sums the n bytes at src as 32-bit words; n is a multiple of block
-// and not zero.
+// sumAVX2 sums the n bytes at src as 32-bit words; n is a multiple of block,
+// and 128 at least.
 //
 //go:noescape
 func sumAVX2(src *byte, n int) uint64

@@ -22,6 +22,13 @@
 	VPADDQ Y10, Y2, Y2   \
 	VPADDQ Y11, Y3, Y3
 
+// Y8 holds a block of 32 bytes.
+#define ADDSMALL \
+	VPSRLQ $32, Y8, Y12 \
+	VPAND  Y15, Y8, Y8  \
+	VPADDQ Y12, Y4, Y4  \
+	VPADDQ Y8, Y0, Y0
+
 #define START \
 	VPXOR    Y0, Y0, Y0  \
 	VPXOR    Y1, Y1, Y1  \
@@ -55,6 +62,7 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-24
 	MOVQ src+0(FP), SI
 	MOVQ n+8(FP), CX
 	START
+	SUBQ $128, CX
 
 sum:
 	VMOVDQU 0(SI), Y8
@@ -64,9 +72,20 @@ sum:
 	ADDBLOCK
 	ADDQ    $128, SI
 	SUBQ    $128, CX
-	JNZ     sum
+	JGE     sum
+	ADDQ    $128, CX
+	JZ      done
+
+small:
+	VMOVDQU 0(SI), Y8
+	ADDSMALL
+	ADDQ    $32, SI
+	SUBQ    $32, CX
+	JNZ     small
+
+done:
 	FINISH
-	MOVQ    AX, ret+16(FP)
+	MOVQ AX, ret+16(FP)
 	RET
 
 // func copyAVX2(dst, src *byte, n int) uint64
@@ -75,6 +94,7 @@ TEXT ·copyAVX2(SB), NOSPLIT, $0-32
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	START
+	SUBQ $128, CX
 
 copy:
 	VMOVDQU 0(SI), Y8
@@ -89,7 +109,20 @@ copy:
 	ADDQ    $128, SI
 	ADDQ    $128, DI
 	SUBQ    $128, CX
-	JNZ     copy
+	JGE     copy
+	ADDQ    $128, CX
+	JZ      done
+
+small:
+	VMOVDQU 0(SI), Y8
+	VMOVDQU Y8, 0(DI)
+	ADDSMALL
+	ADDQ    $32, SI
+	ADDQ    $32, DI
+	SUBQ    $32, CX
+	JNZ     small
+
+done:
 	FINISH
-	MOVQ    AX, ret+24(FP)
+	MOVQ AX, ret+24(FP)
 	RET

@@ -60,8 +60,8 @@ func NewArena(frames, frameSize int) (*Arena, error) {
 	if frameSize != 2048 && frameSize != 4096 {
 		return nil, fmt.Errorf("ring: frame size %d: must be 2048 or 4096", frameSize)
 	}
-	if frames <= 0 || frames >= 1<<31 {
-		return nil, fmt.Errorf("ring: %d frames: must be positive", frames)
+	if frames <= 0 || frames > 1<<24 {
+		return nil, fmt.Errorf("ring: %d frames: must be 1 to 16777216", frames)
 	}
 	const hugePage = 2 << 20
 	n := frames * frameSize

@@ -72,6 +72,18 @@ func (c *Conn) Abort(now int64) {
 	}
 }
 
+// Fail ends the connection with errno and without a word to the peer: no way
+// leads there any more.
+func (c *Conn) Fail(errno syscall.Errno) {
+	if c.has(markDead) {
+		return
+	}
+	if c.has(markOrphan) {
+		errno = 0
+	}
+	c.done(errno)
+}
+
 // TimeWait returns what is left to do after EvTimeWait.
 func (c *Conn) TimeWait(now int64) TimeWait {
 	return TimeWait{

@@ -22,8 +22,17 @@ func TestSmallSegmentsInOrder(t *testing.T) {
 	w := dial(t, Config{RcvBuf: 32 << 10})
 	most := 0
 	for i := range uint32(20000) {
+		before := w.h.Stats.TCPRcvCollapsed
+		w.ev = 0
 		w.in("A", 1+i, 1, 1)
 		most = max(most, w.heldFrames())
+		// The reader may have seen an empty mailbox meanwhile.
+		if w.h.Stats.TCPRcvCollapsed != before && w.ev&EvReadable == 0 {
+			t.Fatal("the reader is not woken")
+		}
+	}
+	if w.h.Stats.TCPRcvCollapsed == 0 {
+		t.Error("nothing was copied together")
 	}
 	w.out = nil
 	if limit := w.c.heldLimit(); most > limit {
@@ -62,6 +71,25 @@ func TestSmallSegmentsOutOfOrder(t *testing.T) {
 		w.in("A", 1+i*1000, 1, 1000)
 	}
 	if n := w.read(20000); n < 16000 {
+		t.Errorf("read %d", n)
+	}
+	w.out = nil
+}
+
+// When the arena runs low, what waits for missing data goes first.
+func TestOutOfOrderUnderPressure(t *testing.T) {
+	w := dial(t, Config{})
+	w.in("A", 1001, 1, 1000)
+	if w.heldFrames() != 1 {
+		t.Fatal("not queued")
+	}
+	w.h.Reserve = 4 * 1025
+	w.in("A", 3001, 1, 1000)
+	if n := w.heldFrames(); n != 0 {
+		t.Errorf("%d frames held", n)
+	}
+	w.in("A", 1, 1, 1000)
+	if n := w.read(5000); n != 1000 {
 		t.Errorf("read %d", n)
 	}
 	w.out = nil

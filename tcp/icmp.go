@@ -22,16 +22,13 @@ func (c *Conn) ICMP(e *ip.ICMPError, now int64) {
 	if c.has(markDead) {
 		return
 	}
-	if e.HasSeq && (seqLT(e.Seq, c.sndUna) || !seqLT(e.Seq, c.sndNxt)) {
+	if !e.HasSeq || !seqIn(e.Seq, c.sndUna, c.sndNxt) {
 		c.h.Stats.OutOfWindowIcmps.Add(1)
 		return
 	}
 	errno, _ := e.Errno()
 	if errno == syscall.EMSGSIZE {
-		// It must quote data: what was sent and not acknowledged was too big.
-		if e.HasSeq {
-			c.lowerMTU(e.MTU, now)
-		}
+		c.lowerMTU(e.MTU, now)
 		return
 	}
 	c.Unreachable(errno, now)

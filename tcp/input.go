@@ -265,6 +265,7 @@ func (c *Conn) inputData(s *Segment, now int64) {
 	if c.has(markOrphan) && s.Len > 0 && seqGT(end, c.rcvNxt) {
 		// Nobody will read it: tell the peer (RFC 9293 section 3.6.1, as
 		// Linux).
+		c.h.Stats.TCPAbortOnData.Add(1)
 		c.sendReset(now)
 		c.done(0)
 		return

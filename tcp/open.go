@@ -10,7 +10,7 @@ const (
 	// minSendMSS is the floor of the payload of a full segment: a peer that
 	// asks for less makes us burn processor time and frames (CVE-2019-11479).
 	minSendMSS = 128
-	minRcvMSS  = 536
+	minRcvMSS  = 536 // the first guess of the peer's segment size, as Linux
 )
 
 // defaultMSS is the peer's MSS where it did not tell: RFC 9293 section 3.7.1.
@@ -128,7 +128,6 @@ func (c *Conn) established(now int64) {
 	c.rtoAt = 0
 	c.updateMSS()
 	c.startCongestion()
-	c.rcvMSS = min(max(c.mss, minRcvMSS), uint16(c.h.Arena.FrameSize()))
 	if c.has(markFinWanted) {
 		c.setState(FinWait1)
 	} else {

@@ -19,6 +19,10 @@ func (c *Conn) Output(now int64) (more bool) {
 	} else if st < Established {
 		return false
 	}
+	if c.ackAt != 0 && c.worthUpdate(c.openWindow()) {
+		// The reader was faster than we, and saw no small window to report.
+		c.set(markAckNow)
+	}
 	if !more && c.has(markAckNow) {
 		more = !c.sendAck(now)
 	}

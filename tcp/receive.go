@@ -99,6 +99,14 @@ func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
 // receiveOOO keeps the payload of a segment that came early, and tells the
 // peer at once what is missing (RFC 5681 section 4.2).
 func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
+	if c.h.Arena.FreeFrames() < c.h.Reserve/4 {
+		// Memory is short, for everybody: what waits for missing data can come
+		// again.
+		c.h.Stats.OfoPruned.Add(1)
+		c.dropOOO()
+		c.sendAck(now)
+		return
+	}
 	if c.ooo == nil {
 		c.ooo = c.h.takeReassembly()
 	}
@@ -198,7 +206,6 @@ func (c *Conn) collapse() {
 	if f == ring.NoFrame {
 		return
 	}
-	c.h.Stats.TCPRcvCollapsed.Add(1)
 	wake := false
 	for f != ring.NoFrame {
 		m := a.Meta(f)
@@ -217,6 +224,7 @@ func (c *Conn) collapse() {
 			merged++
 		}
 		c.rcvUsed.add(-merged, 0)
+		c.h.Stats.TCPRcvCollapsed.Add(uint64(merged))
 		wake = c.rcvBox.Push(a, f) || wake
 		f = next
 	}

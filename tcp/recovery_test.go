@@ -353,6 +353,48 @@ func TestRFC7661AppLimited(t *testing.T) {
 	w.out = nil
 }
 
+// It does not grow either once the application has become slow.
+func TestRFC7661AppLimitedLater(t *testing.T) {
+	w := dial(t, Config{NoDelay: true})
+	w.write(20000)
+	if !w.c.has(markLimited) {
+		t.Error("cwnd does not limit")
+	}
+	w.now += 10 * ms
+	w.feed("A", 1, 10001, 0)
+	w.now += 10 * ms
+	w.feed("A", 1, 20001, 0)
+	before := w.c.cc.Cwnd()
+	if before < 15000 {
+		t.Errorf("cwnd %d", before)
+	}
+	for i := range uint32(100) {
+		w.write(10)
+		w.now += ms
+		w.feed("A", 1, 20001+10*(i+1), 0)
+	}
+	if got := w.c.cc.Cwnd(); got != before {
+		t.Errorf("cwnd %d, was %d", got, before)
+	}
+	w.out = nil
+}
+
+// RFC 5681 section 4.1: after silence no more than the initial window at once.
+func TestRFC5681IdleRestart(t *testing.T) {
+	w := dial(t, Config{})
+	w.c.cc.SetCwnd(40000)
+	w.write(40000)
+	w.now += 10 * ms
+	w.feed("A", 1, 40001, 0)
+	w.out = nil
+	w.now += 10 * sec
+	w.write(40000)
+	if len(w.out) != 10 {
+		t.Errorf("%d segments", len(w.out))
+	}
+	w.out = nil
+}
+
 // Attack 9: the peer's MSS has a floor.
 func TestTinyMSS(t *testing.T) {
 	w := dial(t, Config{}, mss(1))

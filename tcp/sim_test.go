@@ -132,6 +132,8 @@ type end struct {
 	local  netip.AddrPort
 	remote netip.AddrPort
 	tw     *TimeWait
+	lst    *Listener // until a connection is made
+	cfg    *Config
 	sent   int // packets
 	full   bool
 }
@@ -144,7 +146,7 @@ type holding struct {
 func newLink(t testing.TB, seed uint64, cfgA, cfgB *Config, caps Caps) *link {
 	l := &link{t: t, now: 1e12, rng: rand.New(rand.NewPCG(seed, 1)), delay: 100e3}
 	mk := func(name string, cfg *Config, local, remote netip.AddrPort) *end {
-		e := &end{l: l, name: name, local: local, remote: remote, evs: map[Event]int{}}
+		e := &end{l: l, name: name, local: local, remote: remote, evs: map[Event]int{}, cfg: cfg}
 		a := newArena(t, 4096, 2048)
 		e.h = newHost(t, a, caps)
 		e.c.Init(e.h, e, cfg, local, remote)
@@ -203,7 +205,7 @@ func (e *end) Transmit(pkt []ring.Desc, _ uint8) bool {
 		e.segment(b[:hl], b[hl:], int(pkt[0].SegSize))
 		return true
 	}
-	if len(b)-hl > int(e.c.mss) && e.c.State() >= Established {
+	if len(b)-hl > int(e.c.mss) && e.c.State() >= Established && e.tw == nil {
 		l.t.Fatalf("payload %d above MSS %d", len(b)-hl, e.c.mss)
 	}
 	e.put(b)
@@ -289,14 +291,40 @@ func (e *end) receive(b []byte) {
 		}
 		return
 	}
+	if e.lst != nil && e.c.owner == nil {
+		e.lst.Input(&s, e.l.now)
+		return
+	}
 	e.c.Input(&s, e.l.now)
 	e.check()
+}
+
+// The methods of ListenOwner.
+func (e *end) Reply(_, _ netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
+	return e.Transmit(pkt, ecn)
+}
+func (e *end) NewConn(_, _ netip.AddrPort) (*Conn, Owner) { return &e.c, e }
+func (e *end) Accepted(*Conn)                             { e.lst.Taken() }
+
+// listen makes e a listener.
+func (l *link) listen(e *end) {
+	e.c = Conn{}
+	e.lst = &Listener{}
+	e.lst.Init(e.h, e, e.cfg, 10)
+	l.t.Cleanup(func() {
+		if e.c.owner == nil {
+			e.c.Init(e.h, e, e.cfg, e.local, e.remote) // for Free
+		}
+	})
 }
 
 func (e *end) deadline() int64 {
 	d := int64(math.MaxInt64)
 	if e.tw == nil {
 		d = e.c.Deadline()
+	}
+	if e.lst != nil {
+		d = min(d, e.lst.Deadline())
 	}
 	for _, h := range e.held {
 		d = min(d, h.until)
@@ -315,6 +343,9 @@ func (e *end) expire() {
 		}
 	}
 	e.held = keep
+	if e.lst != nil && e.lst.Deadline() <= now {
+		e.lst.Expire(now)
+	}
 	if e.c.Deadline() <= now {
 		e.c.Expire(now)
 		e.check()
@@ -338,6 +369,9 @@ func (l *link) step(limit int64) bool {
 	}
 	for _, e := range []*end{l.a, l.b} {
 		e.expire()
+		if e.c.owner == nil {
+			continue
+		}
 		if e.c.Output(l.now) {
 			// The ring is full: again in a moment, as the stack does.
 			l.again(e)
@@ -402,6 +436,9 @@ func (c *Conn) listenForTest(now int64) {
 
 // check verifies the accounts of a connection against its lists.
 func (e *end) check() {
+	if e.c.owner == nil {
+		return
+	}
 	if msg := e.c.inconsistent(); msg != "" {
 		e.l.t.Fatalf("%s at %d: %s\n%+v", e.name, e.l.now, msg, e.c.Info())
 	}

@@ -61,6 +61,7 @@ type Stats struct {
 	DelayedACKs           Counter `help:"delayed acknowledgements sent by the timer"`
 	TCPOFOQueue           Counter `help:"segments queued out of order"`
 	TCPRcvCollapsed       Counter `help:"frames freed by coalescing small segments"`
+	OfoPruned             Counter `help:"out-of-order segments dropped because frames ran low"`
 	TCPRcvQDrop           Counter `help:"segments dropped because the receive queue was full"`
 	TCPZeroWindowDrop     Counter `help:"segments dropped because the window was shut"`
 	TCPWinProbe           Counter `help:"zero-window probes sent"`

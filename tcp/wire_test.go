@@ -226,6 +226,7 @@ func dial(t testing.TB, cfg Config, opts ...opt) *wire {
 	w.state(Established)
 	w.c.quick = 0 // acknowledgements as in the middle of a connection
 	w.c.lastData = w.now
+	w.c.rcvMSS = 1000
 	return w
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,9 @@ func pinTo(cpu int) error {
 			return fmt.Errorf("sched_setaffinity: %w", err)
 		}
 	}
+	// As the runtime does where it starts with one processor: threads that
+	// take turns on it would wait for the kernel's time slices.
+	runtime.GOMAXPROCS(1)
 	return nil
 }
 

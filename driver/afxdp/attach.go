@@ -34,20 +34,22 @@ func attachments(c *Config, l *linkInfo) []attachment {
 }
 
 // preferGeneric tells that generic mode is better although the driver has a
-// native one: on virtual links. Measured on veth, 2 cores, Linux 6.18, by
-// bench_test.go, native against generic:
+// native one: on virtual links. One run of bench_test.go on veth, 2 shared
+// cores, Linux 6.18:
 //
-//	round trip 64 B, p50          4.3 us       4.0 us
-//	round trip 1500 B, p50        5.6 us       4.8 us
-//	64 B and 1514 B frames        0.62, 0.45   0.57, 0.45 Mpps
-//	65514 B frames                26 Gbit/s    33 Gbit/s
-//	from a kernel socket, MTU 1500 8 Gbit/s    33 Gbit/s, in packets of 64 KiB
+//	                                native       generic
+//	round trip 64 B, p50            4.7 us       5.3 us
+//	round trip 1500 B, p50          5.6 us       4.8 us
+//	64 B frames                     0.62 Mpps    0.57 Mpps
+//	1514 B frames                   0.45 Mpps    0.45 Mpps, 5% lost
+//	65514 B frames                  26 Gbit/s    33 Gbit/s
+//	from a kernel socket, MTU 1500  8 Gbit/s     33 Gbit/s, 64 KiB packets
 //
+// Round trips differ less than between runs; what decides is the last line.
 // While a native program is attached the peer's kernel must cut its packets
 // to the MTU; a generic one gets them whole. The price: frames pass the
-// kernel's per-CPU backlog, which reorders a flow when its sender moves to
-// another processor, and drops under a flood (5% at 1514 B, none in native
-// mode).
+// kernel's per-CPU backlog, which can reorder a flow, and drops under a
+// flood.
 //
 // The kernel numbers the queues of veth wrongly in generic mode (a frame from
 // the peer's transmit queue i > 0 is taken to be of receive queue i-1), which

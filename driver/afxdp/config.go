@@ -73,8 +73,8 @@ type Config struct {
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536
 	FrameSize int // 4096 (default) or 2048
 	// RxRing and TxRing are the rings' entries, powers of two. The kernel
-	// receives into RxRing frames in turn: fewer stay in the processor's cache
-	// (0.5 us a round trip between 4096 and 512 on veth), more survive a burst.
+	// receives into RxRing frames in turn: fewer may stay in the processor's
+	// cache, more survive a burst.
 	RxRing, TxRing int
 
 	// BusyPoll is the most packets that one poll of the NIC by RxBatch

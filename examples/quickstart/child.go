@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/onload-go/onload/internal/lab"
@@ -38,7 +39,11 @@ func engineConfig(profile string, interfaces ...string) (onload.Config, error) {
 // pair.B.
 func between(ctx context.Context, pair *lab.Pair, client, server string, each time.Duration, profile string) (line, error) {
 	l := line{Client: client, Server: server}
-	srv, err := startChild(ctx, pair.B, "server", server, profile, pair.B.If, pair.B.Addr4.String())
+	cpus := [2]string{"-1", "-1"}
+	if p := processors(); len(p) >= 2 {
+		cpus = [2]string{strconv.Itoa(p[0]), strconv.Itoa(p[1])}
+	}
+	srv, err := startChild(ctx, pair.B, cpus[0], "server", server, profile, pair.B.If, pair.B.Addr4.String())
 	if err != nil {
 		return l, err
 	}
@@ -47,7 +52,7 @@ func between(ctx context.Context, pair *lab.Pair, client, server string, each ti
 	if err := srv.receive(&s); err != nil {
 		return l, fmt.Errorf("server: %w", err)
 	}
-	cl, err := startChild(ctx, pair.A, "client", client, profile, pair.A.If, s.HTTP, s.TCP, each.String())
+	cl, err := startChild(ctx, pair.A, cpus[1], "client", client, profile, pair.A.If, s.HTTP, s.TCP, each.String())
 	if err != nil {
 		return l, err
 	}
@@ -100,13 +105,20 @@ func (e *end) stop() {
 	_ = e.cmd.Wait()
 }
 
-// child is an end: "server WAY PROFILE INTERFACE IP" or
-// "client WAY PROFILE INTERFACE HTTP TCP DURATION".
+// child is an end: "CPU server WAY PROFILE INTERFACE IP" or
+// "CPU client WAY PROFILE INTERFACE HTTP TCP DURATION".
 func child(args []string) error {
-	if len(args) < 5 {
+	if len(args) < 6 {
 		return errors.New("too few arguments")
 	}
-	role, way, profile, ifname, rest := args[0], args[1], args[2], args[3], args[4:]
+	cpu, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	if err := pin(cpu); err != nil {
+		return err
+	}
+	role, way, profile, ifname, rest := args[1], args[2], args[3], args[4], args[5:]
 	n := kernelNetwork
 	if way == byOnload {
 		cfg, err := engineConfig(profile, ifname)

@@ -11,11 +11,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -34,13 +34,13 @@ func main() {
 		return
 	}
 	each := flag.Duration("time", 500*time.Millisecond, "how long to measure each line")
-	profile := flag.String("profile", "latency", "how onload waits: latency, balanced, throughput")
+	profile := flag.String("profile", "", "how onload waits: latency (default), balanced (default without root), throughput")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *each, *profile); err != nil {
 		if ctx.Err() != nil {
-			err = ctx.Err()
+			err = errors.New("interrupted")
 		}
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
@@ -52,6 +52,9 @@ func run(ctx context.Context, each time.Duration, profile string) error {
 	if err != nil {
 		fmt.Printf("No network namespaces (%v): everything runs in this process.\n", err)
 		fmt.Printf("The kernel's lines are loopback, onload's a link in memory. Run as root for the real thing.\n\n")
+		if profile == "" {
+			profile = "balanced" // two ends that spin long would fight for processors
+		}
 		lines, err := inProcess(ctx, each, profile)
 		if err != nil {
 			return err
@@ -60,7 +63,14 @@ func run(ctx context.Context, each time.Duration, profile string) error {
 		return nil
 	}
 	defer pair.Close()
-	fmt.Printf("Two network namespaces joined by a veth pair, each end in a process of its own, %d processors.\n\n", runtime.NumCPU())
+	if profile == "" {
+		profile = "latency"
+	}
+	where := "in a process and on a processor of its own"
+	if len(processors()) < 2 {
+		where = "in a process of its own, on one processor for both"
+	}
+	fmt.Printf("Two network namespaces joined by a veth pair, each end %s.\n\n", where)
 	var lines []line
 	for _, ways := range [][2]string{{byKernel, byKernel}, {byKernel, byOnload}, {byOnload, byKernel}, {byOnload, byOnload}} {
 		l, err := between(ctx, pair, ways[0], ways[1], each, profile)
@@ -105,8 +115,15 @@ func report(lines []line) {
 	w.Flush()
 	fmt.Println("How the packets travelled:")
 	for _, l := range lines {
-		fmt.Printf("  %s: client by %v, server by %v\n", l.name(), l.ClientPath, l.ServerPath)
+		fmt.Printf("  %s: client by %s, server by %s\n", l.name(), path(l.ClientPath), path(l.ServerPath))
 	}
+}
+
+func path(p onload.Path) string {
+	if !p.Accelerated {
+		return "the kernel"
+	}
+	return p.String()
 }
 
 func micros(d time.Duration) string {

@@ -186,8 +186,20 @@ func (s *Stack) onChange(c control.Change) {
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}
+		if c.Kind == control.LinkGone && c.Link == s.cfg.Link {
+			s.linkGone()
+		}
 	}
 	s.leave()
+}
+
+// linkGone ends all connections: the queues went with the interface, and one
+// of the same name would be another.
+func (s *Stack) linkGone() {
+	s.gone.Store(true)
+	for _, c := range s.flows {
+		c.tc.Fail(syscall.ENETDOWN)
+	}
 }
 
 // applyChange brings one destination up to date.

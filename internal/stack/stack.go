@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,6 +54,7 @@ type Stack struct {
 	leader    atomic.Bool // a goroutine spins
 	armed     atomic.Bool // changed under lock
 	closing   atomic.Bool
+	gone      atomic.Bool // the interface was deleted
 	successor atomic.Pointer[waiter]
 	nextTimer atomic.Int64  // earliest timer, ns
 	turns     atomic.Uint64 // poll turns done
@@ -164,8 +166,11 @@ func (s *Stack) Caps() *driver.Caps { return s.cfg.Device.Caps() }
 // Device is the device under the stack.
 func (s *Stack) Device() driver.Device { return s.cfg.Device }
 
-// Err returns what broke a queue for good, or nil.
+// Err returns what broke the stack for good, or nil.
 func (s *Stack) Err() error {
+	if s.gone.Load() {
+		return errGone
+	}
 	for _, q := range s.queues {
 		if err := q.Err(); err != nil {
 			return err
@@ -231,6 +236,8 @@ func (s *Stack) rxPending() bool {
 	}
 	return false
 }
+
+var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 
 // errClosed is what a closed socket or stack answers.
 var errClosed = net.ErrClosed

@@ -30,8 +30,13 @@ func (s *Stack) fire(t *ring.Timer) {
 			return
 		}
 		if o.tc.Deadline() <= s.now {
+			// Perhaps the neighbour has moved: the kernel, which sees none of
+			// our traffic, is to look (RFC 4861, 7.3.1; ARP alike).
+			s.cfg.Net.Confirm(o.dst.route.Link, o.dst.route.NextHop)
 			o.tc.Expire(s.now)
 			s.touch(o)
+		} else {
+			s.confirm(o.dst)
 		}
 		s.schedule(o)
 	case *TCPListener:

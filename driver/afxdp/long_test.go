@@ -1,0 +1,3 @@
+package afxdp
+
+import _ "github.com/onload-go/onload/internal/testlong" // go test ./... -long

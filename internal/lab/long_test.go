@@ -1,0 +1,3 @@
+package lab
+
+import _ "github.com/onload-go/onload/internal/testlong" // go test ./... -long

@@ -1,0 +1,3 @@
+package netns_test
+
+import _ "github.com/onload-go/onload/internal/testlong" // go test ./... -long

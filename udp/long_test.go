@@ -1,0 +1,3 @@
+package udp
+
+import _ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
