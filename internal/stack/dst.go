@@ -2,6 +2,7 @@ package stack
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,8 +36,7 @@ type dst struct {
 // heldPacket waits for its neighbour's address. The stack holds its frames
 // as if they were in a ring.
 type heldPacket struct {
-	pkt [holdFrags]ring.Desc
-	n   int
+	pkt []ring.Desc
 	qi  int
 	ecn uint8
 }
@@ -45,7 +45,6 @@ const (
 	// As many packets wait for a neighbour as Linux keeps of small ones
 	// (unres_qlen_bytes): the SYNs of a burst of connections.
 	holdPackets = 256
-	holdFrags   = 4
 	resolveWait = int64(time.Second)
 	defaultTTL  = 64
 )
@@ -130,7 +129,7 @@ func (s *Stack) mtu(d *dst) int {
 // hold keeps a packet until its neighbour is known. As in the kernel, only
 // the newest few are kept.
 func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
-	if d.gone || len(pkt) > holdFrags {
+	if d.gone {
 		s.counters.txNoRoute.Add(1)
 		return
 	}
@@ -138,8 +137,7 @@ func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 		s.releasePacket(&d.held[0])
 		d.held = append(d.held[:0], d.held[1:]...)
 	}
-	h := heldPacket{n: len(pkt), qi: qi, ecn: ecn}
-	copy(h.pkt[:], pkt)
+	h := heldPacket{pkt: slices.Clone(pkt), qi: qi, ecn: ecn}
 	for _, p := range pkt {
 		s.arena.Posted(p.Frame)
 	}
@@ -150,7 +148,7 @@ func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 }
 
 func (s *Stack) releasePacket(h *heldPacket) {
-	for _, p := range h.pkt[:h.n] {
+	for _, p := range h.pkt {
 		s.arena.Completed(p.Frame)
 	}
 }
@@ -160,7 +158,7 @@ func (s *Stack) releaseHeld(d *dst) {
 	d.held = nil
 	for i := range held {
 		h := &held[i]
-		s.send(d, h.qi, h.pkt[:h.n], h.ecn)
+		s.sendAny(d, h.qi, h.pkt, h.ecn)
 		s.releasePacket(h)
 	}
 	s.forget(d)

@@ -43,29 +43,6 @@ func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 	s.transport(qi, ds)
 }
 
-// fragment adds a fragment to its datagram, and dispatches that when it is
-// whole.
-func (s *Stack) fragment(qi int, ds []ring.Desc) {
-	p := &s.pkt
-	s.counters.rxFragments.Add(1)
-	ds = s.trim(ds, p.L4Off, p.L4Len)
-	if ds == nil {
-		s.counters.rxMalformed.Add(1)
-		return
-	}
-	var done []ring.Desc
-	s.cache.FreeDescs(ds)
-	if done == nil {
-		return
-	}
-	p.L4Len = 0
-	for i := range done {
-		p.L4Len += int(done[i].Len)
-	}
-	p.Fragment = false
-	s.transport(qi, done)
-}
-
 // trim cuts ds to the n bytes from off on: the headers in front and Ethernet
 // padding behind. nil: the packet is shorter than that; its frames are freed.
 func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {

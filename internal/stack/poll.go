@@ -2,6 +2,7 @@ package stack
 
 import (
 	"math/bits"
+	"syscall"
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ring"
@@ -25,6 +26,8 @@ func (s *Stack) poll() (n int) {
 	if len(s.blocked) > 0 || len(s.udpWait) > 0 {
 		s.unblock()
 	}
+	s.kick |= s.rekick
+	s.rekick = 0
 	if s.now >= s.nextTimer.Load() {
 		s.wheel.Advance(s.now, s.fire)
 	}
@@ -148,6 +151,11 @@ func (s *Stack) flush() {
 		q := s.queues[i]
 		if err := q.Kick(); err != nil {
 			s.counters.kickErrors.Add(1)
+			if err == syscall.EAGAIN {
+				// The kernel took a part, and is to be asked again soon.
+				s.rekick |= 1 << i
+				s.setTimer(&s.retry, s.now+txRetry)
+			}
 		}
 		q.Reclaim()
 	}
@@ -165,24 +173,36 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	for i := range pkt {
 		n += int(pkt[i].Len)
 	}
-	q := s.queues[qi]
-	if q.TxSpace() < len(pkt) && !s.makeRoom(qi, q, len(pkt)) {
+	tx := int(s.txOf[qi])
+	if q := s.queues[tx]; q.TxSpace() < len(pkt) && !s.makeRoom(tx, q, len(pkt)) {
 		s.counters.txFull.Add(1)
 		return false
 	}
+	hl := d.hdr.Len()
+	d.hdr.Put(s.front(pkt, hl), n, ecn, s.packetID())
+	return s.post(tx, pkt, hl)
+}
+
+// front is the n bytes in front of pkt, for lower headers.
+func (s *Stack) front(pkt []ring.Desc, n int) []byte {
+	off := int(pkt[0].Off)
+	return s.arena.Bytes(pkt[0].Frame)[off-n : off]
+}
+
+// post puts pkt, and the hl bytes of headers in front of it, on the transmit
+// ring tx. false: it is full. pkt stays as it was.
+func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
 	first := &pkt[0]
-	hl := uint16(d.hdr.Len())
-	d.hdr.Put(s.arena.Bytes(first.Frame)[first.Off-hl:first.Off], n, ecn, s.packetID())
 	saved := *first
-	first.Off -= hl
-	first.Len += hl
+	first.Off -= uint16(hl)
+	first.Len += uint16(hl)
 	if first.Flags&ring.FlagCsumPartial != 0 {
-		first.CsumStart += hl
+		first.CsumStart += uint16(hl)
 	}
-	sent := q.TxBatch(pkt) == len(pkt)
+	sent := s.queues[tx].TxBatch(pkt) == len(pkt)
 	*first = saved
 	if sent {
-		s.kick |= 1 << qi
+		s.kick |= 1 << tx
 		s.sent++
 	}
 	return sent

@@ -199,14 +199,13 @@ func (s *Stack) arm() {
 // armLocked arms every queue; false means that a packet is there already, and
 // the caller is to poll.
 func (s *Stack) armLocked() bool {
-	ready := false
-	for _, q := range s.queues {
+	for i, q := range s.queues {
 		if q.Arm() {
-			ready = true
+			for _, armed := range s.queues[:i] {
+				armed.Disarm()
+			}
+			return false
 		}
-	}
-	if ready {
-		return false
 	}
 	s.armed.Store(true)
 	s.counters.arms.Add(1)

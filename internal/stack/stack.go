@@ -8,6 +8,8 @@
 package stack
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -49,6 +51,7 @@ type Stack struct {
 	spin     int64
 	adaptive bool
 	virtual  bool
+	txOf     [maxQueues]uint8 // which queue sends what belongs to one
 
 	lock      *ring.Lock
 	leader    atomic.Bool // a goroutine spins
@@ -60,25 +63,30 @@ type Stack struct {
 	turns     atomic.Uint64 // poll turns done
 
 	// Under the lock.
-	now      int64
-	arena    *ring.Arena
-	cache    *ring.Cache
-	host     *tcp.Host
-	wheel    *ring.Wheel
-	rx       [rxBatch]ring.Desc
-	tx       [48]ring.Desc // packet under construction
-	pkt      ip.Packet
-	seg      tcp.Segment
-	kick     uint64 // queues with something to transmit, a bit each
-	sent     uint64 // packets put on transmit rings
-	retry    ring.Timer
-	wakes    []*waiter
-	dirty    []*TCPConn // to be given Output at the end of the turn
-	blocked  []*TCPConn // stopped by a full transmit ring
-	spare    []*TCPConn
-	dead     []*TCPConn // closed during the turn
-	udpWait  []*UDPConn // sockets with datagrams waiting for the transmit ring
-	udpSpare []*UDPConn
+	now       int64
+	arena     *ring.Arena
+	cache     *ring.Cache
+	host      *tcp.Host
+	wheel     *ring.Wheel
+	rx        [rxBatch]ring.Desc
+	tx        [48]ring.Desc // packet under construction
+	pkt       ip.Packet
+	seg       tcp.Segment
+	kick      uint64 // queues with something to transmit, a bit each
+	rekick    uint64 // queues whose kick is to be repeated
+	sent      uint64 // packets put on transmit rings
+	retry     ring.Timer
+	frags     ip.Reassembler
+	fragTimer ring.Timer
+	fragTx    [24]ring.Desc
+	icmp      ip.Limiter
+	wakes     []*waiter
+	dirty     []*TCPConn // to be given Output at the end of the turn
+	blocked   []*TCPConn // stopped by a full transmit ring
+	spare     []*TCPConn
+	dead      []*TCPConn // closed during the turn
+	udpWait   []*UDPConn // sockets with datagrams waiting for the transmit ring
+	udpSpare  []*UDPConn
 
 	flows     map[flowKey]*TCPConn
 	timeWaits map[flowKey]*timeWait
@@ -107,14 +115,23 @@ type Stack struct {
 // for several packets of 64 KiB.
 const rxBatch = 256
 
+// ICMP errors that we send: Linux's icmp_msgs_per_sec and icmp_msgs_burst.
+const (
+	icmpPerSecond = 1000
+	icmpBurst     = 50
+)
+
+// maxQueues bounds the queues of a stack: a bit each in Stack.kick.
+const maxQueues = 64
+
 // New starts a stack. It owns cfg.Device from then on, also when it fails.
 func New(cfg Config) (*Stack, error) {
 	if cfg.Device == nil || cfg.Net == nil {
 		return nil, errors.New("stack: Config without Device or Net")
 	}
-	if n := len(cfg.Device.Queues()); n == 0 || n > 64 {
+	if n := len(cfg.Device.Queues()); n == 0 || n > maxQueues {
 		cfg.Device.Close()
-		return nil, fmt.Errorf("stack: %s has %d queues, want 1 to 64", cfg.Name, n)
+		return nil, fmt.Errorf("stack: %s has %d queues, want 1 to %d", cfg.Name, n, maxQueues)
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
@@ -141,10 +158,19 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
+	s.initFragments()
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
+	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
+	s.hashSeed = binary.LittleEndian.Uint64(seed[:]) | 1
 	s.ports = newPortTable(cfg.Ports, cfg.Device)
 	s.nextTimer.Store(never)
-	for _, q := range s.queues {
+	for i, q := range s.queues {
 		q.Refill()
+		// A queue may only receive, where the link sends on fewer.
+		if q.Caps().TxRing > 0 {
+			s.txOf[i] = uint8(i)
+		}
 	}
 	if err := s.startReactor(); err != nil {
 		cfg.Device.Close()

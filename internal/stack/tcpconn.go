@@ -211,6 +211,8 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		if c.state.Load()&stReadClosed != 0 {
 			return 0, io.EOF
 		}
+		// Before the data: what came before the error is read first.
+		err := c.tc.Err()
 		n, eof, update := c.tc.Read(p)
 		if update {
 			c.do(todoWindow)
@@ -225,7 +227,7 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		if eof {
 			return 0, io.EOF
 		}
-		if err := c.tc.Err(); err != nil {
+		if err != nil {
 			return 0, err
 		}
 		if err := c.s.wait(c, dirRead, &c.r); err != nil {
@@ -261,15 +263,16 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if c.state.Load()&stWriteClosed != 0 {
 			return n, syscall.EPIPE
 		}
-		if k := c.tc.Write(p[n:]); k > 0 {
-			n += k
-			c.do(todoOutput)
-			if n < len(p) {
-				continue
-			}
-		}
+		k := c.tc.Write(p[n:])
+		n += k
+		// Also where nothing was taken: a writer that the arena starved is
+		// tried again by the protocol's timer.
+		c.do(todoOutput)
 		if n == len(p) {
 			return n, nil
+		}
+		if k > 0 {
+			continue
 		}
 		if err := c.s.wait(c, dirWrite, &c.w); err != nil {
 			return n, err

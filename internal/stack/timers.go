@@ -1,6 +1,9 @@
 package stack
 
-import "github.com/onload-go/onload/ring"
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
 
 // setTimer arms t to fire at at, unless it fires before anyway: who fires
 // early looks again (lazy re-arming), so that the wheel is not touched at
@@ -44,6 +47,9 @@ func (s *Stack) fire(t *ring.Timer) {
 			o.tl.Expire(s.now)
 		}
 		s.scheduleListener(o)
+	case *ip.Reassembler:
+		o.Expire(s.now)
+		s.setTimer(t, o.Deadline())
 	case *timeWait:
 		s.fireTimeWait(o)
 	}

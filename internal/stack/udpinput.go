@@ -3,7 +3,6 @@ package stack
 import (
 	"net/netip"
 
-	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/udp"
 )
@@ -63,12 +62,6 @@ func (s *Stack) udpSocket(local, remote netip.AddrPort) *UDPConn {
 	return s.udps[portKey{wild, local.Port()}]
 }
 
-// portUnreachable answers a datagram that nobody wants, as far as the limiter
-// allows, and frees it. It can come for a moment after a socket was closed.
-func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
-	s.cache.FreeDescs(ds)
-}
-
 // gather copies a datagram out of its frames, for another stack's arena.
 func (s *Stack) gather(ds []ring.Desc) []byte {
 	var p []byte
@@ -96,5 +89,3 @@ func (s *Stack) scatter(p []byte) ([]ring.Desc, bool) {
 	ds[n-1].Flags = 0
 	return ds, true
 }
-
-var _ = ip.ProtoUDP

@@ -197,15 +197,8 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	}
 	s.confirm(d)
 	l4 := udp.HeaderLen + size
-	if l4+d.hdr.NetLen() > s.mtu(d) {
-		s.counters.udpErr.Add(1)
-		return true
-	}
 	pkt := s.udpPacket(d, f, u.local.Port(), port, l4)
-	if pkt == nil {
-		return true
-	}
-	if !s.send(d, 0, pkt, 0) {
+	if !s.sendAny(d, 0, pkt, 0) {
 		return false
 	}
 	s.counters.udpOut.Add(1)
@@ -213,17 +206,13 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 }
 
 // udpPacket writes the UDP header in front of the first frame and returns the
-// packet; nil where the device cannot send so many pieces.
+// packet.
 func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.Desc {
 	sum := ip.PseudoSum(d.key.local, d.key.remote, ip.ProtoUDP, l4)
 	pkt := s.tx[:0]
 	for g := f; g != ring.NoFrame; g = s.arena.Meta(g).Prev {
 		m := s.arena.Meta(g)
 		sum = ip.Add(sum, m.Sum) // every piece but the last is of even length
-		if len(pkt) == cap(pkt) || len(pkt) == s.host.MaxFrags {
-			s.counters.udpErr.Add(1)
-			return nil
-		}
 		pkt = append(pkt, ring.Desc{Frame: g, Off: m.Off, Len: m.Len, Flags: ring.FlagMore})
 	}
 	pkt[len(pkt)-1].Flags = 0

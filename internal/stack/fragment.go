@@ -1,0 +1,154 @@
+package stack
+
+import (
+	"math/rand/v2"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// fragment adds a fragment to its datagram, and dispatches that when it is
+// whole.
+func (s *Stack) fragment(qi int, ds []ring.Desc) {
+	p := &s.pkt
+	s.counters.rxFragments.Add(1)
+	ds = s.trim(ds, p.L4Off, p.L4Len)
+	if ds == nil {
+		s.counters.rxMalformed.Add(1)
+		return
+	}
+	done := s.frags.Add(p, ds, s.now)
+	s.setTimer(&s.fragTimer, s.frags.Deadline())
+	if done != nil {
+		s.transport(qi, done)
+	}
+}
+
+// Memory for incomplete datagrams, in all and per peer (attack 11).
+const (
+	maxFragBytes     = 4 << 20
+	maxPeerFragBytes = maxFragBytes / 4
+)
+
+func (s *Stack) initFragments() {
+	limit := min(maxFragBytes, len(s.arena.Mem())/8)
+	s.frags.Init(s.cache, limit, min(maxPeerFragBytes, limit))
+	s.fragTimer.Owner = &s.frags
+}
+
+// sendAny is send for packets of any size: UDP's may be larger than the MTU,
+// or in more pieces than the device takes, and are cut.
+func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	if !d.ready || d.key.proto != ip.ProtoUDP {
+		return s.send(d, qi, pkt, ecn)
+	}
+	l4 := 0
+	for i := range pkt {
+		l4 += int(pkt[i].Len)
+	}
+	if l4+d.hdr.NetLen() > s.mtu(d) || len(pkt) > s.host.MaxFrags {
+		return s.sendFragments(d, qi, pkt, l4)
+	}
+	return s.send(d, qi, pkt, ecn)
+}
+
+// sendFragments cuts the datagram pkt, which is l4 bytes and larger than the
+// MTU, into fragments (RFC 791, 3.2; RFC 8200, 4.5). false: the transmit ring
+// is full, and nothing was sent. It copies: fragments are not for those in a
+// hurry.
+func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int) bool {
+	plan, ok := d.hdr.Fragments(l4, s.mtu(d))
+	if !ok {
+		return true
+	}
+	room := s.arena.FrameSize() - ring.Headroom
+	each := (plan.Step() + room - 1) / room
+	need := (l4/plan.Step() + 1) * each
+	tx := int(s.txOf[qi])
+	q := s.queues[tx]
+	if need > q.Caps().TxRing || each > s.host.MaxFrags {
+		return true
+	}
+	if q.TxSpace() < need && !s.makeRoom(tx, q, need) {
+		return false
+	}
+	src := reader{s: s, pkt: pkt}
+	id := rand.Uint32()
+	for {
+		off, n, more, ok := plan.Next()
+		if !ok {
+			return true
+		}
+		frag, ok := s.fill(&src, n)
+		if ok {
+			hl := d.hdr.FragLen()
+			d.hdr.PutFragment(s.front(frag, hl), n, 0, id, off, more)
+			s.post(tx, frag, hl)
+		}
+		for i := range frag {
+			s.cache.Release(frag[i].Frame)
+		}
+	}
+}
+
+// reader reads the bytes of a packet one after the other.
+type reader struct {
+	s   *Stack
+	pkt []ring.Desc
+	off int // in pkt[0]
+}
+
+// read fills b; it returns how much there was.
+func (r *reader) read(b []byte) (n int) {
+	for n < len(b) && len(r.pkt) > 0 {
+		k := copy(b[n:], r.s.arena.Data(r.pkt[0])[r.off:])
+		n += k
+		if r.off += k; r.off == int(r.pkt[0].Len) {
+			r.pkt, r.off = r.pkt[1:], 0
+		}
+	}
+	return n
+}
+
+// fill copies the next n bytes of src into new frames. ok is false where
+// there are not enough.
+func (s *Stack) fill(src *reader, n int) (pkt []ring.Desc, ok bool) {
+	pkt = s.fragTx[:0]
+	for n > 0 && len(pkt) < cap(pkt) {
+		f, ok := s.cache.Alloc()
+		if !ok {
+			break
+		}
+		k := src.read(s.arena.Bytes(f)[ring.Headroom:][:min(n, s.arena.FrameSize()-ring.Headroom)])
+		pkt = append(pkt, ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(k), Flags: ring.FlagMore})
+		n -= k
+	}
+	if len(pkt) > 0 {
+		pkt[len(pkt)-1].Flags = 0
+	}
+	return pkt, n == 0
+}
+
+// portUnreachable answers a datagram that nobody wants, as far as the limiter
+// allows, and frees it: its socket was closed a moment ago.
+func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
+	p := &s.pkt
+	if p.Answerable() && s.icmp.Allow(s.now) {
+		if f, ok := s.cache.Alloc(); ok {
+			back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
+			quote := s.arena.Bytes(ds[0].Frame)[ds[0].Off-back : ds[0].Off+ds[0].Len]
+			var h ip.Header
+			proto := uint8(ip.ProtoICMP)
+			if p.V6 {
+				proto = ip.ProtoICMPv6
+			}
+			h.InitReply(p, proto, 0, defaultTTL)
+			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
+			pkt := []ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(n)}}
+			h.Put(s.front(pkt, h.Len()), n, 0, s.packetID())
+			s.post(int(s.txOf[qi]), pkt, h.Len())
+			s.cache.Release(f)
+		}
+	}
+	s.cache.FreeDescs(ds)
+}
