@@ -27,7 +27,8 @@ type Engine struct {
 	port *control.KernelPorts
 	ifs  []*iface
 
-	memory bool // no kernel behind it
+	memory bool   // no kernel behind it
+	none   string // why nothing is accelerated, where net is nil
 
 	noticed   sync.Once
 	closeOnce sync.Once
@@ -105,6 +106,7 @@ func open(c Config) (_ *Engine, err error) {
 		}
 	}
 	if len(c.Interfaces) == 0 {
+		e.none = noInterface
 		return e, nil
 	}
 	if err = e.openInterfaces(); err != nil {
@@ -262,12 +264,15 @@ func (e *Engine) whyNone() string {
 
 const noInterface = "no interface is configured (ONLOAD_INTERFACES)"
 
-// notice says once that nothing is accelerated, and returns why.
+// notice says once that no interface is configured, and returns why nothing
+// is accelerated.
 func (e *Engine) notice() string {
-	e.noticed.Do(func() {
-		e.log.Warn("nothing is accelerated: no interface is configured; set ONLOAD_INTERFACES=auto or to names, or Config.Interfaces")
-	})
-	return noInterface
+	if e.none == noInterface {
+		e.noticed.Do(func() {
+			e.log.Warn("nothing is accelerated: no interface is configured; set ONLOAD_INTERFACES=auto or to names, or Config.Interfaces")
+		})
+	}
+	return e.none
 }
 
 // tcpConfig is what new connections start with. net turns Nagle's algorithm

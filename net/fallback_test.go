@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,4 +250,72 @@ func TestAuto(t *testing.T) {
 	if s := e.Stats(); len(s) != 1 {
 		t.Errorf("Stats: %+v", s)
 	}
+}
+
+// TestNamespace: an engine without interfaces lives in its namespace too.
+func TestNamespace(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := e.Listen("tcp", p.A.Addr4.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	echo(t, ln, p.B.Dial, p.A.Addr4.String())
+	far, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	echo(t, far, e.Dial, p.B.Addr4.String())
+	exchange(t, listenUDP(t, e, p.A.Addr4.String()+":0"), listenUDP(t, p.B, ":7"), &net.UDPAddr{IP: p.B.Addr4.AsSlice(), Port: 7}, p.A.Addr4.String())
+	if _, err := onload.New(onload.Config{NetNS: "/nonexistent"}); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestUnprivileged runs an engine in a process that may not open the
+// interface.
+func TestUnprivileged(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	cmd := p.A.Command("/proc/self/exe", "-test.run=^TestHelperUnprivileged$", "-test.v")
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	cmd.Env = append(os.Environ(), "UNPRIVILEGED_IF="+p.A.If)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "PASS: TestHelperUnprivileged") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestHelperUnprivileged(t *testing.T) {
+	name := os.Getenv("UNPRIVILEGED_IF")
+	if name == "" {
+		return // it is only the child of the test above
+	}
+	c := onload.Config{Interfaces: []string{name}, Logger: zap.NewNop()}
+	if _, err := onload.New(c); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "CAP_") {
+		t.Errorf("New: %v", err)
+	}
+	c.Fallback = true
+	e, err := onload.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if st := e.Status(); len(st) != 1 || !errors.Is(st[0].Err, os.ErrPermission) {
+		t.Errorf("Status: %+v", st)
+	}
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if path := onload.PathOf(ln); path.Accelerated || !strings.Contains(path.Reason, name+": ") {
+		t.Error(path)
+	}
+	echo(t, ln, e.Dial, "127.0.0.1")
 }

@@ -13,12 +13,15 @@ import (
 )
 
 // openInterfaces takes the interfaces of the configuration.
-func (e *Engine) openInterfaces() (err error) {
-	if e.net, err = control.NewKernel(e.ns, e.log); err != nil {
-		return fmt.Errorf("onload: netlink: %w", err)
-	}
-	if e.port, err = control.NewKernelPorts(e.ns); err != nil {
-		return fmt.Errorf("onload: ports: %w", err)
+func (e *Engine) openInterfaces() error {
+	if err := e.openControl(); err != nil {
+		if !e.cfg.Fallback {
+			return err
+		}
+		// A sandbox without netlink, for instance.
+		e.none = err.Error()
+		e.log.Warn("nothing is accelerated", zap.Error(err))
+		return nil
 	}
 	if e.cfg.Interfaces[0] == autoInterfaces {
 		e.openAuto()
@@ -49,6 +52,19 @@ func (e *Engine) openInterfaces() (err error) {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// openControl starts the mirror of what the kernel knows.
+func (e *Engine) openControl() error {
+	mirror, err := control.NewKernel(e.ns, e.log)
+	if err != nil {
+		return fmt.Errorf("onload: netlink: %w", err)
+	}
+	if e.port, err = control.NewKernelPorts(e.ns); err != nil {
+		return errors.Join(fmt.Errorf("onload: ports: %w", err), mirror.Close())
+	}
+	e.net = mirror
+	return nil
 }
 
 // openAuto takes every interface that is up, carries packets of its own, and

@@ -14,11 +14,10 @@ func (e *Engine) dialKernel(ctx context.Context, d *net.Dialer, network, address
 	if err != nil {
 		return nil, err
 	}
-	why := noInterface
-	if isTCP(network) || isUDP(network) {
-		why = e.notice()
+	if !isTCP(network) && !isUDP(network) {
+		return c, nil
 	}
-	return wrapConn(c, network, why), nil
+	return wrapConn(c, network, e.notice()), nil
 }
 
 func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address string) (c net.Conn, err error) {

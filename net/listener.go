@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -218,7 +220,13 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	if err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory}); err != nil {
+	err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
+	switch {
+	case err == syscall.EADDRINUSE && !e.memory:
+		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
+		l.why = sharedPort
+		return l, nil
+	case err != nil:
 		_ = l.close()
 		return fail(err)
 	}
@@ -229,6 +237,11 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	}
 	return l, nil
 }
+
+// sharedPort is why a socket to which the kernel gave a port that another
+// socket of the engine has too (SO_REUSEPORT) gets nothing of the accelerated
+// traffic.
+const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd have net listen, in the engine's namespace.
 func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {

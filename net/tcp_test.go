@@ -106,7 +106,7 @@ func TestBuffers(t *testing.T) {
 func TestPartialWrite(t *testing.T) {
 	a, b := memoryPair(t)
 	c, s := tcpPipe(t, a, b)
-	c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 	data := make([]byte, 32<<20)
 	n, err := c.Write(data)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n <= 0 || n >= len(data) {

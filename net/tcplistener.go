@@ -53,6 +53,10 @@ func (l *TCPListener) open(stacks []*stack.Stack, at netip.AddrPort, o *stack.TC
 	for _, s := range stacks {
 		sl, err := s.ListenTCP(at, o)
 		if err != nil {
+			for _, s := range l.shards {
+				_ = s.Close()
+			}
+			l.shards, l.on = nil, nil
 			return err
 		}
 		l.shards = append(l.shards, sl)

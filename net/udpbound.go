@@ -50,21 +50,39 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 	}
 	opts := e.udpOptions(&o)
 	opts.PortHeld = !e.memory
-	for _, s := range stacks {
-		u, err := s.OpenUDP(netip.AddrPortFrom(addr, at.Port()), netip.AddrPort{}, opts)
-		if err != nil {
-			_ = c.close()
-			return fail(err)
-		}
-		c.shards = append(c.shards, u)
-		c.on = append(c.on, s)
-		opts.Forward = c.shards[0]
+	err := c.open(stacks, netip.AddrPortFrom(addr, at.Port()), opts)
+	switch {
+	case err == syscall.EADDRINUSE && !e.memory:
+		e.log.Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
+		c.why = sharedPort
+		return c, nil
+	case err != nil:
+		_ = c.close()
+		return fail(err)
 	}
-	c.s = c.shards[0]
 	if c.k != nil {
 		c.pumped.Go(c.pump)
 	}
 	return c, nil
+}
+
+// open opens a socket on each of the stacks, or none.
+func (c *UDPConn) open(stacks []*stack.Stack, at netip.AddrPort, o *stack.UDPOptions) error {
+	for _, s := range stacks {
+		u, err := s.OpenUDP(at, netip.AddrPort{}, o)
+		if err != nil {
+			for _, s := range c.shards {
+				_ = s.Close()
+			}
+			c.shards, c.on = nil, nil
+			return err
+		}
+		c.shards = append(c.shards, u)
+		c.on = append(c.on, s)
+		o.Forward = c.shards[0]
+	}
+	c.s = c.shards[0]
+	return nil
 }
 
 // maxDatagram is the most that a UDP datagram holds (RFC 768).

@@ -36,6 +36,9 @@ func main() {
 	each := flag.Duration("time", 500*time.Millisecond, "how long to measure each line")
 	profile := flag.String("profile", "", "how onload waits: latency (default), balanced (default without root), throughput")
 	flag.Parse()
+	if l := load(); l > float64(len(processors())) {
+		fmt.Printf("This machine is busy (load %.1f): the figures below mean little.\n\n", l)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *each, *profile); err != nil {
@@ -81,6 +84,14 @@ func run(ctx context.Context, each time.Duration, profile string) error {
 	}
 	report(lines)
 	return nil
+}
+
+// load is how many threads wanted a processor in the last minute.
+func load() (l float64) {
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(b), &l)
+	}
+	return l
 }
 
 // The ways that an end can take.
