@@ -79,9 +79,12 @@ func (c *Conn) write(p []byte) (n int) {
 }
 
 // Writable tells whether at least a third of the send buffer is free, or
-// Write would fail. Safe without the lock.
+// Write would fail. After a Write that took less than asked it is false until
+// EvWritable: the buffer may have room that the arena has no frames for. Safe
+// without the lock.
 func (c *Conn) Writable() bool {
-	return c.flags.Load()&sharedNoWrite != 0 || c.sendRoom()
+	f := c.flags.Load()
+	return f&sharedNoWrite != 0 || f&sharedWantWrite == 0 && c.sendRoom()
 }
 
 func (c *Conn) sendRoom() bool {

@@ -201,7 +201,7 @@ func describe(err error) string {
 		b.WriteString(" is(deadline)")
 	}
 	if e := net.Error(nil); errors.As(err, &e) {
-		fmt.Fprintf(&b, " timeout=%v temporary=%v", e.Timeout(), e.Temporary())
+		fmt.Fprintf(&b, " timeout=%v", e.Timeout())
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
 		switch e := err.(type) {

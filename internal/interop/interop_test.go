@@ -76,6 +76,7 @@ func ends(t testing.TB, p pairing, o lab.Options) (pair *lab.Pair, dial, listen 
 	if p.onloadLs {
 		listen = engine(t, pair.B)
 	}
+	calm(t, dial, listen)
 	return pair, dial, listen
 }
 

@@ -128,7 +128,7 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if err := c.userError(); err != nil {
 		return err
 	}
-	if err := c.tc.Err(); err != nil {
+	if err := c.failure(); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

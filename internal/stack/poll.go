@@ -28,7 +28,7 @@ func (s *Stack) poll() (n int) {
 	}
 	s.kick |= s.rekick
 	s.rekick = 0
-	if s.now >= s.nextTimer.Load() {
+	if s.now >= s.nextTimer.Load() && s.caughtUp() {
 		s.wheel.Advance(s.now, s.fire)
 	}
 	s.turns.Add(1)
@@ -37,6 +37,20 @@ func (s *Stack) poll() (n int) {
 		s.counters.emptyPolls.Add(1)
 	}
 	return n
+}
+
+// lateTurns is how many turns timers wait for the rings to be read.
+const lateTurns = 8
+
+// caughtUp tells whether timers may fire: after a pause of ours, the
+// acknowledgement that a retransmission timer waits for may be on a ring.
+func (s *Stack) caughtUp() bool {
+	if s.late < lateTurns && s.rxPending() {
+		s.late++
+		return false
+	}
+	s.late = 0
+	return true
 }
 
 // leave ends a section: it does the work that others left, sends what became

@@ -56,6 +56,7 @@ type Stack struct {
 	lock      *ring.Lock
 	leader    atomic.Bool // a goroutine spins
 	armed     atomic.Bool // changed under lock
+	ending    atomic.Bool // Close has begun: resets are its doing
 	closing   atomic.Bool
 	gone      atomic.Bool // the interface was deleted
 	successor atomic.Pointer[waiter]
@@ -76,6 +77,7 @@ type Stack struct {
 	rekick    uint64 // queues whose kick is to be repeated
 	sent      uint64 // packets put on transmit rings
 	retry     ring.Timer
+	late      int // turns that due timers have waited
 	frags     ip.Reassembler
 	fragTimer ring.Timer
 	fragTx    [24]ring.Desc
@@ -234,6 +236,7 @@ func (s *Stack) shutdown() (wake []*waiter) {
 	s.lock.Lock()
 	s.enter()
 	defer s.leave()
+	s.ending.Store(true)
 	for _, c := range s.flows {
 		wake = append(wake, &c.r, &c.w)
 		c.tc.Abort(s.now)

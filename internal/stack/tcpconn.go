@@ -212,7 +212,7 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		// Before the data: what came before the error is read first.
-		err := c.tc.Err()
+		err := c.failure()
 		n, eof, update := c.tc.Read(p)
 		if update {
 			c.do(todoWindow)
@@ -239,10 +239,20 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 // userError is the error of a socket that the user, or the stack's owner,
 // has closed.
 func (c *TCPConn) userError() error {
-	if c.state.Load()&stClosed != 0 || c.s.closing.Load() {
+	if c.state.Load()&stClosed != 0 || c.s.ending.Load() {
 		return errClosed
 	}
 	return nil
+}
+
+// failure is what has ended the connection, nil while it lives. A stack that
+// closes resets its connections, which to their users is a close.
+func (c *TCPConn) failure() error {
+	err := c.tc.Err()
+	if err != nil && c.userError() != nil {
+		return errClosed
+	}
+	return err
 }
 
 // Write writes all of p, waiting for room in the send buffer. Where it fails
@@ -257,7 +267,7 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if c.w.timedOut() {
 			return n, os.ErrDeadlineExceeded
 		}
-		if err := c.tc.Err(); err != nil {
+		if err := c.failure(); err != nil {
 			return n, err
 		}
 		if c.state.Load()&stWriteClosed != 0 {

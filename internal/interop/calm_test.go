@@ -1,0 +1,86 @@
+package interop
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// trouble is what must not happen on a link that loses nothing: each of them
+// is a pause of at least 200 ms, or a packet that somebody dropped.
+var trouble = []string{"TCPTimeouts", "TCPSynRetrans", "TCPLostRetransmit", "ListenOverflows", "ListenDrops",
+	"TCPAbortOnTimeout", "TCPRcvQDrop", "OfoPruned", "TCPOutNoFrames"}
+
+// tolerable is what a starved processor can cause by itself: a goroutine that
+// does not run for 200 ms looks like a lost packet.
+const tolerable = 5
+
+// unrest tells what went wrong in a host's TCP so far.
+func unrest(h host) map[string]uint64 {
+	m := map[string]uint64{}
+	switch h := h.(type) {
+	case *onload.Engine:
+		for _, s := range h.Stats() {
+			v := reflect.ValueOf(&s.TCP).Elem()
+			for _, name := range trouble {
+				if f := v.FieldByName(name); f.IsValid() {
+					m[name] += f.Uint()
+				}
+			}
+			m["TxNoRoute"] += s.TxNoRoute
+			m["KickErrors"] += s.KickErrors
+			m["RxChecksum"] += s.RxChecksum
+			for _, q := range s.Queues {
+				v := reflect.ValueOf(q)
+				for i := range v.NumField() {
+					if name := v.Type().Field(i).Name; strings.Contains(strings.ToLower(name), "drop") {
+						m["queue."+name] += v.Field(i).Uint()
+					}
+				}
+			}
+		}
+	case *lab.NS:
+		_ = h.Do(func() error {
+			b, err := os.ReadFile("/proc/thread-self/net/netstat")
+			if err != nil {
+				return err
+			}
+			lines := bytes.Split(b, []byte("\n"))
+			for i := 0; i+1 < len(lines); i += 2 {
+				names, values := strings.Fields(string(lines[i])), strings.Fields(string(lines[i+1]))
+				for j := range names {
+					for _, want := range trouble {
+						if names[j] == want {
+							m[want], _ = strconv.ParseUint(values[j], 10, 64)
+						}
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return m
+}
+
+// calm reports at the end of the test what should not have happened on its
+// link.
+func calm(t testing.TB, hosts ...host) {
+	t.Cleanup(func() {
+		for _, h := range hosts {
+			for name, n := range unrest(h) {
+				switch {
+				case n > tolerable:
+					t.Errorf("%T: %s %d on a link that loses nothing", h, name, n)
+				case n > 0:
+					t.Logf("%T: %s %d", h, name, n)
+				}
+			}
+		}
+	})
+}
