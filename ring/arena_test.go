@@ -447,7 +447,7 @@ func TestMailboxTakeBack(t *testing.T) {
 			first, _ := m.TakeAll(a)
 			for f := first; f != NoFrame; {
 				g := a.Meta(f).Next
-				if g != NoFrame {
+				if g != NoFrame && int(a.Meta(f).Len)+int(a.Meta(g).Len) <= a.FrameSize() {
 					a.Meta(f).Len += a.Meta(g).Len
 					h := a.Meta(g).Next
 					a.Free(g)

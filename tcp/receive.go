@@ -44,7 +44,12 @@ func (c *Conn) receive(s *Segment, now int64) {
 	if seqLT(s.Seq, c.rcvNxt) {
 		c.noteDSACK(s.Seq, c.rcvNxt)
 	}
-	if !c.roomFor(len(s.Payload)) {
+	// Receive queues must not take the last frames either: acknowledgements,
+	// and the writers that unread data waits for, need some. Who holds
+	// nothing may have more, so that everybody gets on.
+	held, _ := c.rcvUsed.load()
+	short := held > 0 && c.h.Arena.FreeFrames() < c.h.Reserve/4
+	if short || !c.roomFor(len(s.Payload)) {
 		c.h.Stats.TCPRcvQDrop.Add(1)
 		c.set(markAckNow)
 		return
