@@ -29,6 +29,7 @@ type Conn struct {
 	chunk    atomic.Uint32 // payload that the writer puts in a frame
 	sndLimit atomic.Uint32 // size of the send buffer
 	rcvLimit atomic.Uint32 // size of the receive buffer
+	rcvClamp atomic.Uint32 // most that the window may be, bytes
 	rcvEdge  atomic.Uint32 // window last advertised, bytes
 	sndUsed  usage         // written and not acknowledged
 	rcvUsed  usage         // received in order and not read
@@ -199,6 +200,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.rtt.Init()
 	c.quick = quickAcks
 	c.rcvMSS = minRcvMSS
+	c.rcvClamp.Store(initialClamp)
 }
 
 func (c *Conn) setIf(m mark, on bool) {

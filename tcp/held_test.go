@@ -369,3 +369,32 @@ func TestInfo(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// A window that was shut because memory was short opens by itself when there
+// is some again: the peer's probes are 200 ms apart.
+func TestShutWindowReopens(t *testing.T) {
+	w := dial(t, Config{RcvBuf: 64 << 10})
+	w.h.Cache.Flush()
+	w.h.Reserve = 2 * (w.h.Arena.FreeFrames() + 100)
+	seq := uint32(1)
+	for w.c.openWindow() >= 1000 {
+		w.feed("A", seq, 1, 1000)
+		seq += 1000
+		w.read(1000)
+	}
+	w.out = nil
+	w.advance(20 * ms)
+	if w.c.openWindow() >= 1000 {
+		t.Fatal("the window opened while memory was short")
+	}
+	w.out = nil
+	w.h.Reserve = 0
+	w.advance(10 * ms)
+	if n := w.c.openWindow(); n < 3000 {
+		t.Errorf("a window of %d bytes, 10 ms after memory came back", n)
+	}
+	if len(w.out) == 0 {
+		t.Error("and nobody told the peer")
+	}
+	w.out = nil
+}

@@ -74,6 +74,7 @@ func (c *Conn) receive(s *Segment, now int64) {
 		wake = c.drainOOO() || wake
 		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
 	}
+	c.growClamp(s.Len)
 	c.scheduleAck(now)
 	if wake {
 		c.owner.Notify(EvReadable)

@@ -50,6 +50,9 @@ func (c *Conn) Expire(now int64) {
 	}
 	if due(&c.retryAt, now) {
 		c.wakeWriter()
+		if c.shutByMemory() && c.nextWindow() > c.openWindow() {
+			c.set(markAckNow)
+		}
 	}
 	if !c.has(markDead) {
 		c.Output(now)
@@ -286,10 +289,10 @@ func (c *Conn) timedOut() {
 }
 
 // checkStarved sees to it that we try again soon when frames were wanting,
-// since then nothing else may wake us: for ourselves, or for a writer that
-// waits although the send buffer has room.
+// since then nothing else may wake us: for ourselves, for a writer that waits
+// although the send buffer has room, for a peer whose window we shut.
 func (c *Conn) checkStarved(refused bool, now int64) {
-	if c.retryAt == 0 && (refused || c.flags.Load()&sharedWantWrite != 0 && c.sendRoom()) {
+	if c.retryAt == 0 && (refused || c.shutByMemory() || c.flags.Load()&sharedWantWrite != 0 && c.sendRoom()) {
 		c.retryAt = now + starvedRetry
 	}
 }

@@ -32,11 +32,51 @@ func (c *Conn) freeWindow() uint32 {
 	if used >= limit || frames >= c.heldLimit() {
 		return 0
 	}
-	if c.h.Arena.FreeFrames() < c.h.Reserve/2 {
+	spare := c.h.Arena.FreeFrames() - c.h.Reserve/2
+	if spare <= 0 {
 		return 0 // memory is short: let the window close by itself
 	}
-	free := uint32(limit - used)
-	return free &^ (1<<c.ourShift() - 1)
+	free := min(limit-used, int(c.rcvClamp.Load()))
+	if spare < 2*c.h.Reserve {
+		// Windows promise more memory than there is. When it runs low each may
+		// count on a part of the rest, so that many become small instead of
+		// colliding.
+		free = min(free, spare/windowShare*int(c.chunk.Load()))
+	}
+	return uint32(free) &^ (1<<c.ourShift() - 1)
+}
+
+// windowShare is the part of the free frames that one window may count on.
+const windowShare = 4
+
+// Bounds of rcvClamp, in segments and bytes.
+const (
+	initialClamp = 64 << 10
+	lowClamp     = 4 // segments, as Linux under memory pressure
+)
+
+// growClamp lets the window grow with what the peer makes of it, twice as
+// fast as a sender in slow start, as long as memory is plenty: a thousand
+// connections that could each have a large window rarely use it at once, but
+// when they do there is no memory for it (Linux's rcv_ssthresh).
+func (c *Conn) growClamp(n int) {
+	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/2; {
+	case spare >= 2*c.h.Reserve:
+		c.rcvClamp.Store(min(c.rcvClamp.Load()+2*uint32(n), maxBuf))
+	case spare < c.h.Reserve/2:
+		c.rcvClamp.Store(max(c.rcvClamp.Load()/2, lowClamp*uint32(c.chunk.Load())))
+	}
+}
+
+// shutByMemory tells that the window is closed although the buffer is not
+// full. Nothing but a timer opens it then: memory that others give back is
+// not reported to us.
+func (c *Conn) shutByMemory() bool {
+	if c.openWindow() >= max(uint32(c.rcvMSS), c.chunk.Load()) || !c.State().receiving() {
+		return false
+	}
+	frames, used := c.rcvUsed.load()
+	return used+int(c.rcvMSS) <= int(c.rcvLimit.Load()) && frames < c.heldLimit()
 }
 
 // publishWindow shows the reader how far the window is open.
@@ -56,7 +96,7 @@ func (c *Conn) openWindow() uint32 {
 // (as Linux), by a segment or more.
 func (c *Conn) worthUpdate(open uint32) bool {
 	_, used := c.rcvUsed.load()
-	limit := c.rcvLimit.Load()
+	limit := min(c.rcvLimit.Load(), c.rcvClamp.Load())
 	if 2*open > limit || used >= int(limit) {
 		return false
 	}

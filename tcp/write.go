@@ -51,7 +51,7 @@ func (c *Conn) write(p []byte) (n int) {
 		count := min((room+chunk-1)/chunk, sendFrames(limit)-frames, writeBatch)
 		// Leave frames for reception; but one frame per connection may always
 		// be tried for, so that everybody's acknowledgements wake somebody.
-		if spare := a.FreeFrames() - c.h.Reserve; count > spare {
+		if spare := a.FreeFrames() - 2*c.h.Reserve; count > spare {
 			count = max(spare, 0)
 			if frames == 0 {
 				count = max(count, 1)

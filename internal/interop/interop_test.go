@@ -202,6 +202,7 @@ func TestManyConns(t *testing.T) {
 	each(t, lab.Options{}, func(t *testing.T, d, ls host, addr netip.Addr) {
 		l := listenOn(t, ls, addr)
 		go echoAll(l)
+		trip(t, d, l.Addr().String()) // the neighbours are known from here on
 		var all sync.WaitGroup
 		open := make(chan struct{})
 		var opened sync.WaitGroup

@@ -29,6 +29,8 @@ type dst struct {
 	refs  int
 	held  []heldPacket // packets that wait for the neighbour
 
+	pathMTU   int   // of UDP's path, as a router says; 0: none did
+	pathUntil int64 // when that is forgotten, ns
 	asked     int64 // when the kernel was last asked to resolve, ns
 	confirmed int64
 }
@@ -123,20 +125,30 @@ func (s *Stack) mtu(d *dst) int {
 	if d.route.MTU > 0 && d.route.MTU < m {
 		m = d.route.MTU
 	}
+	if d.pathMTU > 0 && d.pathMTU < m && s.now < d.pathUntil {
+		m = d.pathMTU
+	}
 	return m
 }
 
 // hold keeps a packet until its neighbour is known. As in the kernel, only
-// the newest few are kept.
+// the newest few are kept, and all that wait for neighbours leave most of the
+// memory to others.
 func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 	if d.gone {
 		s.counters.txNoRoute.Add(1)
 		return
 	}
-	if len(d.held) == holdPackets {
+	limit := s.host.Reserve - len(pkt)
+	for len(d.held) > 0 && (len(d.held) == holdPackets || s.holding > limit) {
 		s.releasePacket(&d.held[0])
 		d.held = append(d.held[:0], d.held[1:]...)
 	}
+	if s.holding > limit {
+		s.counters.txNoRoute.Add(1)
+		return
+	}
+	s.holding += len(pkt)
 	h := heldPacket{pkt: slices.Clone(pkt), qi: qi, ecn: ecn}
 	for _, p := range pkt {
 		s.arena.Posted(p.Frame)
@@ -148,6 +160,7 @@ func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 }
 
 func (s *Stack) releasePacket(h *heldPacket) {
+	s.holding -= len(h.pkt)
 	for _, p := range h.pkt {
 		s.arena.Completed(p.Frame)
 	}

@@ -79,14 +79,17 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int) bool {
 		if !ok {
 			return true
 		}
-		frag, ok := s.fill(&src, n)
-		if ok {
+		frag, whole := s.fill(&src, n)
+		if whole {
 			hl := d.hdr.FragLen()
 			d.hdr.PutFragment(s.front(frag, hl), n, 0, id, off, more)
 			s.post(tx, frag, hl)
 		}
 		for i := range frag {
 			s.cache.Release(frag[i].Frame)
+		}
+		if !whole {
+			return true // without this one, the others are worth nothing
 		}
 	}
 }
@@ -144,7 +147,7 @@ func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
 			}
 			h.InitReply(p, proto, 0, defaultTTL)
 			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
-			pkt := []ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(n)}}
+			pkt := append(s.fragTx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
 			h.Put(s.front(pkt, h.Len()), n, 0, s.packetID())
 			s.post(int(s.txOf[qi]), pkt, h.Len())
 			s.cache.Release(f)

@@ -26,12 +26,38 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 			s.touch(c)
 		}
 	case ip.ProtoUDP:
+		if e.IsPTB() {
+			s.udpTooBig(&e)
+			return
+		}
 		// Only a connected socket learns of it, as on Linux.
 		if u := s.udpFlows[key]; u != nil {
 			if errno, hard := e.Errno(); hard {
 				u.fail(errno)
 			}
 		}
+	}
+}
+
+const (
+	pathMTUTime = int64(600e9) // RFC 1191, 6.3: 10 minutes
+	minPathMTU4 = 552          // Linux's min_pmtu; ip refuses IPv6's below 1280
+)
+
+// udpTooBig learns the MTU of a path from a router's complaint about a
+// datagram of ours: datagrams carry DF, and from now on are cut to fit.
+// Anybody who knows the ports can forge one: what it says is not believed
+// below a floor, nor for long (RFC 5927, 7; RFC 8201, 4).
+func (s *Stack) udpTooBig(e *ip.ICMPError) {
+	if s.udpSocket(e.Local, e.Remote) == nil {
+		return
+	}
+	d := s.dsts[dstKey{e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP}]
+	if d == nil {
+		return
+	}
+	if m := max(e.MTU, minPathMTU4); m < s.mtu(d) {
+		d.pathMTU, d.pathUntil = m, s.now+pathMTUTime
 	}
 }
 

@@ -14,14 +14,16 @@ func (s *Stack) enter() { s.now = nanotime() }
 // poll is one turn: receive from every queue, run due timers. It returns the
 // number of Descs received. The lock is held.
 func (s *Stack) poll() (n int) {
+	starved := false
 	for i, q := range s.queues {
 		k := q.RxBatch(s.rx[:])
-		if k == 0 {
-			continue
+		if k > 0 {
+			s.input(i, s.rx[:k])
+			n += k
 		}
-		s.input(i, s.rx[:k])
-		q.Refill()
-		n += k
+		if k > 0 || s.lacks[i] > 0 {
+			starved = s.refill(i, q, k) || starved
+		}
 	}
 	if len(s.blocked) > 0 || len(s.udpWait) > 0 {
 		s.unblock()
@@ -31,12 +33,31 @@ func (s *Stack) poll() (n int) {
 	if s.now >= s.nextTimer.Load() && s.caughtUp() {
 		s.wheel.Advance(s.now, s.fire)
 	}
+	if starved { // after Advance, which may just have fired this timer
+		s.setTimer(&s.retry, s.now+rxRetry)
+	}
 	s.turns.Add(1)
 	s.counters.polls.Add(1)
 	if n == 0 {
 		s.counters.emptyPolls.Add(1)
 	}
 	return n
+}
+
+// rxRetry is when a queue that lacks frames is offered some again. One that
+// has none left receives nothing, and so nothing but the clock brings us back.
+const rxRetry = int64(1_000_000)
+
+// refill gives queue i frames for the k that it delivered, and for those that
+// it lacks because the arena had none. It tells whether it still lacks some.
+func (s *Stack) refill(i int, q driver.Queue, k int) bool {
+	lacks := s.lacks[i] + k - q.Refill()
+	if lacks > 0 {
+		s.cache.Flush() // the last free frames may be there
+		lacks -= q.Refill()
+	}
+	s.lacks[i] = max(lacks, 0)
+	return lacks > 0 && q.Err() == nil // a broken queue takes none
 }
 
 // lateTurns is how many turns timers wait for the rings to be read.

@@ -43,10 +43,11 @@ type port struct {
 	pooled bool // chosen by us: goes to idle, not back
 }
 
-// Limits on the pool, and on the search in it.
+// Limits on the pool, on the search in it, and on that for a new port.
 const (
 	maxIdlePorts = 4096
 	portTries    = 8
+	reserveTries = 32
 )
 
 // Ephemeral range used where no kernel chooses (RFC 6335).
@@ -89,12 +90,19 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(l
 		}
 		t.release(p)
 	}
-	p, err := t.reserve(proto, local, false)
-	if err != nil {
-		return nil, err
+	for range reserveTries {
+		p, err := t.reserve(proto, local, false)
+		if err != nil {
+			return nil, err
+		}
+		p.pooled = true
+		// The kernel knows nothing of our connections in TIME-WAIT.
+		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote) {
+			return p, nil
+		}
+		t.release(p)
 	}
-	p.pooled = true
-	return p, nil
+	return nil, syscall.EADDRNOTAVAIL
 }
 
 // bindLocal reserves local; port 0 is the kernel's choice.

@@ -96,6 +96,7 @@ type Stack struct {
 	udps      map[portKey]*UDPConn
 	udpFlows  map[flowKey]*UDPConn
 	dsts      map[dstKey]*dst
+	holding   int // frames that wait for neighbours
 
 	// The last answers: most packets of a turn are of one flow.
 	lastConn  *TCPConn
@@ -108,6 +109,7 @@ type Stack struct {
 	unsub    func()
 	counters counters
 	hashSeed uint64
+	lacks    [maxQueues]int // under the lock: frames that a queue would receive into, if there were any
 
 	closeOnce sync.Once
 	closeErr  error

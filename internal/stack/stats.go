@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -35,6 +36,7 @@ type Stats struct {
 	RxBogus              uint64 // packets with impossible addresses, or not to us
 	RxChecksum           uint64 // transport checksum wrong
 	RxFragments          uint64 // IP fragments received
+	Fragments            ip.FragStats
 	RxNoSocket           uint64 // datagrams to ports that nobody has
 	TxFull, TxNoRoute    uint64 // packets kept back by a full ring; dropped for want of a route
 	TxResets             uint64 // resets sent for segments that belong to nothing
@@ -75,6 +77,7 @@ func (s *Stack) Stats() Stats {
 	}
 	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
+	st.Fragments = s.frags.Stats
 	s.leave()
 	if s.closing.Load() {
 		return st

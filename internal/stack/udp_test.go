@@ -76,6 +76,44 @@ func TestUDPEcho(t *testing.T) {
 	}
 }
 
+// TestUDPUnconnected: one socket on all addresses talks to several peers of
+// both families; a connected one hears its peer only.
+func TestUDPUnconnected(t *testing.T) {
+	a, b := newPair(t, pairOptions{})
+	u, err := a.OpenUDP(netip.AddrPort{}, netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	u.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := u.WriteTo([]byte{1}, netip.AddrPort{}); err != syscall.EDESTADDRREQ {
+		t.Error("no destination:", err)
+	}
+	buf := make([]byte, 100)
+	for _, to := range []netip.Addr{addrB, six[addrB], addrB} {
+		peer := udpPair(t, a, b, to, nil).RemoteAddr() // echoes to all
+		if _, err := u.WriteTo([]byte(to.String()), peer); err != nil {
+			t.Fatal(err)
+		}
+		n, _, src, dst, err := u.ReadFrom(buf)
+		if err != nil || src != peer || dst.Port() != u.LocalAddr().Port() || string(buf[:n]) != to.String() {
+			t.Errorf("%q from %v to %v: %v, want %v", buf[:n], src, dst, err, peer)
+		}
+	}
+	one, two := udpPair(t, a, b, addrB, nil), udpPair(t, b, a, addrA, nil)
+	if _, err := two.WriteTo([]byte("stray"), one.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.WriteTo([]byte("echo"), netip.AddrPort{}); err != nil {
+		t.Fatal(err)
+	}
+	one.SetDeadline(time.Now().Add(5 * time.Second))
+	n, _, src, _, err := one.ReadFrom(buf)
+	if err != nil || src != one.RemoteAddr() || string(buf[:n]) != "echo" {
+		t.Errorf("%q from %v: %v", buf[:n], src, err)
+	}
+}
+
 // TestUDPRefused: a connected socket learns that nobody listens.
 func TestUDPRefused(t *testing.T) {
 	for _, to := range []netip.Addr{addrB, six[addrB]} {

@@ -203,13 +203,26 @@ func (u *UDPConn) push(ds []ring.Desc, src, dst netip.AddrPort) bool {
 		}
 		return ok
 	}
-	f.rqmu.Lock()
-	ok := !f.closed.Load() && f.rq.Push(ds, src, dst)
-	f.rqmu.Unlock()
+	ok := f.queue(ds, src, dst)
 	if ok {
 		u.s.notify(&f.r)
 	}
 	return ok
+}
+
+// minUDPBuf is what a socket may hold however scarce memory is: the kernel's
+// udp_rmem_min.
+const minUDPBuf = 4096
+
+// queue is rq.Push for the producers of all stacks. Sockets that nobody reads
+// must not take the frames that the others receive into.
+func (u *UDPConn) queue(ds []ring.Desc, src, dst netip.AddrPort) bool {
+	if u.rq.Held() >= minUDPBuf && u.s.arena.FreeFrames() < u.s.host.Reserve/2 {
+		return false
+	}
+	u.rqmu.Lock()
+	defer u.rqmu.Unlock()
+	return !u.closed.Load() && u.rq.Push(ds, src, dst)
 }
 
 // Inject has ReadFrom return a datagram that came another way, by the
@@ -220,10 +233,7 @@ func (u *UDPConn) Inject(p []byte, src, dst netip.AddrPort) bool {
 	if !ok {
 		return false
 	}
-	u.rqmu.Lock()
-	ok = !u.closed.Load() && u.rq.Push(ds, src, dst)
-	u.rqmu.Unlock()
-	if !ok {
+	if !u.queue(ds, src, dst) {
 		for i := range ds {
 			s.arena.Free(ds[i].Frame)
 		}

@@ -1,0 +1,421 @@
+package stack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/udp"
+)
+
+// victim is a stack whose peer sends what it likes, beside an honest one.
+type victim struct {
+	*Stack
+	honest *UDPConn      // of the peer, connected to an echoing socket
+	sent   atomic.Uint64 // frames that the victim sent
+}
+
+// newVictim makes a victim that receives whatever comes to it.
+func newVictim(t testing.TB) *victim {
+	t.Helper()
+	v := new(victim)
+	nic := sim.Config{TakeAll: true}
+	a, b := newPair(t, pairOptions{nic: nic, link: sim.LinkConfig{Tap: func(d sim.Dir, _ []byte) {
+		if d == sim.BtoA {
+			v.sent.Add(1)
+		}
+	}}})
+	v.Stack = b
+	v.honest = udpPair(t, a, b, addrB, nil)
+	return v
+}
+
+// suffer receives hostile frames.
+func (v *victim) suffer(t testing.TB, frames ...[]byte) {
+	t.Helper()
+	dev := v.cfg.Device.(*sim.Device)
+	for _, f := range frames {
+		for !dev.Inject(0, f) {
+			v.pollOnce()
+		}
+	}
+	for v.rxPending() {
+		v.pollOnce()
+	}
+	v.lock.Lock() // whoever took them has dispatched them
+	v.enter()
+	v.leave()
+}
+
+// unharmed checks that an honest datagram of n bytes comes back.
+func (v *victim) unharmed(t testing.TB, n int) {
+	t.Helper()
+	out := bytes.Repeat([]byte{byte(n)}, n)
+	buf := make([]byte, 1<<16)
+	v.honest.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := v.honest.WriteTo(out, netip.AddrPort{}); err != nil {
+		t.Fatal("honest peer:", err)
+	}
+	k, _, _, _, err := v.honest.ReadFrom(buf)
+	if err != nil || !bytes.Equal(buf[:k], out) {
+		t.Fatal("honest peer:", k, err)
+	}
+}
+
+// held is the memory of incomplete datagrams.
+func (v *victim) held() int {
+	v.lock.Lock()
+	v.enter()
+	defer v.leave()
+	return v.frags.Held()
+}
+
+// packetOf is a frame to the victim.
+func packetOf(src, dst netip.Addr, proto uint8, l4 []byte) []byte {
+	var h ip.Header
+	h.Init(macs[addrA], macs[addrB], 0, src, dst, proto, 0, 64)
+	b := make([]byte, h.Len(), h.Len()+len(l4))
+	h.Put(b, len(l4), 0, 1)
+	return append(b, l4...)
+}
+
+// fragmentOf is a frame to the victim with the bytes l4 of a datagram, from
+// off on.
+func fragmentOf(src, dst netip.Addr, proto uint8, l4 []byte, id uint32, off int, more bool) []byte {
+	var h ip.Header
+	h.Init(macs[addrA], macs[addrB], 0, src, dst, proto, 0, 64)
+	b := make([]byte, h.FragLen(), h.FragLen()+len(l4))
+	h.PutFragment(b, len(l4), 0, id, off, more)
+	return append(b, l4...)
+}
+
+// udpOf is a UDP datagram with its header.
+func udpOf(src, dst netip.AddrPort, payload []byte) []byte {
+	b := append(make([]byte, udp.HeaderLen), payload...)
+	sum := ip.Add(ip.PseudoSum(src.Addr(), dst.Addr(), ip.ProtoUDP, len(b)), ip.Sum(payload))
+	udp.Put(b, src.Port(), dst.Port(), len(b), sum)
+	return b
+}
+
+// icmpOf is an ICMP message of the given type and code, with its checksum.
+func icmpOf(src, dst netip.Addr, typ, code uint8, rest uint32, quote []byte) []byte {
+	b := append([]byte{typ, code, 0, 0, 0, 0, 0, 0}, quote...)
+	binary.BigEndian.PutUint32(b[4:], rest)
+	sum := ip.Sum(b)
+	proto := uint8(ip.ProtoICMP)
+	if src.Is6() {
+		proto = ip.ProtoICMPv6
+		sum = ip.Add(sum, ip.PseudoSum(src, dst, proto, len(b)))
+	}
+	binary.BigEndian.PutUint16(b[2:], ^sum)
+	return packetOf(src, dst, proto, b)
+}
+
+// openOn opens a socket of the victim.
+func (v *victim) openOn(t testing.TB, local, remote netip.AddrPort) *UDPConn {
+	t.Helper()
+	u, err := v.OpenUDP(local, remote, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	return u
+}
+
+// TestFragmentSmack (attack 11): a peer, or many, send fragments that never
+// become whole. What is held is bounded, a fragment costs as much at the end
+// as at the beginning, and an honest peer's fragments are put together.
+func TestFragmentSmack(t *testing.T) {
+	for name, source := range map[string]func(*rand.Rand) netip.Addr{
+		"one peer": func(*rand.Rand) netip.Addr { return netip.MustParseAddr("10.0.0.66") },
+		"many peers": func(r *rand.Rand) netip.Addr {
+			return netip.AddrFrom4([4]byte{10, byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVictim(t)
+			r := rand.New(rand.NewPCG(1, 2))
+			part := make([]byte, 1480)
+			const rounds, each = 60, 200
+			limit := len(v.arena.Mem()) / 8
+			var cost [rounds]time.Duration
+			frames := make([][]byte, each)
+			for i := range rounds {
+				for k := range frames {
+					off := 8 * (1 + r.IntN(5000))
+					frames[k] = fragmentOf(source(r), addrB, ip.ProtoUDP, part[:8*(1+r.IntN(185))], r.Uint32(), off, true)
+				}
+				start := time.Now()
+				v.suffer(t, frames...)
+				cost[i] = time.Since(start)
+				if n := v.held(); n > limit {
+					t.Fatalf("%d bytes held, limit %d", n, limit)
+				}
+				if i%10 == 9 {
+					v.unharmed(t, 6000)
+				}
+			}
+			least := func(ds []time.Duration) time.Duration {
+				m := ds[0]
+				for _, d := range ds {
+					m = min(m, d)
+				}
+				return m
+			}
+			early, late := least(cost[:rounds/4]), least(cost[rounds*3/4:])
+			if late > 4*early+time.Millisecond {
+				t.Errorf("%d fragments cost %v at first, %v at last", each, early, late)
+			}
+			if v.Stats().Fragments.Evicted == 0 {
+				t.Error("nothing was evicted: no flood")
+			}
+		})
+	}
+}
+
+// TestBadFragments (attack 12): a datagram of which some fragment overlaps
+// another, is too small for the headers, or goes beyond 65535 bytes is not
+// delivered, nor is what comes later of it.
+func TestBadFragments(t *testing.T) {
+	type part struct {
+		off, end int
+		more     bool
+	}
+	for name, parts := range map[string][]part{
+		"overlap inside":   {{0, 1000, true}, {1000, 2008, true}, {504, 1504, true}, {2008, 3008, false}},
+		"overlap by one":   {{0, 1008, true}, {1000, 2008, true}, {2008, 3008, false}},
+		"overlap at first": {{0, 1000, true}, {0, 16, true}, {1000, 3008, false}},
+		"overlap, reverse": {{2000, 3008, false}, {1000, 2008, true}, {0, 1000, true}},
+		"after the drop":   {{0, 1000, true}, {992, 1008, true}, {0, 1000, true}, {1000, 2000, true}, {2000, 3008, false}},
+		"two ends":         {{0, 1000, true}, {1000, 2000, false}, {1000, 3008, false}},
+		"tiny first":       {{0, 0, true}, {0, 3008, false}},
+		"ping of death":    {{0, 1000, true}, {65528, 66528, false}, {1000, 3008, false}},
+		"uneven":           {{0, 1001, true}, {1001, 3008, false}},
+	} {
+		for _, to := range []netip.Addr{addrB, six[addrB]} {
+			t.Run(name+" "+to.String(), func(t *testing.T) {
+				v := newVictim(t)
+				u := v.openOn(t, netip.AddrPortFrom(to, 0), netip.AddrPort{})
+				from := netip.AddrPortFrom(addrA, 999)
+				if to.Is6() {
+					from = netip.AddrPortFrom(six[addrA], 999)
+				}
+				whole := udpOf(from, u.LocalAddr(), make([]byte, 3000))
+				data := append(bytes.Clone(whole), make([]byte, 1<<16)...)
+				for i, p := range parts {
+					if name == "tiny first" && i == 1 {
+						// The header comes in the second fragment only.
+						v.suffer(t, fragmentOf(from.Addr(), to, ip.ProtoUDP, data[8:3008], 7, 8, false))
+						continue
+					}
+					v.suffer(t, fragmentOf(from.Addr(), to, ip.ProtoUDP, data[p.off:p.end], 7, p.off, p.more))
+				}
+				if u.rq.Ready() {
+					t.Error("delivered")
+				}
+				if st := v.Stats().Fragments; strings.HasPrefix(name, "overlap") && st.Overlaps != 1 {
+					t.Errorf("%+v", st)
+				}
+				// Another of the same sender is.
+				v.suffer(t,
+					fragmentOf(from.Addr(), to, ip.ProtoUDP, whole[1000:], 8, 1000, false),
+					fragmentOf(from.Addr(), to, ip.ProtoUDP, whole[:1000], 8, 0, true))
+				if !u.rq.Ready() {
+					t.Error("a good datagram was not delivered")
+				}
+				v.unharmed(t, 6000)
+			})
+		}
+	}
+}
+
+// TestForgedICMP (attacks 13, 14, 23): errors that cannot be about what a
+// connected socket sent, and those that hinder no flow, change nothing.
+func TestForgedICMP(t *testing.T) {
+	for _, to := range []netip.Addr{addrB, six[addrB]} {
+		v := newVictim(t)
+		peer := netip.AddrPortFrom(addrA, 4444)
+		if to.Is6() {
+			peer = netip.AddrPortFrom(six[addrA], 4444)
+		}
+		u := v.openOn(t, netip.AddrPortFrom(to, 0), peer)
+		quote := func(from, to netip.AddrPort) []byte {
+			return packetOf(from.Addr(), to.Addr(), ip.ProtoUDP, udpOf(from, to, []byte("hello")))[14:]
+		}
+		own := quote(u.LocalAddr(), peer)
+		other := netip.AddrPortFrom(peer.Addr(), 4445)
+		type message struct {
+			name      string
+			typ, code uint8
+			rest      uint32
+			quote     []byte
+		}
+		forged := []message{
+			{"redirect", 5, 1, 0x0a000042, own}, {"source quench", 4, 0, 0, own},
+			{"other flow", 3, 3, 0, quote(u.LocalAddr(), other)}, {"backwards", 3, 3, 0, quote(peer, u.LocalAddr())},
+			{"short quote", 3, 3, 0, own[:24]}, {"empty", 3, 3, 0, nil}, {"soft", 3, 1, 0, own},
+		}
+		refused := message{"", 3, 3, 0, own}
+		if to.Is6() {
+			forged = []message{
+				{"redirect", 137, 0, 0, own}, {"PTB below 1280", 2, 0, 1279, own},
+				{"other flow", 1, 4, 0, quote(u.LocalAddr(), other)}, {"backwards", 1, 4, 0, quote(peer, u.LocalAddr())},
+				{"short quote", 1, 4, 0, own[:44]}, {"empty", 1, 4, 0, nil}, {"soft", 1, 0, 0, own},
+			}
+			refused = message{"", 1, 4, 0, own}
+		}
+		mtu := v.mtu(u.dst)
+		for _, m := range forged {
+			v.suffer(t, icmpOf(peer.Addr(), to, m.typ, m.code, m.rest, m.quote))
+			if e := u.errno.Load(); e != 0 || v.mtu(u.dst) != mtu {
+				t.Errorf("%v, %s: error %v, MTU %d", to, m.name, syscall.Errno(e), v.mtu(u.dst))
+			}
+		}
+		b := icmpOf(peer.Addr(), to, refused.typ, refused.code, 0, own)
+		b[len(b)-1] ^= 1
+		v.suffer(t, b)
+		if u.errno.Load() != 0 {
+			t.Errorf("%v: a wrong checksum", to)
+		}
+		v.suffer(t, icmpOf(peer.Addr(), to, refused.typ, refused.code, 0, own))
+		if e := syscall.Errno(u.errno.Load()); e != syscall.ECONNREFUSED {
+			t.Errorf("%v: an honest error gives %v", to, e)
+		}
+		v.unharmed(t, 100)
+	}
+}
+
+// TestUnreachableLimit (attacks 15, 25): however many datagrams come to
+// closed ports, the answers are limited, and how many of a burst are
+// answered differs from time to time.
+func TestUnreachableLimit(t *testing.T) {
+	counts := map[uint64]bool{}
+	for range 6 {
+		v := newVictim(t)
+		const n = 1000
+		frames := make([][]byte, n)
+		for i := range frames {
+			from := netip.AddrPortFrom(addrA, uint16(1000+i))
+			frames[i] = packetOf(addrA, addrB, ip.ProtoUDP, udpOf(from, netip.AddrPortFrom(addrB, 9), nil))
+		}
+		start := time.Now()
+		v.suffer(t, frames...)
+		// As many as fit the burst, at half price each, and what time adds.
+		most := 2*icmpBurst + uint64(time.Since(start).Seconds()*2*icmpPerSecond) + 1
+		got := v.sent.Load()
+		if got == 0 || got > most {
+			t.Errorf("%d answers to %d datagrams, want 1 to %d", got, n, most)
+		}
+		if v.Stats().RxNoSocket != n {
+			t.Errorf("%d counted", v.Stats().RxNoSocket)
+		}
+		counts[got] = true
+		v.unharmed(t, 100)
+	}
+	if len(counts) < 2 {
+		t.Error("the same number of answers every time")
+	}
+}
+
+// TestSilence (attacks 20, 23, 25): what no honest host sends, what came to
+// more than us, and what would be an answer to an answer is dropped without
+// one, and counted.
+func TestSilence(t *testing.T) {
+	v := newVictim(t)
+	u := v.openOn(t, netip.AddrPortFrom(addrB, 0), netip.AddrPort{})
+	here, closed := u.LocalAddr(), netip.AddrPortFrom(addrB, 9)
+	from := netip.AddrPortFrom(addrA, 999)
+	four := func(src netip.Addr, to netip.AddrPort) []byte {
+		return packetOf(src, to.Addr(), ip.ProtoUDP, udpOf(netip.AddrPortFrom(src, 7), to, []byte("hello")))
+	}
+	edit := func(b []byte, off int, with ...byte) []byte {
+		copy(b[off:], with)
+		return b
+	}
+	a6, b6 := six[addrA], six[addrB]
+	exts := func(n int, next uint8) []byte { // destination options, n of them
+		var b []byte
+		for i := range n {
+			h := []byte{60, 0, 1, 4, 0, 0, 0, 0}
+			if i == n-1 {
+				h[0] = next
+			}
+			b = append(b, h...)
+		}
+		return append(b, udpOf(netip.AddrPortFrom(a6, 7), netip.AddrPortFrom(b6, 9), nil)...)
+	}
+	sourceRoute := edit(packetOf(addrA, addrB, ip.ProtoUDP, append([]byte{131, 3, 4, 0}, udpOf(from, closed, nil)...)), 14, 0x46)
+	binary.BigEndian.PutUint16(sourceRoute[14+10:], 0)
+	binary.BigEndian.PutUint16(sourceRoute[14+10:], ^ip.Sum(sourceRoute[14:14+24]))
+	bad := map[string][]byte{
+		"LAND":                 four(addrB, here),
+		"from loopback":        four(netip.MustParseAddr("127.0.0.1"), here),
+		"from nobody":          four(netip.MustParseAddr("0.0.0.0"), here),
+		"from a group":         four(netip.MustParseAddr("224.0.0.1"), here),
+		"from everybody":       four(netip.MustParseAddr("255.255.255.255"), here),
+		"from class E":         four(netip.MustParseAddr("250.1.2.3"), here),
+		"to another":           four(addrA, netip.AddrPortFrom(netip.MustParseAddr("10.0.0.3"), here.Port())),
+		"to loopback":          four(addrA, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), here.Port())),
+		"bad UDP checksum":     edit(four(addrA, here), 14+20+6, 0x12, 0x34),
+		"bad header checksum":  edit(four(addrA, here), 14+10, 0x12, 0x34),
+		"short UDP length":     edit(four(addrA, here), 14+20+4, 0, 7),
+		"long UDP length":      edit(four(addrA, here), 14+20+4, 1, 0),
+		"long IP length":       edit(four(addrA, here), 14+2, 5, 0),
+		"truncated":            four(addrA, here)[:30],
+		"runt":                 {1},
+		"broadcast MAC":        edit(four(addrA, closed), 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"group MAC":            edit(four(addrA, closed), 0, 0x01, 0x00, 0x5e, 0, 0, 1),
+		"to a group":           four(addrA, netip.AddrPortFrom(netip.MustParseAddr("224.0.0.1"), 9)),
+		"unknown protocol":     packetOf(addrA, addrB, 200, []byte("hello")),
+		"ICMP about ICMP":      icmpOf(addrA, addrB, 3, 3, 0, packetOf(addrB, addrA, ip.ProtoICMP, make([]byte, 8))[14:]),
+		"many extensions":      packetOf(a6, b6, 60, exts(9, ip.ProtoUDP)),
+		"endless extensions":   packetOf(a6, b6, 60, exts(180, 60)),
+		"routing header":       packetOf(a6, b6, 43, append([]byte{ip.ProtoUDP, 0, 0, 1, 0, 0, 0, 0}, udpOf(from, here, nil)...)),
+		"late hop-by-hop":      packetOf(a6, b6, 60, exts(1, 0)),
+		"IPv6 with no sum":     edit(packetOf(a6, b6, ip.ProtoUDP, udpOf(netip.AddrPortFrom(a6, 7), netip.AddrPortFrom(b6, 9), nil)), 14+40+6, 0, 0),
+		"source route":         sourceRoute,
+		"fragment of a prober": fragmentOf(addrA, addrB, ip.ProtoUDP, make([]byte, 64), 3, 8, false),
+	}
+	for name, b := range bad {
+		before, sent := v.Stats(), v.sent.Load()
+		v.suffer(t, b)
+		after := v.Stats()
+		count := func(s *Stats) uint64 {
+			return s.RxBogus + s.RxMalformed + s.RxChecksum + s.UDPErrors + s.RxNoSocket + s.RxFragments
+		}
+		if count(&after) != count(&before)+1 {
+			t.Errorf("%s: counted %d times", name, count(&after)-count(&before))
+		}
+		if v.sent.Load() != sent {
+			t.Errorf("%s: answered", name)
+		}
+		if u.rq.Ready() {
+			t.Errorf("%s: delivered", name)
+			u.rq.Drain()
+		}
+	}
+	v.unharmed(t, 100)
+	// What is odd, but honest, arrives: an atomic fragment (RFC 6946), eight
+	// extension headers less one, Ethernet padding.
+	w := v.openOn(t, netip.AddrPortFrom(b6, 0), netip.AddrPort{})
+	d := udpOf(netip.AddrPortFrom(a6, 7), w.LocalAddr(), []byte("hello"))
+	for name, b := range map[string][]byte{
+		"atomic fragment": fragmentOf(a6, b6, ip.ProtoUDP, d, 1, 0, false),
+		"extensions":      packetOf(a6, b6, 60, append(exts(4, ip.ProtoUDP)[:32], d...)),
+		"padding":         append(packetOf(a6, b6, ip.ProtoUDP, d), make([]byte, 20)...),
+	} {
+		v.suffer(t, b)
+		buf := make([]byte, 100)
+		if n, _, src, _, ok := w.rq.Read(buf); !ok || string(buf[:n]) != "hello" || src.Port() != 7 {
+			t.Errorf("%s: %q from %v, %v", name, buf[:n], src, ok)
+		}
+	}
+}
