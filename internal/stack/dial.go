@@ -76,6 +76,10 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 		s.ports.release(p)
 		return nil, errClosed
 	}
+	if e := s.down.Load(); e != 0 {
+		s.ports.release(p)
+		return nil, syscall.Errno(e)
+	}
 	if s.flows[c.key] != nil || !s.reuseTimeWait(c.key) {
 		s.ports.release(p)
 		return nil, syscall.EADDRNOTAVAIL

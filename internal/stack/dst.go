@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
@@ -208,8 +210,32 @@ func (s *Stack) onChange(c control.Change) {
 // of the same name would be another.
 func (s *Stack) linkGone() {
 	s.gone.Store(true)
+	s.fail(syscall.ENETDOWN)
+}
+
+// fail ends every connection, of TCP and UDP, with errno: nothing will come
+// or go any more.
+func (s *Stack) fail(errno syscall.Errno) {
+	if !s.down.CompareAndSwap(0, uint32(errno)) {
+		return
+	}
 	for _, c := range s.flows {
-		c.tc.Fail(syscall.ENETDOWN)
+		c.tc.Fail(errno)
+	}
+	for _, u := range s.udpFlows {
+		s.notify(&u.r)
+		s.notify(&u.w)
+	}
+}
+
+// checkQueues notices a device that failed for good: its rings are corrupt,
+// or it is gone (attack 26). The lock is held.
+func (s *Stack) checkQueues() {
+	for _, q := range s.queues {
+		if err := q.Err(); err != nil && s.down.Load() == 0 {
+			s.log.Error("stack: the device failed", zap.String("interface", s.cfg.Name), zap.Error(err))
+			s.fail(syscall.EIO)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ func (s *Stack) poll() (n int) {
 	if starved { // after Advance, which may just have fired this timer
 		s.setTimer(&s.retry, s.now+rxRetry)
 	}
+	s.checkQueues()
 	s.turns.Add(1)
 	s.counters.polls.Add(1)
 	if n == 0 {
@@ -186,6 +187,7 @@ func (s *Stack) flush() {
 		q := s.queues[i]
 		if err := q.Kick(); err != nil {
 			s.counters.kickErrors.Add(1)
+			s.checkQueues()
 			if err == syscall.EAGAIN {
 				// The kernel took a part, and is to be asked again soon.
 				s.rekick |= 1 << i

@@ -200,7 +200,7 @@ func (s *Stack) arm() {
 // the caller is to poll.
 func (s *Stack) armLocked() bool {
 	for i, q := range s.queues {
-		if q.Arm() {
+		if s.down.Load() == 0 && q.Arm() {
 			for _, armed := range s.queues[:i] {
 				armed.Disarm()
 			}

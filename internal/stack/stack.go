@@ -58,7 +58,8 @@ type Stack struct {
 	armed     atomic.Bool // changed under lock
 	ending    atomic.Bool // Close has begun: resets are its doing
 	closing   atomic.Bool
-	gone      atomic.Bool // the interface was deleted
+	down      atomic.Uint32 // errno of a device that failed for good, 0: it works
+	gone      atomic.Bool   // the interface was deleted
 	successor atomic.Pointer[waiter]
 	nextTimer atomic.Int64  // earliest timer, ns
 	turns     atomic.Uint64 // poll turns done

@@ -139,7 +139,7 @@ func (u *UDPConn) Stack() *Stack { return u.s }
 
 // ready implements socket.
 func (u *UDPConn) ready(d direction) bool {
-	if u.closed.Load() || u.s.closing.Load() || u.errno.Load() != 0 {
+	if u.closed.Load() || u.s.closing.Load() || u.errno.Load() != 0 || u.dead() != 0 {
 		return true
 	}
 	if d == dirRead {
@@ -156,6 +156,15 @@ func (u *UDPConn) fail(errno syscall.Errno) {
 	u.s.notify(&u.w)
 }
 
+// dead is the errno of a connected socket whose device failed, else 0. One
+// that is only bound may have other ways than that device.
+func (u *UDPConn) dead() syscall.Errno {
+	if !u.remote.IsValid() {
+		return 0
+	}
+	return syscall.Errno(u.s.down.Load())
+}
+
 // check returns what ends a call before it begins.
 func (u *UDPConn) check(w *waiter) error {
 	if u.closed.Load() || u.s.closing.Load() {
@@ -163,6 +172,9 @@ func (u *UDPConn) check(w *waiter) error {
 	}
 	if w.timedOut() {
 		return os.ErrDeadlineExceeded
+	}
+	if e := u.dead(); e != 0 {
+		return e
 	}
 	if u.errno.Load() != 0 {
 		if e := u.errno.Swap(0); e != 0 {

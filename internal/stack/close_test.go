@@ -1,0 +1,121 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestCloseUnderLoad: Close returns, and so does every call on the stack's
+// sockets, whatever is under way.
+func TestCloseUnderLoad(t *testing.T) {
+	for i := range 12 {
+		p := []Profile{Balanced, Latency, Throughput}[i%3]
+		a, b, err := makePair(pairOptions{profile: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		l, err := b.ListenTCP(netip.AddrPortFrom(addrB, 80), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for {
+				c, _, err := l.Accept()
+				if err != nil {
+					return
+				}
+				wg.Go(func() {
+					io.Copy(c, c)
+					c.Close()
+				})
+			}
+		})
+		u, err := b.OpenUDP(netip.AddrPortFrom(addrB, 53), netip.AddrPort{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			buf := make([]byte, 2000)
+			for {
+				n, _, src, _, err := u.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				u.WriteTo(buf[:n], src)
+			}
+		})
+		for range 4 {
+			wg.Go(func() { useUntilClosed(t, a, l.Addr(), u.LocalAddr()) })
+		}
+		wg.Go(func() {
+			for !a.closing.Load() {
+				a.Stats()
+				time.Sleep(time.Millisecond)
+			}
+		})
+		time.Sleep(20 * time.Millisecond)
+		closed := make(chan struct{})
+		go func() {
+			first, second := a, b
+			if i%2 == 0 {
+				first, second = b, a
+			}
+			if err := errors.Join(first.Close(), second.Close()); err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(30 * time.Second):
+			panic("a call does not return after Close") // with all stacks
+		}
+	}
+}
+
+// useUntilClosed uses s until it is closed. Where the peer goes first, dials
+// end by their context.
+func useUntilClosed(t *testing.T, s *Stack, tcp, udp netip.AddrPort) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		c, err := s.DialTCP(ctx, netip.AddrPort{}, tcp, nil)
+		cancel()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		u, err := s.OpenUDP(netip.AddrPort{}, udp, nil)
+		if err != nil {
+			c.Close()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			t.Error(err)
+			return
+		}
+		deadline := time.Now().Add(100 * time.Millisecond)
+		c.SetDeadline(deadline)
+		u.SetDeadline(deadline)
+		buf := make([]byte, 5000)
+		for range 20 {
+			c.Write(buf)
+			io.ReadFull(c, buf)
+			u.WriteTo(buf[:1000], netip.AddrPort{})
+			u.ReadFrom(buf)
+			c.SetNoDelay(true)
+		}
+		c.CloseWrite()
+		c.Close()
+		u.Close()
+	}
+}
