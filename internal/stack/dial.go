@@ -118,8 +118,9 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if d, ok := ctx.Deadline(); ok {
 		c.w.setDeadline(d)
 	}
+	stop := func() bool { return true }
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { c.w.setDeadline(time.Unix(1, 0)) })
+		stop = context.AfterFunc(ctx, func() { c.w.setDeadline(time.Unix(1, 0)) })
 		defer stop()
 	}
 	err := s.wait(connecting{c}, dirWrite, &c.w)
@@ -135,7 +136,9 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if err := c.failure(); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	// Once stopped it cannot set a deadline any more, which would be that of
+	// the first Write.
+	if !stop() {
 		return ctx.Err()
 	}
 	c.w.setDeadline(time.Time{})
