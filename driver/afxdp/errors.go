@@ -184,5 +184,9 @@ func denied(step string, err error, wants ...int) error {
 		return fmt.Errorf("afxdp: %s: refused although this process has the capabilities "+
 			"(held only in a user namespace, or a seccomp filter or kernel lockdown forbids it): %w", step, err)
 	}
+	// The errno alone: what the libraries add about RLIMIT_MEMLOCK leads astray.
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		err = errno
+	}
 	return fmt.Errorf("afxdp: %s: this process lacks %s: %w", step, strings.Join(missing, ", "), err)
 }

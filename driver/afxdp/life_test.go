@@ -230,6 +230,9 @@ func TestPermission(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "CAP_BPF") || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("error %v", err)
 	}
+	if strings.Contains(err.Error(), "MEMLOCK") {
+		t.Errorf("error %v: a limit on memory is not what is wrong", err)
+	}
 }
 
 // TestHelperHold is the child of TestKilled.
