@@ -36,14 +36,11 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	if newer {
 		c.sampleRTT(s, &st, now)
 		c.retries, c.backoff, c.stuckAt = 0, 0, now
-		c.rtoAt = 0
-		if c.sndUna != c.sndNxt {
-			c.armRTO(now)
-		}
 	}
 	if newer || st.sacked || dup || st.dsack {
 		c.recover(s, &st, dup, now)
 	}
+	c.rearm(newer, now)
 	if newer {
 		c.wakeWriter()
 		if fin {
@@ -147,6 +144,7 @@ func (c *Conn) sampleRTT(s *Segment, st *ackState, now int64) {
 	default:
 		return
 	}
+	c.clear(markNoSample)
 	c.rtt.Sample(st.rtt, now, c.sndUna, c.sndNxt)
 }
 

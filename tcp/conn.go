@@ -81,6 +81,7 @@ type Conn struct {
 	prrDelivered uint32
 	prrSent      uint32
 	prrFlight    uint32
+	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
 	dupAcks      uint8
 
 	backoff    uint8 // of the retransmission timer
@@ -160,13 +161,17 @@ const (
 	markOrphan         // the user closed it
 	markKeepAlive
 	markPassive
-	markPingPong  // data flows both ways: delay acknowledgements
-	markProbing   // rtoAt is a zero-window probe
-	markLimited   // cwnd holds data back
-	markReordered // the path was seen to reorder
-	markDead      // done was called
-	markRescued   // rescue retransmission done in this recovery
-	markNoFrames  // an acknowledgement could not be sent
+	markPingPong   // data flows both ways: delay acknowledgements
+	markProbing    // rtoAt is a zero-window probe
+	markLimited    // cwnd holds data back
+	markReordered  // the path was seen to reorder
+	markDead       // done was called
+	markRescued    // rescue retransmission done in this recovery
+	markNoFrames   // an acknowledgement could not be sent
+	markPTO        // rtoAt is a tail loss probe (RFC 8985 section 7)
+	markTLP        // such a probe is in flight
+	markTLPRetrans // it is a retransmission
+	markNoSample   // no RTT sample came since
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }

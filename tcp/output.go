@@ -41,7 +41,12 @@ func (c *Conn) sendData(now int64) bool {
 		return false
 	}
 	if c.sndNext != ring.NoFrame {
-		if !c.sendNew(now) {
+		before := c.sndNxt
+		ok := c.sendNew(now)
+		if c.sndNxt != before {
+			c.armSent(now)
+		}
+		if !ok {
 			return false
 		}
 	}
@@ -272,9 +277,12 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		return false
 	}
 	c.h.Stats.OutSegs.Add(1)
-	if m.Flags&frameLost != 0 {
+	switch {
+	case m.Flags&frameLost != 0:
 		c.noteResent(f, count, fin, now)
-	} else {
+	case m.Flags&frameTimed != 0:
+		c.noteProbed(f, count, fin, now)
+	default:
 		c.noteSent(f, count, bytes, fin, now)
 	}
 	c.acked()
@@ -308,9 +316,6 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	}
 	if bytes > 0 {
 		c.noteInteractive(now)
-	}
-	if c.rtoAt == 0 || c.has(markProbing) {
-		c.armRTO(now)
 	}
 }
 

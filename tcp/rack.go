@@ -70,14 +70,17 @@ func (c *Conn) detectLoss(now int64) (fresh bool) {
 		return false
 	}
 	a := c.h.Arena
-	reorder := c.rack.window(c)
+	wait := int64(-1) // until a frame is overdue; computed where one is sought
 	for f := c.timeHead; f != ring.NoFrame; {
 		m := a.Meta(f)
 		if m.SentAt > c.rack.sentAt ||
 			m.SentAt == c.rack.sentAt && seqGE(m.Seq+frameLen(m), c.rack.end) {
 			break
 		}
-		due := m.SentAt + c.rack.rtt + reorder
+		if wait < 0 {
+			wait = c.rack.rtt + c.rack.window(c)
+		}
+		due := m.SentAt + wait
 		if due > now {
 			c.rackAt = due
 			break

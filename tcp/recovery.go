@@ -26,6 +26,9 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		c.set(markReordered)
 		c.h.Stats.TCPSACKReorder.Add(1)
 	}
+	if c.has(markTLP) {
+		c.probeAcked(s, st, dup, now)
+	}
 	if st.dsack {
 		c.rack.onDSACK(c)
 	}
@@ -118,6 +121,9 @@ func (c *Conn) enterRecovery(now int64) {
 		c.h.Stats.TCPRenoRecovery.Add(1)
 	}
 	c.recovery = inRecovery
+	if c.has(markPTO) {
+		c.stopProbe(now)
+	}
 	c.beginEpisode()
 	c.cc.EnterRecovery(now)
 }
@@ -130,7 +136,7 @@ func (c *Conn) beginEpisode() {
 	c.retransStamp = 0
 	c.prrDelivered, c.prrSent = 0, 0
 	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked, 1)
-	c.clear(markRescued)
+	c.clear(markRescued | markTLP)
 }
 
 func (c *Conn) exitRecovery(now int64) {

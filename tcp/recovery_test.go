@@ -235,9 +235,8 @@ func TestEifelUndo(t *testing.T) {
 	w := dial(t, Config{})
 	flight(w, 10)
 	ts := w.lastTS
-	w.now += 300 * ms
-	w.c.Expire(w.now)
-	if len(w.out) != 1 || w.c.recovery != inLoss {
+	w.advance(300 * ms)
+	if len(w.out) != 2 || w.c.recovery != inLoss { // probe, retransmission
 		t.Fatalf("sent %q", w.out)
 	}
 	w.out = nil
@@ -283,8 +282,8 @@ func TestRFC6582NewReno(t *testing.T) {
 func TestRFC6298Timeout(t *testing.T) {
 	w := dial(t, Config{})
 	flight(w, 5)
-	w.advance(250 * ms)
-	w.want("A 1:1 len 1000")
+	w.advance(250 * ms) // 22 ms, and 210
+	w.want("PA 4001:1 len 1000", "A 1:1 len 1000")
 	if w.c.cc.Cwnd() != 1000 {
 		t.Errorf("cwnd %d", w.c.cc.Cwnd())
 	}
@@ -443,7 +442,7 @@ func TestRetransmitInNIC(t *testing.T) {
 	flight(w, 2)
 	held := w.held[0]
 	w.advance(300 * ms)
-	w.want("A 1:1 len 1000")
+	w.want("PA 1001:1 len 1000", "A 1:1 len 1000")
 	if f := w.held[len(w.held)-1]; f == held {
 		t.Error("the frame was in the NIC")
 	}

@@ -420,7 +420,7 @@ func TestRFC9293DataTimeout(t *testing.T) {
 	if d := (w.now - start) / sec; d < 800 || d > 1100 {
 		t.Errorf("gave up after %d s", d)
 	}
-	if len(w.out) != 1+dataRetries+1 {
+	if len(w.out) != 2+dataRetries+1 { // with a loss probe
 		t.Errorf("sent %v", w.out)
 	}
 	w.out = nil

@@ -12,6 +12,7 @@ type ackState struct {
 	delivered uint32 // bytes newly known to have arrived, SACKed ones included
 	sacked    bool   // a frame was newly SACKed
 	dsack     bool   // a duplicate was reported
+	dsackEnd  uint32 // its end
 	reordered bool   // an old hole was filled without retransmission
 	retransOK bool   // a retransmitted frame was delivered
 	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
@@ -58,7 +59,7 @@ func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
 	if seqLT(b.Start, c.sndUna-max(c.maxWnd, 1<<16)) {
 		return
 	}
-	st.dsack = true
+	st.dsack, st.dsackEnd = true, b.End
 	c.h.Stats.TCPDSACKRecv.Add(1)
 	if c.undoRetrans > 0 && seqGE(b.Start, c.undoSeq) {
 		c.undoRetrans--

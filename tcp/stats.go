@@ -49,6 +49,8 @@ type Stats struct {
 	TCPFastRetrans        Counter `help:"segments sent again in fast recovery"`
 	TCPSlowStartRetrans   Counter `help:"segments sent again after a timeout"`
 	TCPLostRetransmit     Counter `help:"frames whose retransmission was found lost"`
+	TCPLossProbes         Counter `help:"tail loss probes sent"`
+	TCPLossProbeRecovery  Counter `help:"losses repaired by a tail loss probe"`
 	TCPLossUndo           Counter `help:"timeouts taken back"`
 	TCPFullUndo           Counter `help:"recoveries taken back because of timestamps"`
 	TCPDSACKUndo          Counter `help:"recoveries taken back because of DSACK"`

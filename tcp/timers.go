@@ -70,8 +70,30 @@ func due(t *int64, now int64) bool {
 
 // armRTO starts the retransmission timer (RFC 6298 section 5).
 func (c *Conn) armRTO(now int64) {
-	c.clear(markProbing)
+	c.clear(markProbing | markPTO)
 	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+}
+
+// armSent sees to the retransmission timer after new data was sent.
+func (c *Conn) armSent(now int64) {
+	if !c.armProbe(false, now) && (c.rtoAt == 0 || c.has(markProbing)) {
+		c.armRTO(now)
+	}
+}
+
+// rearm sets the retransmission timer after an acknowledgement; newer: it
+// moved SND.UNA (RFC 6298 section 5.3).
+func (c *Conn) rearm(newer bool, now int64) {
+	switch {
+	case newer:
+		c.rtoAt = 0
+		c.clear(markPTO)
+		if c.sndUna != c.sndNxt && !c.armProbe(true, now) {
+			c.armRTO(now)
+		}
+	case c.has(markPTO) && (c.sacked != 0 || c.recovery != noRecovery):
+		c.stopProbe(now)
+	}
 }
 
 // capped moves a retransmission up to the end of the user timeout, so that it
@@ -95,6 +117,8 @@ func (c *Conn) expireRTO(now int64) {
 		c.expireSYN(now)
 	case c.has(markProbing):
 		c.expireProbe(now)
+	case c.has(markPTO):
+		c.expireProbeTimeout(now)
 	case c.sndUna != c.sndNxt:
 		c.expireData(now)
 	}
@@ -150,6 +174,7 @@ func (c *Conn) armPersist(now int64) {
 		return
 	}
 	c.set(markProbing)
+	c.clear(markPTO)
 	c.stuckAt = now
 	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
 }
@@ -197,13 +222,17 @@ func (c *Conn) expireProbe(now int64) {
 func (c *Conn) forceOut(now int64) bool {
 	f := c.sndNext
 	m := c.h.Arena.Meta(f)
-	if m.Flags&frameFIN != 0 {
-		return c.transmit(f, 0, 0, true, now)
-	}
-	if n := min(c.sndWnd, uint32(c.mss)); uint32(m.Len) > n && !c.split(f, int(n)) {
+	count, fin := 1, m.Flags&frameFIN != 0
+	if fin {
+		count = 0
+	} else if n := min(c.sndWnd, uint32(c.mss)); uint32(m.Len) > n && !c.split(f, int(n)) {
 		return false
 	}
-	return c.transmit(f, 1, int(m.Len), false, now)
+	if !c.transmit(f, count, int(m.Len), fin, now) {
+		return false
+	}
+	c.armSent(now)
+	return true
 }
 
 func (c *Conn) expireRack(now int64) {

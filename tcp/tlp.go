@@ -1,0 +1,156 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+const (
+	// worstDelAck is the longest that we expect a peer to hold back its
+	// acknowledgement of a lone segment (WCDelAckT), as Linux.
+	worstDelAck = 200e6
+	probeSlack  = 2e6 // least distance of a probe from what it waits for, as Linux
+	noRTTProbe  = 1e9 // probe timeout without an RTT sample
+)
+
+// armProbe starts the retransmission timer as the tail loss probe's (RFC 8985
+// section 7.2), where a probe may be sent: the peer has SACK, nothing is
+// SACKed, and there is no recovery. advanced: an acknowledgement just moved
+// SND.UNA, and so restarted the RTO. False: the timer is as it was.
+func (c *Conn) armProbe(advanced bool, now int64) bool {
+	if c.mark&(markSACK|markTLP) != markSACK || c.sacked != 0 || c.recovery != noRecovery ||
+		c.backoff != 0 || c.sndUna == c.sndNxt {
+		return false
+	}
+	a := c.h.Arena
+	head := a.Meta(c.sndHead)
+	pto := int64(noRTTProbe)
+	if c.rtt.Valid() {
+		pto = 2 * c.rtt.SRTT()
+		if c.sndNxt-c.sndUna <= uint32(c.mss) && a.Meta(c.lastSent()).SentAt == head.SentAt {
+			pto += worstDelAck // one segment: its acknowledgement may be delayed
+		} else {
+			pto += probeSlack
+		}
+	}
+	rto := now
+	if !advanced {
+		rto = head.SentAt
+	}
+	at := min(now+pto, max(rto+c.rtt.RTO(), now+1))
+	c.clear(markProbing)
+	c.set(markPTO)
+	c.rtoAt = c.capped(at, now)
+	return true
+}
+
+// lastSent returns the frame before SND.NXT; something is in flight.
+func (c *Conn) lastSent() ring.Frame {
+	if c.sndNext == ring.NoFrame {
+		return c.sndTail
+	}
+	return c.h.Arena.Meta(c.sndNext).Prev
+}
+
+// expireProbeTimeout sends a loss probe: new data where the peer's window
+// takes it, else the last segment again, so that the acknowledgement tells
+// what is missing. RFC 8985 section 7.3. One probe at a time, and none before
+// an RTT sample has come since the last. In any case the RTO is next.
+func (c *Conn) expireProbeTimeout(now int64) {
+	if c.has(markTLP|markNoSample) || c.sndUna == c.sndNxt {
+		c.armRTO(now)
+		return
+	}
+	sent, again := false, false
+	if c.sndNext != ring.NoFrame && int32(c.sndUna+c.sndWnd-c.sndNxt) > 0 {
+		sent = c.forceOut(now)
+	} else {
+		sent, again = c.resendTail(now), true
+	}
+	if sent {
+		c.h.Stats.TCPLossProbes.Add(1)
+		c.set(markTLP | markNoSample)
+		c.setIf(markTLPRetrans, again)
+		c.tlpEnd = c.sndNxt
+	}
+	c.armRTO(now)
+}
+
+// stopProbe makes the timer the RTO's again: what is in flight needs no probe
+// any more to tell what is missing.
+func (c *Conn) stopProbe(now int64) {
+	c.clear(markPTO)
+	c.rtoAt = c.capped(max(c.h.Arena.Meta(c.sndHead).SentAt+c.rtt.Backoff(c.backoff), now+1), now)
+}
+
+// resendTail sends the last segment once more, as a probe: it is not taken for
+// lost.
+func (c *Conn) resendTail(now int64) bool {
+	a := c.h.Arena
+	f := c.lastSent()
+	if m := a.Meta(f); int(m.Len) > int(c.mss) {
+		if !c.split(f, int(m.Len-1)/int(c.mss)*int(c.mss)) {
+			return false
+		}
+		f = m.Next
+	}
+	// The FIN goes along with the data before it, and a segment may have
+	// several frames, which were sent together.
+	at := a.Meta(f).SentAt
+	count, bytes, fin := 0, 0, false
+	for g := f; g != ring.NoFrame && count < c.h.MaxFrags; {
+		m := a.Meta(g)
+		if m.SentAt != at || bytes+int(m.Len) > int(c.mss) {
+			break
+		}
+		if m.Flags&frameFIN != 0 {
+			fin = true
+		} else {
+			count, bytes = count+1, bytes+int(m.Len)
+		}
+		f, g = g, m.Prev
+	}
+	f, ok := c.private(f)
+	return ok && c.transmit(f, count, bytes, fin, now)
+}
+
+// noteProbed does the accounts of a probe that was in flight already.
+func (c *Conn) noteProbed(f ring.Frame, count int, fin bool, now int64) {
+	a := c.h.Arena
+	if fin {
+		count++
+	}
+	for ; count > 0; count-- {
+		m := a.Meta(f)
+		m.SentAt = now
+		m.Delivered = c.delivered
+		if m.Retrans < 0xffff {
+			m.Retrans++
+		}
+		c.timeAppend(f)
+		f = m.Next
+	}
+	c.retransTotal++
+	c.h.Stats.RetransSegs.Add(1)
+}
+
+// probeAcked looks whether a loss probe was answered. A retransmission that
+// no duplicate report betrays as needless has repaired a loss, which asks for
+// the same reduction as any: RFC 8985 section 7.4.
+func (c *Conn) probeAcked(s *Segment, st *ackState, dup bool, now int64) {
+	switch {
+	case seqLT(s.Ack, c.tlpEnd):
+		return
+	case !c.has(markTLPRetrans): // new data, and it arrived
+	case st.dsack && st.dsackEnd == c.tlpEnd:
+		st.dsack = false // the original and the probe arrived: no reordering
+	case seqGT(s.Ack, c.tlpEnd):
+		c.h.Stats.TCPLossProbeRecovery.Add(1)
+		if c.recovery == noRecovery {
+			c.cc.EnterRecovery(now)
+			c.cc.ExitRecovery(now)
+			c.retransStamp = 0 // nothing is to be undone
+		}
+	case dup && s.Opt.NSACK == 0: // both arrived, at a peer without DSACK
+	default:
+		return
+	}
+	c.clear(markTLP)
+}
