@@ -91,6 +91,7 @@ type Conn struct {
 
 	// Acknowledgement.
 	quick      uint8  // segments to acknowledge at once
+	gatherOff  uint8  // acknowledgements that are not to wait for more segments
 	collapseAt uint32 // frames held at which to collapse again
 	rcvMSS     uint16 // the peer's segment size, estimated
 	tsRecent   uint32
@@ -172,6 +173,7 @@ const (
 	markTLP        // such a probe is in flight
 	markTLPRetrans // it is a retransmission
 	markNoSample   // no RTT sample came since
+	markGather     // an acknowledgement waits for more segments
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -287,7 +289,7 @@ func (c *Conn) stop(s State) {
 		c.dropReceived()
 	}
 	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
-	c.clear(markAckNow | markDSACK)
+	c.clear(markAckNow | markDSACK | markGather)
 }
 
 // timeWait hands the connection over to a TimeWait record: RFC 9293 section

@@ -117,6 +117,7 @@ type Host struct {
 	TSO      int  // largest IP packet that the device segments; 0: none
 	TxCsum   bool // the device completes checksums
 	Reserve  int  // frames that writers leave free for reception
+	Gather   bool // the owner of a Conn that is Gathering calls EndGather soon
 
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones

@@ -104,8 +104,7 @@ func (o *Options) timestamps(b []byte) {
 func putTimestamps(b []byte, val, ecr uint32) int {
 	_ = b[tsSize-1]
 	binary.BigEndian.PutUint32(b, tsAligned)
-	binary.BigEndian.PutUint32(b[4:], val)
-	binary.BigEndian.PutUint32(b[8:], ecr)
+	binary.BigEndian.PutUint64(b[4:], uint64(val)<<32|uint64(ecr))
 	return tsSize
 }
 

@@ -38,6 +38,9 @@ func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
 	putHeader(b, c.local.Port(), c.remote.Port(), seq, c.rcvNxt, fl, c.window())
 	if c.has(markTS) {
 		putTimestamps(b[headerSize:], c.timestamp(now), c.tsRecent)
+		// Checksum, urgent pointer and the option's head as one word, see
+		// putHeader.
+		binary.BigEndian.PutUint64(b[16:], tsAligned)
 	}
 }
 
@@ -111,7 +114,10 @@ func (c *Conn) sendAck(now int64) bool {
 func (c *Conn) acked() {
 	c.rcvAcked = c.rcvNxt
 	c.ackAt = 0
-	c.clear(markAckNow)
+	if c.gatherOff > 0 {
+		c.gatherOff--
+	}
+	c.clear(markAckNow | markGather)
 }
 
 // sendProbe sends an acknowledgement of old sequence space: the peer answers

@@ -75,7 +75,7 @@ func (c *Conn) receive(s *Segment, now int64) {
 		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
 	}
 	c.growClamp(s.Len)
-	c.scheduleAck(now)
+	c.scheduleAck(s, now)
 	if wake {
 		c.owner.Notify(EvReadable)
 	}
@@ -255,13 +255,53 @@ func (c *Conn) measureMSS(s *Segment) {
 // scheduleAck decides when to acknowledge data that came in order: at once at
 // the start and for every second full segment, else delayed (RFC 5681 section
 // 4.2, RFC 9293 section 3.8.6.3). Output does it.
-func (c *Conn) scheduleAck(now int64) {
-	if c.rcvNxt-c.rcvAcked > uint32(c.rcvMSS) || c.quick > 0 && !c.has(markPingPong) {
-		c.set(markAckNow)
-		return
-	}
+func (c *Conn) scheduleAck(s *Segment, now int64) {
 	if c.ackAt == 0 {
 		c.ackAt = now + delAck
+	}
+	unacked := c.rcvNxt - c.rcvAcked
+	if c.quick > 0 && !c.has(markPingPong) || unacked > uint32(c.rcvMSS) && !c.gather(s, unacked) {
+		c.set(markAckNow)
+	}
+}
+
+const (
+	// gatherMost is how much one acknowledgement covers in a stream: what
+	// kernels merge into one packet (GRO) before they look at it.
+	gatherMost = 64 << 10
+	// gatherPause is for how many acknowledgements a stream that stopped in the
+	// middle is not gathered.
+	gatherPause = 32
+)
+
+// gather tells whether the acknowledgement of a segment in a stream may wait
+// for those that are right behind it. Each that is sent costs both ends more
+// than a segment does, and the peer counts bytes (RFC 3465). The last segment
+// that it has for now (PSH) ends the wait, and so does an eighth of the window,
+// so that it never stands still for us. Who set Host.Gather sees to it that no
+// wait is long: the rule of two segments is a SHOULD, for the peer's sake.
+func (c *Conn) gather(s *Segment, unacked uint32) bool {
+	if !c.h.Gather || s.Flags&(FlagPSH|FlagFIN) != 0 || c.gatherOff > 0 ||
+		unacked >= min(gatherMost, (c.rcvAdv-c.rcvAcked)/8) {
+		return false
+	}
+	c.set(markGather)
+	return true
+}
+
+// Gathering tells whether an acknowledgement waits for more segments: since
+// when, and when the last came.
+func (c *Conn) Gathering() (ok bool, since, last int64) {
+	return c.has(markGather), c.ackAt - delAck, c.lastData
+}
+
+// EndGather has the next Output send the acknowledgement that waits. late:
+// nothing more came for a while.
+func (c *Conn) EndGather(late bool) {
+	c.clear(markGather)
+	c.set(markAckNow)
+	if late {
+		c.gatherOff = gatherPause
 	}
 }
 

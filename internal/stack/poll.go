@@ -33,6 +33,9 @@ func (s *Stack) poll() (n int) {
 	if s.now >= s.nextTimer.Load() && s.caughtUp() {
 		s.wheel.Advance(s.now, s.fire)
 	}
+	if s.now >= s.gatherUntil {
+		s.endGather(false)
+	}
 	if starved { // after Advance, which may just have fired this timer
 		s.setTimer(&s.retry, s.now+rxRetry)
 	}
@@ -82,7 +85,7 @@ func (s *Stack) leave() (woken int) {
 	for {
 		s.lock.Take(s.doWork)
 		woken += s.finishTurn()
-		next := s.wheel.Next()
+		next := min(s.wheel.Next(), s.gatherUntil)
 		s.nextTimer.Store(next)
 		armed := s.armed.Load()
 		if s.lock.TryUnlock() {
@@ -143,6 +146,9 @@ func (s *Stack) output() {
 			if c.tc.Output(s.now) && !c.blocked {
 				c.blocked = true
 				s.blocked = append(s.blocked, c)
+			}
+			if ok, _, _ := c.tc.Gathering(); ok && !c.gathers {
+				s.noteGather(c)
 			}
 			s.schedule(c)
 		}

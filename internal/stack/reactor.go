@@ -197,8 +197,9 @@ func (s *Stack) arm() {
 }
 
 // armLocked arms every queue; false means that a packet is there already, and
-// the caller is to poll.
+// the caller is to poll. leave follows.
 func (s *Stack) armLocked() bool {
+	s.endGather(true)
 	for i, q := range s.queues {
 		if s.down.Load() == 0 && q.Arm() {
 			for _, armed := range s.queues[:i] {

@@ -65,31 +65,34 @@ type Stack struct {
 	turns     atomic.Uint64 // poll turns done
 
 	// Under the lock.
-	now       int64
-	arena     *ring.Arena
-	cache     *ring.Cache
-	host      *tcp.Host
-	wheel     *ring.Wheel
-	rx        [rxBatch]ring.Desc
-	tx        [48]ring.Desc // packet under construction
-	pkt       ip.Packet
-	seg       tcp.Segment
-	kick      uint64 // queues with something to transmit, a bit each
-	rekick    uint64 // queues whose kick is to be repeated
-	sent      uint64 // packets put on transmit rings
-	retry     ring.Timer
-	late      int // turns that due timers have waited
-	frags     ip.Reassembler
-	fragTimer ring.Timer
-	fragTx    [24]ring.Desc
-	icmp      ip.Limiter
-	wakes     []*waiter
-	dirty     []*TCPConn // to be given Output at the end of the turn
-	blocked   []*TCPConn // stopped by a full transmit ring
-	spare     []*TCPConn
-	dead      []*TCPConn // closed during the turn
-	udpWait   []*UDPConn // sockets with datagrams waiting for the transmit ring
-	udpSpare  []*UDPConn
+	now    int64
+	arena  *ring.Arena
+	cache  *ring.Cache
+	host   *tcp.Host
+	wheel  *ring.Wheel
+	rx     [rxBatch]ring.Desc
+	tx     [48]ring.Desc // packet under construction
+	pkt    ip.Packet
+	seg    tcp.Segment
+	kick   uint64 // queues with something to transmit, a bit each
+	rekick uint64 // queues whose kick is to be repeated
+	sent   uint64 // packets put on transmit rings
+
+	gatherUntil int64 // when gathering is looked through
+	retry       ring.Timer
+	late        int // turns that due timers have waited
+	frags       ip.Reassembler
+	fragTimer   ring.Timer
+	fragTx      [24]ring.Desc
+	icmp        ip.Limiter
+	wakes       []*waiter
+	dirty       []*TCPConn // to be given Output at the end of the turn
+	blocked     []*TCPConn // stopped by a full transmit ring
+	spare       []*TCPConn
+	dead        []*TCPConn // closed during the turn
+	gathering   []*TCPConn // had acknowledgements that wait for more segments
+	udpWait     []*UDPConn // sockets with datagrams waiting for the transmit ring
+	udpSpare    []*UDPConn
 
 	flows     map[flowKey]*TCPConn
 	timeWaits map[flowKey]*timeWait
@@ -158,8 +161,11 @@ func New(cfg Config) (*Stack, error) {
 		udps:      make(map[portKey]*UDPConn),
 		udpFlows:  make(map[flowKey]*UDPConn),
 		dsts:      make(map[dstKey]*dst),
+		gathering: make([]*TCPConn, 0, gatherConns),
 		cfg:       cfg,
 		log:       cfg.Log,
+
+		gatherUntil: never,
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()

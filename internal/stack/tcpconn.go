@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +28,7 @@ type TCPConn struct {
 	timer   ring.Timer
 	qi      int  // queue that its packets arrive on
 	dirty   bool // on Stack.dirty
+	gathers bool // on Stack.gathering
 	blocked bool // on Stack.blocked
 	gone    bool // out of the demultiplexer
 	dying   bool // on Stack.dead
@@ -278,6 +280,9 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		// Also where nothing was taken: a writer that the arena starved is
 		// tried again by the protocol's timer.
 		c.do(todoOutput)
+		if k >= bulkWrite {
+			c.s.takeAcks()
+		}
 		if n == len(p) {
 			return n, nil
 		}
@@ -286,6 +291,22 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		}
 		if err := c.s.wait(c, dirWrite, &c.w); err != nil {
 			return n, err
+		}
+	}
+}
+
+// bulkWrite is the size in bytes from which a Write looks for acknowledgements.
+const bulkWrite = 16 << 10
+
+// takeAcks takes what has arrived, for a writer of much: else it would only
+// look when the send buffer is full, and would by then have gone through more
+// frames than the processor's cache holds.
+func (s *Stack) takeAcks() {
+	if s.rxPending() && s.lock.TryLock() {
+		s.enter()
+		s.poll()
+		if s.leave() > 0 {
+			runtime.Gosched()
 		}
 	}
 }

@@ -105,5 +105,7 @@ func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
 // capabilities.
 func (s *Stack) newHost() *tcp.Host {
 	caps := s.Caps()
-	return tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TxCsum: caps.TxCsum})
+	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TxCsum: caps.TxCsum})
+	h.Gather = true
+	return h
 }

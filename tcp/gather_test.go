@@ -1,0 +1,89 @@
+package tcp
+
+import "testing"
+
+// Acknowledgements of a stream wait for the segments behind, where somebody
+// sees to it that they do not wait long.
+func TestGather(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, mss(1000))
+	w.h.Gather = true
+	seq := uint32(1)
+	feed := func(flags string, n int) {
+		t.Helper()
+		w.feed(flags, seq, 1, n)
+		seq += uint32(n)
+	}
+	gathers := func(want bool) {
+		t.Helper()
+		ok, since, last := w.c.Gathering()
+		if ok != want || ok && (since > last || last != w.now) {
+			t.Fatalf("gathering %v since %d, last %d, now %d; want %v", ok, since, last, w.now, want)
+		}
+	}
+
+	// The second full segment does not draw an acknowledgement, the last one
+	// that the peer has does.
+	feed("A", 1000)
+	gathers(false)
+	for range 3 {
+		w.now += 1000
+		feed("A", 1000)
+		gathers(true)
+	}
+	w.want()
+	feed("PA", 500)
+	w.want("A 1:4501")
+	gathers(false)
+
+	// At most an eighth of the window.
+	for w.out == nil {
+		feed("A", 1000)
+		if seq > 1<<16 {
+			t.Fatal("no acknowledgement before the window is full")
+		}
+	}
+	if n := seq - 4501; n < 2000 || n > 16<<10 {
+		t.Errorf("acknowledged after %d bytes", n)
+	}
+	w.out = nil
+
+	// What is missing, and the end, are no matter for patience.
+	feed("A", 1000)
+	feed("A", 1000)
+	gathers(true)
+	w.feed("A", seq+1000, 1, 1000)
+	if len(w.out) != 1 {
+		t.Errorf("sent %q after a hole", w.out)
+	}
+	w.out = nil
+	feed("A", 1000)
+	if len(w.out) != 1 {
+		t.Errorf("sent %q after the hole was filled", w.out)
+	}
+	w.out, seq = nil, seq+1000
+	w.c.quick = 0
+
+	// Nothing came any more: acknowledged, and the next ones do not wait.
+	feed("A", 1000)
+	feed("A", 1000)
+	gathers(true)
+	w.c.EndGather(true)
+	w.c.Output(w.now)
+	if len(w.out) != 1 {
+		t.Errorf("sent %q at the end of the wait", w.out)
+	}
+	w.out = nil
+	w.read(1 << 20)
+	w.out = nil
+	for i := range int(w.c.gatherOff) {
+		feed("A", 1000)
+		feed("A", 1000)
+		if len(w.out) != 1 {
+			t.Fatalf("%d acknowledgements after the stream had stopped: sent %q", i, w.out)
+		}
+		w.out = nil
+	}
+	feed("A", 1000)
+	feed("A", 1000)
+	gathers(true)
+}
