@@ -27,6 +27,9 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 		return
 	}
 	fin := false
+	if c.has(markTS) && s.Opt.HasTS && s.Opt.TSEcr != 0 {
+		st.ecrOK, st.ecr = true, s.Opt.TSEcr
+	}
 	if newer {
 		fin = c.clean(s.Ack, &st, now)
 	}
@@ -34,7 +37,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 		c.sackInput(s, &st, now)
 	}
 	if newer {
-		c.sampleRTT(s, &st, now)
+		c.sampleRTT(&st, now)
 		c.retries, c.backoff, c.stuckAt = 0, 0, now
 	}
 	if newer || st.sacked || dup || st.dsack {
@@ -131,12 +134,12 @@ func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int6
 
 // sampleRTT measures by the oldest frame that was acknowledged now and sent
 // once (Karn); else by the echoed timestamp (RFC 7323 section 4).
-func (c *Conn) sampleRTT(s *Segment, st *ackState, now int64) {
+func (c *Conn) sampleRTT(st *ackState, now int64) {
 	switch {
 	case st.rttAt != 0 && !st.retransOK:
 		st.rtt = now - st.rttAt
-	case c.has(markTS) && s.Opt.HasTS && s.Opt.TSEcr != 0:
-		ms := c.timestamp(now) - s.Opt.TSEcr
+	case st.ecrOK:
+		ms := c.timestamp(now) - st.ecr
 		if ms > 1<<20 {
 			return
 		}

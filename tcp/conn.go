@@ -81,6 +81,7 @@ type Conn struct {
 	prrDelivered uint32
 	prrSent      uint32
 	prrFlight    uint32
+	dsackDups    uint32 // duplicates reported to us, segments
 	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
 	dupAcks      uint8
 
@@ -172,6 +173,10 @@ const (
 	markPTO        // rtoAt is a tail loss probe (RFC 8985 section 7)
 	markTLP        // such a probe is in flight
 	markTLPRetrans // it is a retransmission
+	markUndo       // the last reduction may prove needless
+	markTimeout    // it was for a timeout
+	markFRTO       // the timeout may be spurious (RFC 5682)
+	markFRTONew    // find out by sending new data
 	markNoSample   // no RTT sample came since
 	markGather     // an acknowledgement waits for more segments
 )

@@ -82,7 +82,7 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	}
 	if c.lost > 0 && c.recovery == noRecovery {
 		c.recovery = inLoss // no reduction: it was no congestion
-		c.beginEpisode()
+		c.beginEpisode(now)
 	}
 	c.Output(now)
 }

@@ -37,7 +37,10 @@ func (c *Conn) sendData(now int64) bool {
 	if c.has(markFinWanted) && !c.has(markFinQueued) && !c.queueFIN() {
 		return false
 	}
-	if c.lost > c.retrans && !c.sendLost(now) {
+	if c.has(markFRTONew) && !c.sendFRTO(now) {
+		return false
+	}
+	if c.lost > c.retrans && !c.has(markFRTONew) && !c.sendLost(now) {
 		return false
 	}
 	if c.sndNext != ring.NoFrame {
@@ -349,7 +352,7 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 	} else {
 		c.h.Stats.TCPSlowStartRetrans.Add(1)
 	}
-	if c.retransStamp == 0 {
+	if c.retransStamp == 0 && c.recovery != noRecovery {
 		c.retransStamp = c.timestamp(now)
 	}
 	if c.rtoAt == 0 || c.has(markProbing) {

@@ -20,22 +20,24 @@ const (
 )
 
 // update is step 2 of RFC 8985 section 6.2: m arrived.
-func (r *rack) update(c *Conn, m *ring.Meta, now int64) {
+func (r *rack) update(c *Conn, m *ring.Meta, st *ackState, now int64) {
 	rtt := now - m.SentAt
-	// An acknowledgement that comes sooner than a round trip after the
-	// retransmission is of the original.
-	if m.Retrans > 0 && rtt < c.rtt.Min() {
+	// An acknowledgement that echoes an older timestamp, or comes sooner than
+	// a round trip after the retransmission, is of the original.
+	if m.Retrans > 0 && (rtt < c.rtt.Min() || st.ecrOK && int32(st.ecr-c.timestamp(m.SentAt)) < 0) {
 		return
 	}
+	r.rtt = rtt
 	end := m.Seq + frameLen(m)
 	if m.SentAt > r.sentAt || m.SentAt == r.sentAt && seqGT(end, r.end) {
-		r.sentAt, r.end, r.rtt = m.SentAt, end, rtt
+		r.sentAt, r.end = m.SentAt, end
 	}
 }
 
 // window is the time that reordering may take, step 4.
 func (r *rack) window(c *Conn) int64 {
-	if !c.has(markReordered) && (c.recovery != noRecovery || c.sacked >= dupThresh*uint32(c.mss)) {
+	if !c.has(markReordered) && (c.recovery != noRecovery || c.dupAcks >= dupThresh ||
+		c.sacked > (dupThresh-1)*uint32(c.mss)) {
 		return 0
 	}
 	return min(int64(r.mult+1)*c.rtt.Min()/4, c.rtt.SRTT())
@@ -50,7 +52,6 @@ func (r *rack) onDSACK(c *Conn) {
 	if r.mult < rackMaxMult {
 		r.mult++
 	}
-	c.set(markReordered)
 }
 
 // onRecovered narrows it again after some recoveries without such reports.
@@ -91,18 +92,4 @@ func (c *Conn) detectLoss(now int64) (fresh bool) {
 		f = next
 	}
 	return fresh
-}
-
-// timePrepend puts f at the front of the list by time of transmission.
-func (c *Conn) timePrepend(f ring.Frame) {
-	a := c.h.Arena
-	m := a.Meta(f)
-	m.Flags |= frameTimed
-	m.TimeNext, m.TimePrev = c.timeHead, ring.NoFrame
-	if c.timeHead == ring.NoFrame {
-		c.timeTail = f
-	} else {
-		a.Meta(c.timeHead).TimePrev = f
-	}
-	c.timeHead = f
 }

@@ -56,6 +56,22 @@ func (r *reassembly) find(seq uint32) int {
 	return sort.Search(len(r.list), func(i int) bool { return seqGE(r.list[i].hi, seq) })
 }
 
+// overlap returns the first part of [lo, hi) that is there already.
+func (r *reassembly) overlap(lo, hi uint32) (from, to uint32, ok bool) {
+	i := r.find(lo + 1)
+	if i == len(r.list) || !seqLT(r.list[i].lo, hi) {
+		return 0, 0, false
+	}
+	p := &r.list[i]
+	if seqGT(p.lo, lo) {
+		lo = p.lo
+	}
+	if seqLT(p.hi, hi) {
+		hi = p.hi
+	}
+	return lo, hi, true
+}
+
 // insert takes frame f, whose Meta says what it holds. limit is the most
 // frames that the queue may hold. dup: all of it was there already.
 func (r *reassembly) insert(h *ring.Cache, f ring.Frame, limit int) (dup bool) {

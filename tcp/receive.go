@@ -71,6 +71,10 @@ func (c *Conn) receive(s *Segment, now int64) {
 		wake = c.deliver(f, m) || wake
 	}
 	if c.ooo != nil {
+		if lo, hi, ok := c.ooo.overlap(s.Seq, end); ok {
+			c.h.Stats.TCPDSACKOfoSent.Add(1)
+			c.noteDSACK(lo, hi)
+		}
 		wake = c.drainOOO() || wake
 		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
 	}
@@ -132,10 +136,11 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 		lo, hi := m.Seq, m.Seq+uint32(m.Len)
 		f := d.Frame
 		d.Frame = ring.NoFrame
-		if dup := r.insert(c.h.Cache, f, c.heldLimit()-frames); dup {
+		if lo, hi, ok := r.overlap(lo, hi); ok {
 			c.h.Stats.TCPDSACKOfoSent.Add(1)
 			c.noteDSACK(lo, hi)
 		}
+		r.insert(c.h.Cache, f, c.heldLimit()-frames)
 	}
 	if r.empty() {
 		c.dropOOO()

@@ -32,11 +32,17 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if st.dsack {
 		c.rack.onDSACK(c)
 	}
-	if !c.has(markSACK) {
+	switch {
+	case !c.has(markSACK):
 		c.countDupAcks(st, dup)
+	case st.acked > 0:
+		c.dupAcks = 0
+	case st.sacked && c.dupAcks < 255:
+		c.dupAcks++ // one segment, or more
 	}
 	again := false
-	if c.recovery != noRecovery && !c.undo(s, st, now) && seqGE(c.sndUna, c.recoverSeq) {
+	if undone := c.has(markUndo) && c.undo(st, dup, now); !undone && c.recovery != noRecovery &&
+		seqGE(c.sndUna, c.recoverSeq) {
 		c.exitRecovery(now)
 		again = c.lost > 0 // losses of what was sent in recovery are new ones
 	}
@@ -121,22 +127,27 @@ func (c *Conn) enterRecovery(now int64) {
 		c.h.Stats.TCPRenoRecovery.Add(1)
 	}
 	c.recovery = inRecovery
-	if c.has(markPTO) {
-		c.stopProbe(now)
-	}
-	c.beginEpisode()
+	c.beginEpisode(now)
+	c.set(markUndo)
 	c.cc.EnterRecovery(now)
 }
 
 // beginEpisode remembers where recovery began, for its end and for undoing.
-func (c *Conn) beginEpisode() {
+func (c *Conn) beginEpisode(now int64) {
+	if c.has(markPTO) {
+		c.stopProbe(now)
+	}
 	c.recoverSeq = c.sndNxt
 	c.undoSeq = c.sndUna
-	c.undoRetrans = 0
+	// What is in flight twice already may yet be reported as a duplicate.
+	c.undoRetrans = int32((c.retrans + uint32(c.mss) - 1) / uint32(c.mss))
+	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans {
+		c.undoRetrans++
+	}
 	c.retransStamp = 0
 	c.prrDelivered, c.prrSent = 0, 0
 	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked, 1)
-	c.clear(markRescued | markTLP)
+	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
 }
 
 func (c *Conn) exitRecovery(now int64) {
@@ -144,6 +155,7 @@ func (c *Conn) exitRecovery(now int64) {
 		c.cc.ExitRecovery(now)
 	}
 	c.recovery = noRecovery
+	c.clear(markFRTO | markFRTONew)
 	c.dupSacked = 0
 	c.dupAcks = 0
 	c.rack.onRecovered()
@@ -169,79 +181,6 @@ func (c *Conn) prr(delivered uint32, progress bool) {
 		n = max(n, mss) // the fast retransmission itself
 	}
 	c.cc.SetCwnd(uint32(max(pipe+n, mss)))
-}
-
-// undo takes a reduction back that was needless: every retransmission was
-// reported as a duplicate (RFC 3708), or the acknowledgement was of the
-// original (RFC 3522).
-func (c *Conn) undo(s *Segment, st *ackState, now int64) bool {
-	eifel := st.acked > 0 && c.retransStamp != 0 && c.has(markTS) && s.Opt.HasTS &&
-		s.Opt.TSEcr != 0 && int32(s.Opt.TSEcr-c.retransStamp) < 0
-	if !eifel && !(st.dsack && c.retransTotal > 0 && c.undoRetrans == 0 && c.retransStamp != 0) {
-		return false
-	}
-	switch {
-	case !eifel:
-		c.h.Stats.TCPDSACKUndo.Add(1)
-	case c.recovery == inLoss:
-		c.h.Stats.TCPLossUndo.Add(1)
-	default:
-		c.h.Stats.TCPFullUndo.Add(1)
-	}
-	c.cc.Undo(now)
-	c.recovery = noRecovery
-	c.dupSacked, c.dupAcks = 0, 0
-	c.retransStamp = 0
-	c.unmarkAll()
-	return true
-}
-
-// unmarkAll takes back the marks of what was never retransmitted. Such frames
-// are older than all that are not lost.
-func (c *Conn) unmarkAll() {
-	a := c.h.Arena
-	f := c.sndTail
-	if c.sndNext != ring.NoFrame {
-		f = a.Meta(c.sndNext).Prev
-	}
-	for ; f != ring.NoFrame; f = a.Meta(f).Prev {
-		m := a.Meta(f)
-		if m.Flags&frameLost != 0 && m.Retrans == 0 {
-			c.unmark(m, frameLen(m))
-			c.timePrepend(f)
-		}
-	}
-}
-
-// timeout is what an expired retransmission timer means to recovery: all that
-// is not SACKed is lost, and sending begins anew with one segment (RFC 5681,
-// RFC 6675 section 5.1).
-func (c *Conn) timeout(now int64) {
-	a := c.h.Arena
-	first := c.recovery != inLoss && c.backoff == 0
-	// A peer that dropped what it had SACKed: believe none of it (RFC 2018
-	// section 8).
-	renege := a.Meta(c.sndHead).Flags&frameSacked != 0
-	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = a.Meta(f).Next {
-		m := a.Meta(f)
-		if renege && m.Flags&frameSacked != 0 {
-			m.Flags &^= frameSacked
-			c.sacked -= frameLen(m)
-		}
-		c.markLost(f)
-	}
-	if renege {
-		c.rack.high = c.sndUna
-		c.h.Stats.TCPSACKReneging.Add(1)
-	}
-	c.dupSacked, c.dupAcks = 0, 0
-	c.lostHint = c.sndHead
-	if c.recovery != inLoss {
-		c.beginEpisode()
-	}
-	c.recoverSeq = c.sndNxt
-	c.recovery = inLoss
-	c.cc.OnRTO(now, first)
 }
 
 // restartAfterIdle lowers the window after silence: RFC 5681 section 4.1.

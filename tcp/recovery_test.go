@@ -100,7 +100,7 @@ func TestRFC2018Receiver(t *testing.T) {
 	w.feed("A", 1001, 1, 1000) // old duplicate
 	w.want("A 1:5001 sack 1001-2001 6001-7001 8001-9001")
 	w.feed("A", 5001, 1, 5000)
-	w.want("A 1:10001")
+	w.want("A 1:10001 sack 6001-7001") // and the first duplicate of it
 	buf := make([]byte, 20000)
 	n, _, _ := w.c.Read(buf)
 	for i := range n {
@@ -292,8 +292,11 @@ func TestRFC6298Timeout(t *testing.T) {
 	w.advance(200 * ms)
 	w.want("A 1:1 len 1000")
 	w.now += 10 * ms
-	w.feed("A", 1, 1001, 0, w.sack(2001, 3001))
-	w.want("A 1001:1 len 1000", "A 3001:1 len 1000", "PA 4001:1 len 1000")
+	w.feed("A", 1, 1001, 0)
+	w.want("A 1001:1 len 1000", "A 2001:1 len 1000")
+	w.now += 10 * ms
+	w.feed("A", 1, 2001, 0, w.sack(3001, 4001))
+	w.want("PA 4001:1 len 1000")
 	w.now += 10 * ms
 	w.feed("A", 1, 5001, 0)
 	if w.c.recovery != noRecovery || w.c.rtoAt != 0 {

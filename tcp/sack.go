@@ -15,6 +15,10 @@ type ackState struct {
 	dsackEnd  uint32 // its end
 	reordered bool   // an old hole was filled without retransmission
 	retransOK bool   // a retransmitted frame was delivered
+	original  bool   // one was that was in flight when recovery began, and not sent since
+	ecrOK     bool   // ecr is our timestamp that the peer echoes
+	ecr       uint32
+	high      uint32 // rack.high before
 	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
 	rtt       int64  // sample; 0: none
 }
@@ -22,6 +26,7 @@ type ackState struct {
 // sackInput marks the frames that the segment's SACK blocks name.
 func (c *Conn) sackInput(s *Segment, st *ackState, now int64) {
 	blocks := s.Opt.SACK[:s.Opt.NSACK]
+	st.high = c.rack.high
 	budget, hinted := sackSteps, false
 	for i := range blocks {
 		b := &blocks[i]
@@ -55,14 +60,21 @@ func (c *Conn) isDSACK(blocks []SACKBlock, ack uint32) bool {
 
 // dsackInput learns from a duplicate report: retransmissions were needless.
 func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
-	// What we never sent twice, or in another age, proves nothing.
+	// What is of another age proves nothing, nor what we never sent twice: the
+	// network makes duplicates, too (RFC 3708 section 3).
 	if seqLT(b.Start, c.sndUna-max(c.maxWnd, 1<<16)) {
+		return
+	}
+	n := max((b.End-b.Start+uint32(c.mss)-1)/uint32(c.mss), 1)
+	if c.dsackDups += n; c.dsackDups > c.retransTotal {
+		c.dsackDups = c.retransTotal
+		c.h.Stats.TCPDSACKIgnoredDubious.Add(1)
 		return
 	}
 	st.dsack, st.dsackEnd = true, b.End
 	c.h.Stats.TCPDSACKRecv.Add(1)
 	if c.undoRetrans > 0 && seqGE(b.Start, c.undoSeq) {
-		c.undoRetrans--
+		c.undoRetrans = max(c.undoRetrans-int32(n), 0)
 	}
 }
 
@@ -140,7 +152,7 @@ func (c *Conn) runEnd(f ring.Frame) ring.Frame {
 func (c *Conn) sackFrame(f ring.Frame, m *ring.Meta, st *ackState, now int64) {
 	n := frameLen(m)
 	c.noteDelivered(m, st, now)
-	if m.Flags&(frameLost|frameRetrans) == 0 && seqLT(m.Seq, c.rack.high) {
+	if m.Retrans == 0 && seqLT(m.Seq, st.high) {
 		st.reordered = true
 	}
 	c.unmark(m, n)
@@ -196,13 +208,14 @@ func (c *Conn) noteDelivered(m *ring.Meta, st *ackState, now int64) {
 	st.delivered += n
 	c.delivered += uint64(n)
 	if m.Retrans == 0 {
+		st.original = st.original || seqLE(m.Seq+n, c.recoverSeq)
 		if st.rttAt == 0 || m.SentAt < st.rttAt {
 			st.rttAt = m.SentAt
 		}
 	} else {
 		st.retransOK = true
 	}
-	c.rack.update(c, m, now)
+	c.rack.update(c, m, st, now)
 }
 
 // timeAppend puts f at the end of the list by time of transmission.

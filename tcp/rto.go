@@ -1,0 +1,89 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+// timeout is what an expired retransmission timer means to recovery: what is
+// overdue is lost, the first frame in any case, and sending begins anew with
+// one segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
+func (c *Conn) timeout(now int64) {
+	a := c.h.Arena
+	// The answer to one loss is one reduction: not for each expiry, and not
+	// where fast recovery gave it (RFC 5681 section 3.1, as Linux).
+	first := c.backoff == 0 && c.recovery != inRecovery
+	// F-RTO is for a timeout out of the blue, and its repetitions (RFC 5682
+	// section 2.1, step 1).
+	frto := c.recovery == noRecovery || c.backoff > 0 && c.has(markTimeout)
+	// A peer that dropped what it had SACKed: believe none of it (RFC 2018
+	// section 8).
+	renege := a.Meta(c.sndHead).Flags&frameSacked != 0
+	wait := int64(0)
+	if c.has(markSACK) && !renege && c.rack.sentAt != 0 {
+		wait = c.rack.rtt + c.rack.window(c)
+	}
+	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = a.Meta(f).Next {
+		m := a.Meta(f)
+		if renege && m.Flags&frameSacked != 0 {
+			m.Flags &^= frameSacked
+			c.sacked -= frameLen(m)
+		}
+		if f == c.sndHead || m.SentAt+wait <= now {
+			c.markLost(f)
+		}
+	}
+	if renege {
+		c.rack.high = c.sndUna
+		c.h.Stats.TCPSACKReneging.Add(1)
+	}
+	c.dupSacked, c.dupAcks = 0, 0
+	c.lostHint = c.sndHead
+	if first {
+		c.beginEpisode(now)
+		c.set(markUndo | markTimeout)
+	}
+	c.clear(markTLP | markFRTO | markFRTONew)
+	c.setIf(markFRTO, frto && !renege && c.has(markUndo))
+	c.recoverSeq = c.sndNxt
+	c.recovery = inLoss
+	c.cc.OnRTO(now, first)
+	if pipe := c.pipe(); pipe > 0 {
+		c.cc.SetCwnd(uint32(pipe) + uint32(c.mss)) // beside what is not overdue
+	}
+}
+
+// checkFRTO tells whether a timeout was spurious (RFC 5682 section 3.1, with
+// SACK or without, as Linux): data that was in flight then, and was not sent
+// again, arrives. To find out, the first acknowledgement that moves SND.UNA is
+// answered by new data instead of retransmissions.
+func (c *Conn) checkFRTO(st *ackState, dup bool) (spurious bool) {
+	c.clear(markFRTONew)
+	// Without SACK an acknowledgement of the retransmission may cover what had
+	// arrived before the timeout.
+	if st.original && (c.has(markSACK) || !st.retransOK) {
+		return true
+	}
+	switch {
+	case seqGT(c.sndNxt, c.recoverSeq): // step 3
+		if st.sacked || dup {
+			c.clear(markFRTO) // a duplicate: the loss was real
+		}
+	case st.acked > 0 && seqLT(c.sndUna, c.recoverSeq): // step 2
+		if c.sndNext != ring.NoFrame && seqGT(c.sndUna+c.sndWnd, c.sndNxt) {
+			c.set(markFRTONew)
+		} else {
+			c.clear(markFRTO) // nothing to send, nothing to learn
+		}
+	}
+	return false
+}
+
+// sendFRTO sends the new data of step 2b. Where nothing can be sent, F-RTO
+// learns nothing, and retransmission is the order of the day.
+func (c *Conn) sendFRTO(now int64) bool {
+	if !c.sendNew(now) {
+		return false
+	}
+	if c.sndNxt == c.recoverSeq {
+		c.clear(markFRTO | markFRTONew)
+	}
+	return true
+}

@@ -1,0 +1,83 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+// undo takes the last reduction back where it was needless. It was, when the
+// acknowledgement is of the original and not of the retransmission (Eifel, RFC
+// 3522), when every retransmission was reported as a duplicate (RFC 3708; that
+// may be seen after recovery too), or when F-RTO says so (RFC 5682). The
+// windows become what they were, as RFC 9438 section 4.9 and Linux have it.
+func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
+	eifel, frto := false, false
+	if c.recovery != noRecovery {
+		eifel = st.acked > 0 && c.retransStamp != 0 && st.ecrOK && int32(st.ecr-c.retransStamp) < 0
+		frto = c.has(markFRTO) && c.checkFRTO(st, dup)
+	}
+	if !eifel && !frto && !(st.dsack && c.undoRetrans <= 0 && c.retransStamp != 0) {
+		return false
+	}
+	timeout := c.has(markTimeout)
+	switch {
+	case !eifel && !frto:
+		c.h.Stats.TCPDSACKUndo.Add(1)
+	case timeout:
+		c.h.Stats.TCPLossUndo.Add(1)
+		if frto {
+			c.h.Stats.TCPSpuriousRTOs.Add(1)
+		}
+	default:
+		c.h.Stats.TCPFullUndo.Add(1)
+	}
+	if !timeout {
+		c.set(markReordered) // what had come late was taken for lost
+	}
+	c.cc.Undo(now)
+	c.recovery = noRecovery
+	c.dupSacked, c.dupAcks = 0, 0
+	c.clear(markUndo | markFRTO | markFRTONew)
+	c.unmarkAll()
+	return true
+}
+
+// unmarkAll takes what waits for retransmission for in flight again.
+func (c *Conn) unmarkAll() {
+	a := c.h.Arena
+	for f := c.lastSent(); f != ring.NoFrame && c.lost > c.retrans; f = a.Meta(f).Prev {
+		m := a.Meta(f)
+		if m.Flags&(frameLost|frameRetrans) == frameLost && c.timeInsert(f) {
+			c.unmark(m, frameLen(m))
+		}
+	}
+}
+
+// insertSteps bounds the search for a frame's place by time.
+const insertSteps = 64
+
+// timeInsert puts f where it belongs on the list by time of transmission:
+// mostly at its front, for what was taken for lost is old. False: that would
+// take long.
+func (c *Conn) timeInsert(f ring.Frame) bool {
+	a := c.h.Arena
+	m := a.Meta(f)
+	next := c.timeHead
+	for n := 0; next != ring.NoFrame && a.Meta(next).SentAt < m.SentAt; n++ {
+		if n == insertSteps {
+			return false
+		}
+		next = a.Meta(next).TimeNext
+	}
+	if next == ring.NoFrame {
+		c.timeAppend(f)
+		return true
+	}
+	k := a.Meta(next)
+	m.Flags |= frameTimed
+	m.TimeNext, m.TimePrev = next, k.TimePrev
+	if k.TimePrev == ring.NoFrame {
+		c.timeHead = f
+	} else {
+		a.Meta(k.TimePrev).TimeNext = f
+	}
+	k.TimePrev = f
+	return true
+}

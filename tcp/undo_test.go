@@ -1,0 +1,207 @@
+package tcp
+
+import "testing"
+
+// RFC 2883 section 4: what a receiver reports. Its ACK's first block is the
+// duplicate, the next one the block that holds it, if any does.
+func TestRFC2883Receiver(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 1, 1, 2000)
+	w.out = nil
+	// Section 4.1.1: a duplicate below the acknowledgement.
+	w.feed("A", 501, 1, 500)
+	w.want("A 1:2001 sack 501-1001")
+	// Section 4.1.2: the same with data missing above.
+	w.feed("A", 3001, 1, 1000)
+	w.out = nil
+	w.feed("A", 1, 1, 1000)
+	w.want("A 1:2001 sack 1-1001 3001-4001")
+	// Section 4.1.3: a duplicate of what came out of order.
+	w.feed("A", 3001, 1, 1000)
+	w.want("A 1:2001 sack 3001-4001 3001-4001")
+	// Section 4.2: parts of segments. Below the acknowledgement:
+	w.feed("A", 1501, 1, 1000)
+	w.want("A 1:2501 sack 1501-2001 3001-4001")
+	// Out of order, in front and behind:
+	w.feed("A", 2801, 1, 400)
+	w.want("A 1:2501 sack 3001-3201 2801-4001")
+	w.feed("A", 3501, 1, 1000)
+	w.want("A 1:2501 sack 3501-4001 2801-4501")
+	// In order, of what came out of order:
+	w.feed("A", 2501, 1, 1000)
+	w.want("A 1:4501 sack 2801-3501")
+	// Each duplicate is reported once.
+	w.feed("A", 4501, 1, 1000)
+	w.want("A 1:5501")
+	if k := w.read(10000); k != 5500 {
+		t.Errorf("read %d", k)
+	}
+}
+
+// RFC 2883 section 5: each retransmission was a duplicate; RFC 3708: so the
+// reduction was needless. The last report may come when recovery is over.
+func TestRFC3708UndoAfterRecovery(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.c.cc.SetCwnd(20 * 1012)
+	w.write(20 * 1012)
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1013, 5*1012+1))
+	w.want("A 1:1 len 1012")
+	w.now += 9 * ms
+	w.feed("A", 1, 20*1012+1, 0) // the original was late
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() > 15*1012 {
+		t.Fatalf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	if w.c.has(markReordered) {
+		t.Fatal("that could be the retransmission")
+	}
+	w.write(1012)
+	w.out = nil
+	w.now += ms
+	w.feed("A", 1, 20*1012+1, 0, w.sack(1, 1013))
+	if w.c.cc.Cwnd() < 20*1012 || w.h.Stats.TCPDSACKUndo.Load() != 1 {
+		t.Errorf("cwnd %d", w.c.cc.Cwnd())
+	}
+	if !w.c.has(markReordered) || w.c.rack.mult != 1 {
+		t.Error("nothing learned about the path")
+	}
+}
+
+// RFC 3708 section 3: not all of the retransmissions were duplicates, so there
+// was a loss.
+func TestRFC3708NoUndoInPart(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.c.cc.SetCwnd(20 * 1012)
+	w.write(40 * 1012) // so that no rescue is sent
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(2*1012+1, 10*1012+1))
+	if w.c.retransTotal != 2 {
+		t.Fatalf("sent %q", w.out)
+	}
+	w.out = nil
+	w.now += 5 * ms
+	w.feed("A", 1, 2*1012+1, 0, w.sack(1, 1013, 2*1012+1, 10*1012+1))
+	if w.c.recovery != inRecovery || w.c.undoRetrans != 1 {
+		t.Errorf("recovery %d, %d to be reported", w.c.recovery, w.c.undoRetrans)
+	}
+	w.feed("A", 1, 2*1012+1, 0, w.sack(1013, 2*1012+1, 2*1012+1, 10*1012+1))
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() < 20*1012 {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	w.out = nil
+}
+
+// One report may cover several segments.
+func TestRFC3708CoalescedReport(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.c.cc.SetCwnd(20 * 1012)
+	w.write(20 * 1012)
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(2*1012+1, 10*1012+1))
+	w.now += 5 * ms
+	w.feed("A", 1, 10*1012+1, 0, w.sack(1, 2*1012+1))
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() < 20*1012 {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	w.out = nil
+}
+
+// RFC 3708 section 3: a network that makes duplicates of what was sent once
+// teaches nothing.
+func TestRFC3708NetworkDuplicates(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 5001, 0, w.sack(1, 1001))
+	w.feed("A", 1, 5001, 0, w.sack(1001, 2001))
+	if w.c.rack.mult != 0 || w.h.Stats.TCPDSACKIgnoredDubious.Load() != 2 {
+		t.Errorf("window of reordering widened %d times", w.c.rack.mult)
+	}
+}
+
+// RFC 3522 and RFC 4015: the timeout was spurious. The windows are back, what
+// is in flight is not sent again, and the RTO is above the delay that there
+// was.
+func TestRFC4015SpuriousTimeout(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.write(10000)
+	ts := w.lastTS
+	w.advance(600 * ms)
+	if w.c.recovery != inLoss || w.c.cc.Cwnd() != 1000 {
+		t.Fatalf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	w.out = nil
+	w.feed("A", 1, 2001, 0, tsecr(ts))
+	if w.c.recovery != noRecovery || w.c.cc.Cwnd() < 10000 || w.c.cc.Ssthresh() < 10000 {
+		t.Errorf("recovery %d, cwnd %d, ssthresh %d", w.c.recovery, w.c.cc.Cwnd(), w.c.cc.Ssthresh())
+	}
+	if len(w.out) == 0 || w.out[0] != "A 11001:1 len 1000" { // 10001 was the probe
+		t.Errorf("sent %q", w.out)
+	}
+	if w.c.lost != w.c.retrans {
+		t.Errorf("%d bytes still lost, %d sent again", w.c.lost, w.c.retrans)
+	}
+	if rto := w.c.rtt.RTO(); rto < 600*ms {
+		t.Errorf("RTO %d ms", rto/ms)
+	}
+	if w.h.Stats.TCPLossUndo.Load() != 1 {
+		t.Error("not counted")
+	}
+	w.out = nil
+}
+
+// RFC 3522: the acknowledgement of the retransmission undoes nothing.
+func TestRFC3522RealTimeout(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.advance(300 * ms)
+	w.now += 10 * ms
+	w.feed("A", 1, 1001, 0) // echoes the retransmission
+	if w.c.recovery != inLoss || w.c.cc.Cwnd() > 3000 {
+		t.Errorf("recovery %d, cwnd %d", w.c.recovery, w.c.cc.Cwnd())
+	}
+	w.out = nil
+}
+
+// A reduction is taken back once, and only the last one.
+func TestUndoOnce(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.c.cc.SetCwnd(20 * 1012)
+	w.write(20 * 1012)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1013, 5*1012+1))
+	w.now += 5 * ms
+	w.feed("A", 1, 5*1012+1, 0, w.sack(1, 1013))
+	cwnd := w.c.cc.Cwnd()
+	w.c.cc.EnterRecovery(w.now) // a reduction of another kind, as ECN's
+	w.c.cc.ExitRecovery(w.now)
+	w.feed("A", 1, 5*1012+1, 0, w.sack(1, 1013))
+	if w.c.cc.Cwnd() >= cwnd {
+		t.Errorf("cwnd %d", w.c.cc.Cwnd())
+	}
+	w.out = nil
+}
+
+// Lowering the MTU is no reduction, and cannot be undone into an older window.
+func TestNoUndoOfPathMTU(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 4001))
+	w.now += 10 * ms
+	w.feed("A", 1, 10001, 0)
+	w.write(5000)
+	cwnd, ts := w.c.cc.Cwnd(), w.lastTS
+	w.now += 5 * ms
+	w.c.SetPathMTU(800, w.now)
+	w.now += ms
+	w.feed("A", 1, 11001, 0, tsecr(ts))
+	if got := w.c.cc.Cwnd(); got > cwnd+2000 {
+		t.Errorf("cwnd %d, was %d", got, cwnd)
+	}
+	w.out = nil
+}
