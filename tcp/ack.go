@@ -73,6 +73,7 @@ func (c *Conn) clean(ack uint32, st *ackState, now int64) (fin bool) {
 		} else {
 			if m.Retrans == 0 && seqLT(m.Seq, c.rack.high) {
 				st.reordered = true
+				c.noteReordering((c.rack.high - m.Seq) / uint32(c.mss))
 			}
 			c.noteDelivered(m, st, now)
 			c.unmark(m, n)

@@ -85,6 +85,8 @@ type Conn struct {
 	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
 	dupAcks      uint8
 
+	reordering uint8 // extent of reordering that the path showed, segments
+
 	backoff    uint8 // of the retransmission timer
 	retries    uint8 // unanswered retransmissions, or SYNs
 	probes     uint8 // unanswered zero-window probes
@@ -210,6 +212,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.updateMSS()
 	c.cc.Init(cfg.Congestion, int(c.mss))
 	c.rtt.Init()
+	c.reordering = dupThresh
 	c.quick = quickAcks
 	c.rcvMSS = minRcvMSS
 	c.rcvClamp.Store(initialClamp)

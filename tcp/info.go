@@ -29,6 +29,8 @@ type Info struct {
 	Recovery  string
 	Reordered bool
 
+	Reordering int // segments by which others were overtaken, at least 3
+
 	Retransmits    int // unanswered ones
 	Probes         int // unanswered zero-window probes
 	KeepProbes     int // unanswered keepalive probes
@@ -54,7 +56,7 @@ func (c *Conn) Info() Info {
 		Cwnd: c.cwnd(), Ssthresh: int(c.cc.Ssthresh()),
 		SendWindow: int(c.sndWnd), RecvWindow: int(c.openWindow()),
 		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost),
-		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered),
+		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
 		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
 		TotalRetrans: int(c.retransTotal), BytesDelivered: c.delivered, BytesReceived: c.received,
 	}

@@ -1,7 +1,5 @@
 package tcp
 
-import "github.com/onload-go/onload/ring"
-
 // recoveryState is where loss recovery stands.
 type recoveryState uint8
 
@@ -10,9 +8,6 @@ const (
 	inRecovery               // fast recovery
 	inLoss                   // after a retransmission timeout
 )
-
-// dupThresh is the number of duplicate ACKs that mean loss (RFC 5681).
-const dupThresh = 3
 
 func (c *Conn) cwnd() int { return int(c.cc.Cwnd()) }
 
@@ -57,6 +52,11 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	}
 	if c.recovery == inRecovery {
 		c.prr(st.delivered, st.acked > 0 && !fresh)
+		if fresh && !c.has(markSACK) {
+			// RFC 6582 section 3.2, step 3: what a partial acknowledgement
+			// asks for is sent at once.
+			c.cc.SetCwnd(max(c.cc.Cwnd(), uint32(c.pipe())+uint32(c.mss)))
+		}
 		return
 	}
 	// Duplicates alone raise nothing (as Linux), but where the path reorders
@@ -69,54 +69,6 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		}
 		c.cc.OnAck(&c.h.sample)
 	}
-}
-
-// countDupAcks keeps, for a peer without SACK, the estimate of what duplicate
-// ACKs stand for, so that it counts as delivered (RFC 3042, RFC 5681).
-func (c *Conn) countDupAcks(st *ackState, dup bool) {
-	switch {
-	case st.acked > 0:
-		c.dupAcks = 0
-		st.delivered -= min(st.delivered, c.dupSacked)
-		if c.recovery == noRecovery || c.dupSacked+uint32(c.mss) <= st.acked {
-			c.dupSacked = 0
-		} else {
-			c.dupSacked -= st.acked - min(st.acked, uint32(c.mss))
-		}
-	case dup:
-		if c.dupAcks < 255 {
-			c.dupAcks++
-		}
-		n := uint32(c.mss)
-		if c.dupSacked+n <= c.sndNxt-c.sndUna-min(c.lost, c.sndNxt-c.sndUna) {
-			c.dupSacked += n
-			st.delivered += n
-		}
-	}
-	// Never more than what may be in the network besides the losses.
-	if most := c.sndNxt - c.sndUna - c.lost; c.dupSacked > most {
-		c.dupSacked = most
-	}
-}
-
-// newReno marks the first segment lost on the third duplicate ACK, and at
-// each partial acknowledgement (RFC 6582).
-func (c *Conn) newReno(st *ackState) (fresh bool) {
-	if c.sndHead == ring.NoFrame || c.sndHead == c.sndNext {
-		return false
-	}
-	m := c.h.Arena.Meta(c.sndHead)
-	switch {
-	case c.recovery == noRecovery:
-		// Not again for the duplicates of one recovery: section 3.2, step 2.
-		if c.dupAcks < dupThresh || seqLT(c.sndUna, c.recoverSeq) {
-			return false
-		}
-	case c.recovery != inRecovery || st.acked == 0 || m.Flags&frameLost != 0:
-		return false
-	}
-	c.markLost(c.sndHead)
-	return true
 }
 
 // enterRecovery begins fast recovery: RFC 6675 section 5, RFC 6937.

@@ -34,6 +34,9 @@ func (c *Conn) timeout(now int64) {
 		c.rack.high = c.sndUna
 		c.h.Stats.TCPSACKReneging.Add(1)
 	}
+	if c.dupAcks >= dupThresh && !c.has(markSACK) {
+		c.reordering = dupThresh // those were for a loss (as Linux)
+	}
 	c.dupSacked, c.dupAcks = 0, 0
 	c.lostHint = c.sndHead
 	if first {

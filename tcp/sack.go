@@ -19,6 +19,7 @@ type ackState struct {
 	ecrOK     bool   // ecr is our timestamp that the peer echoes
 	ecr       uint32
 	high      uint32 // rack.high before
+	dupAcks   uint8  // duplicate ACKs before this one, where the peer has no SACK
 	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
 	rtt       int64  // sample; 0: none
 }
@@ -154,6 +155,7 @@ func (c *Conn) sackFrame(f ring.Frame, m *ring.Meta, st *ackState, now int64) {
 	c.noteDelivered(m, st, now)
 	if m.Retrans == 0 && seqLT(m.Seq, st.high) {
 		st.reordered = true
+		c.noteReordering((st.high - m.Seq) / uint32(c.mss))
 	}
 	c.unmark(m, n)
 	c.timeRemove(f)

@@ -30,6 +30,7 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 	}
 	if !timeout {
 		c.set(markReordered) // what had come late was taken for lost
+		c.noteReordering(uint32(st.dupAcks) + 1)
 	}
 	c.cc.Undo(now)
 	c.recovery = noRecovery
