@@ -47,9 +47,11 @@ type Queue struct {
 	zc       bool
 	busyPoll bool
 
-	ep    int // WaitFD
-	armed bool
-	ev    unix.EpollEvent
+	ep       int // WaitFD
+	armed    bool
+	watched  bool // ep holds the socket
+	unwanted int  // Descs received since the last Disarm, where watched
+	ev       unix.EpollEvent
 
 	gsoLen int // packets longer than this are GSO; 0: there are none
 	stats  stats
@@ -126,6 +128,9 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 	if whole == 0 {
 		return 0
 	}
+	if q.watched && !q.armed {
+		q.unwatch(whole)
+	}
 	q.lent -= whole
 	cons += uint32(whole)
 	q.seen.Store(cons)
@@ -186,11 +191,15 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		return false
 	}
 	q.ev.Events = unix.EPOLLIN | unix.EPOLLONESHOT
-	if e := epollMod(q.ep, q.fd, &q.ev); e != 0 {
+	op := unix.EPOLL_CTL_MOD
+	if !q.watched {
+		op = unix.EPOLL_CTL_ADD
+	}
+	if e := epollCtl(q.ep, op, q.fd, &q.ev); e != 0 {
 		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
 		return false
 	}
-	q.armed = true
+	q.armed, q.watched = true, true
 	// A packet that came before epoll_ctl is found by it; looking saves the
 	// way through the scheduler.
 	if q.RxPending() {
@@ -205,9 +214,26 @@ func (q *Queue) Disarm() {
 	if !q.armed || q.dead.Load() {
 		return
 	}
-	q.armed = false
+	q.armed, q.unwanted = false, 0
 	q.ev.Events = 0
-	if e := epollMod(q.ep, q.fd, &q.ev); e != 0 {
+	if e := epollCtl(q.ep, unix.EPOLL_CTL_MOD, q.fd, &q.ev); e != 0 {
+		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
+	}
+}
+
+// watchFor is how many Descs come while the queue is disarmed before the
+// socket is taken out of WaitFD: inside, the kernel calls on the epoll
+// descriptor for every packet, also where no event is asked for. Putting it
+// back costs as much as some ten packets.
+const watchFor = 256
+
+// unwatch notes n Descs received while the queue is disarmed.
+func (q *Queue) unwatch(n int) {
+	if q.unwanted += n; q.unwanted < watchFor {
+		return
+	}
+	q.watched = false
+	if e := epollCtl(q.ep, unix.EPOLL_CTL_DEL, q.fd, &q.ev); e != 0 {
 		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
 	}
 }

@@ -187,7 +187,7 @@ func (q *Queue) tune(c *Config) {
 		unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, c.BusyPoll) == nil
 }
 
-// makeEpoll makes WaitFD: an epoll descriptor that holds the socket, disarmed.
+// makeEpoll makes WaitFD: an epoll descriptor. Arm puts the socket in.
 func (q *Queue) makeEpoll() (err error) {
 	if q.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		q.ep = -1
@@ -196,8 +196,7 @@ func (q *Queue) makeEpoll() (err error) {
 	if err := unix.SetNonblock(q.ep, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	q.ev = unix.EpollEvent{}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(q.ep, unix.EPOLL_CTL_ADD, q.fd, &q.ev))
+	return nil
 }
 
 // closeSocket gives up descriptors and rings. A goroutine that still looks at

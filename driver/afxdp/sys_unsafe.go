@@ -125,10 +125,10 @@ func recvKick(fd int) unix.Errno {
 	return e
 }
 
-// epollMod changes what epoll descriptor ep waits for on fd. ev is the
+// epollCtl changes what epoll descriptor ep waits for on fd. ev is the
 // caller's, so that nothing is allocated.
-func epollMod(ep, fd int, ev *unix.EpollEvent) unix.Errno {
-	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(ep), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
+func epollCtl(ep, op, fd int, ev *unix.EpollEvent) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(ep), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
 	return e
 }
 
