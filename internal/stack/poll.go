@@ -187,6 +187,9 @@ const txRetry = int64(200_000)
 
 // flush makes the devices transmit.
 func (s *Stack) flush() {
+	if s.kickDeferred() {
+		return
+	}
 	for s.kick != 0 {
 		i := bits.TrailingZeros64(s.kick)
 		s.kick &^= 1 << i

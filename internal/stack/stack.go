@@ -50,6 +50,7 @@ type Stack struct {
 	queues   []driver.Queue
 	spin     int64
 	adaptive bool
+	batches  bool // kicks may wait for more datagrams
 	virtual  bool
 	txOf     [maxQueues]uint8 // which queue sends what belongs to one
 
@@ -79,20 +80,27 @@ type Stack struct {
 	sent   uint64 // packets put on transmit rings
 
 	gatherUntil int64 // when gathering is looked through
-	retry       ring.Timer
-	late        int // turns that due timers have waited
-	frags       ip.Reassembler
-	fragTimer   ring.Timer
-	fragTx      [24]ring.Desc
-	icmp        ip.Limiter
-	wakes       []*waiter
-	dirty       []*TCPConn // to be given Output at the end of the turn
-	blocked     []*TCPConn // stopped by a full transmit ring
-	spare       []*TCPConn
-	dead        []*TCPConn // closed during the turn
-	gathering   []*TCPConn // had acknowledgements that wait for more segments
-	udpWait     []*UDPConn // sockets with datagrams waiting for the transmit ring
-	udpSpare    []*UDPConn
+
+	mayHold   bool          // the frames posted for a datagram may wait
+	holdSent  uint64        // sent, when that was decided
+	held      int           // datagrams that wait on a ring for a kick
+	heldSince int64         // when the first began to
+	flusher   chan struct{} // wakes the goroutine that sends them
+	closed    chan struct{} // closed by Close
+	retry     ring.Timer
+	late      int // turns that due timers have waited
+	frags     ip.Reassembler
+	fragTimer ring.Timer
+	fragTx    [24]ring.Desc
+	icmp      ip.Limiter
+	wakes     []*waiter
+	dirty     []*TCPConn // to be given Output at the end of the turn
+	blocked   []*TCPConn // stopped by a full transmit ring
+	spare     []*TCPConn
+	dead      []*TCPConn // closed during the turn
+	gathering []*TCPConn // had acknowledgements that wait for more segments
+	udpWait   []*UDPConn // sockets with datagrams waiting for the transmit ring
+	udpSpare  []*UDPConn
 
 	flows     map[flowKey]*TCPConn
 	timeWaits map[flowKey]*timeWait
@@ -150,6 +158,7 @@ func New(cfg Config) (*Stack, error) {
 		queues:    cfg.Device.Queues(),
 		spin:      cfg.Profile.spinBudget(cfg.Spin),
 		adaptive:  cfg.Profile == Balanced && cfg.Spin == 0,
+		batches:   cfg.Profile != Latency,
 		virtual:   caps.Virtual,
 		lock:      ring.NewLock(),
 		now:       now,
@@ -166,6 +175,7 @@ func New(cfg Config) (*Stack, error) {
 		log:       cfg.Log,
 
 		gatherUntil: never,
+		closed:      make(chan struct{}),
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
@@ -226,6 +236,7 @@ func (s *Stack) Close() error {
 			w.wake()
 		}
 		s.stopReactor()
+		close(s.closed)
 		for s.leader.Load() {
 			runtime.Gosched()
 		}

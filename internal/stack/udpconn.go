@@ -50,6 +50,7 @@ type UDPConn struct {
 
 	rmu    sync.Mutex
 	wmu    sync.Mutex
+	flood  flood
 	r, w   waiter
 	closed atomic.Bool
 	errno  atomic.Uint32 // pending ICMP error, reported once

@@ -57,11 +57,7 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 			if f, ok := u.s.envelop(p, src, dst); ok {
 				u.queued.Add(u.s.chainBytes(f))
 				u.sendq.Push(u.s.arena, f)
-				if u.s.lock.Defer(&u.work) {
-					u.s.enter()
-					u.s.doWork(&u.work)
-					u.s.leave()
-				}
+				u.send()
 				return len(p), nil
 			}
 			// The arena is exhausted: what the device holds comes back first.
@@ -73,6 +69,22 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 		if err := u.s.wait(u, dirWrite, &u.w); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// send has what WriteTo left sent: now, if the lock is free, else by its
+// holder. wmu is held.
+func (u *UDPConn) send() {
+	s := u.s
+	if !s.lock.Defer(&u.work) {
+		return
+	}
+	s.enter()
+	s.doWork(&u.work)
+	batch := s.batches && s.deferKick(u)
+	s.leave()
+	if batch {
+		u.flood.last = nanotime() // the kick took longer than a pause may
 	}
 }
 
