@@ -244,6 +244,18 @@ func (c *Congestion) OnIdle(now, idle, rto int64) {
 	c.alg.idle(c, now, idle)
 }
 
+// OnUnused is called when for an RTO no more than used bytes of the window
+// were: it moves half way towards that, and remembers in ssthresh what it was
+// (RFC 2861 section 3.2).
+func (c *Congestion) OnUnused(used uint32) {
+	used = max(used, c.initial())
+	if used >= c.cwnd {
+		return
+	}
+	c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
+	c.cwnd = (c.cwnd + used) / 2
+}
+
 // slowStart grows the window by what was delivered (RFC 5681 section 3.1,
 // RFC 3465 without its limit per acknowledgement: receivers that coalesce
 // segments acknowledge dozens at once). It returns the bytes that are beyond

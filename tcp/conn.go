@@ -119,12 +119,14 @@ type Conn struct {
 	lastRcv  int64 // last segment from the peer
 	lastData int64 // last data received
 	lastSnd  int64 // last data sent
+	usedAt   int64 // when cwnd last held data back, or was lowered because it did not
 	stuckAt  int64 // since when the peer did not acknowledge, or kept its window shut
 	oowAt    int64 // last answer to an unacceptable segment
 
 	delivered uint64 // bytes that the peer is known to have
 	received  uint64 // bytes received in order
 
+	cwndUsed     uint32 // most of cwnd that was used since
 	retransTotal uint32
 	softErr      uint16 // errno of the last soft ICMP error
 }

@@ -129,6 +129,7 @@ func (c *Conn) sendNew(now int64) bool {
 		}
 		if pipe > 0 && pipe+bytes > cwnd {
 			c.set(markLimited)
+			c.usedAt, c.cwndUsed = now, 0
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
@@ -144,6 +145,7 @@ func (c *Conn) sendNew(now int64) bool {
 	// (RFC 7661).
 	if c.pipe() < c.cwnd()/2 {
 		c.clear(markLimited)
+		c.unusedCwnd(now)
 	}
 	return true
 }

@@ -62,6 +62,11 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	// Duplicates alone raise nothing (as Linux), but where the path reorders
 	// they are what acknowledgements look like.
 	if st.delivered > 0 && (st.acked > 0 || c.has(markReordered)) {
+		if c.recovery == inLoss && !c.has(markSACK) {
+			// Much of it may have left the network before the timeout: RFC
+			// 3465 section 2.3.
+			st.delivered = min(st.delivered, uint32(c.mss))
+		}
 		c.h.sample = AckSample{
 			Now: now, RTT: st.rtt, MinRTT: c.rtt.Min(), SRTT: c.rtt.SRTT(),
 			Acked: st.delivered, Una: c.sndUna, Nxt: c.sndNxt,
@@ -135,6 +140,23 @@ func (c *Conn) prr(delivered uint32, progress bool) {
 	c.cc.SetCwnd(uint32(max(pipe+n, mss)))
 }
 
+// unusedCwnd lowers a window that the application did not fill for an RTO, so
+// that no burst comes of what was valid long ago: RFC 2861 section 3.2, as
+// Linux.
+func (c *Conn) unusedCwnd(now int64) {
+	if c.usedAt == 0 {
+		c.usedAt = now
+	}
+	c.cwndUsed = max(c.cwndUsed, uint32(c.pipe()))
+	if now-c.usedAt < c.rtt.RTO() {
+		return
+	}
+	if c.recovery == noRecovery {
+		c.cc.OnUnused(c.cwndUsed)
+	}
+	c.usedAt, c.cwndUsed = now, 0
+}
+
 // restartAfterIdle lowers the window after silence: RFC 5681 section 4.1.
 func (c *Conn) restartAfterIdle(now int64) {
 	if c.sndUna != c.sndNxt {
@@ -143,5 +165,6 @@ func (c *Conn) restartAfterIdle(now int64) {
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto {
 		c.cc.OnIdle(now, now-c.lastSnd, rto)
 		c.lastSnd = now
+		c.usedAt, c.cwndUsed = now, 0
 	}
 }

@@ -397,6 +397,55 @@ func TestRFC5681IdleRestart(t *testing.T) {
 	w.out = nil
 }
 
+// RFC 2861 section 3.2: a window that the application does not fill decays, half
+// way each RTO, to what was used, and no lower than the initial one.
+func TestRFC2861UnusedWindow(t *testing.T) {
+	w := dial(t, Config{NoDelay: true})
+	w.c.cc.SetCwnd(80000)
+	w.c.usedAt = w.now
+	at := uint32(1)
+	talk := func(d int64) {
+		for end := w.now + d; w.now < end; {
+			w.write(100)
+			w.now += 10 * ms
+			at += 100
+			w.feed("A", 1, at, 0)
+		}
+	}
+	talk(200 * ms)
+	if got := w.c.cc.Cwnd(); got != 80000 {
+		t.Errorf("cwnd %d before an RTO passed", got)
+	}
+	talk(30 * ms)
+	if got := w.c.cc.Cwnd(); got != 45000 {
+		t.Errorf("cwnd %d after an RTO", got)
+	}
+	talk(220 * ms)
+	if got := w.c.cc.Cwnd(); got != 27500 {
+		t.Errorf("cwnd %d after two", got)
+	}
+	talk(10 * sec)
+	if got := w.c.cc.Cwnd(); got < 10000 || got > 10001 {
+		t.Errorf("cwnd %d in the end", got)
+	}
+	w.out = nil
+}
+
+// RFC 3465 section 2.3: after a timeout an ACK of much counts as one segment,
+// where the peer cannot say what it had before.
+func TestRFC3465AfterTimeout(t *testing.T) {
+	w := dial(t, Config{NoSACK: true}, sackOK(false))
+	flight(w, 20)
+	w.advance(250 * ms)
+	w.out = nil
+	w.now += 10 * ms
+	w.feed("A", 1, 15001, 0)
+	if got := w.c.cc.Cwnd(); got > 2000 {
+		t.Errorf("cwnd %d", got)
+	}
+	w.out = nil
+}
+
 // Attack 9: the peer's MSS has a floor.
 func TestTinyMSS(t *testing.T) {
 	w := dial(t, Config{}, mss(1))
