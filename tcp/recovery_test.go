@@ -318,28 +318,6 @@ func TestRFC2018Renege(t *testing.T) {
 	w.want("A 1001:1 len 1000")
 }
 
-// Attack 17: splitting acknowledgements gains nothing; acknowledging what was
-// not sent is ignored.
-func TestAckSplitting(t *testing.T) {
-	w := dial(t, Config{})
-	flight(w, 10)
-	w.c.set(markLimited)
-	w.now += 10 * ms
-	before := w.c.cc.Cwnd()
-	for i := range uint32(1000) {
-		w.c.set(markLimited)
-		w.in("A", 1, 2+i, 0)
-	}
-	if got := w.c.cc.Cwnd(); got > before+1000 {
-		t.Errorf("cwnd %d after 1000 bytes in 1000 ACKs, was %d", got, before)
-	}
-	w.feed("A", 1, 20001, 0)
-	if w.c.sndUna != w.iss+1001 {
-		t.Error("acknowledged what was not sent")
-	}
-	w.out = nil
-}
-
 // The application, not the network, limited us: the window proves nothing.
 func TestRFC7661AppLimited(t *testing.T) {
 	w := dial(t, Config{NoDelay: true})
@@ -444,18 +422,6 @@ func TestRFC3465AfterTimeout(t *testing.T) {
 		t.Errorf("cwnd %d", got)
 	}
 	w.out = nil
-}
-
-// Attack 9: the peer's MSS has a floor.
-func TestTinyMSS(t *testing.T) {
-	w := dial(t, Config{}, mss(1))
-	if w.c.mss != minSendMSS {
-		t.Errorf("MSS %d", w.c.mss)
-	}
-	w = dial(t, Config{}, mss(0))
-	if w.c.mss != 536-tsSize {
-		t.Errorf("default MSS %d", w.c.mss)
-	}
 }
 
 // RFC 8201 and RFC 1191: what is in flight is cut to the smaller MTU and sent
