@@ -87,3 +87,43 @@ func TestGather(t *testing.T) {
 	feed("A", 1000)
 	gathers(true)
 }
+
+// At the start and the end of a connection acknowledgements wait for what the
+// user may be about to send.
+func TestAckWithAnswer(t *testing.T) {
+	w := newWire(t, Config{NoTimestamps: true})
+	w.h.Gather = true
+	w.c.Connect(w.now)
+	w.want("S 0:0")
+	w.synAck(mss(1000))
+	w.want()
+	if ok, since, last := w.c.Gathering(); !ok || since != w.now || last != w.now {
+		t.Fatalf("gathering %v since %d, last %d; now %d", ok, since, last, w.now)
+	}
+	w.write(10)
+	w.want("PA 1:1 len 10")
+	w.feed("PA", 1, 11, 10)
+	w.want()
+	w.write(10)
+	w.want("PA 11:11 len 10")
+	w.feed("FA", 11, 21, 0)
+	w.want()
+	w.read(100)
+	w.c.Close(w.now)
+	w.c.Output(w.now)
+	w.want("FA 21:12")
+
+	// Nobody sends: they go by themselves.
+	w = newWire(t, Config{NoTimestamps: true})
+	w.h.Gather = true
+	w.c.Connect(w.now)
+	w.synAck(mss(1000))
+	w.want("S 0:0")
+	w.c.EndGather(true)
+	w.c.Output(w.now)
+	w.want("A 1:1")
+	w.feed("FA", 1, 1, 0)
+	w.want()
+	w.advance(delAck)
+	w.want("A 1:2")
+}

@@ -207,6 +207,10 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 	if ack && s.Ack != c.sndNxt {
 		if s.Flags&FlagRST == 0 {
 			c.resetFor(s.Ack)
+			if c.retries == 0 {
+				// The peer had an old connection, which the reset ends.
+				c.rtoAt = c.capped(now+txRetry, now)
+			}
 		}
 		return
 	}
@@ -246,7 +250,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 	c.rcvAcked = c.rcvNxt
 	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN
 	c.established(now)
-	c.set(markAckNow) // the handshake's third step; data may carry it
+	c.ackSoon(now) // the handshake's third step; data may carry it
 	s.Seq++
 	c.inputData(s, now)
 }
@@ -291,15 +295,16 @@ func (c *Conn) receiveFIN(now int64) {
 	if c.rcvAdv == c.rcvNxt-1 {
 		c.rcvAdv++
 	}
-	c.set(markAckNow)
 	c.dropOOO()
 	c.flags.Or(sharedEOF)
 	switch c.State() {
 	case Established:
 		c.setState(CloseWait)
+		c.ackSoon(now) // our FIN may carry it
 	case FinWait1:
 		// Our FIN is not acknowledged, else we were in FIN-WAIT-2.
 		c.setState(Closing)
+		c.set(markAckNow)
 	case FinWait2:
 		c.timeWait(now)
 		return

@@ -265,8 +265,26 @@ func (c *Conn) scheduleAck(s *Segment, now int64) {
 		c.ackAt = now + delAck
 	}
 	unacked := c.rcvNxt - c.rcvAcked
-	if c.quick > 0 && !c.has(markPingPong) || unacked > uint32(c.rcvMSS) && !c.gather(s, unacked) {
+	switch {
+	case unacked > uint32(c.rcvMSS):
+		if c.quick > 0 && !c.has(markPingPong) || !c.gather(s, unacked) {
+			c.set(markAckNow)
+		}
+	case c.quick > 0 && !c.has(markPingPong):
+		c.ackSoon(now)
+	}
+}
+
+// ackSoon has an acknowledgement sent at once, but for the moment in which the
+// user may answer: what it sends carries it.
+func (c *Conn) ackSoon(now int64) {
+	if !c.h.Gather {
 		c.set(markAckNow)
+		return
+	}
+	c.set(markGather)
+	if c.ackAt == 0 {
+		c.ackAt = now + delAck
 	}
 }
 
@@ -294,10 +312,11 @@ func (c *Conn) gather(s *Segment, unacked uint32) bool {
 	return true
 }
 
-// Gathering tells whether an acknowledgement waits for more segments: since
-// when, and when the last came.
+// Gathering tells whether an acknowledgement waits for more segments, or for
+// an answer: since when, and when the last segment came.
 func (c *Conn) Gathering() (ok bool, since, last int64) {
-	return c.has(markGather), c.ackAt - delAck, c.lastData
+	since = c.ackAt - delAck
+	return c.has(markGather), since, max(since, c.lastData)
 }
 
 // EndGather has the next Output send the acknowledgement that waits. late:

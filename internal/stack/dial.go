@@ -100,15 +100,15 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 	return c, nil
 }
 
-// flowTaken tells whether the connection exists, or existed a moment ago. It
-// takes the lock.
-func (s *Stack) flowTaken(local, remote netip.AddrPort) bool {
+// flowTaken tells whether the connection exists, or ended less than age
+// nanoseconds ago. It takes the lock.
+func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	k := makeFlowKey(local, remote)
 	s.lock.Lock()
 	s.enter()
 	_, live := s.flows[k]
 	tw := s.timeWaits[k]
-	taken := live || tw != nil && !tw.reusable(s.now)
+	taken := live || tw != nil && !tw.reusable(s.now, age)
 	s.leave()
 	return taken
 }

@@ -19,9 +19,10 @@ type portTable struct {
 
 	mu   sync.Mutex
 	used map[boundPort]*port
-	// Ports of ended connections, kept reserved for the next ones: reserving
-	// and steering one costs four system calls.
-	idle map[localAddr][]*port
+	// Ports of ended connections, the longest unused first, kept reserved for
+	// the next ones: reserving and steering one costs four system calls.
+	idle    map[localAddr][]*port
+	maxIdle int // of each
 }
 
 type boundPort struct {
@@ -45,8 +46,13 @@ type port struct {
 
 // Limits on the pool, on the search in it, and on that for a new port.
 const (
+	// They are descriptors of the process, which has a limit.
 	maxIdlePorts = 4096
-	portTries    = 8
+	idlePart     = 8
+	// With so many idle, a port is used again rather sooner than another one is
+	// reserved.
+	idleEnough   = 512
+	portTries    = 4
 	reserveTries = 32
 )
 
@@ -57,17 +63,23 @@ const (
 )
 
 func newPortTable(k control.Ports, s driver.Steering) *portTable {
-	return &portTable{
+	t := &portTable{
 		kernel: k, steer: s,
-		used: make(map[boundPort]*port),
-		idle: make(map[localAddr][]*port),
+		used:    make(map[boundPort]*port),
+		idle:    make(map[localAddr][]*port),
+		maxIdle: maxIdlePorts,
 	}
+	var lim syscall.Rlimit
+	if k != nil && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
+		t.maxIdle = int(min(maxIdlePorts, lim.Cur/idlePart))
+	}
+	return t
 }
 
 // bind reserves a port for a connection from local to remote. A local port 0
 // is chosen at random (RFC 6056), from those of ended connections if one is
-// free towards remote.
-func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(local, remote netip.AddrPort) bool) (*port, error) {
+// free towards remote: of the older ones, since the younger are in TIME-WAIT.
+func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(local, remote netip.AddrPort, age int64) bool) (*port, error) {
 	if local.Port() != 0 {
 		return t.bindLocal(proto, local, false)
 	}
@@ -79,13 +91,17 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(l
 			t.mu.Unlock()
 			break
 		}
-		i := rand.IntN(len(idle))
+		i := rand.IntN(max(min(len(idle), 32), len(idle)/4))
 		p := idle[i]
-		idle[i] = idle[len(idle)-1]
-		t.idle[k] = idle[:len(idle)-1]
+		idle[i], idle[0] = idle[0], nil
+		t.idle[k] = idle[1:]
 		p.refs = 1
 		t.mu.Unlock()
-		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote) {
+		age := reuseAfter
+		if len(idle) >= min(idleEnough, t.maxIdle) {
+			age = reuseSoon
+		}
+		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote, age) {
 			return p, nil
 		}
 		t.release(p)
@@ -97,7 +113,7 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(l
 		}
 		p.pooled = true
 		// The kernel knows nothing of our connections in TIME-WAIT.
-		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote) {
+		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote, reuseAfter) {
 			return p, nil
 		}
 		t.release(p)
@@ -190,7 +206,7 @@ func (t *portTable) release(p *port) {
 		return
 	}
 	k := localAddr{p.key.proto, p.key.addr.Addr()}
-	if p.pooled && len(t.idle[k]) < maxIdlePorts {
+	if p.pooled && len(t.idle[k]) < t.maxIdle {
 		t.idle[k] = append(t.idle[k], p)
 		t.mu.Unlock()
 		return

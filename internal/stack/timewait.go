@@ -21,13 +21,19 @@ type timeWait struct {
 	since         int64
 }
 
-// reuseAfter is when an outgoing connection may take the place of one in
-// TIME-WAIT: its timestamps tell old segments apart (RFC 6191; Linux's
-// tcp_tw_reuse).
-const reuseAfter = int64(time.Second)
+// An outgoing connection may take the place of one in TIME-WAIT when that is
+// reuseAfter old: its timestamps tell old segments apart (RFC 6191; Linux's
+// tcp_tw_reuse, whose delay is 1 ms at the least, 1 s by default). A peer that
+// missed our last acknowledgement has by then sent its FIN again. Who opens
+// many connections does not wait for that, but for twenty ticks of the peer's
+// clock.
+const (
+	reuseAfter = int64(250 * time.Millisecond)
+	reuseSoon  = int64(20 * time.Millisecond)
+)
 
-func (t *timeWait) reusable(now int64) bool {
-	return t.tw.Timestamps() && now-t.since > reuseAfter
+func (t *timeWait) reusable(now, age int64) bool {
+	return t.tw.Timestamps() && now-t.since > age
 }
 
 // beginTimeWait replaces c, which is out of the tables already.
@@ -67,7 +73,7 @@ func (s *Stack) reuseTimeWait(k flowKey) bool {
 	if t == nil {
 		return true
 	}
-	if !t.reusable(s.now) {
+	if !t.reusable(s.now, reuseSoon) {
 		return false
 	}
 	s.endTimeWait(t)
