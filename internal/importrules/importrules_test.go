@@ -193,9 +193,9 @@ func TestCheck(t *testing.T) {
 		{"cmd/onload", "driver", false},
 		{"examples/echo", "internal/stack", false},
 		{"examples/echo", "internal/lab", true},
-		{"bench/rtt", "net", true},
-		{"bench/rtt", "driver/afxdp", true},
-		{"bench/rtt", "internal/stack", false},
+		{"bench/rung", "net", true},
+		{"bench/rung", "driver/afxdp", true},
+		{"bench/rung", "internal/stack", false},
 	} {
 		wrong := check(importGraph{"ring": nil, c.pkg: {c.imp}})
 		if (len(wrong) == 0) != c.ok {

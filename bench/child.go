@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/raw"
+	"github.com/onload-go/onload/bench/rung"
+)
+
+// order is what a child process is told to be, in its environment.
+type order struct {
+	Kind       string // of rung
+	Server     bool
+	Mode       string // XDP
+	Congestion string // of the kernel's TCP
+	CPU        int    // to run on, -1: any
+	If         string
+	Remote     string // address
+	LMAC, RMAC [6]byte
+	Spec       load.Spec
+	Bound      time.Duration // after which the child ends itself
+	Profile    string        // file for a CPU profile, or empty
+}
+
+const orderEnv = "GO_BENCH_ORDER"
+
+// greeting is what a server says when it can be called.
+type greeting struct {
+	Addrs []string
+	Path  string
+}
+
+// farewell is the last that a child says.
+type farewell struct {
+	Sample      load.Sample
+	Error       string
+	Unsupported bool
+	MaxProcs    int
+}
+
+func child(js string) error {
+	var o order
+	if err := json.Unmarshal([]byte(js), &o); err != nil {
+		return err
+	}
+	if err := pin(o.CPU); err != nil {
+		return err
+	}
+	os.Unsetenv(orderEnv)
+	os.Unsetenv(pinnedEnv)
+	// Whatever hangs shows where before the end.
+	time.AfterFunc(o.Bound, func() {
+		fmt.Fprintf(os.Stderr, "no end after %v; goroutines:\n", o.Bound)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		os.Exit(3)
+	})
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+		lim.Max = max(lim.Max, 1<<20)
+		lim.Cur = lim.Max
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &lim) // the case fails by itself if it needs more
+	}
+	if o.Profile != "" {
+		f, err := os.Create(o.Profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	sm, err := o.run()
+	f := farewell{Sample: sm, MaxProcs: runtime.GOMAXPROCS(0)}
+	if err != nil {
+		f.Error, f.Unsupported = err.Error(), errors.Is(err, load.ErrUnsupported)
+	}
+	return json.NewEncoder(os.Stdout).Encode(f)
+}
+
+func (o *order) run() (load.Sample, error) {
+	if o.Kind == rung.Raw {
+		return o.runRaw()
+	}
+	n, err := rung.Open(rung.Config{Kind: o.Kind, Interface: o.If, Mode: o.Mode, Congestion: o.Congestion})
+	if err != nil {
+		return load.Sample{}, err
+	}
+	defer n.Close()
+	if o.Server {
+		s, err := load.Serve(n, &o.Spec)
+		return await(s, err)
+	}
+	return load.Call(n, &o.Spec)
+}
+
+func (o *order) runRaw() (load.Sample, error) {
+	mode, err := rung.ParseMode(o.Mode)
+	if err != nil {
+		return load.Sample{}, err
+	}
+	local, err := netip.ParseAddr(o.Spec.Local)
+	if err != nil {
+		return load.Sample{}, err
+	}
+	remote, err := netip.ParseAddr(o.Remote)
+	if err != nil {
+		return load.Sample{}, err
+	}
+	c := raw.Config{Interface: o.If, Mode: mode, Local: local, Remote: remote, LMAC: o.LMAC, RMAC: o.RMAC, MTU: o.Spec.MTU}
+	if o.Server {
+		s, err := raw.Serve(c, &o.Spec)
+		return await(s, err)
+	}
+	return raw.Call(c, &o.Spec)
+}
+
+// await says that the server is ready and stops it when the parent closes our
+// standard input.
+func await(s *load.Server, err error) (load.Sample, error) {
+	if err != nil {
+		return load.Sample{}, err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(greeting{s.Addrs, s.Path}); err != nil {
+		return load.Sample{}, err
+	}
+	_, _ = bufio.NewReader(os.Stdin).WriteTo(io.Discard)
+	sm, err := s.Stop()
+	if sm.Path == "" {
+		sm.Path = s.Path
+	}
+	return sm, err
+}

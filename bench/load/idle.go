@@ -1,0 +1,95 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// perListener bounds the connections to one address and port: a client has
+// 64,511 ports for each.
+const perListener = 20000
+
+// serveIdle accepts and keeps.
+func serveIdle(n Network, s *Spec) (*Server, error) {
+	srv := &Server{}
+	var accepted atomic.Int64
+	var ls []net.Listener
+	conns := make([]net.Conn, s.Conns) // allocated before the first reading
+	for range (s.Conns + perListener - 1) / perListener {
+		l, err := n.Listen("tcp", net.JoinHostPort(s.Local, "0"))
+		if err != nil {
+			return nil, err
+		}
+		ls = append(ls, l)
+		srv.Addrs = append(srv.Addrs, l.Addr().String())
+	}
+	srv.Path = n.Path(ls[0])
+	before := memory()
+	for _, l := range ls {
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				if i := accepted.Add(1) - 1; int(i) < len(conns) {
+					conns[i] = c
+				}
+			}
+		}()
+	}
+	srv.Stop = func() (Sample, error) {
+		sm := perConn(before, memory(), s.Conns)
+		sm.Counters = n.Counters()
+		if got := accepted.Load(); got != int64(s.Conns) {
+			return sm, fmt.Errorf("%d connections accepted of %d", got, s.Conns)
+		}
+		runtime.KeepAlive(conns)
+		return sm, nil
+	}
+	return srv, nil
+}
+
+func callIdle(n Network, s *Spec) (Sample, error) {
+	before := memory()
+	begin := time.Now()
+	cs, err := dialAll(n, s.Addrs, s.Conns)
+	if err != nil {
+		return Sample{}, err
+	}
+	took := time.Since(begin)
+	time.Sleep(s.Warm) // the last are accepted
+	sm := perConn(before, memory(), s.Conns)
+	sm.Ops, sm.Seconds = int64(s.Conns), took.Seconds()
+	sm.Path, sm.Counters = n.Path(cs[0]), n.Counters()
+	runtime.KeepAlive(cs)
+	return sm, nil
+}
+
+type footprint struct{ heap, rss float64 }
+
+// memory is what this process uses now. Goroutine stacks count.
+func memory() footprint {
+	runtime.GC()
+	runtime.GC() // finalizers of the first
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	f := footprint{heap: float64(m.HeapAlloc + m.StackInuse)}
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if fs := bytes.Fields(b); len(fs) > 1 {
+			pages, _ := strconv.ParseFloat(string(fs[1]), 64)
+			f.rss = pages * float64(os.Getpagesize())
+		}
+	}
+	return f
+}
+
+func perConn(before, after footprint, conns int) Sample {
+	return Sample{HeapPerConn: (after.heap - before.heap) / float64(conns), RSSPerConn: (after.rss - before.rss) / float64(conns)}
+}

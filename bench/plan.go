@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/raw"
+	"github.com/onload-go/onload/bench/report"
+	"github.com/onload-go/onload/bench/rung"
+)
+
+// plan is what is to be measured.
+type plan struct {
+	workloads []string
+	sizes     []int // of ping-pong messages
+	mtus      []int // of bulk streams
+	conns     []int // of requests
+	rates     []int // of the open loop
+	datagrams []int // sizes for packets
+	idle      int
+}
+
+const (
+	requestSize = 64
+	maxDatagram = 65507
+	mtu         = 1500 // where the MTU is not what a case is about
+)
+
+func (p *plan) cases() (cs []load.Case) {
+	for _, w := range p.workloads {
+		switch w {
+		case load.TCPRTT, load.UDPRTT:
+			for _, n := range p.sizes {
+				if w == load.UDPRTT {
+					n = min(n, maxDatagram)
+				}
+				cs = append(cs, load.Case{Workload: w, Size: n, MTU: mtu})
+			}
+		case load.Bulk:
+			for _, m := range p.mtus {
+				cs = append(cs, load.Case{Workload: w, MTU: m}, load.Case{Workload: w, MTU: m, Down: true})
+			}
+		case load.CRR:
+			cs = append(cs, load.Case{Workload: w, Size: 1, MTU: mtu})
+		case load.Requests:
+			for _, n := range p.conns {
+				cs = append(cs, load.Case{Workload: w, Size: requestSize, Conns: n, MTU: mtu})
+			}
+		case load.OpenLoop:
+			for _, n := range p.rates {
+				cs = append(cs, load.Case{Workload: w, Size: requestSize, Rate: n, MTU: mtu})
+			}
+		case load.Packets:
+			for _, n := range p.datagrams {
+				cs = append(cs, load.Case{Workload: w, Size: n, MTU: mtu})
+			}
+		case load.Idle:
+			cs = append(cs, load.Case{Workload: w, Conns: p.idle, MTU: mtu})
+		}
+	}
+	return cs
+}
+
+// applies tells whether a rung has something to say about a case: what an
+// unpinned or offload-less link is for are comparisons of a few workloads.
+func applies(g *rung.Rung, c load.Case) bool {
+	switch {
+	case g.Client == rung.Raw:
+		return raw.Supports(c)
+	case g.NoOffload:
+		return c.Workload == load.Bulk
+	case g.Free:
+		return c.Workload == load.TCPRTT || c.Workload == load.UDPRTT || c.Workload == load.CRR || c.Workload == load.Requests
+	case g.Client == rung.Spin:
+		return c.Workload != load.Idle && c.Conns <= 1
+	}
+	return true
+}
+
+func defaults(quick bool) plan {
+	if quick {
+		return plan{sizes: []int{1, 16384}, mtus: []int{1500, 9000}, conns: []int{100}, rates: []int{10000},
+			datagrams: []int{report.SmallDatagram}, idle: 1000}
+	}
+	return plan{sizes: []int{1, 1024, 16384, 65536}, mtus: []int{1500, 9000}, conns: []int{1, 10, 100, 1000},
+		rates: []int{1000, 5000, 20000, 50000}, datagrams: []int{report.SmallDatagram, 1472}, idle: 5000}
+}
+
+// numbers reads "1,2,3"; empty keeps what there is.
+func numbers(s string, into *[]int) error {
+	if s == "" {
+		return nil
+	}
+	var l []int
+	for _, f := range strings.Split(s, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(f))
+		if err != nil || n <= 0 {
+			return fmt.Errorf("%q is not a list of positive numbers", s)
+		}
+		if !slices.Contains(l, n) {
+			l = append(l, n)
+		}
+	}
+	*into = l
+	return nil
+}
+
+// choose picks names out of those that there are, in their order.
+func choose(what, s string, there []string) ([]string, error) {
+	if s == "" || s == "all" {
+		return there, nil
+	}
+	want := strings.Split(s, ",")
+	for _, w := range want {
+		if !slices.Contains(there, w) {
+			return nil, fmt.Errorf("no %s %q: there are %s", what, w, strings.Join(there, ", "))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(there), func(n string) bool { return !slices.Contains(want, n) }), nil
+}

@@ -1,0 +1,92 @@
+// Package rung holds the networks that are compared.
+package rung
+
+import (
+	"fmt"
+
+	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/driver/afxdp"
+	onload "github.com/onload-go/onload/net"
+)
+
+// The kinds of an end.
+const (
+	Net        = "net"     // package net, the kernel's defaults
+	Tuned      = "tuned"   // package net with SO_BUSY_POLL
+	Spin       = "spin"    // raw system calls on sockets that never block
+	Latency    = "latency" // onload, by profile
+	Balanced   = "balanced"
+	Throughput = "throughput"
+	GVisor     = "gvisor" // its netstack over AF_XDP
+	Raw        = "raw"    // frames over AF_XDP, no stack
+)
+
+// Rung is what stands on each end, and how.
+type Rung struct {
+	Name           string
+	Client, Server string // kinds
+	Free           bool   // not pinned to a processor
+	NoOffload      bool   // on a link without TSO, GSO, GRO and checksum offload
+	Doc            string
+}
+
+// All lists the rungs from the floor up.
+func All() []Rung {
+	return []Rung{
+		{Name: "raw", Client: Raw, Server: Raw, Doc: "frames between two AF_XDP sockets that spin, no stack: the floor"},
+		{Name: "net", Client: Net, Server: Net, Doc: "Go's net, a processor for each end"},
+		{Name: "net-free", Client: Net, Server: Net, Free: true, Doc: "Go's net, both ends wherever the kernel puts them"},
+		{Name: "net-nooffload", Client: Net, Server: Net, NoOffload: true, Doc: "as net, on a link without TSO, GSO, GRO and checksum offload"},
+		{Name: "tuned", Client: Tuned, Server: Tuned, Doc: "as net, with SO_BUSY_POLL, SO_PREFER_BUSY_POLL and TCP_QUICKACK"},
+		{Name: "spin", Client: Spin, Server: Spin, Doc: "kernel sockets that never block, raw system calls in a loop: what the kernel itself can do"},
+		{Name: "latency", Client: Latency, Server: Latency, Doc: "onload, profile latency"},
+		{Name: "balanced", Client: Balanced, Server: Balanced, Doc: "onload, profile balanced"},
+		{Name: "throughput", Client: Throughput, Server: Throughput, Doc: "onload, profile throughput"},
+		{Name: "onload-net", Client: Net, Server: Latency, Doc: "onload (latency) serves an unchanged client of Go's net"},
+		{Name: "net-onload", Client: Latency, Server: Net, Doc: "an onload client (latency) of a server of Go's net"},
+	}
+}
+
+// Config is what Open needs.
+type Config struct {
+	Kind      string
+	Interface string
+	Mode      string // XDP: auto, native, generic
+	// Congestion is that of the kernel's TCP; empty is the machine's default.
+	Congestion string
+}
+
+// ParseMode reads an XDP mode.
+func ParseMode(s string) (afxdp.Mode, error) {
+	for _, m := range []afxdp.Mode{afxdp.ModeAuto, afxdp.ModeNative, afxdp.ModeGeneric} {
+		if m.String() == s {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("no XDP mode %q: there are auto, native and generic", s)
+}
+
+// Open makes the network of one end. The raw rung is none: see package raw.
+func Open(c Config) (load.Network, error) {
+	mode, err := ParseMode(c.Mode)
+	if err != nil {
+		return nil, err
+	}
+	profiles := map[string]onload.Profile{Latency: onload.Latency, Balanced: onload.Balanced, Throughput: onload.Throughput}
+	if p, ok := profiles[c.Kind]; ok {
+		e, err := onload.New(onload.Config{Interfaces: []string{c.Interface}, Mode: mode, Profile: p})
+		if err != nil {
+			return nil, err
+		}
+		return Engine{e}, nil
+	}
+	switch c.Kind {
+	case Net:
+		return kernel{congestion: c.Congestion}, nil
+	case Tuned:
+		return kernel{congestion: c.Congestion, busyPoll: true}, nil
+	case Spin:
+		return spin{c.Congestion}, nil
+	}
+	return nil, fmt.Errorf("no kind of end %q", c.Kind)
+}
