@@ -125,7 +125,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	var first *Queue
 	for i, id := range c.Queues {
 		q := &Queue{
-			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, ep: -1,
+			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
 			target:   min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
 			maxFrags: maxFrags(l, m),
 		}

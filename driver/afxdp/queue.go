@@ -43,7 +43,8 @@ type Queue struct {
 	comp     kring[uint64]
 	compCons uint32
 
-	fd       int
+	fd       int // receives
+	txFD     int // transmits; -1: nothing does
 	zc       bool
 	busyPoll bool
 
@@ -273,6 +274,9 @@ func (q *Queue) kernelStats() unix.XDPStatistics {
 	s, err := xdpStatistics(q.fd)
 	if err != nil {
 		return q.last
+	}
+	if t, err := xdpStatistics(q.txFD); err == nil {
+		s.Tx_invalid_descs += t.Tx_invalid_descs
 	}
 	return s
 }

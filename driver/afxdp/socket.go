@@ -86,7 +86,8 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 			return denied("XDP_UMEM_REG", err, unix.CAP_IPC_LOCK)
 		}
 	}
-	if err := q.makeRings(c, q.id < l.tx); err != nil {
+	tx := q.id < l.tx
+	if err := q.makeRings(c); err != nil {
 		return err
 	}
 	flags, fd := m.flags(), -1
@@ -112,26 +113,48 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 		return fmt.Errorf("afxdp: XDP_OPTIONS: %w", err)
 	}
 	q.zc = opts&unix.XDP_OPTIONS_ZEROCOPY != 0
+	if tx {
+		if err := q.openTx(c, l); err != nil {
+			return err
+		}
+	}
 	q.tune(c)
 	return q.makeEpoll()
 }
 
-// makeRings sizes and maps the rings. A queue that the link does not transmit
-// on gets no transmit ring.
-func (q *Queue) makeRings(c *Config, tx bool) error {
-	fill, txRing := 2*c.RxRing, c.TxRing
-	sizes := []struct {
-		opt, n int
-	}{
+// openTx makes the socket that only transmits. To the kernel a socket is
+// writable again after each packet, and it tells all who wait on it; those who
+// wait for packets shall not hear of it.
+func (q *Queue) openTx(c *Config, l *linkInfo) (err error) {
+	if q.txFD, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		q.txFD = -1
+		return denied("socket(AF_XDP)", err, unix.CAP_NET_RAW)
+	}
+	if err := setXDPInt(q.txFD, unix.XDP_TX_RING, uint32(c.TxRing)); err != nil {
+		return fmt.Errorf("afxdp: ring of %d entries: %w", c.TxRing, err)
+	}
+	off, err := mmapOffsets(q.txFD)
+	if err != nil {
+		return fmt.Errorf("afxdp: XDP_MMAP_OFFSETS: %w", err)
+	}
+	if q.tx, err = mapRing[unix.XDPDesc](q.txFD, off.Tx, c.TxRing, unix.XDP_PGOFF_TX_RING); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	if err := bindXDP(q.txFD, l.index, q.id, unix.XDP_SHARED_UMEM, q.fd); err != nil {
+		return denied(fmt.Sprintf("bind of queue %d of %s, to transmit", q.id, l.name), err, unix.CAP_NET_RAW)
+	}
+	q.txSize = c.TxRing
+	return nil
+}
+
+// makeRings sizes and maps the rings of the receiving socket.
+func (q *Queue) makeRings(c *Config) error {
+	fill := 2 * c.RxRing
+	for _, s := range [...]struct{ opt, n int }{
 		{unix.XDP_UMEM_FILL_RING, fill},
-		{unix.XDP_UMEM_COMPLETION_RING, txRing},
+		{unix.XDP_UMEM_COMPLETION_RING, c.TxRing},
 		{unix.XDP_RX_RING, c.RxRing},
-		{unix.XDP_TX_RING, txRing},
-	}
-	if !tx {
-		sizes = sizes[:3]
-	}
-	for _, s := range sizes {
+	} {
 		if err := setXDPInt(q.fd, s.opt, uint32(s.n)); err != nil {
 			return fmt.Errorf("afxdp: ring of %d entries: %w", s.n, err)
 		}
@@ -146,16 +169,9 @@ func (q *Queue) makeRings(c *Config, tx bool) error {
 	if q.fill, err = mapRing[uint64](q.fd, off.Fr, fill, unix.XDP_UMEM_PGOFF_FILL_RING); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
-	if q.comp, err = mapRing[uint64](q.fd, off.Cr, txRing, unix.XDP_UMEM_PGOFF_COMPLETION_RING); err != nil {
+	if q.comp, err = mapRing[uint64](q.fd, off.Cr, c.TxRing, unix.XDP_UMEM_PGOFF_COMPLETION_RING); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
-	if !tx {
-		return nil
-	}
-	if q.tx, err = mapRing[unix.XDPDesc](q.fd, off.Tx, txRing, unix.XDP_PGOFF_TX_RING); err != nil {
-		return fmt.Errorf("afxdp: %w", err)
-	}
-	q.txSize = txRing
 	return nil
 }
 
@@ -166,11 +182,13 @@ const sndbuf = 64 << 20
 // tune sets options that make the socket faster, and are no loss where the
 // kernel refuses them.
 func (q *Queue) tune(c *Config) {
-	if unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
-		_ = unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
-	}
-	if q.txSize > 0 && c.TxBudget > 0 {
-		_ = setXDPInt(q.fd, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
+	if q.txSize > 0 {
+		if unix.SetsockoptInt(q.txFD, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
+			_ = unix.SetsockoptInt(q.txFD, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
+		}
+		if c.TxBudget > 0 {
+			_ = setXDPInt(q.txFD, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
+		}
 	}
 	if c.BusyPoll == 0 {
 		return
@@ -181,10 +199,17 @@ func (q *Queue) tune(c *Config) {
 	if err != nil || id == 0 {
 		return
 	}
+	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
+	if q.busyPoll && q.txSize > 0 {
+		setBusyPoll(q.txFD, c.BusyPoll)
+	}
+}
+
+func setBusyPoll(fd, budget int) bool {
 	const pollMicros = 20
-	q.busyPoll = unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_PREFER_BUSY_POLL, 1) == nil &&
-		unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL, pollMicros) == nil &&
-		unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, c.BusyPoll) == nil
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PREFER_BUSY_POLL, 1) == nil &&
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL, pollMicros) == nil &&
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUSY_POLL_BUDGET, budget) == nil
 }
 
 // makeEpoll makes WaitFD: an epoll descriptor. Arm puts the socket in.
@@ -212,8 +237,11 @@ func (q *Queue) closeSocket() error {
 	if q.ep >= 0 {
 		errs = append(errs, unix.Close(q.ep))
 	}
+	if q.txFD >= 0 {
+		errs = append(errs, unix.Close(q.txFD))
+	}
 	errs = append(errs, unix.Close(q.fd))
-	q.fd, q.ep = -1, -1
+	q.fd, q.txFD, q.ep = -1, -1, -1
 	return errors.Join(errs...)
 }
 

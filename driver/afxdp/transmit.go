@@ -109,10 +109,10 @@ func (q *Queue) Kick() error {
 			return nil
 		}
 		q.stats.kicks.Add(1)
-		return q.kicked(sendKick(q.fd))
+		return q.kicked(sendKick(q.txFD))
 	}
 	for calls, idle := 0, 0; calls < kickMost && idle < kickIdle; calls++ {
-		e := sendKick(q.fd)
+		e := sendKick(q.txFD)
 		q.stats.kicks.Add(1)
 		before := left
 		if left = q.txProd - atomic.LoadUint32(q.tx.cons); left == 0 {
