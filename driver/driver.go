@@ -55,6 +55,11 @@ type Queue interface {
 	// and is fit for epoll; -1 where there is none.
 	WaitFD() int
 
+	// EdgeFD is a descriptor that reports every arrival to an edge-triggered
+	// epoll, armed or not; -1 where there is none. It belongs to the Queue. Who
+	// spins has no use for it. Safe without the lock.
+	EdgeFD() int
+
 	// Stats returns the counters since the start. Safe without the lock.
 	Stats() Stats
 

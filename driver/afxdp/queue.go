@@ -50,6 +50,7 @@ type Queue struct {
 
 	ep       int // WaitFD
 	armed    bool
+	arms     uint
 	watched  bool // ep holds the socket
 	unwanted int  // Descs received since the last Disarm, where watched
 	ev       unix.EpollEvent
@@ -185,11 +186,14 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		return true
 	}
 	// Also the moment to notice that the interface is gone: nothing else that
-	// only receives does.
-	switch e := recvKick(q.fd); e {
-	case unix.ENXIO, unix.ENODEV, unix.EBADF:
-		q.fail(fmt.Errorf("afxdp: queue %d of %s: the interface is gone: %w", q.id, q.dev.name, e))
-		return false
+	// only receives does. Now and then is enough: a socket that lost its
+	// interface reports an error to epoll, and so is armed again and again.
+	if q.arms++; q.zc || q.arms%goneCheck == 1 {
+		switch e := recvKick(q.fd); e {
+		case unix.ENXIO, unix.ENODEV, unix.EBADF:
+			q.fail(fmt.Errorf("afxdp: queue %d of %s: the interface is gone: %w", q.id, q.dev.name, e))
+			return false
+		}
 	}
 	q.ev.Events = unix.EPOLLIN | unix.EPOLLONESHOT
 	op := unix.EPOLL_CTL_MOD
@@ -209,6 +213,9 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	}
 	return false
 }
+
+// goneCheck is the number of Arms per look whether the interface is there.
+const goneCheck = 16
 
 // Disarm implements driver.Queue.
 func (q *Queue) Disarm() {
@@ -241,6 +248,9 @@ func (q *Queue) unwatch(n int) {
 
 // WaitFD implements driver.Queue: an epoll descriptor with the socket inside.
 func (q *Queue) WaitFD() int { return q.ep }
+
+// EdgeFD implements driver.Queue: the receiving socket.
+func (q *Queue) EdgeFD() int { return q.fd }
 
 // Caps implements driver.Queue.
 func (q *Queue) Caps() *driver.Caps { return q.caps }

@@ -46,6 +46,8 @@ type Queue struct {
 	_       [64]byte
 
 	armed     atomic.Bool
+	edges     atomic.Bool // EdgeFD was asked for
+	edgeFD    int
 	wakeMu    sync.Mutex
 	fd        int
 	closed    bool
@@ -66,7 +68,7 @@ var _ driver.Queue = (*Queue)(nil)
 
 func newQueue(d *Device, i, fd int) *Queue {
 	q := &Queue{
-		dev: d, index: i, fd: fd,
+		dev: d, index: i, fd: fd, edgeFD: -1,
 		tx:    newFIFO[ring.Desc](d.cfg.TxRing),
 		comps: newFIFO[completion](d.cfg.TxRing),
 		rx:    newFIFO[ring.Desc](d.cfg.RxRing),
@@ -111,6 +113,9 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 		return 0
 	}
 	q.absorb()
+	if q.edges.Load() {
+		q.schedule(q.nextDue.Load())
+	}
 	n := 0
 	for n < q.rx.n {
 		// Whole packets only.

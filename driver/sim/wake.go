@@ -35,12 +35,40 @@ func (q *Queue) Disarm() {
 // WaitFD implements driver.Queue.
 func (q *Queue) WaitFD() int { return q.fd }
 
+// EdgeFD implements driver.Queue. From the first call on the peer writes it.
+func (q *Queue) EdgeFD() int {
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.edgeFD < 0 && !q.closed {
+		fd, err := newEventFD()
+		if err != nil {
+			return -1
+		}
+		q.edgeFD = fd
+		q.edges.Store(true)
+	}
+	return q.edgeFD
+}
+
+// edge reports an arrival.
+func (q *Queue) edge() {
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	if q.edgeFD >= 0 {
+		q.write(q.edgeFD)
+	}
+}
+
 // notify is called after a packet was added.
 func (q *Queue) notify() {
-	if !q.armed.Load() {
+	edges := q.edges.Load()
+	if !edges && !q.armed.Load() {
 		return
 	}
 	if q.RxPending() {
+		if edges {
+			q.edge()
+		}
 		q.wake()
 	} else {
 		q.schedule(q.nextDue.Load())
@@ -57,11 +85,16 @@ func (q *Queue) wake() {
 	if q.closed {
 		return
 	}
+	q.write(q.fd)
+	q.signalled = true
+}
+
+// write makes one of our eventfds readable. It fails only when the counter is
+// full: readable it is then too.
+func (q *Queue) write(fd int) {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	// It fails only when the counter is full: readable it is then too.
-	_, _ = unix.Write(q.fd, one[:])
-	q.signalled = true
+	_, _ = unix.Write(fd, one[:])
 	q.wakeups.Add(1)
 }
 
@@ -115,4 +148,8 @@ func (q *Queue) close() {
 		q.timer.Stop()
 	}
 	_ = unix.Close(q.fd) // an eventfd has nothing to lose
+	if q.edgeFD >= 0 {
+		_ = unix.Close(q.edgeFD)
+		q.edgeFD = -1
+	}
 }

@@ -87,9 +87,9 @@ func (s *Stack) leave() (woken int) {
 		woken += s.finishTurn()
 		next := min(s.wheel.Next(), s.gatherUntil)
 		s.nextTimer.Store(next)
-		armed := s.armed.Load()
+		guarded := s.guarded()
 		if s.lock.TryUnlock() {
-			if armed {
+			if guarded {
 				s.wakeReactorBy(next)
 			}
 			return woken
@@ -276,7 +276,7 @@ func (s *Stack) packetID() uint16 {
 
 // notify has w woken at the end of the turn.
 func (s *Stack) notify(w *waiter) {
-	if w.state.Load() == waiterParked {
+	if w.state.Load() != waiterIdle {
 		s.wakes = append(s.wakes, w)
 	}
 }

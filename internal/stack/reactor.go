@@ -14,10 +14,11 @@ import (
 )
 
 // reactor keeps the protocol moving when no application goroutine polls. It
-// is in one of two states:
+// is in one of three states:
 //
 //   - armed: the queues wake it at the next packet, the deadline at the next
 //     timer;
+//   - seated: a reader waits for packets itself; only the deadline wakes us;
 //   - ticking: somebody polls, or did within the last tick. The queues are
 //     disarmed, so that no packet pays for a wake-up, and the reactor merely
 //     checks every tick that turns are being made.
@@ -96,7 +97,7 @@ func (s *Stack) react() {
 		}
 		packet := err == nil
 		s.counters.reactorWakes.Add(1)
-		if t := s.turns.Load(); !packet && !s.armed.Load() && t != turns && !s.timerDue() {
+		if t := s.turns.Load(); !packet && !s.armed.Load() && (t != turns || s.seated()) && !s.timerDue() {
 			turns = t // somebody polls
 			continue
 		}
@@ -137,7 +138,7 @@ func (s *Stack) reactOnce(packet bool) {
 			}
 			continue
 		}
-		if s.armed.Load() || s.armLocked() {
+		if s.guarded() || s.armLocked() {
 			s.leave()
 			return
 		}
@@ -148,14 +149,19 @@ func (s *Stack) reactOnce(packet bool) {
 func (s *Stack) scheduleReactor() {
 	r := &s.reactor
 	r.mu.Lock()
-	at := s.nextTimer.Load()
-	if !s.armed.Load() {
-		at = min(at, nanotime()+reactorTick)
-		// A timer that is due while others hold the lock is theirs to run.
-		at = max(at, nanotime()+reactorTick/4)
+	defer r.mu.Unlock()
+	for s.guarded() {
+		at := s.nextTimer.Load()
+		r.set(at)
+		// Who ends the guard, or sets an earlier timer, looks at sleepAt after:
+		// one of us sees the other.
+		if s.guarded() && s.nextTimer.Load() >= at {
+			return
+		}
 	}
-	r.set(at)
-	r.mu.Unlock()
+	now := nanotime()
+	// A timer that is due while others hold the lock is theirs to run.
+	r.set(max(min(s.nextTimer.Load(), now+reactorTick), now+reactorTick/4))
 }
 
 // wakeReactorBy makes sure that the reactor wakes at at, or before.
@@ -183,7 +189,7 @@ func (r *reactor) set(at int64) {
 // arm makes the queues wake the reactor at the next packet. A caller that
 // finds the lock taken leaves it to the reactor's next tick.
 func (s *Stack) arm() {
-	for !s.armed.Load() && !s.leader.Load() && s.lock.TryLock() {
+	for !s.guarded() && !s.leader.Load() && s.lock.TryLock() {
 		s.enter()
 		if s.closing.Load() {
 			s.leave()
@@ -196,15 +202,17 @@ func (s *Stack) arm() {
 	}
 }
 
-// armLocked arms every queue; false means that a packet is there already, and
-// the caller is to poll. leave follows.
+// armLocked arms every queue, also those that are armed; false means that a
+// packet is there already, no queue is armed, and the caller is to poll. leave
+// follows.
 func (s *Stack) armLocked() bool {
 	s.endGather(true)
-	for i, q := range s.queues {
+	for _, q := range s.queues {
 		if s.down.Load() == 0 && q.Arm() {
-			for _, armed := range s.queues[:i] {
-				armed.Disarm()
+			for _, q := range s.queues {
+				q.Disarm()
 			}
+			s.armed.Store(false)
 			return false
 		}
 	}
@@ -222,5 +230,7 @@ func (s *Stack) disarm() {
 		q.Disarm()
 	}
 	s.armed.Store(false)
-	s.wakeReactorBy(s.now + reactorTick)
+	if !s.seated() {
+		s.wakeReactorBy(s.now + reactorTick)
+	}
 }

@@ -54,16 +54,18 @@ type Stack struct {
 	virtual  bool
 	txOf     [maxQueues]uint8 // which queue sends what belongs to one
 
-	lock      *ring.Lock
-	leader    atomic.Bool // a goroutine spins
-	armed     atomic.Bool // changed under lock
-	ending    atomic.Bool // Close has begun: resets are its doing
-	closing   atomic.Bool
-	down      atomic.Uint32 // errno of a device that failed for good, 0: it works
-	gone      atomic.Bool   // the interface was deleted
-	successor atomic.Pointer[waiter]
-	nextTimer atomic.Int64  // earliest timer, ns
-	turns     atomic.Uint64 // poll turns done
+	lock        *ring.Lock
+	leader      atomic.Bool // a goroutine spins
+	armed       atomic.Bool // changed under lock
+	ending      atomic.Bool // Close has begun: resets are its doing
+	closing     atomic.Bool
+	down        atomic.Uint32 // errno of a device that failed for good, 0: it works
+	gone        atomic.Bool   // the interface was deleted
+	successor   atomic.Pointer[waiter]
+	successorAt atomic.Int64  // since when it waits, ns
+	seat        *seat         // nil: goroutines spin
+	nextTimer   atomic.Int64  // earliest timer, ns
+	turns       atomic.Uint64 // poll turns done
 
 	// Under the lock.
 	now    int64
@@ -193,7 +195,14 @@ func New(cfg Config) (*Stack, error) {
 			s.txOf[i] = uint8(i)
 		}
 	}
+	if err := s.openSeat(); err != nil {
+		cfg.Device.Close()
+		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
+	}
 	if err := s.startReactor(); err != nil {
+		if s.seat != nil {
+			s.seat.file.Close()
+		}
 		cfg.Device.Close()
 		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
 	}
@@ -240,6 +249,7 @@ func (s *Stack) Close() error {
 		for s.leader.Load() {
 			runtime.Gosched()
 		}
+		s.closeSeat()
 		s.ports.close()
 		// Whoever takes the lock from now on finds the stack closing, and
 		// touches no queue.

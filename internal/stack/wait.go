@@ -25,6 +25,7 @@ type socket interface {
 const (
 	waiterIdle uint32 = iota
 	waiterParked
+	waiterSeated
 )
 
 // waiter is the slot on which one goroutine per direction of a socket parks.
@@ -32,21 +33,25 @@ const (
 type waiter struct {
 	state    atomic.Uint32
 	spin     int32        // adaptive budget, ns; 0: not yet known
-	parkedAt atomic.Int64 // ns
 	deadline atomic.Int64 // ns, 0: none
 	ch       chan struct{}
+	seat     *seat // set before waiterSeated
 
 	mu    sync.Mutex
 	timer *time.Timer
 }
 
-// wake resumes the goroutine parked on w, if there is one.
+// wake resumes the goroutine that waits on w, if there is one.
 func (w *waiter) wake() (woken bool) {
-	if w.state.Load() == waiterParked && w.state.CompareAndSwap(waiterParked, waiterIdle) {
+	switch st := w.state.Load(); {
+	case st == waiterIdle || !w.state.CompareAndSwap(st, waiterIdle):
+		return false
+	case st == waiterParked:
 		w.ch <- struct{}{} // one token per parking: never blocks
-		return true
+	default:
+		_ = w.seat.file.SetReadDeadline(past) // fails only when closed: nobody sits then
 	}
-	return false
+	return true
 }
 
 // expired tells whether w's deadline has passed at now.
@@ -112,7 +117,7 @@ func (w *waiter) stop() {
 //
 // The waiting goroutine polls the queues itself for its spin budget: a
 // goroutine that somebody else must wake costs 20 to 70 us here, a poll
-// nothing (design, section 4).
+// nothing (design, section 4). One that may not spin waits at the queues.
 func (s *Stack) wait(k socket, d direction, w *waiter) error {
 	for {
 		if k.ready(d) {
@@ -127,22 +132,21 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 				if s.spinFor(k, d, w, now, b) {
 					continue
 				}
-			} else {
-				s.successor.CompareAndSwap(nil, w)
+			} else if s.successor.CompareAndSwap(nil, w) {
+				s.successorAt.Store(now)
 			}
-		} else if s.pollOnce() {
+		} else if s.sit(k, d, w) || s.pollOnce() {
 			continue
 		}
-		s.park(k, d, w, now)
+		s.park(k, d, w)
 	}
 }
 
 // park sleeps until somebody wakes w.
-func (s *Stack) park(k socket, d direction, w *waiter, now int64) {
+func (s *Stack) park(k socket, d direction, w *waiter) {
 	if w.ch == nil {
 		w.ch = make(chan struct{}, 1)
 	}
-	w.parkedAt.Store(now)
 	w.state.Store(waiterParked)
 	if k.ready(d) || w.timedOut() {
 		if w.state.CompareAndSwap(waiterParked, waiterIdle) {
@@ -266,7 +270,7 @@ func (s *Stack) succeed(w *waiter) {
 		return
 	}
 	next := s.successor.Swap(nil)
-	if next != nil && next != w && nanotime()-next.parkedAt.Load() < s.spin {
+	if next != nil && next != w && nanotime()-s.successorAt.Load() < s.spin {
 		next.wake()
 	}
 }
