@@ -76,8 +76,8 @@ type Conn struct {
 	// Recovery.
 	recoverSeq   uint32 // SND.NXT when recovery began
 	undoSeq      uint32 // SND.UNA then
-	undoRetrans  int32  // retransmissions not yet reported as duplicates
-	retransStamp uint32 // our timestamp of the first retransmission
+	undoRetrans  int32  // retransmissions not yet reported as duplicates; -1: there was none
+	retransStamp uint32 // our timestamp of the first retransmission that may be in flight
 	prrDelivered uint32
 	prrSent      uint32
 	prrFlight    uint32

@@ -330,6 +330,10 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 	if fin {
 		count++
 	}
+	c.stampRetrans(now)
+	if f == c.sndHead {
+		c.armRTO(now) // its acknowledgement is a round trip away again (as Linux)
+	}
 	for ; count > 0; count-- {
 		m := a.Meta(f)
 		n := frameLen(m)
@@ -346,16 +350,13 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 		}
 		f = m.Next
 	}
-	c.undoRetrans++
+	c.undoRetrans = max(c.undoRetrans, 0) + 1
 	c.retransTotal++
 	c.h.Stats.RetransSegs.Add(1)
 	if c.recovery == inRecovery {
 		c.h.Stats.TCPFastRetrans.Add(1)
 	} else {
 		c.h.Stats.TCPSlowStartRetrans.Add(1)
-	}
-	if c.retransStamp == 0 && c.recovery != noRecovery {
-		c.retransStamp = c.timestamp(now)
 	}
 	if c.rtoAt == 0 || c.has(markProbing) {
 		c.armRTO(now)

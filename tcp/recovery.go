@@ -1,5 +1,7 @@
 package tcp
 
+import "github.com/onload-go/onload/ring"
+
 // recoveryState is where loss recovery stands.
 type recoveryState uint8
 
@@ -101,7 +103,14 @@ func (c *Conn) beginEpisode(now int64) {
 	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans {
 		c.undoRetrans++
 	}
-	c.retransStamp = 0
+	// So may the original of what was retransmitted before, which is told by
+	// an older timestamp.
+	if c.undoRetrans == 0 {
+		c.undoRetrans = -1
+		if c.sndHead == ring.NoFrame || c.h.Arena.Meta(c.sndHead).Retrans == 0 {
+			c.retransStamp = 0
+		}
+	}
 	c.prrDelivered, c.prrSent = 0, 0
 	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked, 1)
 	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)

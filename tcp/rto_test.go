@@ -178,3 +178,19 @@ func TestRFC6298Karn(t *testing.T) {
 		t.Error("no sample by timestamps")
 	}
 }
+
+// The retransmission of the first segment starts the timer anew (as Linux): its
+// acknowledgement is a round trip away again, which with a long one is more
+// than is left.
+func TestRTORestartsWithRetransmission(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.now += 150 * ms
+	w.c.rtoAt += 150 * ms // a path so long
+	w.in("A", 1, 1, 0, w.sack(1001, 6001))
+	w.c.Output(w.now)
+	w.out = nil
+	if d := w.c.rtoAt - w.now; d != w.c.rtt.RTO() {
+		t.Errorf("RTO in %d ms, want %d", d/ms, w.c.rtt.RTO()/ms)
+	}
+}

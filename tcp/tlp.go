@@ -117,6 +117,7 @@ func (c *Conn) noteProbed(f ring.Frame, count int, fin bool, now int64) {
 	if fin {
 		count++
 	}
+	c.stampRetrans(now)
 	for ; count > 0; count-- {
 		m := a.Meta(f)
 		m.SentAt = now
@@ -146,7 +147,7 @@ func (c *Conn) probeAcked(s *Segment, st *ackState, dup bool, now int64) {
 		if c.recovery == noRecovery {
 			c.cc.EnterRecovery(now)
 			c.cc.ExitRecovery(now)
-			c.retransStamp = 0 // nothing is to be undone
+			c.clear(markUndo) // of this nothing is to be undone
 		}
 	case dup && s.Opt.NSACK == 0: // both arrived, at a peer without DSACK
 	default:

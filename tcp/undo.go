@@ -13,7 +13,7 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 		eifel = st.acked > 0 && c.retransStamp != 0 && st.ecrOK && int32(st.ecr-c.retransStamp) < 0
 		frto = c.has(markFRTO) && c.checkFRTO(st, dup)
 	}
-	if !eifel && !frto && !(st.dsack && c.undoRetrans <= 0 && c.retransStamp != 0) {
+	if !eifel && !frto && !(st.dsack && c.undoRetrans == 0) {
 		return false
 	}
 	timeout := c.has(markTimeout)
@@ -38,6 +38,14 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 	c.clear(markUndo | markFRTO | markFRTONew)
 	c.unmarkAll()
 	return true
+}
+
+// stampRetrans notes the timestamp of a retransmission, where no older one is
+// in flight.
+func (c *Conn) stampRetrans(now int64) {
+	if c.retransStamp == 0 || c.recovery == noRecovery && c.retrans == 0 {
+		c.retransStamp = c.timestamp(now)
+	}
 }
 
 // unmarkAll takes what waits for retransmission for in flight again.
