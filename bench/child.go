@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/bench/gvisor"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/raw"
 	"github.com/onload-go/onload/bench/rung"
@@ -95,7 +96,12 @@ func (o *order) run() (load.Sample, error) {
 	if o.Kind == rung.Raw {
 		return o.runRaw()
 	}
-	n, err := rung.Open(rung.Config{Kind: o.Kind, Interface: o.If, Mode: o.Mode, Congestion: o.Congestion})
+	local, remote, err := o.addresses()
+	if err != nil {
+		return load.Sample{}, err
+	}
+	n, err := rung.Open(rung.Config{Kind: o.Kind, Interface: o.If, Mode: o.Mode, Congestion: o.Congestion, MTU: o.Spec.MTU, Bulk: o.Spec.Workload == load.Bulk,
+		Host: gvisor.Host{Local: local, Remote: remote, LMAC: o.LMAC, RMAC: o.RMAC}})
 	if err != nil {
 		return load.Sample{}, err
 	}
@@ -112,11 +118,7 @@ func (o *order) runRaw() (load.Sample, error) {
 	if err != nil {
 		return load.Sample{}, err
 	}
-	local, err := netip.ParseAddr(o.Spec.Local)
-	if err != nil {
-		return load.Sample{}, err
-	}
-	remote, err := netip.ParseAddr(o.Remote)
+	local, remote, err := o.addresses()
 	if err != nil {
 		return load.Sample{}, err
 	}
@@ -126,6 +128,13 @@ func (o *order) runRaw() (load.Sample, error) {
 		return await(s, err)
 	}
 	return raw.Call(c, &o.Spec)
+}
+
+func (o *order) addresses() (local, remote netip.Addr, err error) {
+	if local, err = netip.ParseAddr(o.Spec.Local); err == nil {
+		remote, err = netip.ParseAddr(o.Remote)
+	}
+	return local, remote, err
 }
 
 // await says that the server is ready and stops it when the parent closes our

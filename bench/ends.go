@@ -65,6 +65,9 @@ func start(ctx context.Context, ns *lab.NS, o *order) (*process, error) {
 	}
 	p := &process{cmd: ns.CommandContext(ctx, "/proc/self/exe")}
 	p.cmd.Env = append(os.Environ(), orderEnv+"="+string(js))
+	if rung.TwoProcs(o.Kind) {
+		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS=2")
+	}
 	p.cmd.Stderr = &p.stderr
 	p.cmd.WaitDelay = time.Second
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

@@ -70,6 +70,10 @@ func applies(g *rung.Rung, c load.Case) bool {
 	switch {
 	case g.Client == rung.Raw:
 		return raw.Supports(c)
+	case g.Client == rung.GVisor:
+		return c.MTU == mtu
+	case g.Client == rung.GVisorGSO:
+		return c.Workload == load.Bulk
 	case g.NoOffload:
 		return c.Workload == load.Bulk
 	case g.Free:

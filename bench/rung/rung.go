@@ -4,6 +4,7 @@ package rung
 import (
 	"fmt"
 
+	"github.com/onload-go/onload/bench/gvisor"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/driver/afxdp"
 	onload "github.com/onload-go/onload/net"
@@ -17,8 +18,9 @@ const (
 	Latency    = "latency" // onload, by profile
 	Balanced   = "balanced"
 	Throughput = "throughput"
-	GVisor     = "gvisor" // its netstack over AF_XDP
-	Raw        = "raw"    // frames over AF_XDP, no stack
+	GVisor     = "gvisor"     // its netstack over AF_XDP
+	GVisorGSO  = "gvisor-gso" // over AF_PACKET with GSO and GRO
+	Raw        = "raw"        // frames over AF_XDP, no stack
 )
 
 // Rung is what stands on each end, and how.
@@ -44,6 +46,8 @@ func All() []Rung {
 		{Name: "throughput", Client: Throughput, Server: Throughput, Doc: "onload, profile throughput"},
 		{Name: "onload-net", Client: Net, Server: Latency, Doc: "onload (latency) serves an unchanged client of Go's net"},
 		{Name: "net-onload", Client: Latency, Server: Net, Doc: "an onload client (latency) of a server of Go's net"},
+		{Name: "gvisor", Client: GVisor, Server: GVisor, Doc: "gVisor's netstack over AF_XDP, native mode"},
+		{Name: "gvisor-gso", Client: GVisorGSO, Server: GVisorGSO, Doc: "gVisor's netstack over AF_PACKET with GSO and GRO"},
 	}
 }
 
@@ -54,6 +58,9 @@ type Config struct {
 	Mode      string // XDP: auto, native, generic
 	// Congestion is that of the kernel's TCP; empty is the machine's default.
 	Congestion string
+	Host       gvisor.Host // for gVisor's
+	MTU        int
+	Bulk       bool // the workload is a stream
 }
 
 // ParseMode reads an XDP mode.
@@ -87,6 +94,23 @@ func Open(c Config) (load.Network, error) {
 		return kernel{congestion: c.Congestion, busyPoll: true}, nil
 	case Spin:
 		return spin{c.Congestion}, nil
+	case GVisor:
+		return network(gvisor.OverXDP(c.Host, c.Interface, c.Bulk))
+	case GVisorGSO:
+		return network(gvisor.OverPacket(c.Host, c.Interface, c.MTU))
 	}
 	return nil, fmt.Errorf("no kind of end %q", c.Kind)
 }
+
+// network keeps a nil out of the interface.
+func network(n *gvisor.Network, err error) (load.Network, error) {
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// TwoProcs tells whether a kind wants GOMAXPROCS=2 also on one processor.
+// gVisor's reader blocks in ppoll with the scheduler's P, and the goroutine
+// that it woke waits for another: with one it would be four times slower.
+func TwoProcs(kind string) bool { return kind == GVisor || kind == GVisorGSO }
