@@ -1,18 +1,32 @@
 package stack
 
-// Datagrams that leave together share a system call, which costs more than a
-// frame does. A socket that sends one after the other, and nothing else, has
-// its frames wait on the transmit ring for those behind them: in the profiles
-// that are not for latency, after floodRun datagrams without a pause, and
-// until holdMost wait or the first has waited for holdWait. Whoever ends a turn
-// with something else to send takes them along. Where the sender stops
-// meanwhile the flusher sends them: it is made runnable with the first that
-// waits, so it runs when the sender blocks, or at once on an idle processor.
+import "math"
+
+// Packets that leave together share a system call, which costs more than a
+// packet does. So a turn that sent may leave its packets on the transmit rings
+// (Stack.held) where others are sure to follow:
+//
+//   - datagrams that a socket sends one after the other (deferKick), outside
+//     the profile for latency;
+//   - what writers send while goroutines that the same packets woke have not
+//     run yet (deferAnswer): the last of them kicks for all.
+//
+// It begins after some turns without a pause while more were to come, and ends
+// with holdMost packets, after floodWait or replyWait, or with the next turn
+// that sends something else. Should none
+// come: for datagrams the flusher, a goroutine, is made runnable with the first
+// that waits, so it runs when the sender blocks, or at once on an idle
+// processor. For answers, who woke the goroutines looks when it runs again. In
+// any case nextTimer has the packets sent within a tick of the reactor.
 const (
-	floodGap = int64(10_000) // from one datagram to the next, ns
-	floodRun = 64
-	holdMost = 64
-	holdWait = int64(30_000) // ns
+	floodGap  = int64(10_000) // from one turn to the next, ns
+	floodRun  = 64
+	answerRun = 8
+	holdMost  = 64
+	floodWait = int64(30_000) // ns
+	replyWait = int64(100_000)
+
+	anyPackets = uint64(math.MaxUint64)
 )
 
 // flood is what a socket knows of its sending; under UDPConn.wmu.
@@ -32,36 +46,59 @@ func (s *Stack) deferKick(u *UDPConn) (batch bool) {
 	f.last = s.now
 	if f.run < floodRun {
 		f.run++
-		return s.held > 0
+		return s.held.Load() > 0
 	}
-	if s.held >= holdMost || s.held > 0 && s.now-s.heldSince > holdWait {
-		return true
-	}
-	if s.held == 0 {
-		s.heldSince = s.now
-	}
-	s.mayHold, s.holdSent = true, s.sent
-	return false
+	s.mayHold = s.mayWait(floodWait)
+	s.holdSent = s.sent
+	return !s.mayHold
 }
 
-// kickDeferred tells flush to leave the frames where they are: nothing but the
-// datagram of deferKick was sent.
+// deferAnswer decides whether what a writer's turn sends waits. The lock is
+// held, and leave follows.
+func (s *Stack) deferAnswer() {
+	pending := s.woken.Load() > 0
+	if s.expected && s.now-s.lastAnswer > floodGap {
+		s.answers = 0 // they do more than to answer
+	}
+	s.lastAnswer, s.expected = s.now, pending
+	if s.answers < answerRun {
+		s.answers++
+		return
+	}
+	s.mayHold = pending && s.mayWait(replyWait)
+	s.holdSent = anyPackets
+}
+
+// mayWait tells whether what waits may wait for more.
+func (s *Stack) mayWait(most int64) bool {
+	return s.held.Load() == 0 || s.sent-s.kicked < holdMost && s.now-s.heldSince <= most
+}
+
+// kickDeferred tells flush to leave the packets where they are.
 func (s *Stack) kickDeferred() bool {
 	may := s.mayHold
 	s.mayHold = false
-	if !may || s.sent != s.holdSent {
-		s.held = 0
+	if !may || s.holdSent != s.sent && s.holdSent != anyPackets {
+		s.kicked = s.sent
 		return false
 	}
-	if s.held++; s.held == 1 {
-		if s.flusher == nil {
-			s.flusher = make(chan struct{}, 1)
-			go s.flushHeld()
-		}
-		select {
-		case s.flusher <- struct{}{}:
-		default:
-		}
+	if s.sent == s.kicked {
+		return true
+	}
+	if s.held.Add(1) > 1 {
+		return true
+	}
+	s.heldSince = s.now
+	if s.holdSent == anyPackets {
+		return true
+	}
+	if s.flusher == nil {
+		s.flusher = make(chan struct{}, 1)
+		go s.flushHeld()
+	}
+	select {
+	case s.flusher <- struct{}{}:
+	default:
 	}
 	return true
 }
@@ -75,6 +112,14 @@ func (s *Stack) flushHeld() {
 			return
 		}
 		s.lock.Lock()
+		s.enter()
+		s.leave()
+	}
+}
+
+// kickHeld sends what waits, unless others will.
+func (s *Stack) kickHeld() {
+	if s.held.Load() > 0 && s.woken.Load() == 0 && s.lock.TryLock() {
 		s.enter()
 		s.leave()
 	}

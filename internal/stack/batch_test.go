@@ -16,12 +16,13 @@ func TestDeferKick(t *testing.T) {
 	send := func(gap int64, waits, batch bool) {
 		t.Helper()
 		a.now += gap
-		got := a.deferKick(u)
-		if got != batch {
+		a.sent++
+		if got := a.deferKick(u); got != batch {
 			t.Fatalf("batch %v, want %v", got, batch)
 		}
-		if got := a.kickDeferred(); got != waits {
-			t.Fatalf("the kick waits: %v, want %v", got, waits)
+		a.flush()
+		if got := a.held.Load() > 0; got != waits {
+			t.Fatalf("waits for a kick: %v, want %v", got, waits)
 		}
 	}
 	run := func() {
@@ -32,13 +33,13 @@ func TestDeferKick(t *testing.T) {
 		}
 	}
 	run()
-	for range holdMost {
+	for range holdMost - 1 {
 		send(100, true, false)
 	}
 	send(100, false, true)
 	// By time.
 	send(0, true, false)
-	for range holdWait / floodGap {
+	for range floodWait / floodGap {
 		send(floodGap, true, false)
 	}
 	send(1, false, true)
@@ -47,11 +48,52 @@ func TestDeferKick(t *testing.T) {
 	send(floodGap+1, false, true)
 	// Something else was sent in the same turn.
 	run()
+	a.sent++
 	a.deferKick(u)
 	a.sent++
-	if a.kickDeferred() {
+	if a.flush(); a.held.Load() > 0 {
 		t.Error("others wait too")
 	}
+}
+
+// Answers may share a kick as long as more are to be expected at once.
+func TestDeferAnswer(t *testing.T) {
+	a, _ := newPair(t, pairOptions{profile: Latency})
+	a.lock.Lock()
+	a.enter()
+	defer a.leave()
+	defer a.woken.Store(0)
+	write := func(gap int64, waits bool) {
+		t.Helper()
+		a.now += gap
+		a.sent++
+		a.deferAnswer()
+		a.flush()
+		a.lastAnswer = a.now // flush takes the time, which is not the test's
+		if got := a.held.Load() > 0; got != waits {
+			t.Fatalf("waits for a kick: %v, want %v", got, waits)
+		}
+	}
+	a.woken.Store(100)
+	write(floodGap+1, false)
+	for range answerRun - 1 {
+		write(floodGap, false)
+	}
+	for range holdMost - 1 {
+		write(100, true)
+	}
+	write(100, false)
+	write(100, true)
+	a.woken.Store(0)
+	write(100, false)
+	write(10*floodGap, false) // no more were to come: no matter how long ago
+	a.woken.Store(1)
+	write(100, true)
+	write(floodGap+1, false)
+	for range answerRun - 1 {
+		write(100, false)
+	}
+	write(100, true)
 }
 
 // What waits for its kick leaves also when the sender does nothing more.

@@ -86,6 +86,9 @@ func (s *Stack) leave() (woken int) {
 		s.lock.Take(s.doWork)
 		woken += s.finishTurn()
 		next := min(s.wheel.Next(), s.gatherUntil)
+		if s.held.Load() > 0 {
+			next = min(next, s.heldSince+reactorTick)
+		}
 		s.nextTimer.Store(next)
 		guarded := s.guarded()
 		if s.lock.TryUnlock() {
@@ -123,10 +126,12 @@ func (s *Stack) finishTurn() (woken int) {
 	}
 	for i, w := range s.wakes {
 		s.wakes[i] = nil
-		if w.wake() {
+		if w.resume(&s.woken) {
 			woken++
-			s.counters.wakes.Add(1)
 		}
+	}
+	if woken > 0 {
+		s.counters.wakes.Add(uint64(woken))
 	}
 	s.wakes = s.wakes[:0]
 	return woken
@@ -204,6 +209,10 @@ func (s *Stack) flush() {
 			}
 		}
 		q.Reclaim()
+	}
+	if s.held.Load() > 0 {
+		s.held.Store(0)
+		s.lastAnswer = nanotime() // a kick of many takes longer than a pause may
 	}
 }
 

@@ -137,6 +137,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter) bool {
 		}
 	}
 	for others < sitTurns {
+		s.kickHeld()
 		w.state.Store(waiterSeated)
 		if k.ready(d) || w.timedOut() {
 			w.state.Store(waiterIdle)

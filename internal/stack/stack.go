@@ -66,6 +66,7 @@ type Stack struct {
 	seat        *seat         // nil: goroutines spin
 	nextTimer   atomic.Int64  // earliest timer, ns
 	turns       atomic.Uint64 // poll turns done
+	woken       atomic.Int32  // goroutines that were woken and do not run yet
 
 	// Under the lock.
 	now    int64
@@ -83,26 +84,30 @@ type Stack struct {
 
 	gatherUntil int64 // when gathering is looked through
 
-	mayHold   bool          // the frames posted for a datagram may wait
-	holdSent  uint64        // sent, when that was decided
-	held      int           // datagrams that wait on a ring for a kick
-	heldSince int64         // when the first began to
-	flusher   chan struct{} // wakes the goroutine that sends them
-	closed    chan struct{} // closed by Close
-	retry     ring.Timer
-	late      int // turns that due timers have waited
-	frags     ip.Reassembler
-	fragTimer ring.Timer
-	fragTx    [24]ring.Desc
-	icmp      ip.Limiter
-	wakes     []*waiter
-	dirty     []*TCPConn // to be given Output at the end of the turn
-	blocked   []*TCPConn // stopped by a full transmit ring
-	spare     []*TCPConn
-	dead      []*TCPConn // closed during the turn
-	gathering []*TCPConn // had acknowledgements that wait for more segments
-	udpWait   []*UDPConn // sockets with datagrams waiting for the transmit ring
-	udpSpare  []*UDPConn
+	mayHold    bool          // the packets of this turn may wait
+	holdSent   uint64        // only as long as sent is this; anyPackets: whatever they are
+	held       atomic.Int32  // turns whose packets wait on a ring for a kick
+	heldSince  int64         // when the first began to
+	kicked     uint64        // sent, at the last kick
+	answers    int           // quick turns of writers, one behind the other
+	expected   bool          // more were to come after the last
+	lastAnswer int64         // when the last was
+	flusher    chan struct{} // wakes the goroutine that sends them
+	closed     chan struct{} // closed by Close
+	retry      ring.Timer
+	late       int // turns that due timers have waited
+	frags      ip.Reassembler
+	fragTimer  ring.Timer
+	fragTx     [24]ring.Desc
+	icmp       ip.Limiter
+	wakes      []*waiter
+	dirty      []*TCPConn // to be given Output at the end of the turn
+	blocked    []*TCPConn // stopped by a full transmit ring
+	spare      []*TCPConn
+	dead       []*TCPConn // closed during the turn
+	gathering  []*TCPConn // had acknowledgements that wait for more segments
+	udpWait    []*UDPConn // sockets with datagrams waiting for the transmit ring
+	udpSpare   []*UDPConn
 
 	flows     map[flowKey]*TCPConn
 	timeWaits map[flowKey]*timeWait

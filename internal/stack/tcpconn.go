@@ -128,6 +128,9 @@ func (c *TCPConn) do(flag uint32) {
 	if s.lock.Defer(&c.work) {
 		s.enter()
 		s.doWork(&c.work)
+		if flag == todoOutput {
+			s.deferAnswer()
+		}
 		s.leave()
 	}
 }

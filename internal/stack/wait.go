@@ -34,20 +34,26 @@ type waiter struct {
 	state    atomic.Uint32
 	spin     int32        // adaptive budget, ns; 0: not yet known
 	deadline atomic.Int64 // ns, 0: none
-	ch       chan struct{}
-	seat     *seat // set before waiterSeated
+	ch       chan bool    // true: counted in Stack.woken
+	seat     *seat        // set before waiterSeated
 
 	mu    sync.Mutex
 	timer *time.Timer
 }
 
 // wake resumes the goroutine that waits on w, if there is one.
-func (w *waiter) wake() (woken bool) {
+func (w *waiter) wake() (woken bool) { return w.resume(nil) }
+
+// resume is wake. The goroutine is counted until it runs, where it was parked.
+func (w *waiter) resume(count *atomic.Int32) (woken bool) {
 	switch st := w.state.Load(); {
 	case st == waiterIdle || !w.state.CompareAndSwap(st, waiterIdle):
 		return false
 	case st == waiterParked:
-		w.ch <- struct{}{} // one token per parking: never blocks
+		if count != nil {
+			count.Add(1)
+		}
+		w.ch <- count != nil // one token per parking: never blocks
 	default:
 		_ = w.seat.file.SetReadDeadline(past) // fails only when closed: nobody sits then
 	}
@@ -145,7 +151,7 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 // park sleeps until somebody wakes w.
 func (s *Stack) park(k socket, d direction, w *waiter) {
 	if w.ch == nil {
-		w.ch = make(chan struct{}, 1)
+		w.ch = make(chan bool, 1)
 	}
 	w.state.Store(waiterParked)
 	if k.ready(d) || w.timedOut() {
@@ -154,7 +160,10 @@ func (s *Stack) park(k socket, d direction, w *waiter) {
 		}
 	}
 	s.counters.parks.Add(1)
-	<-w.ch
+	s.kickHeld()
+	if <-w.ch {
+		s.woken.Add(-1)
+	}
 }
 
 // budget is how long the owner of w may spin now, in ns.
@@ -220,6 +229,7 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 				// Those woken run now, on this processor, instead of waiting
 				// for another to be woken by an interrupt.
 				runtime.Gosched()
+				s.kickHeld()
 			}
 		}
 		if k.ready(d) {
