@@ -210,10 +210,11 @@ func (q *Queue) receive(p *packet) {
 	p.home.back.Push(p) // full: the collector's
 }
 
-// Refill implements driver.Queue.
+// Refill implements driver.Queue. Frames that were received into and not taken
+// yet count as lent, so that each one that RxBatch gives wants one back.
 func (q *Queue) Refill() int {
 	n := len(q.fill)
-	got := q.dev.arena.AllocN(q.fill[n:cap(q.fill)])
+	got := q.dev.arena.AllocN(q.fill[n:max(n, cap(q.fill)-q.rx.n)])
 	q.fill = q.fill[:n+got]
 	return got
 }
