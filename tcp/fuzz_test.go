@@ -51,6 +51,18 @@ func FuzzReassembly(f *testing.F) {
 					cache.Free(fr)
 					continue
 				}
+				lo := at
+				for lo < at+n && !have[lo] {
+					lo++
+				}
+				hi := lo
+				for hi < at+n && have[hi] {
+					hi++
+				}
+				if l, h, ok := r.overlap(m.Seq, m.Seq+uint32(n)); ok != (lo < hi) ||
+					ok && (l != base+uint32(lo) || h != base+uint32(hi)) {
+					t.Fatalf("[%d, %d): overlap [%d, %d) %v, want [%d, %d)", at, at+n, l-base, h-base, ok, lo, hi)
+				}
 				before := r.frames
 				dup := r.insert(cache, fr, limit)
 				if dup != all {
@@ -169,79 +181,6 @@ func checkReassembly(t *testing.T, a *ring.Arena, r *reassembly, have []bool, ba
 		if !found {
 			t.Fatalf("block %+v of %+v", s, r.list)
 		}
-	}
-}
-
-// The scoreboard against a model: after any valid SACK blocks exactly the
-// frames that lie inside are marked.
-func TestScoreboardModel(t *testing.T) {
-	seeds := uint64(50)
-	if *long {
-		seeds = 2000
-	}
-	for seed := range seeds {
-		rng := rand.New(rand.NewPCG(seed, 7))
-		w := dial(t, Config{SndBuf: 1 << 20, RcvBuf: 1 << 20, NoDelay: true})
-		w.c.cc.SetCwnd(1 << 20)
-		w.c.sndWnd, w.c.maxWnd = 1<<20, 1<<20
-		var ends []uint32
-		end := uint32(1)
-		for range 60 {
-			n := 1 + rng.IntN(1000)
-			w.write(n)
-			end += uint32(n)
-			ends = append(ends, end)
-		}
-		w.out = nil
-		marked := make([]bool, len(ends))
-		una := 0
-		for range 100 {
-			w.now += ms
-			w.full = rng.IntN(3) == 0 // retransmit, or not
-			lo := una + 1 + rng.IntN(len(ends))
-			hi := lo + rng.IntN(10)
-			if rng.IntN(8) == 0 {
-				una = min(una+rng.IntN(4), len(ends)-1)
-			}
-			ack := uint32(1)
-			if una > 0 {
-				ack = ends[una-1]
-			}
-			if lo >= len(ends) || hi >= len(ends) || lo <= una {
-				continue
-			}
-			s, e := ends[lo-1], ends[hi]
-			cut := uint32(rng.IntN(3))
-			if s+cut < e-cut && s > ack {
-				s, e = s+cut, e-cut
-			}
-			w.feed("A", 1, ack, 0, wnd(65535), w.sack(s, e))
-			w.c.sndWnd = 1 << 20
-			at := uint32(1)
-			for i, x := range ends {
-				if at >= s && x <= e && s > ack {
-					marked[i] = true
-				}
-				at = x
-			}
-			var want uint32
-			for i := una; i < len(ends); i++ {
-				if marked[i] {
-					from := uint32(1)
-					if i > 0 {
-						from = ends[i-1]
-					}
-					want += ends[i] - from
-				}
-			}
-			if w.c.recovery == inLoss {
-				break
-			}
-			if w.c.sacked != want {
-				t.Fatalf("seed %d: %d bytes SACKed, want %d", seed, w.c.sacked, want)
-			}
-		}
-		w.out = nil
 	}
 }
 

@@ -117,6 +117,7 @@ type link struct {
 	refuse                          float64                        // Transmit says false
 	nicHold                         int64                          // time that the NIC keeps frames
 	filter                          func(to *end, s *Segment) bool // false: drop
+	tap                             func(to *end, b []byte) bool   // likewise, and may insert
 	sent, lost, dupped, reorderedBy int
 }
 
@@ -254,7 +255,7 @@ func (e *end) put(b []byte) {
 			return
 		}
 	}
-	if l.rng.Float64() < l.loss {
+	if l.tap != nil && !l.tap(e.other(), b) || l.rng.Float64() < l.loss {
 		l.lost++
 		return
 	}
