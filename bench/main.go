@@ -154,10 +154,13 @@ func (o *options) inMemory(r *report.Report) error {
 	if o.micro < 0 {
 		return nil
 	}
-	fmt.Println("\nIn-process microbenchmarks over the in-memory link:")
-	ms, err := micro.Run(o.micro, func(m report.Micro) {
-		fmt.Printf("  %-28s %10s ns/op %8s MB/s %6d allocs/op\n", m.Name, report.Number(m.NsPerOp), report.Number(m.MBPerS), m.AllocsPerOp)
+	rounds := min(o.rounds, 3)
+	p := &progress{total: rounds * len(micro.All()) * len(micro.Stacks()), began: time.Now(), terminal: isTerminal()}
+	ms, err := micro.Run(o.micro, rounds, func(name string) {
+		p.show("in memory, " + name)
+		p.done++
 	})
-	r.Micro = ms
+	p.end()
+	r.MicroRuns = ms
 	return err
 }

@@ -30,7 +30,7 @@ func serveIdle(n Network, s *Spec) (*Server, error) {
 		srv.Addrs = append(srv.Addrs, l.Addr().String())
 	}
 	srv.Path = n.Path(ls[0])
-	before := memory()
+	before := Memory()
 	for _, l := range ls {
 		go func() {
 			for {
@@ -45,7 +45,7 @@ func serveIdle(n Network, s *Spec) (*Server, error) {
 		}()
 	}
 	srv.Stop = func() (Sample, error) {
-		sm := perConn(before, memory(), s.Conns)
+		sm := perConn(before, Memory(), s.Conns)
 		sm.Counters = n.Counters()
 		if got := accepted.Load(); got != int64(s.Conns) {
 			return sm, fmt.Errorf("%d connections accepted of %d", got, s.Conns)
@@ -57,7 +57,7 @@ func serveIdle(n Network, s *Spec) (*Server, error) {
 }
 
 func callIdle(n Network, s *Spec) (Sample, error) {
-	before := memory()
+	before := Memory()
 	begin := time.Now()
 	cs, err := dialAll(n, s.Addrs, s.Conns)
 	if err != nil {
@@ -65,31 +65,33 @@ func callIdle(n Network, s *Spec) (Sample, error) {
 	}
 	took := time.Since(begin)
 	time.Sleep(s.Warm) // the last are accepted
-	sm := perConn(before, memory(), s.Conns)
+	sm := perConn(before, Memory(), s.Conns)
 	sm.Ops, sm.Seconds = int64(s.Conns), took.Seconds()
 	sm.Path, sm.Counters = n.Path(cs[0]), n.Counters()
 	runtime.KeepAlive(cs)
 	return sm, nil
 }
 
-type footprint struct{ heap, rss float64 }
+// Footprint is the memory of a process in bytes: the Go heap with stacks, and
+// what is resident.
+type Footprint struct{ Heap, RSS float64 }
 
-// memory is what this process uses now. Goroutine stacks count.
-func memory() footprint {
+// Memory is what this process uses now.
+func Memory() Footprint {
 	runtime.GC()
 	runtime.GC() // finalizers of the first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	f := footprint{heap: float64(m.HeapAlloc + m.StackInuse)}
+	f := Footprint{Heap: float64(m.HeapAlloc + m.StackInuse)}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if fs := bytes.Fields(b); len(fs) > 1 {
 			pages, _ := strconv.ParseFloat(string(fs[1]), 64)
-			f.rss = pages * float64(os.Getpagesize())
+			f.RSS = pages * float64(os.Getpagesize())
 		}
 	}
 	return f
 }
 
-func perConn(before, after footprint, conns int) Sample {
-	return Sample{HeapPerConn: (after.heap - before.heap) / float64(conns), RSSPerConn: (after.rss - before.rss) / float64(conns)}
+func perConn(before, after Footprint, conns int) Sample {
+	return Sample{HeapPerConn: (after.Heap - before.Heap) / float64(conns), RSSPerConn: (after.RSS - before.RSS) / float64(conns)}
 }

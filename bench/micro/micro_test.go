@@ -4,6 +4,8 @@ import "testing"
 
 func BenchmarkMemory(b *testing.B) {
 	for _, bm := range All() {
-		b.Run(bm.Name, bm.Run)
+		for _, s := range Stacks() {
+			b.Run(bm.Name+"/stack="+s.Name, func(b *testing.B) { bm.Run(b, s) })
+		}
 	}
 }

@@ -70,8 +70,8 @@ func (r *Report) Benchstat(w io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
-	for _, m := range r.Micro {
-		fmt.Fprintf(w, "Benchmark/rung=memory/workload=%s %d %.6g ns/op %d B/op %d allocs/op\n", m.Name, m.N, m.NsPerOp, m.BytesO, m.AllocsPerOp)
+	for _, m := range r.MicroRuns {
+		fmt.Fprintf(w, "Benchmark/rung=%s-memory/workload=%s %d %.6g ns/op %d B/op %d allocs/op\n", m.Stack, m.Name, m.N, m.NsPerOp, m.BytesPerOp, m.AllocsPerOp)
 	}
 	return nil
 }

@@ -79,13 +79,14 @@ const (
 	Others   = "others-%" // of the processors' time taken by programs that are not ours
 )
 
-// Micro is the result of an in-process microbenchmark.
-type Micro struct {
-	Name                string
-	N                   int
-	NsPerOp, MBPerS     float64
-	AllocsPerOp, BytesO int64
-	Extra               map[string]float64 `json:",omitempty"`
+// MicroRun is one run of an in-process microbenchmark.
+type MicroRun struct {
+	Name, Stack             string
+	Round, N                int
+	NsPerOp                 float64
+	GbitPerS                float64 `json:",omitempty"`
+	BytesPerConn            float64 `json:",omitempty"`
+	AllocsPerOp, BytesPerOp int64
 }
 
 // Report is everything.
@@ -102,7 +103,8 @@ type Report struct {
 	Cases     []load.Case
 	Rows      []*Row
 	Verdicts  []Verdict
-	Micro     []Micro
+	MicroRuns []MicroRun
+	Micro     []*MicroRow
 	Limits    []string
 	Failures  []string
 	Runs      []*Run
@@ -136,7 +138,8 @@ func (r *Report) Finish() {
 			}
 		}
 	}
-	r.Verdicts = r.judge()
+	r.Micro = microRows(r.MicroRuns)
+	r.Verdicts = append(r.judge(), r.judgeMicro()...)
 }
 
 func (r *Report) row(c load.Case, rung string) *Row {

@@ -107,10 +107,11 @@ func (r *Report) verdictTable(w io.Writer) error {
 			Number(v.Ratio.Median), Number(v.Ratio.Min), Number(v.Ratio.Max), v.Word())
 	}
 	if len(r.Micro) > 0 {
-		fmt.Fprintln(tw, "\nin-process benchmark\tns/op\tMB/s\tB/op\tallocs/op")
+		fmt.Fprintln(tw, "\nin one process\tstack\tns/op (median, range)\tGbit/s\tB/conn\tB/op\tallocs/op")
 	}
 	for _, m := range r.Micro {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%d\n", m.Name, Number(m.NsPerOp), Number(m.MBPerS), m.BytesO, m.AllocsPerOp)
+		fmt.Fprintf(tw, "%s\t%s\t%s (%s to %s)\t%s\t%s\t%d\t%d\n", m.Name, m.Stack, Number(m.NsPerOp.Median), Number(m.NsPerOp.Min), Number(m.NsPerOp.Max),
+			Number(m.GbitPerS.Median), Number(m.BytesPerConn.Median), m.BytesPerOp, m.AllocsPerOp)
 	}
 	fmt.Fprintln(tw)
 	for _, l := range r.Failures {

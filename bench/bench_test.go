@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/report"
+	"github.com/onload-go/onload/internal/lab"
+)
+
+// The children of a run are this program.
+func TestMain(m *testing.M) {
+	if js := os.Getenv(orderEnv); js != "" {
+		if err := child(js); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func read(t *testing.T, dir string) *report.Report {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report.Report
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+// Every workload runs on every rung that it applies to, and comes out in every
+// file.
+func TestAll(t *testing.T) {
+	lab.NeedRoot(t)
+	dir := t.TempDir()
+	o, err := parse([]string{"-rounds", "1", "-time", "100ms", "-micro", "-1ns", "-out", dir, "-sizes", "1", "-mtus", "1500",
+		"-conns", "10", "-rates", "1000", "-datagrams", "22", "-idle", "50"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	r := read(t, dir)
+	for _, c := range o.cases() {
+		for i := range o.rungs {
+			row := find(r, c, o.rungs[i].Name)
+			if want := applies(&o.rungs[i], c); want != (row != nil && row.Rounds == 1) {
+				t.Errorf("%s on %s: a result is there: %v, wanted: %v", c, o.rungs[i].Name, row != nil, want)
+			}
+		}
+	}
+	for _, v := range r.Verdicts {
+		if v.Ratio.Median <= 0 {
+			t.Errorf("%s: %v", v.Target, v.Ratio)
+		}
+	}
+	if len(r.Verdicts) < 15 {
+		t.Errorf("%d verdicts", len(r.Verdicts))
+	}
+	for name, want := range map[string]string{"report.html": "<svg", "benchstat.txt": "Benchmark/rung=latency/workload=tcp-rtt",
+		"pingpong.tsv": "#\tsize\tmean", "table.txt": "against the spinning kernel"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s lacks %q: %v", name, want, err)
+		}
+	}
+	if hists, err := filepath.Glob(filepath.Join(dir, "hist", "*")); err != nil || len(hists) == 0 {
+		t.Errorf("histograms: %v, %v", hists, err)
+	}
+}
+
+func find(r *report.Report, c load.Case, rung string) *report.Row {
+	for _, row := range r.Rows {
+		if row.Params == c && row.Rung == rung {
+			return row
+		}
+	}
+	return nil
+}
+
+// Flags are read strictly.
+func TestFlags(t *testing.T) {
+	for _, args := range []string{"-rungs fast", "-workloads tcp", "-sizes 1,x", "-sizes 0", "-mode driver", "-rounds -1", "-idle 1,2", "quick"} {
+		if _, err := parse(strings.Fields(args)); err == nil {
+			t.Errorf("%s: no error", args)
+		}
+	}
+}
