@@ -22,7 +22,8 @@ type Queue interface {
 	RxBatch(ds []ring.Desc) int
 
 	// Refill gives the device free frames of the arena to receive into, and
-	// returns how many. RxBatch does not do it by itself.
+	// returns how many, or more where it lacks none. RxBatch does not do it by
+	// itself.
 	Refill() int
 
 	// TxSpace returns how many Descs TxBatch would take now.

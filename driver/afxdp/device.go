@@ -126,9 +126,10 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	for i, id := range c.Queues {
 		q := &Queue{
 			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
-			target:   min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
+			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
 			maxFrags: maxFrags(l, m),
 		}
+		q.target = q.most
 		if err := openSocket(q, c, l, m, first); err != nil {
 			d.closeQueues()
 			return err
