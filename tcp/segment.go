@@ -26,6 +26,13 @@ const (
 // Has tells whether all bits of x are set.
 func (f Flags) Has(x Flags) bool { return f&x == x }
 
+// Sane tells whether an honest host sends such flags: SYN, ACK or RST is
+// there, and SYN with neither FIN nor RST. Scanners send others, to learn from
+// the answers.
+func (f Flags) Sane() bool {
+	return f&(FlagSYN|FlagACK|FlagRST) != 0 && (f&FlagSYN == 0 || f&(FlagFIN|FlagRST) == 0)
+}
+
 // String names the bits that are set, as tcpdump does.
 func (f Flags) String() string {
 	const letters = "FSRP.UEW"

@@ -44,6 +44,7 @@ type Stats struct {
 	TW                     Counter `help:"connections that went into TIME-WAIT"`
 	TWRecycled             Counter `help:"connections in TIME-WAIT replaced by a new one"`
 	SynMalformed           Counter `help:"SYNs dropped in silence: with FIN, from ourselves, or to many (not in Linux)"`
+	BogusFlags             Counter `help:"segments dropped in silence: no flag that opens, carries or ends anything, or flags that contradict each other (not in Linux)"`
 	TCPSackRecovery        Counter `help:"fast recoveries with SACK"`
 	TCPRenoRecovery        Counter `help:"fast recoveries without SACK"`
 	TCPFastRetrans         Counter `help:"segments sent again in fast recovery"`

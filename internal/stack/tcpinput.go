@@ -13,6 +13,12 @@ import (
 // listener that it belongs to, else answers it with a reset.
 func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 	p, seg := &s.pkt, &s.seg
+	if p.DstMAC[0]&1 != 0 {
+		// Sent to many: no segment of an honest host (RFC 1122, 4.2.3.10).
+		s.counters.rxBogus.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
 	b := s.arena.Data(ds[0])
 	hl, err := seg.Parse(b, p.L4Len)
 	if err != nil {
@@ -22,6 +28,11 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 	}
 	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[16:])) {
 		s.counters.rxChecksum.Add(1)
+		s.cache.FreeDescs(ds)
+		return
+	}
+	if !seg.Flags.Sane() { // attack 20
+		s.host.Stats.BogusFlags.Add(1)
 		s.cache.FreeDescs(ds)
 		return
 	}
