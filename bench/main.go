@@ -41,6 +41,7 @@ type options struct {
 	out      string
 	cc       string
 	micro    time.Duration
+	memory   int
 	profiles bool
 }
 
@@ -82,6 +83,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.out, "out", "", "folder for the results (default a new one below the temporary folder)")
 	f.StringVar(&o.cc, "cc", "cubic", "congestion control of the kernel's TCP, as onload's; empty leaves the kernel's default")
 	f.DurationVar(&o.micro, "micro", 0, "time for each microbenchmark over the in-memory link, below 0 for none (default 500ms; 100ms with -quick)")
+	f.IntVar(&o.memory, "memory", 0, "idle connections over the in-memory link (default 100000; 10000 with -quick)")
 	f.BoolVar(&o.profiles, "profile", false, "write CPU profiles of both ends of every run; they cost a little time")
 	rungs := f.String("rungs", "all", "rungs: "+strings.Join(names, ", "))
 	workloads := f.String("workloads", "all", "workloads: "+strings.Join(load.Workloads(), ", "))
@@ -143,6 +145,14 @@ func parse(args []string) (*options, error) {
 			o.rounds = 2
 		}
 	}
+	if o.memory == 0 {
+		if o.memory = 100_000; o.quick {
+			o.memory = 10_000
+		}
+	}
+	if o.memory < 1 || o.memory > 100_000 {
+		return nil, errors.New("-memory is between 1 and 100000")
+	}
 	if o.rounds < 1 || o.duration < time.Millisecond {
 		return nil, errors.New("-rounds and -time must be positive")
 	}
@@ -155,8 +165,8 @@ func (o *options) inMemory(r *report.Report) error {
 		return nil
 	}
 	rounds := min(o.rounds, 3)
-	p := &progress{total: rounds * len(micro.All()) * len(micro.Stacks()), began: time.Now(), terminal: isTerminal()}
-	ms, err := micro.Run(o.micro, rounds, func(name string) {
+	p := &progress{total: micro.Steps(rounds), began: time.Now(), terminal: isTerminal()}
+	ms, err := micro.Run(o.micro, rounds, o.memory, func(name string) {
 		p.show("in memory, " + name)
 		p.done++
 	})

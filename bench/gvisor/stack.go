@@ -25,7 +25,8 @@ const nic = 1
 
 // Host is one end: its address and its peer's.
 type Host struct {
-	Local, Remote netip.Addr // IPv4
+	Local, Remote netip.Addr   // IPv4
+	Also          []netip.Addr // other addresses of ours
 	LMAC, RMAC    [6]byte
 }
 
@@ -71,6 +72,10 @@ func newNetwork(h Host, link stack.LinkEndpoint, queued bool, path string) (*Net
 		set("address", s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber,
 			AddressWithPrefix: n.local.WithPrefix()}, stack.AddressProperties{})),
 	)
+	for _, a := range h.Also {
+		err = errors.Join(err, set("address", s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber,
+			AddressWithPrefix: tcpip.AddrFrom4(a.As4()).WithPrefix()}, stack.AddressProperties{})))
+	}
 	if err == nil && link.LinkAddress() != "" {
 		err = set("neighbour", s.AddStaticNeighbor(nic, ipv4.ProtocolNumber, tcpip.AddrFrom4(h.Remote.As4()), tcpip.LinkAddress(h.RMAC[:])))
 	}
@@ -100,6 +105,15 @@ func (n *Network) Dial(network, addr string) (net.Conn, error) {
 		return nil, net.UnknownNetworkError(network)
 	}
 	return gonet.DialTCPWithBind(context.Background(), n.s, tcpip.FullAddress{NIC: nic, Addr: n.local}, to, ipv4.ProtocolNumber)
+}
+
+// DialFrom dials TCP from an address of ours.
+func (n *Network) DialFrom(local netip.Addr, addr string) (net.Conn, error) {
+	to, err := full(addr)
+	if err != nil {
+		return nil, err
+	}
+	return gonet.DialTCPWithBind(context.Background(), n.s, tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom4(local.As4())}, to, ipv4.ProtocolNumber)
 }
 
 // Listen implements load.Network.

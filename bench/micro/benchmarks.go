@@ -11,7 +11,7 @@ import (
 	"github.com/onload-go/onload/bench/load"
 )
 
-func pair(b testing.TB, s Stack, mtu int) (x, y load.Network) {
+func pair(b testing.TB, s Stack, mtu int) (x, y Network) {
 	x, y, err := s.Pair(mtu)
 	if err != nil {
 		b.Fatal(err)
@@ -206,35 +206,5 @@ func connectClose(b *testing.B, s Stack) {
 		if err := c.Close(); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-// idle opens connections and keeps them.
-func idle(b *testing.B, s Stack) {
-	x, y := pair(b, s, 1500)
-	l, err := y.Listen("tcp", server)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	conns, accepted := make([]net.Conn, b.N, 2*b.N), make(chan net.Conn, b.N)
-	before := load.Memory()
-	go func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			accepted <- c
-		}
-	}()
-	for i := range conns {
-		if conns[i], err = x.Dial("tcp", server); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for range b.N {
-		conns = append(conns, <-accepted)
-	}
-	b.StopTimer()
-	b.ReportMetric((load.Memory().Heap-before.Heap)/float64(len(conns)), BytesPerConn)
-	for _, c := range conns {
-		c.Close()
 	}
 }

@@ -6,6 +6,7 @@ package micro
 import (
 	"flag"
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -19,11 +20,28 @@ import (
 
 const server = "10.0.0.2:80"
 
-// Stack makes two networks that reach each other at 10.0.0.1 and 10.0.0.2.
+// Network is a load.Network that dials from a chosen address.
+type Network interface {
+	load.Network
+	DialFrom(local netip.Addr, addr string) (net.Conn, error)
+}
+
+// Stack makes two networks: x at 10.0.0.1 and the other clients' addresses, y
+// at 10.0.0.2.
 type Stack struct {
 	Name string
-	Pair func(mtu int) (x, y load.Network, err error)
+	Pair func(mtu int) (x, y Network, err error)
 }
+
+// clients are x's addresses: each has ports for so many connections only.
+var clients = func() (as []netip.Addr) {
+	for i := range 9 {
+		if a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}); i != 1 {
+			as = append(as, a)
+		}
+	}
+	return as
+}()
 
 // Stacks are those compared.
 func Stacks() []Stack {
@@ -32,18 +50,22 @@ func Stacks() []Stack {
 
 // onloadPair has the default profile: both ends are in one process and wait
 // for each other; two that spin long would fight for the processors.
-func onloadPair(mtu int) (load.Network, load.Network, error) {
+func onloadPair(mtu int) (Network, Network, error) {
 	c := onload.MemoryConfig{MTU: mtu, Config: onload.Config{Profile: onload.Balanced}}
-	x, y, err := onload.NewMemoryPair(c, c)
+	d := c
+	for _, a := range clients {
+		c.Addrs = append(c.Addrs, netip.PrefixFrom(a, 24))
+	}
+	x, y, err := onload.NewMemoryPair(c, d)
 	if err != nil {
 		return nil, nil, err
 	}
 	return rung.Engine{Engine: x}, rung.Engine{Engine: y}, nil
 }
 
-func gvisorPair(mtu int) (load.Network, load.Network, error) {
-	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	x, y, err := gvisor.Pair(gvisor.Host{Local: a, Remote: b}, gvisor.Host{Local: b, Remote: a}, mtu)
+func gvisorPair(mtu int) (Network, Network, error) {
+	b := netip.MustParseAddr("10.0.0.2")
+	x, y, err := gvisor.Pair(gvisor.Host{Local: clients[0], Also: clients[1:], Remote: b}, gvisor.Host{Local: b, Remote: clients[0]}, mtu)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,10 +87,6 @@ const (
 	IdleConn     = "idle"
 )
 
-// BytesPerConn is the unit of what IdleConn reports: heap and stacks for each
-// end of a connection that does nothing.
-const BytesPerConn = "B/conn"
-
 // All lists them.
 func All() []Benchmark {
 	return []Benchmark{
@@ -80,12 +98,12 @@ func All() []Benchmark {
 		{"bulk/mtu=1500/cpus=2", func(b *testing.B, s Stack) { bulk(b, s, 1500, 2) }},
 		{"bulk/mtu=9000/cpus=2", func(b *testing.B, s Stack) { bulk(b, s, 9000, 2) }},
 		{ConnectClose, connectClose},
-		{IdleConn, idle},
 	}
 }
 
-// Run runs all on all stacks for about d each, in every round.
-func Run(d time.Duration, rounds int, progress func(string)) ([]report.MicroRun, error) {
+// Run runs all on all stacks for about d each, in every round, and measures
+// the memory of idle connections once.
+func Run(d time.Duration, rounds, conns int, progress func(string)) ([]report.MicroRun, error) {
 	if flag.Lookup("test.benchtime") == nil {
 		testing.Init()
 	}
@@ -103,7 +121,7 @@ func Run(d time.Duration, rounds int, progress func(string)) ([]report.MicroRun,
 				}
 				m := report.MicroRun{Name: bm.Name, Stack: s.Name, Round: round, N: res.N,
 					NsPerOp:     float64(res.T.Nanoseconds()) / float64(res.N),
-					AllocsPerOp: res.AllocsPerOp(), BytesPerOp: res.AllocedBytesPerOp(), BytesPerConn: res.Extra[BytesPerConn]}
+					AllocsPerOp: res.AllocsPerOp(), BytesPerOp: res.AllocedBytesPerOp()}
 				if res.Bytes > 0 {
 					m.GbitPerS = float64(res.Bytes) * float64(res.N) * 8 / 1e9 / res.T.Seconds()
 				}
@@ -111,5 +129,17 @@ func Run(d time.Duration, rounds int, progress func(string)) ([]report.MicroRun,
 			}
 		}
 	}
+	for _, s := range Stacks() {
+		progress(fmt.Sprintf("%d idle connections on %s", conns, s.Name))
+		took, bytes, err := Idle(s, conns)
+		if err != nil {
+			return ms, fmt.Errorf("%d idle connections on %s: %w", conns, s.Name, err)
+		}
+		ms = append(ms, report.MicroRun{Name: IdleConn, Stack: s.Name, N: conns,
+			NsPerOp: float64(took.Nanoseconds()) / float64(conns), BytesPerConn: bytes})
+	}
 	return ms, nil
 }
+
+// Steps is how often Run reports progress.
+func Steps(rounds int) int { return (rounds*len(All()) + 1) * len(Stacks()) }

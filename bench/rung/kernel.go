@@ -3,6 +3,7 @@ package rung
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -84,3 +85,12 @@ func (e Engine) Path(s any) string { return onload.PathOf(s).String() }
 
 // Counters implements load.Network.
 func (e Engine) Counters() any { return e.Stats() }
+
+// DialFrom dials TCP from an address of ours.
+func (e Engine) DialFrom(local netip.Addr, addr string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	return e.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)), net.TCPAddrFromAddrPort(to))
+}

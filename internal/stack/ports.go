@@ -144,14 +144,14 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port
 		n = h.Port
 	case n == 0:
 		var ok bool
-		if n, ok = t.pick(proto, local.Addr()); !ok {
+		if n, ok = t.pick(p, proto, local.Addr()); !ok {
 			return nil, syscall.EADDRINUSE
 		}
 	}
 	p.number = n
 	p.key = boundPort{proto, netip.AddrPortFrom(local.Addr(), n)}
 	t.mu.Lock()
-	if t.used[p.key] != nil && !held {
+	if o := t.used[p.key]; o != nil && o != p && !held {
 		t.mu.Unlock()
 		t.unhold(p)
 		return nil, syscall.EADDRINUSE
@@ -168,15 +168,16 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port
 	return p, nil
 }
 
-// pick chooses a free port where there is no kernel to ask.
-func (t *portTable) pick(proto uint8, addr netip.Addr) (uint16, bool) {
+// pick takes a free port for owner where there is no kernel to ask.
+func (t *portTable) pick(owner *port, proto uint8, addr netip.Addr) (uint16, bool) {
 	const n = ephemeralMax - ephemeralMin + 1
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	first := rand.IntN(n)
 	for i := range n {
 		p := uint16(ephemeralMin + (first+i)%n)
-		if t.used[boundPort{proto, netip.AddrPortFrom(addr, p)}] == nil {
+		if k := (boundPort{proto, netip.AddrPortFrom(addr, p)}); t.used[k] == nil {
+			t.used[k] = owner // before another can pick it
 			return p, true
 		}
 	}

@@ -73,3 +73,30 @@ func TestPortPool(t *testing.T) {
 		t.Errorf("%+v, %v; want a new port", p, err)
 	}
 }
+
+// Where no kernel chooses, two never get the same port.
+func TestPickRace(t *testing.T) {
+	pt := newPortTable(nil, noSteering{})
+	local := netip.AddrPortFrom(addrA, 0)
+	const workers, each = 8, (ephemeralMax - ephemeralMin + 1) / 8
+	errs := make(chan error, workers)
+	for range workers {
+		go func() {
+			for range each {
+				if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range workers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err == nil {
+		t.Error("a port more than there are")
+	}
+}
