@@ -31,7 +31,9 @@ type Queue interface {
 
 	// TxBatch puts Descs on the transmit ring and returns how many it took,
 	// whole packets only. The ring holds the frames (Arena.Posted) until
-	// Reclaim. Nothing moves before Kick.
+	// Reclaim. Nothing need move before Kick; but a packet with FlagGSO may
+	// leave at once, behind all that is on the ring, and its frames are then
+	// not held.
 	TxBatch(ds []ring.Desc) int
 
 	// Kick makes the device transmit all that is on the ring.
@@ -108,6 +110,7 @@ type Caps struct {
 	MaxFrags  int  // most Descs per transmitted packet, >= 1
 	RxMetaLen int  // bytes that the device may use in front of received data
 	TSO       int  // largest IP packet that the device segments itself; 0: none
+	TSOFrags  int  // most Descs of such a packet
 	LargeRx   bool // packets above the MTU may arrive (GRO, the peer's GSO)
 	TxCsum    bool // honours FlagCsumPartial on TX
 

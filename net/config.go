@@ -42,6 +42,9 @@ type Config struct {
 	// Frames and FrameSize (2048 or 4096) are the packet memory of an
 	// interface, RingSize the entries of its rings. 0 is the default.
 	Frames, FrameSize, RingSize int
+	// Offloads: whether packets of up to 64 KiB are sent where the device cuts
+	// them to the MTU, or hands them to a peer on this machine whole.
+	Offloads Offloads
 	// BusyPoll is the most packets that one poll of a NIC handles; 0 leaves
 	// it to interrupts.
 	BusyPoll int
@@ -94,4 +97,15 @@ const (
 	ZeroCopyRequire = afxdp.ZeroCopyRequire
 	// ZeroCopyOff copies.
 	ZeroCopyOff = afxdp.ZeroCopyOff
+)
+
+// Offloads tells whether packets may be sent that the device segments.
+type Offloads = afxdp.Offloads
+
+// Choices of Offloads.
+const (
+	// OffloadsAuto uses what the device offers. PathOf tells.
+	OffloadsAuto = afxdp.OffloadsAuto
+	// OffloadsOff sends frame by frame.
+	OffloadsOff = afxdp.OffloadsOff
 )

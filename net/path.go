@@ -16,6 +16,8 @@ type Path struct {
 	Driver      string // of the interface
 	Mode        string // "native", "generic", "sim"
 	ZeroCopy    bool
+	// TSO is the largest packet that the device segments, in bytes; 0 is none.
+	TSO int
 
 	// Reason is why the kernel carries it; empty where Accelerated.
 	Reason string
@@ -29,6 +31,9 @@ func (p Path) String() string {
 	copied := "copy"
 	if p.ZeroCopy {
 		copied = "zero-copy"
+	}
+	if p.TSO > 0 {
+		copied += ", segmentation offload"
 	}
 	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
 }
@@ -67,13 +72,14 @@ func PathOf(v any) Path {
 }
 
 func pathOf(ss ...*stack.Stack) Path {
-	p := Path{Accelerated: true, ZeroCopy: true}
+	p := Path{Accelerated: true, ZeroCopy: true, TSO: ss[0].Caps().TSO}
 	var names []string
 	for _, s := range ss {
 		caps := s.Caps()
 		names = append(names, s.Name())
 		p.Driver, p.Mode = caps.Driver, caps.Mode
 		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
+		p.TSO = min(p.TSO, caps.TSO)
 	}
 	p.Interface = strings.Join(names, ",")
 	return p

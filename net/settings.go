@@ -121,6 +121,14 @@ var knobs = []knob{
 		checkRing,
 	},
 	{
+		Setting{"Offloads", "ONLOAD_OFFLOADS", "auto, off", "auto",
+			"whether packets larger than the MTU are sent, for the device to segment"},
+		func(c *Config, v string) error {
+			return choose(&c.Offloads, v, map[string]Offloads{"auto": OffloadsAuto, "off": OffloadsOff})
+		},
+		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsOff) },
+	},
+	{
 		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets", "0 (interrupts)",
 			"most packets that one poll of the NIC handles"},
 		func(c *Config, v string) error { return number(&c.BusyPoll, v) },

@@ -24,6 +24,7 @@ func TestConfigFromEnv(t *testing.T) {
 		{[]string{"ONLOAD_PROFILE=latency", "ONLOAD_SPIN=50us"}, Config{Profile: Latency, Spin: 50 * time.Microsecond}},
 		{[]string{"ONLOAD_SPIN=off"}, Config{Spin: -1}},
 		{[]string{"ONLOAD_XDP_MODE=generic", "ONLOAD_ZEROCOPY=require"}, Config{Mode: ModeGeneric, ZeroCopy: ZeroCopyRequire}},
+		{[]string{"ONLOAD_OFFLOADS=off"}, Config{Offloads: OffloadsOff}},
 		{[]string{"ONLOAD_QUEUES=0,2-4"}, Config{Queues: []int{0, 2, 3, 4}}},
 		{[]string{"ONLOAD_FRAMES=1024", "ONLOAD_FRAME_SIZE=2048", "ONLOAD_RING_SIZE=512", "ONLOAD_BUSY_POLL=64"},
 			Config{Frames: 1024, FrameSize: 2048, RingSize: 512, BusyPoll: 64}},
@@ -53,7 +54,7 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		"ONLOAD_INTERFACES=muchtoolonginterface", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
 		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
-		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=bbr", "ONLOAD_LOG=loud", "ONLOAD_PROFLIE=latency",
+		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=bbr", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on", "ONLOAD_PROFLIE=latency",
 	} {
 		_, err := configFrom([]string{env})
 		name, _, _ := strings.Cut(env, "=")
@@ -79,6 +80,7 @@ func TestConfigCheck(t *testing.T) {
 		"Frames":     {Frames: -1},
 		"FrameSize":  {FrameSize: 1000},
 		"RingSize":   {RingSize: 3},
+		"Offloads":   {Offloads: 9},
 		"BusyPoll":   {BusyPoll: -1},
 		"RcvBuf":     {RcvBuf: -1},
 		"SndBuf":     {SndBuf: -1},

@@ -27,7 +27,8 @@ const (
 	// CsumOff; on RX no wire was crossed and nothing is left to verify.
 	FlagCsumPartial
 	// FlagGSO: a packet larger than the MTU; SegSize is the payload of each
-	// segment that it stands for (0 where the device did not tell).
+	// segment that it stands for (on RX 0 where the device did not tell). On TX
+	// it comes with FlagCsumPartial: who cuts it sums the segments.
 	FlagGSO
 )
 

@@ -115,6 +115,7 @@ type Host struct {
 
 	MaxFrags int  // most frames in a transmitted packet
 	TSO      int  // largest IP packet that the device segments; 0: none
+	TSOFrags int  // most frames in such a packet
 	TxCsum   bool // the device completes checksums
 	Reserve  int  // frames that writers leave free for reception
 	Gather   bool // the owner of a Conn that is Gathering calls EndGather soon
@@ -131,6 +132,7 @@ const maxFrags = 48
 type Caps struct {
 	MaxFrags int
 	TSO      int
+	TSOFrags int // 0: MaxFrags
 	TxCsum   bool
 }
 
@@ -140,6 +142,7 @@ func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
 		Arena: a, Cache: cache,
 		MaxFrags: min(max(caps.MaxFrags, 1), maxFrags),
 		TSO:      caps.TSO,
+		TSOFrags: min(max(caps.TSOFrags, caps.MaxFrags, 1), maxFrags),
 		TxCsum:   caps.TxCsum,
 		Reserve:  a.Frames() / 8,
 	}

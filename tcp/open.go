@@ -151,7 +151,10 @@ func (c *Conn) updateMSS() {
 	}
 	chunk := mss / parts
 	if parts > 1 {
-		chunk &^= 1 // even parts sum without swaps
+		// Even parts sum without swaps, and segments end where frames do, also
+		// those that the device cuts.
+		chunk &^= 1
+		mss = chunk * parts
 	}
 	c.mss = uint16(mss)
 	if c.h.TSO > 0 && chunk == mss && room >= 2*mss {

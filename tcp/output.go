@@ -108,7 +108,11 @@ func (c *Conn) sendNew(now int64) bool {
 				break
 			}
 			n := bytes + int(m.Len)
-			if n > min(room, wnd) || count == c.h.MaxFrags {
+			most := c.h.MaxFrags
+			if n > int(c.mss) {
+				most = c.h.TSOFrags
+			}
+			if n > min(room, wnd) || count >= most {
 				break
 			}
 			count, bytes, f = count+1, n, m.Next

@@ -48,7 +48,7 @@ func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
 // the sum given.
 func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
 	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
-	if c.h.TxCsum {
+	if c.h.TxCsum || d.Flags&ring.FlagGSO != 0 {
 		d.Flags |= ring.FlagCsumPartial
 		d.CsumStart, d.CsumOff = 0, 16
 		binary.BigEndian.PutUint16(hdr[16:], pseudo)

@@ -124,7 +124,7 @@ func TestTransfer(t *testing.T) {
 		"jumbobare": {MTU: 9000, NoTimestamps: true, NoSACK: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, caps := range []Caps{{MaxFrags: 1}, {MaxFrags: 17}, {MaxFrags: 20, TSO: 65535}, {MaxFrags: 17, TxCsum: true}} {
+			for _, caps := range []Caps{{MaxFrags: 1}, {MaxFrags: 17}, {MaxFrags: 20, TSO: 65535}, {MaxFrags: 3, TSO: 65000, TSOFrags: 48}, {MaxFrags: 17, TxCsum: true}} {
 				t.Run(fmt.Sprintf("%+v", caps), func(t *testing.T) {
 					l := newLink(t, 1, &cfg, &cfg, caps)
 					l.connect()
@@ -166,6 +166,9 @@ func TestTransferImpaired(t *testing.T) {
 		caps := Caps{MaxFrags: 1 + seed%20}
 		if seed%8 == 7 {
 			caps.TSO = 65535
+		}
+		if seed%8 == 3 || seed%8 == 4 {
+			caps.TSO, caps.TSOFrags = 65513, 48
 		}
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			l := newLink(t, uint64(seed), &cfg, &cfg, caps)

@@ -87,6 +87,8 @@ type Config struct {
 
 	MaxPorts, MaxFlows int // steering entries
 
+	Offloads Offloads
+
 	// InNS calls its argument inside the interface's network namespace, on
 	// one thread. nil: the current one.
 	InNS func(func() error) error

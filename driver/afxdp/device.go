@@ -95,9 +95,10 @@ func open(c *Config) (_ *Device, err error) {
 		}
 	}
 	d.describe(c, l, mode, bound)
+	d.offload(c, l)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
-		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.Int("mtu", l.mtu),
+		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
 		zap.Int("frames", c.Frames), zap.Bool("hugepages", d.arena.Huge()))
 	return d, nil
 }
@@ -171,6 +172,26 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 			c.Log.Warn("afxdp: queue receives only: the interface has fewer transmit queues",
 				zap.String("interface", l.name), zap.Int("queue", q.id))
 		}
+	}
+}
+
+// offload has the device segment packets where it can.
+func (d *Device) offload(c *Config, l *linkInfo) {
+	if c.Offloads == OffloadsOff {
+		return
+	}
+	var n *lane
+	err := l.errNoLane()
+	if err == nil {
+		n, err = openLane(l)
+	}
+	switch {
+	case err == nil:
+		d.queues[0].lane = n
+		d.caps.TSO, d.caps.TSOFrags = l.segmentSize(), laneFrags
+	case l.virtual():
+		c.Log.Warn("afxdp: no segmentation offload: packets are sent frame by frame",
+			zap.String("interface", l.name), zap.Error(err))
 	}
 }
 

@@ -16,6 +16,10 @@ type linkInfo struct {
 	driver string
 	rx, tx int // queues in use
 
+	ethernet bool
+	qdisc    string // empty where the kernel does not tell
+	gsoMax   int    // largest packet that it takes for segmentation, bytes
+
 	prog     uint32 // id of the XDP program attached, 0: none
 	progMode string
 
@@ -46,7 +50,7 @@ func (l *linkInfo) virtual() bool { return virtualKinds[l.kind] || virtualKinds[
 // lookupLink asks about the interface with that name, or with that number.
 // It runs inside the interface's namespace.
 func lookupLink(name string) (*linkInfo, error) {
-	l := &linkInfo{zcSegs: 1}
+	l := &linkInfo{zcSegs: 1, gsoMax: lanePacket}
 	body := make([]byte, unix.SizeofIfInfomsg)
 	if n, err := strconv.Atoi(name); err == nil && n > 0 {
 		native.PutUint32(body[4:], uint32(n))
@@ -62,6 +66,7 @@ func lookupLink(name string) (*linkInfo, error) {
 	if len(msgs) == 0 || len(msgs[0]) < unix.SizeofIfInfomsg {
 		return nil, fmt.Errorf("interface %q: %w", name, unix.ENODEV)
 	}
+	l.ethernet = native.Uint16(msgs[0][2:]) == unix.ARPHRD_ETHER
 	l.index = int(native.Uint32(msgs[0][4:]))
 	nlAttrs(msgs[0][unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
 		switch typ {
@@ -79,6 +84,10 @@ func lookupLink(name string) (*linkInfo, error) {
 					l.kind = attrString(v)
 				}
 			})
+		case unix.IFLA_QDISC:
+			l.qdisc = attrString(v)
+		case unix.IFLA_GSO_MAX_SIZE, unix.IFLA_GSO_IPV4_MAX_SIZE:
+			l.gsoMax = min(l.gsoMax, int(attrUint32(v)))
 		case unix.IFLA_XDP:
 			l.parseXDP(v)
 		}

@@ -45,8 +45,9 @@ type Queue struct {
 	comp     kring[uint64]
 	compCons uint32
 
-	fd       int // receives
-	txFD     int // transmits; -1: nothing does
+	fd       int   // receives
+	txFD     int   // transmits; -1: nothing does
+	lane     *lane // nil: the device segments nothing
 	zc       bool
 	busyPoll bool
 

@@ -179,13 +179,17 @@ func (q *Queue) makeRings(c *Config) error {
 // copies to the socket.
 const sndbuf = 64 << 20
 
+func setSndbuf(fd int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
+	}
+}
+
 // tune sets options that make the socket faster, and are no loss where the
 // kernel refuses them.
 func (q *Queue) tune(c *Config) {
 	if q.txSize > 0 {
-		if unix.SetsockoptInt(q.txFD, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
-			_ = unix.SetsockoptInt(q.txFD, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
-		}
+		setSndbuf(q.txFD)
 		if c.TxBudget > 0 {
 			_ = setXDPInt(q.txFD, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
 		}
@@ -239,6 +243,10 @@ func (q *Queue) closeSocket() error {
 	}
 	if q.txFD >= 0 {
 		errs = append(errs, unix.Close(q.txFD))
+	}
+	if q.lane != nil {
+		errs = append(errs, unix.Close(q.lane.fd))
+		q.lane = nil
 	}
 	errs = append(errs, unix.Close(q.fd))
 	q.fd, q.txFD, q.ep = -1, -1, -1

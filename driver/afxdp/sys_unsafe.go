@@ -125,6 +125,12 @@ func recvKick(fd int) unix.Errno {
 	return e
 }
 
+// sendMsg sends what m names, all of it at once.
+func sendMsg(fd int, m *unix.Msghdr) unix.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT)
+	return e
+}
+
 // epollCtl changes what epoll descriptor ep waits for on fd. ev is the
 // caller's, so that nothing is allocated.
 func epollCtl(ep, op, fd int, ev *unix.EpollEvent) unix.Errno {

@@ -36,6 +36,15 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 			done += n
 			continue
 		}
+		if pkt[0].Flags&ring.FlagGSO != 0 {
+			q.publish(start)
+			start = q.txProd
+			if !q.txSegment(pkt, total) {
+				break
+			}
+			done += n
+			continue
+		}
 		if n > space {
 			q.stats.txRefused.Add(1)
 			break
@@ -58,19 +67,30 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 		packets++
 		bytes += uint64(total)
 	}
-	if q.txProd != start {
-		q.posted += int(q.txProd - start)
-		atomic.StoreUint32(q.tx.prod, q.txProd)
+	q.publish(start)
+	if packets > 0 {
 		q.stats.txPackets.Add(packets)
 		q.stats.txBytes.Add(bytes)
 	}
 	return done
 }
 
+// publish shows the kernel what is on the ring since start.
+func (q *Queue) publish(start uint32) {
+	if q.txProd != start {
+		q.posted += int(q.txProd - start)
+		atomic.StoreUint32(q.tx.prod, q.txProd)
+	}
+}
+
 // sendable tells whether the kernel would take the packet: of a Desc that it
 // refuses it never returns the frame.
 func (q *Queue) sendable(pkt []ring.Desc, size int) bool {
-	if len(pkt) > q.maxFrags || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
+	most := q.maxFrags
+	if pkt[0].Flags&ring.FlagGSO != 0 {
+		most = laneFrags
+	}
+	if len(pkt) > most || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
 		return false
 	}
 	for _, d := range pkt {

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/onload-go/onload/ring"
 )
 
 // Config describes one end: the NIC.
@@ -28,6 +30,7 @@ type Config struct {
 	MTU      int  // default 1500
 	MaxFrags int  // most Descs per transmitted packet; default 16
 	TSO      int  // largest IP packet that it segments; 0: none
+	TSOFrags int  // most Descs of such a packet; default MaxFrags
 	LargeRx  bool // takes the peer's TSO packets whole
 	TxCsum   bool // honours FlagCsumPartial
 	Virtual  bool // leaves checksums of the peer partial, as veth does
@@ -164,6 +167,7 @@ func (c *Config) fill(name string) error {
 	def(&c.RxRing, 2048)
 	def(&c.MTU, 1500)
 	def(&c.MaxFrags, 16)
+	def(&c.TSOFrags, c.MaxFrags)
 	def(&c.RxHeadroom, 256)
 	def(&c.Frames, 2*c.Queues*(c.TxRing+c.RxRing))
 	if c.RSSKey == nil {
@@ -182,4 +186,12 @@ func (c *Config) fill(name string) error {
 		return fmt.Errorf("sim: receive headroom %d: must be at most half a frame", c.RxHeadroom)
 	}
 	return nil
+}
+
+// maxFrags is the most Descs of a packet with these flags.
+func (c *Config) maxFrags(flags ring.DescFlags) int {
+	if flags&ring.FlagGSO != 0 {
+		return c.TSOFrags
+	}
+	return c.MaxFrags
 }

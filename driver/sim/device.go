@@ -82,7 +82,7 @@ func newDevice(cfg Config) (*Device, error) {
 	}
 	d.caps = driver.Caps{
 		Driver: "sim", Mode: "sim", ZeroCopy: true, Virtual: cfg.Virtual,
-		MTU: cfg.MTU, MaxFrags: cfg.MaxFrags, RxMetaLen: 0, TSO: cfg.TSO,
+		MTU: cfg.MTU, MaxFrags: cfg.MaxFrags, RxMetaLen: 0, TSO: cfg.TSO, TSOFrags: cfg.TSOFrags,
 		LargeRx: cfg.LargeRx, TxCsum: cfg.TxCsum, TxRing: cfg.TxRing, RxRing: cfg.RxRing,
 		RSSKey: cfg.RSSKey, RSSTable: table,
 	}

@@ -296,7 +296,7 @@ func (q *Queue) gather() (p *packet, k int) {
 		ok = ok && d.Len > 0 && int(d.Off)+int(d.Len) <= cfg.FrameSize
 		more = d.Flags&ring.FlagMore != 0
 	}
-	if !ok || k > cfg.MaxFrags || total < 14 {
+	if !ok || k > cfg.maxFrags(first.Flags) || total < 14 {
 		return nil, k
 	}
 	p = q.get(total)
@@ -310,10 +310,10 @@ func (q *Queue) gather() (p *packet, k int) {
 	limit := cfg.MTU
 	if p.flags&ring.FlagGSO != 0 {
 		limit = cfg.TSO
-		ok = p.segSize > 0
+		ok = p.segSize > 0 && p.flags&ring.FlagCsumPartial != 0
 	}
 	if p.flags&ring.FlagCsumPartial != 0 {
-		ok = ok && cfg.TxCsum && int(p.csumStart)+int(p.csumOff)+2 <= total
+		ok = ok && (cfg.TxCsum || p.flags&ring.FlagGSO != 0) && int(p.csumStart)+int(p.csumOff)+2 <= total
 	}
 	if !ok || total-off > limit || wireSize(p) > cfg.MTU {
 		q.put(p)

@@ -111,7 +111,7 @@ func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
 // capabilities.
 func (s *Stack) newHost() *tcp.Host {
 	caps := s.Caps()
-	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TxCsum: caps.TxCsum})
+	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
 	h.Gather = true
 	return h
 }

@@ -3,6 +3,7 @@ package stack
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -20,8 +21,14 @@ import (
 // vethStack makes a stack in ns.
 func vethStack(t testing.TB, ns *lab.NS, p Profile, mode afxdp.Mode) *Stack {
 	t.Helper()
+	return vethStackWith(t, ns, p, afxdp.Config{Mode: mode})
+}
+
+func vethStackWith(t testing.TB, ns *lab.NS, p Profile, c afxdp.Config) *Stack {
+	t.Helper()
 	log := zaptest.NewLogger(t)
-	dev, err := afxdp.Open(afxdp.Config{Interface: ns.If, Mode: mode, InNS: ns.Do, Log: log})
+	c.Interface, c.InNS, c.Log = ns.If, ns.Do, log
+	dev, err := afxdp.Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,59 +54,64 @@ func vethStack(t testing.TB, ns *lab.NS, p Profile, mode afxdp.Mode) *Stack {
 }
 
 func TestKernelPeer(t *testing.T) {
-	for _, mode := range []afxdp.Mode{afxdp.ModeNative, afxdp.ModeGeneric} {
-		for _, v6 := range []bool{false, true} {
-			name := mode.String() + "/v4"
-			if v6 {
-				name = mode.String() + "/v6"
-			}
-			t.Run(name, func(t *testing.T) {
-				p := lab.NewPair(t, lab.Options{})
-				s := vethStack(t, p.A, Balanced, mode)
-				local, remote := p.A.Addr4, p.B.Addr4
-				if v6 {
-					local, remote = p.A.Addr6, p.B.Addr6
-				}
-				t.Run("dial", func(t *testing.T) {
-					l, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer l.Close()
-					go func() {
-						k, err := l.Accept()
-						if err == nil {
-							io.Copy(k, k)
-							k.Close()
-						}
-					}()
-					c, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					transfer(t, c, 8<<20)
-				})
-				t.Run("listen", func(t *testing.T) {
-					l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer l.Close()
-					go func() {
-						c, _, err := l.Accept()
-						if err == nil {
-							io.Copy(c, c)
-							c.Close()
-						}
-					}()
-					k, err := p.B.Dial("tcp", l.Addr().String())
-					if err != nil {
-						t.Fatal(err)
-					}
-					transfer(t, k.(*net.TCPConn), 8<<20)
-				})
-			})
+	for i := range 16 {
+		c, link, v6 := afxdp.Config{Mode: afxdp.ModeNative}, lab.Options{MTU: 1500}, i&1 != 0
+		if i&2 != 0 {
+			c.Mode = afxdp.ModeGeneric
 		}
+		if i&4 != 0 {
+			c.Offloads = afxdp.OffloadsOff
+		}
+		if i&8 != 0 {
+			// The peer then verifies what it gets, and sums what it sends.
+			link.MTU, link.NoTxCsum = 9000, true
+		}
+		t.Run(fmt.Sprintf("%v/offloads%d/mtu%d/v6=%v", c.Mode, c.Offloads, link.MTU, v6), func(t *testing.T) {
+			p := lab.NewPair(t, link)
+			s := vethStackWith(t, p.A, Balanced, c)
+			local, remote := p.A.Addr4, p.B.Addr4
+			if v6 {
+				local, remote = p.A.Addr6, p.B.Addr6
+			}
+			t.Run("dial", func(t *testing.T) {
+				l, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go func() {
+					k, err := l.Accept()
+					if err == nil {
+						io.Copy(k, k)
+						k.Close()
+					}
+				}()
+				c, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				transfer(t, c, 8<<20)
+			})
+			t.Run("listen", func(t *testing.T) {
+				l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go func() {
+					c, _, err := l.Accept()
+					if err == nil {
+						io.Copy(c, c)
+						c.Close()
+					}
+				}()
+				k, err := p.B.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				transfer(t, k.(*net.TCPConn), 8<<20)
+			})
+		})
 	}
 }
 

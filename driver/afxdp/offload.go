@@ -1,0 +1,163 @@
+package afxdp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// Offloads tells whether packets may be sent that the device segments.
+type Offloads int
+
+const (
+	// OffloadsAuto uses what the device offers. Caps tells.
+	OffloadsAuto Offloads = iota
+	// OffloadsOff sends frame by frame.
+	OffloadsOff
+)
+
+// lane sends the packets that the device is to segment: an AF_XDP socket takes
+// frames of the MTU only. It is a packet socket on the same interface, which
+// receives nothing. The kernel copies a packet during the call, and where both
+// ends are on this machine the peer takes it whole.
+type lane struct {
+	fd    int
+	hdr   [vnetHdrLen]byte
+	iov   [1 + laneFrags]unix.Iovec
+	msg   unix.Msghdr
+	fails int // calls in a row that found no room
+}
+
+const (
+	vnetHdrLen = 10 // struct virtio_net_hdr
+
+	// laneFrags is the most frames of a packet: 64 KiB in frames that carry
+	// one segment of Ethernet's MTU each, and some.
+	laneFrags = 48
+
+	// laneTries is how often the socket may have no room before the packet is
+	// dropped like one that a NIC sends to a dead wire: veth says the same
+	// when its peer's queue is full and when its peer is down.
+	laneTries = 64
+
+	// lanePacket is the largest packet of a link that does not tell.
+	lanePacket = 65536
+)
+
+// errNoLane tells why the device segments nothing.
+func (l *linkInfo) errNoLane() error {
+	switch {
+	case !l.virtual():
+		return fmt.Errorf("%s is no virtual link", l.driver)
+	case !l.ethernet:
+		return errors.New("no Ethernet link")
+	case l.tx > 1:
+		// The kernel would choose the queue, and one flow use two.
+		return fmt.Errorf("%d transmit queues", l.tx)
+	case l.qdisc != "" && l.qdisc != "noqueue":
+		// What goes through it is overtaken by AF_XDP's frames, which do not.
+		return fmt.Errorf("queueing discipline %s", l.qdisc)
+	case l.segmentSize() < 2*l.mtu:
+		return fmt.Errorf("packets of at most %d bytes", l.gsoMax)
+	}
+	return nil
+}
+
+// segmentSize is the largest IP packet to be segmented: the kernel counts the
+// Ethernet header, and must stay below its limit.
+func (l *linkInfo) segmentSize() int { return min(l.gsoMax, lanePacket) - 1 - maxL2 }
+
+// openLane opens the packet socket.
+func openLane(l *linkInfo) (_ *lane, err error) {
+	// Protocol 0: no packet is delivered to it.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, denied("socket(AF_PACKET)", err, unix.CAP_NET_RAW)
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Close(fd)
+		}
+	}()
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+		return nil, fmt.Errorf("afxdp: PACKET_VNET_HDR: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.index}); err != nil {
+		return nil, fmt.Errorf("afxdp: bind of the packet socket: %w", err)
+	}
+	setSndbuf(fd)
+	n := &lane{fd: fd}
+	n.msg.Iov = &n.iov[0]
+	n.iov[0].Base, n.iov[0].Len = &n.hdr[0], vnetHdrLen
+	return n, nil
+}
+
+// prepare describes pkt to the kernel. false: it is no TCP packet that can be
+// segmented.
+func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
+	d := &pkt[0]
+	b := a.Data(*d)
+	l4 := int(d.CsumStart)
+	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || l4 < 14+20 || l4+20 > len(b) {
+		return false
+	}
+	hdrLen := l4 + int(b[l4+12]>>4)*4
+	l3 := 14
+	for l3 <= maxL2 && binary.BigEndian.Uint16(b[l3-2:]) == unix.ETH_P_8021Q {
+		l3 += 4
+	}
+	gso := byte(unix.VIRTIO_NET_HDR_GSO_TCPV4)
+	if b[l3]>>4 == 6 {
+		gso = unix.VIRTIO_NET_HDR_GSO_TCPV6
+	}
+	h := &n.hdr
+	h[0], h[1] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, gso
+	native.PutUint16(h[2:], uint16(hdrLen))
+	native.PutUint16(h[4:], d.SegSize)
+	native.PutUint16(h[6:], d.CsumStart)
+	native.PutUint16(h[8:], d.CsumOff)
+	for i := range pkt {
+		n.iov[1+i].Base = &a.Data(pkt[i])[0]
+		n.iov[1+i].SetLen(int(pkt[i].Len))
+	}
+	n.msg.SetIovlen(1 + len(pkt))
+	return true
+}
+
+// txSegment sends a packet that the device segments, behind all that is on the
+// ring. false: there is no room, and nothing happened.
+func (q *Queue) txSegment(pkt []ring.Desc, bytes int) bool {
+	n := q.lane
+	if n == nil || !n.prepare(q.arena, pkt) {
+		q.stats.txInvalid.Add(1)
+		return true
+	}
+	if q.txProd != atomic.LoadUint32(q.tx.cons) {
+		if q.Kick() != nil {
+			return false
+		}
+		q.Reclaim()
+	}
+	e := sendMsg(n.fd, &n.msg)
+	q.stats.kicks.Add(1)
+	switch e {
+	case 0:
+		n.fails = 0
+		q.stats.txPackets.Add(1)
+		q.stats.txBytes.Add(uint64(bytes))
+		return true
+	case unix.EAGAIN, unix.ENOBUFS, unix.EINTR, unix.ENOMEM:
+		if n.fails++; n.fails < laneTries {
+			q.stats.txRefused.Add(1)
+			return false
+		}
+	}
+	// Lost, which TCP notices.
+	q.stats.kickErrors.Add(1)
+	return true
+}
