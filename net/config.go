@@ -50,7 +50,8 @@ type Config struct {
 	BusyPoll int
 
 	// RcvBuf and SndBuf are the buffers of a TCP connection in bytes, and
-	// bound those of UDP sockets; 0 is the default.
+	// bound those of UDP sockets; 0 is the default, which for TCP grows on
+	// long paths.
 	RcvBuf, SndBuf int
 	// Congestion is the congestion control: "cubic" (default) or "newreno".
 	Congestion string

@@ -135,13 +135,13 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.BusyPoll, 0) },
 	},
 	{
-		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M", "1M; UDP 208K",
+		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",
 			"receive buffer of a connection"},
 		func(c *Config, v string) error { return size(&c.RcvBuf, v) },
 		func(c *Config) error { return atLeast(c.RcvBuf, 0) },
 	},
 	{
-		Setting{"SndBuf", "ONLOAD_SNDBUF", "bytes, with K or M", "1M; UDP 208K",
+		Setting{"SndBuf", "ONLOAD_SNDBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",
 			"send buffer of a connection"},
 		func(c *Config, v string) error { return size(&c.SndBuf, v) },
 		func(c *Config) error { return atLeast(c.SndBuf, 0) },

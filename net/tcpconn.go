@@ -258,7 +258,8 @@ func (c *TCPConn) SetWriteDeadline(t time.Time) error {
 	return c.setError("set", c.s.SetWriteDeadline(t))
 }
 
-// SetReadBuffer sets the size of the receive buffer in bytes.
+// SetReadBuffer sets the size of the receive buffer in bytes. Until then it
+// grows with what the path needs.
 func (c *TCPConn) SetReadBuffer(bytes int) error {
 	if !c.ok() {
 		return syscall.EINVAL
@@ -269,7 +270,8 @@ func (c *TCPConn) SetReadBuffer(bytes int) error {
 	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
 }
 
-// SetWriteBuffer sets the size of the send buffer in bytes.
+// SetWriteBuffer sets the size of the send buffer in bytes. Until then it
+// grows with what the path needs.
 func (c *TCPConn) SetWriteBuffer(bytes int) error {
 	if !c.ok() {
 		return syscall.EINVAL

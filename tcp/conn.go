@@ -68,7 +68,8 @@ type Conn struct {
 	sacked, lost, retrans uint32
 	dupSacked             uint32 // stands for sacked where the peer has no SACK
 
-	ooo *reassembly // nil while everything came in order
+	ooo  *reassembly // nil while everything came in order
+	tune *tuning     // nil until the window is as large as the buffer
 
 	rtt  RTT
 	rack rack
@@ -149,7 +150,7 @@ const (
 )
 
 // mark is a set of flags of the lock holder.
-type mark uint32
+type mark uint64
 
 const (
 	markNoDelay   mark = 1 << iota
@@ -183,6 +184,8 @@ const (
 	markFRTONew    // find out by sending new data
 	markNoSample   // no RTT sample came since
 	markGather     // an acknowledgement waits for more segments
+	markRcvFixed   // the size of the receive buffer was set
+	markSndFixed   // that of the send buffer was
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -205,6 +208,8 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.rcvWS = cfg.rcvWScale()
 	c.tsOffset = h.TSOffset(local, remote)
 	c.setIf(markNoDelay, cfg.NoDelay)
+	c.setIf(markRcvFixed, cfg.RcvBuf > 0)
+	c.setIf(markSndFixed, cfg.SndBuf > 0)
 	c.setIf(markNoSACK, cfg.NoSACK)
 	c.setIf(markNoTS, cfg.NoTimestamps)
 	c.setIf(markNoWS, cfg.NoWindowScale)

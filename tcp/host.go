@@ -52,7 +52,7 @@ type KeepAlive struct {
 
 // Config holds the settings of a connection. The zero value is usable.
 type Config struct {
-	RcvBuf, SndBuf int // bytes; 0: DefaultBuf
+	RcvBuf, SndBuf int // bytes; 0: DefaultBuf, which grows on long paths
 	MTU            int // largest IP packet on the path; 0: 1500
 	NoDelay        bool
 	KeepAlive      KeepAlive
@@ -63,8 +63,8 @@ type Config struct {
 	NoWindowScale  bool
 }
 
-// DefaultBuf is the size of the send and receive buffers where Config leaves
-// it open.
+// DefaultBuf is the size that the send and receive buffers begin with where
+// Config leaves it open.
 const DefaultBuf = 1 << 20
 
 const (

@@ -62,12 +62,18 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 	}
 }
 
-// SetRcvBuf sets the size of the receive buffer. A window that was advertised
-// is not taken back.
-func (c *Conn) SetRcvBuf(n int) { c.rcvLimit.Store(uint32(clampBuf(n))) }
+// SetRcvBuf sets the size of the receive buffer, which from then on does not
+// grow by itself. A window that was advertised is not taken back.
+func (c *Conn) SetRcvBuf(n int) {
+	c.set(markRcvFixed)
+	c.tune = nil
+	c.rcvLimit.Store(uint32(clampBuf(n)))
+}
 
-// SetSndBuf sets the size of the send buffer.
+// SetSndBuf sets the size of the send buffer, which from then on does not grow
+// by itself.
 func (c *Conn) SetSndBuf(n int) {
+	c.set(markSndFixed)
 	c.sndLimit.Store(uint32(clampBuf(n)))
 	c.wakeWriter()
 }

@@ -78,7 +78,7 @@ func (c *Conn) receive(s *Segment, now int64) {
 		wake = c.drainOOO() || wake
 		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
 	}
-	c.growClamp(s.Len)
+	c.growClamp(s, now)
 	c.scheduleAck(s, now)
 	if wake {
 		c.owner.Notify(EvReadable)

@@ -59,10 +59,16 @@ const (
 // fast as a sender in slow start, as long as memory is plenty: a thousand
 // connections that could each have a large window rarely use it at once, but
 // when they do there is no memory for it (Linux's rcv_ssthresh).
-func (c *Conn) growClamp(n int) {
+func (c *Conn) growClamp(s *Segment, now int64) {
 	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/2; {
 	case spare >= 2*c.h.Reserve:
-		c.rcvClamp.Store(min(c.rcvClamp.Load()+2*uint32(n), maxBuf))
+		clamp := c.rcvClamp.Load()
+		if clamp < maxBuf {
+			c.rcvClamp.Store(min(clamp+2*uint32(s.Len), maxBuf))
+		}
+		if !c.has(markRcvFixed) && clamp >= c.rcvLimit.Load() {
+			c.tuneRcv(s, now)
+		}
 	case spare < c.h.Reserve/2:
 		c.rcvClamp.Store(max(c.rcvClamp.Load()/2, lowClamp*uint32(c.chunk.Load())))
 	}

@@ -96,7 +96,13 @@ func (c *Conn) sendRoom() bool {
 // wakeWriter notifies a writer that found the buffer full, once there is room
 // worth waking it for.
 func (c *Conn) wakeWriter() {
-	if c.flags.Load()&sharedWantWrite != 0 && c.sendRoom() {
+	if c.flags.Load()&sharedWantWrite == 0 {
+		return
+	}
+	if c.sndNext == ring.NoFrame && c.sndBox.Empty() {
+		c.tuneSnd()
+	}
+	if c.sendRoom() {
 		c.flags.And(^uint32(sharedWantWrite))
 		c.owner.Notify(EvWritable)
 	}
