@@ -26,6 +26,10 @@ type Queue interface {
 	// itself.
 	Refill() int
 
+	// Lacks returns how many frames Refill would give the device if the arena
+	// had them.
+	Lacks() int
+
 	// TxSpace returns how many Descs TxBatch would take now.
 	TxSpace() int
 

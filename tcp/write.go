@@ -78,6 +78,29 @@ func (c *Conn) write(p []byte) (n int) {
 	return n
 }
 
+// WriteNow is Write under the lock, for what fits into one frame: without the
+// hand-over that Write pays for. It takes all of p or nothing; then Write does.
+func (c *Conn) WriteNow(p []byte) bool {
+	frames, used := c.sndUsed.load()
+	limit := int(c.sndLimit.Load())
+	if len(p) > int(c.chunk.Load()) || used+len(p) > limit || frames >= sendFrames(limit) ||
+		c.flags.Load()&sharedNoWrite != 0 || c.has(markFinQueued|markDead) ||
+		c.h.Arena.FreeFrames() < 2*c.h.Reserve {
+		return false
+	}
+	c.pull()
+	f, ok := c.h.Cache.Alloc()
+	if !ok {
+		return false
+	}
+	m := c.h.Arena.Meta(f)
+	m.Sum = ip.SumCopy(c.h.Arena.Bytes(f)[ring.Headroom:], p)
+	m.Off, m.Len = ring.Headroom, uint16(len(p))
+	c.sndUsed.add(1, len(p))
+	c.enqueue(f)
+	return true
+}
+
 // Writable tells whether at least a third of the send buffer is free, or
 // Write would fail. After a Write that took less than asked it is false until
 // EvWritable: the buffer may have room that the arena has no frames for. Safe
@@ -117,14 +140,19 @@ func (c *Conn) pull() {
 	f, _ := c.sndBox.TakeAll(a)
 	for f != ring.NoFrame {
 		next := a.Meta(f).Next
-		if c.has(markFinQueued | markDead) {
-			// Written while the other side of the user closed.
-			c.sndUsed.add(-1, -int(a.Meta(f).Len))
-			c.h.Cache.Free(f)
-		} else if !c.merge(f) {
-			c.append(f)
-		}
+		c.enqueue(f)
 		f = next
+	}
+}
+
+// enqueue puts one written frame on the send queue.
+func (c *Conn) enqueue(f ring.Frame) {
+	if c.has(markFinQueued | markDead) {
+		// Written while the other side of the user closed.
+		c.sndUsed.add(-1, -int(c.h.Arena.Meta(f).Len))
+		c.h.Cache.Free(f)
+	} else if !c.merge(f) {
+		c.append(f)
 	}
 }
 

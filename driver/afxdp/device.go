@@ -130,10 +130,12 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
 			maxFrags: maxFrags(l, m),
 		}
-		q.target = q.most
 		if err := openSocket(q, c, l, m, first); err != nil {
 			d.closeQueues()
 			return err
+		}
+		if q.target = q.most; !q.zc {
+			q.target = min(q.most, fewFrames)
 		}
 		if first == nil {
 			first = q

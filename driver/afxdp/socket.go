@@ -54,9 +54,9 @@ func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 }
 
 // A queue is EBUSY for 14 to 22 ms after its last socket was closed, since the
-// kernel frees the pool behind a grace period.
+// kernel frees the pool behind a grace period; longer on a busy machine.
 const (
-	busyWait = 250 * time.Millisecond
+	busyWait = time.Second
 	busyStep = 2 * time.Millisecond
 )
 

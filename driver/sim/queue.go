@@ -219,6 +219,9 @@ func (q *Queue) Refill() int {
 	return got
 }
 
+// Lacks implements driver.Queue.
+func (q *Queue) Lacks() int { return cap(q.fill) - len(q.fill) }
+
 // TxSpace implements driver.Queue.
 func (q *Queue) TxSpace() int {
 	if q.broken.Load() != nil {

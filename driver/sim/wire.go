@@ -224,7 +224,10 @@ func (q *Queue) emit(p *packet) {
 func (q *Queue) arrive(p *packet) {
 	peer := q.dev.peer
 	var h headers
-	parsed := h.parse(p.buf)
+	parsed := false
+	if !peer.cfg.TakeAll || len(peer.queues) > 1 || peer.cfg.RxInfo {
+		parsed = h.parse(p.buf)
+	}
 	if peer.cfg.MTU < wireSize(p) {
 		q.dev.out.tooBig.Add(1)
 		q.put(p)

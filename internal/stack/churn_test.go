@@ -30,6 +30,9 @@ func (s *Stack) sizes() sizes {
 	s.enter()
 	defer s.leave()
 	s.cache.Flush()
+	for _, q := range s.queues {
+		q.Refill()
+	}
 	z := sizes{
 		frames: s.arena.Frames() - s.arena.FreeFrames(),
 		flows:  len(s.flows), timeWaits: len(s.timeWaits), listeners: len(s.listeners),

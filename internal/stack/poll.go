@@ -11,6 +11,10 @@ import (
 // enter begins a section under the lock: the clock is read once.
 func (s *Stack) enter() { s.now = nanotime() }
 
+// enterAt is enter for a caller that has just read the clock: now may be a
+// fraction of a microsecond old.
+func (s *Stack) enterAt(now int64) { s.now = max(s.now, now) }
+
 // poll is one turn: receive from every queue, run due timers. It returns the
 // number of Descs received. The lock is held.
 func (s *Stack) poll() (n int) {
@@ -21,8 +25,8 @@ func (s *Stack) poll() (n int) {
 			s.input(i, s.rx[:k])
 			n += k
 		}
-		if k > 0 || s.lacks[i] > 0 {
-			starved = s.refill(i, q, k) || starved
+		if q.Lacks() >= s.refillAt {
+			starved = s.refill(q) || starved
 		}
 	}
 	if len(s.blocked) > 0 || len(s.udpWait) > 0 {
@@ -41,7 +45,6 @@ func (s *Stack) poll() (n int) {
 	}
 	s.checkQueues()
 	s.turns.Add(1)
-	s.counters.polls.Add(1)
 	if n == 0 {
 		s.counters.emptyPolls.Add(1)
 	}
@@ -52,16 +55,25 @@ func (s *Stack) poll() (n int) {
 // has none left receives nothing, and so nothing but the clock brings us back.
 const rxRetry = int64(1_000_000)
 
-// refill gives queue i frames for the k that it delivered, and for those that
-// it lacks because the arena had none. It tells whether it still lacks some.
-func (s *Stack) refill(i int, q driver.Queue, k int) bool {
-	lacks := s.lacks[i] + k - q.Refill()
-	if lacks > 0 {
-		s.cache.Flush() // the last free frames may be there
-		lacks -= q.Refill()
+// refillMost is how many frames a queue may lack before it is offered some. A
+// batch costs hardly more than one.
+const refillMost = 32
+
+// refillAt is refillMost, or less for small rings.
+func refillAt(rx, frames, queues int) int {
+	return max(min(refillMost, rx/8, frames/queues/16), 1)
+}
+
+// refill gives a queue the frames that it lacks, and tells whether it still
+// lacks so many that it is to be tried again.
+func (s *Stack) refill(q driver.Queue) bool {
+	q.Refill()
+	if q.Lacks() < s.refillAt {
+		return false
 	}
-	s.lacks[i] = max(lacks, 0)
-	return lacks > 0 && q.Err() == nil // a broken queue takes none
+	s.cache.Flush() // the last free frames may be there
+	q.Refill()
+	return q.Lacks() >= s.refillAt && q.Err() == nil // a broken queue takes none
 }
 
 // lateTurns is how many turns timers wait for the rings to be read.
@@ -89,7 +101,9 @@ func (s *Stack) leave() (woken int) {
 		if s.held.Load() > 0 {
 			next = min(next, s.heldSince+reactorTick)
 		}
-		s.nextTimer.Store(next)
+		if next != s.nextTimer.Load() {
+			s.nextTimer.Store(next)
+		}
 		guarded := s.guarded()
 		if s.lock.TryUnlock() {
 			if guarded {

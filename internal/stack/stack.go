@@ -118,8 +118,10 @@ type Stack struct {
 	holding   int // frames that wait for neighbours
 
 	// The last answers: most packets of a turn are of one flow.
-	lastConn  *TCPConn
-	lastLocal netip.Addr
+	lastConn               *TCPConn
+	lastUDP                *UDPConn // nil: look it up; none came, or a socket was opened or closed since
+	lastUDPSrc, lastUDPDst netip.AddrPort
+	lastLocal              netip.Addr
 
 	reactor  reactor
 	ports    *portTable
@@ -128,7 +130,7 @@ type Stack struct {
 	unsub    func()
 	counters counters
 	hashSeed uint64
-	lacks    [maxQueues]int // under the lock: frames that a queue would receive into, if there were any
+	refillAt int
 
 	closeOnce sync.Once
 	closeErr  error
@@ -166,6 +168,7 @@ func New(cfg Config) (*Stack, error) {
 		spin:      cfg.Profile.spinBudget(cfg.Spin),
 		adaptive:  cfg.Profile == Balanced && cfg.Spin == 0,
 		batches:   cfg.Profile != Latency,
+		refillAt:  refillAt(caps.RxRing, cfg.Device.Arena().Frames(), len(cfg.Device.Queues())),
 		virtual:   caps.Virtual,
 		lock:      ring.NewLock(),
 		now:       now,

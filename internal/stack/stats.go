@@ -10,7 +10,7 @@ import (
 
 // counters are the stack's own; atomic, since readers hold no lock.
 type counters struct {
-	polls, emptyPolls     atomic.Uint64
+	emptyPolls            atomic.Uint64
 	spinHits, spinMisses  atomic.Uint64
 	parks, wakes, sits    atomic.Uint64
 	reactorWakes, arms    atomic.Uint64
@@ -57,7 +57,7 @@ type Stats struct {
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	st := Stats{
-		Polls: c.polls.Load(), EmptyPolls: c.emptyPolls.Load(),
+		Polls: s.turns.Load(), EmptyPolls: c.emptyPolls.Load(),
 		SpinHits: c.spinHits.Load(), SpinMisses: c.spinMisses.Load(),
 		Parks: c.parks.Load(), Wakes: c.wakes.Load(), Sits: c.sits.Load(),
 		ReactorWakes: c.reactorWakes.Load(), Arms: c.arms.Load(),
@@ -75,6 +75,9 @@ func (s *Stack) Stats() Stats {
 	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
 	if !s.closing.Load() {
 		s.cache.Flush()
+		for _, q := range s.queues {
+			q.Refill() // what is lent does not vary with when it was last offered
+		}
 	}
 	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats

@@ -278,6 +278,9 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if c.state.Load()&stWriteClosed != 0 {
 			return n, syscall.EPIPE
 		}
+		if len(p)-n <= smallWrite && c.writeNow(p[n:]) {
+			return len(p), nil
+		}
 		k := c.tc.Write(p[n:])
 		n += k
 		// Also where nothing was taken: a writer that the arena starved is
@@ -312,6 +315,26 @@ func (s *Stack) takeAcks() {
 			runtime.Gosched()
 		}
 	}
+}
+
+// smallWrite is what is copied under the lock, in bytes, rather than handed to
+// its holder.
+const smallWrite = 256
+
+// writeNow sends p at once where the lock is free and nothing stands in the
+// way. wmu is held.
+func (c *TCPConn) writeNow(p []byte) bool {
+	s := c.s
+	if !s.lock.TryLock() {
+		return false
+	}
+	s.enter()
+	ok := !c.gone && !s.closing.Load() && c.tc.WriteNow(p)
+	if ok {
+		s.touch(c)
+	}
+	s.leave()
+	return ok
 }
 
 // CloseRead makes reads return io.EOF; what the peer still sends is

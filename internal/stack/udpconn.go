@@ -105,6 +105,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
 	if s.closing.Load() {
 		return errClosed
 	}
+	s.lastUDP = nil
 	if connected {
 		if u.dst = s.dst(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP); u.dst == nil {
 			return syscall.ENETUNREACH
@@ -268,6 +269,7 @@ func (u *UDPConn) Close() error {
 	s := u.s
 	s.lock.Lock()
 	s.enter()
+	s.lastUDP = nil
 	if !s.closing.Load() {
 		s.sendQueued(u)
 		for _, k := range u.keys {

@@ -30,7 +30,11 @@ func (s *Stack) udpInput(qi int, ds []ring.Desc) {
 	}
 	src := netip.AddrPortFrom(p.Src, h.SrcPort)
 	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
-	u := s.udpSocket(dst, src)
+	u := s.lastUDP
+	if u == nil || src != s.lastUDPSrc || dst != s.lastUDPDst {
+		u = s.udpSocket(dst, src)
+		s.lastUDP, s.lastUDPSrc, s.lastUDPDst = u, src, dst
+	}
 	if u == nil {
 		s.counters.rxNoSocket.Add(1)
 		s.portUnreachable(qi, ds)

@@ -54,6 +54,9 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 			return 0, err
 		}
 		if u.queued.Load() < u.sndBuf.Load() {
+			if len(p) <= smallWrite && u.sendNow(p, src, dst) {
+				return len(p), nil
+			}
 			if f, ok := u.s.envelop(p, src, dst); ok {
 				u.queued.Add(u.s.chainBytes(f))
 				u.sendq.Push(u.s.arena, f)
@@ -81,11 +84,58 @@ func (u *UDPConn) send() {
 	}
 	s.enter()
 	s.doWork(&u.work)
+	u.endSend()
+}
+
+// endSend ends the turn that sent a datagram of u's.
+func (u *UDPConn) endSend() {
+	s := u.s
 	batch := s.batches && s.deferKick(u)
 	s.leave()
 	if batch {
 		u.flood.last = nanotime() // the kick took longer than a pause may
 	}
+}
+
+// sendNow sends p at once, without the hand-over that sendq is, where the lock
+// is free and nothing stands in the way. wmu is held.
+func (u *UDPConn) sendNow(p []byte, src netip.Addr, dst netip.AddrPort) bool {
+	s := u.s
+	if u.queued.Load() != 0 || !s.lock.TryLock() {
+		return false
+	}
+	s.enter()
+	if s.closing.Load() || !s.sendSmall(u, p, src.Unmap(), dst) {
+		s.leave()
+		return false
+	}
+	u.endSend()
+	return true
+}
+
+// sendSmall sends p in one packet to the destination that u sent to before;
+// false: it was not sent. The lock is held.
+func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPort) bool {
+	d := u.dst
+	l4 := udp.HeaderLen + len(p)
+	if d == nil || d.gone || !d.ready || d.key.remote != to.Addr().Unmap() || src.IsValid() && d.key.local != src ||
+		l4+d.hdr.NetLen() > s.mtu(d) {
+		return false
+	}
+	f, ok := s.cache.Alloc()
+	if !ok {
+		return false
+	}
+	m := s.arena.Meta(f)
+	m.Off, m.Len = ring.Headroom, uint16(len(p))
+	m.Sum = ip.SumCopy(s.arena.Bytes(f)[ring.Headroom:], p)
+	m.Prev = ring.NoFrame
+	if ok = s.send(d, 0, s.udpPacket(d, f, u.local.Port(), to.Port(), l4), 0); ok {
+		s.confirm(d)
+		s.counters.udpOut.Add(1)
+	}
+	s.cache.Release(f)
+	return ok
 }
 
 // envelop copies a datagram into frames, summing it on the way.

@@ -220,10 +220,16 @@ const (
 // spinFor polls the queues until k is ready, w's deadline passes (true) or
 // the budget ends (false). The caller leads, and does not afterwards.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
-	yielded := start
+	yielded, now := start, start
+	fresh := true // now was read some looks ago, and none found anything since
 	for i := 1; ; i++ {
 		if s.rxPending() && s.lock.TryLock() {
-			s.enter()
+			if fresh {
+				s.enterAt(now)
+				fresh = false
+			} else {
+				s.enter()
+			}
 			s.poll()
 			if s.leave() > 0 {
 				// Those woken run now, on this processor, instead of waiting
@@ -242,9 +248,9 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 		if i%spinLooks != 0 {
 			continue
 		}
-		now := nanotime()
+		now, fresh = nanotime(), true
 		if now >= s.nextTimer.Load() && s.lock.TryLock() {
-			s.enter()
+			s.enterAt(now)
 			s.poll()
 			s.leave()
 		}
@@ -263,7 +269,7 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 				break
 			}
 			start += after - now // others' time is not our spinning
-			yielded = after
+			yielded, now = after, after
 		}
 	}
 	s.counters.spinMisses.Add(1)
