@@ -56,6 +56,16 @@ type Config struct {
 	// Congestion is the congestion control: "cubic" (default) or "newreno".
 	Congestion string
 
+	// UserTimeout bounds how long data of a TCP connection may stay
+	// unacknowledged, or wait for the peer's window (RFC 5482), as
+	// TCPConn.SetUserTimeout; 0 is Linux's some 15 minutes.
+	UserTimeout time.Duration
+	// MaxOrphans is how many TCP connections of an interface may go on that
+	// the program has closed, as Linux's tcp_max_orphans: what is above is
+	// reset. MaxTimeWaits is how many may be in TIME-WAIT, as
+	// tcp_max_tw_buckets. 0 is the default.
+	MaxOrphans, MaxTimeWaits int
+
 	// Logger gets what happens on the control path. nil: standard error, from
 	// level warn.
 	Logger *zap.Logger

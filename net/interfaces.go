@@ -119,5 +119,8 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 		Spin:    c.Spin,
 		TCP:     e.stackTCP(),
 		Log:     e.log,
+
+		MaxOrphans:   c.MaxOrphans,
+		MaxTimeWaits: c.MaxTimeWaits,
 	})
 }

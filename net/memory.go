@@ -100,6 +100,7 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 	s, err := stack.New(stack.Config{
 		Name: dev.Name(), Link: link, Device: dev, Net: network,
 		Profile: c.Config.Profile, Spin: c.Config.Spin, TCP: e.stackTCP(), Log: e.log,
+		MaxOrphans: c.Config.MaxOrphans, MaxTimeWaits: c.Config.MaxTimeWaits,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())

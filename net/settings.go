@@ -3,6 +3,7 @@ package onload
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -155,6 +156,24 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.Congestion, "", "cubic", "newreno") },
 	},
 	{
+		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s", "some 15 minutes",
+			"how long data of TCP may stay unacknowledged before the connection fails"},
+		func(c *Config, v string) error { return duration(&c.UserTimeout, v) },
+		func(c *Config) error { return checkTimeout(c.UserTimeout) },
+	},
+	{
+		Setting{"MaxOrphans", "ONLOAD_MAX_ORPHANS", "a number", "16384",
+			"closed TCP connections that may go on, per interface"},
+		func(c *Config, v string) error { return number(&c.MaxOrphans, v) },
+		func(c *Config) error { return atLeast(c.MaxOrphans, 0) },
+	},
+	{
+		Setting{"MaxTimeWaits", "ONLOAD_MAX_TIME_WAITS", "a number", "131072",
+			"TCP connections in TIME-WAIT, per interface"},
+		func(c *Config, v string) error { return number(&c.MaxTimeWaits, v) },
+		func(c *Config) error { return atLeast(c.MaxTimeWaits, 0) },
+	},
+	{
 		Setting{"Logger", "ONLOAD_LOG", "debug, info, warn, error, off", "warn",
 			"level of the log on standard error"},
 		setLog,
@@ -253,6 +272,23 @@ func setSpin(c *Config, v string) error {
 		return errors.New("not a positive duration")
 	}
 	c.Spin = d
+	return nil
+}
+
+func duration(p *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return errors.New("not a positive duration")
+	}
+	*p = d
+	return checkTimeout(d)
+}
+
+// checkTimeout: TCP counts in milliseconds, 31 bits of them.
+func checkTimeout(d time.Duration) error {
+	if d < 0 || d > 0 && d < time.Millisecond || d > math.MaxInt32*time.Millisecond {
+		return fmt.Errorf("%v is not from 1ms to 596h", d)
+	}
 	return nil
 }
 

@@ -370,3 +370,35 @@ func TestEngineClose(t *testing.T) {
 		t.Error("Dial on a closed engine")
 	}
 }
+
+// SetUserTimeout works on both kinds of connections, and refuses what it
+// cannot count.
+func TestSetUserTimeout(t *testing.T) {
+	a, b := memoryPair(t)
+	c, _ := tcpPipe(t, a, b)
+	e, err := onload.New(onload.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	k, err := e.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*onload.TCPConn{"accelerated": c, "kernel": k.(*onload.TCPConn)} {
+		for d, ok := range map[time.Duration]bool{0: true, time.Second: true, -1: false, time.Microsecond: false, 600 * time.Hour: false} {
+			if err := c.SetUserTimeout(d); (err == nil) != ok {
+				t.Errorf("%s, %v: %v", name, d, err)
+			}
+		}
+		c.Close()
+		if err := c.SetUserTimeout(time.Second); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s, closed: %v", name, err)
+		}
+	}
+}

@@ -306,6 +306,44 @@ func (c *TCPConn) SetNoDelay(noDelay bool) error {
 	return c.opError("set", "setsockopt", c.s.SetNoDelay(noDelay))
 }
 
+// SetUserTimeout bounds how long what was written may stay unacknowledged, or
+// wait for the peer's window, before the connection fails with ETIMEDOUT (RFC
+// 5482, TCP_USER_TIMEOUT); milliseconds count. 0 is the system's default. It is
+// not in net.
+func (c *TCPConn) SetUserTimeout(d time.Duration) error {
+	if !c.ok() {
+		return syscall.EINVAL
+	}
+	if err := checkTimeout(d); err != nil {
+		return c.anyError("set", "setsockopt", syscall.EINVAL)
+	}
+	if c.s != nil {
+		return c.opError("set", "setsockopt", c.s.SetUserTimeout(d))
+	}
+	raw, err := c.k.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d/time.Millisecond))
+	}); err != nil {
+		return err
+	}
+	return c.anyError("set", "setsockopt", failed)
+}
+
+// tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name.
+const tcpUserTimeout = 18
+
+// anyError is opError for both kinds of connection.
+func (c *TCPConn) anyError(op, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: c.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause(call, err)}
+}
+
 // SetKeepAlive sets whether keepalive probes are sent.
 func (c *TCPConn) SetKeepAlive(keepalive bool) error {
 	if !c.ok() {

@@ -35,6 +35,7 @@ func (c *Conn) Close(now int64) {
 	if c.has(markDead) {
 		return
 	}
+	c.countOrphan(1)
 	st := c.State()
 	switch {
 	case st == Closed || st == SynSent:
@@ -50,9 +51,38 @@ func (c *Conn) Close(now int64) {
 		return
 	}
 	c.CloseWrite(now)
-	if c.State() == FinWait2 {
+	switch {
+	case c.has(markDead):
+	case c.h.orphans > c.h.MaxOrphans:
+		c.abortOrphan(now)
+	case c.State() == FinWait2:
 		c.armFinWait2(now)
 	}
+}
+
+// countOrphan keeps the number of connections that go on without a user.
+func (c *Conn) countOrphan(n int) {
+	if c.has(markOrphan) {
+		c.h.orphans += n
+	}
+}
+
+// abortOrphan ends a connection that nobody waits for, to save memory.
+func (c *Conn) abortOrphan(now int64) {
+	c.h.Stats.TCPAbortOnMemory.Add(1)
+	c.sendReset(now)
+	c.done(0)
+}
+
+// costly tells whether an orphan whose peer does not acknowledge may not go on:
+// there are too many, or frames are short. One that is stuck for longer counts
+// twice (Linux's tcp_out_of_resources; attack 16).
+func (c *Conn) costly(stuck bool) bool {
+	n := c.h.orphans
+	if stuck {
+		n *= 2
+	}
+	return c.has(markOrphan) && (n > c.h.MaxOrphans || c.h.Arena.FreeFrames() < c.h.Reserve)
 }
 
 // Abort resets the connection.

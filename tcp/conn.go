@@ -282,6 +282,7 @@ func (c *Conn) done(errno syscall.Errno) {
 		return
 	}
 	c.set(markDead)
+	c.countOrphan(-1)
 	ev := EvClosed | EvReadable | EvWritable | EvHup
 	if errno != 0 {
 		c.errno.Store(uint32(errno))
@@ -313,6 +314,7 @@ func (c *Conn) timeWait(now int64) {
 	c.sendAck(now)
 	c.h.Stats.TW.Add(1)
 	c.set(markDead)
+	c.countOrphan(-1)
 	c.stop(TimeWaiting)
 	c.owner.Notify(EvTimeWait | EvReadable | EvWritable | EvHup)
 }

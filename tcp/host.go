@@ -120,10 +120,23 @@ type Host struct {
 	Reserve  int  // frames that writers leave free for reception
 	Gather   bool // the owner of a Conn that is Gathering calls EndGather soon
 
+	// MaxOrphans is how many connections may go on that the user has closed,
+	// as Linux's tcp_max_orphans: what is above is reset.
+	MaxOrphans int
+
+	orphans int // connections that go on without a user
+
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones
 	sample AckSample           // for Congestion; here it does not escape
 }
+
+// DefaultOrphans is Host.MaxOrphans where nobody sets it.
+const DefaultOrphans = 16384
+
+// Orphans is the number of connections that go on although the user has closed
+// them.
+func (h *Host) Orphans() int { return h.orphans }
 
 // maxFrags bounds the frames of a packet: 64 KiB in 2 KiB frames, and some.
 const maxFrags = 48
@@ -145,6 +158,8 @@ func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
 		TSOFrags: min(max(caps.TSOFrags, caps.MaxFrags, 1), maxFrags),
 		TxCsum:   caps.TxCsum,
 		Reserve:  a.Frames() / 8,
+
+		MaxOrphans: DefaultOrphans,
 	}
 	// crypto/rand never fails since Go 1.24.
 	_, _ = rand.Read(h.ISNKey[:])

@@ -42,6 +42,7 @@ type Stats struct {
 	TCPACKSkippedSeq       Counter `help:"answers to segments outside of the window left out by rate limit"`
 	TCPACKSkippedTimeWait  Counter `help:"answers in TIME-WAIT left out by rate limit"`
 	TW                     Counter `help:"connections that went into TIME-WAIT"`
+	TCPTimeWaitOverflow    Counter `help:"connections that skipped TIME-WAIT because there were too many"`
 	TWRecycled             Counter `help:"connections in TIME-WAIT replaced by a new one"`
 	SynMalformed           Counter `help:"SYNs dropped in silence: with FIN, from ourselves, or to many (not in Linux)"`
 	BogusFlags             Counter `help:"segments dropped in silence: no flag that opens, carries or ends anything, or flags that contradict each other (not in Linux)"`
@@ -75,6 +76,7 @@ type Stats struct {
 	TCPAbortOnClose        Counter `help:"connections aborted: closed with data unread"`
 	TCPAbortFailed         Counter `help:"resets that could not be sent"`
 	TCPAbortOnTimeout      Counter `help:"connections aborted: the peer did not answer in time"`
+	TCPAbortOnMemory       Counter `help:"closed connections aborted: too many, or memory ran low"`
 	TCPAbortOnLinger       Counter `help:"closed connections aborted in FIN-WAIT-2"`
 	TCPOutNoFrames         Counter `help:"control segments not sent because no frame was free (not in Linux)"`
 	OutOfWindowIcmps       Counter `help:"ICMP errors that quote nothing in flight"`

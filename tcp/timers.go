@@ -146,6 +146,10 @@ func (c *Conn) expireSYN(now int64) {
 
 // expireData: nothing was acknowledged for an RTO.
 func (c *Conn) expireData(now int64) {
+	if c.costly(now-c.lastRcv > 2*maxRTO) {
+		c.abortOrphan(now)
+		return
+	}
 	limit := uint8(dataRetries)
 	if c.has(markOrphan) {
 		limit = orphanRetries
@@ -182,6 +186,10 @@ func (c *Conn) armPersist(now int64) {
 func (c *Conn) expireProbe(now int64) {
 	if c.sndNext == ring.NoFrame {
 		c.clear(markProbing)
+		return
+	}
+	if c.costly(true) {
+		c.abortOrphan(now)
 		return
 	}
 	limit := uint8(dataRetries)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
 )
@@ -129,6 +130,7 @@ type forged struct {
 	opt      []byte
 	data     []byte
 	urg      uint16
+	shut     bool // window of zero
 }
 
 // tcpOf is the TCP segment f with its checksum.
@@ -143,7 +145,9 @@ func tcpOf(src, dst netip.AddrPort, f forged) []byte {
 	binary.BigEndian.PutUint32(b[4:], f.seq)
 	binary.BigEndian.PutUint32(b[8:], f.ack)
 	b[12], b[13] = byte(20+len(opt))<<2, byte(f.flags)
-	binary.BigEndian.PutUint16(b[14:], 0xffff)
+	if !f.shut {
+		binary.BigEndian.PutUint16(b[14:], 0xffff)
+	}
 	binary.BigEndian.PutUint16(b[18:], f.urg)
 	b = append(append(b, opt...), f.data...)
 	sum := ip.Add(ip.PseudoSum(src.Addr(), dst.Addr(), ip.ProtoTCP, len(b)), ip.Sum(b))
@@ -472,6 +476,49 @@ func TestAttack13ForgedICMP(t *testing.T) {
 		t.Error("not counted")
 	}
 	v.unnoticed(t)
+}
+
+// Attack 16 (Sockstress): connections whose peer keeps its window shut, and
+// that the server closes, are few: above a limit they are reset, and their
+// frames come back. Those in use go on.
+func TestAttack16Sockstress(t *testing.T) {
+	const limit = 20
+	v := newPrey(t, pairOptions{config: func(c *Config) { c.MaxOrphans = limit }})
+	bad := netip.MustParseAddr("10.0.0.66")
+	v.cfg.Net.(*control.Static).SetNeighbor(1, bad, macs[addrA])
+	free := v.Stats().FreeFrames
+	to := v.listener.Addr()
+	for i := range 10 * limit {
+		from := netip.AddrPortFrom(bad, uint16(2000+i))
+		v.suffer(t, packetOf(bad, addrB, ip.ProtoTCP, tcpOf(from, to, forged{flags: tcp.FlagSYN, seq: 1, shut: true})))
+		isn := v.ofEnd(from).isn
+		v.suffer(t, packetOf(bad, addrB, ip.ProtoTCP, tcpOf(from, to, forged{flags: tcp.FlagACK, seq: 2, ack: isn + 1, shut: true})))
+		c, _, err := v.listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(make([]byte, 10000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := v.Stats().Orphans; n > limit {
+			t.Fatalf("%d orphans, limit %d", n, limit)
+		}
+	}
+	v.unnoticed(t)
+	st := v.Stats()
+	if st.Conns > limit+2 || st.TCP.TCPAbortOnMemory < 9*limit {
+		t.Errorf("%d connections, %d aborted", st.Conns, st.TCP.TCPAbortOnMemory)
+	}
+	// Of each at most what was written and its FIN, when the device is done
+	// with the rest.
+	for end := time.Now().Add(5 * time.Second); free-v.Stats().FreeFrames > 9*limit+64; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d frames held", free-v.Stats().FreeFrames)
+		}
+	}
 }
 
 // Attack 19: options of any length and content, and urgent pointers to

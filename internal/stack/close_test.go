@@ -119,3 +119,30 @@ func useUntilClosed(t *testing.T, s *Stack, tcp, udp netip.AddrPort) {
 		u.Close()
 	}
 }
+
+// TestTimeWaitLimit: above the limit connections skip TIME-WAIT, as with
+// Linux's tcp_max_tw_buckets.
+func TestTimeWaitLimit(t *testing.T) {
+	a, b := newPair(t, pairOptions{config: func(c *Config) { c.MaxTimeWaits = 3 }})
+	for range 8 {
+		c, s := connect(t, a, b, addrB)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		st := b.Stats()
+		if st.Conns == 0 && st.TimeWaits == 3 && st.TCP.TCPTimeWaitOverflow == 5 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d connections, %d in TIME-WAIT, %d skipped it", st.Conns, st.TimeWaits, st.TCP.TCPTimeWaitOverflow)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type pairOptions struct {
 	link    sim.LinkConfig
 	nic     sim.Config
 	tcp     tcp.Config
+	config  func(*Config)
 }
 
 // newPair joins two stacks by an in-memory link.
@@ -68,7 +69,11 @@ func simStack(dev *sim.Device, local, remote netip.Addr, o pairOptions) (*Stack,
 	})
 	n.SetNeighbor(1, remote, macs[remote])
 	n.SetNeighbor(1, six[remote], macs[remote])
-	return New(Config{Name: dev.Name(), Link: 1, Device: dev, Net: n, Profile: o.profile, TCP: o.tcp})
+	c := Config{Name: dev.Name(), Link: 1, Device: dev, Net: n, Profile: o.profile, TCP: o.tcp}
+	if o.config != nil {
+		o.config(&c)
+	}
+	return New(c)
 }
 
 // connect makes a connection from a to b.

@@ -40,8 +40,10 @@ type Config struct {
 	Profile Profile
 	Spin    time.Duration // 0: the profile's budget; negative: never spin
 
-	TCP tcp.Config // defaults of new connections
-	Log *zap.Logger
+	TCP          tcp.Config // defaults of new connections
+	MaxOrphans   int        // closed connections that may go on; 0: tcp.DefaultOrphans
+	MaxTimeWaits int        // connections in TIME-WAIT; 0: 131072
+	Log          *zap.Logger
 }
 
 // Stack is one user-space TCP/UDP stack over the queues of one interface.

@@ -48,6 +48,7 @@ type Stats struct {
 	UDPErrors            uint64 // datagrams dropped: buffer full, bad length or checksum
 	Conns, TimeWaits     int
 	Listeners, UDPs      int
+	Orphans              int // connections that go on though the user closed them
 	FreeFrames, Frames   int
 	TCP                  tcp.Stats
 	Queues               []driver.Stats
@@ -73,6 +74,7 @@ func (s *Stack) Stats() Stats {
 	s.enter()
 	st.Conns, st.TimeWaits = len(s.flows), len(s.timeWaits)
 	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
+	st.Orphans = s.host.Orphans()
 	if !s.closing.Load() {
 		s.cache.Flush()
 		for _, q := range s.queues {

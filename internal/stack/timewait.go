@@ -32,12 +32,26 @@ const (
 	reuseSoon  = int64(20 * time.Millisecond)
 )
 
+// maxTimeWaits is Config.MaxTimeWaits where nobody sets it: some 40 MiB.
+const maxTimeWaits = 1 << 17
+
 func (t *timeWait) reusable(now, age int64) bool {
 	return t.tw.Timestamps() && now-t.since > age
 }
 
 // beginTimeWait replaces c, which is out of the tables already.
 func (s *Stack) beginTimeWait(c *TCPConn) {
+	most := s.cfg.MaxTimeWaits
+	if most <= 0 {
+		most = maxTimeWaits
+	}
+	if len(s.timeWaits) >= most {
+		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
+		s.host.Stats.TCPTimeWaitOverflow.Add(1)
+		s.unref(c.dst)
+		s.ports.release(c.port)
+		return
+	}
 	t := &timeWait{tw: c.tc.TimeWait(s.now), key: c.key, local: c.tc.Local(), remote: c.tc.Remote(), dst: c.dst, since: s.now}
 	if c.port != nil && c.port.pooled {
 		// The pool keeps it reserved and steered; other peers may use it.
@@ -113,5 +127,8 @@ func (s *Stack) newHost() *tcp.Host {
 	caps := s.Caps()
 	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
 	h.Gather = true
+	if s.cfg.MaxOrphans > 0 {
+		h.MaxOrphans = s.cfg.MaxOrphans
+	}
 	return h
 }
