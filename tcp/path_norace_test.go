@@ -1,3 +1,8 @@
+//go:build !race
+
+// One goroutine runs all of this: the race detector can find nothing, and takes
+// minutes.
+
 package tcp
 
 import (
