@@ -55,10 +55,10 @@ func TestSockStateChanges(t *testing.T) {
 		t.Errorf("no change: %+v", o)
 	}
 	set := fresh
-	set.rcvBuf, set.keepAlive, set.idle, set.congestion, set.userTimeout = 200000, 1, 30, "reno", 1500
+	set.rcvBuf, set.keepAlive, set.idle, set.congestion, set.userTimeout, set.deferAccept = 200000, 1, 30, "reno", 1500, 3
 	set.linger.Onoff, set.linger.Linger = 1, 5
 	o := fresh.changes(set)
-	if o.rcvBuf != 100000 || o.sndBuf != 0 || o.congestion != "newreno" || o.userTimeout != 1500*time.Millisecond ||
+	if o.rcvBuf != 100000 || o.sndBuf != 0 || o.congestion != "newreno" || o.userTimeout != 1500*time.Millisecond || o.deferAccept != 3*time.Second ||
 		*o.linger != 5 || *o.keepAlive != (tcp.KeepAlive{Enable: true, Idle: 30 * time.Second, Interval: 75 * time.Second, Count: 9}) || o.kernel != "" {
 		t.Errorf("%+v", o)
 	}

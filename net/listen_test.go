@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -328,5 +329,49 @@ func TestHTTP(t *testing.T) {
 	tr.CloseIdleConnections()
 	if err := srv.Shutdown(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDeferAccept: the connection comes with its first data, from a client of
+// the accelerated kind and of the kernel's.
+func TestDeferAccept(t *testing.T) {
+	a, b := memoryPair(t)
+	k, err := onload.New(onload.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	for name, at := range map[string]struct {
+		dial, listen *onload.Engine
+		addr         string
+	}{"accelerated": {a, b, "10.0.0.2:0"}, "kernel": {k, k, "127.0.0.1:0"}} {
+		lc := onload.ListenConfig{Engine: at.listen, DeferAccept: 30 * time.Second}
+		l, err := lc.Listen(t.Context(), "tcp", at.addr)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		c, err := at.dial.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		tl := l.(*onload.TCPListener)
+		tl.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: accepted before there was data: %v", name, err)
+		}
+		tl.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(name, err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if n, err := s.Read(make([]byte, 2)); n != 1 || err != nil {
+			t.Errorf("%s: read %d, %v", name, n, err)
+		}
+		for _, x := range []io.Closer{c, s, l} {
+			x.Close()
+		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/stack"
 )
@@ -29,6 +31,11 @@ type ListenConfig struct {
 	KeepAlive       time.Duration
 	KeepAliveConfig KeepAliveConfig
 
+	// DeferAccept has Accept return a TCP connection only when the client has
+	// sent data, or that time, in whole seconds, is over (TCP_DEFER_ACCEPT).
+	// It is not in net.
+	DeferAccept time.Duration
+
 	mptcp multipath
 }
 
@@ -45,11 +52,35 @@ func (lc *ListenConfig) MultipathTCP() bool {
 func (lc *ListenConfig) SetMultipathTCP(use bool) { lc.mptcp.set(use) }
 
 func (lc *ListenConfig) std() *net.ListenConfig {
-	s := &net.ListenConfig{Control: lc.Control, KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	s := &net.ListenConfig{Control: lc.deferControl(), KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
 	if lc.mptcp != multipathDefault {
 		s.SetMultipathTCP(lc.mptcp == multipathOn)
 	}
 	return s
+}
+
+// deferControl is Control, and what DeferAccept asks of the kernel's socket.
+func (lc *ListenConfig) deferControl() func(network, address string, c syscall.RawConn) error {
+	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
+	if seconds <= 0 {
+		return lc.Control
+	}
+	return func(network, address string, c syscall.RawConn) (err error) {
+		if lc.Control != nil {
+			if err := lc.Control(network, address, c); err != nil {
+				return err
+			}
+		}
+		if !isTCP(network) {
+			return nil
+		}
+		if failed := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
+		}); failed != nil {
+			return failed
+		}
+		return os.NewSyscallError("setsockopt", err)
+	}
 }
 
 // Listen announces on the local network address, as net.Listen does: on an
@@ -219,6 +250,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		return l, nil
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
+	cfg.DeferAccept = lc.DeferAccept
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
 	err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
 	switch {

@@ -18,6 +18,7 @@ import (
 type options struct {
 	rcvBuf, sndBuf int // bytes, 0: not set
 	userTimeout    time.Duration
+	deferAccept    time.Duration
 	keepAlive      *tcp.KeepAlive
 	linger         *int
 	congestion     string
@@ -89,6 +90,7 @@ func (e *Engine) twinOptions(c syscall.Conn, network string) (o options, err err
 type sockState struct {
 	rcvBuf, sndBuf                   int
 	userTimeout                      int // ms
+	deferAccept                      int // s
 	keepAlive, idle, interval, count int
 	linger                           unix.Linger
 	congestion, device               string
@@ -109,6 +111,7 @@ func stateOf(fd int) (s sockState) {
 	s.keepAlive = get(unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 	s.mark = get(unix.SOL_SOCKET, unix.SO_MARK)
 	s.userTimeout = get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+	s.deferAccept = get(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
 	s.idle = get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 	s.interval = get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
 	s.count = get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
@@ -150,6 +153,9 @@ func (s sockState) changes(t sockState) (o options) {
 	if t.userTimeout != s.userTimeout {
 		o.userTimeout = time.Duration(t.userTimeout) * time.Millisecond
 	}
+	if t.deferAccept != s.deferAccept {
+		o.deferAccept = time.Duration(t.deferAccept) * time.Second
+	}
 	if t.keepAlive != s.keepAlive || t.idle != s.idle || t.interval != s.interval || t.count != s.count {
 		o.keepAlive = &tcp.KeepAlive{
 			Enable:   t.keepAlive != 0,
@@ -187,6 +193,9 @@ func (o *options) apply(c *tcp.Config, keepAlive bool) {
 	}
 	if o.userTimeout > 0 {
 		c.UserTimeout = o.userTimeout
+	}
+	if o.deferAccept > 0 {
+		c.DeferAccept = o.deferAccept
 	}
 	if o.congestion != "" {
 		c.Congestion = o.congestion

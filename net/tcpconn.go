@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
@@ -326,15 +328,12 @@ func (c *TCPConn) SetUserTimeout(d time.Duration) error {
 	}
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
-		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d/time.Millisecond))
+		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
 	}); err != nil {
 		return err
 	}
 	return c.anyError("set", "setsockopt", failed)
 }
-
-// tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name.
-const tcpUserTimeout = 18
 
 // anyError is opError for both kinds of connection.
 func (c *TCPConn) anyError(op, call string, err error) error {

@@ -3,6 +3,7 @@ package tcp
 import (
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/onload-go/onload/ring"
 )
@@ -38,6 +39,9 @@ type Listener struct {
 	// cookies is until when a cookie of ours may come back; 0: none was sent.
 	cookies int64
 	closed  bool
+	// deferred is how many SYN-ACKs are sent before an ACK without data makes
+	// a Conn.
+	deferred uint8
 }
 
 // Init prepares l, which must be zero. backlog bounds both the half-open
@@ -46,6 +50,9 @@ type Listener struct {
 func (l *Listener) Init(h *Host, o ListenOwner, cfg *Config, backlog int) {
 	l.h, l.o, l.cfg = h, o, cfg
 	l.backlog = min(max(backlog, 1), maxBacklog)
+	for wait := time.Duration(0); wait < cfg.DeferAccept && l.deferred < synRetries; l.deferred++ {
+		wait += synTimeout << l.deferred
+	}
 	l.queue.key = &h.ISNKey
 }
 
@@ -80,6 +87,11 @@ func (l *Listener) input(s *Segment, now int64, isn uint32) {
 	case l.closed:
 		l.reset(s)
 	case e != nil && l.check(e, i, s, now):
+		if e.retries < l.deferred && s.End() == e.irs+1 {
+			e.flags |= synAcked
+			l.h.Stats.TCPDeferAcceptDrop.Add(1)
+			break
+		}
 		l.complete(e, i, s, now)
 	case e != nil, s.Flags.Has(FlagRST):
 	case s.Flags.Has(FlagACK):
@@ -332,7 +344,8 @@ func (l *Listener) Expire(now int64) {
 			most = synRetriesTight
 		}
 		e := &l.queue.slab[i]
-		if e.retries >= most {
+		acked := e.has(synAcked)
+		if e.retries >= most && (!acked || e.retries >= l.deferred) {
 			l.h.Stats.AttemptFails.Add(1)
 			l.queue.remove(i)
 			continue
@@ -340,6 +353,9 @@ func (l *Listener) Expire(now int64) {
 		l.queue.unlink(i)
 		e.retries++
 		l.queue.schedule(i, now)
+		if acked && e.retries < l.deferred {
+			continue // its data is waited for, the SYN-ACK need not be repeated
+		}
 		l.resend(e, now)
 	}
 }

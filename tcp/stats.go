@@ -31,6 +31,7 @@ type Stats struct {
 	TCPReqQFullDoCookies   Counter `help:"SYNs answered with a cookie because the SYN queue was full"`
 	ListenOverflows        Counter `help:"SYNs and final ACKs dropped because the accept queue was full"`
 	ListenDrops            Counter `help:"SYNs and final ACKs dropped by a listener for any reason"`
+	TCPDeferAcceptDrop     Counter `help:"final ACKs without data put aside by TCP_DEFER_ACCEPT"`
 	EmbryonicRsts          Counter `help:"half-open connections reset by the peer"`
 	TCPSynRetrans          Counter `help:"SYNs and SYN-ACKs sent again"`
 	TCPTimeouts            Counter `help:"retransmission timeouts, handshakes included"`
