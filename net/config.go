@@ -53,7 +53,7 @@ type Config struct {
 	// bound those of UDP sockets; 0 is the default, which for TCP grows on
 	// long paths.
 	RcvBuf, SndBuf int
-	// Congestion is the congestion control: "cubic" (default) or "newreno".
+	// Congestion is the congestion control: "cubic" (default), "newreno" or "bbr".
 	Congestion string
 
 	// UserTimeout bounds how long data of a TCP connection may stay

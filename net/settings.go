@@ -148,12 +148,12 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.SndBuf, 0) },
 	},
 	{
-		Setting{"Congestion", "ONLOAD_CONGESTION", "cubic, newreno", "cubic",
+		Setting{"Congestion", "ONLOAD_CONGESTION", "cubic, newreno, bbr", "cubic",
 			"TCP's congestion control"},
 		func(c *Config, v string) error {
-			return choose(&c.Congestion, v, map[string]string{"cubic": "cubic", "newreno": "newreno"})
+			return choose(&c.Congestion, v, map[string]string{"cubic": "cubic", "newreno": "newreno", "bbr": "bbr"})
 		},
-		func(c *Config) error { return oneOf(c.Congestion, "", "cubic", "newreno") },
+		func(c *Config) error { return oneOf(c.Congestion, "", "cubic", "newreno", "bbr") },
 	},
 	{
 		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s", "some 15 minutes",

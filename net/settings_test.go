@@ -56,7 +56,7 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		"ONLOAD_INTERFACES=muchtoolonginterface", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
 		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
-		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=bbr", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on",
+		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=vegas", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on",
 		"ONLOAD_USER_TIMEOUT=10", "ONLOAD_USER_TIMEOUT=1us", "ONLOAD_USER_TIMEOUT=600h", "ONLOAD_MAX_ORPHANS=-1", "ONLOAD_MAX_TIME_WAITS=x",
 		"ONLOAD_PROFLIE=latency",
 	} {
@@ -88,7 +88,7 @@ func TestConfigCheck(t *testing.T) {
 		"BusyPoll":   {BusyPoll: -1},
 		"RcvBuf":     {RcvBuf: -1},
 		"SndBuf":     {SndBuf: -1},
-		"Congestion": {Congestion: "bbr"},
+		"Congestion": {Congestion: "vegas"},
 	} {
 		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "Config."+field) {
 			t.Errorf("%s: error %v does not name it", field, err)

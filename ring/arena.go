@@ -25,15 +25,23 @@ type Meta struct {
 	refs     uint16 // holders: the owner, and each time that it is in the NIC's ring
 	inNIC    uint16 // how often it is in the NIC's ring
 	Retrans  uint16 // times retransmitted
-	_        uint16
+	Lost     uint16 // bytes taken for lost at SentAt, in TCP's unit
 
-	SentAt      int64  // last transmission, ns
-	Delivered   uint64 // bytes delivered when it was sent (rate samples)
-	DeliveredAt int64
+	Stamp // of the last transmission
 
 	// A second list of the owner's: TCP keeps frames by time of transmission
 	// too (RFC 8985).
 	TimeNext, TimePrev Frame
+}
+
+// Stamp is when a frame was sent, and what TCP had seen by then (delivery rate
+// samples). TCP chooses the unit of the ages.
+type Stamp struct {
+	SentAt    int64  // ns
+	Delivered uint32 // bytes delivered, modulo 2^32
+	AckAge    uint32 // time since something was last delivered
+	SendAge   uint32 // time since the newest of that was sent
+	Flight    uint32 // bytes in flight, this frame included
 }
 
 // Arena is a block of memory off the Go heap, cut into equal frames. It is

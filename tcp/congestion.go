@@ -20,11 +20,28 @@ type Congestion struct {
 	undone         bool   // the saved state was used up, or never made
 
 	hystart hystart
-	cubic   cubicState
+
+	past  *ccPast // nil until it is needed
+	bbr   *bbr    // nil where another congestion control was chosen
+	pacer *pacer  // nil where packets are not paced
+}
+
+// ccPast is what a connection remembers that had congestion, or left slow
+// start: few have.
+type ccPast struct {
+	cubic cubicState
 
 	// As before the last reduction, for Undo.
 	oldCwnd, oldSsthresh uint32
 	oldCubic             cubicState
+}
+
+// remember returns the memory, which it makes on first use.
+func (c *Congestion) remember() *ccPast {
+	if c.past == nil {
+		c.past = new(ccPast)
+	}
+	return c.past
 }
 
 // AckSample is what an acknowledgement tells.
@@ -50,18 +67,17 @@ type algorithm interface {
 	start(c *Congestion)
 	// ack takes an acknowledgement outside of recovery.
 	ack(c *Congestion, s *AckSample)
-	// reduce returns the slow start threshold after congestion.
-	reduce(c *Congestion, now int64) uint32
+	// reduce returns the slow start threshold after congestion; ecn: it was
+	// marked, not lost.
+	reduce(c *Congestion, ecn bool) uint32
 	// timeout: everything in flight is taken for lost.
 	timeout(c *Congestion)
 	// idle: nothing was sent for ns nanoseconds.
 	idle(c *Congestion, now, ns int64)
-	// pacing is the rate to send at in bytes per second; 0: no pacing.
-	pacing(c *Congestion) uint64
 }
 
 // The first is the default.
-var algorithms = [...]algorithm{cubic{}, newReno{}}
+var algorithms = [...]algorithm{cubic{}, newReno{}, bbrControl{}}
 
 func findAlgorithm(name string) (algorithm, bool) {
 	if name == "" {
@@ -107,6 +123,10 @@ func (c *Congestion) Set(name string) bool {
 	alg, ok := findAlgorithm(name)
 	if !ok {
 		return false
+	}
+	if c.bbr != nil && alg != c.alg {
+		c.bbr = nil
+		c.dropPacer()
 	}
 	c.alg, c.acked, c.undone = alg, 0, true
 	alg.start(c)
@@ -154,7 +174,12 @@ func (c *Congestion) Ssthresh() uint32 { return c.ssthresh }
 func (c *Congestion) InSlowStart() bool { return c.cwnd < c.ssthresh }
 
 // PacingRate is the rate to send at in bytes per second; 0: no pacing.
-func (c *Congestion) PacingRate() uint64 { return c.alg.pacing(c) }
+func (c *Congestion) PacingRate() uint64 {
+	if c.pacer == nil {
+		return 0
+	}
+	return c.pacer.rate
+}
 
 // SetCwnd sets the window while the caller steers it.
 func (c *Congestion) SetCwnd(n uint32) { c.cwnd = min(max(n, c.mss), maxCwnd) }
@@ -172,21 +197,35 @@ func (c *Congestion) OnAck(s *AckSample) {
 // EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
 // RACK (RFC 5681 section 3.2, step 2). Lowers ssthresh and leaves cwnd.
 func (c *Congestion) EnterRecovery(now int64) {
+	if c.bbr != nil {
+		c.bbr.enterRecovery(c)
+		return
+	}
 	c.save()
-	c.cut(now)
+	c.cut(false)
 }
 
 // OnECN: the peer reports congestion marks, which mean what a loss does
 // (RFC 3168 section 6.1.2). At most once per window of data.
 func (c *Congestion) OnECN(now int64) {
+	if c.bbr != nil {
+		c.bbr.marked(c, c.cwnd)
+		return
+	}
 	c.undone = true
-	c.cut(now)
+	c.cut(true)
 }
 
 // ExitRecovery ends what EnterRecovery or OnECN began (RFC 5681 section 3.2,
 // step 6).
 func (c *Congestion) ExitRecovery(now int64) {
-	c.SetCwnd(c.ssthresh)
+	if c.bbr != nil {
+		c.bbr.exitRecovery(c)
+		return
+	}
+	if c.ssthresh != infSsthresh { // a model that was given up leaves none
+		c.SetCwnd(c.ssthresh)
+	}
 	c.acked = 0
 }
 
@@ -195,36 +234,46 @@ func (c *Congestion) ExitRecovery(now int64) {
 // a reduction: ssthresh is lowered once for a loss, however often the timer
 // expires.
 func (c *Congestion) OnRTO(now int64, first bool) {
+	if c.bbr != nil {
+		c.bbr.timeout(c)
+		return
+	}
 	if first {
 		c.save()
-		c.cut(now)
+		c.cut(false)
 	}
 	c.alg.timeout(c)
 	c.cwnd = c.mss
 	c.acked = 0
 }
 
-func (c *Congestion) cut(now int64) {
+func (c *Congestion) cut(ecn bool) {
 	c.fresh = false
 	c.hystart.stop()
-	c.ssthresh = min(max(c.alg.reduce(c, now), 2*c.mss), maxCwnd)
+	c.ssthresh = min(max(c.alg.reduce(c, ecn), 2*c.mss), maxCwnd)
 }
 
 func (c *Congestion) save() {
-	c.oldCwnd, c.oldSsthresh, c.oldCubic = c.cwnd, c.ssthresh, c.cubic
+	p := c.remember()
+	p.oldCwnd, p.oldSsthresh, p.oldCubic = c.cwnd, c.ssthresh, p.cubic
 	c.undone = false
 }
 
 // Undo takes the last reduction back: the retransmissions were spurious
 // (RFC 9438 section 4.9, RFC 4015). The reduction is taken back once.
 func (c *Congestion) Undo(now int64) {
+	if c.bbr != nil {
+		c.bbr.spurious(c)
+		return
+	}
 	if c.undone {
 		return
 	}
 	c.undone = true
-	c.cwnd = max(c.cwnd, c.oldCwnd)
-	c.ssthresh = max(c.ssthresh, c.oldSsthresh)
-	c.cubic = c.oldCubic
+	p := c.past
+	c.cwnd = max(c.cwnd, p.oldCwnd)
+	c.ssthresh = max(c.ssthresh, p.oldSsthresh)
+	p.cubic = p.oldCubic
 	c.acked = 0
 }
 
@@ -232,6 +281,9 @@ func (c *Congestion) Undo(now int64) {
 // nanoseconds, more than rto: the window halves for each timeout down to the
 // initial one (RFC 2861 section 3, RFC 5681 section 4.1).
 func (c *Congestion) OnIdle(now, idle, rto int64) {
+	if c.bbr != nil {
+		return // it restarts at the rate of the path: modelRestart
+	}
 	restart := min(c.initial(), c.cwnd)
 	if !c.fresh && c.ssthresh != infSsthresh {
 		c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
@@ -248,6 +300,9 @@ func (c *Congestion) OnIdle(now, idle, rto int64) {
 // were: it moves half way towards that, and remembers in ssthresh what it was
 // (RFC 2861 section 3.2).
 func (c *Congestion) OnUnused(used uint32) {
+	if c.bbr != nil {
+		return
+	}
 	used = max(used, c.initial())
 	if used >= c.cwnd {
 		return

@@ -45,8 +45,12 @@ func (m *ccModel) ack(bytes uint32, limited bool) {
 		Acked: bytes, Una: m.una, Nxt: m.nxt, Limited: limited})
 }
 
+// eachAlgorithm runs f for those that grow a window.
 func eachAlgorithm(t *testing.T, f func(t *testing.T, name string)) {
 	for _, name := range CongestionNames() {
+		if name == "bbr" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
 }
@@ -201,11 +205,11 @@ func TestUndo(t *testing.T) {
 			for range 20 {
 				m.round(2, true)
 			}
-			cwnd, ssthresh, state := m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.cubic
+			cwnd, ssthresh, state := m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.remember().cubic
 			loss(m)
 			m.cc.Undo(m.now)
-			if m.cc.Cwnd() != cwnd || m.cc.Ssthresh() != ssthresh || m.cc.cubic != state {
-				t.Errorf("cwnd %d ssthresh %d %+v\nwere %d %d %+v", m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.cubic, cwnd, ssthresh, state)
+			if m.cc.Cwnd() != cwnd || m.cc.Ssthresh() != ssthresh || m.cc.remember().cubic != state {
+				t.Errorf("cwnd %d ssthresh %d %+v\nwere %d %d %+v", m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.remember().cubic, cwnd, ssthresh, state)
 			}
 			m.cc.SetCwnd(5 * segSize)
 			m.cc.Undo(m.now)

@@ -73,6 +73,7 @@ type Conn struct {
 
 	rtt  RTT
 	rack rack
+	rate rateState
 
 	// Recovery.
 	recoverSeq   uint32 // SND.NXT when recovery began
@@ -130,6 +131,8 @@ type Conn struct {
 	cwndUsed     uint32 // most of cwnd that was used since
 	retransTotal uint32
 	softErr      uint16 // errno of the last soft ICMP error
+	rateOn       bool   // delivery rate samples are taken
+	rateLimited  bool   // the last rate sample tells of the application
 }
 
 // usage counts payload bytes and the frames that hold them, together.
@@ -305,6 +308,9 @@ func (c *Conn) stop(s State) {
 		c.dropReceived()
 	}
 	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
+	if p := c.cc.pacer; p != nil {
+		p.at = 0
+	}
 	c.clear(markAckNow | markDSACK | markGather)
 }
 

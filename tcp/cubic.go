@@ -7,9 +7,10 @@ import "math"
 type cubic struct{}
 
 const (
-	cubicC     = 0.4                                   // section 5
-	cubicBeta  = 0.7                                   // section 4.6
-	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta) // section 4.3
+	cubicC       = 0.4                                   // section 5
+	cubicBeta    = 0.7                                   // section 4.6
+	cubicBetaECN = 0.85                                  // RFC 8511 section 3.1
+	cubicAlpha   = 3 * (1 - cubicBeta) / (1 + cubicBeta) // section 4.3
 )
 
 // cubicState is what cubic remembers of a connection.
@@ -25,25 +26,29 @@ type cubicState struct {
 
 func (cubic) name() string { return "cubic" }
 
-func (cubic) start(c *Congestion) { c.cubic = cubicState{} }
+func (cubic) start(c *Congestion) {
+	if c.past != nil {
+		c.past.cubic = cubicState{}
+	}
+}
 
 func (cubic) ack(c *Congestion, s *AckSample) {
-	q := &c.cubic
 	if !s.Limited {
 		// Time without need for the window does not count (section 5.8).
-		if q.epoch != 0 {
-			q.epoch += s.Now - q.last
+		if p := c.past; p != nil && p.cubic.epoch != 0 {
+			p.cubic.epoch += s.Now - p.cubic.last
+			p.cubic.last = s.Now
 		}
-		q.last = s.Now
 		return
 	}
-	q.last = s.Now
 	acked := s.Acked
 	if c.InSlowStart() {
 		if acked = c.slowStart(s); acked == 0 {
 			return
 		}
 	}
+	q := &c.remember().cubic
+	q.last = s.Now
 	mss := float64(c.mss)
 	cwnd := float64(c.cwnd) / mss
 	if q.epoch == 0 {
@@ -92,8 +97,8 @@ func (q *cubicState) at(t float64) float64 {
 	return cubicC*d*d*d + float64(q.wMax)
 }
 
-func (cubic) reduce(c *Congestion, now int64) uint32 {
-	q := &c.cubic
+func (cubic) reduce(c *Congestion, ecn bool) uint32 {
+	q := &c.remember().cubic
 	cwnd := float32(c.cwnd) / float32(c.mss)
 	q.epoch, q.prior = 0, cwnd
 	// Section 4.7, fast convergence: a flow that loses before it got back to
@@ -103,17 +108,23 @@ func (cubic) reduce(c *Congestion, now int64) uint32 {
 	} else {
 		q.wMax = cwnd
 	}
-	return uint32(float64(c.cwnd) * cubicBeta)
+	beta := cubicBeta
+	if ecn {
+		beta = cubicBetaECN
+	}
+	return uint32(float64(c.cwnd) * beta)
 }
 
 // timeout: section 4.8, the next congestion avoidance has K = 0.
-func (cubic) timeout(c *Congestion) { c.cubic.epoch, c.cubic.wMax = 0, 0 }
+func (cubic) timeout(c *Congestion) {
+	q := &c.remember().cubic
+	q.epoch, q.wMax = 0, 0
+}
 
 func (cubic) idle(c *Congestion, now, ns int64) {
-	if q := &c.cubic; q.epoch != 0 {
+	if p := c.past; p != nil && p.cubic.epoch != 0 {
+		q := &p.cubic
 		q.epoch = min(q.epoch+ns, now)
 		q.last = now
 	}
 }
-
-func (cubic) pacing(*Congestion) uint64 { return 0 }

@@ -119,14 +119,14 @@ func TestCubicRenoFriendlyGrowth(t *testing.T) {
 	m.cc.EnterRecovery(m.now)
 	m.cc.ExitRecovery(m.now)
 	grow := func(rounds int) float64 {
-		was := m.cc.cubic.wEst
+		was := m.cc.remember().cubic.wEst
 		if was == 0 {
 			was = 14
 		}
 		for range rounds {
 			m.round(1, true)
 		}
-		return (m.cc.cubic.wEst - was) / float64(rounds)
+		return (m.cc.remember().cubic.wEst - was) / float64(rounds)
 	}
 	if got := grow(8); got < 0.45 || got > 0.56 {
 		t.Errorf("below the last loss: %.2f segments a round, want 0.53", got)
@@ -161,15 +161,15 @@ func TestCubicFastConvergence(t *testing.T) {
 	m.cc.SetCwnd(1000 * segSize)
 	m.cc.EnterRecovery(m.now)
 	m.cc.ExitRecovery(m.now)
-	if m.cc.cubic.wMax != 1000 {
-		t.Errorf("W_max %.0f, want 1000", m.cc.cubic.wMax)
+	if m.cc.remember().cubic.wMax != 1000 {
+		t.Errorf("W_max %.0f, want 1000", m.cc.remember().cubic.wMax)
 	}
 	m.cc.EnterRecovery(m.now) // at 700, below W_max
-	if got := m.cc.cubic.wMax; math.Abs(float64(got)-595) > 0.5 {
+	if got := m.cc.remember().cubic.wMax; math.Abs(float64(got)-595) > 0.5 {
 		t.Errorf("W_max %.1f after a loss on the way up, want 700 * 0.85", got)
 	}
-	if m.cc.cubic.prior != 700 {
-		t.Errorf("cwnd_prior %.0f, want 700", m.cc.cubic.prior)
+	if m.cc.remember().cubic.prior != 700 {
+		t.Errorf("cwnd_prior %.0f, want 700", m.cc.remember().cubic.prior)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestCubicAfterTimeout(t *testing.T) {
 		m.round(1, true)
 	}
 	m.round(1, true)
-	q := &m.cc.cubic
+	q := &m.cc.remember().cubic
 	if q.k != 0 || q.wMax < 69 || q.wMax > 72 {
 		t.Errorf("K %.2f, W_max %.1f; want 0 and about 70", q.k, q.wMax)
 	}

@@ -57,7 +57,7 @@ type Config struct {
 	NoDelay        bool
 	KeepAlive      KeepAlive
 	UserTimeout    time.Duration // RFC 5482; 0: the system's
-	Congestion     string        // "cubic" (default) or "newreno"
+	Congestion     string        // "cubic" (default), "newreno" or "bbr"
 	// DeferAccept is for how long a Listener waits for a connection's first
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
 	// 5 at most, as fit that time. 0: it does not wait.
@@ -133,6 +133,8 @@ type Host struct {
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones
 	sample AckSample           // for Congestion; here it does not escape
+	rate   RateSample          // likewise
+	bbrAck bbrAck              // likewise
 }
 
 // DefaultOrphans is Host.MaxOrphans where nobody sets it.

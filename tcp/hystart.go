@@ -4,20 +4,22 @@ import "math"
 
 // HyStart++ (RFC 9406 section 4.3, the values recommended).
 const (
-	hsMinThresh  = 4e6
-	hsMaxThresh  = 16e6
+	hsMinThresh  = 4_000_000 >> hsTime
+	hsMaxThresh  = 16_000_000 >> hsTime
 	hsDivisor    = 8
 	hsSamples    = 8
 	hsCSSDivisor = 4
 	hsCSSRounds  = 5
+
+	hsTime = 10 // round trips are kept in units of 1024 ns
 )
 
 // hystart leaves the first slow start before it overflows the bottleneck's
 // queue: a round trip that grew longer leads to conservative slow start
 // (CSS), and five rounds of that to congestion avoidance. RFC 9406.
 type hystart struct {
-	last, cur int64 // least RTT of the last and of this round
-	base      int64 // this round's when CSS began; 0: in slow start
+	last, cur uint32 // least RTT of the last and of this round
+	base      uint32 // this round's when CSS began; 0: in slow start
 	end       uint32
 	samples   uint8
 	rounds    uint8 // of CSS
@@ -36,26 +38,26 @@ func (h *hystart) on() bool { return h.state != hsOff }
 
 func (h *hystart) newRound(nxt uint32) {
 	h.end = nxt
-	h.last, h.cur, h.samples = h.cur, math.MaxInt64, 0
+	h.last, h.cur, h.samples = h.cur, math.MaxUint32, 0
 }
 
 // ack returns by how much of grow the window may grow.
 func (h *hystart) ack(c *Congestion, s *AckSample, grow uint32) uint32 {
 	if h.state == hsBegin {
 		h.state = hsRunning
-		h.cur = math.MaxInt64
+		h.cur = math.MaxUint32
 		h.newRound(s.Nxt)
 	}
 	if s.RTT > 0 {
-		h.cur = min(h.cur, s.RTT)
+		h.cur = min(h.cur, uint32(min(s.RTT>>hsTime, math.MaxUint32-1)))
 		h.samples = min(h.samples+1, hsSamples)
 	}
-	enough := h.samples == hsSamples && h.cur != math.MaxInt64
+	enough := h.samples == hsSamples && h.cur != math.MaxUint32
 	if h.base == 0 {
-		if enough && h.last != math.MaxInt64 {
+		if enough && h.last != math.MaxUint32 {
 			thresh := max(hsMinThresh, min(h.last/hsDivisor, hsMaxThresh))
 			if h.cur >= h.last+thresh {
-				h.base, h.rounds = h.cur, 0
+				h.base, h.rounds = max(h.cur, 1), 0
 			}
 		}
 	} else {

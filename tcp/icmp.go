@@ -78,7 +78,7 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	}
 	// All of it: a packet may have been made of several frames.
 	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = c.h.Arena.Meta(f).Next {
-		c.markLost(f)
+		c.lose(f)
 	}
 	if c.lost > 0 && c.recovery == noRecovery {
 		c.recovery = inLoss // no reduction: it was no congestion

@@ -38,12 +38,17 @@ type Info struct {
 	BytesDelivered uint64
 	BytesReceived  uint64
 	SoftError      error // last ICMP error
+
+	PacingRate     uint64  // bytes per second; 0: not paced
+	DeliveryRate   float64 // last sample, bytes per second; 0: none
+	RateAppLimited bool    // it tells of the application, not of the path
 }
 
 var recoveryNames = [...]string{"open", "recovery", "loss"}
 
 // Info returns the state of the connection.
 func (c *Conn) Info() Info {
+	c.rateOn = true
 	_, used := c.sndUsed.load()
 	_, unread := c.rcvUsed.load()
 	flight := int(c.sndNxt - c.sndUna)
@@ -59,6 +64,7 @@ func (c *Conn) Info() Info {
 		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
 		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
 		TotalRetrans: int(c.retransTotal), BytesDelivered: c.delivered, BytesReceived: c.received,
+		PacingRate: c.cc.PacingRate(), DeliveryRate: c.rate.rate(), RateAppLimited: c.rateLimited,
 	}
 	if c.has(markWS) {
 		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)

@@ -22,11 +22,15 @@ func (newReno) ack(c *Congestion, s *AckSample) {
 }
 
 // reduce is equation 4 of RFC 5681, from cwnd, which did not grow beyond what
-// was in flight.
-func (newReno) reduce(c *Congestion, now int64) uint32 { return c.cwnd / 2 }
+// was in flight. A mark asks for less (ABE, RFC 8511 section 3.1): the queue
+// that it comes from is short.
+func (newReno) reduce(c *Congestion, ecn bool) uint32 {
+	if ecn {
+		return uint32(uint64(c.cwnd) * 4 / 5)
+	}
+	return c.cwnd / 2
+}
 
 func (newReno) timeout(*Congestion) {}
 
 func (newReno) idle(*Congestion, int64, int64) {}
-
-func (newReno) pacing(*Congestion) uint64 { return 0 }

@@ -127,7 +127,7 @@ func (c *Conn) established(now int64) {
 	c.retries, c.backoff = 0, 0
 	c.rtoAt = 0
 	c.updateMSS()
-	c.startCongestion()
+	c.startCongestion(now)
 	if c.has(markFinWanted) {
 		c.setState(FinWait1)
 	} else {

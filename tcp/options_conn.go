@@ -79,5 +79,11 @@ func (c *Conn) SetSndBuf(n int) {
 }
 
 // SetCongestion chooses the congestion control; false: there is none of that
-// name.
-func (c *Conn) SetCongestion(name string) bool { return c.cc.Set(name) }
+// name. The window stays.
+func (c *Conn) SetCongestion(name string, now int64) bool {
+	if !c.cc.Set(name) {
+		return false
+	}
+	c.startModel(now)
+	return true
+}

@@ -56,6 +56,9 @@ func (c *Conn) sendData(now int64) bool {
 	if c.recovery == inRecovery && c.sndUna != c.sndNxt && !c.rescue(now) {
 		return false
 	}
+	if c.rateOn && c.sndNext == ring.NoFrame {
+		c.checkAppLimited()
+	}
 	c.armPersist(now)
 	return true
 }
@@ -84,6 +87,9 @@ func (c *Conn) packetRoom(quota int) int {
 	mss := int(c.mss)
 	if c.h.TSO == 0 || quota < 2*mss {
 		return mss
+	}
+	if p := c.cc.pacer; p != nil {
+		quota = min(quota, p.quantum(mss))
 	}
 	most := min(c.h.TSO-ipHeaderLen(c.local.Addr())-c.headerLen(), quota)
 	return max(most/mss*mss, mss)
@@ -134,11 +140,17 @@ func (c *Conn) sendNew(now int64) bool {
 		if pipe > 0 && pipe+bytes > cwnd {
 			c.set(markLimited)
 			c.usedAt, c.cwndUsed = now, 0
+			if b := c.cc.bbr; b != nil {
+				b.limitedNow = true
+			}
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
 			seqGT(c.sndSmall, c.sndUna) {
 			break // Nagle, as Minshall amended it: one small segment in flight
+		}
+		if p := c.cc.pacer; p != nil && !p.ready(now) {
+			return true
 		}
 		if !c.transmit(c.sndNext, count, bytes, fin, now) {
 			return false
@@ -172,6 +184,9 @@ func (c *Conn) sendLost(now int64) bool {
 			continue
 		}
 		if pipe := c.pipe(); pipe > 0 && pipe+int(m.Len) > c.cwnd() {
+			return true
+		}
+		if p := c.cc.pacer; p != nil && !p.ready(now) {
 			return true
 		}
 		ok, next := c.resend(f, now)
@@ -286,6 +301,9 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		return false
 	}
 	c.h.Stats.OutSegs.Add(1)
+	if p := c.cc.pacer; p != nil {
+		p.sent(bytes, now)
+	}
 	switch {
 	case m.Flags&frameLost != 0:
 		c.noteResent(f, count, fin, now)
@@ -305,12 +323,15 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 		count++
 	}
 	idle := c.sndUna == c.sndNxt
+	if c.rateOn {
+		c.stampRate(f, count, now)
+	}
 	for ; count > 0; count-- {
 		m := a.Meta(f)
+		n := frameLen(m)
 		m.SentAt = now
-		m.Delivered = c.delivered
 		c.timeAppend(f)
-		c.sndNxt += frameLen(m)
+		c.sndNxt += n
 		f = m.Next
 	}
 	c.sndNext = f
@@ -338,11 +359,13 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 	if f == c.sndHead {
 		c.armRTO(now) // its acknowledgement is a round trip away again (as Linux)
 	}
+	if c.rateOn {
+		c.stampRate(f, count, now)
+	}
 	for ; count > 0; count-- {
 		m := a.Meta(f)
 		n := frameLen(m)
 		m.SentAt = now
-		m.Delivered = c.delivered
 		m.Flags |= frameRetrans
 		if m.Retrans < 0xffff {
 			m.Retrans++

@@ -14,11 +14,17 @@ const (
 func (c *Conn) cwnd() int { return int(c.cc.Cwnd()) }
 
 // startCongestion sets the initial window for the negotiated MSS.
-func (c *Conn) startCongestion() { c.cc.SetMSS(int(c.mss)) }
+func (c *Conn) startCongestion(now int64) {
+	c.cc.SetMSS(int(c.mss))
+	c.startModel(now)
+}
 
 // recover is the part of ACK processing that detects losses and steers the
 // congestion window.
 func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
+	if c.cc.bbr != nil {
+		c.cc.bbr.now = now
+	}
 	if st.reordered {
 		c.set(markReordered)
 		c.h.Stats.TCPSACKReorder.Add(1)
@@ -52,6 +58,13 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
 	}
+	if c.rateOn {
+		c.rateSample(st, &c.h.rate, now)
+	}
+	if c.cc.bbr != nil {
+		c.modelAck(st, now)
+		return
+	}
 	if c.recovery == inRecovery {
 		c.prr(st.delivered, st.acked > 0 && !fresh)
 		if fresh && !c.has(markSACK) {
@@ -75,6 +88,9 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 			Limited: c.has(markLimited) || c.recovery == inLoss,
 		}
 		c.cc.OnAck(&c.h.sample)
+	}
+	if c.cc.pacer != nil {
+		c.cc.pace(c.rtt.SRTT())
 	}
 }
 
@@ -117,7 +133,7 @@ func (c *Conn) beginEpisode(now int64) {
 }
 
 func (c *Conn) exitRecovery(now int64) {
-	if c.recovery == inRecovery {
+	if c.recovery == inRecovery || c.cc.bbr != nil {
 		c.cc.ExitRecovery(now)
 	}
 	c.recovery = noRecovery
@@ -130,6 +146,9 @@ func (c *Conn) exitRecovery(now int64) {
 // prr is Proportional Rate Reduction (RFC 6937): it spreads the reduction of
 // the window over the round trip.
 func (c *Conn) prr(delivered uint32, progress bool) {
+	if c.cc.bbr != nil {
+		return
+	}
 	mss := int(c.mss)
 	c.prrDelivered += delivered
 	pipe, ssthresh := c.pipe(), int(c.cc.Ssthresh())
@@ -169,6 +188,10 @@ func (c *Conn) unusedCwnd(now int64) {
 // restartAfterIdle lowers the window after silence: RFC 5681 section 4.1.
 func (c *Conn) restartAfterIdle(now int64) {
 	if c.sndUna != c.sndNxt {
+		return
+	}
+	if c.cc.bbr != nil {
+		c.modelRestart(now)
 		return
 	}
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto {

@@ -7,6 +7,9 @@ import "github.com/onload-go/onload/ring"
 // one segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
 func (c *Conn) timeout(now int64) {
 	a := c.h.Arena
+	if c.cc.bbr != nil {
+		c.cc.bbr.now = now
+	}
 	// The answer to one loss is one reduction: not for each expiry, and not
 	// where fast recovery gave it (RFC 5681 section 3.1, as Linux).
 	first := c.backoff == 0 && c.recovery != inRecovery

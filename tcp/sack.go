@@ -18,10 +18,12 @@ type ackState struct {
 	original  bool   // one was that was in flight when recovery began, and not sent since
 	ecrOK     bool   // ecr is our timestamp that the peer echoes
 	ecr       uint32
-	high      uint32 // rack.high before
-	dupAcks   uint8  // duplicate ACKs before this one, where the peer has no SACK
-	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
-	rtt       int64  // sample; 0: none
+	high      uint32     // rack.high before
+	dupAcks   uint8      // duplicate ACKs before this one, where the peer has no SACK
+	rttAt     int64      // when the oldest frame acknowledged that was sent once was sent; 0: none
+	rtt       int64      // sample; 0: none
+	newest    rateNewest // of the frame sent last that arrived, where rated
+	rated     bool
 }
 
 // sackInput marks the frames that the segment's SACK blocks name.
@@ -179,8 +181,16 @@ func (c *Conn) unmark(m *ring.Meta, n uint32) {
 	m.Flags &^= frameLost | frameRetrans
 }
 
-// markLost takes f for lost; a retransmission of it that is in flight, too.
+// markLost takes f for lost, by congestion.
 func (c *Conn) markLost(f ring.Frame) {
+	c.lose(f)
+	if c.cc.bbr != nil {
+		c.modelLost(c.h.Arena.Meta(f))
+	}
+}
+
+// lose takes f for lost; a retransmission of it that is in flight, too.
+func (c *Conn) lose(f ring.Frame) {
 	a := c.h.Arena
 	m := a.Meta(f)
 	n := frameLen(m)
@@ -194,6 +204,7 @@ func (c *Conn) markLost(f ring.Frame) {
 	if m.Flags&frameLost == 0 {
 		c.lost += n
 	}
+	c.rate.lost += n
 	m.Flags = m.Flags&^frameRetrans | frameLost
 	// What duplicate ACKs stand for cannot be what is lost.
 	c.dupSacked = min(c.dupSacked, c.sndNxt-c.sndUna-c.lost)
@@ -216,6 +227,9 @@ func (c *Conn) noteDelivered(m *ring.Meta, st *ackState, now int64) {
 		}
 	} else {
 		st.retransOK = true
+	}
+	if c.rateOn {
+		st.rateDelivered(m, m.Seq+n)
 	}
 	c.rack.update(c, m, st, now)
 }

@@ -220,7 +220,7 @@ func TestRFC9438ResponseFunction(t *testing.T) {
 		// there, and from elsewhere it takes hundreds of epochs.
 		wMax := want * 4 / (3 + cubicBeta)
 		p.run(2 * int64(c.rtt))
-		q := &f.left.c.cc.cubic
+		q := &f.left.c.cc.remember().cubic
 		q.wMax, q.prior = float32(wMax), float32(wMax)
 		f.left.c.cc.ssthresh = uint32(cubicBeta*wMax) * 1448
 		// The equation leaves out fast convergence (section 4.7), which is for

@@ -25,6 +25,9 @@ func (c *Conn) Deadline() int64 {
 			d = t
 		}
 	}
+	if p := c.cc.pacer; p != nil && p.at != 0 && p.at < d {
+		d = p.at
+	}
 	return d
 }
 
@@ -53,6 +56,9 @@ func (c *Conn) Expire(now int64) {
 		if c.shutByMemory() && c.nextWindow() > c.openWindow() {
 			c.set(markAckNow)
 		}
+	}
+	if p := c.cc.pacer; p != nil {
+		p.expire(now)
 	}
 	if !c.has(markDead) {
 		c.Output(now)
@@ -176,6 +182,9 @@ func (c *Conn) expireData(now int64) {
 func (c *Conn) armPersist(now int64) {
 	if c.sndNext == ring.NoFrame || c.sndUna != c.sndNxt || c.rtoAt != 0 {
 		return
+	}
+	if p := c.cc.pacer; p != nil && p.at != 0 {
+		return // it is our own rate that data waits for
 	}
 	c.set(markProbing)
 	c.clear(markPTO)

@@ -118,10 +118,12 @@ func (c *Conn) noteProbed(f ring.Frame, count int, fin bool, now int64) {
 		count++
 	}
 	c.stampRetrans(now)
+	if c.rateOn {
+		c.stampRate(f, count, now)
+	}
 	for ; count > 0; count-- {
 		m := a.Meta(f)
 		m.SentAt = now
-		m.Delivered = c.delivered
 		if m.Retrans < 0xffff {
 			m.Retrans++
 		}

@@ -12,6 +12,8 @@ const (
 	frameRetrans             // its retransmission is in flight
 	frameFIN                 // stands for the FIN; no payload
 	frameTimed               // on the list by time of transmission
+	frameStamped             // it carries a stamp for rate samples
+	frameLimited             // the application did not fill the path when it was sent
 )
 
 // writeBatch is how many frames Write takes from the arena at once.
@@ -232,7 +234,7 @@ func (c *Conn) split(f ring.Frame, n int) bool {
 	k.Sum = ip.SumCopy(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[int(m.Off)+n:m.Off+m.Len])
 	k.Seq = m.Seq + uint32(n)
 	k.Flags, k.Retrans = m.Flags, m.Retrans
-	k.SentAt, k.Delivered, k.DeliveredAt = m.SentAt, m.Delivered, m.DeliveredAt
+	k.Stamp, k.Lost = m.Stamp, m.Lost
 	m.Len = uint16(n)
 	m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
 	k.Prev, k.Next = f, m.Next
@@ -270,7 +272,7 @@ func (c *Conn) private(f ring.Frame) (ring.Frame, bool) {
 	k.Next, k.Prev, k.Seq, k.Sum = m.Next, m.Prev, m.Seq, m.Sum
 	k.TimeNext, k.TimePrev = m.TimeNext, m.TimePrev
 	k.Off, k.Len, k.Flags, k.Retrans = ring.Headroom, m.Len, m.Flags, m.Retrans
-	k.SentAt, k.Delivered, k.DeliveredAt = m.SentAt, m.Delivered, m.DeliveredAt
+	k.Stamp, k.Lost = m.Stamp, m.Lost
 	copy(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[m.Off:m.Off+m.Len])
 	relink(a, k.Prev, f, g, &c.sndHead, false, false)
 	relink(a, k.Next, f, g, &c.sndTail, true, false)

@@ -499,7 +499,7 @@ func (c *TCPConn) SetWriteBuffer(n int) error {
 // SetCongestion chooses the congestion control by name (TCP_CONGESTION).
 func (c *TCPConn) SetCongestion(name string) error {
 	ok := true
-	if err := c.control(func() { ok = c.tc.SetCongestion(name) }); err != nil {
+	if err := c.control(func() { ok = c.tc.SetCongestion(name, c.s.now) }); err != nil {
 		return err
 	}
 	if !ok {

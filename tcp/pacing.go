@@ -1,0 +1,134 @@
+package tcp
+
+import "math"
+
+// pacer spreads packets over time at a rate, where the congestion control or
+// the user asks for it; other connections have none. The rate decides when a
+// packet may leave, and what is sent at once (draft-ietf-ccwg-bbr sections
+// 5.6.2 and 5.6.3).
+type pacer struct {
+	rate  uint64 // bytes per second; 0: not paced now
+	limit uint64 // the user's (SO_MAX_PACING_RATE); 0: none
+	next  int64  // C.next_send_time
+	at    int64  // when waiting data may leave; 0: none waits
+	late  bool   // data waited until now
+}
+
+const (
+	// paceSlack is how late the timer wheel may be: what could have been sent
+	// meanwhile is made up for, else a coarse wheel would lower the rate.
+	paceSlack  = 2_200_000 // ns: two ticks
+	paceTSO    = 64 << 10  // the largest quantum, as Linux
+	paceBurst  = 1e6       // ns that a quantum lasts
+	minQuantum = 2         // segments
+)
+
+// ready tells whether a packet may leave; if not, the timer is set to when.
+func (p *pacer) ready(now int64) bool {
+	if p.rate == 0 || p.next <= now {
+		return true
+	}
+	p.at = p.next
+	return false
+}
+
+// sent notes that a packet of so many bytes left.
+func (p *pacer) sent(bytes int, now int64) {
+	if p.rate == 0 {
+		return
+	}
+	// Only who waited has something to make up for.
+	least := now
+	if p.late {
+		least -= paceSlack
+	}
+	p.next = max(p.next, least) + int64(uint64(bytes)*1e9/p.rate)
+	p.late = p.late && p.next <= now
+	p.at = 0
+}
+
+// expire notes that the time came that data waited for.
+func (p *pacer) expire(now int64) {
+	if due(&p.at, now) {
+		p.late = true
+	}
+}
+
+// quantum is how many bytes may leave at once, at least two segments: what
+// the rate sends in 1 ms, so that large packets can be made.
+func (p *pacer) quantum(mss int) int {
+	if p.rate == 0 {
+		return math.MaxInt
+	}
+	return int(max(min(p.rate/(1e9/paceBurst), paceTSO), uint64(minQuantum*mss)))
+}
+
+// setRate sets the rate that the congestion control asks for, 0 for none.
+func (p *pacer) setRate(rate uint64) {
+	if p.limit != 0 && (rate == 0 || rate > p.limit) {
+		rate = p.limit
+	}
+	p.rate = rate
+}
+
+// MaxPacingRate returns the bound that SetMaxPacingRate set, 0 for none.
+func (c *Conn) MaxPacingRate() uint64 {
+	if p := c.cc.pacer; p != nil {
+		return p.limit
+	}
+	return 0
+}
+
+// SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
+// second, as SO_MAX_PACING_RATE does, and so has any congestion control pace
+// its packets; 0 takes the bound away.
+func (c *Conn) SetMaxPacingRate(rate uint64) {
+	if c.cc.pacer == nil {
+		if rate == 0 {
+			return
+		}
+		c.cc.pacer = &pacer{}
+	}
+	p := c.cc.pacer
+	p.limit = rate
+	if c.cc.dropPacer(); c.cc.pacer != nil {
+		c.cc.pace(c.rtt.SRTT())
+	}
+}
+
+// dropPacer forgets the pacer where neither the congestion control nor the
+// user wants it any more.
+func (c *Congestion) dropPacer() {
+	if c.bbr == nil && c.pacer != nil && c.pacer.limit == 0 {
+		c.pacer = nil
+	}
+}
+
+// Pacing of those congestion controls that have no model of the path is as
+// Linux's: faster than the window per round trip, so that it can grow.
+const (
+	paceSlowStart = 2.0
+	paceAvoidance = 1.2
+)
+
+// windowRate is the rate of a congestion window, bytes per second; 0 without
+// an RTT sample.
+func (c *Congestion) windowRate(srtt int64) uint64 {
+	if srtt == 0 {
+		return 0
+	}
+	gain := paceAvoidance
+	if c.cwnd < c.ssthresh/2 {
+		gain = paceSlowStart
+	}
+	return uint64(gain * float64(c.cwnd) * 1e9 / float64(srtt))
+}
+
+// pace brings the pacer up to date, of which there must be one.
+func (c *Congestion) pace(srtt int64) {
+	rate := c.windowRate(srtt)
+	if c.bbr != nil {
+		rate = c.bbr.pacingRate()
+	}
+	c.pacer.setRate(rate)
+}

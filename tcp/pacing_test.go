@@ -1,0 +1,85 @@
+package tcp
+
+import "testing"
+
+// SO_MAX_PACING_RATE: a flow with any congestion control keeps to the rate,
+// and one without the limit has no pacer.
+func TestMaxPacingRate(t *testing.T) {
+	for _, name := range CongestionNames() {
+		hs := newPathHosts(t, 16384)
+		p := newPath(t, 1)
+		p.rate, p.delay, p.buffer = 100e6/8, 5*ms, 1<<20
+		f := p.add(hs, &Config{Congestion: name, SndBuf: 4 << 20, RcvBuf: 4 << 20}, 0)
+		p.run(sec)
+		c := &f.left.c
+		if c.cc.pacer != nil && name != "bbr" {
+			t.Errorf("%s is paced", name)
+		}
+		c.SetMaxPacingRate(1e6)
+		p.run(sec) // what waited in the bottleneck leaves
+		got := f.got
+		p.run(4 * sec)
+		if rate := float64(f.got-got) / 4; !near(rate, 1e6, 0.03) {
+			t.Errorf("%s: %.0f bytes/s, want 1e6", name, rate)
+		}
+		if c.MaxPacingRate() != 1e6 || c.Info().PacingRate > 1e6 {
+			t.Errorf("%s: limit %d, rate %d", name, c.MaxPacingRate(), c.Info().PacingRate)
+		}
+		sent := f.sent
+		p.run(20 * ms)
+		if n := f.sent - sent; n < 10 || n > 18 {
+			t.Errorf("%s: %d segments in 20 ms, want 14", name, n)
+		}
+		c.SetMaxPacingRate(0)
+		if c.cc.pacer != nil && name != "bbr" {
+			t.Errorf("%s is still paced", name)
+		}
+		got = f.got
+		p.run(4 * sec)
+		if rate := float64(f.got-got) / 4; rate < 5e6 {
+			t.Errorf("%s: %.0f bytes/s without a limit", name, rate)
+		}
+		p.close()
+	}
+}
+
+// A timer wheel that is late costs no rate: what could have left meanwhile is
+// made up for, but not what nobody waited with.
+func TestPacerLateTimer(t *testing.T) {
+	p := &pacer{rate: 10e6}
+	now, sent := int64(1e9), 0
+	for end := now + sec; now < end; {
+		for p.ready(now) {
+			p.sent(1000, now)
+			sent += 1000
+		}
+		now = (p.at/(1<<20) + 2) << 20 // the tick after the next
+		p.expire(now)
+	}
+	if sent < 9_900_000 || sent > 10_100_000 {
+		t.Errorf("%d bytes in a second, want 10e6", sent)
+	}
+	now += 100 * sec
+	p.late = false
+	n := 0
+	for p.ready(now) {
+		p.sent(1000, now)
+		n++
+	}
+	if n != 1 {
+		t.Errorf("%d packets at once after idling, want 1", n)
+	}
+}
+
+// Linux's tcp_tso_autosize: a packet is what the rate sends in a millisecond,
+// two segments at least, 64 KiB at most.
+func TestPacingQuantum(t *testing.T) {
+	for _, c := range []struct {
+		rate uint64
+		want int
+	}{{1000, 2896}, {2e6, 2896}, {10e6, 10000}, {1e9, 64 << 10}} {
+		if got := (&pacer{rate: c.rate}).quantum(1448); got != c.want {
+			t.Errorf("rate %d: quantum %d, want %d", c.rate, got, c.want)
+		}
+	}
+}

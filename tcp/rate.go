@@ -1,0 +1,165 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+// Delivery rate samples: draft-ietf-ccwg-bbr section 4.1. Each frame carries
+// what the connection had seen when it was sent; the newest frame that an
+// acknowledgement covers tells how much arrived since, and how long it took.
+// That costs some 30 ns a packet: it is done for a congestion control that
+// needs it, and from the first Info on.
+
+// Frames keep times as distances from SentAt in units of 32 ns, which reach
+// over any retransmission timeout, and losses in units of 256 bytes.
+const (
+	rateTime = 5
+	rateLoss = 8
+)
+
+// rateState is a connection's part of it.
+type rateState struct {
+	deliveredAt int64  // C.delivered_time: when something last arrived
+	firstSentAt int64  // C.first_send_time: when the newest of it was sent
+	limited     uint32 // C.app_limited: the samples up to this many bytes delivered are; 0: none
+	lost        uint32 // C.lost: bytes ever taken for lost, modulo 2^32
+	lastBytes   uint32 // of the last sample
+	lastTime    uint32 // its interval, in units of 32 ns
+}
+
+// rateNewest is what the newest frame of an acknowledgement carries.
+type rateNewest struct {
+	ring.Stamp
+	end     uint32 // its last sequence number, and one
+	lost    uint16 // ring.Meta.Lost
+	flags   uint16
+	retrans bool
+}
+
+// RateSample is what an acknowledgement tells about the delivery rate.
+type RateSample struct {
+	Delivered      uint32 // bytes that arrived over Interval
+	Interval       int64  // ns; 0: no reliable sample
+	PriorDelivered uint32 // bytes ever delivered when the newest frame was sent, modulo 2^32
+	Flight         uint32 // bytes in flight then, it included
+	Lost           uint32 // bytes taken for lost since
+	RTT            int64  // of the newest frame; 0: none
+	AppLimited     bool   // the application did not fill the path
+}
+
+// Rate is the delivery rate in bytes per second, 0 where there is none.
+func (r *RateSample) Rate() float64 {
+	if r.Interval == 0 {
+		return 0
+	}
+	return float64(r.Delivered) * 1e9 / float64(r.Interval)
+}
+
+func rateAge(d int64) uint32 { return uint32(min(uint64(max(d, 0))>>rateTime, 1<<32-1)) }
+
+// rateStamp is what the frames of a packet sent now are to carry, but for
+// Flight: that counts them (OnPacketSent, section 4.1.2.2).
+type rateStamp struct {
+	delivered, ackAge, sendAge, flight uint32
+	lost, limited                      uint16
+}
+
+func (c *Conn) rateStamp(now int64) (s rateStamp) {
+	r := &c.rate
+	if c.sndUna == c.sndNxt {
+		r.deliveredAt, r.firstSentAt = now, now
+	}
+	s.delivered = uint32(c.delivered)
+	s.ackAge, s.sendAge = rateAge(now-r.deliveredAt), rateAge(now-r.firstSentAt)
+	s.flight = uint32(c.pipe())
+	s.lost = uint16(r.lost >> rateLoss)
+	if r.limited != 0 {
+		s.limited = frameLimited
+	}
+	return s
+}
+
+// stampRate stamps count frames from f on, which leave as one packet.
+func (c *Conn) stampRate(f ring.Frame, count int, now int64) {
+	a := c.h.Arena
+	s := c.rateStamp(now)
+	for ; count > 0; count-- {
+		m := a.Meta(f)
+		s.flight += frameLen(m)
+		m.Delivered, m.AckAge, m.SendAge, m.Flight, m.Lost = s.delivered, s.ackAge, s.sendAge, s.flight, s.lost
+		m.Flags = m.Flags&^frameLimited | frameStamped | s.limited
+		f = m.Next
+	}
+}
+
+// rateDelivered notes a frame that arrived: the one sent last counts
+// (UpdateRateSample, section 4.1.2.3).
+func (st *ackState) rateDelivered(m *ring.Meta, end uint32) {
+	n := &st.newest
+	if m.Flags&frameStamped == 0 {
+		return // sent before somebody wanted to know
+	}
+	if st.rated && (m.SentAt < n.SentAt || m.SentAt == n.SentAt && seqLT(end, n.end)) {
+		return
+	}
+	st.rated = true
+	n.Stamp, n.end, n.lost, n.flags, n.retrans = m.Stamp, end, m.Lost, m.Flags, m.Retrans != 0
+}
+
+// rateSample completes the sample of an acknowledgement (GenerateRateSample,
+// section 4.1.2.3).
+func (c *Conn) rateSample(st *ackState, rs *RateSample, now int64) {
+	*rs = RateSample{}
+	r, n := &c.rate, &st.newest
+	if !st.rated {
+		return
+	}
+	if r.limited != 0 && seqGT(uint32(c.delivered), r.limited) {
+		r.limited = 0
+	}
+	r.deliveredAt = now
+	if n.SentAt > r.firstSentAt {
+		r.firstSentAt = n.SentAt
+	}
+	rs.PriorDelivered = n.Delivered
+	rs.Delivered = uint32(c.delivered) - n.Delivered
+	rs.Flight = n.Flight
+	rs.Lost = uint32(uint16(r.lost>>rateLoss)-n.lost) << rateLoss
+	rs.AppLimited = n.flags&frameLimited != 0
+	if !n.retrans {
+		rs.RTT = max(now-n.SentAt, 1)
+	}
+	// The longer of the two ways to count keeps a burst of acknowledgements,
+	// and one of segments, from looking like a faster path.
+	interval := max(int64(n.SendAge)<<rateTime, now-n.SentAt+int64(n.AckAge)<<rateTime)
+	if interval < c.rtt.Min() {
+		return // by an acknowledgement of what was retransmitted needlessly
+	}
+	rs.Interval = max(interval, 1)
+	// The sample that the user sees is the best of what the application
+	// limited, else the last, as Linux's.
+	if !rs.AppLimited || rs.Rate() >= r.rate() {
+		r.lastBytes, r.lastTime, c.rateLimited = rs.Delivered, max(rateAge(interval), 1), rs.AppLimited
+	}
+}
+
+// rate is the last sample, bytes per second.
+func (r *rateState) rate() float64 {
+	if r.lastTime == 0 {
+		return 0
+	}
+	return float64(r.lastBytes) * 1e9 / float64(uint64(r.lastTime)<<rateTime)
+}
+
+// checkAppLimited is called where nothing is left to send: if the path could
+// take more, samples of what is in flight now, and of what follows until that
+// has arrived, tell of the application (section 4.1.2.4).
+func (c *Conn) checkAppLimited() {
+	if c.lost <= c.retrans {
+		if pipe := c.pipe(); pipe < c.cwnd() {
+			c.markAppLimited(pipe)
+		}
+	}
+}
+
+func (c *Conn) markAppLimited(pipe int) {
+	c.rate.limited = max(uint32(c.delivered)+uint32(pipe), 1)
+}
