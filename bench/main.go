@@ -77,7 +77,7 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.quick, "quick", false, "fewer cases and rounds, below 90 s")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 5; 2 with -quick)")
-	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 200ms; 120ms with -quick)")
+	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 150ms; 120ms with -quick)")
 	f.StringVar(&o.mode, "mode", "auto", "XDP mode: auto, native or generic")
 	f.BoolVar(&o.pin, "pin", true, "give each end a processor of its own")
 	f.StringVar(&o.out, "out", "", "folder for the results (default a new one below the temporary folder)")
@@ -138,7 +138,7 @@ func parse(args []string) (*options, error) {
 			}
 		}
 	}
-	pick(&o.duration, 120*time.Millisecond, 200*time.Millisecond)
+	pick(&o.duration, 120*time.Millisecond, 150*time.Millisecond)
 	pick(&o.micro, 100*time.Millisecond, 500*time.Millisecond)
 	if o.rounds == 0 {
 		if o.rounds = 5; o.quick {

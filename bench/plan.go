@@ -74,7 +74,7 @@ func applies(g *rung.Rung, c load.Case) bool {
 		return c.MTU == mtu
 	case g.Client == rung.GVisorGSO:
 		return c.Workload == load.Bulk
-	case g.NoOffload:
+	case g.NoOffload, g.Client == rung.Frames:
 		return c.Workload == load.Bulk
 	case g.Free:
 		return c.Workload == load.TCPRTT || c.Workload == load.UDPRTT || c.Workload == load.CRR || c.Workload == load.Requests
@@ -89,8 +89,8 @@ func defaults(quick bool) plan {
 		return plan{sizes: []int{1, 16384}, mtus: []int{1500, 9000}, conns: []int{100}, rates: []int{10000},
 			datagrams: []int{report.SmallDatagram}, idle: 1000}
 	}
-	return plan{sizes: []int{1, 1024, 16384, 65536}, mtus: []int{1500, 9000}, conns: []int{1, 10, 100, 1000},
-		rates: []int{1000, 5000, 20000, 50000}, datagrams: []int{report.SmallDatagram, 1472}, idle: 5000}
+	return plan{sizes: []int{1, 1024, 16384, 65536}, mtus: []int{1500, 9000, 65535}, conns: []int{1, 10, 100, 1000},
+		rates: []int{1000, 10000, 50000}, datagrams: []int{report.SmallDatagram, 1472}, idle: 5000}
 }
 
 // numbers reads "1,2,3"; empty keeps what there is.

@@ -30,11 +30,11 @@ func (r *Report) charts() (cs []*chart) {
 	add(r.over(load.OpenLoop, "Open loop: p99 against offered load", "requests a second offered", "p99 from the intended send time, us", P99,
 		func(c load.Case) int { return c.Rate }))
 	add(r.over(load.Requests, "Requests by number of connections", "connections", "requests/s", OpsPerS, func(c load.Case) int { return c.Conns }))
-	add(r.barsOf(load.Bulk, "Bulk TCP by MTU", "Gbit/s received", GbitPerS, func(c load.Case) string {
+	add(r.barsOf(load.Bulk, "Bulk TCP by MTU and direction", "Gbit/s received", GbitPerS, func(c load.Case) string {
 		if c.Down {
-			return fmt.Sprintf("MTU %d, from the server", c.MTU)
+			return fmt.Sprintf("%d, to client", c.MTU)
 		}
-		return fmt.Sprintf("MTU %d, to the server", c.MTU)
+		return fmt.Sprintf("%d, to server", c.MTU)
 	}))
 	add(r.barsOf(load.Packets, "UDP datagrams one way", "datagrams/s received", OpsPerS, func(c load.Case) string { return fmt.Sprintf("%d bytes", c.Size) }))
 	add(r.barsOf(load.CRR, "Connect, request, response, close", "a second", OpsPerS, func(load.Case) string { return "one worker" }))

@@ -43,7 +43,11 @@ var styles = map[string]style{
 	"throughput":    {"#2ca02c", ""},
 	"onload-net":    {"#7b5ea7", "6 2"},
 	"net-onload":    {"#4b3f9e", "2 2"},
+	"frames":        {"#7fb3d5", "4 2"},
+	"frames-net":    {"#c5b0d5", "6 2"},
+	"net-frames":    {"#9e9ac8", "2 2"},
 	"gvisor":        {"#e377c2", ""},
+	"gvisor-gso":    {"#8c1d6b", ""},
 }
 
 func styleOf(name string) style {

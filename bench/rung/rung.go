@@ -18,6 +18,7 @@ const (
 	Latency    = "latency" // onload, by profile
 	Balanced   = "balanced"
 	Throughput = "throughput"
+	Frames     = "frames"     // onload, latency, segmentation offload off
 	GVisor     = "gvisor"     // its netstack over AF_XDP
 	GVisorGSO  = "gvisor-gso" // over AF_PACKET with GSO and GRO
 	Raw        = "raw"        // frames over AF_XDP, no stack
@@ -46,6 +47,9 @@ func All() []Rung {
 		{Name: "throughput", Client: Throughput, Server: Throughput, Doc: "onload, profile throughput"},
 		{Name: "onload-net", Client: Net, Server: Latency, Doc: "onload (latency) serves an unchanged client of Go's net"},
 		{Name: "net-onload", Client: Latency, Server: Net, Doc: "an onload client (latency) of a server of Go's net"},
+		{Name: "frames", Client: Frames, Server: Frames, Doc: "as latency, without segmentation offload: frame by frame"},
+		{Name: "frames-net", Client: Net, Server: Frames, NoOffload: true, Doc: "a server of rung frames, a client of Go's net, on the link of net-nooffload"},
+		{Name: "net-frames", Client: Frames, Server: Net, NoOffload: true, Doc: "a client of rung frames, a server of Go's net, on the link of net-nooffload"},
 		{Name: "gvisor", Client: GVisor, Server: GVisor, Doc: "gVisor's netstack over AF_XDP, native mode"},
 		{Name: "gvisor-gso", Client: GVisorGSO, Server: GVisorGSO, Doc: "gVisor's netstack over AF_PACKET with GSO and GRO"},
 	}
@@ -79,9 +83,13 @@ func Open(c Config) (load.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	profiles := map[string]onload.Profile{Latency: onload.Latency, Balanced: onload.Balanced, Throughput: onload.Throughput}
+	profiles := map[string]onload.Profile{Latency: onload.Latency, Frames: onload.Latency, Balanced: onload.Balanced, Throughput: onload.Throughput}
 	if p, ok := profiles[c.Kind]; ok {
-		e, err := onload.New(onload.Config{Interfaces: []string{c.Interface}, Mode: mode, Profile: p})
+		cfg := onload.Config{Interfaces: []string{c.Interface}, Mode: mode, Profile: p}
+		if c.Kind == Frames {
+			cfg.Offloads = onload.OffloadsOff
+		}
+		e, err := onload.New(cfg)
 		if err != nil {
 			return nil, err
 		}
