@@ -146,3 +146,35 @@ func TestTimeWaitLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseArms: who closes a connection may be done with the stack. The queues
+// are armed, so that the next client's SYN does not wait for the reactor's tick.
+func TestCloseArms(t *testing.T) {
+	a, b := newPair(t, pairOptions{profile: Balanced})
+	unarmed := 0
+	for range 20 {
+		c, d := connect(t, a, b, addrB)
+		if _, err := c.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if !b.guarded() {
+			unarmed++ // a leader that left with data
+		}
+		d.Close()
+		if !b.guarded() && b.lock.TryLock() { // else another arms them
+			b.enter()
+			ok := b.guarded() || b.rxPending()
+			b.leave()
+			if !ok {
+				t.Fatal("nobody looks after the queues")
+			}
+		}
+		c.Close()
+	}
+	if unarmed == 0 {
+		t.Error("the queues were armed before each Close: the test shows nothing")
+	}
+}

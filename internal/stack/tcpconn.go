@@ -390,6 +390,9 @@ func (c *TCPConn) Close() error {
 			// Linux returns success also when the time was not enough.
 			_ = c.s.wait(lingering{c}, dirWrite, &c.w)
 		}
+		// Who read the last bytes left the queues unarmed, to be back soon. It
+		// may not be: the next client must not wait for the reactor's tick.
+		c.s.arm()
 	}
 	c.r.stop()
 	c.w.stop()
