@@ -7,6 +7,7 @@ import (
 
 	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
 )
 
 // Config makes an Engine. The zero value is usable: everything takes the
@@ -56,6 +57,10 @@ type Config struct {
 	// Congestion is the congestion control: "cubic" (default), "newreno" or "bbr".
 	Congestion string
 
+	// MTUProbing says when a TCP connection searches for the path's MTU by
+	// itself (RFC 4821, RFC 8899).
+	MTUProbing MTUProbing
+
 	// UserTimeout bounds how long data of a TCP connection may stay
 	// unacknowledged, or wait for the peer's window (RFC 5482), as
 	// TCPConn.SetUserTimeout; 0 is Linux's some 15 minutes.
@@ -82,6 +87,19 @@ const (
 	Latency = stack.Latency
 	// Throughput never spins: it sleeps in the runtime's netpoller.
 	Throughput = stack.Throughput
+)
+
+// MTUProbing says when a TCP connection searches for the path's MTU by itself.
+type MTUProbing = tcp.MTUProbing
+
+// Choices of MTUProbing.
+const (
+	// MTUProbeBlackHole is when large segments seem to vanish.
+	MTUProbeBlackHole = tcp.MTUProbeBlackHole
+	// MTUProbeAlways is from the start.
+	MTUProbeAlways = tcp.MTUProbeAlways
+	// MTUProbeOff is never: routers are expected to complain.
+	MTUProbeOff = tcp.MTUProbeOff
 )
 
 // Mode is where the XDP program of an interface runs.

@@ -156,6 +156,14 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.Congestion, "", "cubic", "newreno", "bbr") },
 	},
 	{
+		Setting{"MTUProbing", "ONLOAD_MTU_PROBING", "blackhole, always, off", "blackhole",
+			"when TCP searches for the path's MTU by itself: if large segments vanish, from the start, never"},
+		func(c *Config, v string) error {
+			return choose(&c.MTUProbing, v, map[string]MTUProbing{"blackhole": MTUProbeBlackHole, "always": MTUProbeAlways, "off": MTUProbeOff})
+		},
+		func(c *Config) error { return oneOf(c.MTUProbing, MTUProbeBlackHole, MTUProbeAlways, MTUProbeOff) },
+	},
+	{
 		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s", "some 15 minutes",
 			"how long data of TCP may stay unacknowledged before the connection fails"},
 		func(c *Config, v string) error { return duration(&c.UserTimeout, v) },

@@ -39,6 +39,9 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	if newer {
 		c.sampleRTT(&st, now)
 		c.retries, c.backoff, c.stuckAt = 0, 0, now
+		if c.search != nil {
+			c.mtuProbeAcked(now)
+		}
 	}
 	if newer || st.sacked || dup || st.dsack {
 		c.recover(s, &st, dup, now)

@@ -68,8 +68,9 @@ type Conn struct {
 	sacked, lost, retrans uint32
 	dupSacked             uint32 // stands for sacked where the peer has no SACK
 
-	ooo  *reassembly // nil while everything came in order
-	tune *tuning     // nil until the window is as large as the buffer
+	ooo    *reassembly // nil while everything came in order
+	search *mtuSearch  // nil until a search for the path's MTU began
+	tune   *tuning     // nil until the window is as large as the buffer
 
 	rtt  RTT
 	rack rack
@@ -189,6 +190,8 @@ const (
 	markGather     // an acknowledgement waits for more segments
 	markRcvFixed   // the size of the receive buffer was set
 	markSndFixed   // that of the send buffer was
+	markMTUOff     // no search for the path's MTU
+	markMTUAlways  // it begins at once
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -211,6 +214,8 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.rcvWS = cfg.rcvWScale()
 	c.tsOffset = h.TSOffset(local, remote)
 	c.setIf(markNoDelay, cfg.NoDelay)
+	c.setIf(markMTUOff, cfg.MTUProbing == MTUProbeOff)
+	c.setIf(markMTUAlways, cfg.MTUProbing == MTUProbeAlways)
 	c.setIf(markRcvFixed, cfg.RcvBuf > 0)
 	c.setIf(markSndFixed, cfg.SndBuf > 0)
 	c.setIf(markNoSACK, cfg.NoSACK)

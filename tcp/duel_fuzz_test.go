@@ -26,7 +26,7 @@ func FuzzBetween(f *testing.F) {
 			RcvBuf: 32 << 10, SndBuf: 32 << 10,
 		}
 		if mode&8 != 0 {
-			cfg.Congestion = "newreno"
+			cfg.Congestion, cfg.MTUProbing = "newreno", MTUProbeAlways
 		}
 		l := newLink(t, uint64(mode), &cfg, &cfg, Caps{MaxFrags: 1 + int(mode>>4)})
 		l.connect()

@@ -202,6 +202,7 @@ func FuzzDuel(f *testing.F) {
 		cfg := Config{
 			NoDelay: mode&1 != 0, NoSACK: mode&2 != 0, NoTimestamps: mode&4 != 0,
 			RcvBuf: 16 << 10, SndBuf: 16 << 10,
+			MTUProbing: MTUProbing(mode >> 3 & 1),
 		}
 		w := dial(t, cfg, sackOK(mode&2 == 0), tsOK(mode&4 == 0))
 		next := func() int {

@@ -62,6 +62,7 @@ type Config struct {
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
 	// 5 at most, as fit that time. 0: it does not wait.
 	DeferAccept   time.Duration
+	MTUProbing    MTUProbing
 	NoSACK        bool
 	NoTimestamps  bool
 	NoWindowScale bool

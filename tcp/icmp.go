@@ -49,12 +49,15 @@ func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 	}
 }
 
-func (c *Conn) lowerMTU(mtu int, now int64) {
-	least := minMTU4
-	if !c.local.Addr().Is4() {
-		least = minMTU6
+func (c *Conn) leastMTU() int {
+	if c.local.Addr().Is4() {
+		return minMTU4
 	}
-	mtu = max(mtu, least)
+	return minMTU6
+}
+
+func (c *Conn) lowerMTU(mtu int, now int64) {
+	mtu = max(mtu, c.leastMTU())
 	if mtu < int(c.mtu) {
 		c.h.Stats.TCPPathMTULowered.Add(1)
 		c.SetPathMTU(mtu, now)
@@ -69,20 +72,30 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	if mtu == int(c.mtu) || c.has(markDead) {
 		return
 	}
-	c.mtu = uint16(mtu)
-	old := c.mss
-	c.updateMSS()
-	c.cc.SetMSS(int(c.mss))
-	if c.mss >= old || !c.State().sending() {
+	c.search = nil // now it is known
+	if !c.setMTU(mtu) {
 		return
-	}
-	// All of it: a packet may have been made of several frames.
-	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = c.h.Arena.Meta(f).Next {
-		c.lose(f)
 	}
 	if c.lost > 0 && c.recovery == noRecovery {
 		c.recovery = inLoss // no reduction: it was no congestion
 		c.beginEpisode(now)
 	}
 	c.Output(now)
+}
+
+// setMTU sets the size of packets, and marks what is in flight and larger as
+// lost. It tells whether there may be such.
+func (c *Conn) setMTU(mtu int) (smaller bool) {
+	c.mtu = uint16(mtu)
+	old := c.mss
+	c.updateMSS()
+	c.cc.SetMSS(int(c.mss))
+	if c.mss >= old || !c.State().sending() {
+		return false
+	}
+	// All of it: a packet may have been made of several frames.
+	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = c.h.Arena.Meta(f).Next {
+		c.lose(f)
+	}
+	return true
 }

@@ -128,6 +128,9 @@ func (c *Conn) established(now int64) {
 	c.rtoAt = 0
 	c.updateMSS()
 	c.startCongestion(now)
+	if c.has(markMTUAlways) {
+		c.startMTUSearch(c.baseMTU(), now)
+	}
 	if c.has(markFinWanted) {
 		c.setState(FinWait1)
 	} else {

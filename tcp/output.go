@@ -45,6 +45,9 @@ func (c *Conn) sendData(now int64) bool {
 	}
 	if c.sndNext != ring.NoFrame {
 		before := c.sndNxt
+		if c.search != nil {
+			c.probeMTU(now)
+		}
 		ok := c.sendNew(now)
 		if c.sndNxt != before {
 			c.armSent(now)
@@ -354,6 +357,9 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
 		count++
+	}
+	if c.search != nil {
+		c.mtuProbeResent(a.Meta(f).Seq)
 	}
 	c.stampRetrans(now)
 	if f == c.sndHead {

@@ -96,6 +96,11 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 
 // enterRecovery begins fast recovery: RFC 6675 section 5, RFC 6937.
 func (c *Conn) enterRecovery(now int64) {
+	if c.onlyMTUProbeLost() {
+		c.recovery = inLoss
+		c.beginEpisode(now)
+		return
+	}
 	if c.has(markSACK) {
 		c.h.Stats.TCPSackRecovery.Add(1)
 	} else {

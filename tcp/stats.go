@@ -81,6 +81,8 @@ type Stats struct {
 	TCPAbortOnLinger       Counter `help:"closed connections aborted in FIN-WAIT-2"`
 	TCPOutNoFrames         Counter `help:"control segments not sent because no frame was free (not in Linux)"`
 	OutOfWindowIcmps       Counter `help:"ICMP errors that quote nothing in flight"`
+	TCPMTUPSuccess         Counter `help:"probes of the path's MTU that passed"`
+	TCPMTUPFail            Counter `help:"probes of the path's MTU that were lost"`
 	TCPPathMTULowered      Counter `help:"times that ICMP lowered a path's MTU (not in Linux)"`
 }
 

@@ -165,6 +165,9 @@ func (c *Conn) expireData(now int64) {
 		return
 	}
 	c.h.Stats.TCPTimeouts.Add(1)
+	if c.retries >= mtuTimeouts {
+		c.blackHole(now)
+	}
 	c.timeout(now)
 	// A peer that took its window back and answers is not dead (as Linux).
 	if c.sndWnd > 0 || c.has(markOrphan) || now-c.lastRcv > maxRTO {

@@ -1,0 +1,178 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// MTUProbing says when a connection searches for the path's MTU by itself, with
+// segments larger than it would send (RFC 4821, RFC 8899), instead of
+// believing that routers complain.
+type MTUProbing uint8
+
+const (
+	// MTUProbeBlackHole: when large segments seem to vanish (Linux's
+	// tcp_mtu_probing=1).
+	MTUProbeBlackHole MTUProbing = iota
+	// MTUProbeAlways: from the start (2).
+	MTUProbeAlways
+	// MTUProbeOff: never (0).
+	MTUProbeOff
+)
+
+const (
+	baseMTU4     = 1064  // Linux's tcp_base_mss and headers
+	baseMTU6     = 1280  // RFC 8200 section 5: every path carries it
+	mtuStep      = 8     // the search ends when no more is to be gained
+	mtuAgain     = 600e9 // ns until a larger MTU is tried again, RFC 8899 section 5.1.1
+	mtuTimeouts  = 2     // in a row, before the next is taken for a black hole
+	mtuProbeCwnd = 11    // segments: a lost probe is repaired fast, as Linux
+	mtuBehind    = 4     // segments that follow a probe, and show its loss
+)
+
+// mtuSearch is a search for the path's MTU. Sizes are those of IP packets.
+type mtuSearch struct {
+	low, high  int // low passes; above high nothing does
+	most       int // what high began with
+	size       int // of the probe in flight; 0: there is none
+	start, end uint32
+	at         int64 // when the next probe may go out
+}
+
+func (c *Conn) baseMTU() int {
+	if c.local.Addr().Is4() {
+		return baseMTU4
+	}
+	return baseMTU6
+}
+
+// startMTUSearch begins at low; false: there is nothing to search.
+func (c *Conn) startMTUSearch(low int, now int64) bool {
+	most := int(c.mtu)
+	if c.search != nil {
+		most = c.search.most
+	}
+	if low >= int(c.mtu) {
+		return false
+	}
+	c.search = &mtuSearch{low: low, high: most, most: most, at: now}
+	c.setMTU(low)
+	return true
+}
+
+// blackHole is called when the retransmission timer expired again and again.
+// Where large segments were sent they may be what vanishes (RFC 8899 section
+// 4.3): what follows is small. A second time it is even smaller.
+func (c *Conn) blackHole(now int64) {
+	low := c.baseMTU()
+	if c.search != nil && int(c.mtu) <= low {
+		low = minMTU4
+	}
+	large := low - ipHeaderLen(c.local.Addr()) - c.headerLen()
+	if c.has(markMTUOff) || low < c.leastMTU() || int(c.sndNxt-c.sndUna) <= large || int(c.mss) <= large {
+		return
+	}
+	if c.startMTUSearch(low, now) {
+		// Not at once again upwards: the path may have been dead as a whole.
+		c.search.at = now + c.rtt.RTO()
+	}
+}
+
+// probeMTU sends a probe where the search asks for one and its loss would
+// do no harm (RFC 4821 section 7.4).
+func (c *Conn) probeMTU(now int64) {
+	p := c.search
+	if p.size != 0 || now < p.at || c.recovery != noRecovery {
+		return
+	}
+	hl := ipHeaderLen(c.local.Addr()) + c.headerLen()
+	p.high = min(p.high, c.h.Arena.FrameSize()-ring.Headroom+hl)
+	if p.high-p.low < mtuStep {
+		p.at, p.high = now+mtuAgain, p.most
+		return
+	}
+	size := (p.low + p.high + 1) / 2
+	n, mss := size-hl, int(c.mss)
+	_, used := c.sndUsed.load()
+	need := n + mtuBehind*mss
+	if used-int(c.sndNxt-c.sndUna) < need || int(int32(c.sndUna+c.sndWnd-c.sndNxt)) < need ||
+		c.cwnd() < mtuProbeCwnd*mss || c.pipe()+n > c.cwnd() || !c.fill(c.sndNext, n) {
+		return
+	}
+	seq := c.sndNxt
+	c.mss = uint16(n) // for once
+	ok := c.transmit(c.sndNext, 1, n, false, now)
+	c.mss = uint16(mss)
+	if ok {
+		p.size, p.start, p.end = size, seq, seq+uint32(n)
+	}
+}
+
+// fill makes the unsent frame f hold n bytes, from those behind it.
+func (c *Conn) fill(f ring.Frame, n int) bool {
+	a := c.h.Arena
+	m := a.Meta(f)
+	if m.Flags&frameFIN != 0 || int(m.Off)+n > a.FrameSize() {
+		return false
+	}
+	if int(m.Len) > n {
+		return c.split(f, n)
+	}
+	for int(m.Len) < n {
+		g := m.Next
+		if g == ring.NoFrame {
+			return false
+		}
+		k := a.Meta(g)
+		if k.Flags&frameFIN != 0 {
+			return false
+		}
+		took := uint16(copy(a.Bytes(f)[m.Off+m.Len:int(m.Off)+n], a.Bytes(g)[k.Off:k.Off+k.Len]))
+		m.Len += took
+		m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+		k.Off, k.Len, k.Seq = k.Off+took, k.Len-took, k.Seq+uint32(took)
+		if k.Len > 0 {
+			k.Sum = ip.Sum(a.Bytes(g)[k.Off : k.Off+k.Len])
+			continue
+		}
+		m.Next = k.Next
+		if k.Next == ring.NoFrame {
+			c.sndTail = f
+		} else {
+			a.Meta(k.Next).Prev = f
+		}
+		c.sndUsed.add(-1, 0)
+		c.h.Cache.Free(g)
+	}
+	return true
+}
+
+// mtuProbeAcked is called when SND.UNA moved: a probe that was never sent again
+// has passed.
+func (c *Conn) mtuProbeAcked(now int64) {
+	p := c.search
+	if p.size == 0 || seqLT(c.sndUna, p.end) {
+		return
+	}
+	c.h.Stats.TCPMTUPSuccess.Add(1)
+	p.low, p.size, p.at = p.size, 0, now
+	c.setMTU(p.low)
+}
+
+// mtuProbeResent is called when what is at seq is sent again: where that is the
+// probe, packets of its size do not pass.
+func (c *Conn) mtuProbeResent(seq uint32) {
+	p := c.search
+	if p.size != 0 && seqIn(seq, p.start, p.end) {
+		c.h.Stats.TCPMTUPFail.Add(1)
+		p.high, p.size = p.size-1, 0
+	}
+}
+
+// onlyMTUProbeLost tells whether nothing but a probe is lost, which says
+// nothing about congestion (RFC 4821 section 7.6.1).
+func (c *Conn) onlyMTUProbeLost() bool {
+	p := c.search
+	return p != nil && p.size != 0 && c.sndUna == p.start && c.lost == p.end-p.start &&
+		c.h.Arena.Meta(c.sndHead).Flags&frameLost != 0
+}

@@ -1,0 +1,101 @@
+package tcp
+
+import "testing"
+
+// holed is a link that swallows packets of a to b above mtu bytes in silence.
+func holed(t *testing.T, cfg Config, mtu int, caps Caps) *link {
+	cfg.SndBuf, cfg.RcvBuf = 64<<10, 64<<10
+	l := newLink(t, 1, &cfg, &cfg, caps)
+	l.delay = 5 * ms
+	l.connect()
+	l.filter = func(to *end, s *Segment) bool {
+		return to == l.a || s.Len+20+headerSize+tsSize <= mtu
+	}
+	return l
+}
+
+// RFC 8899 section 4.3, RFC 4821 section 7: behind a router that drops large
+// packets and says nothing, small ones are sent, and then the largest that
+// pass.
+func TestRFC8899BlackHole(t *testing.T) {
+	for _, mtu := range []int{1500, 1492, 1400, 1100, 1064, 600} {
+		for name, caps := range map[string]Caps{"": {MaxFrags: 1}, " TSO": {MaxFrags: 16, TSO: 65535}} {
+			l := holed(t, Config{}, mtu, caps)
+			l.stream(5 * sec)
+			c := &l.a.c
+			least := mtu - mtuStep
+			if mtu < baseMTU4 {
+				least = minMTU4
+			}
+			if got := int(c.mtu); got > mtu || got < least {
+				t.Errorf("MTU %d%s: found %d %+v", mtu, name, got, c.search)
+			}
+			if (mtu == 1500) != (c.search == nil) {
+				t.Errorf("MTU %d%s: searched %v", mtu, name, c.search != nil)
+			}
+			if c.received != 0 || l.b.c.received < 1<<20 {
+				t.Errorf("MTU %d%s: %d bytes arrived", mtu, name, l.b.c.received)
+			}
+		}
+	}
+}
+
+// A lost probe does not lower cwnd (RFC 4821 section 7.6.1).
+func TestRFC4821ProbeNoCongestion(t *testing.T) {
+	l := holed(t, Config{MTUProbing: MTUProbeAlways}, 1200, Caps{MaxFrags: 1})
+	l.stream(2 * sec)
+	st := &l.a.h.Stats
+	if st.TCPMTUPFail == 0 || st.TCPMTUPSuccess == 0 {
+		t.Fatalf("%d probes failed, %d passed", st.TCPMTUPFail, st.TCPMTUPSuccess)
+	}
+	if st.TCPSackRecovery != 0 || st.TCPTimeouts != 0 {
+		t.Errorf("%d recoveries, %d timeouts", st.TCPSackRecovery, st.TCPTimeouts)
+	}
+	if got := int(l.a.c.mtu); got > 1200 || got < 1200-mtuStep {
+		t.Errorf("found %d", got)
+	}
+}
+
+// The search begins with small packets where it is asked for, and ends at the
+// interface's MTU where all pass; later a larger MTU is tried again.
+func TestRFC4821Always(t *testing.T) {
+	l := holed(t, Config{MTUProbing: MTUProbeAlways}, 1400, Caps{MaxFrags: 1})
+	if got := int(l.a.c.mtu); got != baseMTU4 {
+		t.Errorf("begins with %d", got)
+	}
+	l.stream(2 * sec)
+	if got := int(l.a.c.mtu); got > 1400 || got < 1400-mtuStep {
+		t.Errorf("found %d", got)
+	}
+	l.filter = nil
+	l.run(mtuAgain+sec, nil)
+	l.stream(2 * sec)
+	if got := int(l.a.c.mtu); got < 1500-mtuStep {
+		t.Errorf("found %d of 1500", got)
+	}
+}
+
+// Off means off; and a dead path is none with a black hole.
+func TestMTUProbeOff(t *testing.T) {
+	l := holed(t, Config{MTUProbing: MTUProbeOff}, 1400, Caps{MaxFrags: 1})
+	l.stream(10 * sec)
+	if l.b.c.received != 0 || l.a.c.mtu != 1500 {
+		t.Errorf("%d bytes arrived, MTU %d", l.b.c.received, l.a.c.mtu)
+	}
+	w := dial(t, Config{})
+	w.write(100)
+	w.advance(30 * sec)
+	if w.c.search != nil || w.c.mtu != 1500 {
+		t.Error("a small segment fell into a black hole")
+	}
+	w.out = nil
+}
+
+// What a router says ends the search.
+func TestMTUProbeRouter(t *testing.T) {
+	l := holed(t, Config{MTUProbing: MTUProbeAlways}, 1400, Caps{MaxFrags: 1})
+	l.a.c.SetPathMTU(1300, l.now)
+	if l.a.c.search != nil || l.a.c.mtu != 1300 {
+		t.Errorf("MTU %d", l.a.c.mtu)
+	}
+}
