@@ -1,8 +1,3 @@
-//go:build !race
-
-// One goroutine runs all of this: the race detector can find nothing, and takes
-// minutes.
-
 package tcp
 
 import (
