@@ -242,6 +242,44 @@ func TestListenPorts(t *testing.T) {
 	}
 }
 
+// A port whose listener is closed stays ours while connections live on it: the
+// kernel gives it to nobody who does not ask for it, and a listener that does
+// may have it again.
+func TestListenPortKept(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	for _, addr := range []string{p.A.Addr4.String(), ""} {
+		if err := p.A.Sysctl("net.ipv4.ip_local_port_range", "40000 40001"); err != nil {
+			t.Fatal(err)
+		}
+		ln, err := e.Listen("tcp", addr+":40001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, s := echo(t, ln, p.B.Dial, p.A.Addr4.String())
+		if !onload.PathOf(s).Accelerated {
+			t.Error(onload.PathOf(s))
+		}
+		ln.Close()
+		for range 20 {
+			other, err := p.A.Listen("tcp", p.A.Addr4.String()+":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if portOf(other) == "40001" {
+				t.Error("the kernel gave the port to another listener")
+			}
+			other.Close()
+		}
+		again, err := e.Listen("tcp", addr+":40001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		echo(t, again, p.B.Dial, p.A.Addr4.String())
+		again.Close()
+	}
+}
+
 func TestListenControl(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})

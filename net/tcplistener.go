@@ -194,6 +194,9 @@ func (l *TCPListener) close() error {
 	}
 	if l.k != nil {
 		_ = l.k.Close()
+		for _, s := range l.shards {
+			s.HoldPort()
+		}
 	}
 	l.pumped.Wait()
 	return first

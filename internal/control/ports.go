@@ -18,6 +18,10 @@ type Ports interface {
 	// 0.0.0.0 and :: mean those of one. proto is the IP protocol, TCP or UDP.
 	// The errors are bind(2)'s: EADDRINUSE, EADDRNOTAVAIL, EACCES.
 	Hold(proto uint8, addr netip.AddrPort) (Held, error)
+	// HoldShared is Hold for a port that connections are left on. As with
+	// those of a kernel's closed listener, whoever asks for the port with
+	// SO_REUSEADDR gets it, and nobody who does not ask.
+	HoldShared(proto uint8, addr netip.AddrPort) (Held, error)
 }
 
 // Held is a port on loan. The zero value holds none.
@@ -66,26 +70,35 @@ func (p *KernelPorts) Close() error { return p.ns.Close() }
 
 // Hold implements Ports.
 func (p *KernelPorts) Hold(proto uint8, addr netip.AddrPort) (h Held, err error) {
+	return p.hold(proto, addr, false)
+}
+
+// HoldShared implements Ports.
+func (p *KernelPorts) HoldShared(proto uint8, addr netip.AddrPort) (h Held, err error) {
+	return p.hold(proto, addr, true)
+}
+
+func (p *KernelPorts) hold(proto uint8, addr netip.AddrPort, shared bool) (h Held, err error) {
 	err = p.ns.Do(func() error {
-		h, err = hold(proto, addr)
+		h, err = hold(proto, addr, shared)
 		return err
 	})
 	return h, err
 }
 
-func hold(proto uint8, addr netip.AddrPort) (Held, error) {
+func hold(proto uint8, addr netip.AddrPort, shared bool) (Held, error) {
 	if addr.Addr().IsValid() {
-		return holdOne(proto, addr, false)
+		return holdOne(proto, addr, false, shared)
 	}
-	h, err := holdOne(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), true)
+	h, err := holdOne(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), true, shared)
 	if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL {
 		// A kernel or a namespace without IPv6.
-		return holdOne(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), false)
+		return holdOne(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), false, shared)
 	}
 	return h, err
 }
 
-func holdOne(proto uint8, addr netip.AddrPort, dual bool) (Held, error) {
+func holdOne(proto uint8, addr netip.AddrPort, dual, shared bool) (Held, error) {
 	typ := unix.SOCK_STREAM
 	switch proto {
 	case unix.IPPROTO_TCP:
@@ -102,7 +115,13 @@ func holdOne(proto uint8, addr netip.AddrPort, dual bool) (Held, error) {
 	if err != nil {
 		return Held{}, err
 	}
-	port, err := bind(fd, proto, sa, dual)
+	if shared {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	var port uint16
+	if err == nil {
+		port, err = bind(fd, proto, sa, dual, shared)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return Held{}, err
@@ -113,7 +132,7 @@ func holdOne(proto uint8, addr netip.AddrPort, dual bool) (Held, error) {
 // dropAll is a socket filter that keeps nothing of any packet.
 var dropAll = unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
 
-func bind(fd int, proto uint8, sa unix.Sockaddr, dual bool) (port uint16, err error) {
+func bind(fd int, proto uint8, sa unix.Sockaddr, dual, shared bool) (port uint16, err error) {
 	if _, ok := sa.(*unix.SockaddrInet6); ok {
 		only := 1
 		if dual {
@@ -131,7 +150,7 @@ func bind(fd int, proto uint8, sa unix.Sockaddr, dual bool) (port uint16, err er
 		}
 	}
 	err = unix.Bind(fd, sa)
-	if err == unix.EADDRINUSE && proto == unix.IPPROTO_TCP {
+	if err == unix.EADDRINUSE && proto == unix.IPPROTO_TCP && !shared {
 		err = bindReuse(fd, sa)
 	}
 	if err != nil {

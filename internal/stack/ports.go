@@ -217,6 +217,30 @@ func (t *portTable) release(p *port) {
 	t.giveBack(p)
 }
 
+// rehold takes p from the kernel again, whose listener held it until now, if
+// connections are left on it: it is still steered to us.
+func (t *portTable) rehold(p *port) {
+	inUse := func() bool { return p.refs > 0 && t.used[p.key] == p }
+	t.mu.Lock()
+	use := inUse()
+	t.mu.Unlock()
+	if !use || t.kernel == nil {
+		return
+	}
+	h, err := t.kernel.HoldShared(p.key.proto, p.key.addr)
+	if err != nil {
+		return // it is held still, or somebody has just asked for it
+	}
+	t.mu.Lock()
+	if use = inUse(); use {
+		p.held = h
+	}
+	t.mu.Unlock()
+	if !use {
+		h.Close()
+	}
+}
+
 // dropIdle gives a pooled port that nobody uses back to the kernel.
 func (t *portTable) dropIdle(b boundPort) {
 	k := localAddr{b.proto, b.addr.Addr()}

@@ -229,6 +229,11 @@ func (l *TCPListener) Close() error {
 	return nil
 }
 
+// HoldPort is for who held the port of a closed listener (PortHeld) and does
+// no longer: while accepted connections live, the kernel is not to choose it
+// for others, whose clients would come to us.
+func (l *TCPListener) HoldPort() { l.s.ports.rehold(l.port) }
+
 // SetDeadline sets when Accept gives up; the zero Time is never.
 func (l *TCPListener) SetDeadline(t time.Time) error {
 	if l.closed.Load() {
