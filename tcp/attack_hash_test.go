@@ -7,7 +7,7 @@ import (
 
 // Attack 24: addresses chosen for the buckets of one listener collide in no
 // other, since the hash is keyed; those that nobody chose spread evenly. The
-// stack's own tables are Go maps of plain keys, whose hash is keyed too.
+// stack's own tables: TestAttack24FlowFlooding in internal/stack.
 func TestAttack24HashFlooding(t *testing.T) {
 	const n = 512
 	from := func(i int) netip.AddrPort {

@@ -50,7 +50,7 @@ func (e *wireEnd) poll(now int64) {
 		for _, d := range ds {
 			total += int(d.Len)
 		}
-		s.Local, s.Remote = e.c.local, e.c.remote
+		s.Local, s.Remote = e.c.Local(), e.c.Remote()
 		n, err := s.Parse(b, total)
 		if err != nil {
 			panic(err)

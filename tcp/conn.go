@@ -36,14 +36,15 @@ type Conn struct {
 
 	readList ring.Frame // the reader's own: taken, not yet read
 
-	local, remote netip.AddrPort
-	pseudo        uint16 // checksum of the pseudo-header without the length
-	mtu           uint16 // of the path; the largest IP packet
-	mss           uint16 // payload of a full segment that we send
-	peerMSS       uint16 // what the peer accepts, from its option
-	mark          mark   // lock holder's flags
-	sndWS, rcvWS  uint8
-	recovery      recoveryState
+	pair                  *Pair
+	localPort, remotePort uint16
+	pseudo                uint16 // checksum of the pseudo-header without the length
+	mtu                   uint16 // of the path; the largest IP packet
+	mss                   uint16 // payload of a full segment that we send
+	peerMSS               uint16 // what the peer accepts, from its option
+	mark                  mark   // lock holder's flags
+	sndWS, rcvWS          uint8
+	recovery              recoveryState
 
 	// Send sequence space (RFC 9293 section 3.3.1).
 	sndUna, sndNxt uint32
@@ -198,10 +199,21 @@ func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
 func (c *Conn) set(m mark)      { c.mark |= m }
 func (c *Conn) clear(m mark)    { c.mark &^= m }
 
-// Init prepares c, which must be zero, for Connect or Passive.
+// Pair is the addresses of a connection's two ends.
+type Pair struct{ Local, Remote netip.Addr }
+
+// Name tells c, which is zero, what Init will: for who keeps the addresses of
+// two hosts in memory once for all connections between them.
+func (c *Conn) Name(p *Pair, localPort, remotePort uint16) {
+	c.pair, c.localPort, c.remotePort = p, localPort, remotePort
+}
+
+// Init prepares c, which must be zero but for Name, for Connect or Passive.
 func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort) {
 	c.h, c.owner = h, o
-	c.local, c.remote = local, remote
+	if c.pair == nil {
+		c.Name(&Pair{local.Addr(), remote.Addr()}, local.Port(), remote.Port())
+	}
 	c.pseudo = ip.PseudoSum(local.Addr(), remote.Addr(), ip.ProtoTCP, 0)
 	c.readList = ring.NoFrame
 	c.sndHead, c.sndNext, c.sndTail = ring.NoFrame, ring.NoFrame, ring.NoFrame
@@ -249,10 +261,19 @@ func millis(d time.Duration) uint32 {
 func (c *Conn) Owner() Owner { return c.owner }
 
 // Local returns the local address.
-func (c *Conn) Local() netip.AddrPort { return c.local }
+func (c *Conn) Local() netip.AddrPort { return netip.AddrPortFrom(c.pair.Local, c.localPort) }
 
 // Remote returns the peer's address.
-func (c *Conn) Remote() netip.AddrPort { return c.remote }
+func (c *Conn) Remote() netip.AddrPort { return netip.AddrPortFrom(c.pair.Remote, c.remotePort) }
+
+// Between tells whether c is the connection of these two ends.
+func (c *Conn) Between(local, remote netip.AddrPort) bool {
+	return c.remotePort == remote.Port() && c.localPort == local.Port() &&
+		c.pair.Remote == remote.Addr() && c.pair.Local == local.Addr()
+}
+
+// ipHeaderLen is the length of the IP headers of what we send.
+func (c *Conn) ipHeaderLen() int { return ipHeaderLen(c.pair.Local) }
 
 // State returns the state. Safe without the lock.
 func (c *Conn) State() State { return State(c.state.Load()) }

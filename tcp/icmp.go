@@ -50,7 +50,7 @@ func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 }
 
 func (c *Conn) leastMTU() int {
-	if c.local.Addr().Is4() {
+	if c.pair.Local.Is4() {
 		return minMTU4
 	}
 	return minMTU6

@@ -40,7 +40,7 @@ type mtuSearch struct {
 }
 
 func (c *Conn) baseMTU() int {
-	if c.local.Addr().Is4() {
+	if c.pair.Local.Is4() {
 		return baseMTU4
 	}
 	return baseMTU6
@@ -68,7 +68,7 @@ func (c *Conn) blackHole(now int64) {
 	if c.search != nil && int(c.mtu) <= low {
 		low = minMTU4
 	}
-	large := low - ipHeaderLen(c.local.Addr()) - c.headerLen()
+	large := low - c.ipHeaderLen() - c.headerLen()
 	if c.has(markMTUOff) || low < c.leastMTU() || int(c.sndNxt-c.sndUna) <= large || int(c.mss) <= large {
 		return
 	}
@@ -85,7 +85,7 @@ func (c *Conn) probeMTU(now int64) {
 	if p.size != 0 || now < p.at || c.recovery != noRecovery {
 		return
 	}
-	hl := ipHeaderLen(c.local.Addr()) + c.headerLen()
+	hl := c.ipHeaderLen() + c.headerLen()
 	p.high = min(p.high, c.h.Arena.FrameSize()-ring.Headroom+hl)
 	if p.high-p.low < mtuStep {
 		p.at, p.high = now+mtuAgain, p.most

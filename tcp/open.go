@@ -23,7 +23,7 @@ func defaultMSS(a netip.Addr) uint16 {
 
 // Connect opens actively: it sends SYN.
 func (c *Conn) Connect(now int64) {
-	c.start(c.h.ISN(c.local, c.remote, now))
+	c.start(c.h.ISN(c.Local(), c.Remote(), now))
 	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
 	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
 	c.h.Stats.ActiveOpens.Add(1)
@@ -144,7 +144,7 @@ func (c *Conn) established(now int64) {
 // path's MTU and our options (RFC 6691), and cuts frames to it: whole, or in
 // equal parts where a segment is larger than a frame.
 func (c *Conn) updateMSS() {
-	mss := min(int(c.peerMSS), int(c.mtu)-ipHeaderLen(c.local.Addr())-headerSize)
+	mss := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize)
 	mss = max(mss-(c.headerLen()-headerSize), minSendMSS)
 	room := c.h.Arena.FrameSize() - ring.Headroom
 	parts := (mss + room - 1) / room

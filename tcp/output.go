@@ -94,7 +94,7 @@ func (c *Conn) packetRoom(quota int) int {
 	if p := c.cc.pacer; p != nil {
 		quota = min(quota, p.quantum(mss))
 	}
-	most := min(c.h.TSO-ipHeaderLen(c.local.Addr())-c.headerLen(), quota)
+	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota)
 	return max(most/mss*mss, mss)
 }
 

@@ -35,7 +35,7 @@ func (c *Conn) timestamp(now int64) uint32 { return uint32(now/1e6) + c.tsOffset
 // putSegment writes the header of a segment of a synchronized connection with
 // sequence number seq, and the timestamps option, at b.
 func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
-	putHeader(b, c.local.Port(), c.remote.Port(), seq, c.rcvNxt, fl, c.window())
+	putHeader(b, c.localPort, c.remotePort, seq, c.rcvNxt, fl, c.window())
 	if c.has(markTS) {
 		putTimestamps(b[headerSize:], c.timestamp(now), c.tsRecent)
 		// Checksum, urgent pointer and the option's head as one word, see
@@ -143,7 +143,7 @@ func (c *Conn) sendReset(now int64) {
 func (c *Conn) resetFor(ack uint32) {
 	c.h.Stats.OutRsts.Add(1)
 	c.control(headerSize, func(b []byte) {
-		putHeader(b, c.local.Port(), c.remote.Port(), ack, 0, FlagRST, 0)
+		putHeader(b, c.localPort, c.remotePort, ack, 0, FlagRST, 0)
 	})
 }
 
@@ -153,7 +153,7 @@ func (c *Conn) sendSYN(now int64) bool {
 	synAck := c.State() == SynReceived
 	// MSS: what we can receive, whatever we send (RFC 6691).
 	o := Options{
-		MSS:    uint16(int(c.mtu) - ipHeaderLen(c.local.Addr()) - headerSize),
+		MSS:    uint16(int(c.mtu) - c.ipHeaderLen() - headerSize),
 		WScale: -1,
 	}
 	if synAck {
@@ -172,7 +172,7 @@ func (c *Conn) sendSYN(now int64) bool {
 		fl, ack = FlagSYN|FlagACK, c.rcvNxt
 	}
 	return c.control(headerSize+n, func(h []byte) {
-		putHeader(h, c.local.Port(), c.remote.Port(), c.sndUna, ack, fl, uint16(min(c.openWindow(), 0xffff)))
+		putHeader(h, c.localPort, c.remotePort, c.sndUna, ack, fl, uint16(min(c.openWindow(), 0xffff)))
 		copy(h[headerSize:], b[:n])
 	})
 }

@@ -136,7 +136,7 @@ func (e *pathEnd) receive(d ring.Desc) {
 	if err != nil {
 		e.p.t.Fatal(err)
 	}
-	s.Local, s.Remote = e.c.local, e.c.remote
+	s.Local, s.Remote = e.c.Local(), e.c.Remote()
 	d.Off, d.Len = d.Off+uint16(n), d.Len-uint16(n)
 	ds[0] = d
 	s.Payload = ds[:]

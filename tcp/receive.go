@@ -252,7 +252,7 @@ func (c *Conn) measureMSS(s *Segment) {
 		n = int(s.Payload[0].SegSize)
 	}
 	if n > int(c.rcvMSS) {
-		most := int(c.mtu) - ipHeaderLen(c.local.Addr()) - c.headerLen()
+		most := int(c.mtu) - c.ipHeaderLen() - c.headerLen()
 		c.rcvMSS = uint16(max(min(n, most), minRcvMSS))
 	}
 }

@@ -429,7 +429,7 @@ func (l *link) passive(e *end) {
 // listenForTest makes c answer the first SYN: it is what Listener and Passive
 // do in two steps.
 func (c *Conn) listenForTest(now int64) {
-	c.start(c.h.ISN(c.local, c.remote, now))
+	c.start(c.h.ISN(c.Local(), c.Remote(), now))
 	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
 	c.setState(SynSent)
 	c.stuckAt = now

@@ -35,7 +35,7 @@ func (s *Stack) sizes() sizes {
 	}
 	z := sizes{
 		frames: s.arena.Frames() - s.arena.FreeFrames(),
-		flows:  len(s.flows), timeWaits: len(s.timeWaits), listeners: len(s.listeners),
+		flows:  s.flows.len(), timeWaits: s.timeWaits.len(), listeners: len(s.listeners),
 		udps: len(s.udps), udpFlows: len(s.udpFlows), dsts: len(s.dsts),
 		dirty: len(s.dirty), blocked: len(s.blocked), dead: len(s.dead),
 		gathering: len(s.gathering), udpWait: len(s.udpWait), holding: s.holding,
@@ -168,7 +168,7 @@ func (s *Stack) drainTimeWait() {
 	s.lock.Lock()
 	s.enter()
 	defer s.leave()
-	for _, tw := range s.timeWaits {
+	for tw := range s.timeWaits.all() {
 		s.endTimeWait(tw)
 	}
 }

@@ -68,7 +68,6 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 		}
 		local = netip.AddrPortFrom(local.Addr(), p.number)
 	}
-	c := s.newTCPConn(local, remote)
 	s.lock.Lock()
 	s.enter()
 	defer s.leave()
@@ -80,20 +79,21 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 		s.ports.release(p)
 		return nil, syscall.Errno(e)
 	}
-	if s.flows[c.key] != nil || !s.reuseTimeWait(c.key) {
+	if s.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
 		s.ports.release(p)
 		return nil, syscall.EADDRNOTAVAIL
 	}
-	c.dst = s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
-	if c.dst == nil {
+	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	if d == nil {
 		s.ports.release(p)
 		return nil, syscall.ENETUNREACH
 	}
+	c := s.newTCPConn(d, local.Port(), remote.Port())
 	c.port = p
-	s.flows[c.key] = c
 	mine := *cfg
-	mine.MTU = s.mtu(c.dst)
+	mine.MTU = s.mtu(d)
 	c.tc.Init(s.host, c, &mine, local, remote)
+	s.flows.add(c)
 	c.tc.Connect(s.now)
 	s.touch(c)
 	s.counters.tcpDials.Add(1)
@@ -103,12 +103,10 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 // flowTaken tells whether the connection exists, or ended less than age
 // nanoseconds ago. It takes the lock.
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
-	k := makeFlowKey(local, remote)
 	s.lock.Lock()
 	s.enter()
-	_, live := s.flows[k]
-	tw := s.timeWaits[k]
-	taken := live || tw != nil && !tw.reusable(s.now, age)
+	tw := s.timeWaitOf(local, remote)
+	taken := s.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
 	s.leave()
 	return taken
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
 )
 
 // dstKey names a destination: the lower headers of all packets from local to
 // remote are the same.
 type dstKey struct {
-	local, remote netip.Addr
-	proto         uint8
+	tcp.Pair
+	proto uint8
 }
 
 // dst is a destination: its route, its neighbour's address, and the headers
@@ -56,7 +57,7 @@ const (
 // dst returns the destination remote as seen from local, counted; nil where
 // there is no route. The lock is held.
 func (s *Stack) dst(local, remote netip.Addr, proto uint8) *dst {
-	k := dstKey{local, remote, proto}
+	k := dstKey{tcp.Pair{Local: local, Remote: remote}, proto}
 	d := s.dsts[k]
 	if d == nil {
 		d = &dst{key: k}
@@ -86,7 +87,7 @@ func (s *Stack) forget(d *dst) {
 
 // resolveRoute looks d's route and neighbour up in the kernel's mirror.
 func (s *Stack) resolveRoute(d *dst) bool {
-	r, err := s.cfg.Net.Route(d.key.remote, d.key.local)
+	r, err := s.cfg.Net.Route(d.key.Remote, d.key.Local)
 	link, known := s.cfg.Net.Link(r.Link)
 	if err != nil || r.Local || !known || !s.carries(link) {
 		d.gone, d.ready = true, false
@@ -115,7 +116,7 @@ func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
 		}
 		return
 	}
-	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.local, d.key.remote, d.key.proto, 0, defaultTTL)
+	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.Local, d.key.Remote, d.key.proto, 0, defaultTTL)
 	d.ready = true
 	d.confirmed = s.now
 	s.releaseHeld(d)
@@ -219,7 +220,7 @@ func (s *Stack) fail(errno syscall.Errno) {
 	if !s.down.CompareAndSwap(0, uint32(errno)) {
 		return
 	}
-	for _, c := range s.flows {
+	for c := range s.flows.all() {
 		c.tc.Fail(errno)
 	}
 	for _, u := range s.udpFlows {
@@ -275,7 +276,7 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 // hear of a silent neighbour: to Linux that is no hard error (udp_err).
 func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
 	s.dropHeld(d)
-	for _, c := range s.flows {
+	for c := range s.flows.all() {
 		if c.dst == d {
 			c.tc.Unreachable(errno, s.now)
 			s.touch(c)
@@ -290,7 +291,7 @@ func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
 
 // pathMTU tells the connections of d of the path's new MTU.
 func (s *Stack) pathMTU(d *dst, mtu int) {
-	for _, c := range s.flows {
+	for c := range s.flows.all() {
 		if c.dst == d {
 			c.tc.SetPathMTU(mtu, s.now)
 			s.touch(c)

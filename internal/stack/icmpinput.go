@@ -3,6 +3,7 @@ package stack
 import (
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
 )
 
 // icmpInput gives an ICMP error to the socket whose packet it quotes. The
@@ -18,10 +19,9 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 		return
 	}
 	s.counters.icmpErrors.Add(1)
-	key := makeFlowKey(e.Local, e.Remote)
 	switch e.Proto {
 	case ip.ProtoTCP:
-		if c := s.flows[key]; c != nil {
+		if c := s.conn(e.Local, e.Remote); c != nil {
 			c.tc.ICMP(&e, s.now)
 			s.touch(c)
 		}
@@ -31,7 +31,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 			return
 		}
 		// Only a connected socket learns of it, as on Linux.
-		if u := s.udpFlows[key]; u != nil {
+		if u := s.udpFlows[makeFlowKey(e.Local, e.Remote)]; u != nil {
 			if errno, hard := e.Errno(); hard {
 				u.fail(errno)
 			}
@@ -52,7 +52,7 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	if s.udpSocket(e.Local, e.Remote) == nil {
 		return
 	}
-	d := s.dsts[dstKey{e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP}]
+	d := s.dsts[dstKey{tcp.Pair{Local: e.Local.Addr(), Remote: e.Remote.Addr()}, ip.ProtoUDP}]
 	if d == nil {
 		return
 	}

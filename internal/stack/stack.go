@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"runtime"
@@ -111,8 +112,9 @@ type Stack struct {
 	udpWait    []*UDPConn // sockets with datagrams waiting for the transmit ring
 	udpSpare   []*UDPConn
 
-	flows     map[flowKey]*TCPConn
-	timeWaits map[flowKey]*timeWait
+	flows     table[TCPConn]
+	timeWaits table[timeWait]
+	flowSeed  maphash.Seed
 	listeners map[portKey]*TCPListener
 	udps      map[portKey]*UDPConn
 	udpFlows  map[flowKey]*UDPConn
@@ -176,8 +178,6 @@ func New(cfg Config) (*Stack, error) {
 		now:       now,
 		arena:     cfg.Device.Arena(),
 		wheel:     ring.NewWheel(now),
-		flows:     make(map[flowKey]*TCPConn),
-		timeWaits: make(map[flowKey]*timeWait),
 		listeners: make(map[portKey]*TCPListener),
 		udps:      make(map[portKey]*UDPConn),
 		udpFlows:  make(map[flowKey]*UDPConn),
@@ -191,6 +191,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
+	s.initFlows()
 	s.initFragments()
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
@@ -277,7 +278,7 @@ func (s *Stack) shutdown() (wake []*waiter) {
 	s.enter()
 	defer s.leave()
 	s.ending.Store(true)
-	for _, c := range s.flows {
+	for c := range s.flows.all() {
 		wake = append(wake, &c.r, &c.w)
 		c.tc.Abort(s.now)
 		s.touch(c)
@@ -311,7 +312,7 @@ var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 // errClosed is what a closed socket or stack answers.
 var errClosed = net.ErrClosed
 
-// flowKey names a connection. It is plain memory, so that hashing it is one
+// flowKey names a connected UDP socket. It is plain memory, so that hashing it is one
 // pass of the runtime's keyed hash (attack: hash flooding).
 type flowKey struct {
 	local, remote         [16]byte

@@ -72,7 +72,7 @@ func (s *Stack) Stats() Stats {
 	}
 	s.lock.Lock()
 	s.enter()
-	st.Conns, st.TimeWaits = len(s.flows), len(s.timeWaits)
+	st.Conns, st.TimeWaits = s.flows.len(), s.timeWaits.len()
 	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
 	st.Orphans = s.host.Orphans()
 	if !s.closing.Load() {

@@ -18,9 +18,8 @@ import (
 // same time from several goroutines. Errors are bare (syscall.Errno, io.EOF,
 // net.ErrClosed, os.ErrDeadlineExceeded).
 type TCPConn struct {
-	s   *Stack
-	tc  tcp.Conn
-	key flowKey
+	s  *Stack
+	tc tcp.Conn
 
 	// Under the stack lock.
 	dst     *dst
@@ -61,8 +60,10 @@ const (
 	stDone // the protocol is finished
 )
 
-func (s *Stack) newTCPConn(local, remote netip.AddrPort) *TCPConn {
-	c := &TCPConn{s: s, key: makeFlowKey(local, remote)}
+// newTCPConn returns the connection of two ports of d, which counts it.
+func (s *Stack) newTCPConn(d *dst, localPort, remotePort uint16) *TCPConn {
+	c := &TCPConn{s: s, dst: d}
+	c.tc.Name(&d.key.Pair, localPort, remotePort)
 	c.work.Owner = c
 	c.timer.Owner = c
 	c.linger.Store(-1)
@@ -177,7 +178,7 @@ func (s *Stack) bury() {
 		s.dead[i] = nil
 		s.wheel.Stop(&c.timer)
 		c.gone = true
-		delete(s.flows, c.key)
+		s.flows.remove(c)
 		if s.lastConn == c {
 			s.lastConn = nil
 		}

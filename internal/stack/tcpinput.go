@@ -44,10 +44,9 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 	seg.Payload = ds
 	seg.Len = p.L4Len - hl
 
-	key := flowKey{p.Dst.As16(), p.Src.As16(), seg.Local.Port(), seg.Remote.Port()}
 	c := s.lastConn
-	if c == nil || c.key != key {
-		c = s.flows[key]
+	if c == nil || !c.tc.Between(seg.Local, seg.Remote) {
+		c = s.conn(seg.Local, seg.Remote)
 	}
 	if c != nil {
 		s.lastConn = c
@@ -56,7 +55,7 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		s.touch(c)
 		return
 	}
-	if t := s.timeWaits[key]; t != nil {
+	if t := s.timeWaitOf(seg.Local, seg.Remote); t != nil {
 		s.timeWaitInput(qi, t, seg)
 		return
 	}

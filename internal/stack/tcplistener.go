@@ -107,13 +107,14 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	c := s.newTCPConn(local, remote)
-	if c.dst = s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP); c.dst == nil {
+	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	if d == nil {
 		return nil, nil
 	}
+	c := s.newTCPConn(d, local.Port(), remote.Port())
 	c.qi = l.qi
 	c.port = s.ports.share(l.port)
-	s.flows[c.key] = c
+	s.flows.add(c)
 	s.touch(c)
 	s.counters.tcpAccepts.Add(1)
 	return &c.tc, c

@@ -12,13 +12,20 @@ import (
 // sent again, and keeps old duplicates from a new connection (RFC 9293,
 // 3.6.1).
 type timeWait struct {
-	tw            tcp.TimeWait
-	key           flowKey
-	local, remote netip.AddrPort
-	port          *port // nil: it went back to the pool
-	dst           *dst
-	timer         ring.Timer
-	since         int64
+	tw                    tcp.TimeWait
+	dst                   *dst
+	port                  *port // nil: it went back to the pool
+	timer                 ring.Timer
+	since                 int64
+	localPort, remotePort uint16
+}
+
+func (t *timeWait) local() netip.AddrPort {
+	return netip.AddrPortFrom(t.dst.key.Local, t.localPort)
+}
+
+func (t *timeWait) remote() netip.AddrPort {
+	return netip.AddrPortFrom(t.dst.key.Remote, t.remotePort)
 }
 
 // An outgoing connection may take the place of one in TIME-WAIT when that is
@@ -45,14 +52,14 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 	if most <= 0 {
 		most = maxTimeWaits
 	}
-	if len(s.timeWaits) >= most {
+	if s.timeWaits.len() >= most {
 		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
 		s.unref(c.dst)
 		s.ports.release(c.port)
 		return
 	}
-	t := &timeWait{tw: c.tc.TimeWait(s.now), key: c.key, local: c.tc.Local(), remote: c.tc.Remote(), dst: c.dst, since: s.now}
+	t := &timeWait{tw: c.tc.TimeWait(s.now), dst: c.dst, since: s.now, localPort: c.tc.Local().Port(), remotePort: c.tc.Remote().Port()}
 	if c.port != nil && c.port.pooled {
 		// The pool keeps it reserved and steered; other peers may use it.
 		s.ports.release(c.port)
@@ -60,7 +67,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		t.port = c.port
 	}
 	t.timer.Owner = t
-	s.timeWaits[t.key] = t
+	s.timeWaits.add(t)
 	s.wheel.Set(&t.timer, t.tw.Deadline())
 }
 
@@ -75,15 +82,15 @@ func (s *Stack) fireTimeWait(t *timeWait) {
 
 func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
-	delete(s.timeWaits, t.key)
+	s.timeWaits.remove(t)
 	s.unref(t.dst)
 	s.ports.release(t.port)
 }
 
 // reuseTimeWait clears the way for an outgoing connection; false: the old one
 // is too young.
-func (s *Stack) reuseTimeWait(k flowKey) bool {
-	t := s.timeWaits[k]
+func (s *Stack) reuseTimeWait(local, remote netip.AddrPort) bool {
+	t := s.timeWaitOf(local, remote)
 	if t == nil {
 		return true
 	}
@@ -116,7 +123,7 @@ func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
 	if !ok {
 		return
 	}
-	d := t.tw.PutAck(s.host, t.local, t.remote, f, s.now)
+	d := t.tw.PutAck(s.host, t.local(), t.remote(), f, s.now)
 	s.send(t.dst, qi, []ring.Desc{d}, 0)
 	s.cache.Release(f)
 }

@@ -118,7 +118,7 @@ func (u *UDPConn) sendNow(p []byte, src netip.Addr, dst netip.AddrPort) bool {
 func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPort) bool {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || d.key.remote != to.Addr().Unmap() || src.IsValid() && d.key.local != src ||
+	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || src.IsValid() && d.key.Local != src ||
 		l4+d.hdr.NetLen() > s.mtu(d) {
 		return false
 	}
@@ -251,7 +251,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 		local = netip.AddrFrom16(a).Unmap()
 	}
 	d := u.dst
-	if d == nil || d.gone || d.key.remote != remote || local.IsValid() && d.key.local != local {
+	if d == nil || d.gone || d.key.Remote != remote || local.IsValid() && d.key.Local != local {
 		if d = s.udpDst(u, local, remote); d == nil {
 			s.counters.txNoRoute.Add(1)
 			return true
@@ -270,7 +270,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 // udpPacket writes the UDP header in front of the first frame and returns the
 // packet.
 func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.Desc {
-	sum := ip.PseudoSum(d.key.local, d.key.remote, ip.ProtoUDP, l4)
+	sum := ip.PseudoSum(d.key.Local, d.key.Remote, ip.ProtoUDP, l4)
 	pkt := s.tx[:0]
 	for g := f; g != ring.NoFrame; g = s.arena.Meta(g).Prev {
 		m := s.arena.Meta(g)
