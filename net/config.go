@@ -61,6 +61,10 @@ type Config struct {
 	// itself (RFC 4821, RFC 8899).
 	MTUProbing MTUProbing
 
+	// ECN says whether TCP has routers report congestion by marks instead of
+	// losses (RFC 3168).
+	ECN ECN
+
 	// UserTimeout bounds how long data of a TCP connection may stay
 	// unacknowledged, or wait for the peer's window (RFC 5482), as
 	// TCPConn.SetUserTimeout; 0 is Linux's some 15 minutes.
@@ -100,6 +104,19 @@ const (
 	MTUProbeAlways = tcp.MTUProbeAlways
 	// MTUProbeOff is never: routers are expected to complain.
 	MTUProbeOff = tcp.MTUProbeOff
+)
+
+// ECN says whether TCP connections use explicit congestion notification.
+type ECN = tcp.ECN
+
+// Choices of ECN.
+const (
+	// ECNAccept is where the peer asks for it, as Linux's default.
+	ECNAccept = tcp.ECNAccept
+	// ECNOn is to ask for it too.
+	ECNOn = tcp.ECNOn
+	// ECNOff is never.
+	ECNOff = tcp.ECNOff
 )
 
 // Mode is where the XDP program of an interface runs.

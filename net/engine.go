@@ -290,7 +290,7 @@ func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Con
 }
 
 func (e *Engine) stackTCP() tcp.Config {
-	return tcp.Config{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, Congestion: e.cfg.Congestion, UserTimeout: e.cfg.UserTimeout, MTUProbing: e.cfg.MTUProbing}
+	return tcp.Config{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, Congestion: e.cfg.Congestion, UserTimeout: e.cfg.UserTimeout, MTUProbing: e.cfg.MTUProbing, ECN: e.cfg.ECN}
 }
 
 // Dial is Dialer.Dial of a Dialer without options.

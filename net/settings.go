@@ -164,6 +164,14 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.MTUProbing, MTUProbeBlackHole, MTUProbeAlways, MTUProbeOff) },
 	},
 	{
+		Setting{"ECN", "ONLOAD_ECN", "accept, on, off", "accept",
+			"explicit congestion notification of TCP: if the peer asks for it, always, never"},
+		func(c *Config, v string) error {
+			return choose(&c.ECN, v, map[string]ECN{"accept": ECNAccept, "on": ECNOn, "off": ECNOff})
+		},
+		func(c *Config) error { return oneOf(c.ECN, ECNAccept, ECNOn, ECNOff) },
+	},
+	{
 		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s", "some 15 minutes",
 			"how long data of TCP may stay unacknowledged before the connection fails"},
 		func(c *Config, v string) error { return duration(&c.UserTimeout, v) },

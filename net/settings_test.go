@@ -30,8 +30,8 @@ func TestConfigFromEnv(t *testing.T) {
 			Config{Frames: 1024, FrameSize: 2048, RingSize: 512, BusyPoll: 64}},
 		{[]string{"ONLOAD_RCVBUF=4M", "ONLOAD_SNDBUF=100000", "ONLOAD_CONGESTION=newreno"},
 			Config{RcvBuf: 4 << 20, SndBuf: 100000, Congestion: "newreno"}},
-		{[]string{"ONLOAD_USER_TIMEOUT=30s", "ONLOAD_MAX_ORPHANS=100", "ONLOAD_MAX_TIME_WAITS=200", "ONLOAD_MTU_PROBING=always"},
-			Config{MTUProbing: MTUProbeAlways, UserTimeout: 30 * time.Second, MaxOrphans: 100, MaxTimeWaits: 200}},
+		{[]string{"ONLOAD_USER_TIMEOUT=30s", "ONLOAD_MAX_ORPHANS=100", "ONLOAD_MAX_TIME_WAITS=200", "ONLOAD_MTU_PROBING=always", "ONLOAD_ECN=on"},
+			Config{MTUProbing: MTUProbeAlways, ECN: ECNOn, UserTimeout: 30 * time.Second, MaxOrphans: 100, MaxTimeWaits: 200}},
 	} {
 		got, err := configFrom(tt.env)
 		tt.want.Fallback = true
@@ -57,7 +57,7 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
 		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
 		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=vegas", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on",
-		"ONLOAD_MTU_PROBING=maybe", "ONLOAD_USER_TIMEOUT=10", "ONLOAD_USER_TIMEOUT=1us", "ONLOAD_USER_TIMEOUT=600h", "ONLOAD_MAX_ORPHANS=-1", "ONLOAD_MAX_TIME_WAITS=x",
+		"ONLOAD_MTU_PROBING=maybe", "ONLOAD_ECN=2", "ONLOAD_USER_TIMEOUT=10", "ONLOAD_USER_TIMEOUT=1us", "ONLOAD_USER_TIMEOUT=600h", "ONLOAD_MAX_ORPHANS=-1", "ONLOAD_MAX_TIME_WAITS=x",
 		"ONLOAD_PROFLIE=latency",
 	} {
 		_, err := configFrom([]string{env})
@@ -89,6 +89,7 @@ func TestConfigCheck(t *testing.T) {
 		"RcvBuf":     {RcvBuf: -1},
 		"SndBuf":     {SndBuf: -1},
 		"Congestion": {Congestion: "vegas"},
+		"ECN":        {ECN: 9},
 	} {
 		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "Config."+field) {
 			t.Errorf("%s: error %v does not name it", field, err)

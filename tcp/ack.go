@@ -43,7 +43,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 			c.mtuProbeAcked(now)
 		}
 	}
-	if newer || st.sacked || dup || st.dsack {
+	if newer || st.sacked || dup || st.dsack || c.ecn&ecnECT != 0 && s.Flags&FlagECE != 0 {
 		c.recover(s, &st, dup, now)
 	}
 	c.rearm(newer, now)

@@ -261,13 +261,14 @@ func (c *Congestion) save() {
 
 // Undo takes the last reduction back: the retransmissions were spurious
 // (RFC 9438 section 4.9, RFC 4015). The reduction is taken back once.
-func (c *Congestion) Undo(now int64) {
+// False: it had been, or must not be.
+func (c *Congestion) Undo(now int64) bool {
 	if c.bbr != nil {
 		c.bbr.spurious(c)
-		return
+		return true
 	}
 	if c.undone {
-		return
+		return false
 	}
 	c.undone = true
 	p := c.past
@@ -275,7 +276,12 @@ func (c *Congestion) Undo(now int64) {
 	c.ssthresh = max(c.ssthresh, p.oldSsthresh)
 	p.cubic = p.oldCubic
 	c.acked = 0
+	return true
 }
+
+// KeepReduction has the last reduction stay, whatever is said against it
+// later: it had a second reason.
+func (c *Congestion) KeepReduction() { c.undone = true }
 
 // OnIdle is called before sending after nothing was in flight for idle
 // nanoseconds, more than rto: the window halves for each timeout down to the

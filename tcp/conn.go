@@ -45,6 +45,7 @@ type Conn struct {
 	mark                  mark   // lock holder's flags
 	sndWS, rcvWS          uint8
 	recovery              recoveryState
+	ecn                   ecnState
 
 	// Send sequence space (RFC 9293 section 3.3.1).
 	sndUna, sndNxt uint32
@@ -87,6 +88,7 @@ type Conn struct {
 	prrFlight    uint32
 	dsackDups    uint32 // duplicates reported to us, segments
 	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
+	ecnSeq       uint32 // SND.NXT when the window was last lowered, where ecnHold
 	dupAcks      uint8
 
 	reordering uint8 // extent of reordering that the path showed, segments
@@ -234,6 +236,9 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.setIf(markNoTS, cfg.NoTimestamps)
 	c.setIf(markNoWS, cfg.NoWindowScale)
 	c.userLimit = millis(cfg.UserTimeout)
+	if cfg.ECN == ECNOn {
+		c.ecn = ecnAsk
+	}
 	c.keepConfig(cfg.KeepAlive)
 	c.peerMSS = defaultMSS(local.Addr())
 	c.updateMSS()

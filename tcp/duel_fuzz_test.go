@@ -12,7 +12,7 @@ import (
 // happens to the stream, the accounts of both stay right, nothing loops, and
 // every frame comes back.
 func FuzzBetween(f *testing.F) {
-	for seed := range uint64(16) {
+	for seed := range uint64(32) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		b := make([]byte, 300)
 		for i := range b {
@@ -28,7 +28,11 @@ func FuzzBetween(f *testing.F) {
 		if mode&8 != 0 {
 			cfg.Congestion, cfg.MTUProbing = "newreno", MTUProbeAlways
 		}
+		if mode&16 != 0 {
+			cfg.ECN = ECNOn
+		}
 		l := newLink(t, uint64(mode), &cfg, &cfg, Caps{MaxFrags: 1 + int(mode>>4)})
+		l.mark = 0.2
 		l.connect()
 		l.tap = func(to *end, b []byte) bool {
 			if len(script) == 0 {
@@ -85,7 +89,7 @@ func FuzzBetween(f *testing.F) {
 // insert puts a segment on the link.
 func (l *link) insert(to *end, b []byte, delay int64) {
 	l.seq++
-	heap.Push(&l.queue, packet{l.now + delay, l.seq, to, append([]byte{}, b...)})
+	heap.Push(&l.queue, packet{at: l.now + delay, seq: l.seq, to: to, b: append([]byte{}, b...)})
 }
 
 // forge changes a segment as the script says.

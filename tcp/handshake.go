@@ -13,4 +13,6 @@ type Handshake struct {
 	Retrans      uint8  // times that the SYN-ACK was sent again
 	SACK, TS     bool   // negotiated
 	Cookie       bool   // learned from a SYN cookie, not from memory
+	ECN          bool   // negotiated (RFC 3168)
+	NoECT        bool   // but a SYN came too that did not ask: send nothing ECN-capable
 }

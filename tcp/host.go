@@ -63,6 +63,7 @@ type Config struct {
 	// 5 at most, as fit that time. 0: it does not wait.
 	DeferAccept   time.Duration
 	MTUProbing    MTUProbing
+	ECN           ECN
 	NoSACK        bool
 	NoTimestamps  bool
 	NoWindowScale bool

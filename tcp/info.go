@@ -13,7 +13,8 @@ type Info struct {
 	SendMSS, RecvMSS     int
 	PathMTU              int
 	SACK, Timestamps     bool
-	SendScale, RecvScale int // -1: not negotiated
+	ECN                  bool // negotiated (RFC 3168)
+	SendScale, RecvScale int  // -1: not negotiated
 
 	RTO, RTT, RTTVar, MinRTT time.Duration
 
@@ -65,6 +66,10 @@ func (c *Conn) Info() Info {
 		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
 		TotalRetrans: int(c.retransTotal), BytesDelivered: c.delivered, BytesReceived: c.received,
 		PacingRate: c.cc.PacingRate(), DeliveryRate: c.rate.rate(), RateAppLimited: c.rateLimited,
+	}
+	i.ECN = c.ecn&ecnOn != 0
+	if c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
+		i.Recovery = "cwr"
 	}
 	if c.has(markWS) {
 		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)

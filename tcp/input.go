@@ -116,7 +116,7 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 			// Simultaneous open: the peer acknowledged our SYN with its own
 			// SYN-ACK (RFC 9293 figure 8).
 			s.Seq++
-			s.Flags &^= FlagSYN
+			s.Flags &^= FlagSYN | FlagECE | FlagCWR
 			return true
 		}
 		if c.limitOutOfWindow(now) {

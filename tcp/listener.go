@@ -124,6 +124,9 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 	if s.Opt.SACKPermitted && !l.cfg.NoSACK {
 		e.flags |= synSACK
 	}
+	if l.cfg.ECN != ECNOff && asksECN(s) {
+		e.flags |= synECN
+	}
 	if !l.cfg.NoWindowScale {
 		e.sndWS = s.Opt.WScale
 	}
@@ -161,10 +164,13 @@ func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
 		if e.has(synSACK) {
 			opt |= cookieSACK
 		}
+		if e.has(synECN) {
+			opt |= cookieECN
+		}
 		ts = cookieTimestamp(now, opt) + e.tsFirst - timestamp(now)
 	} else {
 		e.sndWS = -1
-		e.flags &^= synSACK
+		e.flags &^= synSACK | synECN
 	}
 	l.cookies = now + cookieAge*cookiePeriod
 	l.h.Stats.TCPReqQFullDoCookies.Add(1)
@@ -191,6 +197,9 @@ func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
 		return false
 	case fl&(FlagSYN|FlagACK|FlagFIN) == FlagSYN && s.Seq == e.irs:
 		// The SYN again: our SYN-ACK was lost, or is late.
+		if !asksECN(s) {
+			e.flags |= synNoECT // RFC 3168 section 6.1.1
+		}
 		if now-e.sentAt < oowInterval {
 			st.TCPACKSkippedSynRecv.Add(1)
 			return false
@@ -247,6 +256,7 @@ func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
 		TSRecent: e.tsRecent,
 		SACK:     e.has(synSACK), TS: e.has(synTS),
 		Retrans: e.resent,
+		ECN:     e.has(synECN), NoECT: e.has(synNoECT),
 	}
 	if e.resent > 0 {
 		hs.SentAt = 0 // Karn
@@ -286,6 +296,7 @@ func (l *Listener) openCookie(s *Segment, now int64) {
 	if ts {
 		hs.TS, hs.TSRecent = true, s.Opt.TSVal
 		hs.SACK = opt&cookieSACK != 0 && !l.cfg.NoSACK
+		hs.ECN = opt&cookieECN != 0 && l.cfg.ECN != ECNOff
 		if ws := opt & cookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
 			hs.SndWS, hs.RcvWS = int8(ws), int8(l.cfg.rcvWScale())
 		}

@@ -42,7 +42,11 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 		n := headerSize + putSYNOptions(o[:], &opt)
 		b := l.h.header(f, n)
 		wnd := l.cfg.initialWindow()
-		putHeader(b, local.Port(), remote.Port(), e.iss, e.irs+1, FlagSYN|FlagACK, uint16(wnd))
+		fl := FlagSYN | FlagACK
+		if e.has(synECN) {
+			fl |= FlagECE // RFC 3168 section 6.1.1
+		}
+		putHeader(b, local.Port(), remote.Port(), e.iss, e.irs+1, fl, uint16(wnd))
 		copy(b[headerSize:], o[:])
 		return l.h.seal(f, n, local, remote)
 	})

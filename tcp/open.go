@@ -56,6 +56,13 @@ func (c *Conn) Passive(hs *Handshake, now int64) {
 		c.set(markTS)
 		c.tsOffset, c.tsRecent, c.tsRecentAt = hs.TSOffset, hs.TSRecent, uint32(now/1e6)
 	}
+	c.ecn = 0
+	if hs.ECN {
+		c.ecn = ecnOn
+		if !hs.NoECT {
+			c.ecn |= ecnECT
+		}
+	}
 	if hs.MSS != 0 {
 		c.peerMSS = hs.MSS
 	}
@@ -78,6 +85,7 @@ func (c *Conn) learnSYN(s *Segment, now int64) {
 	if o.MSS != 0 {
 		c.peerMSS = o.MSS
 	}
+	c.learnECN(s)
 	c.setIf(markSACK, o.SACKPermitted && !c.has(markNoSACK))
 	if o.HasTS && !c.has(markNoTS) {
 		c.set(markTS)

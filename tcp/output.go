@@ -269,6 +269,13 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 	if fin {
 		fl |= FlagFIN
 	}
+	// New data alone is ECN-capable, and carries CWR: RFC 3168 sections 6.1.2,
+	// 6.1.4, 6.1.5 and 6.1.6.
+	ecn := uint8(ectNone)
+	if c.ecn&ecnECT != 0 && bytes > 0 && m.Flags&(frameLost|frameTimed) == 0 {
+		ecn = ect0
+		fl |= Flags(c.ecn & ecnCWR)
+	}
 	hl := c.headerLen()
 	pkt := c.h.pkt[:max(count, 1)]
 	sum, odd := uint16(0), false
@@ -300,8 +307,11 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		d.SegSize = c.mss
 	}
 	c.checksum(hdr, bytes, sum, d)
-	if !c.owner.Transmit(pkt, 0) {
+	if !c.owner.Transmit(pkt, ecn) {
 		return false
+	}
+	if fl&FlagCWR != 0 {
+		c.ecn &^= ecnCWR
 	}
 	c.h.Stats.OutSegs.Add(1)
 	if p := c.cc.pacer; p != nil {
@@ -344,9 +354,7 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	if idle {
 		c.stuckAt = now
 	}
-	if c.recovery == inRecovery {
-		c.prrSent += uint32(bytes)
-	}
+	c.prrSent += uint32(bytes)
 	if bytes > 0 {
 		c.noteInteractive(now)
 	}

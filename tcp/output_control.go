@@ -35,6 +35,7 @@ func (c *Conn) timestamp(now int64) uint32 { return uint32(now/1e6) + c.tsOffset
 // putSegment writes the header of a segment of a synchronized connection with
 // sequence number seq, and the timestamps option, at b.
 func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
+	fl |= Flags(c.ecn & ecnEcho)
 	putHeader(b, c.localPort, c.remotePort, seq, c.rcvNxt, fl, c.window())
 	if c.has(markTS) {
 		putTimestamps(b[headerSize:], c.timestamp(now), c.tsRecent)
@@ -171,6 +172,7 @@ func (c *Conn) sendSYN(now int64) bool {
 	if synAck {
 		fl, ack = FlagSYN|FlagACK, c.rcvNxt
 	}
+	fl |= c.synECN(synAck)
 	return c.control(headerSize+n, func(h []byte) {
 		putHeader(h, c.localPort, c.remotePort, c.sndUna, ack, fl, uint16(min(c.openWindow(), 0xffff)))
 		copy(h[headerSize:], b[:n])

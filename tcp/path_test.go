@@ -22,6 +22,7 @@ type path struct {
 
 	rate    float64 // bytes per second; 0: no bottleneck
 	buffer  int     // bytes that wait for it
+	mark    int     // bytes that wait from which on what is ECN-capable is marked; 0: never
 	delay   int64   // one way
 	loss    float64 // of data
 	every   int     // every so many data packets of a flow one is lost; 0: none
@@ -39,6 +40,7 @@ type pathEvent struct {
 	seq int
 	to  *pathEnd
 	d   ring.Desc
+	ecn uint8
 }
 
 type pathEvents []pathEvent
@@ -57,6 +59,8 @@ type flow struct {
 	start       int64
 	got         int // bytes that arrived
 	sent        int // data packets
+	lost        int // of them
+	marked      int
 }
 
 type pathEnd struct {
@@ -96,20 +100,27 @@ func (p *path) add(hs pathHosts, cfg *Config, after int64) *flow {
 
 func (e *pathEnd) Notify(Event) {}
 
-func (e *pathEnd) Transmit(pkt []ring.Desc, _ uint8) bool {
+func (e *pathEnd) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	p := e.p
 	n := int(pkt[0].Len)
 	at := p.now + p.delay
 	if e.data && n > 60 {
 		e.f.sent++
 		if p.every > 0 && e.f.sent%p.every == 0 || p.loss > 0 && p.rng.Float64() < p.loss {
+			e.f.lost++
 			return true
 		}
 		if p.rate > 0 {
 			p.busy = max(p.busy, p.now)
 			wire := n + wireOverhead
-			if float64(p.busy-p.now)*p.rate/1e9+float64(wire) > float64(p.buffer) {
+			queue := float64(p.busy-p.now) * p.rate / 1e9
+			if queue+float64(wire) > float64(p.buffer) {
+				e.f.lost++
 				return true
+			}
+			if p.mark > 0 && queue > float64(p.mark) && ecn != ectNone {
+				ecn = ectCE
+				e.f.marked++
 			}
 			p.busy += int64(float64(wire) / p.rate * 1e9)
 			at = p.busy + p.delay
@@ -124,11 +135,11 @@ func (e *pathEnd) Transmit(pkt []ring.Desc, _ uint8) bool {
 	}
 	copy(e.peer.h.Arena.Bytes(f)[128:], e.h.Arena.Data(pkt[0]))
 	p.seq++
-	heap.Push(&p.queue, pathEvent{at, p.seq, e.peer, ring.Desc{Frame: f, Off: 128, Len: uint16(n)}})
+	heap.Push(&p.queue, pathEvent{at, p.seq, e.peer, ring.Desc{Frame: f, Off: 128, Len: uint16(n)}, ecn})
 	return true
 }
 
-func (e *pathEnd) receive(d ring.Desc) {
+func (e *pathEnd) receive(d ring.Desc, ecn uint8) {
 	var s Segment
 	var ds [1]ring.Desc
 	b := e.h.Arena.Data(d)
@@ -136,7 +147,7 @@ func (e *pathEnd) receive(d ring.Desc) {
 	if err != nil {
 		e.p.t.Fatal(err)
 	}
-	s.Local, s.Remote = e.c.Local(), e.c.Remote()
+	s.Local, s.Remote, s.ECN = e.c.Local(), e.c.Remote(), ecn
 	d.Off, d.Len = d.Off+uint16(n), d.Len-uint16(n)
 	ds[0] = d
 	s.Payload = ds[:]
@@ -187,7 +198,7 @@ func (p *path) run(d int64) {
 		p.now = max(p.now, at)
 		for len(p.queue) > 0 && p.queue[0].at <= p.now {
 			ev := heap.Pop(&p.queue).(pathEvent)
-			ev.to.receive(ev.d)
+			ev.to.receive(ev.d, ev.ecn)
 		}
 		for _, f := range p.flows {
 			if f.start != 0 && f.start <= p.now {

@@ -36,6 +36,9 @@ func (c *Conn) receive(s *Segment, now int64) {
 		c.set(markAckNow)
 		return
 	}
+	if c.ecn&ecnOn != 0 {
+		c.receiveECN(s)
+	}
 	c.measureMSS(s)
 	if seqGT(s.Seq, c.rcvNxt) {
 		c.receiveOOO(s, edge, now)

@@ -58,6 +58,9 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
 	}
+	if c.ecn&ecnECT != 0 {
+		c.sendECN(s, now)
+	}
 	if c.rateOn {
 		c.rateSample(st, &c.h.rate, now)
 	}
@@ -65,7 +68,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		c.modelAck(st, now)
 		return
 	}
-	if c.recovery == inRecovery {
+	if c.recovery == inRecovery || c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
 		c.prr(st.delivered, st.acked > 0 && !fresh)
 		if fresh && !c.has(markSACK) {
 			// RFC 6582 section 3.2, step 3: what a partial acknowledgement
@@ -108,8 +111,11 @@ func (c *Conn) enterRecovery(now int64) {
 	}
 	c.recovery = inRecovery
 	c.beginEpisode(now)
-	c.set(markUndo)
-	c.cc.EnterRecovery(now)
+	if c.ecn&ecnReducing == 0 { // else the same congestion was answered already
+		c.set(markUndo)
+		c.cc.EnterRecovery(now)
+	}
+	c.reduced()
 }
 
 // beginEpisode remembers where recovery began, for its end and for undoing.
@@ -132,9 +138,13 @@ func (c *Conn) beginEpisode(now int64) {
 			c.retransStamp = 0
 		}
 	}
+	c.startPRR()
+	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
+}
+
+func (c *Conn) startPRR() {
 	c.prrDelivered, c.prrSent = 0, 0
 	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked, 1)
-	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
 }
 
 func (c *Conn) exitRecovery(now int64) {
@@ -184,7 +194,7 @@ func (c *Conn) unusedCwnd(now int64) {
 	if now-c.usedAt < c.rtt.RTO() {
 		return
 	}
-	if c.recovery == noRecovery {
+	if c.recovery == noRecovery && c.ecn&ecnReducing == 0 {
 		c.cc.OnUnused(c.cwndUsed)
 	}
 	c.usedAt, c.cwndUsed = now, 0

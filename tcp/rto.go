@@ -44,13 +44,17 @@ func (c *Conn) timeout(now int64) {
 	c.lostHint = c.sndHead
 	if first {
 		c.beginEpisode(now)
-		c.set(markUndo | markTimeout)
+		c.set(markTimeout)
+		// What the peer's echo lowered already is not lowered again.
+		first = c.ecn&ecnReducing == 0
+		c.setIf(markUndo, first)
 	}
 	c.clear(markTLP | markFRTO | markFRTONew)
 	c.setIf(markFRTO, frto && !renege && c.has(markUndo))
 	c.recoverSeq = c.sndNxt
 	c.recovery = inLoss
 	c.cc.OnRTO(now, first)
+	c.reduced()
 	if pipe := c.pipe(); pipe > 0 {
 		c.cc.SetCwnd(uint32(pipe) + uint32(c.mss)) // beside what is not overdue
 	}

@@ -91,6 +91,7 @@ type packet struct {
 	seq int
 	to  *end
 	b   []byte
+	ecn uint8
 }
 
 type packets []packet
@@ -115,6 +116,7 @@ type link struct {
 	delay                           int64
 	loss, reorder, dup, corrupt     float64
 	refuse                          float64                        // Transmit says false
+	mark                            float64                        // of what is ECN-capable gets a congestion mark
 	nicHold                         int64                          // time that the NIC keeps frames
 	filter                          func(to *end, s *Segment) bool // false: drop
 	tap                             func(to *end, b []byte) bool   // likewise, and may insert
@@ -184,7 +186,7 @@ func (e *end) Notify(ev Event) {
 	}
 }
 
-func (e *end) Transmit(pkt []ring.Desc, _ uint8) bool {
+func (e *end) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	l := e.l
 	if e.full || l.refuse > 0 && l.rng.Float64() < l.refuse {
 		return false
@@ -203,27 +205,30 @@ func (e *end) Transmit(pkt []ring.Desc, _ uint8) bool {
 	}
 	hl := int(b[12]>>4) * 4
 	if pkt[0].Flags&ring.FlagGSO != 0 {
-		e.segment(b[:hl], b[hl:], int(pkt[0].SegSize))
+		e.segment(b[:hl], b[hl:], int(pkt[0].SegSize), ecn)
 		return true
 	}
 	if len(b)-hl > int(e.c.mss) && e.c.State() >= Established && e.tw == nil {
 		l.t.Fatalf("payload %d above MSS %d", len(b)-hl, e.c.mss)
 	}
-	e.put(b)
+	e.put(b, ecn)
 	return true
 }
 
 // segment does what TSO does.
-func (e *end) segment(hdr, data []byte, size int) {
+func (e *end) segment(hdr, data []byte, size int, ecn uint8) {
 	seq := binary.BigEndian.Uint32(hdr[4:])
-	for len(data) > 0 {
+	for first := true; len(data) > 0; first = false {
 		n := min(size, len(data))
 		b := append(append([]byte{}, hdr...), data[:n]...)
 		binary.BigEndian.PutUint32(b[4:], seq)
 		if n < len(data) {
 			b[13] &^= byte(FlagFIN | FlagPSH)
 		}
-		e.put(e.sum(b))
+		if !first {
+			b[13] &^= byte(FlagCWR) // RFC 3168 section 6.1.2
+		}
+		e.put(e.sum(b), ecn)
 		seq += uint32(n)
 		data = data[n:]
 	}
@@ -236,7 +241,7 @@ func (e *end) sum(b []byte) []byte {
 	return b
 }
 
-func (e *end) put(b []byte) {
+func (e *end) put(b []byte, ecn uint8) {
 	l := e.l
 	l.sent++
 	e.sent++
@@ -259,6 +264,9 @@ func (e *end) put(b []byte) {
 		l.lost++
 		return
 	}
+	if ecn != ectNone && l.rng.Float64() < l.mark {
+		ecn = ectCE
+	}
 	n := 1
 	if l.rng.Float64() < l.dup {
 		n, l.dupped = 2, l.dupped+1
@@ -274,15 +282,16 @@ func (e *end) put(b []byte) {
 			c[l.rng.IntN(len(c))] ^= 1 << l.rng.IntN(8)
 		}
 		l.seq++
-		heap.Push(&l.queue, packet{at, l.seq, e.other(), c})
+		heap.Push(&l.queue, packet{at, l.seq, e.other(), c, ecn})
 	}
 }
 
-func (e *end) receive(b []byte) {
+func (e *end) receive(b []byte, ecn uint8) {
 	var s Segment
 	if !parseRx(e.l.t, e.h, b, e.local, e.remote, &s) {
 		return
 	}
+	s.ECN = ecn
 	if e.tw != nil {
 		act := e.tw.Input(e.h, &s, e.l.now)
 		if act == TWAck {
@@ -366,7 +375,7 @@ func (l *link) step(limit int64) bool {
 	l.now = max(l.now, at)
 	for len(l.queue) > 0 && l.queue[0].at <= l.now {
 		p := heap.Pop(&l.queue).(packet)
-		p.to.receive(p.b)
+		p.to.receive(p.b, p.ecn)
 	}
 	for _, e := range []*end{l.a, l.b} {
 		e.expire()

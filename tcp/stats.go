@@ -65,6 +65,8 @@ type Stats struct {
 	TCPDSACKOfoSent        Counter `help:"duplicates received of data received out of order before"`
 	TCPDSACKRecv           Counter `help:"DSACKs received for data acknowledged"`
 	TCPDSACKIgnoredDubious Counter `help:"DSACKs received for more than was sent again"`
+	InCEPkts               Counter `help:"segments received with a congestion mark (Linux counts all packets)"`
+	TCPECNReductions       Counter `help:"times that a peer's echo of congestion marks lowered the window (not in Linux)"`
 	DelayedACKs            Counter `help:"delayed acknowledgements sent by the timer"`
 	TCPOFOQueue            Counter `help:"segments queued out of order"`
 	TCPRcvCollapsed        Counter `help:"frames freed by coalescing small segments"`

@@ -8,8 +8,8 @@ import "net/netip"
 //
 //	ISN = hash(addresses) + SEG.SEQ + minute<<24 + (hash(addresses, minute) + MSS<<22) mod 2^24
 //
-// and, where the peer sends timestamps, window scale and SACK into the low
-// five bits of our timestamp, which it echoes.
+// and, where the peer sends timestamps, window scale, SACK and ECN into the low
+// six bits of our timestamp, which it echoes.
 const (
 	cookiePeriod = 60e9
 	cookieAge    = 2 // periods that a cookie is good for
@@ -24,7 +24,8 @@ var cookieMSS = [1 << (24 - cookieShift)]uint16{536, 1220, 1440, 1460}
 const (
 	cookieWSMask = 0xf // 15: no window scale
 	cookieSACK   = 1 << 4
-	cookieBits   = 0x1f
+	cookieECN    = 1 << 5
+	cookieBits   = 0x3f
 )
 
 // hashCookie and the hash of the minute share the key with the ISNs; the last

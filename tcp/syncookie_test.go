@@ -89,7 +89,7 @@ func TestCookieHandshake(t *testing.T) {
 	}
 }
 
-// Timestamps in cookies are never ahead of the clock, at most 32 ms behind,
+// Timestamps in cookies are never ahead of the clock, at most 64 ms behind,
 // and carry their options.
 func TestCookieTimestamp(t *testing.T) {
 	for now := int64(0); now < 200e6; now += 1e6 {

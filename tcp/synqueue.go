@@ -39,6 +39,8 @@ const (
 	synSACK
 	synTS
 	synAcked // the final ACK came, and the accept queue was full
+	synECN   // ECN is agreed on (RFC 3168)
+	synNoECT // and yet a SYN came that did not ask for it
 )
 
 func (e *synEntry) has(f uint8) bool { return e.flags&f != 0 }

@@ -146,9 +146,10 @@ func (c *Conn) probeAcked(s *Segment, st *ackState, dup bool, now int64) {
 		st.dsack = false // the original and the probe arrived: no reordering
 	case seqGT(s.Ack, c.tlpEnd):
 		c.h.Stats.TCPLossProbeRecovery.Add(1)
-		if c.recovery == noRecovery {
+		if c.recovery == noRecovery && c.ecn&ecnReducing == 0 {
 			c.cc.EnterRecovery(now)
 			c.cc.ExitRecovery(now)
+			c.reduced()
 			c.clear(markUndo) // of this nothing is to be undone
 		}
 	case dup && s.Opt.NSACK == 0: // both arrived, at a peer without DSACK

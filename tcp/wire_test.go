@@ -29,6 +29,8 @@ type wire struct {
 	last      Segment
 }
 
+const flagLetters = "FSRPAUEW"
+
 const peerISS = 0xfffffff0 // soon wraps
 
 func newWire(t testing.TB, cfg Config) *wire {
@@ -48,7 +50,7 @@ func newWire(t testing.TB, cfg Config) *wire {
 
 func (w *wire) Notify(ev Event) { w.ev |= ev }
 
-func (w *wire) Transmit(pkt []ring.Desc, _ uint8) bool {
+func (w *wire) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	if w.full {
 		return false
 	}
@@ -74,7 +76,7 @@ func (w *wire) Transmit(pkt []ring.Desc, _ uint8) bool {
 		w.lastTS = s.Opt.TSVal
 	}
 	var o strings.Builder
-	for i, l := range "FSRPA" {
+	for i, l := range flagLetters {
 		if s.Flags&(1<<i) != 0 {
 			o.WriteRune(l)
 		}
@@ -93,6 +95,9 @@ func (w *wire) Transmit(pkt []ring.Desc, _ uint8) bool {
 		}
 		fmt.Fprintf(&o, " %d-%d", b.Start-w.peer, b.End-w.peer)
 	}
+	if ecn != 0 {
+		fmt.Fprintf(&o, " ecn %d", ecn)
+	}
 	w.out = append(w.out, o.String())
 	w.wnds = append(w.wnds, s.Wnd)
 	return true
@@ -108,6 +113,7 @@ func (w *wire) complete() {
 
 type opt func(s *Segment)
 
+func ce(s *Segment)      { s.ECN = ectCE }
 func wnd(n uint16) opt   { return func(s *Segment) { s.Wnd = n } }
 func tsval(v uint32) opt { return func(s *Segment) { s.Opt.TSVal = v } }
 func tsecr(v uint32) opt { return func(s *Segment) { s.Opt.TSEcr = v } }
@@ -129,7 +135,7 @@ func (w *wire) in(flags string, seq, ack uint32, n int, opts ...opt) {
 	w.t.Helper()
 	var fl Flags
 	for _, r := range flags {
-		fl |= 1 << strings.IndexRune("FSRPA", r)
+		fl |= 1 << strings.IndexRune(flagLetters, r)
 	}
 	w.tsval++
 	s := Segment{Local: addrA, Remote: addrB, Flags: fl, Seq: w.peer + seq, Ack: w.iss + ack, Wnd: 65535, Len: n}

@@ -35,6 +35,7 @@ type lane struct {
 
 const (
 	vnetHdrLen = 10 // struct virtio_net_hdr
+	flagCWR    = 0x80
 
 	// laneFrags is the most frames of a packet: 64 KiB in frames that carry
 	// one segment of Ethernet's MTU each, and some.
@@ -114,6 +115,9 @@ func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	gso := byte(unix.VIRTIO_NET_HDR_GSO_TCPV4)
 	if b[l3]>>4 == 6 {
 		gso = unix.VIRTIO_NET_HDR_GSO_TCPV6
+	}
+	if b[l4+13]&flagCWR != 0 {
+		gso |= unix.VIRTIO_NET_HDR_GSO_ECN // of the first segment only
 	}
 	h := &n.hdr
 	h[0], h[1] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, gso

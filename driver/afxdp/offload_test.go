@@ -152,7 +152,9 @@ func (s *segmentStream) run() {
 		before, large, after := data[:100], data[100:100+size], data[100+size:]
 		var all []ring.Desc
 		all = append(all, put(t, s.a, segmentOf(s.src, s.dst, s.seq, false, before, s.tags...))...)
-		ds := put(t, s.a, segmentOf(s.src, s.dst, s.seq+100, true, large, s.tags...))
+		b := segmentOf(s.src, s.dst, s.seq+100, true, large, s.tags...)
+		b[s.l4+13] |= flagCWR
+		ds := put(t, s.a, b)
 		gso(ds, s.l4, testMSS)
 		all = append(all, ds...)
 		all = append(all, put(t, s.a, segmentOf(s.src, s.dst, s.seq+100+uint32(size), false, after, s.tags...))...)
@@ -179,6 +181,9 @@ func (s *segmentStream) run() {
 			}
 			if at := binary.BigEndian.Uint32(b[s.l4+4:]) - s.seq; at != uint32(got.Len()) {
 				t.Fatalf("round %d: byte %d came, want %d", round, at, got.Len())
+			}
+			if cwr := b[s.l4+13]&flagCWR != 0; cwr != (got.Len() == 100) {
+				t.Errorf("round %d: CWR %v at byte %d", round, cwr, got.Len()) // RFC 3168 section 6.1.2
 			}
 			s.checkSum(b)
 			largest = max(largest, len(b))

@@ -26,6 +26,9 @@ type wan struct {
 	delay time.Duration // one way
 	rate  float64       // bytes per second
 	queue int           // bytes
+	mark  int           // bytes of the queue from which on it marks (ECN); 0: never
+
+	marked, dropped atomic.Int64
 
 	loss atomic.Pointer[losses] // of packets with data
 	stop atomic.Bool
@@ -134,8 +137,13 @@ func (w *wan) read(fd int, queue chan<- wanFrame, forth bool) {
 			if busy.Before(now) {
 				busy = now
 			}
-			if busy.Sub(now).Seconds()*w.rate > float64(w.queue) {
+			held := busy.Sub(now).Seconds() * w.rate
+			if held > float64(w.queue) {
+				w.dropped.Add(1)
 				continue
+			}
+			if w.mark > 0 && held > float64(w.mark) && markCE(buf[:n]) {
+				w.marked.Add(1)
 			}
 			busy = busy.Add(time.Duration(float64(n) / w.rate * 1e9))
 			due = busy
