@@ -48,7 +48,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		if err != nil {
 			return nil, err
 		}
-		return &TCPConn{k: c.(*net.TCPConn), network: r.network, why: why}, nil
+		return kernelTCPConn(c.(*net.TCPConn), r.network, why), nil
 	}
 	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
 	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
@@ -61,7 +61,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	if o.linger != nil {
 		_ = c.SetLinger(*o.linger)
 	}
-	return &TCPConn{s: c, network: r.network}, nil
+	return acceleratedTCP(c, r.network, false), nil
 }
 
 // udp opens a socket connected to one address.

@@ -37,7 +37,7 @@ func (e *Engine) dialInNS(ctx context.Context, network, address string) (net.Con
 func wrapConn(c net.Conn, network, why string) Conn {
 	switch c := c.(type) {
 	case *net.TCPConn:
-		return &TCPConn{k: c, network: network, why: why}
+		return kernelTCPConn(c, network, why)
 	case *net.UDPConn:
 		return &UDPConn{k: c, network: network, why: why}
 	}

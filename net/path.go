@@ -48,8 +48,8 @@ func PathOf(v any) Path {
 	case *TCPConn:
 		if c != nil && c.s != nil {
 			return pathOf(c.s.Stack())
-		} else if c != nil {
-			return Path{Reason: c.why}
+		} else if c != nil && c.k != nil {
+			return Path{Reason: c.k.why}
 		}
 	case *TCPListener:
 		if c != nil && len(c.on) > 0 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,14 +20,46 @@ import (
 // the methods of net.TCPConn, with their errors; all of them may be called at
 // the same time.
 type TCPConn struct {
-	s       *stack.TCPConn // accelerated, or nil
-	k       *net.TCPConn   // the kernel's, or nil
-	network string
-	wide    bool   // addresses as on an IPv6 socket
-	why     string // not accelerated
+	s      *stack.TCPConn          // accelerated, or nil
+	k      *kernelTCP              // the kernel's, or nil
+	ends   atomic.Pointer[tcpEnds] // made on first use
+	broken atomic.Bool             // what broke it has been told
+	family byte                    // of the network that the caller named: '4', '6', 0 for tcp
+	wide   bool                    // addresses as on an IPv6 socket
+}
 
-	laddr, raddr atomic.Pointer[net.TCPAddr] // made on first use
-	broken       atomic.Bool                 // what broke it has been told
+type kernelTCP struct {
+	*net.TCPConn
+	why string // not accelerated
+}
+
+type tcpEnds struct{ local, remote *net.TCPAddr }
+
+// acceleratedTCP is a connection of a stack; network is what its caller named.
+func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
+	return &TCPConn{s: s, family: familyByte(network), wide: wide}
+}
+
+// kernelTCPConn is a connection of the kernel, for which why tells the reason.
+func kernelTCPConn(k *net.TCPConn, network, why string) *TCPConn {
+	return &TCPConn{k: &kernelTCP{k, why}, family: familyByte(network)}
+}
+
+func familyByte(network string) byte {
+	if len(network) == len("tcp4") {
+		return network[len("tcp")]
+	}
+	return 0
+}
+
+func (c *TCPConn) network() string {
+	switch c.family {
+	case '4':
+		return "tcp4"
+	case '6':
+		return "tcp6"
+	}
+	return "tcp"
 }
 
 var (
@@ -46,7 +77,7 @@ func (c *TCPConn) opError(op, call string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &net.OpError{Op: op, Net: c.network, Source: c.local(), Addr: c.remote(), Err: cause(call, err)}
+	return &net.OpError{Op: op, Net: c.network(), Source: c.local(), Addr: c.remote(), Err: cause(call, err)}
 }
 
 // setError is opError for the methods where net puts the local address
@@ -55,7 +86,7 @@ func (c *TCPConn) setError(call string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &net.OpError{Op: "set", Net: c.network, Addr: c.local(), Err: cause(call, err)}
+	return &net.OpError{Op: "set", Net: c.network(), Addr: c.local(), Err: cause(call, err)}
 }
 
 // Read reads what has arrived, waiting for something. The peer's end of
@@ -128,11 +159,11 @@ func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
 // splice.
 func (c *TCPConn) readFromKernel(r io.Reader) (int64, error) {
 	if from, ok := r.(*TCPConn); ok && from.ok() && from.k != nil {
-		return c.k.ReadFrom(from.k)
+		return c.k.ReadFrom(from.k.TCPConn)
 	}
 	if l, ok := r.(*io.LimitedReader); ok {
 		if from, ok := l.R.(*TCPConn); ok && from.ok() && from.k != nil {
-			kl := io.LimitedReader{R: from.k, N: l.N}
+			kl := io.LimitedReader{R: from.k.TCPConn, N: l.N}
 			n, err := c.k.ReadFrom(&kl)
 			l.N = kl.N
 			return n, err
@@ -191,17 +222,17 @@ func (c *TCPConn) CloseWrite() error {
 	return c.opError("close", "shutdown", c.s.CloseWrite())
 }
 
-// shared returns the address kept in p, made by the first who asks.
-func shared(p *atomic.Pointer[net.TCPAddr], a func() netip.AddrPort, wide bool) *net.TCPAddr {
-	if have := p.Load(); have != nil {
+// addrs returns the addresses, made by the first who asks.
+func (c *TCPConn) addrs() *tcpEnds {
+	if have := c.ends.Load(); have != nil {
 		return have
 	}
-	p.CompareAndSwap(nil, tcpAddr(a(), wide))
-	return p.Load()
+	c.ends.CompareAndSwap(nil, &tcpEnds{tcpAddr(c.s.LocalAddr(), c.wide), tcpAddr(c.s.RemoteAddr(), c.wide)})
+	return c.ends.Load()
 }
 
-func (c *TCPConn) local() net.Addr  { return shared(&c.laddr, c.s.LocalAddr, c.wide) }
-func (c *TCPConn) remote() net.Addr { return shared(&c.raddr, c.s.RemoteAddr, c.wide) }
+func (c *TCPConn) local() net.Addr  { return c.addrs().local }
+func (c *TCPConn) remote() net.Addr { return c.addrs().remote }
 
 // LocalAddr returns the local address, a *TCPAddr, which all callers share.
 func (c *TCPConn) LocalAddr() Addr {
@@ -340,7 +371,7 @@ func (c *TCPConn) anyError(op, call string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &net.OpError{Op: op, Net: c.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause(call, err)}
+	return &net.OpError{Op: op, Net: c.network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause(call, err)}
 }
 
 // SetKeepAlive sets whether keepalive probes are sent.

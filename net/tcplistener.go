@@ -149,7 +149,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &TCPConn{k: k, network: l.network, why: l.why}, nil
+		return kernelTCPConn(k, l.network, l.why), nil
 	}
 	s, injected, err := l.shards[0].Accept()
 	switch {
@@ -159,7 +159,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		if l.linger != nil {
 			_ = s.SetLinger(*l.linger)
 		}
-		return &TCPConn{s: s, network: l.network, wide: l.wide}, nil
+		return acceleratedTCP(s, l.network, l.wide), nil
 	}
 	a := injected.(kernelAccept)
 	<-l.tokens
@@ -167,7 +167,7 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		close(a.taken)
 		return nil, a.err
 	}
-	return &TCPConn{k: a.c, network: l.network, why: "the client came by the kernel"}, nil
+	return kernelTCPConn(a.c, l.network, "the client came by the kernel"), nil
 }
 
 // Close stops listening. Accepted connections are not closed.

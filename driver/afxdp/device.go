@@ -32,7 +32,7 @@ type Device struct {
 
 	mu     sync.Mutex // steering and Close
 	closed bool
-	ports  map[bpf.SteerPortKey]int
+	ports  map[bpf.SteerPortKey]int32
 	flows  map[bpf.SteerFlowKey]int
 }
 
@@ -68,7 +68,7 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	d := &Device{
 		name: l.name, index: l.index,
-		ports: map[bpf.SteerPortKey]int{}, flows: map[bpf.SteerFlowKey]int{},
+		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
 	defer func() {
 		if err != nil {

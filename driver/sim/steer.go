@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-type portKey struct {
+type localAddr struct {
 	proto uint8
-	local netip.AddrPort
+	addr  netip.Addr
 }
 
 type flowKey struct {
@@ -34,7 +34,7 @@ const maxFrags = 256
 // steering decides which packets are ours (see driver.Steering).
 type steering struct {
 	mu    sync.RWMutex
-	ports map[portKey]int
+	ports map[localAddr]map[uint16]int32
 	flows map[flowKey]flowEntry
 
 	frags    map[fragKey]bool
@@ -43,7 +43,7 @@ type steering struct {
 }
 
 func newSteering() *steering {
-	return &steering{ports: map[portKey]int{}, flows: map[flowKey]flowEntry{}, frags: map[fragKey]bool{}}
+	return &steering{ports: map[localAddr]map[uint16]int32{}, flows: map[flowKey]flowEntry{}, frags: map[fragKey]bool{}}
 }
 
 func checkProto(proto uint8) error {
@@ -60,7 +60,11 @@ func (s *steering) AddPort(proto uint8, local netip.AddrPort) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ports[portKey{proto, local}]++
+	at := localAddr{proto, local.Addr()}
+	if s.ports[at] == nil {
+		s.ports[at] = map[uint16]int32{}
+	}
+	s.ports[at][local.Port()]++
 	return nil
 }
 
@@ -68,14 +72,17 @@ func (s *steering) AddPort(proto uint8, local netip.AddrPort) error {
 func (s *steering) RemovePort(proto uint8, local netip.AddrPort) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := portKey{proto, local}
-	switch n := s.ports[k]; n {
+	at := localAddr{proto, local.Addr()}
+	ports := s.ports[at]
+	switch n := ports[local.Port()]; n {
 	case 0:
 		return fmt.Errorf("sim: port %v of protocol %d: %w", local, proto, syscall.ENOENT)
 	case 1:
-		delete(s.ports, k)
+		if delete(ports, local.Port()); len(ports) == 0 {
+			delete(s.ports, at)
+		}
 	default:
-		s.ports[k] = n - 1
+		ports[local.Port()] = n - 1
 	}
 	return nil
 }
@@ -138,7 +145,7 @@ func (s *steering) lookup(proto uint8, local, remote netip.AddrPort) bool {
 		anyAddr = netip.IPv4Unspecified()
 	}
 	for _, a := range [...]netip.Addr{local.Addr(), anyAddr, {}} {
-		if s.ports[portKey{proto, netip.AddrPortFrom(a, local.Port())}] > 0 {
+		if s.ports[localAddr{proto, a}][local.Port()] > 0 {
 			return true
 		}
 	}

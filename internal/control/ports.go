@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,22 +23,19 @@ type Ports interface {
 	HoldShared(proto uint8, addr netip.AddrPort) (Held, error)
 }
 
-// Held is a port on loan. The zero value holds none.
+// Held is a port on loan. The zero value holds none. A copy is the same loan:
+// only one of them is to be closed.
 type Held struct {
-	Port    uint16
-	release func()
-}
-
-// NewHeld returns a Held for another maker of Ports; Close calls release once.
-func NewHeld(port uint16, release func()) Held {
-	return Held{port, sync.OnceFunc(release)}
+	Port uint16
+	file int32 // descriptor + 1
 }
 
 // Close gives the port back. Further calls do nothing.
-func (h Held) Close() {
-	if h.release != nil {
-		h.release()
+func (h *Held) Close() {
+	if h.file != 0 {
+		unix.Close(int(h.file - 1))
 	}
+	*h = Held{}
 }
 
 // KernelPorts holds ports by kernel sockets that are bound, and nothing else:
@@ -126,7 +122,7 @@ func holdOne(proto uint8, addr netip.AddrPort, dual, shared bool) (Held, error) 
 		unix.Close(fd)
 		return Held{}, err
 	}
-	return NewHeld(port, func() { unix.Close(fd) }), nil
+	return Held{port, int32(fd) + 1}, nil
 }
 
 // dropAll is a socket filter that keeps nothing of any packet.

@@ -41,9 +41,11 @@ func (s *Stack) sizes() sizes {
 		gathering: len(s.gathering), udpWait: len(s.udpWait), holding: s.holding,
 		timers: s.wheel.Next() != never, fragments: s.frags.Held(),
 	}
-	for _, p := range s.ports.used {
-		if p.refs > 0 {
-			z.ports++
+	for _, sp := range s.ports.spaces {
+		for _, p := range sp.used {
+			if p.refs > 0 {
+				z.ports++
+			}
 		}
 	}
 	for _, l := range s.listeners {

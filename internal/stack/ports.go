@@ -17,17 +17,9 @@ type portTable struct {
 	kernel control.Ports
 	steer  driver.Steering
 
-	mu   sync.Mutex
-	used map[boundPort]*port
-	// Ports of ended connections, the longest unused first, kept reserved for
-	// the next ones: reserving and steering one costs four system calls.
-	idle    map[localAddr][]*port
-	maxIdle int // of each
-}
-
-type boundPort struct {
-	proto uint8
-	addr  netip.AddrPort
+	mu      sync.Mutex
+	spaces  map[localAddr]*portSpace
+	maxIdle int // ports in a pool
 }
 
 type localAddr struct {
@@ -35,14 +27,26 @@ type localAddr struct {
 	addr  netip.Addr
 }
 
+// portSpace is the ports of a local address that are reserved. There is none
+// without.
+type portSpace struct {
+	at   localAddr
+	used map[uint16]*port
+	// Those of ended connections, the longest unused first, kept reserved for
+	// the next ones: reserving and steering one costs four system calls.
+	idle []*port
+}
+
 // port is a reserved port. Connections share it, and count it.
 type port struct {
-	key    boundPort
-	number uint16
+	space  *portSpace
 	held   control.Held
-	refs   int
+	refs   int32
+	number uint16
 	pooled bool // chosen by us: goes to idle, not back
 }
+
+func (p *port) addr() netip.AddrPort { return netip.AddrPortFrom(p.space.at.addr, p.number) }
 
 // Limits on the pool, on the search in it, and on that for a new port.
 const (
@@ -65,8 +69,7 @@ const (
 func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	t := &portTable{
 		kernel: k, steer: s,
-		used:    make(map[boundPort]*port),
-		idle:    make(map[localAddr][]*port),
+		spaces:  make(map[localAddr]*portSpace),
 		maxIdle: maxIdlePorts,
 	}
 	var lim syscall.Rlimit
@@ -86,15 +89,16 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(l
 	k := localAddr{proto, local.Addr()}
 	for range portTries {
 		t.mu.Lock()
-		idle := t.idle[k]
-		if len(idle) == 0 {
+		sp := t.spaces[k]
+		if sp == nil || len(sp.idle) == 0 {
 			t.mu.Unlock()
 			break
 		}
+		idle := sp.idle
 		i := rand.IntN(max(min(len(idle), 32), len(idle)/4))
 		p := idle[i]
 		idle[i], idle[0] = idle[0], nil
-		t.idle[k] = idle[1:]
+		sp.idle = idle[1:]
 		p.refs = 1
 		t.mu.Unlock()
 		age := reuseAfter
@@ -125,14 +129,14 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(l
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool) (*port, error) {
 	if local.Port() != 0 && !held {
 		// A pooled port that no connection uses is the user's for the asking.
-		t.dropIdle(boundPort{proto, local})
+		t.dropIdle(localAddr{proto, local.Addr()}, local.Port())
 	}
 	return t.reserve(proto, local, held)
 }
 
 func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port, error) {
-	p := &port{refs: 1}
-	n := local.Port()
+	p := &port{refs: 1, number: local.Port()}
+	at := localAddr{proto, local.Addr()}
 	switch {
 	case held:
 	case t.kernel != nil:
@@ -140,48 +144,71 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port
 		if err != nil {
 			return nil, err
 		}
-		p.held = h
-		n = h.Port
-	case n == 0:
-		var ok bool
-		if n, ok = t.pick(p, proto, local.Addr()); !ok {
+		p.held, p.number = h, h.Port
+	case p.number == 0:
+		if !t.pick(p, at) {
 			return nil, syscall.EADDRINUSE
 		}
 	}
-	p.number = n
-	p.key = boundPort{proto, netip.AddrPortFrom(local.Addr(), n)}
 	t.mu.Lock()
-	if o := t.used[p.key]; o != nil && o != p && !held {
+	if !t.enter(p, at, held) {
 		t.mu.Unlock()
-		t.unhold(p)
+		p.held.Close()
 		return nil, syscall.EADDRINUSE
 	}
-	t.used[p.key] = p
 	t.mu.Unlock()
-	if err := t.steer.AddPort(proto, p.key.addr); err != nil {
+	if err := t.steer.AddPort(proto, p.addr()); err != nil {
 		t.mu.Lock()
-		delete(t.used, p.key)
+		h := t.forget(p)
 		t.mu.Unlock()
-		t.unhold(p)
+		h.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// pick takes a free port for owner where there is no kernel to ask.
-func (t *portTable) pick(owner *port, proto uint8, addr netip.Addr) (uint16, bool) {
+// enter puts p among the ports of at. false: another has the number, and p
+// does not replace it. The lock is held.
+func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
+	sp := t.spaces[at]
+	if sp == nil {
+		sp = &portSpace{at: at, used: make(map[uint16]*port)}
+		t.spaces[at] = sp
+	}
+	if o := sp.used[p.number]; o != nil && o != p && !replace {
+		return false
+	}
+	p.space = sp
+	sp.used[p.number] = p
+	return true
+}
+
+// forget takes p out, and returns what is to be closed. The lock is held.
+func (t *portTable) forget(p *port) control.Held {
+	if sp := p.space; sp.used[p.number] == p {
+		delete(sp.used, p.number)
+		if len(sp.used) == 0 {
+			delete(t.spaces, sp.at)
+		}
+	}
+	h := p.held
+	p.held = control.Held{}
+	return h
+}
+
+// pick takes a free port for p where there is no kernel to ask.
+func (t *portTable) pick(p *port, at localAddr) bool {
 	const n = ephemeralMax - ephemeralMin + 1
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	first := rand.IntN(n)
 	for i := range n {
-		p := uint16(ephemeralMin + (first+i)%n)
-		if k := (boundPort{proto, netip.AddrPortFrom(addr, p)}); t.used[k] == nil {
-			t.used[k] = owner // before another can pick it
-			return p, true
+		p.number = uint16(ephemeralMin + (first+i)%n)
+		if t.enter(p, at, false) {
+			return true
 		}
 	}
-	return 0, false
+	return false
 }
 
 // share counts another user of p.
@@ -206,28 +233,27 @@ func (t *portTable) release(p *port) {
 		t.mu.Unlock()
 		return
 	}
-	k := localAddr{p.key.proto, p.key.addr.Addr()}
-	if p.pooled && len(t.idle[k]) < t.maxIdle {
-		t.idle[k] = append(t.idle[k], p)
+	if sp := p.space; p.pooled && len(sp.idle) < t.maxIdle && sp.used[p.number] == p {
+		sp.idle = append(sp.idle, p)
 		t.mu.Unlock()
 		return
 	}
-	t.forget(p)
+	h := t.forget(p)
 	t.mu.Unlock()
-	t.giveBack(p)
+	t.giveBack(p, h)
 }
 
 // rehold takes p from the kernel again, whose listener held it until now, if
 // connections are left on it: it is still steered to us.
 func (t *portTable) rehold(p *port) {
-	inUse := func() bool { return p.refs > 0 && t.used[p.key] == p }
+	inUse := func() bool { return p.refs > 0 && p.space.used[p.number] == p }
 	t.mu.Lock()
 	use := inUse()
 	t.mu.Unlock()
 	if !use || t.kernel == nil {
 		return
 	}
-	h, err := t.kernel.HoldShared(p.key.proto, p.key.addr)
+	h, err := t.kernel.HoldShared(p.space.at.proto, p.addr())
 	if err != nil {
 		return // it is held still, or somebody has just asked for it
 	}
@@ -242,47 +268,44 @@ func (t *portTable) rehold(p *port) {
 }
 
 // dropIdle gives a pooled port that nobody uses back to the kernel.
-func (t *portTable) dropIdle(b boundPort) {
-	k := localAddr{b.proto, b.addr.Addr()}
+func (t *portTable) dropIdle(at localAddr, number uint16) {
 	t.mu.Lock()
-	for i, p := range t.idle[k] {
-		if p.key == b {
-			t.idle[k] = append(t.idle[k][:i], t.idle[k][i+1:]...)
-			t.forget(p)
+	sp := t.spaces[at]
+	if sp == nil {
+		t.mu.Unlock()
+		return
+	}
+	for i, p := range sp.idle {
+		if p.number == number {
+			sp.idle = append(sp.idle[:i], sp.idle[i+1:]...)
+			h := t.forget(p)
 			t.mu.Unlock()
-			t.giveBack(p)
+			t.giveBack(p, h)
 			return
 		}
 	}
 	t.mu.Unlock()
 }
 
-func (t *portTable) forget(p *port) {
-	if t.used[p.key] == p {
-		delete(t.used, p.key)
-	}
-}
-
-func (t *portTable) giveBack(p *port) {
-	_ = t.steer.RemovePort(p.key.proto, p.key.addr)
-	t.unhold(p)
-}
-
-func (t *portTable) unhold(p *port) {
-	p.held.Close()
+func (t *portTable) giveBack(p *port, h control.Held) {
+	_ = t.steer.RemovePort(p.space.at.proto, p.addr())
+	h.Close()
 }
 
 // close gives every port back.
 func (t *portTable) close() {
+	var all []*port
 	t.mu.Lock()
-	all := make([]*port, 0, len(t.used))
-	for _, p := range t.used {
-		all = append(all, p)
+	for _, sp := range t.spaces {
+		for _, p := range sp.used {
+			all = append(all, p)
+		}
 	}
-	clear(t.used)
-	clear(t.idle)
 	t.mu.Unlock()
 	for _, p := range all {
-		t.giveBack(p)
+		t.mu.Lock()
+		h := t.forget(p)
+		t.mu.Unlock()
+		t.giveBack(p, h)
 	}
 }
