@@ -106,8 +106,8 @@ func TestBuffers(t *testing.T) {
 func TestPartialWrite(t *testing.T) {
 	a, b := memoryPair(t)
 	c, s := tcpPipe(t, a, b)
-	c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 	data := make([]byte, 32<<20)
+	c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 	n, err := c.Write(data)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n <= 0 || n >= len(data) {
 		t.Fatalf("%d, %v", n, err)

@@ -357,6 +357,10 @@ func (c *TCPConn) CloseWrite() error {
 	if err := c.userError(); err != nil {
 		return err
 	}
+	// Who has just read EOF may be ahead of the turn that ends the connection.
+	c.s.lock.Lock()
+	c.s.enter()
+	c.s.leave()
 	if c.state.Load()&stDone != 0 {
 		return syscall.ENOTCONN
 	}
