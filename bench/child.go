@@ -93,7 +93,7 @@ func child(js string) error {
 }
 
 func (o *order) run() (load.Sample, error) {
-	if o.Kind == rung.Raw {
+	if o.Kind == rung.Raw || o.Kind == rung.RawCopy {
 		return o.runRaw()
 	}
 	local, remote, err := o.addresses()
@@ -122,7 +122,7 @@ func (o *order) runRaw() (load.Sample, error) {
 	if err != nil {
 		return load.Sample{}, err
 	}
-	c := raw.Config{Interface: o.If, Mode: mode, Local: local, Remote: remote, LMAC: o.LMAC, RMAC: o.RMAC, MTU: o.Spec.MTU}
+	c := raw.Config{Interface: o.If, Mode: mode, Local: local, Remote: remote, LMAC: o.LMAC, RMAC: o.RMAC, MTU: o.Spec.MTU, Copy: o.Kind == rung.RawCopy}
 	if o.Server {
 		s, err := raw.Serve(c, &o.Spec)
 		return await(s, err)

@@ -70,6 +70,8 @@ func applies(g *rung.Rung, c load.Case) bool {
 	switch {
 	case g.Client == rung.Raw:
 		return raw.Supports(c)
+	case g.Client == rung.RawCopy:
+		return c.Workload == load.Bulk
 	case g.Client == rung.GVisor:
 		return c.MTU == mtu
 	case g.Client == rung.GVisorGSO:

@@ -98,7 +98,8 @@ func tcpRTT(b *testing.B, s Stack, size int) {
 	}
 }
 
-func udpRTT(b *testing.B, s Stack, size int) {
+// datagrams opens a socket on each end.
+func datagrams(b *testing.B, s Stack) (c, d load.Datagrams) {
 	x, y := pair(b, s, 1500)
 	open := func(n load.Network, addr string) load.Datagrams {
 		c, err := n.ListenPacket("udp", addr)
@@ -111,7 +112,34 @@ func udpRTT(b *testing.B, s Stack, size int) {
 		}
 		return c.(load.Datagrams)
 	}
-	d := open(y, server)
+	return open(x, udpClient.String()), open(y, server)
+}
+
+var udpClient, udpServer = netip.MustParseAddrPort("10.0.0.1:81"), netip.MustParseAddrPort(server)
+
+// udpHop sends p from one end and takes it at the other.
+func udpHop(b *testing.B, from, to load.Datagrams, addr netip.AddrPort, p []byte) {
+	if _, err := from.WriteToUDPAddrPort(p, addr); err != nil {
+		b.Fatal(err)
+	}
+	if _, _, err := to.ReadFromUDPAddrPort(p); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// udpAlone: one goroutine drives both ends.
+func udpAlone(b *testing.B, s Stack, size int) {
+	c, d := datagrams(b, s)
+	p := make([]byte, size)
+	b.ReportAllocs()
+	for b.Loop() {
+		udpHop(b, c, d, udpServer, p)
+		udpHop(b, d, c, udpClient, p)
+	}
+}
+
+func udpRTT(b *testing.B, s Stack, size int) {
+	c, d := datagrams(b, s)
 	go func() {
 		p := make([]byte, 2048)
 		for {
@@ -124,17 +152,10 @@ func udpRTT(b *testing.B, s Stack, size int) {
 			}
 		}
 	}()
-	c := open(x, "10.0.0.1:81")
-	to := netip.MustParseAddrPort(server)
 	p := make([]byte, size)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.WriteToUDPAddrPort(p, to); err != nil {
-			b.Fatal(err)
-		}
-		if _, _, err := c.ReadFromUDPAddrPort(p); err != nil {
-			b.Fatal(err)
-		}
+		udpHop(b, c, c, udpServer, p)
 	}
 }
 

@@ -93,6 +93,7 @@ func All() []Benchmark {
 		{OneGoroutine, func(b *testing.B, s Stack) { alone(b, s, 1) }},
 		{Blocking, func(b *testing.B, s Stack) { tcpRTT(b, s, 1) }},
 		{"tcp-rtt/size=1024/goroutines=2", func(b *testing.B, s Stack) { tcpRTT(b, s, 1024) }},
+		{"udp-rtt/size=1/goroutines=1", func(b *testing.B, s Stack) { udpAlone(b, s, 1) }},
 		{"udp-rtt/size=1/goroutines=2", func(b *testing.B, s Stack) { udpRTT(b, s, 1) }},
 		{BulkOneCore, func(b *testing.B, s Stack) { bulk(b, s, 1500, 1) }},
 		{"bulk/mtu=1500/cpus=2", func(b *testing.B, s Stack) { bulk(b, s, 1500, 2) }},

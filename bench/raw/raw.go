@@ -29,6 +29,9 @@ type Config struct {
 	Local, Remote netip.Addr
 	LMAC, RMAC    [6]byte
 	MTU           int
+	// Copy has payloads copied and summed from and into memory, as every stack
+	// with sockets must.
+	Copy bool
 }
 
 // end is an open Config. Frames look like UDP, so that the steering program
@@ -42,7 +45,16 @@ type end struct {
 	stop atomic.Bool
 	tx   []ring.Desc
 	hdr  ip.Header
+	// user is the memory that payloads are copied from and to, at pos; nil:
+	// they are not.
+	user []byte
+	pos  int
+	sum  uint16
 }
+
+// userLen is the size in bytes of the buffers that streams are written from
+// and read into.
+const userLen = 64 << 10
 
 func open(c Config) (*end, error) {
 	dev, err := afxdp.Open(afxdp.Config{Interface: c.Interface, Mode: c.Mode})
@@ -56,6 +68,9 @@ func open(c Config) (*end, error) {
 	e := &end{dev: dev, q: dev.Queues()[0], mtu: c.MTU}
 	e.hdr.Init(c.LMAC, c.RMAC, 0, c.Local, c.Remote, ip.ProtoUDP, 0, 64)
 	e.q.Refill()
+	if c.Copy {
+		e.user = make([]byte, userLen)
+	}
 	return e, nil
 }
 
@@ -68,8 +83,8 @@ func (e *end) room() int { return e.mtu - 28 }
 func (e *end) packets(size int) int { return max(1, (size+e.room()-1)/e.room()) }
 
 // put appends a packet of size payload bytes to the batch in tx; false: there
-// is no free frame. The payload is what the frames held before but for seq: a
-// stack would copy, and the floor does not.
+// is no free frame. The payload is what the frames held before but for seq,
+// unless it is copied.
 func (e *end) put(size int, seq uint32) bool {
 	a := e.dev.Arena()
 	l4 := 8 + size
@@ -91,6 +106,9 @@ func (e *end) put(size int, seq uint32) bool {
 		n := min(left, a.FrameSize()-ring.Headroom)
 		left -= n
 		d.Len = uint16(n)
+		if e.user != nil {
+			e.take(a.Bytes(f)[ring.Headroom:][:n])
+		}
 		if left > 0 {
 			d.Flags |= ring.FlagMore
 		}
@@ -105,6 +123,24 @@ func (e *end) put(size int, seq uint32) bool {
 	binary.BigEndian.PutUint16(u[6:], 0)
 	binary.BigEndian.PutUint32(u[8:], seq)
 	return true
+}
+
+// take fills b from user's memory.
+func (e *end) take(b []byte) {
+	if e.pos+len(b) > len(e.user) {
+		e.pos = 0
+	}
+	e.sum = ip.Add(e.sum, ip.SumCopy(b, e.user[e.pos:e.pos+len(b)]))
+	e.pos += len(b)
+}
+
+// give copies b into user's memory.
+func (e *end) give(b []byte) {
+	if e.pos+len(b) > len(e.user) {
+		e.pos = 0
+	}
+	e.sum = ip.Add(e.sum, ip.SumCopy(e.user[e.pos:], b))
+	e.pos += len(b)
 }
 
 // flush transmits the batch and returns when the ring has taken all.
@@ -168,6 +204,9 @@ func (e *end) recvInto(rx []ring.Desc, wait time.Duration) (packets, bytes int, 
 		}
 		head = d.Flags&ring.FlagMore == 0
 		bytes += int(d.Len)
+		if e.user != nil {
+			e.give(a.Data(d))
+		}
 		a.Free(d.Frame)
 	}
 	e.q.Refill()

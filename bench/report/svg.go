@@ -33,6 +33,7 @@ type style struct{ color, dash string }
 // styles: the floor is black, the kernel warm, onload cold.
 var styles = map[string]style{
 	"raw":           {"#111111", ""},
+	"raw-copy":      {"#555555", "2 2"},
 	"net":           {"#d62728", ""},
 	"net-free":      {"#ff9896", "5 3"},
 	"net-nooffload": {"#c49c94", "2 2"},

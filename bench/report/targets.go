@@ -55,6 +55,7 @@ func Targets() []Target {
 		{"TCP RTT, onload serves a kernel client", tcp1, P50, "onload-net", "net", 0.6, false},
 		{"TCP RTT without spinning", tcp1, P50, "throughput", "net", 1, false},
 		{"bulk TCP frame by frame against raw frames", bulk, GbitPerS, "frames", "raw", 0.9, true},
+		{"bulk TCP frame by frame against raw frames that are copied and summed (aim)", bulk, GbitPerS, "frames", "raw-copy", 0.9, true},
 		{"bulk TCP frame by frame against gVisor over AF_XDP", bulk, GbitPerS, "frames", "gvisor", 4, true},
 		{"bulk TCP frame by frame, kernel client, against the kernel without offloads", bulk, GbitPerS, "frames-net", "net-nooffload", 1, true},
 		{"bulk TCP frame by frame, kernel server, against the kernel without offloads", bulk, GbitPerS, "net-frames", "net-nooffload", 1, true},

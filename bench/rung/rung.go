@@ -22,6 +22,7 @@ const (
 	GVisor     = "gvisor"     // its netstack over AF_XDP
 	GVisorGSO  = "gvisor-gso" // over AF_PACKET with GSO and GRO
 	Raw        = "raw"        // frames over AF_XDP, no stack
+	RawCopy    = "raw-copy"   // the same, copying payloads
 )
 
 // Rung is what stands on each end, and how.
@@ -37,6 +38,7 @@ type Rung struct {
 func All() []Rung {
 	return []Rung{
 		{Name: "raw", Client: Raw, Server: Raw, Doc: "frames between two AF_XDP sockets that spin, no stack: the floor"},
+		{Name: "raw-copy", Client: RawCopy, Server: RawCopy, Doc: "as raw, with payloads copied from and to memory and summed on the way: the floor of a socket"},
 		{Name: "net", Client: Net, Server: Net, Doc: "Go's net, a processor for each end"},
 		{Name: "net-free", Client: Net, Server: Net, Free: true, Doc: "Go's net, both ends wherever the kernel puts them"},
 		{Name: "net-nooffload", Client: Net, Server: Net, NoOffload: true, Doc: "as net, on a link without TSO, GSO, GRO and checksum offload"},
