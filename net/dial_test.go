@@ -198,6 +198,9 @@ func TestDialControl(t *testing.T) {
 		{"linger", func(fd int) error {
 			return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		}, ""},
+		{"pacing", func(fd int) error {
+			return unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, 1e6)
+		}, ""},
 		{"mark", func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 7) }, "mark"},
 		{"device", func(fd int) error { return unix.BindToDevice(fd, p.A.If) }, "device"},
 		{"bind", func(fd int) error { return unix.Bind(fd, &unix.SockaddrInet4{Addr: p.A.Addr4.As4()}) }, "bound"},
@@ -221,6 +224,11 @@ func TestDialControl(t *testing.T) {
 			}
 			if path := onload.PathOf(c); path.Accelerated != (tt.reason == "") || !strings.Contains(path.Reason, tt.reason) {
 				t.Errorf("%s %s: %v", network, tt.name, path)
+			}
+			if c, ok := c.(*onload.TCPConn); ok && tt.name == "pacing" {
+				if i, err := c.Info(); err != nil || i.MaxPacingRate != 1e6 {
+					t.Errorf("pacing: %d, %v", i.MaxPacingRate, err)
+				}
 			}
 			if seen != network+"4 "+to {
 				t.Errorf("hook: %q", seen)

@@ -3,13 +3,16 @@ package onload
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/tcp"
 )
@@ -56,11 +59,56 @@ func TestSockStateChanges(t *testing.T) {
 	}
 	set := fresh
 	set.rcvBuf, set.keepAlive, set.idle, set.congestion, set.userTimeout, set.deferAccept = 200000, 1, 30, "reno", 1500, 3
-	set.linger.Onoff, set.linger.Linger = 1, 5
+	set.linger.Onoff, set.linger.Linger, set.pacing = 1, 5, 1e6
 	o := fresh.changes(set)
-	if o.rcvBuf != 100000 || o.sndBuf != 0 || o.congestion != "newreno" || o.userTimeout != 1500*time.Millisecond || o.deferAccept != 3*time.Second ||
+	if o.pacing != 1e6 || o.rcvBuf != 100000 || o.sndBuf != 0 || o.congestion != "newreno" || o.userTimeout != 1500*time.Millisecond || o.deferAccept != 3*time.Second ||
 		*o.linger != 5 || *o.keepAlive != (tcp.KeepAlive{Enable: true, Idle: 30 * time.Second, Interval: 75 * time.Second, Count: 9}) || o.kernel != "" {
 		t.Errorf("%+v", o)
+	}
+	set.congestion = "vegas"
+	if o := fresh.changes(set); o.kernel == "" {
+		t.Errorf("follows to %q", o.congestion)
+	}
+}
+
+// What the kernel's struct tcp_info means, on a state of a bulk transfer.
+func TestInfoOf(t *testing.T) {
+	k := unix.TCPInfo{
+		State: 8, Ca_state: 3, Retransmits: 2, Options: tcpiSACK | tcpiWScale | tcpiECN, Rto: 250000, Rtt: 20000, Rttvar: 1000,
+		Min_rtt: 15000, Snd_mss: 1000, Snd_cwnd: 10, Snd_ssthresh: 7, Unacked: 12, Sacked: 3, Lost: 2, Retrans: 3,
+		Bytes_sent: 23000, Bytes_retrans: 3000, Bytes_acked: 8001, Notsent_bytes: 5000, Snd_wnd: 20000,
+		Pacing_rate: math.MaxUint64, Max_pacing_rate: math.MaxUint64, Busy_time: 7,
+	}
+	(*[8]byte)(unsafe.Pointer(&k))[6] = 7<<4 | 9
+	(*[8]byte)(unsafe.Pointer(&k))[7] = 1
+	i := infoOf(&k)
+	i.Limit = limitOf(&k, &i)
+	want := TCPInfo{
+		State: tcp.CloseWait, Recovery: "recovery", Retransmits: 2, SACK: true, ECN: true, SendScale: 9, RecvScale: 7, SendMSS: 1000,
+		RTO: 250 * time.Millisecond, RTT: 20 * time.Millisecond, RTTVar: time.Millisecond, MinRTT: 15 * time.Millisecond,
+		Cwnd: 10000, Ssthresh: 7000, SendWindow: 20000, Unsent: 5000, InFlight: 11999, SACKed: 3000, Lost: 2000,
+		BytesSent: 23000, BytesRetrans: 3000, BytesAcked: 8001, BytesDelivered: 11001, BusyTime: 7 * time.Microsecond,
+		RateAppLimited: true, Limit: LimitCwnd,
+	}
+	if i != want {
+		t.Errorf("%+v\nwant %+v", i, want)
+	}
+	for _, x := range []struct {
+		change func(k *unix.TCPInfo)
+		want   TCPLimit
+	}{
+		{func(k *unix.TCPInfo) { k.Snd_wnd = 12000 }, LimitReceiver},
+		{func(k *unix.TCPInfo) { k.Notsent_bytes = 0 }, LimitApplication},
+		{func(k *unix.TCPInfo) { k.Notsent_bytes, k.Unacked, k.Sacked, k.Lost, k.Retrans = 0, 0, 0, 0, 0 }, LimitIdle},
+		{func(k *unix.TCPInfo) { k.Snd_cwnd, k.Max_pacing_rate = 100, 1e6 }, LimitPacing},
+		{func(k *unix.TCPInfo) { k.Snd_cwnd = 100 }, LimitApplication},
+	} {
+		k := k
+		x.change(&k)
+		i := infoOf(&k)
+		if got := limitOf(&k, &i); got != x.want {
+			t.Errorf("limited by %v, want %v: %+v", got, x.want, i)
+		}
 	}
 }
 

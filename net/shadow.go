@@ -2,6 +2,7 @@ package onload
 
 import (
 	"context"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -22,6 +23,7 @@ type options struct {
 	keepAlive      *tcp.KeepAlive
 	linger         *int
 	congestion     string
+	pacing         uint64 // bytes per second
 
 	kernel string // why only the kernel can follow
 }
@@ -94,6 +96,7 @@ type sockState struct {
 	keepAlive, idle, interval, count int
 	linger                           unix.Linger
 	congestion, device               string
+	pacing                           uint64
 	mark                             int
 	bound                            bool
 }
@@ -120,6 +123,9 @@ func stateOf(fd int) (s sockState) {
 	}
 	if v, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); err == nil {
 		s.congestion = strings.TrimRight(v, "\x00")
+	}
+	if v, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE); err == nil && v != math.MaxUint64 {
+		s.pacing = v
 	}
 	if v, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); err == nil {
 		s.device = strings.TrimRight(v, "\x00")
@@ -172,12 +178,12 @@ func (s sockState) changes(t sockState) (o options) {
 		o.linger = &sec
 	}
 	if t.congestion != s.congestion {
-		switch t.congestion {
-		case "cubic":
-			o.congestion = "cubic"
-		case "reno":
-			o.congestion = "newreno"
+		if o.congestion = ourCongestion(t.congestion); !tcp.ValidCongestion(o.congestion) {
+			o.kernel = "a Control hook chose the kernel's congestion control " + t.congestion
 		}
+	}
+	if t.pacing != s.pacing {
+		o.pacing = t.pacing
 	}
 	return o
 }
@@ -199,6 +205,9 @@ func (o *options) apply(c *tcp.Config, keepAlive bool) {
 	}
 	if o.congestion != "" {
 		c.Congestion = o.congestion
+	}
+	if o.pacing > 0 {
+		c.MaxPacingRate = o.pacing
 	}
 	if keepAlive && o.keepAlive != nil {
 		c.KeepAlive = *o.keepAlive

@@ -353,17 +353,9 @@ func (c *TCPConn) SetUserTimeout(d time.Duration) error {
 	if c.s != nil {
 		return c.opError("set", "setsockopt", c.s.SetUserTimeout(d))
 	}
-	raw, err := c.k.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
-	}); err != nil {
-		return err
-	}
-	return c.anyError("set", "setsockopt", failed)
+	return c.anyError("set", "setsockopt", c.onSocket(func(fd int) error {
+		return syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
+	}))
 }
 
 // anyError is opError for both kinds of connection.

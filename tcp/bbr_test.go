@@ -79,8 +79,8 @@ func TestBBRStartupAndDrain(t *testing.T) {
 	if x.inflight() > 1.05*x.b.bdp() || x.b.rounds > x.b.drainStart+3 {
 		t.Errorf("left Drain with %.0f in flight of %.0f, after %d rounds", x.inflight(), x.b.bdp(), x.b.rounds-x.b.drainStart)
 	}
-	if x.f.left.c.retransTotal != 0 {
-		t.Errorf("%d retransmissions", x.f.left.c.retransTotal)
+	if x.f.left.c.retransmitted() != 0 {
+		t.Errorf("%d retransmissions", x.f.left.c.retransmitted())
 	}
 }
 
@@ -143,8 +143,8 @@ func TestBBRProbeBWCycle(t *testing.T) {
 	got := x.f.got
 	x.p.run(4 * sec)
 	x.rateNear(float64(x.f.got-got)/4, goodputRate(bbrTestRate), 0.04, "goodput")
-	if x.f.left.c.retransTotal != 0 {
-		t.Errorf("%d retransmissions", x.f.left.c.retransTotal)
+	if x.f.left.c.retransmitted() != 0 {
+		t.Errorf("%d retransmissions", x.f.left.c.retransmitted())
 	}
 }
 

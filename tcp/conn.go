@@ -73,6 +73,7 @@ type Conn struct {
 	ooo    *reassembly // nil while everything came in order
 	search *mtuSearch  // nil until a search for the path's MTU began
 	tune   *tuning     // nil until the window is as large as the buffer
+	rare   *rareState  // nil until something was lost, or Info was called
 
 	rtt  RTT
 	rack rack
@@ -86,7 +87,6 @@ type Conn struct {
 	prrDelivered uint32
 	prrSent      uint32
 	prrFlight    uint32
-	dsackDups    uint32 // duplicates reported to us, segments
 	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
 	ecnSeq       uint32 // SND.NXT when the window was last lowered, where ecnHold
 	dupAcks      uint8
@@ -132,11 +132,12 @@ type Conn struct {
 	delivered uint64 // bytes that the peer is known to have
 	received  uint64 // bytes received in order
 
-	cwndUsed     uint32 // most of cwnd that was used since
-	retransTotal uint32
-	softErr      uint16 // errno of the last soft ICMP error
-	rateOn       bool   // delivery rate samples are taken
-	rateLimited  bool   // the last rate sample tells of the application
+	segsIn, segsOut uint32 // packets, for Info
+
+	cwndUsed    uint32 // most of cwnd that was used since
+	softErr     uint16 // errno of the last soft ICMP error
+	rateOn      bool   // delivery rate samples are taken
+	rateLimited bool   // the last rate sample tells of the application
 }
 
 // usage counts payload bytes and the frames that hold them, together.
@@ -147,6 +148,39 @@ func (u *usage) add(frames, bytes int) { u.v.Add(int64(frames)<<32 + int64(bytes
 func (u *usage) load() (frames, bytes int) {
 	v := u.v.Load()
 	return int(v >> 32), int(uint32(v))
+}
+
+// rareState is what few connections need.
+type rareState struct {
+	retransBytes uint64 // payload sent again
+	retransSegs  uint32 // segments sent again
+	dsackDups    uint32 // duplicates reported to us, segments
+
+	limit limitTimes
+}
+
+// makeRare returns the rare state, which it makes on first use.
+func (c *Conn) makeRare() *rareState {
+	if c.rare == nil {
+		c.rare = new(rareState)
+	}
+	return c.rare
+}
+
+// retransmitted is how many segments were sent again.
+func (c *Conn) retransmitted() uint32 {
+	if c.rare == nil {
+		return 0
+	}
+	return c.rare.retransSegs
+}
+
+// countRetrans counts a segment that was sent again.
+func (c *Conn) countRetrans(bytes int) {
+	r := c.makeRare()
+	r.retransSegs++
+	r.retransBytes += uint64(bytes)
+	c.h.Stats.RetransSegs.Add(1)
 }
 
 // Bits of Conn.flags.
@@ -195,6 +229,7 @@ const (
 	markSndFixed   // that of the send buffer was
 	markMTUOff     // no search for the path's MTU
 	markMTUAlways  // it begins at once
+	markWatched    // what limits the sender is timed, for Info
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -244,6 +279,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.updateMSS()
 	c.cc.Init(cfg.Congestion, int(c.mss))
 	c.rtt.Init()
+	c.SetMaxPacingRate(cfg.MaxPacingRate)
 	c.reordering = dupThresh
 	c.quick = quickAcks
 	c.rcvMSS = minRcvMSS

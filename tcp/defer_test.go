@@ -23,7 +23,7 @@ func TestDeferAccept(t *testing.T) {
 	b.l.Expire(b.now)
 	b.silent("a second later")
 	b.in(ack, "GET /")
-	if len(b.accepted) != 1 || b.accepted[0].Info().BytesReceived != 5 {
+	if len(b.accepted) != 1 || b.accepted[0].Info(b.now).BytesReceived != 5 {
 		t.Fatalf("%d accepted with data", len(b.accepted))
 	}
 }

@@ -16,7 +16,7 @@ func dialECN(t testing.TB, cfg Config) *wire {
 	w.now += 10 * ms
 	w.feed("SAE", 0, 1, 0, mss(1000+tsSize), wscale(0), sackOK(true))
 	w.want("A 1:1")
-	if !w.c.Info().ECN {
+	if !w.c.Info(w.now).ECN {
 		t.Fatal("no ECN")
 	}
 	w.c.quick = 0
@@ -59,7 +59,7 @@ func TestRFC3168NegotiateActive(t *testing.T) {
 			w.want(c.syn)
 			w.feed(c.answer, 0, 1, 0, mss(1000+tsSize), wscale(0), sackOK(true))
 			w.want("A 1:1") // never ECN-capable
-			if got := w.c.Info().ECN; got != c.on {
+			if got := w.c.Info(w.now).ECN; got != c.on {
 				t.Errorf("ECN %v", got)
 			}
 			w.write(1000)
@@ -116,7 +116,7 @@ func TestRFC3168NegotiateSimultaneous(t *testing.T) {
 		w.want(c.want)
 		w.feed("A", 1, 1, 0)
 		w.state(Established)
-		if got := w.c.Info().ECN; got != c.on {
+		if got := w.c.Info(w.now).ECN; got != c.on {
 			t.Errorf("%v, %s: ECN %v", c.ecn, c.peer, got)
 		}
 	}
@@ -162,7 +162,7 @@ func TestRFC3168NegotiatePassive(t *testing.T) {
 				t.Fatalf("%s, cookie %v: not accepted", c.name, cookie)
 			}
 			a := b.accepted[0]
-			if got := a.Info().ECN; got != on || a.ecn&ecnECT != 0 != on {
+			if got := a.Info(b.now).ECN; got != on || a.ecn&ecnECT != 0 != on {
 				t.Errorf("%s, cookie %v: ECN %v, state %#x", c.name, cookie, got, a.ecn)
 			}
 		}
@@ -241,7 +241,7 @@ func TestRFC3168Sender(t *testing.T) {
 		t.Errorf("ssthresh %d, want 0.8 of 10000", got)
 	}
 	w.want("AW 10001:1 len 1000 ecn 2") // 8,000 are in flight, PRR sends one
-	if got := w.c.Info().Recovery; got != "cwr" {
+	if got := w.c.Info(w.now).Recovery; got != "cwr" {
 		t.Errorf("recovery %q", got)
 	}
 	for i := range uint32(8) {

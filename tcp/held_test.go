@@ -358,18 +358,6 @@ func TestFINBelowData(t *testing.T) {
 	w.out = nil
 }
 
-func TestInfo(t *testing.T) {
-	w := dial(t, Config{})
-	w.write(3000)
-	w.feed("A", 1, 1, 500)
-	i := w.c.Info()
-	if i.State != Established || i.InFlight != 3000 || i.Unread != 500 || i.SendMSS != 1000 ||
-		i.RTT == 0 || i.Cwnd != 10000 || i.Congestion != "cubic" || !i.SACK || !i.Timestamps {
-		t.Errorf("%+v", i)
-	}
-	w.out = nil
-}
-
 // A window that was shut because memory was short opens by itself when there
 // is some again: the peer's probes are 200 ms apart.
 func TestShutWindowReopens(t *testing.T) {

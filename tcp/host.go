@@ -58,6 +58,7 @@ type Config struct {
 	KeepAlive      KeepAlive
 	UserTimeout    time.Duration // RFC 5482; 0: the system's
 	Congestion     string        // "cubic" (default), "newreno" or "bbr"
+	MaxPacingRate  uint64        // as Conn.SetMaxPacingRate
 	// DeferAccept is for how long a Listener waits for a connection's first
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
 	// 5 at most, as fit that time. 0: it does not wait.

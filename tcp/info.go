@@ -3,56 +3,181 @@ package tcp
 import (
 	"syscall"
 	"time"
+
+	"github.com/onload-go/onload/ring"
 )
 
-// Info is the state of a connection, after Linux's struct tcp_info.
+// Info is the state of a connection, after Linux's struct tcp_info. Volumes
+// are bytes of payload, rates bytes per second.
 type Info struct {
 	State      State
-	Congestion string
+	Congestion string // name of the congestion control
 
-	SendMSS, RecvMSS     int
+	SendMSS, RecvMSS     int // what we send in a full segment; what the peer seems to
 	PathMTU              int
 	SACK, Timestamps     bool
 	ECN                  bool // negotiated (RFC 3168)
-	SendScale, RecvScale int  // -1: not negotiated
+	SendScale, RecvScale int  // shifts of the windows; -1: not negotiated
 
+	// RTT is smoothed, RTTVar its mean deviation, MinRTT the least of some
+	// minutes; 0 before the first sample. RTO is backed off.
 	RTO, RTT, RTTVar, MinRTT time.Duration
 
-	Cwnd, Ssthresh         int // bytes
-	SendWindow, RecvWindow int // the peer's and ours, bytes
+	Cwnd       int
+	Ssthresh   int // math.MaxUint32 before the first reduction
+	SendWindow int // the peer's receive window
+	RecvWindow int // ours
 
-	Unsent    int // bytes written and not sent yet
-	InFlight  int // bytes sent and not acknowledged
-	SACKed    int // part of it
-	Lost      int // part of it
-	Unread    int // bytes received and not read
-	OutOfSeq  int // frames that wait for missing data
-	Recovery  string
-	Reordered bool
+	Unsent    int    // written and not sent yet
+	InFlight  int    // sent and not acknowledged
+	SACKed    int    // part of it that the peer holds
+	Lost      int    // part of it that is taken for lost
+	Unread    int    // received and not read
+	OutOfSeq  int    // packet buffers that wait for missing data; segments with the kernel
+	Recovery  string // "open", "recovery", "loss" or "cwr": lowered for ECN
+	Reordered bool   // the path was seen to reorder
 
 	Reordering int // segments by which others were overtaken, at least 3
 
-	Retransmits    int // unanswered ones
-	Probes         int // unanswered zero-window probes
-	KeepProbes     int // unanswered keepalive probes
-	TotalRetrans   int // segments sent again
-	BytesDelivered uint64
-	BytesReceived  uint64
-	SoftError      error // last ICMP error
+	Retransmits  int // unanswered ones
+	Probes       int // unanswered zero-window probes
+	KeepProbes   int // unanswered keepalive probes
+	TotalRetrans int // segments of data sent again
+	DSACKs       int // segments that the peer reported to have got twice
 
-	PacingRate     uint64  // bytes per second; 0: not paced
-	DeliveryRate   float64 // last sample, bytes per second; 0: none
+	BytesSent      uint64 // retransmissions included
+	BytesRetrans   uint64
+	BytesAcked     uint64
+	BytesDelivered uint64 // BytesAcked and what is SACKed
+	BytesReceived  uint64 // in order
+
+	// Packets, modulo 2^32. One that the device segments, or has put
+	// together, counts as one.
+	SegsIn, SegsOut uint32
+
+	SoftError error // last ICMP error
+
+	PacingRate     uint64  // 0: not paced
+	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
+	DeliveryRate   float64 // last sample; 0: none
 	RateAppLimited bool    // it tells of the application, not of the path
+
+	// Limit is what keeps the connection from sending more now.
+	Limit Limit
+	// For how long it was busy, that is, had something to send or in flight,
+	// and which part of that what limited it. The kernel counts from the
+	// connection's begin and has no times for the last two; a connection of
+	// this package counts from the first Info.
+	BusyTime, ReceiverLimited, SendBufferLimited time.Duration
+	CwndLimited, PacingLimited                   time.Duration
+}
+
+// Limit is what keeps a connection from sending more.
+type Limit uint8
+
+// The limits.
+const (
+	// LimitIdle: there is nothing to send, and nothing in flight.
+	LimitIdle Limit = iota
+	// LimitApplication: all that was written is in flight, or waits for more
+	// (Nagle).
+	LimitApplication
+	// LimitReceiver: the peer's window is full.
+	LimitReceiver
+	// LimitSendBuffer: all that the send buffer holds is in flight, and a
+	// writer waits.
+	LimitSendBuffer
+	// LimitCwnd: the congestion window is full.
+	LimitCwnd
+	// LimitPacing: the next packet waits for its time.
+	LimitPacing
+
+	limits
+)
+
+var limitNames = [...]string{"idle", "application", "receiver window", "send buffer", "congestion window", "pacing"}
+
+func (l Limit) String() string {
+	if int(l) < len(limitNames) {
+		return limitNames[l]
+	}
+	return "invalid"
+}
+
+// limitTimes is for how long each limit held.
+type limitTimes struct {
+	at    int64 // since when last does
+	last  Limit
+	spent [limits]int64
+}
+
+// note notes that limit l holds at now.
+func (t *limitTimes) note(l Limit, now int64) {
+	if l != t.last {
+		t.spent[t.last] += now - t.at
+		t.last, t.at = l, now
+	}
+}
+
+func (t *limitTimes) load(i *Info, now int64) {
+	s := t.spent
+	s[t.last] += now - t.at
+	for l := LimitApplication; l < limits; l++ {
+		i.BusyTime += time.Duration(s[l])
+	}
+	i.ReceiverLimited, i.SendBufferLimited = time.Duration(s[LimitReceiver]), time.Duration(s[LimitSendBuffer])
+	i.CwndLimited, i.PacingLimited = time.Duration(s[LimitCwnd]), time.Duration(s[LimitPacing])
+}
+
+// limiter tells what keeps the connection from sending, after Output sent what
+// it could.
+func (c *Conn) limiter() Limit {
+	if !c.State().sending() {
+		return LimitIdle
+	}
+	need := int(c.mss)
+	if c.lost == c.retrans { // what is sent again fits the peer's window
+		switch f := c.sndNext; {
+		case f != ring.NoFrame:
+			need = min(int(frameLen(c.h.Arena.Meta(f))), need)
+			if int(int32(c.sndUna+c.sndWnd-c.sndNxt)) < need {
+				return LimitReceiver
+			}
+		case c.flags.Load()&sharedWantWrite != 0 && !c.sendRoom():
+			return LimitSendBuffer
+		case c.sndUna == c.sndNxt && c.sndBox.Empty():
+			return LimitIdle
+		default:
+			return LimitApplication
+		}
+	}
+	if p := c.cc.pacer; p != nil && p.at != 0 {
+		return LimitPacing
+	}
+	if pipe := c.pipe(); pipe > 0 && pipe+need > c.cwnd() {
+		return LimitCwnd
+	}
+	return LimitApplication
 }
 
 var recoveryNames = [...]string{"open", "recovery", "loss"}
 
-// Info returns the state of the connection.
-func (c *Conn) Info() Info {
+// Info returns the state of the connection. The first one begins to measure
+// what costs something: the delivery rate, and how long what limits it.
+func (c *Conn) Info(now int64) Info {
 	c.rateOn = true
+	r := c.makeRare()
+	if !c.has(markWatched) {
+		c.set(markWatched)
+		r.limit.last, r.limit.at = c.limiter(), now
+	}
+	r.limit.note(c.limiter(), now)
 	_, used := c.sndUsed.load()
 	_, unread := c.rcvUsed.load()
 	flight := int(c.sndNxt - c.sndUna)
+	if c.has(markFinQueued) && c.sndNext == ring.NoFrame && flight > 0 {
+		flight-- // the FIN
+	}
 	i := Info{
 		State: c.State(), Congestion: c.cc.Name(),
 		SendMSS: int(c.mss), RecvMSS: int(c.rcvMSS), PathMTU: int(c.mtu),
@@ -64,13 +189,26 @@ func (c *Conn) Info() Info {
 		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost),
 		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
 		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
-		TotalRetrans: int(c.retransTotal), BytesDelivered: c.delivered, BytesReceived: c.received,
-		PacingRate: c.cc.PacingRate(), DeliveryRate: c.rate.rate(), RateAppLimited: c.rateLimited,
+		TotalRetrans: int(r.retransSegs), DSACKs: int(r.dsackDups), BytesRetrans: r.retransBytes,
+		BytesDelivered: c.delivered, BytesReceived: c.received,
+		SegsIn: c.segsIn, SegsOut: c.segsOut,
+		PacingRate: c.cc.PacingRate(), MaxPacingRate: c.MaxPacingRate(),
+		DeliveryRate: c.rate.rate(), RateAppLimited: c.rateLimited,
+		Limit: c.limiter(),
 	}
 	i.ECN = c.ecn&ecnOn != 0
 	if c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
 		i.Recovery = "cwr"
 	}
+	switch i.State {
+	case SynSent, SynReceived:
+		i.InFlight, i.Unsent = 0, used // the SYN is no payload
+	case FinWait2, TimeWaiting:
+		i.BytesDelivered-- // the FIN
+	}
+	i.BytesAcked = i.BytesDelivered - uint64(c.sacked)
+	i.BytesSent = i.BytesAcked + uint64(i.InFlight) + i.BytesRetrans
+	r.limit.load(&i, now)
 	if c.has(markWS) {
 		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)
 	}

@@ -10,6 +10,7 @@ import (
 // payload. Acknowledgements that can wait are sent by the next Output.
 func (c *Conn) Input(s *Segment, now int64) {
 	c.h.Stats.InSegs.Add(1)
+	c.segsIn++
 	switch st := c.State(); {
 	case st == SynSent:
 		c.inputSynSent(s, now)

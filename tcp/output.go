@@ -16,6 +16,9 @@ func (c *Conn) Output(now int64) (more bool) {
 	st := c.State()
 	if st.sending() {
 		more = !c.sendData(now)
+		if c.has(markWatched) {
+			c.rare.limit.note(c.limiter(), now)
+		}
 	} else if st < Established {
 		return false
 	}
@@ -314,14 +317,15 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		c.ecn &^= ecnCWR
 	}
 	c.h.Stats.OutSegs.Add(1)
+	c.segsOut++
 	if p := c.cc.pacer; p != nil {
 		p.sent(bytes, now)
 	}
 	switch {
 	case m.Flags&frameLost != 0:
-		c.noteResent(f, count, fin, now)
+		c.noteResent(f, count, bytes, fin, now)
 	case m.Flags&frameTimed != 0:
-		c.noteProbed(f, count, fin, now)
+		c.noteProbed(f, count, bytes, fin, now)
 	default:
 		c.noteSent(f, count, bytes, fin, now)
 	}
@@ -361,7 +365,7 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 }
 
 // noteResent does the accounts of a retransmission.
-func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
+func (c *Conn) noteResent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
 		count++
@@ -392,8 +396,7 @@ func (c *Conn) noteResent(f ring.Frame, count int, fin bool, now int64) {
 		f = m.Next
 	}
 	c.undoRetrans = max(c.undoRetrans, 0) + 1
-	c.retransTotal++
-	c.h.Stats.RetransSegs.Add(1)
+	c.countRetrans(bytes)
 	if c.recovery == inRecovery {
 		c.h.Stats.TCPFastRetrans.Add(1)
 	} else {

@@ -75,6 +75,7 @@ func (c *Conn) control(n int, fill func(b []byte)) bool {
 	c.h.Cache.Release(f)
 	if ok {
 		c.h.Stats.OutSegs.Add(1)
+		c.segsOut++
 	}
 	return ok
 }

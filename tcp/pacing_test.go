@@ -22,8 +22,8 @@ func TestMaxPacingRate(t *testing.T) {
 		if rate := float64(f.got-got) / 4; !near(rate, 1e6, 0.03) {
 			t.Errorf("%s: %.0f bytes/s, want 1e6", name, rate)
 		}
-		if c.MaxPacingRate() != 1e6 || c.Info().PacingRate > 1e6 {
-			t.Errorf("%s: limit %d, rate %d", name, c.MaxPacingRate(), c.Info().PacingRate)
+		if c.MaxPacingRate() != 1e6 || c.Info(p.now).PacingRate > 1e6 {
+			t.Errorf("%s: limit %d, rate %d", name, c.MaxPacingRate(), c.Info(p.now).PacingRate)
 		}
 		sent := f.sent
 		p.run(20 * ms)

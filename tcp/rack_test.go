@@ -68,7 +68,7 @@ func TestRFC8985WindowBelowDupThresh(t *testing.T) {
 func TestRFC8985WindowAdapts(t *testing.T) {
 	w := dial(t, Config{})
 	w.c.set(markReordered)
-	w.c.retransTotal = 1000 // enough to be believed
+	w.c.makeRare().retransSegs = 1000 // enough to be believed
 	min := w.c.rtt.Min()
 	flight(w, 10)
 	if got := w.c.rack.window(&w.c); got != min/4 {

@@ -19,9 +19,9 @@ func TestRateSampleBottleneck(t *testing.T) {
 		p := newPath(t, 1)
 		p.rate, p.delay, p.buffer = mbit*1e6/8, 10*ms, 1<<20
 		f := p.add(hs, &Config{SndBuf: 4 << 20, RcvBuf: 4 << 20}, 0)
-		f.left.c.Info() // from here on
+		f.left.c.Info(p.now) // from here on
 		p.run(4 * sec)
-		i := f.left.c.Info()
+		i := f.left.c.Info(p.now)
 		if want := goodputRate(p.rate); !near(i.DeliveryRate, want, 0.02) || i.RateAppLimited {
 			t.Errorf("%v Mbit/s: sample of %.0f bytes/s, limited %v; want %.0f", mbit, i.DeliveryRate, i.RateAppLimited, want)
 		}
@@ -47,7 +47,7 @@ func rateWire(t *testing.T, n int) *wire {
 
 // measure has rate samples taken as if from the start.
 func (w *wire) measure() {
-	w.c.Info()
+	w.c.Info(w.now)
 	w.c.checkAppLimited()
 }
 

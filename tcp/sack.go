@@ -69,8 +69,13 @@ func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
 		return
 	}
 	n := max((b.End-b.Start+uint32(c.mss)-1)/uint32(c.mss), 1)
-	if c.dsackDups += n; c.dsackDups > c.retransTotal {
-		c.dsackDups = c.retransTotal
+	r := c.rare
+	if r == nil {
+		c.h.Stats.TCPDSACKIgnoredDubious.Add(1)
+		return
+	}
+	if r.dsackDups += n; r.dsackDups > r.retransSegs {
+		r.dsackDups = r.retransSegs
 		c.h.Stats.TCPDSACKIgnoredDubious.Add(1)
 		return
 	}

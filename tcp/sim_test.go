@@ -411,7 +411,7 @@ func (l *link) run(d int64, cond func() bool) bool {
 			return cond != nil && cond()
 		}
 		if steps > 5e6 {
-			l.t.Fatalf("no end: a %+v\nb %+v", l.a.c.Info(), l.b.c.Info())
+			l.t.Fatalf("no end: a %+v\nb %+v", l.a.c.Info(l.now), l.b.c.Info(l.now))
 		}
 	}
 }
@@ -450,7 +450,7 @@ func (e *end) check() {
 		return
 	}
 	if msg := e.c.inconsistent(); msg != "" {
-		e.l.t.Fatalf("%s at %d: %s\n%+v", e.name, e.l.now, msg, e.c.Info())
+		e.l.t.Fatalf("%s at %d: %s\n%+v", e.name, e.l.now, msg, e.c.Info(e.l.now))
 	}
 }
 

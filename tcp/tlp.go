@@ -112,7 +112,7 @@ func (c *Conn) resendTail(now int64) bool {
 }
 
 // noteProbed does the accounts of a probe that was in flight already.
-func (c *Conn) noteProbed(f ring.Frame, count int, fin bool, now int64) {
+func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
 		count++
@@ -130,8 +130,7 @@ func (c *Conn) noteProbed(f ring.Frame, count int, fin bool, now int64) {
 		c.timeAppend(f)
 		f = m.Next
 	}
-	c.retransTotal++
-	c.h.Stats.RetransSegs.Add(1)
+	c.countRetrans(bytes)
 }
 
 // probeAcked looks whether a loss probe was answered. A retransmission that

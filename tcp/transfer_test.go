@@ -79,7 +79,7 @@ func (l *link) transfer(na, nb int, slow float64) {
 		// A reader that had no mind to read tries again later.
 		if !l.step(l.now+10*ms) && l.now >= limit {
 			l.t.Fatalf("stuck: a wrote %d read %d, b wrote %d read %d\na %+v\nb %+v",
-				pa.wrote, pa.read, pb.wrote, pb.read, l.a.c.Info(), l.b.c.Info())
+				pa.wrote, pa.read, pb.wrote, pb.read, l.a.c.Info(l.now), l.b.c.Info(l.now))
 		}
 		for _, e := range []*end{l.a, l.b} {
 			if err := e.c.Err(); err != nil {
@@ -130,8 +130,8 @@ func TestTransfer(t *testing.T) {
 					l.connect()
 					l.transfer(1<<20, 300000, 0)
 					l.finish()
-					if l.a.c.retransTotal+l.b.c.retransTotal != 0 {
-						t.Errorf("%d and %d retransmissions on a perfect link", l.a.c.retransTotal, l.b.c.retransTotal)
+					if l.a.c.retransmitted()+l.b.c.retransmitted() != 0 {
+						t.Errorf("%d and %d retransmissions on a perfect link", l.a.c.retransmitted(), l.b.c.retransmitted())
 					}
 				})
 			}
@@ -205,8 +205,8 @@ func TestRetransmitWhileInNIC(t *testing.T) {
 	for range l.a.held {
 		inNIC++
 	}
-	if inNIC == 0 || l.a.c.retransTotal == 0 {
-		t.Errorf("%d frames in the NIC, %d retransmissions", inNIC, l.a.c.retransTotal)
+	if inNIC == 0 || l.a.c.retransmitted() == 0 {
+		t.Errorf("%d frames in the NIC, %d retransmissions", inNIC, l.a.c.retransmitted())
 	}
 	l.nicHold = 0
 	l.finish()

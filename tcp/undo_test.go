@@ -77,7 +77,7 @@ func TestRFC3708NoUndoInPart(t *testing.T) {
 	w.out = nil
 	w.now += 10 * ms
 	w.feed("A", 1, 1, 0, w.sack(2*1012+1, 10*1012+1))
-	if w.c.retransTotal != 2 {
+	if w.c.retransmitted() != 2 {
 		t.Fatalf("sent %q", w.out)
 	}
 	w.out = nil

@@ -204,7 +204,7 @@ func (c pairOf) settle(t testing.TB) {
 }
 
 func (c *TCPConn) info() (i tcp.Info) {
-	_ = c.control(func() { i = c.tc.Info() })
+	_ = c.control(func() { i = c.tc.Info(c.s.now) })
 	return i
 }
 

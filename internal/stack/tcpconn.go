@@ -516,8 +516,14 @@ func (c *TCPConn) SetCongestion(name string) error {
 	return nil
 }
 
+// SetMaxPacingRate bounds the rate of sending, bytes per second
+// (SO_MAX_PACING_RATE); 0 takes the bound away.
+func (c *TCPConn) SetMaxPacingRate(rate uint64) error {
+	return c.control(func() { c.tc.SetMaxPacingRate(rate) })
+}
+
 // Info is the connection's state (TCP_INFO).
 func (c *TCPConn) Info() (i tcp.Info, err error) {
-	err = c.control(func() { i = c.tc.Info() })
+	err = c.control(func() { i = c.tc.Info(c.s.now) })
 	return i, err
 }
