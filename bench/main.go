@@ -77,12 +77,12 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.quick, "quick", false, "fewer cases and rounds, below 90 s")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 5; 2 with -quick)")
-	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 150ms; 120ms with -quick)")
+	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 150ms; 80ms with -quick)")
 	f.StringVar(&o.mode, "mode", "auto", "XDP mode: auto, native or generic")
 	f.BoolVar(&o.pin, "pin", true, "give each end a processor of its own")
 	f.StringVar(&o.out, "out", "", "folder for the results (default a new one below the temporary folder)")
 	f.StringVar(&o.cc, "cc", "cubic", "congestion control of the kernel's TCP, as onload's; empty leaves the kernel's default")
-	f.DurationVar(&o.micro, "micro", 0, "time for each microbenchmark over the in-memory link, below 0 for none (default 500ms; 100ms with -quick)")
+	f.DurationVar(&o.micro, "micro", 0, "time for each microbenchmark over the in-memory link, below 0 for none (default 500ms; 50ms with -quick)")
 	f.IntVar(&o.memory, "memory", 0, "idle connections over the in-memory link (default 100000; 10000 with -quick)")
 	f.BoolVar(&o.profiles, "profile", false, "write CPU profiles of both ends of every run; they cost a little time")
 	rungs := f.String("rungs", "all", "rungs: "+strings.Join(names, ", "))
@@ -138,8 +138,8 @@ func parse(args []string) (*options, error) {
 			}
 		}
 	}
-	pick(&o.duration, 120*time.Millisecond, 150*time.Millisecond)
-	pick(&o.micro, 100*time.Millisecond, 500*time.Millisecond)
+	pick(&o.duration, 80*time.Millisecond, 150*time.Millisecond)
+	pick(&o.micro, 50*time.Millisecond, 500*time.Millisecond)
 	if o.rounds == 0 {
 		if o.rounds = 5; o.quick {
 			o.rounds = 2

@@ -88,7 +88,7 @@ func applies(g *rung.Rung, c load.Case) bool {
 
 func defaults(quick bool) plan {
 	if quick {
-		return plan{sizes: []int{1, 16384}, mtus: []int{1500, 9000}, conns: []int{100}, rates: []int{10000},
+		return plan{sizes: []int{1, 16384}, mtus: []int{1500}, conns: []int{100}, rates: []int{10000},
 			datagrams: []int{report.SmallDatagram}, idle: 1000}
 	}
 	return plan{sizes: []int{1, 1024, 16384, 65536}, mtus: []int{1500, 9000, 65535}, conns: []int{1, 10, 100, 1000},
