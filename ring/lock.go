@@ -6,11 +6,11 @@ import (
 )
 
 // Work is a piece of work that its owner left for the holder of a Lock. It is
-// embedded in the owner, and is on at most one list at a time.
+// a field of what it belongs to, and is on at most one list at a time.
 type Work struct {
 	next   *Work
 	queued atomic.Bool
-	Owner  any // set once, before first use
+	Kind   uint8 // what it is a field of, for who made the Lock; set before first use
 }
 
 // Lock is the stack lock: one word that holds the locked bit and the list of

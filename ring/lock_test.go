@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/onload-go/onload/internal/testlong"
 )
@@ -43,7 +44,7 @@ func lockTorture(t *testing.T, users, rounds int) {
 	leave := func() { inside.Add(-1) }
 	// do is called by the holder between enter and leave.
 	do := func(w *Work) {
-		s := w.Owner.(*testSocket)
+		s := (*testSocket)(unsafe.Add(unsafe.Pointer(w), -int(unsafe.Offsetof(testSocket{}.work))))
 		holding++
 		s.done = s.pending.Load()
 	}
@@ -61,7 +62,6 @@ func lockTorture(t *testing.T, users, rounds int) {
 	var wg sync.WaitGroup
 	for i := range socks {
 		s := &socks[i]
-		s.work.Owner = s
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -162,7 +162,7 @@ func TestLockOrder(t *testing.T) {
 	l.Lock()
 	var ws [5]Work
 	for i := range ws {
-		ws[i].Owner = i
+		ws[i].Kind = uint8(i)
 		if l.Defer(&ws[i]) {
 			t.Fatal("Defer took a lock that is held")
 		}
@@ -175,12 +175,12 @@ func TestLockOrder(t *testing.T) {
 	}
 	var got []int
 	l.Take(func(w *Work) {
-		got = append(got, w.Owner.(int))
+		got = append(got, int(w.Kind))
 		if w == &ws[2] && len(got) < 5 {
 			l.Post(w)
 		}
 	})
-	l.Take(func(w *Work) { got = append(got, w.Owner.(int)) })
+	l.Take(func(w *Work) { got = append(got, int(w.Kind)) })
 	want := []int{0, 1, 2, 3, 4, 2}
 	for i := range want {
 		if i >= len(got) || got[i] != want[i] {

@@ -32,7 +32,7 @@ type Timer struct {
 	next, prev *Timer // circular
 	at         int64
 	list       uint16 // list+1; 0: not armed
-	Owner      any    // set once, before first use
+	Kind       uint8  // what it is a field of, for who made the Wheel
 }
 
 // Armed tells whether t will fire.

@@ -39,7 +39,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	if newer {
 		c.sampleRTT(&st, now)
 		c.retries, c.backoff, c.stuckAt = 0, 0, now
-		if c.search != nil {
+		if c.rare.search != nil {
 			c.mtuProbeAcked(now)
 		}
 	}

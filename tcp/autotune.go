@@ -28,11 +28,11 @@ func (c *Conn) mostBuf() int {
 
 // tuneRcv lets the receive buffer grow. s is data that came in order.
 func (c *Conn) tuneRcv(s *Segment, now int64) {
-	t := c.tune
+	t := c.rare.tune
 	_, unread := c.rcvUsed.load()
 	copied := c.received - uint64(unread)
 	if t == nil {
-		c.tune = &tuning{at: now, copied: copied}
+		c.makeRare().tune = &tuning{at: now, copied: copied}
 		return
 	}
 	rtt := c.rtt.Min()

@@ -24,7 +24,7 @@ func (bbrControl) start(c *Congestion) {
 // one: when it is established, or when it is chosen later.
 func (c *Conn) startModel(now int64) {
 	if b := c.cc.bbr; b != nil {
-		c.rateOn = true
+		c.sampleRate()
 		b.start(&c.cc, uint32(c.delivered), now, c.rtt.SRTT())
 		c.cc.pace(0)
 	}
@@ -57,7 +57,7 @@ func (c *Conn) modelLost(m *ring.Meta) {
 	b := c.cc.bbr
 	b.total = uint32(c.delivered)
 	b.lost(&c.cc, &RateSample{
-		Flight: m.Flight, Lost: uint32(uint16(c.rate.lost>>rateLoss)-m.Lost) << rateLoss,
+		Flight: m.Flight, Lost: uint32(uint16(c.rare.rate.lost>>rateLoss)-m.Lost) << rateLoss,
 		AppLimited: m.Flags&frameLimited != 0,
 	}, m.Seq, m.Seq+frameLen(m), c.has(markSACK))
 }
@@ -65,6 +65,6 @@ func (c *Conn) modelLost(m *ring.Meta) {
 // modelRestart is called before something is sent while nothing is in flight.
 func (c *Conn) modelRestart(now int64) {
 	c.cc.bbr.now = now
-	c.cc.bbr.restart(&c.cc, c.rate.limited != 0)
+	c.cc.bbr.restart(&c.cc, c.rare.rate.limited != 0)
 	c.cc.pace(0)
 }

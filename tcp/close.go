@@ -45,7 +45,7 @@ func (c *Conn) Close(now int64) {
 		c.h.Stats.TCPAbortOnClose.Add(1)
 		c.Abort(now)
 		return
-	case c.linger == 0:
+	case c.linger.Load() == 0:
 		c.h.Stats.TCPAbortOnData.Add(1)
 		c.Abort(now)
 		return

@@ -12,12 +12,12 @@ const (
 // of their own. Between EnterRecovery and ExitRecovery the caller steers cwnd
 // (PRR, RFC 6937). It belongs to the holder of the stack lock.
 type Congestion struct {
-	alg            algorithm
 	mss            uint32
 	cwnd, ssthresh uint32
 	acked          uint32 // bytes acknowledged towards the next increase
 	fresh          bool   // nothing was acknowledged yet
 	undone         bool   // the saved state was used up, or never made
+	index          uint8  // of the algorithm
 
 	hystart hystart
 
@@ -79,17 +79,20 @@ type algorithm interface {
 // The first is the default.
 var algorithms = [...]algorithm{cubic{}, newReno{}, bbrControl{}}
 
-func findAlgorithm(name string) (algorithm, bool) {
+// findAlgorithm returns the index of the algorithm.
+func findAlgorithm(name string) (uint8, bool) {
 	if name == "" {
-		return algorithms[0], true
+		return 0, true
 	}
-	for _, a := range algorithms {
+	for i, a := range algorithms {
 		if a.name() == name {
-			return a, true
+			return uint8(i), true
 		}
 	}
-	return algorithms[0], false
+	return 0, false
 }
+
+func (c *Congestion) alg() algorithm { return algorithms[c.index] }
 
 // CongestionNames returns the names of the algorithms, the default first.
 func CongestionNames() []string {
@@ -110,31 +113,31 @@ func ValidCongestion(name string) bool {
 // Init prepares c for a connection whose segments carry mss bytes. A name
 // that is not known gives the default.
 func (c *Congestion) Init(name string, mss int) {
-	alg, _ := findAlgorithm(name)
-	*c = Congestion{alg: alg, mss: uint32(max(mss, 1)), ssthresh: infSsthresh, fresh: true, undone: true}
+	index, _ := findAlgorithm(name)
+	*c = Congestion{index: index, mss: uint32(max(mss, 1)), ssthresh: infSsthresh, fresh: true, undone: true}
 	c.cwnd = c.initial()
 	c.hystart.start()
-	alg.start(c)
+	c.alg().start(c)
 }
 
 // Set changes the algorithm of a live connection; the windows stay. False if
 // name is not known.
 func (c *Congestion) Set(name string) bool {
-	alg, ok := findAlgorithm(name)
+	index, ok := findAlgorithm(name)
 	if !ok {
 		return false
 	}
-	if c.bbr != nil && alg != c.alg {
+	if c.bbr != nil && index != c.index {
 		c.bbr = nil
 		c.dropPacer()
 	}
-	c.alg, c.acked, c.undone = alg, 0, true
-	alg.start(c)
+	c.index, c.acked, c.undone = index, 0, true
+	c.alg().start(c)
 	return true
 }
 
 // Name is the name of the algorithm.
-func (c *Congestion) Name() string { return c.alg.name() }
+func (c *Congestion) Name() string { return c.alg().name() }
 
 // initial is the initial window (RFC 6928 section 2).
 func (c *Congestion) initial() uint32 {
@@ -191,7 +194,7 @@ func (c *Congestion) OnAck(s *AckSample) {
 		return
 	}
 	c.fresh = false
-	c.alg.ack(c, s)
+	c.alg().ack(c, s)
 }
 
 // EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
@@ -242,7 +245,7 @@ func (c *Congestion) OnRTO(now int64, first bool) {
 		c.save()
 		c.cut(false)
 	}
-	c.alg.timeout(c)
+	c.alg().timeout(c)
 	c.cwnd = c.mss
 	c.acked = 0
 }
@@ -250,7 +253,7 @@ func (c *Congestion) OnRTO(now int64, first bool) {
 func (c *Congestion) cut(ecn bool) {
 	c.fresh = false
 	c.hystart.stop()
-	c.ssthresh = min(max(c.alg.reduce(c, ecn), 2*c.mss), maxCwnd)
+	c.ssthresh = min(max(c.alg().reduce(c, ecn), 2*c.mss), maxCwnd)
 }
 
 func (c *Congestion) save() {
@@ -299,7 +302,7 @@ func (c *Congestion) OnIdle(now, idle, rto int64) {
 	}
 	c.cwnd = max(c.cwnd, restart)
 	c.acked = 0
-	c.alg.idle(c, now, idle)
+	c.alg().idle(c, now, idle)
 }
 
 // OnUnused is called when for an RTO no more than used bytes of the window

@@ -13,7 +13,7 @@ import (
 
 // Conn is one TCP connection: segments and time in, segments and events out.
 //
-// Read, Write, Readable, Writable, Err and State may be called without the
+// Read, Write, Readable, Writable, Err, State and Linger may be called without the
 // stack lock, by one reader and one writer at a time. All else needs it.
 type Conn struct {
 	h     *Host
@@ -31,6 +31,7 @@ type Conn struct {
 	rcvLimit atomic.Uint32 // size of the receive buffer
 	rcvClamp atomic.Uint32 // most that the window may be, bytes
 	rcvEdge  atomic.Uint32 // window last advertised, bytes
+	linger   atomic.Int32  // seconds; -1: default
 	sndUsed  usage         // written and not acknowledged
 	rcvUsed  usage         // received in order and not read
 
@@ -70,14 +71,11 @@ type Conn struct {
 	sacked, lost, retrans uint32
 	dupSacked             uint32 // stands for sacked where the peer has no SACK
 
-	ooo    *reassembly // nil while everything came in order
-	search *mtuSearch  // nil until a search for the path's MTU began
-	tune   *tuning     // nil until the window is as large as the buffer
-	rare   *rareState  // nil until something was lost, or Info was called
+	ooo  *reassembly // nil while everything came in order
+	rare *rareState  // never nil; written to through makeRare only
 
 	rtt  RTT
 	rack rack
-	rate rateState
 
 	// Recovery.
 	recoverSeq   uint32 // SND.NXT when recovery began
@@ -112,7 +110,6 @@ type Conn struct {
 	keepIdle   uint32 // ms
 	keepEvery  uint32 // ms
 	userLimit  uint32 // ms
-	linger     int32  // seconds; -1: default
 	keepCount  uint8
 
 	// Timers, absolute; 0 is off.
@@ -134,10 +131,8 @@ type Conn struct {
 
 	segsIn, segsOut uint32 // packets, for Info
 
-	cwndUsed    uint32 // most of cwnd that was used since
-	softErr     uint16 // errno of the last soft ICMP error
-	rateOn      bool   // delivery rate samples are taken
-	rateLimited bool   // the last rate sample tells of the application
+	cwndUsed uint32 // most of cwnd that was used since
+	softErr  uint16 // errno of the last soft ICMP error
 }
 
 // usage counts payload bytes and the frames that hold them, together.
@@ -150,8 +145,13 @@ func (u *usage) load() (frames, bytes int) {
 	return int(v >> 32), int(uint32(v))
 }
 
-// rareState is what few connections need.
+// rareState is what few connections need. Those that need none of it share
+// noRare.
 type rareState struct {
+	search *mtuSearch // nil until a search for the path's MTU began
+	tune   *tuning    // nil until the window is as large as the buffer
+	rate   *rateState // nil: no delivery rate samples are taken
+
 	retransBytes uint64 // payload sent again
 	retransSegs  uint32 // segments sent again
 	dsackDups    uint32 // duplicates reported to us, segments
@@ -159,21 +159,18 @@ type rareState struct {
 	limit limitTimes
 }
 
-// makeRare returns the rare state, which it makes on first use.
+var noRare rareState
+
+// makeRare returns c's rare state, to be written to.
 func (c *Conn) makeRare() *rareState {
-	if c.rare == nil {
+	if c.rare == &noRare {
 		c.rare = new(rareState)
 	}
 	return c.rare
 }
 
 // retransmitted is how many segments were sent again.
-func (c *Conn) retransmitted() uint32 {
-	if c.rare == nil {
-		return 0
-	}
-	return c.rare.retransSegs
-}
+func (c *Conn) retransmitted() uint32 { return c.rare.retransSegs }
 
 // countRetrans counts a segment that was sent again.
 func (c *Conn) countRetrans(bytes int) {
@@ -247,7 +244,7 @@ func (c *Conn) Name(p *Pair, localPort, remotePort uint16) {
 
 // Init prepares c, which must be zero but for Name, for Connect or Passive.
 func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort) {
-	c.h, c.owner = h, o
+	c.h, c.owner, c.rare = h, o, &noRare
 	if c.pair == nil {
 		c.Name(&Pair{local.Addr(), remote.Addr()}, local.Port(), remote.Port())
 	}
@@ -259,7 +256,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.rcvLimit.Store(uint32(clampBuf(cfg.RcvBuf)))
 	c.sndLimit.Store(uint32(clampBuf(cfg.SndBuf)))
 	c.mtu = uint16(min(cfg.mtu(), 0xffff))
-	c.linger = -1
+	c.linger.Store(-1)
 	c.rcvWS = cfg.rcvWScale()
 	c.tsOffset = h.TSOffset(local, remote)
 	c.setIf(markNoDelay, cfg.NoDelay)
@@ -278,6 +275,9 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.peerMSS = defaultMSS(local.Addr())
 	c.updateMSS()
 	c.cc.Init(cfg.Congestion, int(c.mss))
+	if c.cc.bbr != nil {
+		c.sampleRate()
+	}
 	c.rtt.Init()
 	c.SetMaxPacingRate(cfg.MaxPacingRate)
 	c.reordering = dupThresh

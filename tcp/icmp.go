@@ -72,7 +72,7 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	if mtu == int(c.mtu) || c.has(markDead) {
 		return
 	}
-	c.search = nil // now it is known
+	c.endMTUSearch() // now it is known
 	if !c.setMTU(mtu) {
 		return
 	}

@@ -165,8 +165,7 @@ var recoveryNames = [...]string{"open", "recovery", "loss"}
 // Info returns the state of the connection. The first one begins to measure
 // what costs something: the delivery rate, and how long what limits it.
 func (c *Conn) Info(now int64) Info {
-	c.rateOn = true
-	r := c.makeRare()
+	rate, r := c.sampleRate(), c.makeRare()
 	if !c.has(markWatched) {
 		c.set(markWatched)
 		r.limit.last, r.limit.at = c.limiter(), now
@@ -193,7 +192,7 @@ func (c *Conn) Info(now int64) Info {
 		BytesDelivered: c.delivered, BytesReceived: c.received,
 		SegsIn: c.segsIn, SegsOut: c.segsOut,
 		PacingRate: c.cc.PacingRate(), MaxPacingRate: c.MaxPacingRate(),
-		DeliveryRate: c.rate.rate(), RateAppLimited: c.rateLimited,
+		DeliveryRate: rate.rate(), RateAppLimited: rate.lastLimited,
 		Limit: c.limiter(),
 	}
 	i.ECN = c.ecn&ecnOn != 0

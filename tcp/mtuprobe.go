@@ -49,15 +49,21 @@ func (c *Conn) baseMTU() int {
 // startMTUSearch begins at low; false: there is nothing to search.
 func (c *Conn) startMTUSearch(low int, now int64) bool {
 	most := int(c.mtu)
-	if c.search != nil {
-		most = c.search.most
+	if c.rare.search != nil {
+		most = c.rare.search.most
 	}
 	if low >= int(c.mtu) {
 		return false
 	}
-	c.search = &mtuSearch{low: low, high: most, most: most, at: now}
+	c.makeRare().search = &mtuSearch{low: low, high: most, most: most, at: now}
 	c.setMTU(low)
 	return true
+}
+
+func (c *Conn) endMTUSearch() {
+	if c.rare.search != nil {
+		c.makeRare().search = nil
+	}
 }
 
 // blackHole is called when the retransmission timer expired again and again.
@@ -65,7 +71,7 @@ func (c *Conn) startMTUSearch(low int, now int64) bool {
 // 4.3): what follows is small. A second time it is even smaller.
 func (c *Conn) blackHole(now int64) {
 	low := c.baseMTU()
-	if c.search != nil && int(c.mtu) <= low {
+	if c.rare.search != nil && int(c.mtu) <= low {
 		low = minMTU4
 	}
 	large := low - c.ipHeaderLen() - c.headerLen()
@@ -74,14 +80,14 @@ func (c *Conn) blackHole(now int64) {
 	}
 	if c.startMTUSearch(low, now) {
 		// Not at once again upwards: the path may have been dead as a whole.
-		c.search.at = now + c.rtt.RTO()
+		c.rare.search.at = now + c.rtt.RTO()
 	}
 }
 
 // probeMTU sends a probe where the search asks for one and its loss would
 // do no harm (RFC 4821 section 7.4).
 func (c *Conn) probeMTU(now int64) {
-	p := c.search
+	p := c.rare.search
 	if p.size != 0 || now < p.at || c.recovery != noRecovery {
 		return
 	}
@@ -150,7 +156,7 @@ func (c *Conn) fill(f ring.Frame, n int) bool {
 // mtuProbeAcked is called when SND.UNA moved: a probe that was never sent again
 // has passed.
 func (c *Conn) mtuProbeAcked(now int64) {
-	p := c.search
+	p := c.rare.search
 	if p.size == 0 || seqLT(c.sndUna, p.end) {
 		return
 	}
@@ -162,7 +168,7 @@ func (c *Conn) mtuProbeAcked(now int64) {
 // mtuProbeResent is called when what is at seq is sent again: where that is the
 // probe, packets of its size do not pass.
 func (c *Conn) mtuProbeResent(seq uint32) {
-	p := c.search
+	p := c.rare.search
 	if p.size != 0 && seqIn(seq, p.start, p.end) {
 		c.h.Stats.TCPMTUPFail.Add(1)
 		p.high, p.size = p.size-1, 0
@@ -172,7 +178,7 @@ func (c *Conn) mtuProbeResent(seq uint32) {
 // onlyMTUProbeLost tells whether nothing but a probe is lost, which says
 // nothing about congestion (RFC 4821 section 7.6.1).
 func (c *Conn) onlyMTUProbeLost() bool {
-	p := c.search
+	p := c.rare.search
 	return p != nil && p.size != 0 && c.sndUna == p.start && c.lost == p.end-p.start &&
 		c.h.Arena.Meta(c.sndHead).Flags&frameLost != 0
 }

@@ -28,10 +28,10 @@ func TestRFC8899BlackHole(t *testing.T) {
 				least = minMTU4
 			}
 			if got := int(c.mtu); got > mtu || got < least {
-				t.Errorf("MTU %d%s: found %d %+v", mtu, name, got, c.search)
+				t.Errorf("MTU %d%s: found %d %+v", mtu, name, got, c.rare.search)
 			}
-			if (mtu == 1500) != (c.search == nil) {
-				t.Errorf("MTU %d%s: searched %v", mtu, name, c.search != nil)
+			if (mtu == 1500) != (c.rare.search == nil) {
+				t.Errorf("MTU %d%s: searched %v", mtu, name, c.rare.search != nil)
 			}
 			if c.received != 0 || l.b.c.received < 1<<20 {
 				t.Errorf("MTU %d%s: %d bytes arrived", mtu, name, l.b.c.received)
@@ -85,7 +85,7 @@ func TestMTUProbeOff(t *testing.T) {
 	w := dial(t, Config{})
 	w.write(100)
 	w.advance(30 * sec)
-	if w.c.search != nil || w.c.mtu != 1500 {
+	if w.c.rare.search != nil || w.c.mtu != 1500 {
 		t.Error("a small segment fell into a black hole")
 	}
 	w.out = nil
@@ -95,7 +95,7 @@ func TestMTUProbeOff(t *testing.T) {
 func TestMTUProbeRouter(t *testing.T) {
 	l := holed(t, Config{MTUProbing: MTUProbeAlways}, 1400, Caps{MaxFrags: 1})
 	l.a.c.SetPathMTU(1300, l.now)
-	if l.a.c.search != nil || l.a.c.mtu != 1300 {
+	if l.a.c.rare.search != nil || l.a.c.mtu != 1300 {
 		t.Errorf("MTU %d", l.a.c.mtu)
 	}
 }

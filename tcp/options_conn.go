@@ -48,10 +48,10 @@ func (c *Conn) KeepAlive() KeepAlive {
 // SetLinger sets what Close does with unsent data: seconds < 0, the default,
 // sends it in the background; 0 resets the connection. Waiting is the
 // caller's.
-func (c *Conn) SetLinger(seconds int) { c.linger = int32(min(max(seconds, -1), 1<<30)) }
+func (c *Conn) SetLinger(seconds int) { c.linger.Store(int32(min(max(seconds, -1), 1<<30))) }
 
 // Linger returns what SetLinger set.
-func (c *Conn) Linger() int { return int(c.linger) }
+func (c *Conn) Linger() int { return int(c.linger.Load()) }
 
 // SetUserTimeout bounds how long sent data may stay unacknowledged, or wait
 // for the peer's window (RFC 5482); 0: the default.
@@ -66,7 +66,9 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 // grow by itself. A window that was advertised is not taken back.
 func (c *Conn) SetRcvBuf(n int) {
 	c.set(markRcvFixed)
-	c.tune = nil
+	if c.rare.tune != nil {
+		c.makeRare().tune = nil
+	}
 	c.rcvLimit.Store(uint32(clampBuf(n)))
 }
 

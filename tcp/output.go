@@ -48,7 +48,7 @@ func (c *Conn) sendData(now int64) bool {
 	}
 	if c.sndNext != ring.NoFrame {
 		before := c.sndNxt
-		if c.search != nil {
+		if c.rare.search != nil {
 			c.probeMTU(now)
 		}
 		ok := c.sendNew(now)
@@ -62,7 +62,7 @@ func (c *Conn) sendData(now int64) bool {
 	if c.recovery == inRecovery && c.sndUna != c.sndNxt && !c.rescue(now) {
 		return false
 	}
-	if c.rateOn && c.sndNext == ring.NoFrame {
+	if c.rare.rate != nil && c.sndNext == ring.NoFrame {
 		c.checkAppLimited()
 	}
 	c.armPersist(now)
@@ -340,7 +340,7 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 		count++
 	}
 	idle := c.sndUna == c.sndNxt
-	if c.rateOn {
+	if c.rare.rate != nil {
 		c.stampRate(f, count, now)
 	}
 	for ; count > 0; count-- {
@@ -370,14 +370,14 @@ func (c *Conn) noteResent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	if fin {
 		count++
 	}
-	if c.search != nil {
+	if c.rare.search != nil {
 		c.mtuProbeResent(a.Meta(f).Seq)
 	}
 	c.stampRetrans(now)
 	if f == c.sndHead {
 		c.armRTO(now) // its acknowledgement is a round trip away again (as Linux)
 	}
-	if c.rateOn {
+	if c.rare.rate != nil {
 		c.stampRate(f, count, now)
 	}
 	for ; count > 0; count-- {

@@ -23,6 +23,15 @@ type rateState struct {
 	lost        uint32 // C.lost: bytes ever taken for lost, modulo 2^32
 	lastBytes   uint32 // of the last sample
 	lastTime    uint32 // its interval, in units of 32 ns
+	lastLimited bool   // it tells of the application
+}
+
+// sampleRate begins the samples.
+func (c *Conn) sampleRate() *rateState {
+	if c.rare.rate == nil {
+		c.makeRare().rate = new(rateState)
+	}
+	return c.rare.rate
 }
 
 // rateNewest is what the newest frame of an acknowledgement carries.
@@ -63,7 +72,7 @@ type rateStamp struct {
 }
 
 func (c *Conn) rateStamp(now int64) (s rateStamp) {
-	r := &c.rate
+	r := c.rare.rate
 	if c.sndUna == c.sndNxt {
 		r.deliveredAt, r.firstSentAt = now, now
 	}
@@ -108,7 +117,7 @@ func (st *ackState) rateDelivered(m *ring.Meta, end uint32) {
 // section 4.1.2.3).
 func (c *Conn) rateSample(st *ackState, rs *RateSample, now int64) {
 	*rs = RateSample{}
-	r, n := &c.rate, &st.newest
+	r, n := c.rare.rate, &st.newest
 	if !st.rated {
 		return
 	}
@@ -137,7 +146,7 @@ func (c *Conn) rateSample(st *ackState, rs *RateSample, now int64) {
 	// The sample that the user sees is the best of what the application
 	// limited, else the last, as Linux's.
 	if !rs.AppLimited || rs.Rate() >= r.rate() {
-		r.lastBytes, r.lastTime, c.rateLimited = rs.Delivered, max(rateAge(interval), 1), rs.AppLimited
+		r.lastBytes, r.lastTime, r.lastLimited = rs.Delivered, max(rateAge(interval), 1), rs.AppLimited
 	}
 }
 
@@ -161,5 +170,5 @@ func (c *Conn) checkAppLimited() {
 }
 
 func (c *Conn) markAppLimited(pipe int) {
-	c.rate.limited = max(uint32(c.delivered)+uint32(pipe), 1)
+	c.rare.rate.limited = max(uint32(c.delivered)+uint32(pipe), 1)
 }

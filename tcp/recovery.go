@@ -61,7 +61,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if c.ecn&ecnECT != 0 {
 		c.sendECN(s, now)
 	}
-	if c.rateOn {
+	if c.rare.rate != nil {
 		c.rateSample(st, &c.h.rate, now)
 	}
 	if c.cc.bbr != nil {

@@ -69,11 +69,11 @@ func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
 		return
 	}
 	n := max((b.End-b.Start+uint32(c.mss)-1)/uint32(c.mss), 1)
-	r := c.rare
-	if r == nil {
+	if c.rare == &noRare {
 		c.h.Stats.TCPDSACKIgnoredDubious.Add(1)
 		return
 	}
+	r := c.rare
 	if r.dsackDups += n; r.dsackDups > r.retransSegs {
 		r.dsackDups = r.retransSegs
 		c.h.Stats.TCPDSACKIgnoredDubious.Add(1)
@@ -209,7 +209,9 @@ func (c *Conn) lose(f ring.Frame) {
 	if m.Flags&frameLost == 0 {
 		c.lost += n
 	}
-	c.rate.lost += n
+	if c.rare.rate != nil {
+		c.rare.rate.lost += n
+	}
 	m.Flags = m.Flags&^frameRetrans | frameLost
 	// What duplicate ACKs stand for cannot be what is lost.
 	c.dupSacked = min(c.dupSacked, c.sndNxt-c.sndUna-c.lost)
@@ -233,7 +235,7 @@ func (c *Conn) noteDelivered(m *ring.Meta, st *ackState, now int64) {
 	} else {
 		st.retransOK = true
 	}
-	if c.rateOn {
+	if c.rare.rate != nil {
 		st.rateDelivered(m, m.Seq+n)
 	}
 	c.rack.update(c, m, st, now)

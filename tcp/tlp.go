@@ -118,7 +118,7 @@ func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 		count++
 	}
 	c.stampRetrans(now)
-	if c.rateOn {
+	if c.rare.rate != nil {
 		c.stampRate(f, count, now)
 	}
 	for ; count > 0; count-- {

@@ -37,9 +37,11 @@ func TestTCPAllocs(t *testing.T) {
 }
 
 // TestConnSize: a connection that only exists costs less than 1 KiB of ours.
+// Above 760 bytes, to which the runtime adds eight, a TCPConn takes 896: what
+// few connections need is to be behind a pointer (tcp.Conn.rare).
 func TestConnSize(t *testing.T) {
-	if n := unsafe.Sizeof(TCPConn{}); n > 1024 {
-		t.Errorf("a TCPConn has %d bytes, want at most 1024", n)
+	if n := unsafe.Sizeof(TCPConn{}); n > 760 {
+		t.Errorf("a TCPConn has %d bytes, want at most 760", n)
 	}
 	a, b := newPair(t, pairOptions{profile: Throughput})
 	used := func() int { st := a.Stats(); return st.Frames - st.FreeFrames }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"syscall"
-	"time"
 
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
@@ -114,11 +113,11 @@ func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 // awaitConnect waits for the handshake, ctx, or the protocol's own timeout.
 func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if d, ok := ctx.Deadline(); ok {
-		c.w.setDeadline(d)
+		s.setDeadline(&c.w, d)
 	}
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, func() { c.w.setDeadline(time.Unix(1, 0)) })
+		stop = context.AfterFunc(ctx, func() { s.setDeadline(&c.w, past) })
 		defer stop()
 	}
 	err := s.wait(connecting{c}, dirWrite, &c.w)
@@ -139,7 +138,8 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	c.w.setDeadline(time.Time{})
-	c.w.ch = nil // 112 bytes, and a writer seldom waits
+	// No waker is left that would look for it, and a writer seldom waits.
+	c.w.stop()
+	c.w.more.Store(nil)
 	return nil
 }

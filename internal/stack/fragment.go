@@ -33,7 +33,7 @@ const (
 func (s *Stack) initFragments() {
 	limit := min(maxFragBytes, len(s.arena.Mem())/8)
 	s.frags.Init(s.cache, limit, min(maxPeerFragBytes, limit))
-	s.fragTimer.Owner = &s.frags
+	s.fragTimer.Kind = ofFragments
 }
 
 // sendAny is send for packets of any size: UDP's may be larger than the MTU,

@@ -140,7 +140,7 @@ func (s *Stack) finishTurn() (woken int) {
 	}
 	for i, w := range s.wakes {
 		s.wakes[i] = nil
-		if w.resume(&s.woken) {
+		if s.resume(w, true) {
 			woken++
 		}
 	}

@@ -96,7 +96,7 @@ func (s *Stack) closeSeat() {
 		return
 	}
 	for w := t.taken.Load(); w != nil; w = t.taken.Load() {
-		w.wake()
+		s.wake(w)
 		runtime.Gosched()
 	}
 	t.file.Close()
@@ -126,9 +126,6 @@ func (s *Stack) sit(k socket, d direction, w *waiter) bool {
 		return false
 	}
 	s.counters.sits.Add(1)
-	if w.seat == nil { // whoever wakes us reads it
-		w.seat = t
-	}
 	others := 0
 	if s.armed.Load() && s.lock.TryLock() {
 		// Who answers quickly has answered while we were transmitting.

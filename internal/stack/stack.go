@@ -253,7 +253,7 @@ func (s *Stack) Close() error {
 		s.unsub()
 		wake := s.shutdown()
 		for _, w := range wake {
-			w.wake()
+			s.wake(w)
 		}
 		s.stopReactor()
 		close(s.closed)

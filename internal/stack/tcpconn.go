@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
@@ -25,14 +26,14 @@ type TCPConn struct {
 	dst     *dst
 	port    *port
 	timer   ring.Timer
-	qi      int  // queue that its packets arrive on
-	dirty   bool // on Stack.dirty
-	gathers bool // on Stack.gathering
-	blocked bool // on Stack.blocked
-	gone    bool // out of the demultiplexer
-	dying   bool // on Stack.dead
-	tw      bool // leaves a TIME-WAIT entry behind
-	orphan  bool // the user has closed it
+	qi      uint8 // queue that its packets arrive on
+	dirty   bool  // on Stack.dirty
+	gathers bool  // on Stack.gathering
+	blocked bool  // on Stack.blocked
+	gone    bool  // out of the demultiplexer
+	dying   bool  // on Stack.dead
+	tw      bool  // leaves a TIME-WAIT entry behind
+	orphan  bool  // the user has closed it
 
 	work ring.Work
 	todo atomic.Uint32 // what was left for the holder of the lock
@@ -40,7 +41,6 @@ type TCPConn struct {
 	rmu, wmu sync.Mutex // one reader, one writer
 	r, w     waiter
 	state    atomic.Uint32 // connected, closed, ...
-	linger   atomic.Int64  // seconds, <0: in the background
 }
 
 // Bits of TCPConn.todo.
@@ -64,15 +64,13 @@ const (
 func (s *Stack) newTCPConn(d *dst, localPort, remotePort uint16) *TCPConn {
 	c := &TCPConn{s: s, dst: d}
 	c.tc.Name(&d.key.Pair, localPort, remotePort)
-	c.work.Owner = c
-	c.timer.Owner = c
-	c.linger.Store(-1)
+	c.work.Kind, c.timer.Kind = ofTCPConn, ofTCPConn
 	return c
 }
 
 // Transmit implements tcp.Owner.
 func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
-	return c.s.send(c.dst, c.qi, pkt, ecn)
+	return c.s.send(c.dst, int(c.qi), pkt, ecn)
 }
 
 // Notify implements tcp.Owner. It only notes: the protocol is in the middle
@@ -141,11 +139,11 @@ func (s *Stack) doWork(w *ring.Work) {
 	if s.closing.Load() {
 		return
 	}
-	switch o := w.Owner.(type) {
-	case *TCPConn:
-		o.doTodo()
-	case *UDPConn:
-		s.sendQueued(o)
+	switch w.Kind {
+	case ofTCPConn:
+		(*TCPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(TCPConn{}.work))).doTodo()
+	case ofUDPConn:
+		s.sendQueued((*UDPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(UDPConn{}.work))))
 	}
 }
 
@@ -348,7 +346,7 @@ func (c *TCPConn) CloseRead() error {
 		return syscall.ENOTCONN
 	}
 	c.state.Or(stReadClosed)
-	c.r.wake()
+	c.s.wake(&c.r)
 	return nil
 }
 
@@ -365,7 +363,7 @@ func (c *TCPConn) CloseWrite() error {
 		return syscall.ENOTCONN
 	}
 	c.state.Or(stWriteClosed)
-	c.w.wake()
+	c.s.wake(&c.w)
 	c.wmu.Lock()
 	c.do(todoCloseWrite)
 	c.wmu.Unlock()
@@ -384,14 +382,14 @@ func (c *TCPConn) Close() error {
 			break
 		}
 	}
-	c.r.wake()
-	c.w.wake()
+	c.s.wake(&c.r)
+	c.s.wake(&c.w)
 	c.rmu.Lock()
 	c.wmu.Lock()
 	if !c.s.closing.Load() {
 		c.do(todoClose)
-		if sec := c.linger.Load(); sec > 0 {
-			c.w.setDeadline(time.Now().Add(time.Duration(sec) * time.Second))
+		if sec := c.tc.Linger(); sec > 0 {
+			c.s.setDeadline(&c.w, time.Now().Add(time.Duration(sec)*time.Second))
 			// Linux returns success also when the time was not enough.
 			_ = c.s.wait(lingering{c}, dirWrite, &c.w)
 		}
@@ -420,8 +418,8 @@ func (c *TCPConn) SetDeadline(t time.Time) error {
 	if err := c.userError(); err != nil {
 		return err
 	}
-	c.r.setDeadline(t)
-	c.w.setDeadline(t)
+	c.s.setDeadline(&c.r, t)
+	c.s.setDeadline(&c.w, t)
 	return nil
 }
 
@@ -430,7 +428,7 @@ func (c *TCPConn) SetReadDeadline(t time.Time) error {
 	if err := c.userError(); err != nil {
 		return err
 	}
-	c.r.setDeadline(t)
+	c.s.setDeadline(&c.r, t)
 	return nil
 }
 
@@ -439,7 +437,7 @@ func (c *TCPConn) SetWriteDeadline(t time.Time) error {
 	if err := c.userError(); err != nil {
 		return err
 	}
-	c.w.setDeadline(t)
+	c.s.setDeadline(&c.w, t)
 	return nil
 }
 
@@ -472,7 +470,6 @@ func (c *TCPConn) SetNoDelay(on bool) error {
 // resets, > 0 has Close wait so long for the peer's acknowledgement.
 func (c *TCPConn) SetLinger(sec int) error {
 	return c.control(func() {
-		c.linger.Store(int64(sec))
 		c.tc.SetLinger(sec)
 	})
 }

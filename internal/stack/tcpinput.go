@@ -50,7 +50,7 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 	}
 	if c != nil {
 		s.lastConn = c
-		c.qi = qi
+		c.qi = uint8(qi)
 		c.tc.Input(seg, s.now)
 		s.touch(c)
 		return

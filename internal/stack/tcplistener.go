@@ -66,7 +66,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	l.port = p
 	l.addr = netip.AddrPortFrom(local.Addr(), p.number)
 	l.keys = portKeys(l.addr)
-	l.timer.Owner = l
+	l.timer.Kind = ofTCPListener
 	backlog := o.Backlog
 	if backlog <= 0 {
 		backlog = defaultBacklog
@@ -112,7 +112,7 @@ func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owne
 		return nil, nil
 	}
 	c := s.newTCPConn(d, local.Port(), remote.Port())
-	c.qi = l.qi
+	c.qi = uint8(l.qi)
 	c.port = s.ports.share(l.port)
 	s.flows.add(c)
 	s.touch(c)
@@ -131,7 +131,7 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	if f.s == l.s {
 		l.s.notify(&f.w)
 	} else {
-		f.w.wake()
+		f.s.wake(&f.w)
 	}
 }
 
@@ -146,7 +146,7 @@ func (l *TCPListener) Inject(v any) bool {
 	l.queue = append(l.queue, accepted{injected: v})
 	l.queued.Store(int32(len(l.queue)))
 	l.qmu.Unlock()
-	l.w.wake()
+	l.s.wake(&l.w)
 	return true
 }
 
@@ -200,7 +200,7 @@ func (l *TCPListener) Close() error {
 		return errClosed
 	}
 	s := l.s
-	l.w.wake()
+	l.s.wake(&l.w)
 	s.lock.Lock()
 	s.enter()
 	if !s.closing.Load() {
@@ -240,7 +240,7 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 	if l.closed.Load() {
 		return errClosed
 	}
-	l.w.setDeadline(t)
+	l.s.setDeadline(&l.w, t)
 	return nil
 }
 

@@ -1,7 +1,8 @@
 package stack
 
 import (
-	"github.com/onload-go/onload/ip"
+	"unsafe"
+
 	"github.com/onload-go/onload/ring"
 )
 
@@ -25,32 +26,51 @@ func (s *Stack) scheduleListener(l *TCPListener) {
 	s.setTimer(&l.timer, l.tl.Deadline())
 }
 
+// Kinds of ring.Timer and ring.Work: what they are a field of. That is found
+// by the field's offset; an interface in each would be 32 bytes a connection.
+const (
+	_ uint8 = iota // nothing: nobody looks at such a timer
+	ofTCPConn
+	ofUDPConn
+	ofTCPListener
+	ofTimeWait
+	ofFragments
+)
+
+// before is what has a field at p with that offset.
+func before(p unsafe.Pointer, offset uintptr) unsafe.Pointer { return unsafe.Add(p, -int(offset)) }
+
 // fire runs the timer t.
 func (s *Stack) fire(t *ring.Timer) {
-	switch o := t.Owner.(type) {
-	case *TCPConn:
-		if o.gone {
-			return
+	switch t.Kind {
+	case ofTCPConn:
+		s.fireTCP((*TCPConn)(before(unsafe.Pointer(t), unsafe.Offsetof(TCPConn{}.timer))))
+	case ofTCPListener:
+		l := (*TCPListener)(before(unsafe.Pointer(t), unsafe.Offsetof(TCPListener{}.timer)))
+		if l.tl.Deadline() <= s.now {
+			l.tl.Expire(s.now)
 		}
-		if o.tc.Deadline() <= s.now {
-			// Perhaps the neighbour has moved: the kernel, which sees none of
-			// our traffic, is to look (RFC 4861, 7.3.1; ARP alike).
-			s.cfg.Net.Confirm(o.dst.route.Link, o.dst.route.NextHop)
-			o.tc.Expire(s.now)
-			s.touch(o)
-		} else {
-			s.confirm(o.dst)
-		}
-		s.schedule(o)
-	case *TCPListener:
-		if o.tl.Deadline() <= s.now {
-			o.tl.Expire(s.now)
-		}
-		s.scheduleListener(o)
-	case *ip.Reassembler:
-		o.Expire(s.now)
-		s.setTimer(t, o.Deadline())
-	case *timeWait:
-		s.fireTimeWait(o)
+		s.scheduleListener(l)
+	case ofFragments:
+		s.frags.Expire(s.now)
+		s.setTimer(t, s.frags.Deadline())
+	case ofTimeWait:
+		s.fireTimeWait((*timeWait)(before(unsafe.Pointer(t), unsafe.Offsetof(timeWait{}.timer))))
 	}
+}
+
+func (s *Stack) fireTCP(c *TCPConn) {
+	if c.gone {
+		return
+	}
+	if c.tc.Deadline() <= s.now {
+		// Perhaps the neighbour has moved: the kernel, which sees none of
+		// our traffic, is to look (RFC 4861, 7.3.1; ARP alike).
+		s.cfg.Net.Confirm(c.dst.route.Link, c.dst.route.NextHop)
+		c.tc.Expire(s.now)
+		s.touch(c)
+	} else {
+		s.confirm(c.dst)
+	}
+	s.schedule(c)
 }

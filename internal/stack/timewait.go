@@ -66,7 +66,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 	} else {
 		t.port = c.port
 	}
-	t.timer.Owner = t
+	t.timer.Kind = ofTimeWait
 	s.timeWaits.add(t)
 	s.wheel.Set(&t.timer, t.tw.Deadline())
 }

@@ -74,7 +74,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	if u.forward == nil {
 		u.forward = u
 	}
-	u.work.Owner = u
+	u.work.Kind = ofUDPConn
 	rcv, snd := o.RcvBuf, o.SndBuf
 	if rcv <= 0 {
 		rcv = defaultUDPBuf
@@ -253,7 +253,7 @@ func (u *UDPConn) Inject(p []byte, src, dst netip.AddrPort) bool {
 		}
 		return false
 	}
-	u.r.wake()
+	u.s.wake(&u.r)
 	return true
 }
 
@@ -262,8 +262,8 @@ func (u *UDPConn) Close() error {
 	if !u.closed.CompareAndSwap(false, true) {
 		return errClosed
 	}
-	u.r.wake()
-	u.w.wake()
+	u.s.wake(&u.r)
+	u.s.wake(&u.w)
 	u.rmu.Lock()
 	u.wmu.Lock()
 	s := u.s
@@ -301,7 +301,7 @@ func (u *UDPConn) deadline(t time.Time, ws ...*waiter) error {
 		return errClosed
 	}
 	for _, w := range ws {
-		w.setDeadline(t)
+		u.s.setDeadline(w, t)
 	}
 	return nil
 }

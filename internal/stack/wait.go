@@ -29,93 +29,120 @@ const (
 )
 
 // waiter is the slot on which one goroutine per direction of a socket parks.
-// Data, close and deadline share it, and a wait allocates nothing.
+// Data, close and deadline share it, and a wait allocates nothing after the
+// first.
 type waiter struct {
-	state    atomic.Uint32
-	spin     int32        // adaptive budget, ns; 0: not yet known
-	deadline atomic.Int64 // ns, 0: none
+	state atomic.Uint32
+	spin  int32                   // adaptive budget, ns; 0: not yet known
+	more  atomic.Pointer[waiting] // made by who first parks or sets a deadline
+}
+
+// waiting is what a waiter needs that somebody waits on.
+type waiting struct {
 	ch       chan bool    // true: counted in Stack.woken
-	seat     *seat        // set before waiterSeated
+	deadline atomic.Int64 // ns, 0: none
 
 	mu    sync.Mutex
 	timer *time.Timer
 }
 
-// wake resumes the goroutine that waits on w, if there is one.
-func (w *waiter) wake() (woken bool) { return w.resume(nil) }
+func (w *waiter) waiting() *waiting {
+	if p := w.more.Load(); p != nil {
+		return p
+	}
+	w.more.CompareAndSwap(nil, &waiting{ch: make(chan bool, 1)})
+	return w.more.Load()
+}
+
+// wake resumes the goroutine that waits on w, a socket's of this stack, if
+// there is one.
+func (s *Stack) wake(w *waiter) (woken bool) { return s.resume(w, false) }
 
 // resume is wake. The goroutine is counted until it runs, where it was parked.
-func (w *waiter) resume(count *atomic.Int32) (woken bool) {
+func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 	switch st := w.state.Load(); {
 	case st == waiterIdle || !w.state.CompareAndSwap(st, waiterIdle):
 		return false
 	case st == waiterParked:
-		if count != nil {
-			count.Add(1)
+		if count {
+			s.woken.Add(1)
 		}
-		w.ch <- count != nil // one token per parking: never blocks
+		w.more.Load().ch <- count // one token per parking: never blocks
 	default:
-		_ = w.seat.file.SetReadDeadline(past) // fails only when closed: nobody sits then
+		_ = s.seat.file.SetReadDeadline(past) // fails only when closed: nobody sits then
 	}
 	return true
 }
 
 // expired tells whether w's deadline has passed at now.
 func (w *waiter) expired(now int64) bool {
-	d := w.deadline.Load()
+	p := w.more.Load()
+	if p == nil {
+		return false
+	}
+	d := p.deadline.Load()
 	return d != 0 && now >= d
 }
 
 // timedOut is expired, reading the clock only when there is a deadline.
 func (w *waiter) timedOut() bool {
-	return w.deadline.Load() != 0 && w.expired(nanotime())
+	p := w.more.Load()
+	return p != nil && p.deadline.Load() != 0 && w.expired(nanotime())
 }
 
-// setDeadline sets, moves or clears the deadline, and wakes the waiting
+// setDeadline sets, moves or clears w's deadline, and wakes the waiting
 // goroutine when it has passed.
-func (w *waiter) setDeadline(t time.Time) {
+func (s *Stack) setDeadline(w *waiter, t time.Time) {
 	at := deadlineAt(t)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.deadline.Store(at)
+	if at == 0 && w.more.Load() == nil {
+		return
+	}
+	p := w.waiting()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deadline.Store(at)
 	if at == 0 {
-		if w.timer != nil {
-			w.timer.Stop()
+		if p.timer != nil {
+			p.timer.Stop()
 		}
 		return
 	}
 	d := time.Duration(at - nanotime())
 	if d <= 0 {
-		w.wake()
+		s.wake(w)
 		return
 	}
-	if w.timer == nil {
-		w.timer = time.AfterFunc(d, w.fire)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(d, func() { s.deadlinePassed(w, p) })
 	} else {
-		w.timer.Reset(d)
+		p.timer.Reset(d)
 	}
 }
 
-func (w *waiter) fire() {
-	if at := w.deadline.Load(); at == 0 {
+func (s *Stack) deadlinePassed(w *waiter, p *waiting) {
+	if at := p.deadline.Load(); at == 0 {
 		return
 	} else if d := at - nanotime(); d > 0 {
 		// Moved meanwhile, or the timer's clock is a little ahead of ours.
-		w.mu.Lock()
-		w.timer.Reset(time.Duration(d))
-		w.mu.Unlock()
+		p.mu.Lock()
+		p.timer.Reset(time.Duration(d))
+		p.mu.Unlock()
 		return
 	}
-	w.wake()
+	s.wake(w)
 }
 
 // stop releases the timer of a closed socket.
 func (w *waiter) stop() {
-	w.mu.Lock()
-	if w.timer != nil {
-		w.timer.Stop()
+	p := w.more.Load()
+	if p == nil {
+		return
 	}
-	w.mu.Unlock()
+	p.mu.Lock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.mu.Unlock()
 }
 
 // wait returns when k is ready in direction d (nil), or when w's deadline has
@@ -150,9 +177,7 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 
 // park sleeps until somebody wakes w.
 func (s *Stack) park(k socket, d direction, w *waiter) {
-	if w.ch == nil {
-		w.ch = make(chan bool, 1)
-	}
+	p := w.waiting()
 	w.state.Store(waiterParked)
 	if k.ready(d) || w.timedOut() {
 		if w.state.CompareAndSwap(waiterParked, waiterIdle) {
@@ -161,7 +186,7 @@ func (s *Stack) park(k socket, d direction, w *waiter) {
 	}
 	s.counters.parks.Add(1)
 	s.kickHeld()
-	if <-w.ch {
+	if <-p.ch {
 		s.woken.Add(-1)
 	}
 }
@@ -287,7 +312,7 @@ func (s *Stack) succeed(w *waiter) {
 	}
 	next := s.successor.Swap(nil)
 	if next != nil && next != w && nanotime()-s.successorAt.Load() < s.spin {
-		next.wake()
+		s.wake(next)
 	}
 }
 
