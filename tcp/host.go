@@ -137,6 +137,7 @@ type Host struct {
 	pool   []*reassembly       // idle ones
 	sample AckSample           // for Congestion; here it does not escape
 	rate   RateSample          // likewise
+	newest rateNewest          // of the acknowledgement in work
 	bbrAck bbrAck              // likewise
 }
 

@@ -34,8 +34,11 @@ func (c *Conn) sampleRate() *rateState {
 	return c.rare.rate
 }
 
-// rateNewest is what the newest frame of an acknowledgement carries.
+// rateNewest is what the newest frame of an acknowledgement carries. There is
+// one, of the Host: in ackState it would have to be cleared for each
+// acknowledgement, wanted or not.
 type rateNewest struct {
+	valid bool
 	ring.Stamp
 	end     uint32 // its last sequence number, and one
 	lost    uint16 // ring.Meta.Lost
@@ -99,28 +102,28 @@ func (c *Conn) stampRate(f ring.Frame, count int, now int64) {
 	}
 }
 
-// rateDelivered notes a frame that arrived: the one sent last counts
+// delivered notes a frame that arrived: the one sent last counts
 // (UpdateRateSample, section 4.1.2.3).
-func (st *ackState) rateDelivered(m *ring.Meta, end uint32) {
-	n := &st.newest
+func (n *rateNewest) delivered(m *ring.Meta, end uint32) {
 	if m.Flags&frameStamped == 0 {
 		return // sent before somebody wanted to know
 	}
-	if st.rated && (m.SentAt < n.SentAt || m.SentAt == n.SentAt && seqLT(end, n.end)) {
+	if n.valid && (m.SentAt < n.SentAt || m.SentAt == n.SentAt && seqLT(end, n.end)) {
 		return
 	}
-	st.rated = true
+	n.valid = true
 	n.Stamp, n.end, n.lost, n.flags, n.retrans = m.Stamp, end, m.Lost, m.Flags, m.Retrans != 0
 }
 
 // rateSample completes the sample of an acknowledgement (GenerateRateSample,
 // section 4.1.2.3).
-func (c *Conn) rateSample(st *ackState, rs *RateSample, now int64) {
+func (c *Conn) rateSample(rs *RateSample, now int64) {
 	*rs = RateSample{}
-	r, n := c.rare.rate, &st.newest
-	if !st.rated {
+	r, n := c.rare.rate, &c.h.newest
+	if !n.valid {
 		return
 	}
+	n.valid = false
 	if r.limited != 0 && seqGT(uint32(c.delivered), r.limited) {
 		r.limited = 0
 	}

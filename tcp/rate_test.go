@@ -115,10 +115,9 @@ func TestRateSampleTooShort(t *testing.T) {
 	w.now += 2 * ms // the handshake took 10
 	w.c.rtt.least = 10 * ms
 	w.h.rate = RateSample{}
-	var st ackState
 	m := w.h.Arena.Meta(w.c.sndHead)
-	st.rateDelivered(m, m.Seq+1000)
-	w.c.rateSample(&st, &w.h.rate, w.now)
+	w.h.newest.delivered(m, m.Seq+1000)
+	w.c.rateSample(&w.h.rate, w.now)
 	if w.h.rate.Interval != 0 || w.h.rate.Rate() != 0 || w.h.rate.Delivered != 0 && w.h.rate.Rate() != 0 {
 		t.Errorf("%+v", w.h.rate)
 	}

@@ -62,7 +62,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		c.sendECN(s, now)
 	}
 	if c.rare.rate != nil {
-		c.rateSample(st, &c.h.rate, now)
+		c.rateSample(&c.h.rate, now)
 	}
 	if c.cc.bbr != nil {
 		c.modelAck(st, now)

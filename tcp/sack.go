@@ -18,12 +18,10 @@ type ackState struct {
 	original  bool   // one was that was in flight when recovery began, and not sent since
 	ecrOK     bool   // ecr is our timestamp that the peer echoes
 	ecr       uint32
-	high      uint32     // rack.high before
-	dupAcks   uint8      // duplicate ACKs before this one, where the peer has no SACK
-	rttAt     int64      // when the oldest frame acknowledged that was sent once was sent; 0: none
-	rtt       int64      // sample; 0: none
-	newest    rateNewest // of the frame sent last that arrived, where rated
-	rated     bool
+	high      uint32 // rack.high before
+	dupAcks   uint8  // duplicate ACKs before this one, where the peer has no SACK
+	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
+	rtt       int64  // sample; 0: none
 }
 
 // sackInput marks the frames that the segment's SACK blocks name.
@@ -236,7 +234,7 @@ func (c *Conn) noteDelivered(m *ring.Meta, st *ackState, now int64) {
 		st.retransOK = true
 	}
 	if c.rare.rate != nil {
-		st.rateDelivered(m, m.Seq+n)
+		c.h.newest.delivered(m, m.Seq+n)
 	}
 	c.rack.update(c, m, st, now)
 }
