@@ -8,6 +8,7 @@ type Handshake struct {
 	RcvWnd       uint32 // window in our SYN-ACK, bytes
 	TSOffset     uint32 // of our timestamps, see Host.TSOffset
 	TSRecent     uint32 // the peer's latest timestamp
+	MTU          int    // of the path, as ListenOwner.MTU; 0: as Config says
 	MSS          uint16 // the peer's option; 0: none came
 	SndWS, RcvWS int8   // window shifts; both -1 where not negotiated
 	Retrans      uint8  // times that the SYN-ACK was sent again

@@ -13,6 +13,8 @@ import (
 type ListenOwner interface {
 	// Reply sends one packet that belongs to no Conn, as Owner.Transmit does.
 	Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool
+	// MTU is the largest IP packet on the way to remote; 0: as Config says.
+	MTU(local, remote netip.AddrPort) int
 	// NewConn makes a Conn, zero as yet, for a handshake that is complete,
 	// and says who owns it. A nil Conn refuses: the peer tries again.
 	NewConn(local, remote netip.AddrPort) (*Conn, Owner)
@@ -142,6 +144,14 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 	}
 	l.queue.schedule(i, now)
 	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now)
+}
+
+// mtu is the largest IP packet on the way to remote.
+func (l *Listener) mtu(local, remote netip.AddrPort) int {
+	if n := l.o.MTU(local, remote); n > 0 {
+		return min(n, 0xffff)
+	}
+	return min(l.cfg.mtu(), 0xffff)
 }
 
 func unicast(a netip.Addr) bool {
@@ -323,6 +333,7 @@ func (l *Listener) establish(hs *Handshake, s *Segment, now int64, forget func()
 	}
 	forget()
 	hs.TSOffset = l.h.TSOffset(s.Local, s.Remote)
+	hs.MTU = l.mtu(s.Local, s.Remote)
 	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
 	c.Passive(hs, now)
 	c.Input(s, now)

@@ -26,7 +26,7 @@ func (l *Listener) resend(e *synEntry, now int64) {
 func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64) {
 	opt := Options{
 		// What we can receive, whatever the peer can (RFC 9293 section 3.7.1).
-		MSS:           uint16(min(l.cfg.mtu(), 0xffff) - ipHeaderLen(local.Addr()) - headerSize),
+		MSS:           uint16(l.mtu(local, remote) - ipHeaderLen(local.Addr()) - headerSize),
 		WScale:        -1,
 		SACKPermitted: e.has(synSACK),
 		HasTS:         e.has(synTS),

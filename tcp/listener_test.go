@@ -26,6 +26,7 @@ type bench struct {
 	quiet    bool // do not keep what leaves
 	stuck    bool // the device's ring is full
 	refuse   bool // NewConn returns nil
+	mtu      int  // of the route; 0: none
 	accepted []*Conn
 	conns    map[[2]netip.AddrPort]*Conn
 	events   Event
@@ -68,6 +69,8 @@ func (b *bench) Reply(local, remote netip.AddrPort, pkt []ring.Desc, _ uint8) bo
 	b.sent = append(b.sent, s)
 	return true
 }
+
+func (b *bench) MTU(_, _ netip.AddrPort) int { return b.mtu }
 
 func (b *bench) NewConn(local, remote netip.AddrPort) (*Conn, Owner) {
 	if b.refuse {
@@ -122,6 +125,34 @@ func (b *bench) silent(what string) {
 func linuxSYN() Segment {
 	return Segment{Seq: 5000, Flags: FlagSYN, Wnd: 64240,
 		Opt: Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 100, WScale: 7}}
+}
+
+// RFC 9293 section 3.7.1, RFC 6691: the MSS in a SYN-ACK, by cookie too, is
+// that of the route, and so are the segments of the connection.
+func TestListenRouteMTU(t *testing.T) {
+	for _, cookie := range []bool{false, true} {
+		b := newBench(t, 1, Config{MTU: 9000})
+		b.mtu = 1400
+		if cookie {
+			first := linuxSYN()
+			first.Remote = netip.AddrPortFrom(testRemote.Addr(), 1)
+			b.in(first, "")
+		}
+		syn := linuxSYN()
+		syn.Local, syn.Remote = testLocal, testRemote
+		b.in(syn, "")
+		sa := b.one(FlagSYN | FlagACK)
+		if sa.Opt.MSS != 1360 {
+			t.Errorf("cookie %v: MSS %d in the SYN-ACK, want 1360", cookie, sa.Opt.MSS)
+		}
+		b.in(reply(syn, sa), "x")
+		if len(b.accepted) != 1 {
+			t.Fatalf("cookie %v: not accepted", cookie)
+		}
+		if i := b.accepted[0].Info(b.now); i.PathMTU != 1400 || i.SendMSS != 1348 {
+			t.Errorf("cookie %v: MTU %d, MSS %d", cookie, i.PathMTU, i.SendMSS)
+		}
+	}
 }
 
 // reply completes the handshake of syn that sa answered.

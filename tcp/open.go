@@ -66,6 +66,9 @@ func (c *Conn) Passive(hs *Handshake, now int64) {
 	if hs.MSS != 0 {
 		c.peerMSS = hs.MSS
 	}
+	if hs.MTU != 0 {
+		c.mtu = uint16(hs.MTU)
+	}
 	if hs.SentAt != 0 {
 		c.rtt.Sample(now-hs.SentAt, now, c.sndUna, c.sndNxt)
 	}

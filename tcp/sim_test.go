@@ -313,6 +313,7 @@ func (e *end) receive(b []byte, ecn uint8) {
 func (e *end) Reply(_, _ netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	return e.Transmit(pkt, ecn)
 }
+func (e *end) MTU(_, _ netip.AddrPort) int                { return 0 }
 func (e *end) NewConn(_, _ netip.AddrPort) (*Conn, Owner) { return &e.c, e }
 func (e *end) Accepted(*Conn)                             { e.lst.Taken() }
 

@@ -352,7 +352,7 @@ func TestAttack05PredictableISN(t *testing.T) {
 }
 
 // Attack 6: ports and timestamp offsets are random (RFC 6056, RFC 7323 section
-// 7.1); packets do not carry a counter.
+// 7.1); packets carry no IP ID but DF (RFC 6864).
 func TestAttack06PredictablePorts(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	var ports []uint16
@@ -381,19 +381,61 @@ func TestAttack06PredictablePorts(t *testing.T) {
 	if len(offsets) < 6 {
 		t.Errorf("timestamps of %d kinds", len(offsets))
 	}
-	k, steps := v.of(v.conns[0]), map[uint16]int{}
-	for i, id := range k.ids[1:] {
-		if !k.dfs[i] {
-			t.Fatal("no DF")
-		}
-		steps[id-k.ids[i]]++
-	}
-	for step, n := range steps {
-		if n > 3 {
-			t.Errorf("the IP ID grew by %d, %d times of %d", step, n, len(k.ids))
+	k := v.of(v.conns[0])
+	for i, id := range k.ids {
+		if !k.dfs[i] || id != 0 {
+			t.Fatalf("packet %d: IP ID %#x, DF %v", i, id, k.dfs[i])
 		}
 	}
 	v.unnoticed(t)
+}
+
+// Attack 6: the IP IDs of fragments, of both families, neither count nor repeat
+// (RFC 7739 section 5.3).
+func TestAttack06PredictableFragmentID(t *testing.T) {
+	for _, to := range []netip.Addr{addrB, six[addrB]} {
+		var mu sync.Mutex
+		var ids []uint32
+		tap := func(d sim.Dir, b []byte) {
+			var p ip.Packet
+			if d == sim.AtoB && ip.Parse(b, len(b), &p) == nil && p.Fragment && p.FragOff == 0 {
+				mu.Lock()
+				ids = append(ids, p.FragID)
+				mu.Unlock()
+			}
+		}
+		a, b := newPair(t, pairOptions{link: sim.LinkConfig{Tap: tap}})
+		c := udpPair(t, a, b, to, nil)
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		buf := make([]byte, 3000)
+		const n = 200
+		for range n {
+			if _, err := c.WriteTo(buf, netip.AddrPort{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, _, _, err := c.ReadFrom(buf); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen, steps := map[uint32]int{}, map[uint32]int{}
+		for i, id := range ids {
+			seen[id]++
+			if i > 0 {
+				steps[id-ids[i-1]]++
+			}
+		}
+		// By chance 200 of 65,536 numbers make one pair in four tries.
+		if len(ids) != n || len(seen) < n-4 {
+			t.Errorf("%v: %d datagrams, %d IDs", to, len(ids), len(seen))
+		}
+		for step, k := range steps {
+			if k > 4 {
+				t.Errorf("%v: the ID grew by %#x, %d times", to, step, k)
+			}
+		}
+	}
 }
 
 // Attack 7: a flood of SYNs costs a bounded number of entries, and who means

@@ -73,7 +73,7 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int) bool {
 		return false
 	}
 	src := reader{s: s, pkt: pkt}
-	id := rand.Uint32()
+	id := rand.Uint32() // of a keyed generator (RFC 7739 section 5.3)
 	for {
 		off, n, more, ok := plan.Next()
 		if !ok {
@@ -148,7 +148,7 @@ func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
 			h.InitReply(p, proto, 0, defaultTTL)
 			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
 			pkt := append(s.fragTx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
-			h.Put(s.front(pkt, h.Len()), n, 0, s.packetID())
+			h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
 			s.post(int(s.txOf[qi]), pkt, h.Len())
 			s.cache.Release(f)
 		}

@@ -248,7 +248,7 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 		return false
 	}
 	hl := d.hdr.Len()
-	d.hdr.Put(s.front(pkt, hl), n, ecn, s.packetID())
+	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
 	return s.post(tx, pkt, hl)
 }
 
@@ -288,14 +288,10 @@ func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
 	return q.TxSpace() >= n
 }
 
-// packetID is the IPv4 identification: random, since all but fragments carry
-// DF and nothing may be learned from it (RFC 6864, attack 6).
-func (s *Stack) packetID() uint16 {
-	s.hashSeed ^= s.hashSeed << 13
-	s.hashSeed ^= s.hashSeed >> 7
-	s.hashSeed ^= s.hashSeed << 17
-	return uint16(s.hashSeed >> 32)
-}
+// atomicID is the IPv4 identification of all that is no fragment: it carries
+// DF, so it needs none (RFC 6864 section 4.1), and nothing may be learned from
+// it (attack 6). That it is constant lets a kernel peer join segments (GRO).
+const atomicID = 0
 
 // notify has w woken at the end of the turn.
 func (s *Stack) notify(w *waiter) {

@@ -9,7 +9,6 @@ package stack
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -133,7 +132,6 @@ type Stack struct {
 	log      *zap.Logger
 	unsub    func()
 	counters counters
-	hashSeed uint64
 	refillAt int
 
 	closeOnce sync.Once
@@ -196,7 +194,6 @@ func New(cfg Config) (*Stack, error) {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
-	s.hashSeed = binary.LittleEndian.Uint64(seed[:]) | 1
 	s.ports = newPortTable(cfg.Ports, cfg.Device)
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {

@@ -87,7 +87,6 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	for _, k := range l.keys {
 		s.listeners[k] = l
 	}
-	l.cfg.MTU = s.queues[0].Caps().MTU
 	l.tl.Init(s.host, l, &l.cfg, backlog)
 	return l, nil
 }
@@ -102,6 +101,17 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 	ok := s.send(d, l.qi, pkt, ecn)
 	s.unref(d)
 	return ok
+}
+
+// MTU implements tcp.ListenOwner: it is the route's.
+func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
+	d := l.s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	if d == nil {
+		return 0
+	}
+	n := l.s.mtu(d)
+	l.s.unref(d)
+	return n
 }
 
 // NewConn implements tcp.ListenOwner: the handshake is complete.
