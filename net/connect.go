@@ -51,6 +51,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		return kernelTCPConn(c.(*net.TCPConn), r.network, why), nil
 	}
 	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
+	cfg.FastOpenConnect = r.d.FastOpen
 	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
 	done := connectTrace(ctx, r.network, raddr.String())
 	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg})

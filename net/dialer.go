@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dialer contains options for connecting. It has the fields of net.Dialer,
@@ -56,6 +58,13 @@ type Dialer struct {
 	// it is called again, with the kernel's socket.
 	Control        func(network, address string, c syscall.RawConn) error
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error
+
+	// FastOpen has a TCP connection to a server that gave a cookie before send
+	// its first data with the SYN (TCP Fast Open, RFC 7413;
+	// TCP_FASTOPEN_CONNECT): Dial returns at once, the first Write, or Read,
+	// connects, and errors of connecting are theirs. The server may get this
+	// data twice. It is not in net.
+	FastOpen bool
 
 	mptcp multipath
 }
@@ -272,10 +281,32 @@ func (d *Dialer) std() *net.Dialer {
 		Control:         d.Control,
 		ControlContext:  d.ControlContext,
 	}
+	if d.FastOpen {
+		s.Control, s.ControlContext = nil, d.fastControl()
+	}
 	if d.mptcp != multipathDefault {
 		s.SetMultipathTCP(d.mptcp == multipathOn)
 	}
 	return s
+}
+
+// fastControl is Control, and what FastOpen asks of the kernel's socket.
+func (d *Dialer) fastControl() func(ctx context.Context, network, address string, c syscall.RawConn) error {
+	hook := d.control()
+	return func(ctx context.Context, network, address string, c syscall.RawConn) error {
+		if hook != nil {
+			if err := hook(ctx, network, address, c); err != nil {
+				return err
+			}
+		}
+		if !isTCP(network) {
+			return nil
+		}
+		// Where the kernel has it turned off it connects as usual.
+		return c.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
+		})
+	}
 }
 
 func (d *Dialer) resolver(e *Engine) *Resolver {

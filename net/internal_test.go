@@ -74,7 +74,7 @@ func TestSockStateChanges(t *testing.T) {
 // What the kernel's struct tcp_info means, on a state of a bulk transfer.
 func TestInfoOf(t *testing.T) {
 	k := unix.TCPInfo{
-		State: 8, Ca_state: 3, Retransmits: 2, Options: tcpiSACK | tcpiWScale | tcpiECN, Rto: 250000, Rtt: 20000, Rttvar: 1000,
+		State: 8, Ca_state: 3, Retransmits: 2, Options: tcpiSACK | tcpiWScale | tcpiECN | tcpiSYNData, Rto: 250000, Rtt: 20000, Rttvar: 1000,
 		Min_rtt: 15000, Snd_mss: 1000, Snd_cwnd: 10, Snd_ssthresh: 7, Unacked: 12, Sacked: 3, Lost: 2, Retrans: 3,
 		Bytes_sent: 23000, Bytes_retrans: 3000, Bytes_acked: 8001, Notsent_bytes: 5000, Snd_wnd: 20000,
 		Pacing_rate: math.MaxUint64, Max_pacing_rate: math.MaxUint64, Busy_time: 7,
@@ -84,7 +84,7 @@ func TestInfoOf(t *testing.T) {
 	i := infoOf(&k)
 	i.Limit = limitOf(&k, &i)
 	want := TCPInfo{
-		State: tcp.CloseWait, Recovery: "recovery", Retransmits: 2, SACK: true, ECN: true, SendScale: 9, RecvScale: 7, SendMSS: 1000,
+		State: tcp.CloseWait, Recovery: "recovery", Retransmits: 2, SACK: true, ECN: true, FastOpened: true, SendScale: 9, RecvScale: 7, SendMSS: 1000,
 		RTO: 250 * time.Millisecond, RTT: 20 * time.Millisecond, RTTVar: time.Millisecond, MinRTT: 15 * time.Millisecond,
 		Cwnd: 10000, Ssthresh: 7000, SendWindow: 20000, Unsent: 5000, InFlight: 11999, SACKed: 3000, Lost: 2000,
 		BytesSent: 23000, BytesRetrans: 3000, BytesAcked: 8001, BytesDelivered: 11001, BusyTime: 7 * time.Microsecond,

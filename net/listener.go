@@ -36,6 +36,13 @@ type ListenConfig struct {
 	// It is not in net.
 	DeferAccept time.Duration
 
+	// FastOpen is how many TCP connections may be open whose handshake is not
+	// complete, since their clients, known by a cookie, sent data with the SYN
+	// (TCP Fast Open, RFC 7413; TCP_FASTOPEN); 0: such data waits for the
+	// handshake. Clients may send the same SYN twice: this is for requests
+	// that may be answered twice. It is not in net.
+	FastOpen int
+
 	mptcp multipath
 }
 
@@ -52,17 +59,18 @@ func (lc *ListenConfig) MultipathTCP() bool {
 func (lc *ListenConfig) SetMultipathTCP(use bool) { lc.mptcp.set(use) }
 
 func (lc *ListenConfig) std() *net.ListenConfig {
-	s := &net.ListenConfig{Control: lc.deferControl(), KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	s := &net.ListenConfig{Control: lc.kernelControl(), KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
 	if lc.mptcp != multipathDefault {
 		s.SetMultipathTCP(lc.mptcp == multipathOn)
 	}
 	return s
 }
 
-// deferControl is Control, and what DeferAccept asks of the kernel's socket.
-func (lc *ListenConfig) deferControl() func(network, address string, c syscall.RawConn) error {
+// kernelControl is Control, and what DeferAccept and FastOpen ask of the
+// kernel's socket.
+func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
 	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
-	if seconds <= 0 {
+	if seconds <= 0 && lc.FastOpen <= 0 {
 		return lc.Control
 	}
 	return func(network, address string, c syscall.RawConn) (err error) {
@@ -75,7 +83,12 @@ func (lc *ListenConfig) deferControl() func(network, address string, c syscall.R
 			return nil
 		}
 		if failed := c.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
+			if seconds > 0 {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
+			}
+			if lc.FastOpen > 0 && err == nil {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, lc.FastOpen)
+			}
 		}); failed != nil {
 			return failed
 		}
@@ -250,7 +263,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		return l, nil
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
-	cfg.DeferAccept = lc.DeferAccept
+	cfg.DeferAccept, cfg.FastOpen = lc.DeferAccept, lc.FastOpen
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
 	err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
 	switch {

@@ -20,6 +20,8 @@ type options struct {
 	rcvBuf, sndBuf int // bytes, 0: not set
 	userTimeout    time.Duration
 	deferAccept    time.Duration
+	fastOpen       int  // of a listener
+	fastConnect    bool // of a dialer
 	keepAlive      *tcp.KeepAlive
 	linger         *int
 	congestion     string
@@ -93,6 +95,7 @@ type sockState struct {
 	rcvBuf, sndBuf                   int
 	userTimeout                      int // ms
 	deferAccept                      int // s
+	fastOpen, fastConnect            int
 	keepAlive, idle, interval, count int
 	linger                           unix.Linger
 	congestion, device               string
@@ -115,6 +118,8 @@ func stateOf(fd int) (s sockState) {
 	s.mark = get(unix.SOL_SOCKET, unix.SO_MARK)
 	s.userTimeout = get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 	s.deferAccept = get(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
+	s.fastOpen = get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN)
+	s.fastConnect = get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT)
 	s.idle = get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 	s.interval = get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
 	s.count = get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
@@ -162,6 +167,10 @@ func (s sockState) changes(t sockState) (o options) {
 	if t.deferAccept != s.deferAccept {
 		o.deferAccept = time.Duration(t.deferAccept) * time.Second
 	}
+	if t.fastOpen != s.fastOpen {
+		o.fastOpen = t.fastOpen
+	}
+	o.fastConnect = t.fastConnect != s.fastConnect
 	if t.keepAlive != s.keepAlive || t.idle != s.idle || t.interval != s.interval || t.count != s.count {
 		o.keepAlive = &tcp.KeepAlive{
 			Enable:   t.keepAlive != 0,
@@ -202,6 +211,12 @@ func (o *options) apply(c *tcp.Config, keepAlive bool) {
 	}
 	if o.deferAccept > 0 {
 		c.DeferAccept = o.deferAccept
+	}
+	if o.fastOpen > 0 {
+		c.FastOpen = o.fastOpen
+	}
+	if o.fastConnect {
+		c.FastOpenConnect = true
 	}
 	if o.congestion != "" {
 		c.Congestion = o.congestion

@@ -137,6 +137,7 @@ const (
 	tcpiSACK       = 2
 	tcpiWScale     = 4
 	tcpiECN        = 8
+	tcpiSYNData    = 32
 )
 
 func kernelInfo(fd int) (TCPInfo, error) {
@@ -163,7 +164,7 @@ func infoOf(k *unix.TCPInfo) TCPInfo {
 	mss := int(k.Snd_mss)
 	i := TCPInfo{
 		SendMSS: mss, RecvMSS: int(k.Rcv_mss), PathMTU: int(k.Pmtu),
-		SACK: k.Options&tcpiSACK != 0, Timestamps: k.Options&tcpiTimestamps != 0, ECN: k.Options&tcpiECN != 0, SendScale: -1, RecvScale: -1,
+		SACK: k.Options&tcpiSACK != 0, Timestamps: k.Options&tcpiTimestamps != 0, ECN: k.Options&tcpiECN != 0, FastOpened: k.Options&tcpiSYNData != 0, SendScale: -1, RecvScale: -1,
 		RTO: us(k.Rto), RTT: us(k.Rtt), RTTVar: us(k.Rttvar),
 		Cwnd: int(k.Snd_cwnd) * mss, Ssthresh: int(k.Snd_ssthresh) * mss,
 		SendWindow: int(k.Snd_wnd), RecvWindow: int(k.Rcv_wnd),

@@ -16,6 +16,9 @@ func (c *Conn) CloseWrite(now int64) {
 	case CloseWait:
 		c.setState(LastAck)
 	default:
+		if c.Deferred() {
+			c.openDeferred(now)
+		}
 		return // the FIN goes out when the handshake is complete
 	}
 	c.Output(now)
@@ -38,7 +41,7 @@ func (c *Conn) Close(now int64) {
 	c.countOrphan(1)
 	st := c.State()
 	switch {
-	case st == Closed || st == SynSent:
+	case st == Closed || st == SynSent && (c.rare.fo == nil || !c.written()):
 		c.done(0)
 		return
 	case unread > 0:
@@ -58,6 +61,12 @@ func (c *Conn) Close(now int64) {
 	case c.State() == FinWait2:
 		c.armFinWait2(now)
 	}
+}
+
+// written tells whether something waits to be sent.
+func (c *Conn) written() bool {
+	_, n := c.sndUsed.load()
+	return n > 0
 }
 
 // countOrphan keeps the number of connections that go on without a user.

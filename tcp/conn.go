@@ -151,6 +151,7 @@ type rareState struct {
 	search *mtuSearch // nil until a search for the path's MTU began
 	tune   *tuning    // nil until the window is as large as the buffer
 	rate   *rateState // nil: no delivery rate samples are taken
+	fo     *fastOpen  // nil but in a handshake with Fast Open
 
 	retransBytes uint64 // payload sent again
 	retransSegs  uint32 // segments sent again
@@ -227,6 +228,7 @@ const (
 	markMTUOff     // no search for the path's MTU
 	markMTUAlways  // it begins at once
 	markWatched    // what limits the sender is timed, for Info
+	markSYNData    // the SYN carried data that was taken
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -268,6 +270,9 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.setIf(markNoTS, cfg.NoTimestamps)
 	c.setIf(markNoWS, cfg.NoWindowScale)
 	c.userLimit = millis(cfg.UserTimeout)
+	if cfg.FastOpenConnect {
+		c.makeRare().fo = new(fastOpen)
+	}
 	if cfg.ECN == ECNOn {
 		c.ecn = ecnAsk
 	}
@@ -353,6 +358,7 @@ func (c *Conn) done(errno syscall.Errno) {
 	}
 	c.set(markDead)
 	c.countOrphan(-1)
+	c.leaveFastOpen()
 	ev := EvClosed | EvReadable | EvWritable | EvHup
 	if errno != 0 {
 		c.errno.Store(uint32(errno))

@@ -62,12 +62,18 @@ type Config struct {
 	// DeferAccept is for how long a Listener waits for a connection's first
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
 	// 5 at most, as fit that time. 0: it does not wait.
-	DeferAccept   time.Duration
-	MTUProbing    MTUProbing
-	ECN           ECN
-	NoSACK        bool
-	NoTimestamps  bool
-	NoWindowScale bool
+	DeferAccept time.Duration
+	MTUProbing  MTUProbing
+	ECN         ECN
+	// FastOpen is how many connections of a Listener may exist whose
+	// handshake is not complete, because they came with data in the SYN (RFC
+	// 7413); 0: none. FastOpenConnect has Connect ask for that, and where the
+	// server gave a cookie before, wait for the data.
+	FastOpen        int
+	FastOpenConnect bool
+	NoSACK          bool
+	NoTimestamps    bool
+	NoWindowScale   bool
 }
 
 // DefaultBuf is the size that the send and receive buffers begin with where
@@ -132,6 +138,7 @@ type Host struct {
 	MaxOrphans int
 
 	orphans int // connections that go on without a user
+	cookies cookies
 
 	pkt    [maxFrags]ring.Desc // packet under construction
 	pool   []*reassembly       // idle ones

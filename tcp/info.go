@@ -17,6 +17,7 @@ type Info struct {
 	PathMTU              int
 	SACK, Timestamps     bool
 	ECN                  bool // negotiated (RFC 3168)
+	FastOpened           bool // data came, or went, with the SYN (RFC 7413)
 	SendScale, RecvScale int  // shifts of the windows; -1: not negotiated
 
 	// RTT is smoothed, RTTVar its mean deviation, MinRTT the least of some
@@ -196,6 +197,7 @@ func (c *Conn) Info(now int64) Info {
 		Limit: c.limiter(),
 	}
 	i.ECN = c.ecn&ecnOn != 0
+	i.FastOpened = c.has(markSYNData)
 	if c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
 		i.Recovery = "cwr"
 	}

@@ -16,6 +16,7 @@ func (c *Conn) Input(s *Segment, now int64) {
 		c.inputSynSent(s, now)
 	case st == Closed || st == TimeWaiting:
 		// Nobody asks us any more; what came late ends here.
+	case st == SynReceived && c.rare.fo != nil && c.repeatedSYN(s, now):
 	case c.predicted(s, st):
 		c.h.Stats.TCPHPHits.Add(1)
 		c.tsUpdate(s, now)
@@ -33,6 +34,11 @@ func (c *Conn) Input(s *Segment, now int64) {
 			c.inputData(s, now)
 		}
 	}
+	c.freeRest(s)
+}
+
+// freeRest frees the frames of s that c did not keep.
+func (c *Conn) freeRest(s *Segment) {
 	for i := range s.Payload {
 		if f := s.Payload[i].Frame; f != ring.NoFrame {
 			c.h.Cache.Free(f)
@@ -83,6 +89,7 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 	if rst {
 		// RFC 5961 section 3: only the exact sequence number resets.
 		if s.Seq == c.rcvNxt {
+			c.fastReset(now)
 			c.reset(st)
 		} else if seqGT(s.Seq, c.rcvNxt) {
 			c.challenge(now)
@@ -204,8 +211,11 @@ func (c *Conn) reset(st State) {
 
 // inputSynSent is RFC 9293 section 3.10.7.3.
 func (c *Conn) inputSynSent(s *Segment, now int64) {
+	if c.Deferred() {
+		return // nothing was sent that could be answered
+	}
 	ack := s.Flags&FlagACK != 0
-	if ack && s.Ack != c.sndNxt {
+	if ack && s.Ack-c.sndNxt > c.synData() {
 		if s.Flags&FlagRST == 0 {
 			c.resetFor(s.Ack)
 			if c.retries == 0 {
@@ -240,11 +250,15 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		c.setState(SynReceived)
 		c.rcvAcked = c.rcvNxt
 		c.retries = 0
+		c.dropFastOpen()
 		c.sendSYN(now)
 		c.armRTO(now)
 		return
 	}
-	c.sndUna = s.Ack
+	c.sndUna = c.sndNxt
+	if c.rare.fo != nil {
+		c.synAnswered(s, now)
+	}
 	if c.retries == 0 {
 		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
 	}

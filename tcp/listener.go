@@ -41,6 +41,7 @@ type Listener struct {
 	// cookies is until when a cookie of ours may come back; 0: none was sent.
 	cookies int64
 	closed  bool
+	fast    fastQueue
 	// deferred is how many SYN-ACKs are sent before an ACK without data makes
 	// a Conn.
 	deferred uint8
@@ -136,6 +137,10 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		l.sendCookie(&e, s, now)
 		return
 	}
+	opened, grant := l.fastOpen(&e, s, isn, now)
+	if opened {
+		return
+	}
 	i, p := l.queue.add(s.Local, s.Remote)
 	p.irs, p.mss, p.sndWS, p.tsRecent, p.tsFirst = e.irs, e.mss, e.sndWS, e.tsRecent, e.tsFirst
 	p.flags |= e.flags
@@ -143,7 +148,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		p.iss = l.h.ISN(s.Local, s.Remote, now)
 	}
 	l.queue.schedule(i, now)
-	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now)
+	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now, grant)
 }
 
 // mtu is the largest IP packet on the way to remote.
@@ -185,7 +190,7 @@ func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
 	l.cookies = now + cookieAge*cookiePeriod
 	l.h.Stats.TCPReqQFullDoCookies.Add(1)
 	l.h.Stats.SyncookiesSent.Add(1)
-	l.sendSynAck(e, s.Local, s.Remote, ts, now)
+	l.sendSynAck(e, s.Local, s.Remote, ts, now, false)
 }
 
 // check judges a segment for the half-open connection e (RFC 9293 section

@@ -59,9 +59,12 @@ func FuzzListener(f *testing.F) {
 		many = append(many, s...)
 	}
 	f.Add(append(many, ack...))
+	fast := append([]byte{}, syn...)
+	fast[3], fast[5] = 4, 9
+	f.Add(append(append(fast, 0, byte(FlagRST), 10, 4, 0, 0, 0, 0, 0, 0), fast...))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		const backlog = 4
-		b := newBench(t, backlog, Config{})
+		const backlog, fast = 4, 2
+		b := newBench(t, backlog, Config{FastOpen: fast})
 		var last [16]Segment // our last answer to each peer
 		for len(in) >= 10 && len(b.conns) < 64 {
 			op, fl, seq, mode := in[0], Flags(in[1]), in[2], in[3]
@@ -82,6 +85,10 @@ func FuzzListener(f *testing.F) {
 			if mode&2 != 0 {
 				s.Opt.HasTS, s.Opt.TSVal, s.Opt.TSEcr = true, uint32(seq), last[peer].Opt.TSVal
 			}
+			if mode&4 != 0 && fl.Has(FlagSYN) {
+				p := Pair{s.Local.Addr(), s.Remote.Addr()}
+				s.Opt.FastOpen, s.Opt.Cookie = fastOpenOurs, b.h.fastOpenCookie(&p, period(b.now)-uint32(mode>>3&1))
+			}
 			in = in[10+size:]
 			b.now += wait * 1e6
 			b.stuck = op&0x40 != 0
@@ -89,7 +96,21 @@ func FuzzListener(f *testing.F) {
 			if op&0x10 != 0 && b.l.Pending() > 0 {
 				b.l.Taken()
 			}
-			b.in(s, string(make([]byte, data)))
+			if c := b.conns[[2]netip.AddrPort{s.Local, s.Remote}]; c != nil && c.rare.fo != nil {
+				b.in2(c, s, string(make([]byte, data)))
+				c.Output(b.now)
+			} else {
+				b.in(s, string(make([]byte, data)))
+			}
+			half := 0
+			for _, c := range b.conns {
+				if c.rare.fo != nil {
+					half++
+				}
+			}
+			if q := &b.l.fast; q.pending != half || q.pending+len(q.resets) > fast {
+				t.Fatalf("%d half-open by Fast Open, %d counted, %d resets", half, q.pending, len(q.resets))
+			}
 			if len(b.sent) > 1 {
 				t.Fatalf("%d answers to one segment", len(b.sent))
 			}

@@ -24,6 +24,7 @@ type bench struct {
 	now      int64
 	sent     []Segment
 	quiet    bool // do not keep what leaves
+	keep     bool // keep what connections send, too
 	stuck    bool // the device's ring is full
 	refuse   bool // NewConn returns nil
 	mtu      int  // of the route; 0: none
@@ -76,14 +77,45 @@ func (b *bench) NewConn(local, remote netip.AddrPort) (*Conn, Owner) {
 	if b.refuse {
 		return nil, nil
 	}
+	if old := b.conns[[2]netip.AddrPort{local, remote}]; old != nil {
+		old.Abort(b.now)
+		old.Free()
+	}
 	c := new(Conn)
 	b.conns[[2]netip.AddrPort{local, remote}] = c
 	return c, b
 }
 
-func (b *bench) Accepted(c *Conn)                       { b.accepted = append(b.accepted, c) }
-func (b *bench) Transmit(pkt []ring.Desc, _ uint8) bool { return true }
-func (b *bench) Notify(ev Event)                        { b.events |= ev }
+func (b *bench) Accepted(c *Conn) { b.accepted = append(b.accepted, c) }
+func (b *bench) Notify(ev Event)  { b.events |= ev }
+
+func (b *bench) Transmit(pkt []ring.Desc, _ uint8) bool {
+	if b.keep {
+		var s Segment
+		raw := b.h.Arena.Data(pkt[0])
+		n := len(raw)
+		for _, d := range pkt[1:] {
+			n += int(d.Len)
+		}
+		if _, err := s.Parse(raw, n); err != nil {
+			b.t.Fatal(err)
+		}
+		b.sent = append(b.sent, s)
+	}
+	return true
+}
+
+// in2 is in, for a segment of a connection.
+func (b *bench) in2(c *Conn, s Segment, data string) {
+	b.t.Helper()
+	b.sent = nil
+	s.Local, s.Remote = c.Local(), c.Remote()
+	if data != "" {
+		s.Payload = rxFrames(b.t, b.h, []byte(data))
+		s.Len = len(data)
+	}
+	c.Input(&s, b.now)
+}
 
 // in gives the listener a segment with data; what it answers is in b.sent.
 func (b *bench) in(s Segment, data string) {

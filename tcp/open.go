@@ -21,13 +21,16 @@ func defaultMSS(a netip.Addr) uint16 {
 	return 1220
 }
 
-// Connect opens actively: it sends SYN.
+// Connect opens actively: it sends SYN, unless c is Deferred then.
 func (c *Conn) Connect(now int64) {
 	c.start(c.h.ISN(c.Local(), c.Remote(), now))
 	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
 	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
 	c.h.Stats.ActiveOpens.Add(1)
 	c.setState(SynSent)
+	if c.rare.fo != nil && c.recallCookie(now) {
+		return
+	}
 	c.sendSYN(now)
 	c.armRTO(now)
 }
@@ -43,6 +46,7 @@ func (c *Conn) start(iss uint32) {
 // be given to Input next.
 func (c *Conn) Passive(hs *Handshake, now int64) {
 	c.set(markPassive)
+	c.dropFastOpen()
 	c.start(hs.ISS)
 	c.rcvNxt = hs.IRS + 1
 	c.rcvAcked = c.rcvNxt
@@ -87,6 +91,8 @@ func (c *Conn) learnSYN(s *Segment, now int64) {
 	c.rcvAdv += c.rcvNxt
 	if o.MSS != 0 {
 		c.peerMSS = o.MSS
+	} else {
+		c.peerMSS = defaultMSS(c.pair.Local)
 	}
 	c.learnECN(s)
 	c.setIf(markSACK, o.SACKPermitted && !c.has(markNoSACK))
@@ -108,12 +114,16 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 		c.resetFor(s.Ack)
 		return false
 	}
-	if !c.has(markPassive) && c.retries == 0 {
+	if (!c.has(markPassive) || c.rare.fo != nil) && c.retries == 0 {
 		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
 	}
-	c.sndUna = s.Ack
+	c.leaveFastOpen()
+	c.sndUna++ // the SYN; after Fast Open data may be in flight too
 	c.setWindow(s, uint32(s.Wnd)<<c.shift())
 	c.established(now)
+	if c.sndUna != c.sndNxt {
+		c.armSent(now)
+	}
 	return true
 }
 

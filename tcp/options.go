@@ -6,17 +6,20 @@ import "encoding/binary"
 const (
 	optEnd           = 0
 	optNOP           = 1
-	optMSS           = 2 // RFC 9293 section 3.7.1
-	optWScale        = 3 // RFC 7323 section 2
-	optSACKPermitted = 4 // RFC 2018 section 2
-	optSACK          = 5 // RFC 2018 section 3
-	optTimestamps    = 8 // RFC 7323 section 3
+	optMSS           = 2  // RFC 9293 section 3.7.1
+	optWScale        = 3  // RFC 7323 section 2
+	optSACKPermitted = 4  // RFC 2018 section 2
+	optSACK          = 5  // RFC 2018 section 3
+	optTimestamps    = 8  // RFC 7323 section 3
+	optFastOpen      = 34 // RFC 7413 section 4.1.1
 )
 
 const (
 	maxWScale    = 14 // RFC 7323 section 2.3
 	maxSACK      = 4  // what 40 bytes of options hold
 	maxOptions   = 40
+	minFastOpen  = 4 // bytes of a cookie
+	maxFastOpen  = 16
 	nops2        = optNOP<<24 | optNOP<<16
 	tsAligned    = nops2 | optTimestamps<<8 | 10
 	sackPermWord = nops2 | optSACKPermitted<<8 | 2
@@ -34,6 +37,10 @@ type Options struct {
 	WScale        int8 // -1: none
 	SACKPermitted bool
 	HasTS         bool
+	// FastOpen is the length of the Fast Open option in a SYN or SYN-ACK: 0
+	// is none, 2 asks for a cookie, what is above has one of FastOpen-2 bytes.
+	FastOpen uint8
+	Cookie   [maxFastOpen]byte // zero beyond
 }
 
 // Parse reads the options in b. What is only legal in a SYN is ignored
@@ -41,7 +48,7 @@ type Options struct {
 // and one whose length is impossible ends the options, not the segment.
 func (o *Options) Parse(b []byte, syn bool) {
 	o.MSS, o.NSACK, o.WScale = 0, 0, -1
-	o.SACKPermitted, o.HasTS = false, false
+	o.SACKPermitted, o.HasTS, o.FastOpen = false, false, 0
 	// Nearly every segment has just this.
 	if len(b) == tsSize && binary.BigEndian.Uint32(b) == tsAligned {
 		o.timestamps(b[2:])
@@ -81,6 +88,12 @@ func (o *Options) one(b []byte, syn bool) {
 	case optTimestamps:
 		if len(b) == 10 {
 			o.timestamps(b)
+		}
+	case optFastOpen:
+		if n := len(b) - 2; syn && n&1 == 0 && (n == 0 || n >= minFastOpen && n <= maxFastOpen) {
+			o.FastOpen = uint8(len(b))
+			o.Cookie = [maxFastOpen]byte{}
+			copy(o.Cookie[:], b[2:])
 		}
 	case optSACK:
 		if n := (len(b) - 2) / 8; !syn && n >= 1 && n <= maxSACK && len(b) == 2+8*n {
@@ -124,7 +137,7 @@ func putSACK(b []byte, blocks []SACKBlock) int {
 }
 
 // putSYNOptions writes the options of a SYN or SYN-ACK, laid out as Linux
-// does, and returns their length, a multiple of 4 and at most 20.
+// does, and returns their length, a multiple of 4 and at most 40.
 func putSYNOptions(b []byte, o *Options) int {
 	n := 0
 	if o.MSS != 0 {
@@ -145,6 +158,13 @@ func putSYNOptions(b []byte, o *Options) int {
 	if o.WScale >= 0 {
 		binary.BigEndian.PutUint32(b[n:], optNOP<<24|optWScale<<16|3<<8|uint32(uint8(o.WScale)))
 		n += 4
+	}
+	if o.FastOpen != 0 {
+		b[n], b[n+1] = optFastOpen, o.FastOpen
+		n += 2 + copy(b[n+2:], o.Cookie[:o.FastOpen-2])
+		for ; n%4 != 0; n++ {
+			b[n] = optNOP
+		}
 	}
 	return n
 }

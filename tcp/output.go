@@ -13,13 +13,15 @@ func (c *Conn) Output(now int64) (more bool) {
 	if c.has(markDead) {
 		return false
 	}
-	st := c.State()
-	if st.sending() {
+	switch st := c.State(); {
+	case st.sending() || st == SynReceived && c.rare.fo != nil:
 		more = !c.sendData(now)
 		if c.has(markWatched) {
 			c.rare.limit.note(c.limiter(), now)
 		}
-	} else if st < Established {
+	case st == SynSent && c.Deferred():
+		return c.sndHead != ring.NoFrame && !c.sendDeferred(now)
+	case st < Established:
 		return false
 	}
 	if c.ackAt != 0 && c.worthUpdate(c.openWindow()) {
@@ -37,7 +39,7 @@ func (c *Conn) Output(now int64) (more bool) {
 // sendData sends retransmissions first, then new data. False: Transmit
 // refused, or no frame was free.
 func (c *Conn) sendData(now int64) bool {
-	if c.has(markFinWanted) && !c.has(markFinQueued) && !c.queueFIN() {
+	if c.has(markFinWanted) && !c.has(markFinQueued) && c.rare.fo == nil && !c.queueFIN() {
 		return false
 	}
 	if c.has(markFRTONew) && !c.sendFRTO(now) {

@@ -167,6 +167,12 @@ func (c *Conn) sendSYN(now int64) bool {
 		o.WScale = int8(c.rcvWS)
 	}
 	o.TSVal, o.TSEcr = c.timestamp(now), c.tsRecent
+	// What is sent again says nothing of Fast Open: what ate the first may have
+	// done so for that (RFC 7413 section 4.1.3.1).
+	fast := c.rare.fo != nil && c.backoff == 0
+	if fast {
+		o.FastOpen, o.Cookie = c.rare.fo.option, c.rare.fo.cookie
+	}
 	var b [maxOptions]byte
 	n := putSYNOptions(b[:], &o)
 	fl, ack := FlagSYN, uint32(0)
@@ -174,8 +180,12 @@ func (c *Conn) sendSYN(now int64) bool {
 		fl, ack = FlagSYN|FlagACK, c.rcvNxt
 	}
 	fl |= c.synECN(synAck)
-	return c.control(headerSize+n, func(h []byte) {
+	fill := func(h []byte) {
 		putHeader(h, c.localPort, c.remotePort, c.sndUna, ack, fl, uint16(min(c.openWindow(), 0xffff)))
 		copy(h[headerSize:], b[:n])
-	})
+	}
+	if fast && !synAck {
+		return c.sendSYNData(headerSize+n, fill)
+	}
+	return c.control(headerSize+n, fill)
 }

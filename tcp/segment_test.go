@@ -222,6 +222,8 @@ func FuzzOptions(f *testing.F) {
 	f.Add([]byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 7}, true)
 	f.Add([]byte{1, 1, 5, 18, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4}, false)
 	f.Add([]byte{8, 0, 8, 1, 8}, true)
+	f.Add([]byte{2, 4, 5, 0xb4, 34, 2, 3, 3, 7}, true)
+	f.Add([]byte{34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 4, 2, 3, 3, 14}, true)
 	f.Fuzz(func(t *testing.T, b []byte, syn bool) {
 		var o Options
 		o.Parse(b, syn)
@@ -249,6 +251,9 @@ func FuzzOptions(f *testing.F) {
 		}
 		if !o.HasTS {
 			o.TSVal, o.TSEcr = 0, 0
+		}
+		if o.FastOpen == 0 {
+			o.Cookie = [maxFastOpen]byte{}
 		}
 		var r Options
 		if r.Parse(w[:n], syn); r != o {

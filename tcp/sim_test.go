@@ -462,7 +462,7 @@ func (c *Conn) inconsistent() string {
 	timed, n, sent := 0, 0, true
 	seq, prev := c.sndUna, ring.NoFrame
 	if st := c.State(); st == SynSent || st == SynReceived {
-		seq = c.sndNxt
+		seq = c.sndUna + 1
 	}
 	bytes := 0
 	for f := c.sndHead; f != ring.NoFrame; f = a.Meta(f).Next {

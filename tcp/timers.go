@@ -82,6 +82,9 @@ func (c *Conn) armRTO(now int64) {
 
 // armSent sees to the retransmission timer after new data was sent.
 func (c *Conn) armSent(now int64) {
+	if c.rare.fo != nil {
+		return // the SYN-ACK comes first
+	}
 	if !c.armProbe(false, now) && (c.rtoAt == 0 || c.has(markProbing)) {
 		c.armRTO(now)
 	}
@@ -131,6 +134,10 @@ func (c *Conn) expireRTO(now int64) {
 }
 
 func (c *Conn) expireSYN(now int64) {
+	if c.Deferred() {
+		c.openDeferred(now)
+		return
+	}
 	if c.retries >= connectRetries || c.userTimedOut(now) {
 		c.timedOut()
 		return
@@ -274,7 +281,7 @@ func (c *Conn) armKeepAlive(now int64) {
 		return // the timer serves FIN-WAIT-2
 	}
 	c.keepAt = 0
-	if c.has(markKeepAlive) && st >= SynReceived {
+	if c.has(markKeepAlive) && st >= Established {
 		c.keepAt = now + int64(c.keepIdle)*1e6
 	}
 }

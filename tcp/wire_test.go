@@ -95,6 +95,11 @@ func (w *wire) Transmit(pkt []ring.Desc, ecn uint8) bool {
 		}
 		fmt.Fprintf(&o, " %d-%d", b.Start-w.peer, b.End-w.peer)
 	}
+	if n := s.Opt.FastOpen; n == fastOpenAsk {
+		o.WriteString(" fo")
+	} else if n != 0 {
+		fmt.Fprintf(&o, " fo %s", s.Opt.Cookie[:n-2])
+	}
 	if ecn != 0 {
 		fmt.Fprintf(&o, " ecn %d", ecn)
 	}
@@ -239,4 +244,10 @@ func dial(t testing.TB, cfg Config, opts ...opt) *wire {
 func (w *wire) synAck(opts ...opt) {
 	w.t.Helper()
 	w.feed("SA", 0, 1, 0, append([]opt{mss(1000 + tsSize), wscale(0), sackOK(true)}, opts...)...)
+}
+
+// synAckAt is synAck for a SYN that carried data.
+func (w *wire) synAckAt(ack uint32, opts ...opt) {
+	w.t.Helper()
+	w.feed("SA", 0, ack, 0, append([]opt{mss(1000 + tsSize), wscale(0), sackOK(true)}, opts...)...)
 }

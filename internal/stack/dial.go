@@ -40,9 +40,12 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
 		return nil, syscall.EADDRNOTAVAIL
 	}
-	c, err := s.open(local, remote, o)
+	c, deferred, err := s.open(local, remote, o)
 	if err != nil {
 		return nil, err
+	}
+	if deferred {
+		return c, nil
 	}
 	if err := s.awaitConnect(ctx, c); err != nil {
 		_ = c.Close()
@@ -51,19 +54,19 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	return c, nil
 }
 
-// open reserves a port and sends the SYN.
-func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, error) {
+// open reserves a port and sends the SYN. deferred: that waits for the first
+// data, with which it goes (RFC 7413).
+func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, deferred bool, err error) {
 	cfg := o.TCP
 	if cfg == nil {
 		cfg = &s.cfg.TCP
 	}
 	var p *port
-	var err error
 	if !o.PortHeld {
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
 		p, err = s.ports.bind(ip.ProtoTCP, local, remote, s.flowTaken)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		local = netip.AddrPortFrom(local.Addr(), p.number)
 	}
@@ -72,22 +75,22 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 	defer s.leave()
 	if s.closing.Load() {
 		s.ports.release(p)
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	if e := s.down.Load(); e != 0 {
 		s.ports.release(p)
-		return nil, syscall.Errno(e)
+		return nil, false, syscall.Errno(e)
 	}
 	if s.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
 		s.ports.release(p)
-		return nil, syscall.EADDRNOTAVAIL
+		return nil, false, syscall.EADDRNOTAVAIL
 	}
 	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
 	if d == nil {
 		s.ports.release(p)
-		return nil, syscall.ENETUNREACH
+		return nil, false, syscall.ENETUNREACH
 	}
-	c := s.newTCPConn(d, local.Port(), remote.Port())
+	c = s.newTCPConn(d, local.Port(), remote.Port())
 	c.port = p
 	mine := *cfg
 	mine.MTU = s.mtu(d)
@@ -96,7 +99,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, err
 	c.tc.Connect(s.now)
 	s.touch(c)
 	s.counters.tcpDials.Add(1)
-	return c, nil
+	return c, c.tc.Deferred(), nil
 }
 
 // flowTaken tells whether the connection exists, or ended less than age

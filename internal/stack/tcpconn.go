@@ -49,6 +49,7 @@ const (
 	todoWindow
 	todoCloseWrite
 	todoClose
+	todoConnect
 )
 
 // Bits of TCPConn.state.
@@ -157,6 +158,9 @@ func (c *TCPConn) doTodo() {
 		}
 		return
 	}
+	if f&todoConnect != 0 {
+		c.tc.ReadDeferred(s.now)
+	}
 	if f&todoWindow != 0 {
 		c.tc.WindowUpdate(s.now)
 	}
@@ -233,6 +237,9 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			return 0, err
+		}
+		if c.tc.State() == tcp.SynSent {
+			c.do(todoConnect) // nobody answers a SYN that waits for data
 		}
 		if err := c.s.wait(c, dirRead, &c.r); err != nil {
 			return 0, err

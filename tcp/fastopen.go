@@ -1,0 +1,93 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// TCP Fast Open: RFC 7413. What both ends have in common, and the cookies.
+
+// fastOpen is what a connection knows of Fast Open until it is established.
+type fastOpen struct {
+	cookie [maxFastOpen]byte
+	option uint8 // length of the option in our SYN or SYN-ACK, see Options.FastOpen; 0: none
+
+	// The client's.
+	deferred bool   // the SYN waits for the first data
+	data     uint16 // bytes that it carried
+
+	// The server's.
+	l   *Listener // that counts it; nil for a client
+	irs uint32    // the peer's initial sequence number
+}
+
+// dropFastOpen forgets it: an established connection shall not pay for it.
+func (c *Conn) dropFastOpen() {
+	if c.rare.fo == nil {
+		return
+	}
+	c.rare.fo = nil
+	if *c.rare == noRare {
+		c.rare = &noRare
+	}
+}
+
+const (
+	// fastOpenAsk is the length of an option that asks for a cookie.
+	fastOpenAsk = 2
+	// fastOpenOurs is that of an option with a cookie of ours, 8 bytes.
+	fastOpenOurs = 2 + 8
+	// fastOpenPeriod is how long we hand out the same cookies; they are good
+	// for as long again (section 4.1.2: they expire).
+	fastOpenPeriod = 3600e9
+)
+
+// hashFastOpen tells cookies from the other uses of the key.
+const hashFastOpen = 3
+
+// fastOpenCookie is the cookie of a client, section 4.1.2: a keyed hash of the
+// two addresses, and of the period, so that the key need not change for them to
+// expire.
+func (h *Host) fastOpenCookie(p *Pair, period uint32) (b [maxFastOpen]byte) {
+	binary.BigEndian.PutUint64(b[:], hashPair(&h.ISNKey, netip.AddrPortFrom(p.Local, 0),
+		netip.AddrPortFrom(p.Remote, 0), hashFastOpen|uint64(period)<<32))
+	return b
+}
+
+func period(now int64) uint32 { return uint32(now / fastOpenPeriod) }
+
+// maxCookies bounds the servers that a stack remembers.
+const maxCookies = 4096
+
+// cookies are what servers gave us, and what became of them, by the addresses
+// of both hosts (section 4.1.3).
+type cookies map[Pair]cookie
+
+type cookie struct {
+	value  [maxFastOpen]byte
+	option uint8  // as fastOpen.option; 0: the server gave none
+	mss    uint16 // that the server accepted, for what fits into the SYN
+	losses uint8  // SYNs in a row that vanished
+	until  int64  // no Fast Open before
+}
+
+// blackHole is how long no Fast Open is tried on a path that has eaten a SYN
+// for it, doubled each time (section 4.1.3.1).
+const (
+	blackHole    = 60e9
+	maxBlackHole = 8 // doublings
+)
+
+// put remembers k for p; when there are too many some other is forgotten.
+func (m *cookies) put(p Pair, k cookie) {
+	if *m == nil {
+		*m = cookies{}
+	}
+	if _, ok := (*m)[p]; !ok && len(*m) >= maxCookies {
+		for old := range *m {
+			delete(*m, old)
+			break
+		}
+	}
+	(*m)[p] = k
+}

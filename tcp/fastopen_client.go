@@ -1,0 +1,173 @@
+package tcp
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// recallCookie prepares Fast Open of a connection that is about to send its
+// SYN: section 4.1.3. True: there is a cookie, and the SYN can carry data.
+func (c *Conn) recallCookie(now int64) bool {
+	f := c.rare.fo
+	k := c.h.cookies[*c.pair]
+	switch {
+	case now < k.until:
+		c.dropFastOpen()
+		c.h.Stats.TCPFastOpenBlackhole.Add(1)
+	case k.option == 0:
+		f.option = fastOpenAsk
+	default:
+		f.option, f.cookie, f.deferred = k.option, k.value, true
+		c.peerMSS = k.mss
+		// What is written now is cut for the segments to come: with the
+		// timestamps that we ask for.
+		c.setIf(markTS, !c.has(markNoTS))
+		c.updateMSS()
+		c.clear(markTS)
+		return true
+	}
+	return false
+}
+
+// Deferred tells whether the SYN of a connection that is being opened waits
+// for the first data, to carry it: Output sends it then.
+func (c *Conn) Deferred() bool { return c.rare.fo != nil && c.rare.fo.deferred }
+
+// deferredWait is how long a SYN waits for data when somebody waits for an
+// answer already: most begin to read before they write, in another goroutine.
+const deferredWait = 10e6
+
+// ReadDeferred is called when somebody waits for an answer: the SYN of a
+// Deferred connection leaves soon, with data or without.
+func (c *Conn) ReadDeferred(now int64) {
+	if c.Deferred() && c.rtoAt == 0 {
+		c.rtoAt = now + deferredWait
+	}
+}
+
+// openDeferred sends the SYN that waited, with the data that is there, if any.
+func (c *Conn) openDeferred(now int64) {
+	if !c.sendDeferred(now) {
+		c.rtoAt = now + txRetry
+	}
+}
+
+// sendDeferred is openDeferred when data is there. False: the device refused.
+func (c *Conn) sendDeferred(now int64) bool {
+	c.stuckAt, c.lastSnd = now, now
+	if !c.sendSYN(now) {
+		return false
+	}
+	c.rare.fo.deferred = false
+	c.armRTO(now)
+	return true
+}
+
+// sendSYNData sends the SYN, whose header of n bytes fill wrote, with a copy of
+// what is first on the send queue (section 4.2.2). For the queue that is not
+// sent yet: where the peer does not acknowledge it with the SYN, it is sent as
+// any new data is.
+func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
+	a := c.h.Arena
+	f, ok := c.h.Cache.Alloc()
+	if !ok {
+		c.h.Stats.TCPOutNoFrames.Add(1)
+		return false
+	}
+	data := a.Bytes(f)[ring.Headroom:]
+	size := 0
+	if c.rare.fo.option > fastOpenAsk {
+		// The MSS counts neither header (RFC 6691), so options take from it.
+		room := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize) - (n - headerSize)
+		data = data[:min(max(room, 0), len(data))]
+		for g := c.sndHead; g != ring.NoFrame && size < len(data); g = a.Meta(g).Next {
+			m := a.Meta(g)
+			size += copy(data[size:], a.Bytes(g)[m.Off:m.Off+m.Len])
+		}
+	}
+	d := &c.h.pkt[0]
+	*d = ring.Desc{Frame: f, Off: uint16(ring.Headroom - n), Len: uint16(n + size)}
+	hdr := a.Data(*d)[:n]
+	fill(hdr)
+	c.checksum(hdr, size, ip.Sum(data[:size]), d)
+	ok = c.owner.Transmit(c.h.pkt[:1], ectNone)
+	c.h.Cache.Release(f)
+	if ok {
+		c.h.Stats.OutSegs.Add(1)
+		c.segsOut++
+		c.rare.fo.data = uint16(size)
+	}
+	return ok
+}
+
+// synData is how many bytes a SYN-ACK may acknowledge beside our SYN.
+func (c *Conn) synData() uint32 {
+	if c.rare.fo == nil {
+		return 0
+	}
+	return uint32(c.rare.fo.data)
+}
+
+// synAnswered takes what a SYN-ACK says of Fast Open: sections 4.1.3 and
+// 4.2.2. The sequence number after our SYN is SND.UNA and SND.NXT.
+func (c *Conn) synAnswered(s *Segment, now int64) {
+	f, o := c.rare.fo, &s.Opt
+	c.dropFastOpen()
+	n := s.Ack - c.sndNxt
+	k := c.h.cookies[*c.pair]
+	k.mss = c.peerMSS
+	switch {
+	case o.FastOpen > fastOpenAsk:
+		c.h.cookies.put(*c.pair, cookie{value: o.Cookie, option: o.FastOpen, mss: c.peerMSS})
+	case n > 0:
+		k.value, k.option, k.losses = f.cookie, f.option, 0
+		c.h.cookies.put(*c.pair, k)
+	case c.retries > 0:
+		// Only a SYN without Fast Open came through: section 4.1.3.1.
+		k.losses = min(k.losses+1, maxBlackHole)
+		k.until = now + blackHole<<(k.losses-1)
+		c.h.cookies.put(*c.pair, k)
+	case f.data > 0:
+		delete(c.h.cookies, *c.pair) // not taken, and no other given
+	}
+	if n > 0 {
+		c.h.Stats.TCPFastOpenActive.Add(1)
+		c.set(markSYNData)
+		c.cleanSYNData(n)
+	} else if f.data > 0 {
+		c.h.Stats.TCPFastOpenActiveFail.Add(1)
+	}
+}
+
+// cleanSYNData takes n bytes off the send queue that the SYN carried.
+func (c *Conn) cleanSYNData(n uint32) {
+	a := c.h.Arena
+	c.sndUna += n
+	c.sndNxt = c.sndUna
+	c.delivered += uint64(n)
+	frames, bytes := 0, int(n)
+	f := c.sndHead
+	for n > 0 {
+		m := a.Meta(f)
+		if uint32(m.Len) > n {
+			m.Seq += n
+			m.Off += uint16(n)
+			m.Len -= uint16(n)
+			m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+			break
+		}
+		n -= uint32(m.Len)
+		next := m.Next
+		c.h.Cache.Release(f)
+		frames++
+		f = next
+	}
+	c.sndHead, c.sndNext = f, f
+	if f == ring.NoFrame {
+		c.sndTail = ring.NoFrame
+	} else {
+		a.Meta(f).Prev = ring.NoFrame
+	}
+	c.sndUsed.add(-frames, -bytes)
+	c.wakeWriter()
+}

@@ -1,0 +1,129 @@
+package tcp
+
+// fastQueue counts the connections of a listener that Fast Open made and whose
+// handshake is not complete: section 5.1.
+type fastQueue struct {
+	pending int
+	resets  []int64 // when peers reset theirs, in the last resetHold; the oldest first
+}
+
+// resetHold is how long a connection counts that the peer has reset: the SYN
+// may have been forged in its name, and more may follow (section 5.1, as
+// Linux).
+const resetHold = 60e9
+
+// room tells whether another connection may be made.
+func (q *fastQueue) room(limit int, now int64) bool {
+	for len(q.resets) > 0 && now-q.resets[0] >= resetHold {
+		q.resets = q.resets[1:]
+	}
+	return q.pending+len(q.resets) < limit
+}
+
+// fastOpen judges what a SYN says of Fast Open, section 4.2.2. opened: it
+// became a connection, with the data that it carried. grant: the SYN-ACK is to
+// give the peer a cookie.
+func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (opened, grant bool) {
+	if l.cfg.FastOpen <= 0 || s.Opt.FastOpen == 0 {
+		return false, false
+	}
+	st := &l.h.Stats
+	if s.Opt.FastOpen == fastOpenAsk {
+		st.TCPFastOpenCookieReqd.Add(1)
+	}
+	if !l.fast.room(l.cfg.FastOpen, now) {
+		st.TCPFastOpenListenOverflow.Add(1)
+		return false, false
+	}
+	if s.Opt.FastOpen == fastOpenAsk {
+		return false, true
+	}
+	p := Pair{s.Local.Addr(), s.Remote.Addr()}
+	old := false
+	if s.Opt.FastOpen != fastOpenOurs || s.Opt.Cookie != l.h.fastOpenCookie(&p, period(now)) {
+		old = s.Opt.FastOpen == fastOpenOurs && s.Opt.Cookie == l.h.fastOpenCookie(&p, period(now)-1)
+		if !old {
+			st.TCPFastOpenPassiveFail.Add(1)
+			return false, true
+		}
+	}
+	c, owner := l.o.NewConn(s.Local, s.Remote)
+	if c == nil {
+		st.TCPFastOpenPassiveFail.Add(1)
+		return false, true
+	}
+	hs := Handshake{
+		ISS: e.iss, IRS: e.irs, MSS: e.mss,
+		SndWS: -1, RcvWS: -1,
+		RcvWnd:   l.cfg.initialWindow(),
+		TSOffset: l.h.TSOffset(s.Local, s.Remote), TSRecent: e.tsRecent,
+		SACK: e.has(synSACK), TS: e.has(synTS),
+		ECN: e.has(synECN),
+	}
+	if hs.ISS = isn; isn == 0 {
+		hs.ISS = l.h.ISN(s.Local, s.Remote, now)
+	}
+	if e.sndWS >= 0 {
+		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
+	}
+	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
+	c.Passive(&hs, now)
+	c.makeRare().fo = &fastOpen{l: l, irs: e.irs}
+	if old {
+		st.TCPFastOpenPassiveAltKey.Add(1)
+		f := c.rare.fo
+		f.option, f.cookie = fastOpenOurs, l.h.fastOpenCookie(&p, period(now))
+	}
+	l.fast.pending++
+	c.passiveData(s, now)
+	st.TCPFastOpenPassive.Add(1)
+	st.PassiveOpens.Add(1)
+	l.pending.Add(1)
+	l.o.Accepted(c)
+	return true, false
+}
+
+// passiveData takes the data of a SYN and acknowledges it. From here on the
+// user may read and write, before the handshake is complete.
+func (c *Conn) passiveData(s *Segment, now int64) {
+	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN
+	c.updateMSS()
+	c.startCongestion(now)
+	if s.Len > 0 {
+		s.Seq++
+		c.receive(s, now)
+		c.freeRest(s)
+		c.setIf(markSYNData, c.rcvNxt != s.Seq)
+	}
+	c.sendSYN(now)
+	c.acked()
+}
+
+// repeatedSYN answers the SYN of a connection made by Fast Open that comes
+// again: our SYN-ACK was lost, or is late.
+func (c *Conn) repeatedSYN(s *Segment, now int64) bool {
+	if s.Flags&(FlagSYN|FlagACK|FlagRST) != FlagSYN || s.Seq != c.rare.fo.irs {
+		return false
+	}
+	if c.limitOutOfWindow(now) {
+		c.h.Stats.TCPSynRetrans.Add(1)
+		c.sendSYN(now)
+	}
+	return true
+}
+
+// leaveFastOpen is called when the handshake is complete, or never will be.
+func (c *Conn) leaveFastOpen() {
+	if f := c.rare.fo; f != nil && f.l != nil {
+		f.l.fast.pending--
+	}
+	c.dropFastOpen()
+}
+
+// fastReset is called before c ends because the peer reset it in the
+// handshake.
+func (c *Conn) fastReset(now int64) {
+	if f := c.rare.fo; f != nil && f.l != nil {
+		f.l.fast.resets = append(f.l.fast.resets, now)
+	}
+}
