@@ -213,7 +213,7 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			return 0, nil
 		}
-		if c.r.timedOut() {
+		if c.r.over() {
 			return 0, os.ErrDeadlineExceeded
 		}
 		if c.state.Load()&stReadClosed != 0 {
@@ -275,7 +275,7 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if err := c.userError(); err != nil {
 			return n, err
 		}
-		if c.w.timedOut() {
+		if c.w.over() {
 			return n, os.ErrDeadlineExceeded
 		}
 		if err := c.failure(); err != nil {

@@ -172,7 +172,7 @@ func (u *UDPConn) check(w *waiter) error {
 	if u.closed.Load() || u.s.closing.Load() {
 		return errClosed
 	}
-	if w.timedOut() {
+	if w.over() {
 		return os.ErrDeadlineExceeded
 	}
 	if e := u.dead(); e != 0 {

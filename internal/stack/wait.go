@@ -40,7 +40,7 @@ type waiter struct {
 // waiting is what a waiter needs that somebody waits on.
 type waiting struct {
 	ch       chan bool    // true: counted in Stack.woken
-	deadline atomic.Int64 // ns, 0: none
+	deadline atomic.Int64 // ns, 0: none, passed: it has come
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -74,6 +74,9 @@ func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 	return true
 }
 
+// passed is the deadline that has come: sooner than any that is still to come.
+const passed = 1
+
 // expired tells whether w's deadline has passed at now.
 func (w *waiter) expired(now int64) bool {
 	p := w.more.Load()
@@ -88,6 +91,13 @@ func (w *waiter) expired(now int64) bool {
 func (w *waiter) timedOut() bool {
 	p := w.more.Load()
 	return p != nil && p.deadline.Load() != 0 && w.expired(nanotime())
+}
+
+// over is timedOut for a call that begins. It leaves the clock to the
+// deadline's timer: two readings would be a tenth of a round trip in memory.
+func (w *waiter) over() bool {
+	p := w.more.Load()
+	return p != nil && p.deadline.Load() == passed
 }
 
 // setDeadline sets, moves or clears w's deadline, and wakes the waiting
@@ -109,6 +119,7 @@ func (s *Stack) setDeadline(w *waiter, t time.Time) {
 	}
 	d := time.Duration(at - nanotime())
 	if d <= 0 {
+		p.deadline.Store(passed)
 		s.wake(w)
 		return
 	}
@@ -120,15 +131,18 @@ func (s *Stack) setDeadline(w *waiter, t time.Time) {
 }
 
 func (s *Stack) deadlinePassed(w *waiter, p *waiting) {
-	if at := p.deadline.Load(); at == 0 {
-		return
-	} else if d := at - nanotime(); d > 0 {
-		// Moved meanwhile, or the timer's clock is a little ahead of ours.
-		p.mu.Lock()
-		p.timer.Reset(time.Duration(d))
-		p.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.deadline.Load()
+	if at == 0 {
 		return
 	}
+	if d := at - nanotime(); d > 0 {
+		// Moved meanwhile, or the timer's clock is a little ahead of ours.
+		p.timer.Reset(time.Duration(d))
+		return
+	}
+	p.deadline.Store(passed)
 	s.wake(w)
 }
 
@@ -245,7 +259,9 @@ const (
 // spinFor polls the queues until k is ready, w's deadline passes (true) or
 // the budget ends (false). The caller leads, and does not afterwards.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
-	yielded, now := start, start
+	// The first look at the clock yields: others may be ready to run, perhaps
+	// the one that the answer is to come from.
+	yielded, now := start-yieldEvery, start
 	fresh := true // now was read some looks ago, and none found anything since
 	for i := 1; ; i++ {
 		if s.rxPending() && s.lock.TryLock() {
