@@ -197,6 +197,7 @@ func (s *Stack) onChange(c control.Change) {
 	s.enter()
 	if !s.closing.Load() {
 		s.lastLocal = netip.Addr{}
+		s.repeat.Forget()
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}

@@ -20,6 +20,7 @@ func (s *Stack) fragment(qi int, ds []ring.Desc) {
 	done := s.frags.Add(p, ds, s.now)
 	s.setTimer(&s.fragTimer, s.frags.Deadline())
 	if done != nil {
+		s.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 		s.transport(qi, done)
 	}
 }

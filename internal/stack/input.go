@@ -19,21 +19,29 @@ func (s *Stack) input(qi int, ds []ring.Desc) {
 // packet dispatches one received packet.
 func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 	p := &s.pkt
-	if err := ip.Parse(s.arena.Data(ds[0]), total, p); err != nil {
-		s.counters.rxMalformed.Add(1)
-		s.cache.FreeDescs(ds)
-		return
-	}
-	// The steering takes packets by port; those to other hosts' addresses, and
-	// those that no honest host sends, are dropped in silence (attack 20).
-	if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) {
-		s.counters.rxBogus.Add(1)
-		s.cache.FreeDescs(ds)
-		return
-	}
-	if p.Fragment {
-		s.fragment(qi, ds)
-		return
+	first := s.arena.Bytes(ds[0].Frame)[ds[0].Off:][:ds[0].Len]
+	if s.again = s.repeat.Match(first, total, p); !s.again {
+		s.repeat.Forget()
+		s.lastPorts = 0
+		if err := ip.Parse(first, total, p); err != nil {
+			s.counters.rxMalformed.Add(1)
+			s.cache.FreeDescs(ds)
+			return
+		}
+		// The steering takes packets by port; those to other hosts' addresses,
+		// and those that no honest host sends, are dropped in silence (attack
+		// 20).
+		if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) {
+			s.counters.rxBogus.Add(1)
+			s.cache.FreeDescs(ds)
+			return
+		}
+		if p.Fragment {
+			s.fragment(qi, ds)
+			return
+		}
+		s.repeat.Learn(first, p)
+		s.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
@@ -52,6 +60,9 @@ func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 	}
 	ds[0].Off += uint16(off)
 	ds[0].Len -= uint16(off)
+	if len(ds) == 1 && int(ds[0].Len) == n {
+		return ds // as nearly always
+	}
 	for i := range ds {
 		if int(ds[i].Len) >= n {
 			ds[i].Len = uint16(n)
@@ -101,7 +112,7 @@ func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
 	if ds[0].Flags&(ring.FlagCsumGood|ring.FlagCsumPartial) != 0 {
 		return true
 	}
-	sum := ip.PseudoSum(p.Src, p.Dst, p.Proto, p.L4Len)
+	sum := ip.Add(s.pseudo, ip.Add(uint16(p.L4Len>>16), uint16(p.L4Len)))
 	// Between virtual machines and namespaces no wire is crossed, and the
 	// sender's kernel leaves only the pseudo-header's sum in the field
 	// (CHECKSUM_PARTIAL). A real NIC never delivers that.

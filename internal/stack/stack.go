@@ -121,7 +121,11 @@ type Stack struct {
 	holding   int // frames that wait for neighbours
 
 	// The last answers: most packets of a turn are of one flow.
+	repeat                 ip.Repeat
+	again                  bool   // pkt has the headers of the one before
+	pseudo                 uint16 // sum of its pseudo-header without the length
 	lastConn               *TCPConn
+	lastPorts              uint32   // of lastConn's segments, as on the wire; 0: look it up
 	lastUDP                *UDPConn // nil: look it up; none came, or a socket was opened or closed since
 	lastUDPSrc, lastUDPDst netip.AddrPort
 	lastLocal              netip.Addr

@@ -37,22 +37,26 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		return
 	}
 	seg.ECN = p.TOS & 3
-	seg.Local = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(b[2:]))
-	seg.Remote = netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(b[0:]))
 	ds[0].Off += uint16(hl)
 	ds[0].Len -= uint16(hl)
 	seg.Payload = ds
-	seg.Len = p.L4Len - hl
 
+	ports := binary.BigEndian.Uint32(b)
+	if s.again && ports == s.lastPorts && s.lastConn != nil {
+		// seg has the addresses of the segment before.
+		s.connInput(qi, s.lastConn, seg)
+		return
+	}
+	s.lastPorts = ports
+	seg.Local = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(b[2:]))
+	seg.Remote = netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(b[0:]))
 	c := s.lastConn
 	if c == nil || !c.tc.Between(seg.Local, seg.Remote) {
 		c = s.conn(seg.Local, seg.Remote)
+		s.lastConn = c
 	}
 	if c != nil {
-		s.lastConn = c
-		c.qi = uint8(qi)
-		c.tc.Input(seg, s.now)
-		s.touch(c)
+		s.connInput(qi, c, seg)
 		return
 	}
 	if t := s.timeWaitOf(seg.Local, seg.Remote); t != nil {
@@ -66,6 +70,13 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		return
 	}
 	s.refuse(qi, seg)
+}
+
+// connInput gives seg, which arrived on queue qi, to its connection.
+func (s *Stack) connInput(qi int, c *TCPConn, seg *tcp.Segment) {
+	c.qi = uint8(qi)
+	c.tc.Input(seg, s.now)
+	s.touch(c)
 }
 
 // listener finds who listens on a: the exact address first.
