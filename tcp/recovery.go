@@ -85,12 +85,13 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 			// 3465 section 2.3.
 			st.delivered = min(st.delivered, uint32(c.mss))
 		}
-		c.h.sample = AckSample{
-			Now: now, RTT: st.rtt, MinRTT: c.rtt.Min(), SRTT: c.rtt.SRTT(),
-			Acked: st.delivered, Una: c.sndUna, Nxt: c.sndNxt,
-			Limited: c.has(markLimited) || c.recovery == inLoss,
-		}
-		c.cc.OnAck(&c.h.sample)
+		// Field by field: a literal is built elsewhere and copied, and the copy
+		// waits for what was just stored.
+		a := &c.h.sample
+		a.Now, a.RTT, a.MinRTT, a.SRTT = now, st.rtt, c.rtt.Min(), c.rtt.SRTT()
+		a.Acked, a.Una, a.Nxt = st.delivered, c.sndUna, c.sndNxt
+		a.Limited = c.has(markLimited) || c.recovery == inLoss
+		c.cc.OnAck(a)
 	}
 	if c.cc.pacer != nil {
 		c.cc.pace(c.rtt.SRTT())

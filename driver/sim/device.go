@@ -63,6 +63,8 @@ func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
 	}
 	for _, d := range []*Device{da, db} {
 		for _, q := range d.queues {
+			p := &d.peer.cfg
+			q.through = d.tap == nil && p.TakeAll && len(d.peer.queues) == 1 && !p.RxInfo && p.MTU >= d.cfg.MTU
 			q.injected = newLane(1024)
 			q.in = append(q.in, q.injected)
 		}
@@ -146,7 +148,13 @@ func (d *Device) SetFaults(f Faults) error {
 }
 
 // LinkStats counts what the link did to the packets that d sent.
-func (d *Device) LinkStats() LinkStats { return d.out.stats() }
+func (d *Device) LinkStats() LinkStats {
+	st := d.out.stats()
+	for _, q := range d.queues {
+		st.Packets += q.txPackets.Load()
+	}
+	return st
+}
 
 // Wakeups counts the writes to the eventfds of d's queues.
 func (d *Device) Wakeups() (n uint64) {

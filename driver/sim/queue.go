@@ -30,6 +30,7 @@ type Queue struct {
 	lanes   []*lane // to each of the peer's queues
 	pool    []*packet
 	touched uint64 // queues of the peer that this Kick gave packets
+	through bool   // all packets go to the peer's one queue as they are
 	emitFn  func(*packet)
 
 	// Receive side, likewise.
@@ -97,13 +98,18 @@ func (f *fifo[T]) at(i int) *T {
 	return &f.buf[i]
 }
 
-func (f *fifo[T]) push(v T) {
+// slot adds a value that the caller fills in.
+func (f *fifo[T]) slot() *T {
 	f.n++
-	*f.at(f.n - 1) = v
+	return f.at(f.n - 1)
 }
 
+func (f *fifo[T]) push(v T) { *f.slot() = v }
+
 func (f *fifo[T]) drop(n int) {
-	f.head = (f.head + n) % len(f.buf)
+	if f.head += n; f.head >= len(f.buf) {
+		f.head -= len(f.buf)
+	}
 	f.n -= n
 }
 
@@ -112,13 +118,27 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 	if q.broken.Load() != nil {
 		return 0
 	}
-	q.absorb()
+	n := 0
+	if q.rx.n == 0 && len(q.wait) == 0 {
+		n = q.absorb(ds) // past the ring
+	} else {
+		q.absorb(nil)
+	}
 	if q.edges.Load() {
 		q.schedule(q.nextDue.Load())
 	}
-	n := 0
+	if n == 0 && q.rx.n > 0 {
+		n = q.take(ds)
+	}
+	if k := int32(q.rx.n); k != q.ready.Load() {
+		q.ready.Store(k)
+	}
+	return n
+}
+
+// take moves whole packets from the ring to ds.
+func (q *Queue) take(ds []ring.Desc) (n int) {
 	for n < q.rx.n {
-		// Whole packets only.
 		k := 1
 		for q.rx.at(n+k-1).Flags&ring.FlagMore != 0 {
 			k++
@@ -132,41 +152,65 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 		}
 	}
 	q.rx.drop(n)
-	q.ready.Store(int32(q.rx.n))
 	return n
 }
 
 // absorb does the NIC's part: it moves what has arrived by now into frames.
-func (q *Queue) absorb() {
+// The first of them go to ds while nothing else is on the ring, and count like
+// those; n is how many.
+func (q *Queue) absorb(ds []ring.Desc) (n int) {
 	if q.nextDue.Load() == never {
-		return
+		return 0
 	}
 	// Who sends from here on lowers it again; what was sent before is in the
 	// lanes already.
 	q.nextDue.Store(never)
+	var packets, bytes uint64
 	for _, l := range q.in {
-		for n := l.fwd.Len(); n > 0; n-- {
+		for k := l.fwd.Len(); k > 0; k-- {
 			p, ok := l.fwd.Pop()
-			if !ok {
-				break
-			}
-			if p.due == 0 {
-				q.receive(p)
-			} else {
+			switch {
+			case !ok:
+			case p.due != 0:
 				q.wait.push(p)
+			case n < len(ds) && q.rx.n == 0 && q.direct(p, n, &ds[n]):
+				n++
+				packets++
+				bytes += uint64(len(p.buf))
+				l.back.Push(p) // full: the collector's
+			default:
+				q.receive(p, n)
 			}
 		}
+	}
+	if packets > 0 {
+		q.rxPackets.Add(packets)
+		q.rxBytes.Add(bytes)
 	}
 	if len(q.wait) > 0 {
 		now := q.dev.clock()
 		for len(q.wait) > 0 && q.wait[0].due <= now {
-			q.receive(q.wait.pop())
+			q.receive(q.wait.pop(), n)
 		}
 		if len(q.wait) > 0 {
 			q.lower(q.wait[0].due)
 		}
 	}
-	q.ready.Store(int32(q.rx.n))
+	return n
+}
+
+// direct receives a packet of one frame into d; held are on their way to the
+// same reader. False: it does not fit, or there is no room.
+func (q *Queue) direct(p *packet, held int, d *ring.Desc) bool {
+	headroom, k := q.dev.cfg.RxHeadroom, len(q.fill)-1
+	if k < 0 || held >= len(q.rx.buf) || len(p.buf) > q.dev.cfg.FrameSize-headroom {
+		return false
+	}
+	d.Frame, q.fill = q.fill[k], q.fill[:k]
+	n := copy(q.dev.arena.Bytes(d.Frame)[headroom:], p.buf)
+	d.Off, d.Len, d.Flags = uint16(headroom), uint16(n), p.flags
+	d.CsumStart, d.CsumOff, d.SegSize, d.Hash = p.csumStart, p.csumOff, p.segSize, p.hash
+	return true
 }
 
 // lower notes that a packet is due at t.
@@ -179,13 +223,14 @@ func (q *Queue) lower(t int64) {
 	}
 }
 
-// receive copies a packet into frames, or drops it as a NIC does.
-func (q *Queue) receive(p *packet) {
+// receive copies a packet into frames, or drops it as a NIC does. held Descs
+// are on their way to the reader, and count as on the ring.
+func (q *Queue) receive(p *packet, held int) {
 	a, headroom := q.dev.arena, q.dev.cfg.RxHeadroom
 	room := q.dev.cfg.FrameSize - headroom
 	need := (len(p.buf) + room - 1) / room
 	switch {
-	case q.rx.space() < need:
+	case q.rx.space()-held < need:
 		q.rxDropped.Add(1)
 	case len(q.fill) < need:
 		q.rxFillEmpty.Add(1)
@@ -233,7 +278,12 @@ func (q *Queue) TxSpace() int {
 // TxBatch implements driver.Queue.
 func (q *Queue) TxBatch(ds []ring.Desc) int {
 	n := 0
-	for space := q.TxSpace(); n < len(ds); {
+	space := q.TxSpace()
+	if len(ds) == 1 && space > 0 && ds[0].Flags&ring.FlagMore == 0 {
+		q.post(&ds[0])
+		return 1
+	}
+	for n < len(ds) {
 		k, _ := ring.PacketLen(ds[n:])
 		if ds[n+k-1].Flags&ring.FlagMore != 0 {
 			break // its end is missing
@@ -242,13 +292,22 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 			q.txFull.Add(1)
 			break
 		}
-		for _, d := range ds[n : n+k] {
-			q.dev.arena.Posted(d.Frame)
-			q.tx.push(d)
+		for i := range k {
+			q.post(&ds[n+i])
 		}
 		n += k
 	}
 	return n
+}
+
+// post puts d on the transmit ring. Its fields were just written: a copy of the
+// whole would read several of them at once, for which a processor waits until
+// they have left its store buffer.
+func (q *Queue) post(d *ring.Desc) {
+	q.dev.arena.Posted(d.Frame)
+	t := q.tx.slot()
+	t.Frame, t.Off, t.Len, t.Flags = d.Frame, d.Off, d.Len, d.Flags
+	t.CsumStart, t.CsumOff, t.SegSize = d.CsumStart, d.CsumOff, d.SegSize
 }
 
 // Kick implements driver.Queue.
@@ -267,6 +326,11 @@ func (q *Queue) Kick() error {
 		at = q.dev.clock() + int64(q.dev.cfg.CompletionDelay)
 	}
 	for q.tx.n > 0 {
+		if q.through && q.pass(q.tx.at(0)) {
+			q.comps.push(completion{q.tx.at(0).Frame, at})
+			q.tx.drop(1)
+			continue
+		}
 		p, k := q.gather()
 		for i := range k {
 			q.comps.push(completion{q.tx.at(i).Frame, at})
@@ -285,6 +349,22 @@ func (q *Queue) Kick() error {
 	}
 	q.touched = 0
 	return nil
+}
+
+// pass sends a packet for which there is nothing to decide: one frame, no
+// offload, no fault on the way, and q.through. False: it is not of that kind.
+func (q *Queue) pass(d *ring.Desc) bool {
+	w, n := q.dev.out, int(d.Len)
+	if d.Flags != 0 || n < 14 || n > 14+q.dev.cfg.MTU || int(d.Off)+n > q.dev.cfg.FrameSize ||
+		w.faulty.Load() || w.down.Load() {
+		return false
+	}
+	p := q.get(n)
+	copy(p.buf, q.dev.arena.Bytes(d.Frame)[d.Off:])
+	q.txPackets.Add(1)
+	q.txBytes.Add(uint64(n))
+	q.push(p, 0)
+	return true
 }
 
 // gather copies the packet at the head of the ring out of its k frames; it is

@@ -62,7 +62,7 @@ type direction struct {
 	queue     []departure
 	queued    int // bytes
 
-	packets, lost, duplicated, corrupted, reordered, marked, queueFull, tooBig, downed, unmatched atomic.Uint64
+	lost, duplicated, corrupted, reordered, marked, queueFull, tooBig, downed, unmatched atomic.Uint64
 }
 
 // departure is a packet in the bottleneck's queue.
@@ -87,7 +87,7 @@ func (w *direction) set(f Faults) {
 
 func (w *direction) stats() LinkStats {
 	return LinkStats{
-		Packets: w.packets.Load(), Lost: w.lost.Load(), Duplicated: w.duplicated.Load(),
+		Lost: w.lost.Load(), Duplicated: w.duplicated.Load(),
 		Corrupted: w.corrupted.Load(), Reordered: w.reordered.Load(), Marked: w.marked.Load(),
 		QueueFull: w.queueFull.Load(), TooBig: w.tooBig.Load(), Down: w.downed.Load(), Unmatched: w.unmatched.Load(),
 	}
@@ -190,7 +190,6 @@ func (q *Queue) emit(p *packet) {
 	w := q.dev.out
 	q.txPackets.Add(1)
 	q.txBytes.Add(uint64(len(p.buf)))
-	w.packets.Add(1)
 	if tap := q.dev.tap; tap != nil {
 		tap(w.dir, p.buf)
 	}
@@ -255,9 +254,14 @@ func (q *Queue) arrive(p *packet) {
 		// Nobody tells the receiver what the packet went through.
 		p.flags, p.segSize, p.hash = 0, 0, 0
 	}
+	q.push(p, i)
+}
+
+// push puts p on the lane to queue i of the peer.
+func (q *Queue) push(p *packet, i int) {
 	due := p.due
 	p.home = q.lanes[i]
-	dst := peer.queues[i]
+	dst := q.dev.peer.queues[i]
 	if !p.home.fwd.Push(p) {
 		dst.rxDropped.Add(1)
 		q.put(p)
@@ -286,7 +290,9 @@ func (q *Queue) get(n int) *packet {
 	if cap(p.buf) < n {
 		p.buf = make([]byte, max(n, 2048))
 	}
-	*p = packet{buf: p.buf[:n]}
+	p.buf = p.buf[:n]
+	p.due, p.seq, p.home, p.flags, p.hash = 0, 0, nil, 0, 0
+	p.csumStart, p.csumOff, p.segSize = 0, 0, 0
 	return p
 }
 

@@ -261,15 +261,19 @@ func (s *Stack) front(pkt []ring.Desc, n int) []byte {
 // post puts pkt, and the hl bytes of headers in front of it, on the transmit
 // ring tx. false: it is full. pkt stays as it was.
 func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
-	first := &pkt[0]
-	saved := *first
-	first.Off -= uint16(hl)
-	first.Len += uint16(hl)
-	if first.Flags&ring.FlagCsumPartial != 0 {
-		first.CsumStart += uint16(hl)
+	first, n := &pkt[0], uint16(hl)
+	first.Off -= n
+	first.Len += n
+	partial := first.Flags&ring.FlagCsumPartial != 0
+	if partial {
+		first.CsumStart += n
 	}
 	sent := s.queues[tx].TxBatch(pkt) == len(pkt)
-	*first = saved
+	first.Off += n
+	first.Len -= n
+	if partial {
+		first.CsumStart -= n
+	}
 	if sent {
 		s.kick |= 1 << tx
 		s.sent++
