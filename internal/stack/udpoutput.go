@@ -221,12 +221,12 @@ func (s *Stack) sendQueued(u *UDPConn) {
 
 // sentDatagram lets go of a datagram that was sent or dropped.
 func (s *Stack) sentDatagram(u *UDPConn, f ring.Frame) {
-	full := u.queued.Load() >= u.sndBuf.Load()
-	u.queued.Add(-s.chainBytes(f))
-	s.freeChain(f)
-	if full {
+	n, limit := s.chainBytes(f), u.sndBuf.Load()
+	// What was, and what is, by one look: the writer adds to it meanwhile.
+	if left := u.queued.Add(-n); left < limit && left+n >= limit {
 		s.notify(&u.w)
 	}
+	s.freeChain(f)
 }
 
 // dropQueued frees what a closing socket could not send.
