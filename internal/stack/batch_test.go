@@ -96,6 +96,33 @@ func TestDeferAnswer(t *testing.T) {
 	write(100, true)
 }
 
+// Both ways of Write share kicks: the one under the lock, for small pieces, and
+// the one that leaves the work to whoever holds it.
+func TestWritesShareKicks(t *testing.T) {
+	for _, size := range []int{1, smallWrite + 1} {
+		a, b := newPair(t, pairOptions{profile: Latency})
+		c, _ := connect(t, a, b, addrB)
+		a.woken.Store(100) // as if they were to answer too
+		shared := false
+		for range 100 { // the reactor may kick between a write and the look
+			a.lock.Lock()
+			a.enter()
+			a.answers, a.expected = answerRun, false // as if quick ones came before
+			a.leave()
+			if _, err := c.Write(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+			if shared = a.held.Load() > 0; shared {
+				break
+			}
+		}
+		a.woken.Store(0)
+		if !shared {
+			t.Errorf("each write of %d bytes has a kick of its own", size)
+		}
+	}
+}
+
 // What waits for its kick leaves also when the sender does nothing more.
 func TestDeferredKicksEnd(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Throughput})

@@ -338,6 +338,7 @@ func (c *TCPConn) writeNow(p []byte) bool {
 	ok := !c.gone && !s.closing.Load() && c.tc.WriteNow(p)
 	if ok {
 		s.touch(c)
+		s.deferAnswer()
 	}
 	s.leave()
 	return ok
