@@ -14,6 +14,9 @@ const (
 func (c *Conn) countDupAcks(st *ackState, dup bool) {
 	switch {
 	case st.acked > 0:
+		if c.recovery == noRecovery && seqGT(c.sndUna, c.recoverSeq) {
+			c.recoverSeq = c.sndUna - 1 // it stays behind by less than half of the space
+		}
 		st.dupAcks, c.dupAcks = c.dupAcks, 0
 		st.delivered -= min(st.delivered, c.dupSacked)
 		if c.recovery == noRecovery || c.dupSacked+uint32(c.mss) <= st.acked {

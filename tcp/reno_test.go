@@ -156,3 +156,19 @@ func TestRenoReordering(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// A recovery that is two gigabytes back does not keep another from beginning
+// (RFC 6582 section 3.2, step 2).
+func TestRFC6582OldRecovery(t *testing.T) {
+	w := reno(t, 10)
+	w.c.recoverSeq = w.c.sndUna - 1<<31 + 1500
+	w.feed("A", 1, 1001, 0)
+	w.feed("A", 1, 2001, 0)
+	w.out = nil
+	for range 3 {
+		w.feed("A", 1, 2001, 0)
+	}
+	if got := w.out[len(w.out)-1]; got != "A 2001:1 len 1000" || w.c.recovery != inRecovery {
+		t.Errorf("sent %q", w.out)
+	}
+}
