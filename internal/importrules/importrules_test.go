@@ -39,6 +39,7 @@ var rules = []rule{
 	{"internal/importrules", nil},
 	{"internal/interop", nil}, // tests only
 	{"internal/testlong", nil},
+	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/lab", []string{"internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "tcp", "udp", "ip", "ring", "driver"}},
