@@ -65,7 +65,7 @@ func (c *Conn) predicted(s *Segment, st State) bool {
 func (c *Conn) validate(s *Segment, st State, now int64) bool {
 	syn, rst := s.Flags&FlagSYN != 0, s.Flags&FlagRST != 0
 	end := s.Seq + uint32(s.Len)
-	if s.Flags&FlagFIN != 0 {
+	if s.Flags&(FlagFIN|FlagSYN) != 0 {
 		end++
 	}
 
@@ -282,10 +282,10 @@ func (c *Conn) inputData(s *Segment, now int64) {
 	}
 	end := s.Seq + uint32(s.Len)
 	if c.has(markOrphan) && s.Len > 0 && seqGT(end, c.rcvNxt) {
-		// Nobody will read it: tell the peer (RFC 9293 section 3.6.1, as
-		// Linux).
+		// Nobody will read it: tell the peer (RFC 9293 section 3.6.1), as if
+		// the connection were gone already.
 		c.h.Stats.TCPAbortOnData.Add(1)
-		c.sendReset(now)
+		c.resetFor(s.Ack)
 		c.done(0)
 		return
 	}
@@ -299,7 +299,7 @@ func (c *Conn) inputData(s *Segment, now int64) {
 	}
 	if c.has(markFinSeen) && c.rcvNxt == c.finSeq {
 		c.receiveFIN(now)
-	} else if s.Flags&FlagFIN != 0 {
+	} else if s.Flags&FlagFIN != 0 && s.Len == 0 {
 		c.set(markAckNow)
 	}
 }

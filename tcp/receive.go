@@ -373,7 +373,14 @@ func (c *Conn) sackBlocks(b []SACKBlock) (n int) {
 		n = 1
 	}
 	if c.ooo != nil {
+		at := n
 		n += c.ooo.blocks(b[n:])
+		// A FIN takes a sequence number too, which then need not come again.
+		for i := range b[at:n] {
+			if k := &b[at+i]; c.has(markFinSeen) && k.End == c.finSeq {
+				k.End++
+			}
+		}
 	}
 	return n
 }

@@ -113,11 +113,11 @@ func TestRFC2018Receiver(t *testing.T) {
 	}
 }
 
-// A FIN that comes before the data is kept.
+// A FIN that comes before the data is kept, and reported with it, once.
 func TestFINOutOfOrder(t *testing.T) {
 	w := dial(t, Config{})
 	w.feed("FPA", 101, 1, 100)
-	w.want("A 1:1 sack 101-201", "A 1:1 sack 101-201")
+	w.want("A 1:1 sack 101-202")
 	w.feed("FA", 201, 1, 0)
 	w.out = nil
 	w.feed("A", 1, 1, 100)

@@ -176,7 +176,7 @@ func TestRFC9293DataAfterClose(t *testing.T) {
 	w.feed("A", 1, 2, 0)
 	w.want("FA 1:1")
 	w.feed("PA", 1, 2, 10)
-	w.want("RA 2:1")
+	w.want("R 2:0")
 	w.state(Closed)
 }
 
