@@ -22,8 +22,17 @@ type tuning struct {
 
 // mostBuf is how far a buffer grows: a quarter of what the arena holds in full
 // segments, 6 MiB at most (Linux's tcp_rmem).
-func (c *Conn) mostBuf() int {
-	return min(6<<20, c.h.Arena.Frames()/4*int(c.chunk.Load()))
+func (c *Conn) mostBuf() int { return c.mostOf(6 << 20) }
+
+func (c *Conn) mostOf(n int) int { return min(n, c.h.Arena.Frames()/4*int(c.chunk.Load())) }
+
+// mostRcv is mostBuf of the receive buffer. That Config.MaxRcvBuf asked for
+// more the window's scale tells.
+func (c *Conn) mostRcv() int {
+	if c.rcvWS > defaultScale {
+		return c.mostOf(0xffff << c.rcvWS)
+	}
+	return c.mostBuf()
 }
 
 // tuneRcv lets the receive buffer grow. s is data that came in order.
@@ -52,7 +61,7 @@ func (c *Conn) tuneRcv(s *Segment, now int64) {
 	if now-t.at < 2*rtt && took > t.last {
 		// Twice of it, so that a sender in slow start meets no edge.
 		want := 2*took + 16*uint64(c.rcvMSS)
-		if n := min(want, uint64(c.mostBuf())); n > uint64(c.rcvLimit.Load()) {
+		if n := min(want, uint64(c.mostRcv())); n > uint64(c.rcvLimit.Load()) {
 			c.rcvLimit.Store(uint32(n))
 		}
 		t.last = took

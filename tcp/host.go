@@ -53,12 +53,16 @@ type KeepAlive struct {
 // Config holds the settings of a connection. The zero value is usable.
 type Config struct {
 	RcvBuf, SndBuf int // bytes; 0: DefaultBuf, which grows on long paths
-	MTU            int // largest IP packet on the path; 0: 1500
-	NoDelay        bool
-	KeepAlive      KeepAlive
-	UserTimeout    time.Duration // RFC 5482; 0: the system's
-	Congestion     string        // "cubic" (default), "newreno" or "bbr"
-	MaxPacingRate  uint64        // as Conn.SetMaxPacingRate
+	// MaxRcvBuf is how far a receive buffer may grow whose size RcvBuf leaves
+	// open, bytes: 0, or up to 8 MiB, for 6 MiB, else as far as the window's
+	// scale allows, which the SYN fixes (Linux's tcp_rmem).
+	MaxRcvBuf     int
+	MTU           int // largest IP packet on the path; 0: 1500
+	NoDelay       bool
+	KeepAlive     KeepAlive
+	UserTimeout   time.Duration // RFC 5482; 0: the system's
+	Congestion    string        // "cubic" (default), "newreno" or "bbr"
+	MaxPacingRate uint64        // as Conn.SetMaxPacingRate
 	// DeferAccept is for how long a Listener waits for a connection's first
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
 	// 5 at most, as fit that time. 0: it does not wait.
@@ -100,11 +104,17 @@ func (cfg *Config) mtu() int {
 	return cfg.MTU
 }
 
+// defaultScale lets a window grow to 8 MiB.
+const defaultScale = 7
+
 // rcvWScale is the shift that we offer: enough for the buffer, and for it to
 // grow up to 8 MiB later, since it is fixed at the SYN (RFC 7323 section 2.2).
 func (cfg *Config) rcvWScale() uint8 {
 	n := clampBuf(cfg.RcvBuf)
-	s := uint8(7)
+	if cfg.RcvBuf <= 0 {
+		n = max(n, min(cfg.MaxRcvBuf, maxBuf))
+	}
+	s := uint8(defaultScale)
 	for s < 14 && 0xffff<<s < n {
 		s++
 	}
