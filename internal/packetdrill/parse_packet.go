@@ -294,8 +294,8 @@ func (s *scanner) sack(o *TCPOption) error {
 	return nil
 }
 
-// cookie reads a Fast Open cookie: hex digits, "..." for any, or nothing for
-// a request.
+// cookie reads a Fast Open cookie: hex digits, a name that stands for them,
+// "..." for any, or nothing for a request.
 func (s *scanner) cookie(o *TCPOption) (err error) {
 	if s.take("...") {
 		o.AnyCookie = true
@@ -303,7 +303,7 @@ func (s *scanner) cookie(o *TCPOption) (err error) {
 	}
 	w := s.word()
 	if o.Cookie, err = hex.DecodeString(w); err != nil {
-		return s.fail("bad cookie %q", w)
+		o.CookieName = w
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Package packetdrill reads packetdrill's script language.
+// Package packetdrill runs scripts in packetdrill's language against package
+// tcp, in virtual time: the script is the network, the peer and the user.
 package packetdrill
 
 // Script is a parsed script.
@@ -119,12 +120,14 @@ type Block struct{ Start, End uint32 }
 
 // TCPOption is an option, in the order of the packet.
 type TCPOption struct {
-	Kind      OptionKind
-	Value     uint32 // MSS, WScale, TS val
-	Ecr       uint32 // TS
-	Blocks    []Block
-	Cookie    []byte
-	AnyCookie bool
+	Kind   OptionKind
+	Value  uint32 // MSS, WScale, TS val
+	Ecr    uint32 // TS
+	Blocks []Block
+	Cookie []byte
+	// CookieName stands for a cookie that an option defines.
+	CookieName string
+	AnyCookie  bool
 }
 
 // Call is a system call, its expected result and error.

@@ -1,0 +1,330 @@
+package packetdrill
+
+import (
+	"math"
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// host is what internal/stack is to the protocol elsewhere: it finds the
+// connection of a segment, runs the timers and collects what is sent. Its
+// clock is virtual.
+type host struct {
+	h         *tcp.Host
+	arena     *ring.Arena
+	now       int64
+	conns     []*conn // those that ended too, until they are freed
+	listeners []*listener
+	wire      []sent // what left, oldest first
+}
+
+// sent is a TCP packet that left.
+type sent struct {
+	at            int64
+	local, remote netip.AddrPort
+	b             []byte
+	ecn           uint8
+}
+
+const (
+	frameSize = 2048
+	frames    = 16384
+)
+
+func newHost() (*host, error) {
+	a, err := ring.NewArena(frames, frameSize)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{arena: a, now: 1e15}
+	h.h = tcp.NewHost(a, ring.NewCache(a), tcp.Caps{MaxFrags: 1})
+	return h, nil
+}
+
+func (h *host) close() {
+	for _, c := range h.conns {
+		if !c.freed {
+			c.tc.Free()
+		}
+	}
+	h.h.Cache.Flush()
+	_ = h.arena.Close()
+}
+
+// conn is a connection with what the stack keeps about it.
+type conn struct {
+	h             *host
+	tc            tcp.Conn
+	local, remote netip.AddrPort
+	tw            *tcp.TimeWait
+	ended         bool // the protocol is done
+	orphan        bool // the user is
+	freed         bool
+	rcvd, room    int // events told, for epoll's edges
+}
+
+// Transmit implements tcp.Owner.
+func (c *conn) Transmit(pkt []ring.Desc, ecn uint8) bool {
+	return c.h.transmit(c.local, c.remote, pkt, ecn)
+}
+
+// Notify implements tcp.Owner.
+func (c *conn) Notify(ev tcp.Event) {
+	if ev&tcp.EvTimeWait != 0 {
+		tw := c.tc.TimeWait(c.h.now)
+		c.tw = &tw
+	}
+	if ev&(tcp.EvTimeWait|tcp.EvClosed) != 0 {
+		c.ended = true
+	}
+	if ev&(tcp.EvReadable|tcp.EvError|tcp.EvHup) != 0 {
+		c.rcvd++
+	}
+	if ev&(tcp.EvWritable|tcp.EvError|tcp.EvConnected|tcp.EvClosed) != 0 {
+		c.room++
+	}
+}
+
+func (h *host) transmit(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
+	var b []byte
+	for _, d := range pkt {
+		b = append(b, h.arena.Data(d)...)
+	}
+	h.wire = append(h.wire, sent{h.now, local, remote, b, ecn})
+	return true
+}
+
+// dial makes the connection of an active open.
+func (h *host) dial(cfg *tcp.Config, local, remote netip.AddrPort) *conn {
+	c := &conn{h: h, local: local, remote: remote}
+	c.tc.Init(h.h, c, cfg, local, remote)
+	h.conns = append(h.conns, c)
+	c.tc.Connect(h.now)
+	h.settle()
+	return c
+}
+
+// listener is a port in LISTEN and its accept queue.
+type listener struct {
+	h     *host
+	tl    tcp.Listener
+	cfg   *tcp.Config
+	addr  netip.AddrPort
+	queue []*conn
+}
+
+func (h *host) listen(cfg *tcp.Config, addr netip.AddrPort, backlog int) *listener {
+	l := &listener{h: h, cfg: cfg, addr: addr}
+	l.tl.Init(h.h, l, cfg, backlog)
+	h.listeners = append(h.listeners, l)
+	return l
+}
+
+// Reply implements tcp.ListenOwner.
+func (l *listener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
+	return l.h.transmit(local, remote, pkt, ecn)
+}
+
+// MTU implements tcp.ListenOwner.
+func (l *listener) MTU(_, _ netip.AddrPort) int { return 0 }
+
+// NewConn implements tcp.ListenOwner.
+func (l *listener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
+	c := &conn{h: l.h, local: local, remote: remote}
+	l.h.conns = append(l.h.conns, c)
+	return &c.tc, c
+}
+
+// Accepted implements tcp.ListenOwner.
+func (l *listener) Accepted(tc *tcp.Conn) { l.queue = append(l.queue, tc.Owner().(*conn)) }
+
+// accept takes the oldest connection that waits.
+func (l *listener) accept() *conn {
+	if len(l.queue) == 0 {
+		return nil
+	}
+	c := l.queue[0]
+	l.queue = l.queue[1:]
+	l.tl.Taken()
+	return c
+}
+
+// close ends the listening and resets what nobody accepted.
+func (l *listener) close() {
+	for c := l.accept(); c != nil; c = l.accept() {
+		c.orphan = true
+		c.tc.Abort(l.h.now)
+	}
+	l.tl.Close(l.h.now)
+	for i, x := range l.h.listeners {
+		if x == l {
+			l.h.listeners = append(l.h.listeners[:i], l.h.listeners[i+1:]...)
+			break
+		}
+	}
+	l.h.settle()
+}
+
+// find returns the connection of the two ends: the one that lives, else the
+// latest that ended.
+func (h *host) find(local, remote netip.AddrPort) (last *conn) {
+	for _, c := range h.conns {
+		if c.local == local && c.remote == remote {
+			if last = c; !c.ended {
+				return c
+			}
+		}
+	}
+	return last
+}
+
+// input takes the TCP packet b, whose checksum is right.
+func (h *host) input(b []byte, local, remote netip.AddrPort, ecn uint8) error {
+	s := tcp.Segment{Local: local, Remote: remote, ECN: ecn}
+	n, err := s.Parse(b, len(b))
+	if err != nil {
+		return err
+	}
+	if !s.Flags.Sane() {
+		return nil
+	}
+	if s.Payload, err = h.fill(b[n:]); err != nil {
+		return err
+	}
+	h.dispatch(&s)
+	h.settle()
+	return nil
+}
+
+// fill puts payload into frames as a device would.
+func (h *host) fill(b []byte) (ds []ring.Desc, err error) {
+	for len(b) > 0 {
+		f, ok := h.h.Cache.Alloc()
+		if !ok {
+			return nil, failf("no frames to receive into")
+		}
+		n := copy(h.arena.Bytes(f)[ring.Headroom:], b)
+		ds = append(ds, ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n), Flags: ring.FlagMore})
+		b = b[n:]
+	}
+	if ds != nil {
+		ds[len(ds)-1].Flags = 0
+	}
+	return ds, nil
+}
+
+func (h *host) dispatch(s *tcp.Segment) {
+	c := h.find(s.Local, s.Remote)
+	switch {
+	case c == nil || c.ended && c.tw == nil:
+	case !c.ended:
+		c.tc.Input(s, h.now)
+		return
+	case h.timeWait(c, s):
+		return
+	}
+	for _, l := range h.listeners {
+		if l.addr.Port() == s.Local.Port() {
+			l.tl.Input(s, h.now)
+			return
+		}
+	}
+	h.h.Cache.FreeDescs(s.Payload)
+	h.reply(s.Local, s.Remote, func(f ring.Frame) (ring.Desc, bool) { return h.h.Reset(s, f) })
+}
+
+// timeWait gives s to the TIME-WAIT that c left behind. False: it opens a new
+// connection.
+func (h *host) timeWait(c *conn, s *tcp.Segment) bool {
+	switch c.tw.Input(h.h, s, h.now) {
+	case tcp.TWReopen:
+		for _, l := range h.listeners {
+			if l.addr.Port() == s.Local.Port() {
+				tw := c.tw
+				c.tw = nil
+				l.tl.Reopen(s, tw, h.now)
+				return true
+			}
+		}
+		h.h.Cache.FreeDescs(s.Payload)
+		fallthrough
+	case tcp.TWAck:
+		h.reply(s.Local, s.Remote, func(f ring.Frame) (ring.Desc, bool) {
+			return c.tw.PutAck(h.h, s.Local, s.Remote, f, h.now), true
+		})
+	}
+	return true
+}
+
+func (h *host) reply(local, remote netip.AddrPort, build func(ring.Frame) (ring.Desc, bool)) {
+	f, ok := h.h.Cache.Alloc()
+	if !ok {
+		return
+	}
+	if d, ok := build(f); ok {
+		h.transmit(local, remote, []ring.Desc{d}, 0)
+	}
+	h.h.Cache.Release(f)
+}
+
+// icmpError takes the ICMP message b from the network to local.
+func (h *host) icmpError(b []byte, local, remote netip.Addr) {
+	p := ip.Packet{V6: local.Is6(), Src: remote, Dst: local}
+	var e ip.ICMPError
+	if ip.ParseICMPError(&p, b, &e) {
+		if c := h.find(e.Local, e.Remote); c != nil && !c.ended {
+			c.tc.ICMP(&e, h.now)
+		}
+	}
+	h.settle()
+}
+
+// settle does what internal/stack does at the end of a turn.
+func (h *host) settle() {
+	for _, c := range h.conns {
+		if !c.ended && !c.freed {
+			c.tc.Output(h.now)
+		}
+		if c.ended && c.orphan && !c.freed {
+			c.freed = true
+			c.tc.Free()
+		}
+	}
+}
+
+// deadline is when the next timer is due.
+func (h *host) deadline() int64 {
+	d := int64(math.MaxInt64)
+	for _, c := range h.conns {
+		if !c.ended {
+			d = min(d, c.tc.Deadline())
+		} else if c.tw != nil {
+			d = min(d, c.tw.Deadline())
+		}
+	}
+	for _, l := range h.listeners {
+		d = min(d, l.tl.Deadline())
+	}
+	return d
+}
+
+// expire runs the timers that are due.
+func (h *host) expire() {
+	for _, c := range h.conns {
+		switch {
+		case !c.ended && c.tc.Deadline() <= h.now:
+			c.tc.Expire(h.now)
+		case c.tw != nil && c.tw.Deadline() <= h.now:
+			c.tw = nil
+		}
+	}
+	for _, l := range h.listeners {
+		if l.tl.Deadline() <= h.now {
+			l.tl.Expire(h.now)
+		}
+	}
+	h.settle()
+}

@@ -1,0 +1,190 @@
+package packetdrill
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// buffer evaluates a buffer and its length.
+func (s *socket) buffer(a []Expr) (int64, error) {
+	if len(a) < 2 {
+		return 0, failf("a buffer and its length expected")
+	}
+	if a[0].Kind != Ellipsis && a[0].Kind != String {
+		return 0, unsupportedf("bad pointers")
+	}
+	return s.m.num(a[1])
+}
+
+func (s *socket) read(a []Expr) (*op, error) {
+	n, err := s.buffer(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.fetch(n, false)
+}
+
+func (s *socket) write(a []Expr) (*op, error) {
+	n, err := s.buffer(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.put(n, false)
+}
+
+// flags evaluates MSG_*; those that are not in ok are unsupported.
+func (s *socket) flags(a []Expr, i int, ok int64) (dontwait bool, err error) {
+	f, err := s.m.arg(a, i)
+	if err == nil && f&^(ok|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) != 0 {
+		err = unsupportedf("MSG flags %#x", f)
+	}
+	return f&unix.MSG_DONTWAIT != 0, err
+}
+
+func (s *socket) recv(a []Expr) (*op, error) {
+	n, err := s.buffer(a)
+	if err != nil {
+		return nil, err
+	}
+	dontwait, err := s.flags(a, 2, 0)
+	if err != nil {
+		return nil, err
+	}
+	return s.fetch(n, dontwait)
+}
+
+func (s *socket) send(a []Expr) (*op, error) {
+	n, err := s.buffer(a)
+	if err != nil {
+		return nil, err
+	}
+	dontwait, err := s.flags(a, 2, 0)
+	if err != nil {
+		return nil, err
+	}
+	return s.put(n, dontwait)
+}
+
+// vector adds up [{..., n}, ...].
+func (s *socket) vector(e Expr) (n int64, err error) {
+	if e.Kind != Array {
+		return 0, unsupportedf("bad pointers")
+	}
+	for _, v := range e.Args {
+		if v.Kind != Struct || len(v.Args) != 2 {
+			return 0, failf("{buffer, length} expected")
+		}
+		k, err := s.buffer(v.Args)
+		if err != nil {
+			return 0, err
+		}
+		n += k
+	}
+	return n, nil
+}
+
+func (s *socket) readv(a []Expr) (*op, error) {
+	if len(a) != 2 {
+		return nil, failf("readv() takes three arguments")
+	}
+	n, err := s.vector(a[0])
+	if err != nil {
+		return nil, err
+	}
+	return s.fetch(n, false)
+}
+
+func (s *socket) writev(a []Expr) (*op, error) {
+	if len(a) != 2 {
+		return nil, failf("writev() takes three arguments")
+	}
+	n, err := s.vector(a[0])
+	if err != nil {
+		return nil, err
+	}
+	return s.put(n, false)
+}
+
+// message is struct msghdr.
+func (s *socket) message(a []Expr) (n int64, dontwait bool, err error) {
+	if len(a) != 2 || a[0].Kind != Struct {
+		return 0, false, unsupportedf("bad pointers")
+	}
+	for _, f := range a[0].Fields {
+		switch {
+		case f.Name == "msg_iov":
+			if n, err = s.vector(f.Value); err != nil {
+				return 0, false, err
+			}
+		case f.Name == "msg_control" && !(f.Value.Kind == Array && len(f.Value.Args) == 0) && f.Value.Kind != Ellipsis:
+			return 0, false, unsupportedf("control messages")
+		}
+	}
+	dontwait, err = s.flags(a, 1, 0)
+	return n, dontwait, err
+}
+
+func (s *socket) recvmsg(a []Expr) (*op, error) {
+	n, dontwait, err := s.message(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.fetch(n, dontwait)
+}
+
+func (s *socket) sendmsg(a []Expr) (*op, error) {
+	n, dontwait, err := s.message(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.put(n, dontwait)
+}
+
+func (s *socket) fcntl(a []Expr) (*op, error) {
+	cmd, err := s.m.arg(a, 0)
+	if err != nil {
+		return nil, err
+	}
+	val, err := s.m.arg(a, 1)
+	switch cmd {
+	case unix.F_GETFL:
+		n := int64(unix.O_RDWR)
+		if s.nonblock {
+			n |= unix.O_NONBLOCK
+		}
+		return instant(n, 0), err
+	case unix.F_SETFL:
+		s.nonblock = val&unix.O_NONBLOCK != 0
+		return instant(0, 0), err
+	}
+	return nil, unsupportedf("fcntl command %d", cmd)
+}
+
+func (s *socket) ioctl(a []Expr) (*op, error) {
+	cmd, err := s.m.arg(a, 0)
+	if err != nil {
+		return nil, err
+	}
+	if s.conn == nil {
+		return instant(-1, syscall.EINVAL), nil
+	}
+	o := instant(0, 0)
+	o.check = func() error {
+		i := s.conn.tc.Info(s.m.now)
+		is := int64(i.Unread)
+		switch cmd {
+		case unix.SIOCINQ:
+		case unix.SIOCOUTQ:
+			is = int64(i.InFlight + i.Unsent)
+		default:
+			return unsupportedf("ioctl %d", cmd)
+		}
+		want, err := s.m.arg(a, 1)
+		if err == nil && want != is {
+			err = failf("ioctl() tells %d, not %d", is, want)
+		}
+		return err
+	}
+	return o, nil
+}

@@ -1,0 +1,128 @@
+package packetdrill
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/onload-go/onload/tcp"
+)
+
+// settings are what options and commands of a script set.
+type settings struct {
+	tolerance      int64   // ns
+	percent        float64 // of the time since the event before
+	tick           int64   // of the timestamp clock, µs; 0: not checked
+	ecrScaled      bool
+	strictSegments bool
+	v6             bool
+	local, remote  netip.Addr
+	bindPort       uint16
+	connectPort    uint16
+	define         map[string]string
+	tcp            tcp.Config // of new sockets
+}
+
+// The defaults are packetdrill's. IPv6 packets may be 20 bytes larger, as its
+// own runner has it, so that segments are as long; the names that are defined
+// are those that it defines, too.
+func newSettings(sc *Script, cfg Config) (s settings, err error) {
+	s = settings{
+		tolerance: 4 * ms, percent: 12.5, bindPort: 8080, connectPort: 8080, v6: cfg.IPv6,
+		local: netip.MustParseAddr("192.168.0.1"), remote: netip.MustParseAddr("192.0.2.1"),
+		define: map[string]string{"TFO_COOKIE": "3021b9d889017eeb", "CODE": "host_unreachable"},
+	}
+	s.tcp = linuxDefaults()
+	if s.v6 {
+		s.local, s.remote = netip.MustParseAddr("fd3d:fa7b:d17d::1"), netip.MustParseAddr("2001:db8::1")
+		s.tcp.MTU = 1520
+		s.define["TFO_COOKIE"], s.define["CODE"] = "c1d1e9742a47a9bc", "address_unreachable"
+	}
+	for k, v := range cfg.Define {
+		s.define[k] = v
+	}
+	for _, o := range sc.Options {
+		if err := s.option(o); err != nil {
+			return s, &Error{o.Line, err.Error()}
+		}
+	}
+	return s, nil
+}
+
+func (s *settings) option(o Option) (err error) {
+	if o.Define {
+		s.define[o.Name] = o.Value
+		return nil
+	}
+	num := func() (n int64) {
+		if n, err = strconv.ParseInt(o.Value, 0, 63); err != nil {
+			err = failf("--%s=%s is no number", o.Name, o.Value)
+		}
+		return n
+	}
+	switch o.Name {
+	case "tolerance_usecs":
+		s.tolerance = num() * 1e3
+	case "tolerance_percent":
+		if s.percent, err = strconv.ParseFloat(o.Value, 64); err != nil {
+			err = failf("--%s=%s is no number", o.Name, o.Value)
+		}
+	case "tcp_ts_tick_usecs":
+		s.tick = num()
+	case "tcp_ts_ecr_scaled":
+		s.ecrScaled = true
+	case "strict_segments":
+		s.strictSegments = true
+	case "mtu":
+		s.tcp.MTU = int(num())
+	case "bind_port":
+		s.bindPort = uint16(num())
+	case "connect_port":
+		s.connectPort = uint16(num())
+	case "local_ip":
+		s.local, err = address(o.Value)
+	case "remote_ip":
+		s.remote, err = address(o.Value)
+	case "ip_version":
+		switch o.Value {
+		case "ipv4", "ipv4-mapped-ipv6":
+			if s.v6 {
+				err = failf("the script is for IPv4")
+			}
+		case "ipv6":
+			if !s.v6 {
+				err = failf("the script is for IPv6")
+			}
+		}
+	case "gateway_ip", "netmask_ip", "init_scripts", "speed", "code_command", "code_format", "code_sockopt", "mss", "non_fatal", "send_omit_free":
+	default:
+		err = failf("option --%s", o.Name)
+	}
+	return err
+}
+
+func address(s string) (netip.Addr, error) {
+	s, _, _ = strings.Cut(s, "/")
+	return netip.ParseAddr(s)
+}
+
+// resolve replaces the names in p that options define.
+func (s *settings) resolve(p *Packet) (*Packet, error) {
+	q := *p
+	if d, ok := s.define[p.ICMPCode]; ok {
+		q.ICMPCode = d
+	}
+	q.Opts = append([]TCPOption{}, p.Opts...)
+	for i := range q.Opts {
+		o := &q.Opts[i]
+		if o.CookieName == "" {
+			continue
+		}
+		var err error
+		if o.Cookie, err = hex.DecodeString(s.define[o.CookieName]); err != nil || len(o.Cookie) == 0 {
+			return nil, failf("bad cookie %q", o.CookieName)
+		}
+	}
+	return &q, nil
+}

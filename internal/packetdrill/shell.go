@@ -1,0 +1,146 @@
+package packetdrill
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/onload-go/onload/tcp"
+)
+
+// linuxDefaults is what defaults.sh of the public scripts sets, in our terms:
+// buffers that grow to 15 MiB.
+func linuxDefaults() tcp.Config {
+	return tcp.Config{MTU: 1500, MaxRcvBuf: 15 << 20}
+}
+
+// shell does what a command line of a script does to us.
+func (m *machine) shell(text string) error {
+	text = strings.ReplaceAll(text, "\\\n", " ")
+	for _, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == ';' }) {
+		if i := strings.IndexByte(line, '#'); i >= 0 {
+			line = line[:i]
+		}
+		for _, cmd := range strings.Split(line, "||") {
+			if err := m.command(words(cmd)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// words splits a command line, honouring double quotes.
+func words(s string) (ws []string) {
+	var w strings.Builder
+	quoted, any := false, false
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\'':
+			quoted, any = !quoted, true
+		case !quoted && (r == ' ' || r == '\t'):
+			if any {
+				ws = append(ws, w.String())
+			}
+			w.Reset()
+			any = false
+		default:
+			w.WriteRune(r)
+			any = true
+		}
+	}
+	if any {
+		ws = append(ws, w.String())
+	}
+	return ws
+}
+
+func (m *machine) command(ws []string) error {
+	if len(ws) == 0 {
+		return nil
+	}
+	name := ws[0][strings.LastIndexByte(ws[0], '/')+1:]
+	switch {
+	case name == "defaults.sh", strings.HasPrefix(name, "sysctl_restore_"):
+		return nil
+	case name == "sysctl", name == "set_sysctls.py":
+		for _, w := range ws[1:] {
+			k, v, ok := strings.Cut(w, "=")
+			if !ok {
+				continue // a flag, a redirection
+			}
+			k = strings.ReplaceAll(strings.TrimPrefix(k, "/proc/sys/"), "/", ".")
+			if err := m.sysctl(strings.TrimPrefix(k, "net.ipv4."), v); err != nil {
+				return err
+			}
+		}
+		return nil
+	case strings.HasPrefix(strings.Join(ws, " "), "ip tcp_metrics flush"), name == "nstat", name == "sleep", name == "true":
+		return nil
+	}
+	return unsupportedf("command %q", strings.Join(ws, " "))
+}
+
+// inert are the settings that make no difference to us: of how large packets
+// that the device cuts may be, of algorithms that we always, or never, use as
+// the value given says.
+var inert = map[string]string{
+	"tcp_min_tso_segs": "", "tcp_tso_win_divisor": "", "tcp_pacing_ss_ratio": "", "tcp_pacing_ca_ratio": "",
+	"tcp_base_mss": "", "tcp_syncookies": "1", "tcp_dsack": "1", "tcp_fack": "0", "tcp_frto": "2",
+	"tcp_early_retrans": "4 3", "tcp_recovery": "1", "tcp_reordering": "3", "tcp_retries2": "15",
+	"tcp_syn_retries": "5 6", "tcp_synack_retries": "5", "tcp_autocorking": "", "tcp_moderate_rcvbuf": "1",
+	"tcp_notsent_lowat": "-1 4294967295", "tcp_mem": "", "tcp_invalid_ratelimit": "500",
+	"tcp_fastopen_blackhole_timeout_sec": "", "tcp_ecn_fallback": "1", "tcp_limit_output_bytes": "",
+	"tcp_no_metrics_save": "", "tcp_wmem": "", "tcp_comp_sack_nr": "0",
+}
+
+// sysctl maps a setting of Linux's to ours.
+func (m *machine) sysctl(name, val string) error {
+	c := &m.set.tcp
+	n, _ := strconv.Atoi(val)
+	if ok, known := inert[name]; known {
+		for _, w := range strings.Fields(ok) {
+			if w == val {
+				return nil
+			}
+		}
+		if ok == "" {
+			return nil
+		}
+		return unsupportedf("sysctl %s=%s", name, val)
+	}
+	switch name {
+	case "tcp_timestamps":
+		c.NoTimestamps = n == 0
+	case "tcp_sack":
+		c.NoSACK = n == 0
+	case "tcp_window_scaling":
+		c.NoWindowScale = n == 0
+	case "tcp_ecn":
+		switch n {
+		case 0:
+			c.ECN = tcp.ECNOff
+		case 1:
+			c.ECN = tcp.ECNOn
+		case 2:
+			c.ECN = tcp.ECNAccept
+		default:
+			return unsupportedf("accurate ECN")
+		}
+	case "tcp_congestion_control":
+		if val == "reno" {
+			val = "newreno"
+		}
+		c.Congestion = val
+	case "tcp_mtu_probing":
+		c.MTUProbing = [...]tcp.MTUProbing{tcp.MTUProbeOff, 0, tcp.MTUProbeAlways}[min(max(n, 0), 2)]
+	case "tcp_rmem":
+		w := strings.Fields(val)
+		if len(w) != 3 {
+			return failf("sysctl %s=%s", name, val)
+		}
+		c.MaxRcvBuf, _ = strconv.Atoi(w[2])
+	default:
+		return unsupportedf("sysctl %s=%s", name, val)
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package packetdrill
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Verdict is how a script ended.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Pass Verdict = iota
+	Fail
+	Unsupported
+)
+
+func (v Verdict) String() string { return [...]string{"pass", "fail", "unsupported"}[v] }
+
+// Result tells what came of a script. Line and What are set where it did not
+// pass.
+type Result struct {
+	Verdict Verdict
+	Line    int
+	What    string
+}
+
+func (r Result) String() string {
+	if r.Verdict == Pass {
+		return "pass"
+	}
+	return fmt.Sprintf("%v: line %d: %s", r.Verdict, r.Line, r.What)
+}
+
+// unsupported is an error that says what the runner, or the stack, has not.
+type unsupported string
+
+func (u unsupported) Error() string { return string(u) }
+
+func unsupportedf(format string, args ...any) error { return unsupported(fmt.Sprintf(format, args...)) }
+
+func failf(format string, args ...any) error { return fmt.Errorf(format, args...) }
+
+func result(line int, err error) Result {
+	var u unsupported
+	var p *Error
+	switch {
+	case err == nil:
+		return Result{}
+	case errors.As(err, &u):
+		return Result{Unsupported, line, string(u)}
+	case errors.As(err, &p):
+		return Result{Fail, p.Line, p.What}
+	}
+	return Result{Fail, line, err.Error()}
+}
