@@ -96,7 +96,7 @@ const ecnQuickAcks = 2
 // answered once for a window of data, and not beside a loss: until data is
 // acknowledged that was sent with CWR or behind it, the peer may not know that
 // it was heard.
-func (c *Conn) sendECN(s *Segment, now int64) {
+func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 	if c.ecn&ecnHold != 0 && seqGT(c.sndUna, c.ecnSeq) {
 		if c.ecn&ecnReducing != 0 {
 			c.cc.ExitRecovery(now)
@@ -111,6 +111,7 @@ func (c *Conn) sendECN(s *Segment, now int64) {
 		c.h.Stats.TCPECNReductions.Add(1)
 		c.clear(markUndo) // what came before is history
 		c.startPRR()
+		c.prrFlight += st.delivered
 		c.cc.OnECN(now)
 		c.reduced()
 		if c.cc.bbr == nil {

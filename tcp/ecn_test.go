@@ -467,7 +467,7 @@ func TestECNAllocs(t *testing.T) {
 	s := Segment{Local: addrA, Remote: netip.AddrPort{}, Flags: FlagACK | FlagCWR | FlagECE, ECN: ectCE, Len: 1}
 	if n := testing.AllocsPerRun(100, func() {
 		w.c.receiveECN(&s)
-		w.c.sendECN(&s, w.now)
+		w.c.sendECN(&s, new(ackState), w.now)
 		w.c.reduced()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -57,9 +57,10 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	}
 	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
+		c.prrFlight += st.delivered
 	}
 	if c.ecn&ecnECT != 0 {
-		c.sendECN(s, now)
+		c.sendECN(s, st, now)
 	}
 	if c.rare.rate != nil {
 		c.rateSample(&c.h.rate, now)
@@ -143,9 +144,12 @@ func (c *Conn) beginEpisode(now int64) {
 	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
 }
 
+// startPRR begins to count for prr. prrFlight is RecoverFS, what will arrive in
+// this recovery; who begins by an acknowledgement adds what that delivered,
+// since prr counts it (RFC 9937 section 6.2).
 func (c *Conn) startPRR() {
 	c.prrDelivered, c.prrSent = 0, 0
-	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked, 1)
+	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked-c.dupSacked, 1)
 }
 
 func (c *Conn) exitRecovery(now int64) {
@@ -159,8 +163,11 @@ func (c *Conn) exitRecovery(now int64) {
 	c.rack.onRecovered()
 }
 
-// prr is Proportional Rate Reduction (RFC 6937): it spreads the reduction of
-// the window over the round trip.
+// prr is Proportional Rate Reduction (RFC 6937, RFC 9937): it spreads the
+// reduction of the window over the round trip. Below ssthresh it sends what
+// arrives (the conservative reduction bound), and a segment more for each
+// acknowledgement that moves SND.UNA without showing another loss (the slow
+// start reduction bound).
 func (c *Conn) prr(delivered uint32, progress bool) {
 	if c.cc.bbr != nil {
 		return

@@ -247,6 +247,53 @@ func TestRFC9438ResponseFunction(t *testing.T) {
 	}
 }
 
+// RFC 5681 section 3.1, with byte counting: with one segment in n lost, NewReno's
+// mean window is the square root of 1.5 n, within 10% (Mathis et al.),
+// where a round trip of recovery is little of the whole.
+func TestRFC5681ResponseFunction(t *testing.T) {
+	hs := newPathHosts(t, 16384)
+	for _, n := range []int{1000, 3000, 10000} {
+		const rtt = 50 * ms
+		p := newPath(t, 1)
+		p.delay, p.every = rtt/2, n
+		f := p.add(hs, &Config{Congestion: "newreno", SndBuf: 4 << 20, RcvBuf: 8 << 20}, 0)
+		want := math.Sqrt(1.5 * float64(n))
+		epoch := int64(float64(n) / want * float64(rtt))
+		p.run(5 * epoch)
+		before := f.got
+		span := 20 * epoch
+		p.run(span)
+		got := float64(f.got-before) / float64(f.left.c.mss) * float64(rtt) / float64(span)
+		t.Logf("1/%d: %.3f", n, got/want)
+		if got < 0.9*want || got > 1.1*want {
+			t.Errorf("loss 1/%d: mean window %.1f segments, want %.1f", n, got, want)
+		}
+		p.close()
+	}
+}
+
+// BBR has no response to random loss below BBRLossThresh, 2% of a round trip
+// (draft-ietf-ccwg-bbr section 5.5.10.2): what it gets is the bottleneck's rate,
+// within 10%. That is so well below it: by chance a round loses more.
+func TestBBRResponseFunction(t *testing.T) {
+	hs := newPathHosts(t, 16384)
+	for _, loss := range []float64{0.001, 0.002, 0.005} {
+		p := newPath(t, 1)
+		p.rate, p.delay, p.loss = tableRate, 20*ms, loss
+		p.buffer = int(tableRate * 0.04)
+		f := p.add(hs, &Config{Congestion: "bbr", SndBuf: 2 << 20, RcvBuf: 2 << 20}, 0)
+		p.run(5 * sec)
+		before := f.got
+		p.run(30 * sec)
+		got, want := float64(f.got-before)/30, goodputRate(tableRate)*(1-loss)
+		t.Logf("%g: %.3f", loss, got/want)
+		if got < 0.9*want {
+			t.Errorf("loss %g: %.0f bytes/s, want %.0f", loss, got, want)
+		}
+		p.close()
+	}
+}
+
 // Two flows, the second 5 s late, share a bottleneck: Jain's index of what they
 // got in the time after is 0.95 at least.
 func TestFairness(t *testing.T) {
