@@ -113,6 +113,15 @@ func sumLast(s, c uint64, b []byte) uint64 {
 	return s + c
 }
 
+// Fold makes a sum of an ordinary one, of 16-bit or 32-bit words in host order.
+func Fold(s uint64) uint16 {
+	s = s>>32 + s&0xffffffff
+	s = s>>16 + s&0xffff
+	s = s>>16 + s&0xffff
+	s = s>>16 + s&0xffff
+	return uint16(s)
+}
+
 // Add adds two sums.
 func Add(a, b uint16) uint16 {
 	s := uint32(a) + uint32(b)
@@ -137,9 +146,5 @@ func PseudoSum(src, dst netip.Addr, proto uint8, length int) uint16 {
 			s += uint64(binary.BigEndian.Uint32(a[i:])) + uint64(binary.BigEndian.Uint32(b[i:]))
 		}
 	}
-	s = s>>32 + s&0xffffffff
-	s = s>>16 + s&0xffff
-	s = s>>16 + s&0xffff
-	s = s>>16 + s&0xffff
-	return uint16(s)
+	return Fold(s)
 }

@@ -74,7 +74,14 @@ func (h *Header) NetLen() int { return int(h.n - h.net) }
 // payload to b, which has Len bytes at least. ecn is the ECN codepoint, id
 // the IPv4 identification.
 func (h *Header) Put(b []byte, l4len int, ecn uint8, id uint16) {
-	copy(b[:h.n], h.b[:h.n])
+	switch h.n { // a copy of known length is a few instructions
+	case etherLen + ipv4Len:
+		copy(b[:etherLen+ipv4Len], h.b[:etherLen+ipv4Len])
+	case etherLen + ipv6Len:
+		copy(b[:etherLen+ipv6Len], h.b[:etherLen+ipv6Len])
+	default:
+		copy(b[:h.n], h.b[:h.n])
+	}
 	n := b[h.net:h.n]
 	if len(n) == ipv6Len {
 		binary.BigEndian.PutUint16(n[4:], uint16(l4len))
@@ -83,8 +90,7 @@ func (h *Header) Put(b []byte, l4len int, ecn uint8, id uint16) {
 	}
 	total := uint16(ipv4Len + l4len)
 	n[1] |= ecn
-	binary.BigEndian.PutUint16(n[2:], total)
-	binary.BigEndian.PutUint16(n[4:], id)
+	binary.BigEndian.PutUint32(n[2:], uint32(total)<<16|uint32(id))
 	sum := uint32(h.sum) + uint32(total) + uint32(id) + uint32(ecn)
 	sum = sum>>16 + sum&0xffff
 	binary.BigEndian.PutUint16(n[10:], ^uint16(sum>>16+sum))

@@ -113,6 +113,9 @@ func (a *Arena) Mem() []byte { return a.mem }
 // FrameSize is the size of a frame in bytes.
 func (a *Arena) FrameSize() int { return a.size }
 
+// InFrames is how many whole frames n bytes fill.
+func (a *Arena) InFrames(n int) int { return n >> a.shift }
+
 // Frames is the number of frames.
 func (a *Arena) Frames() int { return len(a.meta) }
 

@@ -92,10 +92,14 @@ func (c *Conn) pipe() int {
 // packetRoom returns how many payload bytes a new packet may have that cwnd
 // grants quota bytes.
 func (c *Conn) packetRoom(quota int) int {
-	mss := int(c.mss)
-	if c.h.TSO == 0 || quota < 2*mss {
-		return mss
+	if c.h.TSO == 0 || quota < 2*int(c.mss) {
+		return int(c.mss)
 	}
+	return c.largeRoom(quota)
+}
+
+func (c *Conn) largeRoom(quota int) int {
+	mss := int(c.mss)
 	if p := c.cc.pacer; p != nil {
 		quota = min(quota, p.quantum(mss))
 	}
@@ -306,12 +310,12 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 	d.Off -= uint16(hl)
 	d.Len += uint16(hl)
 	hdr := a.Bytes(f)[d.Off:][:hl]
-	c.putSegment(hdr, m.Seq, fl, now)
+	sum = ip.Add(sum, c.putSegment(hdr, m.Seq, fl, now))
 	if bytes > int(c.mss) {
 		d.Flags |= ring.FlagGSO
 		d.SegSize = c.mss
 	}
-	c.checksum(hdr, bytes, sum, d)
+	c.putChecksum(hdr, bytes, sum, d)
 	if !c.owner.Transmit(pkt, ecn) {
 		return false
 	}
@@ -354,7 +358,7 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 		f = m.Next
 	}
 	c.sndNext = f
-	if bytes > 0 && bytes%int(c.mss) != 0 {
+	if mss := int(c.mss); bytes > 0 && bytes != mss && (bytes < mss || bytes%mss != 0) {
 		c.sndSmall = c.sndNxt
 	}
 	if idle {

@@ -33,21 +33,31 @@ func (c *Conn) headerLen() int {
 func (c *Conn) timestamp(now int64) uint32 { return uint32(now/1e6) + c.tsOffset }
 
 // putSegment writes the header of a segment of a synchronized connection with
-// sequence number seq, and the timestamps option, at b.
-func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) {
+// sequence number seq, and the timestamps option, at b. It returns the sum of
+// what it wrote, which from memory would have to wait for the writes.
+func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) uint16 {
 	fl |= Flags(c.ecn & ecnEcho)
-	putHeader(b, c.localPort, c.remotePort, seq, c.rcvNxt, fl, c.window())
+	sum := putHeader(b, c.localPort, c.remotePort, seq, c.rcvNxt, fl, c.window())
 	if c.has(markTS) {
-		putTimestamps(b[headerSize:], c.timestamp(now), c.tsRecent)
+		val := c.timestamp(now)
+		putTimestamps(b[headerSize:], val, c.tsRecent)
+		sum += tsAligned + uint64(val) + uint64(c.tsRecent)
 		// Checksum, urgent pointer and the option's head as one word, see
 		// putHeader.
 		binary.BigEndian.PutUint64(b[16:], tsAligned)
 	}
+	return ip.Fold(sum)
 }
 
 // checksum completes the header hdr of a packet whose payload of n bytes has
 // the sum given.
 func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
+	c.putChecksum(hdr, n, ip.Add(payload, ip.Sum(hdr)), d)
+}
+
+// putChecksum writes the checksum of a packet with the header hdr and n bytes of
+// payload, which have the sum given.
+func (c *Conn) putChecksum(hdr []byte, n int, sum uint16, d *ring.Desc) {
 	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
 	if c.h.TxCsum || d.Flags&ring.FlagGSO != 0 {
 		d.Flags |= ring.FlagCsumPartial
@@ -55,8 +65,7 @@ func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
 		binary.BigEndian.PutUint16(hdr[16:], pseudo)
 		return
 	}
-	sum := ip.Add(ip.Add(pseudo, payload), ip.Sum(hdr))
-	binary.BigEndian.PutUint16(hdr[16:], ^sum)
+	binary.BigEndian.PutUint16(hdr[16:], ^ip.Add(pseudo, sum))
 }
 
 // control sends a segment without payload whose header of n bytes fill wrote.

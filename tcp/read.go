@@ -10,10 +10,14 @@ const readBatch = 16
 // WindowUpdate run. 0, false: nothing to read now. Safe without the lock, for
 // one reader at a time.
 func (c *Conn) Read(p []byte) (n int, eof, update bool) {
+	f := c.readList
+	// The mark first: the FIN is marked after all data was pushed.
+	if end := c.flags.Load()&sharedEOF != 0; f == ring.NoFrame && c.rcvBox.Empty() {
+		return 0, end, false
+	}
 	a := c.h.Arena
 	var fs [readBatch]ring.Frame
 	batch, frames := 0, 0
-	f := c.readList
 	for n < len(p) {
 		if f == ring.NoFrame {
 			// The mark first: the FIN is marked after all data was pushed.
@@ -43,7 +47,11 @@ func (c *Conn) Read(p []byte) (n int, eof, update bool) {
 	if n == 0 {
 		return 0, eof, false
 	}
-	a.FreeN(fs[:batch])
+	if batch == 1 {
+		a.Free(fs[0])
+	} else {
+		a.FreeN(fs[:batch])
+	}
 	c.rcvUsed.add(-frames, -n)
 	return n, false, c.worthUpdate(c.rcvEdge.Load())
 }

@@ -181,7 +181,7 @@ func (c *Conn) dropOOO() {
 // heldLimit is how many frames the receive buffer may hold: its size three
 // times, since frames are seldom full, and some.
 func (c *Conn) heldLimit() int {
-	return int(c.rcvLimit.Load())/c.h.Arena.FrameSize()*3 + 64
+	return c.h.Arena.InFrames(int(c.rcvLimit.Load()))*3 + 64
 }
 
 // roomFor tells whether n more frames may be queued. Where small segments fill

@@ -113,12 +113,15 @@ func (s *Segment) End() uint32 {
 }
 
 // putHeader writes a header as long as b, options included, which it leaves
-// alone. The checksum and the urgent pointer become 0.
-func putHeader(b []byte, sport, dport uint16, seq, ack uint32, fl Flags, wnd uint16) {
+// alone. The checksum and the urgent pointer become 0. It returns the sum of its
+// 32-bit words.
+func putHeader(b []byte, sport, dport uint16, seq, ack uint32, fl Flags, wnd uint16) uint64 {
 	_ = b[headerSize-1]
 	// Whole words: the checksum reads them again at once, and a processor that
 	// has to join two pending stores for a load waits for both.
-	binary.BigEndian.PutUint64(b[0:], uint64(sport)<<48|uint64(dport)<<32|uint64(seq))
-	binary.BigEndian.PutUint64(b[8:], uint64(ack)<<32|uint64(len(b)/4)<<28|uint64(fl)<<16|uint64(wnd))
+	ports, rest := uint64(sport)<<16|uint64(dport), uint64(len(b)/4)<<28|uint64(fl)<<16|uint64(wnd)
+	binary.BigEndian.PutUint64(b[0:], ports<<32|uint64(seq))
+	binary.BigEndian.PutUint64(b[8:], uint64(ack)<<32|rest)
 	binary.BigEndian.PutUint32(b[16:], 0)
+	return ports + uint64(seq) + uint64(ack) + rest
 }

@@ -19,16 +19,12 @@ const (
 
 // Deadline returns when Expire is to be called next, math.MaxInt64 for never.
 func (c *Conn) Deadline() int64 {
-	d := int64(math.MaxInt64)
-	for _, t := range [...]int64{c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt} {
-		if t != 0 && t < d {
-			d = t
-		}
+	// One less, unsigned: a timer that is off is later than all others.
+	d := min(uint64(c.rtoAt)-1, uint64(c.rackAt)-1, uint64(c.ackAt)-1, uint64(c.keepAt)-1, uint64(c.retryAt)-1)
+	if p := c.cc.pacer; p != nil {
+		d = min(d, uint64(p.at)-1)
 	}
-	if p := c.cc.pacer; p != nil && p.at != 0 && p.at < d {
-		d = p.at
-	}
-	return d
+	return int64(min(d, math.MaxInt64-1) + 1)
 }
 
 // Expire runs the timers that are due, and sends what they ask for.

@@ -273,20 +273,7 @@ func (q *Queue) push(p *packet, i int) {
 
 // get returns a packet with a buffer of n bytes.
 func (q *Queue) get(n int) *packet {
-	if len(q.pool) == 0 {
-		for _, l := range q.lanes {
-			for p, ok := l.back.Pop(); ok; p, ok = l.back.Pop() {
-				q.pool = append(q.pool, p)
-			}
-		}
-	}
-	var p *packet
-	if k := len(q.pool); k > 0 {
-		p = q.pool[k-1]
-		q.pool = q.pool[:k-1]
-	} else {
-		p = new(packet)
-	}
+	p := q.spare()
 	if cap(p.buf) < n {
 		p.buf = make([]byte, max(n, 2048))
 	}
@@ -294,6 +281,27 @@ func (q *Queue) get(n int) *packet {
 	p.due, p.seq, p.home, p.flags, p.hash = 0, 0, nil, 0, 0
 	p.csumStart, p.csumOff, p.segSize = 0, 0, 0
 	return p
+}
+
+// spare returns a packet that is not on its way, the last one used if it can.
+func (q *Queue) spare() *packet {
+	if k := len(q.pool); k > 0 {
+		p := q.pool[k-1]
+		q.pool = q.pool[:k-1]
+		return p
+	}
+	for _, l := range q.lanes {
+		last, ok := l.back.Pop()
+		if !ok {
+			continue
+		}
+		for p, ok := l.back.Pop(); ok; p, ok = l.back.Pop() {
+			q.pool = append(q.pool, last)
+			last = p
+		}
+		return last
+	}
+	return new(packet)
 }
 
 // put takes back a packet that went nowhere.

@@ -18,12 +18,14 @@ func (s *Stack) enterAt(now int64) { s.now = max(s.now, now) }
 // poll is one turn: receive from every queue, run due timers. It returns the
 // number of Descs received. The lock is held.
 func (s *Stack) poll() (n int) {
-	starved := false
+	starved, idle := false, false
 	for i, q := range s.queues {
 		k := q.RxBatch(s.rx[:])
 		if k > 0 {
 			s.input(i, s.rx[:k])
 			n += k
+		} else {
+			idle = true
 		}
 		if q.Lacks() >= s.refillAt {
 			starved = s.refill(q) || starved
@@ -43,7 +45,9 @@ func (s *Stack) poll() (n int) {
 	if starved { // after Advance, which may just have fired this timer
 		s.setTimer(&s.retry, s.now+rxRetry)
 	}
-	s.checkQueues()
+	if idle { // a broken queue gives nothing
+		s.checkQueues()
+	}
 	s.turns.Add(1)
 	if n == 0 {
 		s.counters.emptyPolls.Add(1)
@@ -123,7 +127,9 @@ func (s *Stack) finishTurn() (woken int) {
 		sent := s.sent
 		s.output()
 		s.flush()
-		s.bury()
+		if len(s.dead) > 0 {
+			s.bury()
+		}
 		if len(s.blocked) == 0 && len(s.udpWait) == 0 {
 			if len(s.dirty) == 0 {
 				break

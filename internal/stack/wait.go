@@ -175,6 +175,9 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 			return os.ErrDeadlineExceeded
 		}
 		if b := s.budget(w); b > 0 {
+			if s.pollAt(now) {
+				continue
+			}
 			if s.lead() {
 				if s.spinFor(k, d, w, now, b) {
 					continue
@@ -187,6 +190,23 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 		}
 		s.park(k, d, w)
 	}
+}
+
+// pollAt does a poll turn where a packet is there already and nobody holds the
+// lock; now was just read. False: it did not.
+func (s *Stack) pollAt(now int64) bool {
+	if s.armed.Load() || !s.rxPending() || !s.lock.TryLock() {
+		return false
+	}
+	s.enterAt(now)
+	if !s.closing.Load() {
+		s.poll()
+	}
+	if s.leave() > 0 {
+		runtime.Gosched()
+		s.kickHeld()
+	}
+	return true
 }
 
 // park sleeps until somebody wakes w.
