@@ -19,11 +19,10 @@ func (c *Conn) recallCookie(now int64) bool {
 	default:
 		f.option, f.cookie, f.deferred = k.option, k.value, true
 		c.peerMSS = k.mss
-		// What is written now is cut for the segments to come: with the
-		// timestamps that we ask for.
-		c.setIf(markTS, !c.has(markNoTS))
 		c.updateMSS()
-		c.clear(markTS)
+		// What is written now is cut to what the SYN takes, so that nothing
+		// small is left over.
+		c.chunk.Store(uint32(max(c.synRoom(), minSendMSS)))
 		return true
 	}
 	return false
@@ -77,9 +76,7 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 	data := a.Bytes(f)[ring.Headroom:]
 	size := 0
 	if c.rare.fo.option > fastOpenAsk {
-		// The MSS counts neither header (RFC 6691), so options take from it.
-		room := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize) - (n - headerSize)
-		data = data[:min(max(room, 0), len(data))]
+		data = data[:max(c.synRoom(), 0)]
 		for g := c.sndHead; g != ring.NoFrame && size < len(data); g = a.Meta(g).Next {
 			m := a.Meta(g)
 			size += copy(data[size:], a.Bytes(g)[m.Off:m.Off+m.Len])
@@ -98,6 +95,22 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 		c.rare.fo.data = uint16(size)
 	}
 	return ok
+}
+
+// synRoom is the payload of a SYN. The MSS counts neither header (RFC 6691), so
+// options take from it: as in Linux as many as there can be.
+func (c *Conn) synRoom() int {
+	room := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize) - maxOptions
+	return min(room, c.h.Arena.FrameSize()-ring.Headroom)
+}
+
+// synTooLarge is called when a router dropped the SYN because of its data: it
+// goes without, at once (section 4.1.3.1, as Linux).
+func (c *Conn) synTooLarge(now int64) {
+	c.rare.fo.option, c.rare.fo.data = 0, 0
+	c.h.Stats.TCPSynRetrans.Add(1)
+	c.sendSYN(now)
+	c.armRTO(now)
 }
 
 // synData is how many bytes a SYN-ACK may acknowledge beside our SYN.
@@ -122,7 +135,7 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 	case n > 0:
 		k.value, k.option, k.losses = f.cookie, f.option, 0
 		c.h.cookies.put(*c.pair, k)
-	case c.retries > 0:
+	case c.retries > 0 && f.option != 0:
 		// Only a SYN without Fast Open came through: section 4.1.3.1.
 		k.losses = min(k.losses+1, maxBlackHole)
 		k.until = now + blackHole<<(k.losses-1)
@@ -130,13 +143,16 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 	case f.data > 0:
 		delete(c.h.cookies, *c.pair) // not taken, and no other given
 	}
-	if n > 0 {
+	switch {
+	case f.data == 0:
+		return
+	case n == uint32(f.data):
 		c.h.Stats.TCPFastOpenActive.Add(1)
 		c.set(markSYNData)
-		c.cleanSYNData(n)
-	} else if f.data > 0 {
+	default:
 		c.h.Stats.TCPFastOpenActiveFail.Add(1)
 	}
+	c.cleanSYNData(n)
 }
 
 // cleanSYNData takes n bytes off the send queue that the SYN carried.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/onload-go/onload/ip"
 )
 
 // askCookie has the listener give its cookie, and forgets the connection.
@@ -329,15 +331,15 @@ func (w *wire) again(cfg Config) {
 
 // RFC 7413 section 4.2.2: the client.
 func TestRFC7413Client(t *testing.T) {
-	w := fastWire(t, Config{})
+	w := fastWire(t, Config{NoDelay: true})
 	// Full segments have 1,000 bytes; the SYN has less, for its options.
 	w.write(2500)
-	w.want("S 0:0 len 980 fo 12345678")
+	w.want("S 0:0 len 972 fo 12345678")
 	w.write(500)
 	w.want()
 	w.now += 10 * ms
-	w.synAckAt(981)
-	w.want("A 981:1 len 20", "A 1001:1 len 1000", "PA 2001:1 len 1000")
+	w.synAckAt(973)
+	w.want("A 973:1 len 972", "A 1945:1 len 972", "PA 2917:1 len 84")
 	w.state(Established)
 	if st := &w.h.Stats; st.TCPFastOpenActive != 1 || st.TCPFastOpenActiveFail != 0 || !w.c.Info(0).FastOpened {
 		t.Errorf("%d, %d failed", st.TCPFastOpenActive, st.TCPFastOpenActiveFail)
@@ -369,6 +371,9 @@ func TestRFC7413ClientRefused(t *testing.T) {
 	w.want("S 0:0 len 100 fo abcd") // the new cookie
 	w.synAckAt(51)
 	w.want("PA 51:1 len 50") // half of it was taken
+	if w.h.Stats.TCPFastOpenActiveFail != 2 || w.c.Info(w.now).FastOpened {
+		t.Error("half is counted for all")
+	}
 	w.again(Config{})
 	w.write(100)
 	w.want("S 0:0 len 100 fo abcd")
@@ -412,6 +417,24 @@ func TestRFC7413BlackHole(t *testing.T) {
 	if !w.c.Deferred() {
 		t.Error("remembered though it worked")
 	}
+}
+
+// RFC 7413 section 4.1.3.1: what routers say of a SYN that is too large.
+func TestRFC7413TooLarge(t *testing.T) {
+	w := fastWire(t, Config{})
+	w.write(900)
+	w.want("S 0:0 len 900 fo 12345678")
+	e := ip.ICMPError{Type: 3, Code: 4, MTU: 800, HasSeq: true, Seq: w.iss}
+	w.c.ICMP(&e, w.now)
+	w.want("S 0:0")
+	w.synAckAt(1)
+	w.want("A 1:1 len 748", "PA 749:1 len 152")
+	// The path has a small MTU, but it is no black hole.
+	w.again(Config{MTU: 800})
+	w.write(900)
+	w.want("S 0:0 len 720 fo 12345678")
+	w.synAckAt(721)
+	w.want("PA 721:1 len 180")
 }
 
 // Answers that are none.

@@ -74,6 +74,9 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 	}
 	c.endMTUSearch() // now it is known
 	if !c.setMTU(mtu) {
+		if c.synData() > 0 {
+			c.synTooLarge(now)
+		}
 		return
 	}
 	if c.lost > 0 && c.recovery == noRecovery {
