@@ -50,8 +50,30 @@ func (w *waiter) waiting() *waiting {
 	if p := w.more.Load(); p != nil {
 		return p
 	}
-	w.more.CompareAndSwap(nil, &waiting{ch: make(chan bool, 1)})
+	if p := waitings.Get().(*waiting); !w.more.CompareAndSwap(nil, p) {
+		waitings.Put(p)
+	}
 	return w.more.Load()
+}
+
+var waitings = sync.Pool{New: func() any { return &waiting{ch: make(chan bool, 1)} }}
+
+// forget gives up what w needs while somebody waits. Nobody does, and no
+// deadline is being set; one that has passed may still be looking at its timer.
+func (w *waiter) forget() {
+	p := w.more.Swap(nil)
+	if p == nil {
+		return
+	}
+	p.deadline.Store(0)
+	p.mu.Lock()
+	t := p.timer
+	p.mu.Unlock()
+	if t == nil {
+		waitings.Put(p)
+		return
+	}
+	t.Stop()
 }
 
 // wake resumes the goroutine that waits on w, a socket's of this stack, if
