@@ -294,7 +294,8 @@ const (
 	// costs some nanoseconds, the clock 25 to 50, Gosched 150 to 250.
 	spinLooks  = 32
 	yieldEvery = int64(10 * time.Microsecond)
-	// A Gosched that took longer ran somebody else: processors are not idle.
+	// A Gosched that took longer ran somebody else: processors are not idle. Who
+	// ran may have been the peer: then it has left something.
 	busyYield = int64(5 * time.Microsecond)
 )
 
@@ -348,7 +349,7 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 		if now-yielded >= yieldEvery {
 			runtime.Gosched()
 			after := nanotime()
-			if s.adaptive && after-now > busyYield {
+			if s.adaptive && after-now > busyYield && !s.rxPending() && !k.ready(d) {
 				break
 			}
 			start += after - now // others' time is not our spinning
