@@ -137,8 +137,11 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		c.h.cookies.put(*c.pair, k)
 	case c.retries > 0 && f.option != 0:
 		// Only a SYN without Fast Open came through: section 4.1.3.1.
+		// What asked for a cookie may have been lost by chance.
 		k.losses = min(k.losses+1, maxBlackHole)
-		k.until = now + blackHole<<(k.losses-1)
+		if f.data > 0 || k.losses > 1 {
+			k.until = now + blackHole<<(k.losses-1)
+		}
 		c.h.cookies.put(*c.pair, k)
 	case f.data > 0:
 		delete(c.h.cookies, *c.pair) // not taken, and no other given

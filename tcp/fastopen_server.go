@@ -112,10 +112,14 @@ func (c *Conn) repeatedSYN(s *Segment, now int64) bool {
 	return true
 }
 
+// halfOpen tells whether c was made by Fast Open and its handshake is not
+// complete.
+func (c *Conn) halfOpen() bool { return c.rare.fo != nil && c.rare.fo.l != nil }
+
 // leaveFastOpen is called when the handshake is complete, or never will be.
 func (c *Conn) leaveFastOpen() {
-	if f := c.rare.fo; f != nil && f.l != nil {
-		f.l.fast.pending--
+	if c.halfOpen() {
+		c.rare.fo.l.fast.pending--
 	}
 	c.dropFastOpen()
 }
@@ -123,7 +127,8 @@ func (c *Conn) leaveFastOpen() {
 // fastReset is called before c ends because the peer reset it in the
 // handshake.
 func (c *Conn) fastReset(now int64) {
-	if f := c.rare.fo; f != nil && f.l != nil {
-		f.l.fast.resets = append(f.l.fast.resets, now)
+	if c.halfOpen() {
+		q := &c.rare.fo.l.fast
+		q.resets = append(q.resets, now)
 	}
 }

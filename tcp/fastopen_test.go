@@ -437,6 +437,24 @@ func TestRFC7413TooLarge(t *testing.T) {
 	w.want("PA 721:1 len 180")
 }
 
+// A request for a cookie that is lost may be asked again, but not for ever.
+func TestRFC7413RequestLost(t *testing.T) {
+	w := newWire(t, Config{FastOpenConnect: true})
+	w.c.Connect(w.now)
+	for range 2 {
+		w.want("S 0:0 fo")
+		w.advance(1100 * ms)
+		w.want("S 0:0")
+		w.synAck()
+		w.want("A 1:1")
+		w.again(Config{})
+	}
+	w.want("S 0:0")
+	w.now += 2 * blackHole
+	w.again(Config{})
+	w.want("S 0:0 fo")
+}
+
 // Answers that are none.
 func TestRFC7413ClientBadAnswer(t *testing.T) {
 	w := fastWire(t, Config{})
@@ -505,6 +523,28 @@ func TestRFC7413Simultaneous(t *testing.T) {
 	w.want("SA 0:1")
 	w.feed("A", 1, 1, 0)
 	w.want("PA 1:1 len 100")
+
+	// Unless the peer took it with the SYN.
+	for _, fl := range []string{"A", "SA"} {
+		w = fastWire(t, Config{})
+		w.write(100)
+		w.want("S 0:0 len 100 fo 12345678")
+		w.feed("S", 0, 0, 0, mss(1000+tsSize), wscale(0), sackOK(true))
+		w.want("SA 0:1")
+		w.write(10)
+		w.want()
+		if w.feed(fl, 1, 102, 0); fl == "A" {
+			w.want("R 102:0")
+		}
+		w.out = nil
+		seq := uint32(1)
+		if fl == "SA" {
+			seq = 0
+		}
+		w.feed(fl, seq, 101, 0)
+		w.want("PA 101:1 len 10")
+		w.state(Established)
+	}
 }
 
 // A refused Transmit is tried again.

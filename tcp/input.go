@@ -120,7 +120,7 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 // synInWindow handles SYN on a synchronized connection.
 func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 	if st == SynReceived && s.Seq == c.rcvNxt-1 {
-		if s.Flags&FlagACK != 0 && s.Ack == c.sndNxt {
+		if s.Flags&FlagACK != 0 && s.Ack-c.sndNxt <= c.synData() {
 			// Simultaneous open: the peer acknowledged our SYN with its own
 			// SYN-ACK (RFC 9293 figure 8).
 			s.Seq++
@@ -250,7 +250,10 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		c.setState(SynReceived)
 		c.rcvAcked = c.rcvNxt
 		c.retries = 0
-		c.dropFastOpen()
+		if f := c.rare.fo; f != nil {
+			// The peer may have taken the data of our SYN all the same.
+			f.option, f.irs = 0, s.Seq
+		}
 		c.sendSYN(now)
 		c.armRTO(now)
 		return

@@ -110,7 +110,8 @@ func (c *Conn) learnSYN(s *Segment, now int64) {
 // establish leaves SYN-RECEIVED on an acceptable acknowledgement: RFC 9293
 // section 3.10.7.4, fifth.
 func (c *Conn) establish(s *Segment, now int64) bool {
-	if !seqGT(s.Ack, c.sndUna) || seqGT(s.Ack, c.sndNxt) {
+	data := c.synData()
+	if !seqGT(s.Ack, c.sndUna) || seqGT(s.Ack, c.sndNxt+data) {
 		c.resetFor(s.Ack)
 		return false
 	}
@@ -119,6 +120,9 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 	}
 	c.leaveFastOpen()
 	c.sndUna++ // the SYN; after Fast Open data may be in flight too
+	if data > 0 {
+		c.cleanSYNData(s.Ack - c.sndNxt)
+	}
 	c.setWindow(s, uint32(s.Wnd)<<c.shift())
 	c.established(now)
 	if c.sndUna != c.sndNxt {

@@ -14,7 +14,7 @@ func (c *Conn) Output(now int64) (more bool) {
 		return false
 	}
 	switch st := c.State(); {
-	case st.sending() || st == SynReceived && c.rare.fo != nil:
+	case st.sending() || st == SynReceived && c.halfOpen():
 		more = !c.sendData(now)
 		if c.has(markWatched) {
 			c.rare.limit.note(c.limiter(), now)
