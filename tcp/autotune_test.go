@@ -29,6 +29,7 @@ func (l *link) stream(d int64) (n int) {
 func TestAutoTuning(t *testing.T) {
 	l := newLink(t, 1, &Config{}, &Config{}, Caps{MaxFrags: 4})
 	l.delay = 50 * ms
+	l.single = true // the reader keeps up
 	l.connect()
 	l.stream(4 * sec)
 	most := uint32(l.a.c.mostBuf())

@@ -315,3 +315,35 @@ func BenchmarkOnAck(b *testing.B) {
 		})
 	}
 }
+
+// RFC 7661 section 4.3 and Linux's tcp_is_cwnd_limited: in slow start a window
+// grows of which more than half was in flight, even where cwnd held nothing
+// back; less proves nothing.
+func TestRFC7661SlowStartHalfUsed(t *testing.T) {
+	for n, want := range map[int]int{5: 10, 6: 12, 9: 18, 10: 20} {
+		w := dial(t, Config{NoTimestamps: true}, mss(1000))
+		w.write(n * 1000)
+		for i := 2; i <= n; i += 2 {
+			w.feed("A", 1, uint32(1+i*1000), 0)
+		}
+		if got := w.c.cwnd() / 1000; got != want {
+			t.Errorf("%d segments: cwnd %d, want %d", n, got, want)
+		}
+		w.out = nil
+	}
+}
+
+// Config.KeepIdleCwnd, Linux's tcp_slow_start_after_idle=0.
+func TestKeepIdleCwnd(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		w := dial(t, Config{NoTimestamps: true, KeepIdleCwnd: keep}, mss(1000))
+		w.write(10000)
+		w.feed("A", 1, 10001, 0)
+		w.now += 10 * sec
+		w.write(15000)
+		if got := w.c.cwnd() == 20000; got != keep {
+			t.Errorf("keep %v: cwnd %d after 10 s", keep, w.c.cwnd())
+		}
+		w.out = nil
+	}
+}

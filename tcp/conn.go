@@ -85,6 +85,8 @@ type Conn struct {
 	prrDelivered uint32
 	prrSent      uint32
 	prrFlight    uint32
+	mostOut      uint32 // most bytes in flight of late, until mostOutSeq is acknowledged
+	mostOutSeq   uint32
 	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
 	ecnSeq       uint32 // SND.NXT when the window was last lowered, where ecnHold
 	dupAcks      uint8
@@ -227,6 +229,7 @@ const (
 	markSndFixed   // that of the send buffer was
 	markMTUOff     // no search for the path's MTU
 	markMTUAlways  // it begins at once
+	markKeepCwnd   // configured: cwnd outlives silence
 	markWatched    // what limits the sender is timed, for Info
 	markSYNData    // the SYN carried data that was taken
 )
@@ -263,6 +266,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.tsOffset = h.TSOffset(local, remote)
 	c.setIf(markNoDelay, cfg.NoDelay)
 	c.setIf(markMTUOff, cfg.MTUProbing == MTUProbeOff)
+	c.setIf(markKeepCwnd, cfg.KeepIdleCwnd)
 	c.setIf(markMTUAlways, cfg.MTUProbing == MTUProbeAlways)
 	c.setIf(markRcvFixed, cfg.RcvBuf > 0)
 	c.setIf(markSndFixed, cfg.SndBuf > 0)

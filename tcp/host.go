@@ -75,9 +75,13 @@ type Config struct {
 	// server gave a cookie before, wait for the data.
 	FastOpen        int
 	FastOpenConnect bool
-	NoSACK          bool
-	NoTimestamps    bool
-	NoWindowScale   bool
+	// KeepIdleCwnd keeps the congestion window that the application does not
+	// use, or not fill, as it is; it is lowered else (RFC 2861, Linux's
+	// tcp_slow_start_after_idle).
+	KeepIdleCwnd  bool
+	NoSACK        bool
+	NoTimestamps  bool
+	NoWindowScale bool
 }
 
 // DefaultBuf is the size that the send and receive buffers begin with where

@@ -33,6 +33,7 @@ type Info struct {
 	InFlight  int    // sent and not acknowledged
 	SACKed    int    // part of it that the peer holds
 	Lost      int    // part of it that is taken for lost
+	Resent    int    // part of that which was sent again, and may arrive yet
 	Unread    int    // received and not read
 	OutOfSeq  int    // packet buffers that wait for missing data; segments with the kernel
 	Recovery  string // "open", "recovery", "loss" or "cwr": lowered for ECN
@@ -43,6 +44,7 @@ type Info struct {
 	Retransmits  int // unanswered ones
 	Probes       int // unanswered zero-window probes
 	KeepProbes   int // unanswered keepalive probes
+	Backoff      int // times that the RTO has doubled
 	TotalRetrans int // segments of data sent again
 	DSACKs       int // segments that the peer reported to have got twice
 
@@ -51,6 +53,9 @@ type Info struct {
 	BytesAcked     uint64
 	BytesDelivered uint64 // BytesAcked and what is SACKed
 	BytesReceived  uint64 // in order
+
+	// SinceReceived is for how long no data came.
+	SinceReceived time.Duration
 
 	// Packets, modulo 2^32. One that the device segments, or has put
 	// together, counts as one.
@@ -186,12 +191,12 @@ func (c *Conn) Info(now int64) Info {
 		RTTVar: time.Duration(c.rtt.Var()), MinRTT: time.Duration(c.rtt.Min()),
 		Cwnd: c.cwnd(), Ssthresh: int(c.cc.Ssthresh()),
 		SendWindow: int(c.sndWnd), RecvWindow: int(c.openWindow()),
-		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost),
+		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost), Resent: int(c.retrans),
 		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
-		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes),
+		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes), Backoff: int(c.backoff),
 		TotalRetrans: int(r.retransSegs), DSACKs: int(r.dsackDups), BytesRetrans: r.retransBytes,
 		BytesDelivered: c.delivered, BytesReceived: c.received,
-		SegsIn: c.segsIn, SegsOut: c.segsOut,
+		SinceReceived: time.Duration(now - c.lastData), SegsIn: c.segsIn, SegsOut: c.segsOut,
 		PacingRate: c.cc.PacingRate(), MaxPacingRate: c.MaxPacingRate(),
 		DeliveryRate: rate.rate(), RateAppLimited: rate.lastLimited,
 		Limit: c.limiter(),

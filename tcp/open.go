@@ -150,7 +150,7 @@ func (c *Conn) established(now int64) {
 		c.rtt.SYNTimedOut()
 	}
 	c.retries, c.backoff = 0, 0
-	c.rtoAt = 0
+	c.rtoAt, c.lastData = 0, now
 	c.updateMSS()
 	c.startCongestion(now)
 	if c.has(markMTUAlways) {

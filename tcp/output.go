@@ -56,6 +56,7 @@ func (c *Conn) sendData(now int64) bool {
 		ok := c.sendNew(now)
 		if c.sndNxt != before {
 			c.armSent(now)
+			c.noteFlight()
 		}
 		if !ok {
 			return false
@@ -103,14 +104,19 @@ func (c *Conn) largeRoom(quota int) int {
 	if p := c.cc.pacer; p != nil {
 		quota = min(quota, p.quantum(mss))
 	}
-	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota)
+	// Two packets at least share the window, so that the acknowledgement of one
+	// comes while the other is on its way (as Linux).
+	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota, max(c.cwnd()/2, mss))
 	return max(most/mss*mss, mss)
 }
 
 // sendNew sends data for the first time.
 func (c *Conn) sendNew(now int64) bool {
 	a := c.h.Arena
-	c.restartAfterIdle(now)
+	if c.sndWnd > 0 {
+		c.restartAfterIdle(now)
+	}
+	before := c.sndNxt
 	for c.sndNext != ring.NoFrame {
 		wnd := int(int32(c.sndUna + c.sndWnd - c.sndNxt))
 		pipe, cwnd := c.pipe(), c.cwnd()
@@ -173,7 +179,9 @@ func (c *Conn) sendNew(now int64) bool {
 	// (RFC 7661).
 	if c.pipe() < c.cwnd()/2 {
 		c.clear(markLimited)
-		c.unusedCwnd(now)
+		if c.sndNxt != before {
+			c.unusedCwnd(now)
+		}
 	}
 	return true
 }
@@ -300,9 +308,10 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		pkt[i] = ring.Desc{Frame: g, Off: k.Off, Len: k.Len, Flags: ring.FlagMore}
 		g = k.Next
 	}
-	if g == ring.NoFrame && count > 0 {
-		fl |= FlagPSH // nothing follows for now
-	} else if fin && count > 0 {
+	// PSH: nothing follows for now. Nor is it worth waiting for it when the
+	// packet becomes many segments, which the peer may put together again (as
+	// Linux).
+	if count > 0 && (g == ring.NoFrame || fin || bytes > int(c.mss)) {
 		fl |= FlagPSH
 	}
 	pkt[len(pkt)-1].Flags = 0

@@ -91,7 +91,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		a := &c.h.sample
 		a.Now, a.RTT, a.MinRTT, a.SRTT = now, st.rtt, c.rtt.Min(), c.rtt.SRTT()
 		a.Acked, a.Una, a.Nxt = st.delivered, c.sndUna, c.sndNxt
-		a.Limited = c.has(markLimited) || c.recovery == inLoss
+		a.Limited = c.has(markLimited) || c.recovery == inLoss || c.cc.InSlowStart() && c.cwnd() < 2*int(c.mostOut)
 		c.cc.OnAck(a)
 	}
 	if c.cc.pacer != nil {
@@ -191,10 +191,22 @@ func (c *Conn) prr(delivered uint32, progress bool) {
 	c.cc.SetCwnd(uint32(max(pipe+n, mss)))
 }
 
+// noteFlight keeps the most that was in flight at once in the last round trip.
+// In slow start a window of which more than half was used may grow (RFC 7661
+// section 4.3, as Linux's tcp_is_cwnd_limited).
+func (c *Conn) noteFlight() {
+	if n := c.sndNxt - c.sndUna; n > c.mostOut || seqGE(c.sndUna, c.mostOutSeq) {
+		c.mostOut, c.mostOutSeq = n, c.sndNxt
+	}
+}
+
 // unusedCwnd lowers a window that the application did not fill for an RTO, so
 // that no burst comes of what was valid long ago: RFC 2861 section 3.2, as
 // Linux.
 func (c *Conn) unusedCwnd(now int64) {
+	if c.has(markKeepCwnd) {
+		return
+	}
 	if c.usedAt == 0 {
 		c.usedAt = now
 	}
@@ -217,7 +229,7 @@ func (c *Conn) restartAfterIdle(now int64) {
 		c.modelRestart(now)
 		return
 	}
-	if rto := c.rtt.RTO(); now-c.lastSnd > rto {
+	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
 		c.cc.OnIdle(now, now-c.lastSnd, rto)
 		c.lastSnd = now
 		c.usedAt, c.cwndUsed = now, 0

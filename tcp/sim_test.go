@@ -118,6 +118,7 @@ type link struct {
 	refuse                          float64                        // Transmit says false
 	mark                            float64                        // of what is ECN-capable gets a congestion mark
 	nicHold                         int64                          // time that the NIC keeps frames
+	single                          bool                           // what arrives at the same time is not taken in one go
 	filter                          func(to *end, s *Segment) bool // false: drop
 	tap                             func(to *end, b []byte) bool   // likewise, and may insert
 	sent, lost, dupped, reorderedBy int
@@ -377,6 +378,9 @@ func (l *link) step(limit int64) bool {
 	for len(l.queue) > 0 && l.queue[0].at <= l.now {
 		p := heap.Pop(&l.queue).(packet)
 		p.to.receive(p.b, p.ecn)
+		if l.single {
+			break
+		}
 	}
 	for _, e := range []*end{l.a, l.b} {
 		e.expire()
