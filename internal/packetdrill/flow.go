@@ -40,15 +40,15 @@ func (f *flow) in(p *Packet, scaled bool) (*Packet, error) {
 	} else {
 		ack -= f.scriptISN
 	}
-	if p.HasAck {
-		q.Ack += ack
+	if p.Flags&flagACK != 0 {
+		q.Ack += ack // also where the script left the number out
 	}
 	for i := range q.Opts {
 		o := &q.Opts[i]
 		switch {
 		case o.Kind == OptSACK:
 			o.Blocks = shift(o.Blocks, ack)
-		case o.Kind == OptTS && p.HasAck:
+		case o.Kind == OptTS && p.Flags&flagACK != 0:
 			switch v, ok := f.stamps[o.Ecr]; {
 			case ok:
 				o.Ecr = v

@@ -1,6 +1,7 @@
 package packetdrill
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 
@@ -40,7 +41,7 @@ func newHost() (*host, error) {
 		return nil, err
 	}
 	h := &host{arena: a, now: 1e15}
-	h.h = tcp.NewHost(a, ring.NewCache(a), tcp.Caps{MaxFrags: 1})
+	h.h = tcp.NewHost(a, ring.NewCache(a), tcp.Caps{MaxFrags: 1, TSO: 1 << 16, TSOFrags: 48})
 	return h, nil
 }
 
@@ -93,8 +94,37 @@ func (h *host) transmit(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8
 	for _, d := range pkt {
 		b = append(b, h.arena.Data(d)...)
 	}
-	h.wire = append(h.wire, sent{h.now, local, remote, b, ecn})
+	if pkt[0].Flags&ring.FlagGSO != 0 {
+		h.cut(b, int(pkt[0].SegSize), sent{h.now, local, remote, nil, ecn})
+	} else {
+		h.wire = append(h.wire, sent{h.now, local, remote, b, ecn})
+	}
 	return true
+}
+
+// cut does what a device does with a packet that is to become segments of
+// size bytes.
+func (h *host) cut(b []byte, size int, s sent) {
+	hdr := b[:int(b[12]>>4)*4]
+	data := b[len(hdr):]
+	seq := binary.BigEndian.Uint32(b[4:])
+	for first := true; len(data) > 0; first = false {
+		n := min(size, len(data))
+		s.b = append(append([]byte{}, hdr...), data[:n]...)
+		binary.BigEndian.PutUint32(s.b[4:], seq)
+		if n < len(data) {
+			s.b[13] &^= byte(tcp.FlagFIN | tcp.FlagPSH)
+		}
+		if !first {
+			s.b[13] &^= byte(tcp.FlagCWR) // RFC 3168 section 6.1.2
+		}
+		s.b[16], s.b[17] = 0, 0
+		sum := ip.Add(ip.PseudoSum(s.local.Addr(), s.remote.Addr(), ip.ProtoTCP, len(s.b)), ip.Sum(s.b))
+		binary.BigEndian.PutUint16(s.b[16:], ^sum)
+		h.wire = append(h.wire, s)
+		seq += uint32(n)
+		data = data[n:]
+	}
 }
 
 // dial makes the connection of an active open.
@@ -103,6 +133,7 @@ func (h *host) dial(cfg *tcp.Config, local, remote netip.AddrPort) *conn {
 	c.tc.Init(h.h, c, cfg, local, remote)
 	h.conns = append(h.conns, c)
 	c.tc.Connect(h.now)
+	c.tc.Info(h.now) // from now on it keeps times
 	h.settle()
 	return c
 }
@@ -139,7 +170,10 @@ func (l *listener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) 
 }
 
 // Accepted implements tcp.ListenOwner.
-func (l *listener) Accepted(tc *tcp.Conn) { l.queue = append(l.queue, tc.Owner().(*conn)) }
+func (l *listener) Accepted(tc *tcp.Conn) {
+	tc.Info(l.h.now) // from now on it keeps times
+	l.queue = append(l.queue, tc.Owner().(*conn))
+}
 
 // accept takes the oldest connection that waits.
 func (l *listener) accept() *conn {
@@ -181,8 +215,9 @@ func (h *host) find(local, remote netip.AddrPort) (last *conn) {
 	return last
 }
 
-// input takes the TCP packet b, whose checksum is right.
-func (h *host) input(b []byte, local, remote netip.AddrPort, ecn uint8) error {
+// input takes the TCP packet b, whose checksum is right. If it is larger than
+// mss, which may be 0, a device put it together of segments of that size.
+func (h *host) input(b []byte, local, remote netip.AddrPort, ecn uint8, mss int) error {
 	s := tcp.Segment{Local: local, Remote: remote, ECN: ecn}
 	n, err := s.Parse(b, len(b))
 	if err != nil {
@@ -193,6 +228,9 @@ func (h *host) input(b []byte, local, remote netip.AddrPort, ecn uint8) error {
 	}
 	if s.Payload, err = h.fill(b[n:]); err != nil {
 		return err
+	}
+	if mss > 0 && s.Len > mss {
+		s.Payload[0].SegSize = uint16(mss)
 	}
 	h.dispatch(&s)
 	h.settle()

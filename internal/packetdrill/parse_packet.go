@@ -254,7 +254,7 @@ func (s *scanner) tcpOption() (o TCPOption, err error) {
 		}
 		err = s.cookie(&o)
 	default:
-		err = s.fail("unknown TCP option %q", w)
+		return o, &Error{Line: s.line, What: "TCP option " + w, Unsupported: true}
 	}
 	return o, err
 }

@@ -354,7 +354,7 @@ func (m *machine) inbound(p *Packet) error {
 	case CE:
 		ecn = 3
 	}
-	return m.input(b, dst, src, ecn)
+	return m.input(b, dst, src, ecn, m.set.mss)
 }
 
 // pattern is n bytes of a stream, from the offset from on.

@@ -9,6 +9,8 @@ import (
 type Error struct {
 	Line int
 	What string
+	// Unsupported: it is known what it means, but not here.
+	Unsupported bool
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.What) }
@@ -21,7 +23,7 @@ type scanner struct {
 }
 
 func (s *scanner) fail(format string, args ...any) error {
-	return &Error{s.line, fmt.Sprintf(format, args...)}
+	return &Error{Line: s.line, What: fmt.Sprintf(format, args...)}
 }
 
 func (s *scanner) done() bool { return s.pos >= len(s.src) }

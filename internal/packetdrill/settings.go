@@ -16,6 +16,7 @@ type settings struct {
 	tick           int64   // of the timestamp clock, µs; 0: not checked
 	ecrScaled      bool
 	strictSegments bool
+	mss            int // of the segments that a device put together; 0: unknown
 	v6             bool
 	local, remote  netip.Addr
 	bindPort       uint16
@@ -33,7 +34,12 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 		local: netip.MustParseAddr("192.168.0.1"), remote: netip.MustParseAddr("192.0.2.1"),
 		define: map[string]string{"TFO_COOKIE": "3021b9d889017eeb", "CODE": "host_unreachable"},
 	}
-	s.tcp = linuxDefaults()
+	for _, o := range sc.Options {
+		if o.Name == "ip_version" {
+			s.v6 = o.Value == "ipv6"
+		}
+	}
+	s.tcp = tcp.Config{MTU: 1500}
 	if s.v6 {
 		s.local, s.remote = netip.MustParseAddr("fd3d:fa7b:d17d::1"), netip.MustParseAddr("2001:db8::1")
 		s.tcp.MTU = 1520
@@ -44,7 +50,7 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	}
 	for _, o := range sc.Options {
 		if err := s.option(o); err != nil {
-			return s, &Error{o.Line, err.Error()}
+			return s, &Error{Line: o.Line, What: err.Error()}
 		}
 	}
 	return s, nil
@@ -84,18 +90,10 @@ func (s *settings) option(o Option) (err error) {
 		s.local, err = address(o.Value)
 	case "remote_ip":
 		s.remote, err = address(o.Value)
-	case "ip_version":
-		switch o.Value {
-		case "ipv4", "ipv4-mapped-ipv6":
-			if s.v6 {
-				err = failf("the script is for IPv4")
-			}
-		case "ipv6":
-			if !s.v6 {
-				err = failf("the script is for IPv6")
-			}
-		}
-	case "gateway_ip", "netmask_ip", "init_scripts", "speed", "code_command", "code_format", "code_sockopt", "mss", "non_fatal", "send_omit_free":
+	case "mss":
+		s.mss = int(num())
+	case "ip_version", "gateway_ip", "netmask_ip", "init_scripts", "speed", "code_command", "code_format",
+		"code_sockopt", "non_fatal", "send_omit_free":
 	default:
 		err = failf("option --%s", o.Name)
 	}

@@ -7,10 +7,14 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// linuxDefaults is what defaults.sh of the public scripts sets, in our terms:
-// buffers that grow to 15 MiB.
-func linuxDefaults() tcp.Config {
-	return tcp.Config{MTU: 1500, MaxRcvBuf: 15 << 20}
+// publicDefaults does what defaults.sh of the public scripts does, in our
+// terms: buffers that grow to 15 MiB, windows that stay when they are not used,
+// ECN off.
+func publicDefaults(c tcp.Config) tcp.Config {
+	c.MaxRcvBuf = 15 << 20
+	c.KeepIdleCwnd = true
+	c.ECN = tcp.ECNOff
+	return c
 }
 
 // shell does what a command line of a script does to us.
@@ -60,7 +64,10 @@ func (m *machine) command(ws []string) error {
 	}
 	name := ws[0][strings.LastIndexByte(ws[0], '/')+1:]
 	switch {
-	case name == "defaults.sh", strings.HasPrefix(name, "sysctl_restore_"):
+	case name == "defaults.sh":
+		m.set.tcp = publicDefaults(m.set.tcp)
+		return nil
+	case strings.HasPrefix(name, "sysctl_restore_"):
 		return nil
 	case name == "sysctl", name == "set_sysctls.py":
 		for _, w := range ws[1:] {
@@ -73,6 +80,9 @@ func (m *machine) command(ws []string) error {
 				return err
 			}
 		}
+		return nil
+	case strings.Join(ws, " ") == "ethtool -K tun0 tso off gso off":
+		m.h.TSO = 0
 		return nil
 	case strings.HasPrefix(strings.Join(ws, " "), "ip tcp_metrics flush"), name == "nstat", name == "sleep", name == "true":
 		return nil
@@ -109,6 +119,8 @@ func (m *machine) sysctl(name, val string) error {
 		return unsupportedf("sysctl %s=%s", name, val)
 	}
 	switch name {
+	case "tcp_slow_start_after_idle":
+		c.KeepIdleCwnd = n == 0
 	case "tcp_timestamps":
 		c.NoTimestamps = n == 0
 	case "tcp_sack":

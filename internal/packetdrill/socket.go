@@ -332,7 +332,8 @@ func (s *socket) marks() (in, out int) {
 	case s.lst != nil:
 		return len(s.lst.queue), 0
 	case s.conn != nil:
-		return s.conn.rcvd, s.conn.room
+		// A reader is woken for the first of what waits only; an edge is all of it.
+		return s.conn.rcvd + int(s.conn.tc.Info(s.m.now).BytesReceived), s.conn.room
 	}
 	return 0, 0
 }

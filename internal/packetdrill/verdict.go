@@ -50,6 +50,9 @@ func result(line int, err error) Result {
 	case errors.As(err, &u):
 		return Result{Unsupported, line, string(u)}
 	case errors.As(err, &p):
+		if p.Unsupported {
+			return Result{Unsupported, p.Line, p.What}
+		}
 		return Result{Fail, p.Line, p.What}
 	}
 	return Result{Fail, line, err.Error()}
