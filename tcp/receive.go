@@ -30,8 +30,12 @@ func (c *Conn) receive(s *Segment, now int64) {
 	if c.has(markFinSeen) && seqLT(c.finSeq, edge) {
 		edge = c.finSeq
 	}
-	if seqGE(s.Seq, edge) {
-		// No room: a zero-window probe, answered at once.
+	if seqGE(s.Seq, edge) || seqGE(c.rcvNxt, edge) {
+		// No room: a zero-window probe, answered at once. One that begins with
+		// old data has no byte for us either.
+		if seqLT(s.Seq, c.rcvNxt) {
+			c.noteDSACK(s.Seq, c.rcvNxt)
+		}
 		c.h.Stats.TCPZeroWindowDrop.Add(1)
 		c.set(markAckNow)
 		return

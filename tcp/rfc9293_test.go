@@ -318,6 +318,28 @@ func TestRFC9293ReceiveWindow(t *testing.T) {
 	}
 }
 
+// Section 3.10.7.4: of data that begins in front of a window that is shut
+// nothing is kept, not even an empty frame.
+func TestRFC9293ShutWindowOverlap(t *testing.T) {
+	w := dial(t, Config{RcvBuf: 4096, NoWindowScale: true}, wscale(-1))
+	for i := range uint32(4) {
+		w.feed("A", 1+1000*i, 1, 1000)
+	}
+	w.feed("PA", 4001, 1, 96)
+	w.advance(100 * ms)
+	w.read(4096)
+	w.c.rcvAdv = w.c.rcvNxt // shut, with nothing to read
+	w.out, w.wnds = nil, nil
+	w.feed("PA", 4096, 1, 2)
+	w.want("A 1:4097 sack 4096-4097")
+	if w.c.Readable() {
+		t.Error("there is something to read")
+	}
+	if n := w.read(10); n != 0 {
+		t.Errorf("read %d bytes", n)
+	}
+}
+
 // Section 3.8.6.1: zero-window probes back off, and never give up while the
 // peer answers.
 func TestRFC9293ZeroWindowProbe(t *testing.T) {
