@@ -29,9 +29,7 @@ func markCE(b []byte) bool {
 
 // newMarkingWAN is a bottleneck that has room, and marks instead of dropping.
 func newMarkingWAN(t *testing.T) *wan {
-	w := newWAN(t, 20*time.Millisecond, 20e6/8)
-	w.queue, w.mark = 2<<20, 50e3
-	return w
+	return newWAN(t, 20*time.Millisecond, 20e6/8, func(w *wan) { w.queue, w.mark = 2<<20, 50e3 })
 }
 
 func (w *wan) checkMarks(t *testing.T) {

@@ -45,7 +45,7 @@ type wanFrame struct {
 	b   []byte
 }
 
-func newWAN(t *testing.T, rtt time.Duration, rate float64) *wan {
+func newWAN(t *testing.T, rtt time.Duration, rate float64, more ...func(*wan)) *wan {
 	t.Helper()
 	lab.NeedRoot(t)
 	var ns [3]*lab.NS
@@ -58,6 +58,9 @@ func newWAN(t *testing.T, rtt time.Duration, rate float64) *wan {
 		ns[i] = n
 	}
 	w := &wan{a: ns[0], b: ns[1], delay: rtt / 2, rate: rate, queue: int(rate * rtt.Seconds())}
+	for _, m := range more {
+		m(w)
+	}
 	var fds [2]int
 	for i := range fds {
 		// Packets are of the size that they have on a wire, and complete.
