@@ -65,7 +65,7 @@ func (c *Conn) sendData(now int64) bool {
 	if c.recovery == inRecovery && c.sndUna != c.sndNxt && !c.rescue(now) {
 		return false
 	}
-	if c.rare.rate != nil && c.sndNext == ring.NoFrame {
+	if c.rare.rate != nil && c.nearlyEmpty() {
 		c.checkAppLimited()
 	}
 	c.armPersist(now)

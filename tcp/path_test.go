@@ -29,6 +29,11 @@ type path struct {
 	reorder float64 // of the data packets come late
 	late    int64   // by as much at most
 
+	police   float64 // bytes per second that a policer lets pass; 0: none
+	bucket   float64 // and at once, bytes
+	tokens   float64
+	tokensAt int64
+
 	busy int64 // the bottleneck, until then
 	buf  []byte
 }
@@ -57,9 +62,11 @@ func (p *pathEvents) Pop() any     { o := *p; x := o[len(o)-1]; *p = o[:len(o)-1
 type flow struct {
 	left, right *pathEnd
 	start       int64
-	got         int // bytes that arrived
-	sent        int // data packets
-	lost        int // of them
+	got         int  // bytes that arrived
+	sent        int  // data packets
+	policed     int  // of them
+	quiet       bool // nobody writes but the test
+	lost        int  // of them
 	marked      int
 }
 
@@ -110,6 +117,15 @@ func (e *pathEnd) Transmit(pkt []ring.Desc, ecn uint8) bool {
 			e.f.lost++
 			return true
 		}
+		if p.police > 0 {
+			p.tokens = min(p.tokens+float64(p.now-p.tokensAt)*p.police/1e9, p.bucket)
+			p.tokensAt = p.now
+			if p.tokens < float64(n+wireOverhead) {
+				e.f.policed++
+				return true
+			}
+			p.tokens -= float64(n + wireOverhead)
+		}
 		if p.rate > 0 {
 			p.busy = max(p.busy, p.now)
 			wire := n + wireOverhead
@@ -158,7 +174,7 @@ func (e *pathEnd) receive(d ring.Desc, ecn uint8) {
 // work is what application and stack do after a packet.
 func (e *pathEnd) work() {
 	p := e.p
-	if e.data && e.c.State() == Established {
+	if e.data && !e.f.quiet && e.c.State() == Established {
 		for e.c.Write(p.buf) == len(p.buf) {
 		}
 	}

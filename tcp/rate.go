@@ -161,7 +161,18 @@ func (r *rateState) rate() float64 {
 	return float64(r.lastBytes) * 1e9 / float64(uint64(r.lastTime)<<rateTime)
 }
 
-// checkAppLimited is called where nothing is left to send: if the path could
+// nearlyEmpty tells whether less than a segment is left to send, and Nagle, say,
+// holds that back.
+func (c *Conn) nearlyEmpty() bool {
+	f := c.sndNext
+	if f == ring.NoFrame {
+		return true
+	}
+	m := c.h.Arena.Meta(f)
+	return m.Next == ring.NoFrame && m.Len < c.mss
+}
+
+// checkAppLimited is called where no segment is left to send: if the path could
 // take more, samples of what is in flight now, and of what follows until that
 // has arrived, tell of the application (section 4.1.2.4).
 func (c *Conn) checkAppLimited() {
