@@ -23,8 +23,8 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 			c.rtoAt, c.backoff = 0, 0
 		}
 	}
-	if flight == 0 {
-		return
+	if flight == 0 && (s.Opt.NSACK == 0 || c.rare == &noRare) {
+		return // else a duplicate may be reported, of what was sent again
 	}
 	fin := false
 	if c.has(markTS) && s.Opt.HasTS && s.Opt.TSEcr != 0 {

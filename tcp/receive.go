@@ -351,7 +351,7 @@ func (c *Conn) spendQuick() {
 // noteInteractive is called when data is sent: an answer to what came just
 // before means a dialogue, in which our data carries the acknowledgement.
 func (c *Conn) noteInteractive(now int64) {
-	if now-c.lastData < delAck {
+	if c.received > 0 && now-c.lastData < delAck {
 		c.set(markPingPong)
 	}
 }

@@ -68,6 +68,25 @@ func TestRFC3708UndoAfterRecovery(t *testing.T) {
 	}
 }
 
+// The report may come when all that was sent is acknowledged.
+func TestRFC3708UndoWhenIdle(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.write(8 * 1012)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1013, 5*1012+1))
+	w.feed("A", 1, 8*1012+1, 0)
+	w.out = nil
+	if w.c.cc.Cwnd() >= 10*1012 {
+		t.Fatalf("cwnd %d", w.c.cc.Cwnd())
+	}
+	w.now += ms
+	w.feed("A", 1, 8*1012+1, 0, w.sack(1, 1013))
+	if w.c.cc.Cwnd() < 10*1012 {
+		t.Errorf("cwnd %d", w.c.cc.Cwnd())
+	}
+	w.want()
+}
+
 // RFC 3708 section 3: not all of the retransmissions were duplicates, so there
 // was a loss.
 func TestRFC3708NoUndoInPart(t *testing.T) {
