@@ -35,8 +35,11 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 		define: map[string]string{"TFO_COOKIE": "3021b9d889017eeb", "CODE": "host_unreachable"},
 	}
 	for _, o := range sc.Options {
-		if o.Name == "ip_version" {
+		switch o.Name {
+		case "ip_version":
 			s.v6 = o.Value == "ipv6"
+		case "local_ip", "remote_ip":
+			s.v6 = strings.Contains(o.Value, ":")
 		}
 	}
 	s.tcp = tcp.Config{MTU: 1500}
@@ -52,6 +55,9 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 		if err := s.option(o); err != nil {
 			return s, &Error{Line: o.Line, What: err.Error()}
 		}
+	}
+	if s.local.Is6() != s.v6 || s.remote.Is6() != s.v6 {
+		return s, failf("addresses of both versions of IP")
 	}
 	return s, nil
 }

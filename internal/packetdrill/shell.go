@@ -1,6 +1,7 @@
 package packetdrill
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -17,9 +18,19 @@ func publicDefaults(c tcp.Config) tcp.Config {
 	return c
 }
 
+// product is all of arithmetic that scripts need.
+var product = regexp.MustCompile(`\$\(\([0-9* ]+\)\)`)
+
 // shell does what a command line of a script does to us.
 func (m *machine) shell(text string) error {
-	text = strings.ReplaceAll(text, "\\\n", " ")
+	text = product.ReplaceAllStringFunc(strings.ReplaceAll(text, "\\\n", " "), func(e string) string {
+		n := 1
+		for _, f := range strings.Split(strings.Trim(e, "$()"), "*") {
+			k, _ := strconv.Atoi(strings.TrimSpace(f))
+			n *= k
+		}
+		return strconv.Itoa(n)
+	})
 	for _, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == ';' }) {
 		if i := strings.IndexByte(line, '#'); i >= 0 {
 			line = line[:i]
