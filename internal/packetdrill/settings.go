@@ -1,7 +1,6 @@
 package packetdrill
 
 import (
-	"encoding/hex"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -120,12 +119,8 @@ func (s *settings) resolve(p *Packet) (*Packet, error) {
 	q.Opts = append([]TCPOption{}, p.Opts...)
 	for i := range q.Opts {
 		o := &q.Opts[i]
-		if o.CookieName == "" {
-			continue
-		}
-		var err error
-		if o.Cookie, err = hex.DecodeString(s.define[o.CookieName]); err != nil || len(o.Cookie) == 0 {
-			return nil, failf("bad cookie %q", o.CookieName)
+		if o.Kind == OptFO || o.Kind == OptFOExp {
+			return nil, unsupportedf("Fast Open: cookies in scripts are those of Linux's key")
 		}
 	}
 	return &q, nil
