@@ -34,3 +34,51 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("%d scripts, %v", n, err)
 	}
 }
+
+// What the runner is for: each script says something wrong, or what we have
+// not, in its last line.
+func TestVerdicts(t *testing.T) {
+	const open = `0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0 bind(3, ..., ...) = 0
++0 listen(3, 1) = 0
++0 < S 0:0(0) win 32000 <mss 1000,sackOK,TS val 1 ecr 0>
++0 > S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK,TS val 100 ecr 1>
++.1 < . 1:1(0) ack 1 win 32000 <nop,nop,TS val 2 ecr 100>
++0 accept(3, ..., ...) = 4
++0 write(4, ..., 988) = 988
+`
+	for _, c := range []struct {
+		verdict Verdict
+		last    string
+		what    string
+	}{
+		{Pass, "+0 > P. 1:989(988) ack 1 <...>", ""},
+		{Fail, "+.01 > P. 1:989(988) ack 1 <...>", "left at"},
+		{Fail, "+0 > . 1:989(988) ack 1 <...>", "flags"},
+		{Fail, "+0 > . 2:990(988) ack 1 <...>", ""},
+		{Fail, "+0 > P. 1:989(988) ack 1 win 5 <...>", "window"},
+		{Fail, "+0 > P. 1:989(988) ack 2 <...>", "acknowledgement"},
+		{Fail, "+0 > P. 1:989(988) ack 1", "options"},
+		{Fail, "+0 > P. 1:989(988) ack 1 <nop,nop,TS val 200 ecr 3>", "option"},
+		{Fail, "+0 > [ect0] P. 1:989(988) ack 1 <...>", "ECN"},
+		{Fail, "+0 > P. 1:3001(3000) ack 1 <...>", "a gap"},
+		{Fail, "+0 < . 1:1(0) ack 1 win 9 <nop,nop,TS val 3 ecr 777>", "TS ecr"},
+		{Fail, "+0 read(4, ..., 10) = 10", "does not return"},
+		{Fail, "+0 write(4, ..., 10) = 9", "returned 10"},
+		{Fail, "+0 write(9, ..., 10) = -1 EPIPE", "EBADF"},
+		{Fail, "+0...0.05 read(4, ..., 10) = -1 ETIMEDOUT", "does not return"},
+		{Fail, "+0 %{ assert tcpi_snd_cwnd == 11, tcpi_snd_cwnd }%", "is 10"},
+		{Unsupported, "+0 %{ import os }%\n+0 %{ assert tcpi_what == 1 }%", "tcpi_what"},
+		{Unsupported, "+0 `reboot`", "reboot"},
+		{Unsupported, "+0 send(4, ..., 1, MSG_OOB) = 1", "MSG"},
+	} {
+		src := open + strings.ReplaceAll(c.last, "\\n", "\n")
+		r := Run(src, Config{})
+		if r.Verdict != c.verdict || !strings.Contains(r.What, c.what) {
+			t.Errorf("%s\n%v, want %v with %q", c.last, r, c.verdict, c.what)
+		}
+		if line := strings.Count(src, "\n") + 1; r.Verdict != Pass && r.Line != line {
+			t.Errorf("%s\nline %d, want %d", c.last, r.Line, line)
+		}
+	}
+}

@@ -31,7 +31,7 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	s = settings{
 		tolerance: 4 * ms, percent: 12.5, bindPort: 8080, connectPort: 8080, v6: cfg.IPv6,
 		local: netip.MustParseAddr("192.168.0.1"), remote: netip.MustParseAddr("192.0.2.1"),
-		define: map[string]string{"TFO_COOKIE": "3021b9d889017eeb", "CODE": "host_unreachable"},
+		define: map[string]string{"CODE": "host_unreachable"},
 	}
 	for _, o := range sc.Options {
 		switch o.Name {
@@ -45,7 +45,7 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	if s.v6 {
 		s.local, s.remote = netip.MustParseAddr("fd3d:fa7b:d17d::1"), netip.MustParseAddr("2001:db8::1")
 		s.tcp.MTU = 1520
-		s.define["TFO_COOKIE"], s.define["CODE"] = "c1d1e9742a47a9bc", "address_unreachable"
+		s.define["CODE"] = "address_unreachable"
 	}
 	for k, v := range cfg.Define {
 		s.define[k] = v
