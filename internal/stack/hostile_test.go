@@ -47,12 +47,14 @@ func (v *victim) suffer(t testing.TB, frames ...[]byte) {
 			v.pollOnce()
 		}
 	}
-	for v.rxPending() {
+	for more := true; more; {
 		v.pollOnce()
+		// Only under the lock: who holds it may have some in hand.
+		v.lock.Lock()
+		v.enter()
+		more = v.rxPending()
+		v.leave()
 	}
-	v.lock.Lock() // whoever took them has dispatched them
-	v.enter()
-	v.leave()
 }
 
 // unharmed checks that an honest datagram of n bytes comes back.
