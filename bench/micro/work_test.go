@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -122,12 +123,14 @@ func listen(t testing.TB, y load.Network) net.Listener {
 	return l
 }
 
-// TestWork compares what operations cost with the table in testdata. A figure
-// may be 15 % and 0.3 above it, allocations not at all: a reactor that ticks
-// costs a turn now and then. Instructions would be counted too, but virtual
+// TestWork compares what operations cost at least with the table in testdata. A
+// figure may be 5 % and 0.1 above it, allocations not at all. On one processor,
+// since else the reactors run beside and take as many turns as they find time
+// for. Instructions would be counted too, but virtual
 // machines often have no counter of them (perf_event_open: ENOENT).
 func TestWork(t *testing.T) {
 	const file = "testdata/work.json"
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	got := map[string]work{}
 	for _, sc := range scenarios {
 		x, y, err := onloadPair(1500)
@@ -140,16 +143,10 @@ func TestWork(t *testing.T) {
 		for range sc.ops / 10 { // windows, pools and caches
 			op()
 		}
-		before := count(t, x, y)
-		for range sc.ops {
-			op()
+		var w work
+		for range workRounds {
+			w = least(w, measure(t, sc.ops, op, x, y))
 		}
-		after := count(t, x, y)
-		w := work{}
-		for k := range after {
-			w[k] = (after[k] - before[k]) / float64(sc.ops)
-		}
-		w["allocs"] = testing.AllocsPerRun(sc.ops, op)
 		got[sc.name] = w
 	}
 	if *update {
@@ -175,6 +172,32 @@ func TestWork(t *testing.T) {
 	}
 }
 
+// workRounds is how often each operation is counted: a timer that is due in one
+// round is not in every round.
+const workRounds = 3
+
+// measure counts what n operations cost, each.
+func measure(t *testing.T, n int, op func(), ns ...load.Network) work {
+	t.Helper()
+	w, before := work{}, count(t, ns...)
+	for range n {
+		op()
+	}
+	for k, after := range count(t, ns...) {
+		w[k] = (after - before[k]) / float64(n)
+	}
+	w["allocs"] = testing.AllocsPerRun(n, op)
+	return w
+}
+
+// least is the lower of each of two costs.
+func least(a, b work) work {
+	for k, v := range a {
+		b[k] = min(v, b[k])
+	}
+	return b
+}
+
 // regressions lists what costs more than it did.
 func regressions(want, got map[string]work) (wrong []string) {
 	for _, name := range slices.Sorted(maps.Keys(got)) {
@@ -183,7 +206,7 @@ func regressions(want, got map[string]work) (wrong []string) {
 			continue
 		}
 		for _, k := range slices.Sorted(maps.Keys(got[name])) {
-			most := want[name][k]*1.15 + 0.3
+			most := want[name][k]*1.05 + 0.1
 			if k == "allocs" {
 				most = want[name][k]
 			}
@@ -202,9 +225,9 @@ func TestRegressions(t *testing.T) {
 		got map[string]work
 		n   int
 	}{
-		{map[string]work{"a": {"Kicks": 2.5, "allocs": 0}}, 0},
+		{map[string]work{"a": {"Kicks": 2.15, "allocs": 0}}, 0},
 		{map[string]work{"a": {"Kicks": 1, "allocs": 0}}, 0},
-		{map[string]work{"a": {"Kicks": 3, "allocs": 0}}, 1},
+		{map[string]work{"a": {"Kicks": 2.25, "allocs": 0}}, 1},
 		{map[string]work{"a": {"Kicks": 3, "allocs": 1}}, 2},
 		{map[string]work{"a": {"Kicks": 2, "Polls": 1}}, 1},
 		{map[string]work{"b": {}}, 1},
