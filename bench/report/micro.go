@@ -74,7 +74,7 @@ func microTargets() []microTarget {
 func (r *Report) judgeMicro() (vs []Verdict) {
 	for _, t := range microTargets() {
 		got := microValues(r.MicroRuns, t.bench, "onload", t.of)
-		v := Verdict{Target: t.name, Case: t.bench, Metric: t.metric, Of: "onload", Want: fmt.Sprintf("<= %.3g", t.limit)}
+		v := Verdict{Target: t.name, Case: t.bench, Metric: t.metric, Of: "onload", Want: fmt.Sprintf("<= %.4g", t.limit)}
 		if t.ratio {
 			v.To = "gvisor"
 			other := microValues(r.MicroRuns, t.bench, v.To, t.of)
@@ -88,7 +88,7 @@ func (r *Report) judgeMicro() (vs []Verdict) {
 		}
 		met := func(x float64) bool { return x <= t.limit }
 		if t.atLeast {
-			v.Want, met = fmt.Sprintf(">= %.3g", t.limit), func(x float64) bool { return x >= t.limit }
+			v.Want, met = fmt.Sprintf(">= %.4g", t.limit), func(x float64) bool { return x >= t.limit }
 		}
 		v.Ratio, v.Rounds = figure(got), len(got)
 		v.Pass, v.Clear = met(v.Ratio.Median), met(v.Ratio.Min) == met(v.Ratio.Max)

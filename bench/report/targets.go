@@ -100,10 +100,10 @@ func (r *Report) judge() (vs []Verdict) {
 			}
 			v := Verdict{Target: t.Name, Case: c.String(), Metric: t.Metric, Of: t.Rung, To: t.To, Ratio: figure(ratios), Rounds: len(ratios)}
 			met := func(x float64) bool { return x <= t.Limit }
-			v.Want = fmt.Sprintf("<= %.3g", t.Limit)
+			v.Want = fmt.Sprintf("<= %.4g", t.Limit)
 			if t.AtLeast {
 				met = func(x float64) bool { return x >= t.Limit }
-				v.Want = fmt.Sprintf(">= %.3g", t.Limit)
+				v.Want = fmt.Sprintf(">= %.4g", t.Limit)
 			}
 			v.Pass = met(v.Ratio.Median)
 			v.Clear = met(v.Ratio.Min) == met(v.Ratio.Max)
