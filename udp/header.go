@@ -50,12 +50,11 @@ func Parse(b []byte, l4len int, v6 bool, h *Header) error {
 // Put writes the header of a datagram of l4len bytes, itself included. sum is
 // the sum of pseudo-header and payload; the checksum written is complete.
 func Put(b []byte, src, dst uint16, l4len int, sum uint16) {
-	PutPartial(b, src, dst, l4len, 0)
-	c := ^ip.Add(sum, ip.Sum(b[:HeaderLen]))
+	c := ^ip.Fold(uint64(sum) + uint64(src) + uint64(dst) + uint64(uint16(l4len)))
 	if c == 0 {
 		c = 0xffff // RFC 768: zero means no checksum
 	}
-	binary.BigEndian.PutUint16(b[6:], c)
+	PutPartial(b, src, dst, l4len, c)
 }
 
 // PutPartial is Put for a device that completes the checksum

@@ -1,6 +1,9 @@
 package stack
 
-import "math"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Packets that leave together share a system call, which costs more than a
 // packet does. So a turn that sent may leave its packets on the transmit rings
@@ -29,10 +32,23 @@ const (
 	anyPackets = uint64(math.MaxUint64)
 )
 
-// flood is what a socket knows of its sending; under UDPConn.wmu.
+// flood is what a socket knows of its sending; under UDPConn.wmu, but waits.
 type flood struct {
 	last int64 // when the last datagram was sent
 	run  int   // so many without a pause
+
+	waits atomic.Bool // somebody waits for a datagram since
+}
+
+// answerCost is how many datagrams of a flood a wait for one counts against: who
+// sends few for each that he waits for does not flood.
+const answerCost = 4
+
+// paused notes that the caller of ReadFrom has to wait.
+func (u *UDPConn) paused() {
+	if u.s.batches && !u.flood.waits.Load() {
+		u.flood.waits.Store(true)
+	}
 }
 
 // deferKick decides whether the frame that was just posted for u waits, and how
@@ -42,6 +58,9 @@ func (s *Stack) deferKick(u *UDPConn) (batch bool) {
 	f := &u.flood
 	if s.now-f.last > floodGap {
 		f.run = 0
+	} else if f.waits.Load() {
+		f.waits.Store(false)
+		f.run = max(f.run-answerCost, 0)
 	}
 	f.last = s.now
 	if f.run < floodRun {

@@ -46,6 +46,22 @@ func TestDeferKick(t *testing.T) {
 	// A pause with frames waiting.
 	send(0, true, false)
 	send(floodGap+1, false, true)
+	// Each waits for an answer: no flood, however fast.
+	send(floodGap+1, false, false)
+	for range 2 * floodRun {
+		u.paused()
+		send(100, false, false)
+	}
+	// A flood that is answered now and then is one.
+	run()
+	send(0, true, false)
+	u.paused()
+	send(0, false, true)
+	for range answerCost - 1 {
+		send(0, false, false)
+	}
+	send(0, true, false)
+	send(floodGap+1, false, true)
 	// Something else was sent in the same turn.
 	run()
 	a.sent++

@@ -27,8 +27,9 @@ type dst struct {
 	key   dstKey
 	route control.Route
 	hdr   ip.Header
-	ready bool // hdr is complete
-	gone  bool // no route at present
+	sum   uint16 // of the pseudo-header without the length
+	ready bool   // hdr is complete
+	gone  bool   // no route at present
 	refs  int
 	held  []heldPacket // packets that wait for the neighbour
 
@@ -60,7 +61,7 @@ func (s *Stack) dst(local, remote netip.Addr, proto uint8) *dst {
 	k := dstKey{tcp.Pair{Local: local, Remote: remote}, proto}
 	d := s.dsts[k]
 	if d == nil {
-		d = &dst{key: k}
+		d = &dst{key: k, sum: ip.PseudoSum(local, remote, proto, 0)}
 		if !s.resolveRoute(d) {
 			return nil
 		}

@@ -199,6 +199,7 @@ func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err 
 		if n, full, src, dst, ok = u.rq.Read(p); ok {
 			return
 		}
+		u.paused()
 		if err = u.s.wait(u, dirRead, &u.r); err != nil {
 			return
 		}

@@ -270,7 +270,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 // udpPacket writes the UDP header in front of the first frame and returns the
 // packet.
 func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.Desc {
-	sum := ip.PseudoSum(d.key.Local, d.key.Remote, ip.ProtoUDP, l4)
+	sum := ip.Add(d.sum, uint16(l4))
 	pkt := s.tx[:0]
 	for g := f; g != ring.NoFrame; g = s.arena.Meta(g).Prev {
 		m := s.arena.Meta(g)
