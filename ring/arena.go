@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,22 +72,12 @@ func NewArena(frames, frameSize int) (*Arena, error) {
 	if frames <= 0 || frames > 1<<24 {
 		return nil, fmt.Errorf("ring: %d frames: must be 1 to 16777216", frames)
 	}
-	const hugePage = 2 << 20
-	n := frames * frameSize
-	prot := unix.PROT_READ | unix.PROT_WRITE
-	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 	a := &Arena{size: frameSize}
-	var err error
-	if n%hugePage == 0 {
-		a.mem, err = unix.Mmap(-1, 0, n, prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE)
-		a.huge = err == nil
+	mapped, err := a.mapMem(frames * frameSize)
+	if err != nil {
+		return nil, fmt.Errorf("ring: mmap of %d frames: %w", frames, err)
 	}
-	if !a.huge {
-		if a.mem, err = unix.Mmap(-1, 0, n, prot, flags|unix.MAP_POPULATE); err != nil {
-			return nil, fmt.Errorf("ring: mmap of %d frames: %w", frames, err)
-		}
-	}
-	runtime.AddCleanup(a, func(mem []byte) { _ = unix.Munmap(mem) }, a.mem)
+	runtime.AddCleanup(a, func(mem []byte) { _ = unix.Munmap(mem) }, mapped)
 	for a.shift = 11; 1<<a.shift != frameSize; a.shift++ {
 	}
 	a.meta = make([]Meta, frames)
@@ -95,6 +86,37 @@ func NewArena(frames, frameSize int) (*Arena, error) {
 	}
 	a.free.Store(int64(frames))
 	return a, nil
+}
+
+const hugePage = 2 << 20
+
+// mapMem sets mem to n bytes and returns the mapping that holds them. Reserved
+// huge pages are best, transparent ones next: a walk for each small page costs
+// most inside a virtual machine.
+func (a *Arena) mapMem(n int) (mapped []byte, err error) {
+	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+	if n < hugePage {
+		a.mem, err = unix.Mmap(-1, 0, n, prot, flags|unix.MAP_POPULATE)
+		return a.mem, err
+	}
+	if n%hugePage == 0 {
+		a.mem, err = unix.Mmap(-1, 0, n, prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE)
+		if err == nil {
+			a.huge = true
+			return a.mem, nil
+		}
+	}
+	mapped, err = unix.Mmap(-1, 0, n+hugePage, prot, flags)
+	if err != nil {
+		return nil, err
+	}
+	off := -int(uintptr(unsafe.Pointer(&mapped[0]))) & (hugePage - 1)
+	a.mem = mapped[off : off+n : off+n]
+	// Either may be refused by an old or a small kernel: then pages come small,
+	// or when they are first used.
+	_ = unix.Madvise(a.mem, unix.MADV_HUGEPAGE)
+	_ = unix.Madvise(a.mem, unix.MADV_POPULATE_WRITE)
+	return mapped, nil
 }
 
 // Close gives the pages back; no device may use them any more. The addresses

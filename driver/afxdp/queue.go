@@ -109,6 +109,7 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 			break
 		}
 		q.owner[f] = 0
+		q.arena.Expect(f, off)
 		var flags ring.DescFlags
 		if d.Options&unix.XDP_PKT_CONTD != 0 {
 			flags = ring.FlagMore
