@@ -101,6 +101,7 @@ type Conn struct {
 	// Acknowledgement.
 	quick      uint8  // segments to acknowledge at once
 	gatherOff  uint8  // acknowledgements that are not to wait for more segments
+	gatherStop uint8  // how often the stream stopped while one waited; see gatherPause
 	collapseAt uint32 // frames held at which to collapse again
 	rcvMSS     uint16 // the peer's segment size, estimated
 	tsRecent   uint32

@@ -88,6 +88,61 @@ func TestGather(t *testing.T) {
 	gathers(true)
 }
 
+// A stream that stops again and again is gathered less and less often, one that
+// goes on as ever.
+func TestGatherStops(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true, RcvBuf: 1 << 20}, mss(1000))
+	w.h.Gather = true
+	seq := uint32(1)
+	feed := func(flags string) {
+		t.Helper()
+		w.feed(flags, seq, 1, 1000)
+		seq += 1000
+		w.read(1 << 20)
+	}
+	// gathered feeds two segments, and tells whether their acknowledgement waits.
+	gathered := func() bool {
+		feed("A")
+		feed("A")
+		ok, _, _ := w.c.Gathering()
+		w.out = nil
+		return ok
+	}
+	w.c.quick = 0
+	for i := range 8 {
+		pause := 0
+		for !gathered() {
+			pause++
+		}
+		// The end of the wait sends an acknowledgement too.
+		if want := min(gatherPauseMin<<i>>1, gatherPause) - 1; i > 0 && pause != want {
+			t.Errorf("stopped %d times: %d acknowledgements without a wait, want %d", i, pause, want)
+		}
+		w.c.EndGather(true)
+		w.c.Output(w.now)
+		w.out = nil
+	}
+	for range gatherPause {
+		if gathered() {
+			break
+		}
+	}
+	for range 4 {
+		for range gatherGood {
+			feed("A")
+		}
+		feed("PA")
+	}
+	if !gathered() {
+		t.Fatal("does not gather a stream that goes on")
+	}
+	w.c.EndGather(true)
+	w.c.Output(w.now)
+	if n := w.c.gatherOff; n >= gatherPause-1 {
+		t.Errorf("%d acknowledgements without a wait after the stream had gone on", n)
+	}
+}
+
 // At the start and the end of a connection acknowledgements wait for what the
 // user may be about to send.
 func TestAckWithAnswer(t *testing.T) {

@@ -123,11 +123,13 @@ func (c *Conn) sendAck(now int64) bool {
 
 // acked notes that a segment with our acknowledgement left.
 func (c *Conn) acked() {
-	c.rcvAcked = c.rcvNxt
-	c.ackAt = 0
 	if c.gatherOff > 0 {
 		c.gatherOff--
+	} else if c.gatherStop > 0 && c.rcvNxt-c.rcvAcked >= gatherGood*uint32(c.rcvMSS) {
+		c.gatherStop--
 	}
+	c.rcvAcked = c.rcvNxt
+	c.ackAt = 0
 	c.clear(markAckNow | markGather)
 }
 

@@ -300,8 +300,13 @@ const (
 	// kernels merge into one packet (GRO) before they look at it.
 	gatherMost = 64 << 10
 	// gatherPause is for how many acknowledgements a stream that stopped in the
-	// middle is not gathered.
-	gatherPause = 32
+	// middle is not gathered. A peer that is held up by us stops each time; one
+	// that was interrupted does not, so it begins with gatherPauseMin, and twice
+	// as many each time. An acknowledgement of gatherGood segments takes one
+	// doubling back.
+	gatherPauseMin = 2
+	gatherPause    = 32
+	gatherGood     = 8
 )
 
 // gather tells whether the acknowledgement of a segment in a stream may wait
@@ -332,7 +337,9 @@ func (c *Conn) EndGather(late bool) {
 	c.clear(markGather)
 	c.set(markAckNow)
 	if late {
-		c.gatherOff = gatherPause
+		if c.gatherOff = gatherPauseMin << c.gatherStop; c.gatherOff < gatherPause {
+			c.gatherStop++
+		}
 	}
 }
 
