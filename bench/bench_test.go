@@ -56,7 +56,7 @@ func TestAll(t *testing.T) {
 	for _, c := range o.cases() {
 		for i := range o.rungs {
 			row := find(r, c, o.rungs[i].Name)
-			if want := applies(&o.rungs[i], c); want != (row != nil && row.Rounds == 1) {
+			if want := o.wants(&o.rungs[i], c); want != (row != nil && row.Rounds == 1) {
 				t.Errorf("%s on %s: a result is there: %v, wanted: %v", c, o.rungs[i].Name, row != nil, want)
 			}
 		}
@@ -94,6 +94,34 @@ func TestFlags(t *testing.T) {
 	for _, args := range []string{"-rungs fast", "-workloads tcp", "-sizes 1,x", "-sizes 0", "-mode driver", "-rounds -1", "-idle 1,2", "quick"} {
 		if _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%s: no error", args)
+		}
+	}
+}
+
+// Profiles say where the time of each end went.
+func TestProfile(t *testing.T) {
+	lab.NeedRoot(t)
+	dir := t.TempDir()
+	o, err := parse([]string{"-rounds", "1", "-time", "500ms", "-micro", "-1ns", "-out", dir, "-rungs", "latency", "-workloads", "tcp-rtt", "-sizes", "1", "-profile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	r := read(t, dir)
+	if len(r.Spent) != 2 {
+		t.Fatalf("%d ends with a profile", len(r.Spent))
+	}
+	for _, s := range r.Spent {
+		// A sample is 10 ms of processor time: where others run too there are few.
+		if s.Samples == 0 || s.PerOp <= 0 || len(s.Seconds) < 2 {
+			t.Errorf("%s of %s: %+v", s.End, s.Case, s)
+		}
+	}
+	for _, name := range []string{"table.txt", "report.html"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), "Where the processor time went") {
+			t.Errorf("%s does not say where the time went: %v", name, err)
 		}
 	}
 }

@@ -29,6 +29,17 @@ type runner struct {
 	irqTime  bool   // the kernel takes softirqs out of the processes' time
 }
 
+// The ends of a run.
+const (
+	client = "client"
+	server = "server"
+)
+
+// profileOf is the file of one end's CPU profile.
+func (r *runner) profileOf(label, end string) string {
+	return filepath.Join(r.profiles, label+"."+end+".pprof")
+}
+
 // process is a child.
 type process struct {
 	cmd    *lab.Cmd
@@ -130,8 +141,7 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 		so.CPU, co.CPU = -1, -1
 	}
 	if r.profiles != "" {
-		so.Profile = filepath.Join(r.profiles, label+".server.pprof")
-		co.Profile = filepath.Join(r.profiles, label+".client.pprof")
+		so.Profile, co.Profile = r.profileOf(label, server), r.profileOf(label, client)
 	}
 
 	before, self := readLoad(), load.Spent()
@@ -169,9 +179,9 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 	if cl, err = start(ctx, a, co); err != nil {
 		return j, err
 	}
-	client, cerr := cl.last()
+	clientSample, cerr := cl.last()
 	srv.stdin.Close()
-	server, serr := srv.last()
+	serverSample, serr := srv.last()
 	if errors.Is(cerr, load.ErrUnsupported) {
 		return j, cerr
 	}
@@ -182,7 +192,7 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 		return j, fmt.Errorf("server: %w", serr)
 	}
 	_, _ = cl.cmd.Wait(), srv.cmd.Wait()
-	j = load.Join(client, server)
+	j = load.Join(clientSample, serverSample)
 	after := readLoad()
 	j.Wall = after.at.Sub(before.at).Seconds()
 	if r.irqTime {

@@ -7,6 +7,7 @@ replace github.com/onload-go/onload => ../
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/cilium/ebpf v0.22.0
+	github.com/google/pprof v0.0.0-20261105003125-4bf881d7fb0b
 	github.com/onload-go/onload v0.0.0-00010101000000-000000000000
 	github.com/safchain/ethtool v0.7.0
 	golang.org/x/sys v0.46.0

@@ -84,12 +84,12 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.cc, "cc", "cubic", "congestion control of the kernel's TCP, as onload's; empty leaves the kernel's default")
 	f.DurationVar(&o.micro, "micro", 0, "time for each microbenchmark over the in-memory link, below 0 for none (default 500ms; 50ms with -quick)")
 	f.IntVar(&o.memory, "memory", 0, "idle connections over the in-memory link (default 100000; 10000 with -quick)")
-	f.BoolVar(&o.profiles, "profile", false, "write CPU profiles of both ends of every run; they cost a little time")
+	f.BoolVar(&o.profiles, "profile", false, "write CPU profiles of both ends of every run, and a table of where the time went; they cost a little time")
 	rungs := f.String("rungs", "all", "rungs: "+strings.Join(names, ", "))
 	workloads := f.String("workloads", "all", "workloads: "+strings.Join(load.Workloads(), ", "))
 	lists := map[string]*string{}
 	for name, doc := range map[string]string{"sizes": "bytes of ping-pong messages", "mtus": "MTUs of bulk streams",
-		"conns": "numbers of connections for requests", "rates": "requests a second for the open loop",
+		"conns": "numbers of connections for requests (above 1000 not all rungs, unless -rungs names them)", "rates": "requests a second for the open loop",
 		"datagrams": "bytes of the datagrams for packets", "idle": "number of idle connections"} {
 		lists[name] = f.String(name, "", doc+", separated by commas")
 	}
@@ -117,6 +117,7 @@ func parse(args []string) (*options, error) {
 	if o.workloads, err = choose("workload", *workloads, load.Workloads()); err != nil {
 		return nil, err
 	}
+	o.every = *rungs == "all" || *rungs == ""
 	chosen, err := choose("rung", *rungs, names)
 	if err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func measure(ctx context.Context, o *options, r *report.Report, n *network, cpus
 	total := 0
 	for _, c := range r.Cases {
 		for i := range o.rungs {
-			if applies(&o.rungs[i], c) {
+			if o.wants(&o.rungs[i], c) {
 				total += o.rounds
 			}
 		}
@@ -104,7 +104,7 @@ func measure(ctx context.Context, o *options, r *report.Report, n *network, cpus
 				// Each round begins with another rung: none is always the one
 				// after a disturbance of the one before.
 				g := &o.rungs[(i+round+ci)%len(o.rungs)]
-				if !applies(g, c) {
+				if !o.wants(g, c) {
 					continue
 				}
 				if err := one(ctx, o, r, rr, round, g, c, p); err != nil {
@@ -144,6 +144,12 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 		r.Failures = append(r.Failures, line)
 		if f := (*failure)(nil); errors.As(err, &f) {
 			if err := keep(filepath.Join(o.out, "failures"), label+".txt", line+"\n\n"+f.detail); err != nil {
+				return err
+			}
+		}
+	} else if rr.profiles != "" {
+		for end, cpu := range map[string]load.CPU{client: j.ClientCPU, server: j.ServerCPU} {
+			if err := r.AddProfile(c, g.Name, end, rr.profileOf(label, end), cpu.Total(), j.AllOps); err != nil {
 				return err
 			}
 		}

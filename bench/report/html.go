@@ -39,7 +39,8 @@ func (r *Report) HTML(w io.Writer) error {
 		Charts []drawing
 		Tables []table
 		Facts  [][2]string
-	}{Report: r, Tables: r.tables(), Facts: r.facts()}
+		Where  *table
+	}{Report: r, Tables: r.tables(), Facts: r.facts(), Where: r.spentTable()}
 	for _, c := range r.charts() {
 		// chart.svg escapes the names that it takes from elsewhere.
 		data.Charts = append(data.Charts, drawing{c.title, c.note, template.HTML(c.svg())})

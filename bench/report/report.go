@@ -108,6 +108,7 @@ type Report struct {
 	Limits    []string
 	Failures  []string
 	Runs      []*Run
+	Spent     []*Spent `json:",omitempty"` // with -profile
 	rungNames []string
 }
 

@@ -114,6 +114,13 @@ func (r *Report) verdictTable(w io.Writer) error {
 			Number(m.GbitPerS.Median), Number(m.BytesPerConn.Median), m.BytesPerOp, m.AllocsPerOp)
 	}
 	fmt.Fprintln(tw)
+	if t := r.spentTable(); t != nil {
+		fmt.Fprintf(tw, "%s\n\t%s\n", t.Name, strings.Join(t.Columns, "\t"))
+		for _, row := range t.Rows {
+			fmt.Fprintf(tw, "%s\t%s\n", row.Rung, strings.Join(row.Cells, "\t"))
+		}
+		fmt.Fprintln(tw)
+	}
 	for _, l := range r.Failures {
 		fmt.Fprintln(tw, "FAILED:", l)
 	}
