@@ -284,6 +284,9 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if c.state.Load()&stWriteClosed != 0 {
 			return n, syscall.EPIPE
 		}
+		if len(p) == 0 {
+			return 0, nil // nor is there a segment to make of it
+		}
 		if len(p)-n <= smallWrite && c.writeNow(p[n:]) {
 			return len(p), nil
 		}
