@@ -137,20 +137,23 @@ func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int6
 }
 
 // sampleRTT measures by the oldest frame that was acknowledged now and sent
-// once (Karn); else by the echoed timestamp (RFC 7323 section 4).
+// once (Karn); else by the echoed timestamp (RFC 7323 section 4). Without a
+// sample the timeout stays backed off: else a path that became slower than it
+// would never be measured (RFC 6298 section 5).
 func (c *Conn) sampleRTT(st *ackState, now int64) {
 	switch {
 	case st.rttAt != 0 && !st.retransOK:
 		st.rtt = now - st.rttAt
 	case st.ecrOK:
-		ms := c.timestamp(now) - st.ecr
-		if ms > 1<<20 {
-			return
+		if ms := c.timestamp(now) - st.ecr; ms <= 1<<20 {
+			st.rtt = max(int64(ms), 1) * 1e6
 		}
-		st.rtt = max(int64(ms), 1) * 1e6
-	default:
+	}
+	if st.rtt == 0 {
+		c.kept = min(c.kept+c.backoff, maxBackoff)
 		return
 	}
+	c.kept = 0
 	c.clear(markNoSample)
 	c.rtt.Sample(st.rtt, now, c.sndUna, c.sndNxt)
 }

@@ -94,6 +94,7 @@ type Conn struct {
 	reordering uint8 // extent of reordering that the path showed, segments
 
 	backoff    uint8 // of the retransmission timer
+	kept       uint8 // of it what stays until a round trip is measured (Karn)
 	retries    uint8 // unanswered retransmissions, or SYNs
 	probes     uint8 // unanswered zero-window probes
 	keepProbes uint8

@@ -187,7 +187,7 @@ func (c *Conn) Info(now int64) Info {
 		State: c.State(), Congestion: c.cc.Name(),
 		SendMSS: int(c.mss), RecvMSS: int(c.rcvMSS), PathMTU: int(c.mtu),
 		SACK: c.has(markSACK), Timestamps: c.has(markTS), SendScale: -1, RecvScale: -1,
-		RTO: time.Duration(c.rtt.Backoff(c.backoff)), RTT: time.Duration(c.rtt.SRTT()),
+		RTO: time.Duration(c.rto()), RTT: time.Duration(c.rtt.SRTT()),
 		RTTVar: time.Duration(c.rtt.Var()), MinRTT: time.Duration(c.rtt.Min()),
 		Cwnd: c.cwnd(), Ssthresh: int(c.cc.Ssthresh()),
 		SendWindow: int(c.sndWnd), RecvWindow: int(c.openWindow()),

@@ -179,6 +179,30 @@ func TestRFC6298Karn(t *testing.T) {
 	}
 }
 
+// RFC 6298 section 5: the timeout stays backed off until a round trip was
+// measured. Else a path that became slower than the timeout has each segment
+// sent twice for ever, and no sample comes.
+func TestRFC6298KarnKeepsBackoff(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false), sackOK(false))
+	w.write(10)
+	w.advance(210*ms + 420*ms)
+	w.feed("A", 1, 11, 0)
+	w.write(10)
+	w.due(4 * 210 * ms)
+	w.advance(4 * 210 * ms) // and doubles from there
+	w.due(8 * 210 * ms)
+	w.feed("A", 1, 21, 0)
+	w.write(10)
+	w.due(8 * 210 * ms)
+	w.now += 900 * ms // longer than the first timeout, and sent once
+	w.feed("A", 1, 31, 0)
+	w.write(10)
+	if d := w.c.Deadline() - w.now; d != w.c.rtt.RTO() || d < 900*ms {
+		t.Errorf("RTO %d ms after a sample", d/ms)
+	}
+	w.out = nil
+}
+
 // The retransmission of the first segment starts the timer anew (as Linux): its
 // acknowledgement is a round trip away again, which with a long one is more
 // than is left.

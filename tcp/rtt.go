@@ -99,5 +99,8 @@ func (r *RTT) Min() int64 {
 // RTO is the retransmission timeout, not backed off.
 func (r *RTT) RTO() int64 { return min(r.srtt+r.rttv, maxRTO) }
 
+// maxBackoff doublings make any timeout maxRTO.
+const maxBackoff = 10
+
 // Backoff is the timeout after n expiries in a row (RFC 6298 section 5.5).
-func (r *RTT) Backoff(n uint8) int64 { return min(r.RTO()<<min(n, 10), maxRTO) }
+func (r *RTT) Backoff(n uint8) int64 { return min(r.RTO()<<min(n, maxBackoff), maxRTO) }

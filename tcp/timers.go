@@ -70,10 +70,13 @@ func due(t *int64, now int64) bool {
 	return true
 }
 
+// rto is the retransmission timeout, backed off.
+func (c *Conn) rto() int64 { return c.rtt.Backoff(c.backoff + c.kept) }
+
 // armRTO starts the retransmission timer (RFC 6298 section 5).
 func (c *Conn) armRTO(now int64) {
 	c.clear(markProbing | markPTO)
-	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
 // armSent sees to the retransmission timer after new data was sent.
@@ -195,7 +198,7 @@ func (c *Conn) armPersist(now int64) {
 	c.set(markProbing)
 	c.clear(markPTO)
 	c.stuckAt = now
-	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
 func (c *Conn) expireProbe(now int64) {
@@ -238,7 +241,7 @@ func (c *Conn) expireProbe(now int64) {
 	if c.backoff < 31 {
 		c.backoff++
 	}
-	c.rtoAt = c.capped(now+c.rtt.Backoff(c.backoff), now)
+	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
 // forceOut sends one segment as large as the window allows.

@@ -34,7 +34,7 @@ func (c *Conn) armProbe(advanced bool, now int64) bool {
 	if !advanced {
 		rto = head.SentAt
 	}
-	at := min(now+pto, max(rto+c.rtt.RTO(), now+1))
+	at := min(now+pto, max(rto+c.rto(), now+1))
 	c.clear(markProbing)
 	c.set(markPTO)
 	c.rtoAt = c.capped(at, now)
@@ -77,7 +77,7 @@ func (c *Conn) expireProbeTimeout(now int64) {
 // any more to tell what is missing.
 func (c *Conn) stopProbe(now int64) {
 	c.clear(markPTO)
-	c.rtoAt = c.capped(max(c.h.Arena.Meta(c.sndHead).SentAt+c.rtt.Backoff(c.backoff), now+1), now)
+	c.rtoAt = c.capped(max(c.h.Arena.Meta(c.sndHead).SentAt+c.rto(), now+1), now)
 }
 
 // resendTail sends the last segment once more, as a probe: it is not taken for
