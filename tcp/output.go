@@ -28,7 +28,9 @@ func (c *Conn) Output(now int64) (more bool) {
 		// The reader was faster than we, and saw no small window to report.
 		c.set(markAckNow)
 	}
-	if !more && c.has(markAckNow) {
+	// Data carries no SACK blocks: a duplicate is reported beside it (RFC 2883
+	// section 4).
+	if !more && c.mark&(markAckNow|markDSACK) != 0 {
 		more = !c.sendAck(now)
 	}
 	c.publishWindow()

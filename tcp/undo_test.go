@@ -38,6 +38,20 @@ func TestRFC2883Receiver(t *testing.T) {
 	}
 }
 
+// Section 4: a duplicate is reported at once, also while data that carries the
+// acknowledgement leaves.
+func TestRFC2883ReportBesideData(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("PA", 1, 1, 1000)
+	w.out = nil
+	w.c.Write(make([]byte, 500))
+	w.feed("PA", 1, 1, 1000)
+	w.want("PA 1:1001 len 500", "A 501:1001 sack 1-1001")
+	w.feed("PA", 1001, 501, 1000)
+	w.advance(50 * ms)
+	w.want("A 501:2001")
+}
+
 // RFC 2883 section 5: each retransmission was a duplicate; RFC 3708: so the
 // reduction was needless. The last report may come when recovery is over.
 func TestRFC3708UndoAfterRecovery(t *testing.T) {
