@@ -138,8 +138,8 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 	return false
 }
 
-// oldTimestamp is the PAWS test. A timestamp of 24 days ago says nothing, RFC
-// 7323 section 5.5; and an out of order pure ACK is no reason to drop data.
+// oldTimestamp is the PAWS test. A timestamp of 24 days ago says nothing, and
+// gives way to any, RFC 7323 section 5.5.
 func (c *Conn) oldTimestamp(v uint32, now int64) bool {
 	const idle = 24 * 24 * 3600 * 1000 // ms
 	return int32(v-c.tsRecent) < 0 && uint32(now/1e6)-c.tsRecentAt < idle
@@ -147,7 +147,7 @@ func (c *Conn) oldTimestamp(v uint32, now int64) bool {
 
 // tsUpdate remembers the timestamp to echo: RFC 7323 section 4.3, rule 2.
 func (c *Conn) tsUpdate(s *Segment, now int64) {
-	if c.has(markTS) && s.Opt.HasTS && seqLE(s.Seq, c.rcvAcked) && int32(s.Opt.TSVal-c.tsRecent) >= 0 {
+	if c.has(markTS) && s.Opt.HasTS && seqLE(s.Seq, c.rcvAcked) && !c.oldTimestamp(s.Opt.TSVal, now) {
 		c.tsRecent = s.Opt.TSVal
 		c.tsRecentAt = uint32(now / 1e6)
 	}

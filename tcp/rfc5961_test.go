@@ -99,12 +99,56 @@ func TestRFC7323PAWS(t *testing.T) {
 
 	w = dial(t, Config{})
 	w.feed("PA", 1, 1, 10)
+	w.advance(50 * ms)
 	recent = w.c.tsRecent
 	w.now += 25 * 24 * 3600 * sec
 	w.feed("PA", 11, 1, 10, tsval(recent-1))
 	if n := w.read(100); n != 20 {
 		t.Errorf("read %d after 25 days", n)
 	}
+	// It is the timestamp to echo, and to compare with, from then on.
+	if w.c.tsRecent != recent-1 {
+		t.Errorf("TS.Recent %d, want %d", w.c.tsRecent, recent-1)
+	}
+	w.advance(50 * ms)
+	if w.last.Opt.TSEcr != recent-1 {
+		t.Errorf("echoed %d, want %d", w.last.Opt.TSEcr, recent-1)
+	}
+	w.now += 25 * 24 * 3600 * sec
+	w.feed("PA", 21, 1, 10, tsval(recent))
+	if n := w.read(100); n != 10 {
+		t.Errorf("read %d after 50 days", n)
+	}
+	w.out = nil
+}
+
+// RFC 7323 section 5.4: the peer's clock, and ours, wrap after 49 days.
+func TestRFC7323ClockWrap(t *testing.T) {
+	w := dial(t, Config{}, tsval(0xfffffff8))
+	w.tsval = 0xfffffff8
+	w.now += -w.now + (1<<32-20)*ms
+	w.c.tsOffset, w.c.lastData, w.c.lastRcv = 0, w.now, w.now
+	w.c.lastSnd, w.c.stuckAt, w.c.tsRecentAt = w.now, w.now, uint32(w.now/ms)
+	for i := range uint32(20) {
+		w.feed("PA", 1+10*i, 1+10*i, 10)
+		w.read(10)
+		w.write(10)
+		w.now += 5 * ms
+	}
+	if w.lastTS > 100 || w.c.tsRecent > 100 {
+		t.Fatalf("clocks at %d and %d: nothing wrapped", w.lastTS, w.c.tsRecent)
+	}
+	if n := w.c.received; n != 200 {
+		t.Errorf("received %d", n)
+	}
+	if n := w.h.Stats.PAWSEstab.Load(); n != 0 {
+		t.Errorf("PAWS refused %d", n)
+	}
+	w.feed("PA", 201, 201, 10, tsval(0xfffffffe))
+	if n := w.h.Stats.PAWSEstab.Load(); n != 1 || w.c.received != 200 {
+		t.Errorf("PAWS refused %d, received %d", n, w.c.received)
+	}
+	w.out = nil
 }
 
 // RFC 7323 section 4.3: a segment ahead of a hole does not move what is
