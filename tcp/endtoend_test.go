@@ -121,12 +121,68 @@ func TestWindowShrunk(t *testing.T) {
 	w.write(3000)
 	w.feed("A", 1, 1, 0, wnd(0))
 	start := w.now
-	for w.now-start < 2000*sec {
+	for w.now-start < 2000*sec && w.c.State() == Established {
 		w.advance(w.c.Deadline() - w.now)
 		w.feed("A", 1, 1, 0, wnd(0))
 	}
 	w.state(Established)
 	w.out = nil
 	w.feed("A", 1, 3001, 0)
+	w.state(Established)
+}
+
+// RFC 9293 section 3.10.7.4, fifth: what says how far the peer's window is
+// open. A window shut is believed although nothing else is new: a peer short of
+// memory drops what it got.
+func TestRFC9293WindowUpdateRules(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		seq, ack uint32
+		wnd      uint16
+		want     uint32
+	}{
+		{"larger", 11, 1001, 9000, 9000},
+		{"smaller", 11, 1001, 100, 5000},
+		{"shut", 11, 1001, 0, 0},
+		{"newer segment", 12, 1001, 100, 100},
+		{"newer segment, older acknowledgement", 12, 501, 9000, 5000},
+		{"older segment", 10, 1001, 9000, 5000},
+	} {
+		w := dial(t, Config{})
+		w.write(1000)
+		w.feed("PA", 1, 1, 10)
+		w.feed("A", 11, 1001, 0, wnd(5000))
+		w.write(1000)
+		w.feed("A", tt.seq, tt.ack, 0, wnd(tt.wnd))
+		if w.c.sndWnd != tt.want {
+			t.Errorf("%s: window %d, want %d", tt.name, w.c.sndWnd, tt.want)
+		}
+		w.out = nil
+	}
+	w := dial(t, Config{})
+	w.write(1000)
+	w.feed("PA", 1, 1, 10)
+	w.feed("A", 10, 501, 1, wnd(100)) // an older segment, a newer acknowledgement
+	if w.c.sndWnd != 100 {
+		t.Errorf("window %d, want 100", w.c.sndWnd)
+	}
+	w.out = nil
+}
+
+// As TestWindowShrunk, of a peer that had acknowledged before, and whose zero
+// window says nothing else that is new.
+func TestWindowShutWithoutProgress(t *testing.T) {
+	w := dial(t, Config{})
+	w.write(1000)
+	w.feed("A", 1, 1001, 0)
+	w.write(3000)
+	start := w.now
+	for w.now-start < 2000*sec && w.c.State() == Established {
+		w.advance(w.c.Deadline() - w.now)
+		w.feed("A", 1, 1001, 0, wnd(0))
+	}
+	w.state(Established)
+	w.out = nil
+	w.feed("A", 1, 4001, 0)
 	w.state(Established)
 }
