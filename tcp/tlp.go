@@ -59,7 +59,8 @@ func (c *Conn) expireProbeTimeout(now int64) {
 		return
 	}
 	sent, again := false, false
-	if c.sndNext != ring.NoFrame && int32(c.sndUna+c.sndWnd-c.sndNxt) > 0 {
+	if f := c.sndNext; f != ring.NoFrame &&
+		int(int32(c.sndUna+c.sndWnd-c.sndNxt)) >= min(int(frameLen(c.h.Arena.Meta(f))), int(c.mss)) {
 		sent = c.forceOut(now)
 	} else {
 		sent, again = c.resendTail(now), true

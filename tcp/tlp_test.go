@@ -51,6 +51,27 @@ func TestRFC8985ProbeLoneSegment(t *testing.T) {
 	w.due(220 * ms)
 }
 
+// Section 7.3: new data where the peer's window takes the segment, and never
+// beyond.
+func TestRFC8985ProbeWindow(t *testing.T) {
+	for _, tt := range []struct {
+		wnd  uint16
+		want string
+	}{
+		{5500, "A 4001:1 len 1000"},
+		{5999, "A 4001:1 len 1000"},
+		{6000, "A 5001:1 len 1000"},
+	} {
+		w := dial(t, Config{})
+		w.c.sndWnd = uint32(tt.wnd)
+		w.c.cc.SetCwnd(5000)
+		w.write(8000)
+		w.out = nil
+		w.advance(22 * ms)
+		w.want(tt.want)
+	}
+}
+
 // Two small segments are two.
 func TestRFC8985ProbeSmallSegments(t *testing.T) {
 	w := dial(t, Config{NoDelay: true})
