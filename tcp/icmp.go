@@ -60,7 +60,12 @@ func (c *Conn) lowerMTU(mtu int, now int64) {
 	mtu = max(mtu, c.leastMTU())
 	if mtu < int(c.mtu) {
 		c.h.Stats.TCPPathMTULowered.Add(1)
+		most := c.mostMTU()
 		c.SetPathMTU(mtu, now)
+		// Routes change, and anybody may have sent that (RFC 5927 section 7): a
+		// larger one is tried again in a while (RFC 1191 section 6.3, RFC 8201
+		// section 4).
+		c.makeRare().search = &mtuSearch{low: mtu, high: most, most: most, at: now + mtuAgain}
 	}
 }
 

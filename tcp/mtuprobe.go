@@ -48,16 +48,21 @@ func (c *Conn) baseMTU() int {
 
 // startMTUSearch begins at low; false: there is nothing to search.
 func (c *Conn) startMTUSearch(low int, now int64) bool {
-	most := int(c.mtu)
-	if c.rare.search != nil {
-		most = c.rare.search.most
-	}
 	if low >= int(c.mtu) {
 		return false
 	}
+	most := c.mostMTU()
 	c.makeRare().search = &mtuSearch{low: low, high: most, most: most, at: now}
 	c.setMTU(low)
 	return true
+}
+
+// mostMTU is the path's MTU as it was before any search.
+func (c *Conn) mostMTU() int {
+	if p := c.rare.search; p != nil {
+		return p.most
+	}
+	return int(c.mtu)
 }
 
 func (c *Conn) endMTUSearch() {
@@ -89,6 +94,11 @@ func (c *Conn) blackHole(now int64) {
 func (c *Conn) probeMTU(now int64) {
 	p := c.rare.search
 	if p.size != 0 || now < p.at || c.recovery != noRecovery {
+		return
+	}
+	if c.has(markMTUOff) {
+		c.endMTUSearch() // a router will say so again
+		c.setMTU(p.most)
 		return
 	}
 	hl := c.ipHeaderLen() + c.headerLen()

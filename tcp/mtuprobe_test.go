@@ -1,6 +1,10 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/onload-go/onload/ip"
+)
 
 // holed is a link that swallows packets of a to b above mtu bytes in silence.
 func holed(t *testing.T, cfg Config, mtu int, caps Caps) *link {
@@ -97,5 +101,41 @@ func TestMTUProbeRouter(t *testing.T) {
 	l.a.c.SetPathMTU(1300, l.now)
 	if l.a.c.rare.search != nil || l.a.c.mtu != 1300 {
 		t.Errorf("MTU %d", l.a.c.mtu)
+	}
+}
+
+// RFC 1191 section 6.3, RFC 8201 section 4: what a router said is not for ever.
+// After ten minutes a larger MTU is tried again: by probes, or without them by
+// sending packets that a router may complain of.
+func TestRFC8201Raise(t *testing.T) {
+	for _, cfg := range []Config{{}, {MTUProbing: MTUProbeOff}} {
+		l := holed(t, cfg, 1500, Caps{MaxFrags: 1})
+		say := func(mtu int) {
+			c := &l.a.c
+			c.Write(make([]byte, 10))
+			c.Output(l.now)
+			c.ICMP(&ip.ICMPError{Type: 3, Code: 4, MTU: mtu, Proto: ip.ProtoTCP, HasSeq: true, Seq: c.sndUna}, l.now)
+		}
+		say(1000)
+		l.run(mtuAgain/2, nil)
+		say(900)
+		l.run(mtuAgain-2*sec, nil)
+		l.stream(sec)
+		if got := int(l.a.c.mtu); got != 900 {
+			t.Errorf("probing %d: MTU %d within ten minutes", cfg.MTUProbing, got)
+		}
+		l.run(3*sec, nil)
+		before := l.b.c.received
+		l.stream(2 * sec)
+		if got := int(l.a.c.mtu); got < 1500-mtuStep || got > 1500 {
+			t.Errorf("probing %d: MTU %d of 1500", cfg.MTUProbing, got)
+		}
+		if l.b.c.received-before < 1<<20 {
+			t.Errorf("probing %d: %d bytes arrived", cfg.MTUProbing, l.b.c.received-before)
+		}
+		say(1300)
+		if got := int(l.a.c.mtu); got != 1300 {
+			t.Errorf("probing %d: MTU %d, the router says 1300", cfg.MTUProbing, got)
+		}
 	}
 }
