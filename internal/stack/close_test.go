@@ -178,3 +178,51 @@ func TestCloseArms(t *testing.T) {
 		t.Error("the queues were armed before each Close: the test shows nothing")
 	}
 }
+
+// TestCloseRead: as after shutdown(SHUT_RD) a Read returns what has arrived,
+// also later, and the end of the stream instead of waiting; one that waits
+// already ends.
+func TestCloseRead(t *testing.T) {
+	for _, p := range []Profile{Balanced, Latency, Throughput} {
+		a, b := newPair(t, pairOptions{profile: p})
+		c, s := connect(t, a, b, addrB)
+		buf := make([]byte, 10)
+		read := func(want int, wantErr error) {
+			t.Helper()
+			if n, err := c.Read(buf); n != want || err != wantErr {
+				t.Fatalf("%v: %d, %v; want %d, %v", p, n, err, want, wantErr)
+			}
+		}
+		send := func() {
+			t.Helper()
+			if _, err := s.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			for !c.tc.Readable() {
+				c.s.pollOnce()
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+		ended := make(chan error)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+		time.Sleep(5 * time.Millisecond) // most likely it waits
+		if err := c.CloseRead(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-ended:
+			if err != io.EOF {
+				t.Fatal(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a Read still waits")
+		}
+		read(0, io.EOF)
+		send()
+		read(5, nil)
+		read(0, io.EOF)
+	}
+}

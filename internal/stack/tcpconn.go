@@ -93,13 +93,14 @@ func (c *TCPConn) Notify(ev tcp.Event) {
 
 // ready implements socket.
 func (c *TCPConn) ready(d direction) bool {
-	if c.state.Load()&stClosed != 0 || c.s.closing.Load() {
+	st := c.state.Load()
+	if st&stClosed != 0 || c.s.closing.Load() {
 		return true
 	}
 	if d == dirRead {
-		return c.tc.Readable()
+		return c.tc.Readable() || st&stReadClosed != 0
 	}
-	return c.tc.Writable() || c.state.Load()&stWriteClosed != 0
+	return c.tc.Writable() || st&stWriteClosed != 0
 }
 
 // connecting waits for the outcome of a Dial.
@@ -216,9 +217,6 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		if c.r.over() {
 			return 0, os.ErrDeadlineExceeded
 		}
-		if c.state.Load()&stReadClosed != 0 {
-			return 0, io.EOF
-		}
 		// Before the data: what came before the error is read first.
 		err := c.failure()
 		n, eof, update := c.tc.Read(p)
@@ -237,6 +235,9 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			return 0, err
+		}
+		if c.state.Load()&stReadClosed != 0 {
+			return 0, io.EOF
 		}
 		if c.tc.State() == tcp.SynSent {
 			c.do(todoConnect) // nobody answers a SYN that waits for data
@@ -347,8 +348,8 @@ func (c *TCPConn) writeNow(p []byte) bool {
 	return ok
 }
 
-// CloseRead makes reads return io.EOF; what the peer still sends is
-// discarded, as shutdown(SHUT_RD) does.
+// CloseRead makes reads return io.EOF where they would wait, as
+// shutdown(SHUT_RD) does; the peer is not told.
 func (c *TCPConn) CloseRead() error {
 	if err := c.userError(); err != nil {
 		return err
