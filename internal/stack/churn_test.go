@@ -21,6 +21,7 @@ type sizes struct {
 	dirty, blocked, dead, gathering, udpWait, holding int
 	ports                                             int // in use
 	embryonic, pending                                int // of the listeners
+	orphans                                           int
 	timers                                            bool
 	fragments                                         int
 }
@@ -39,7 +40,7 @@ func (s *Stack) sizes() sizes {
 		udps: len(s.udps), udpFlows: len(s.udpFlows), dsts: len(s.dsts),
 		dirty: len(s.dirty), blocked: len(s.blocked), dead: len(s.dead),
 		gathering: len(s.gathering), udpWait: len(s.udpWait), holding: s.holding,
-		timers: s.wheel.Next() != never, fragments: s.frags.Held(),
+		orphans: s.host.Orphans(), timers: s.wheel.Next() != never, fragments: s.frags.Held(),
 	}
 	for _, sp := range s.ports.spaces {
 		for _, p := range sp.used {
