@@ -304,6 +304,32 @@ func TestRFC6298Timeout(t *testing.T) {
 	}
 }
 
+// RFC 2018 section 4: blocks that an honest receiver cannot send mark nothing,
+// one that covers parts of segments only the whole ones.
+func TestRFC2018Blocks(t *testing.T) {
+	for _, tt := range []struct{ start, end, want uint32 }{
+		{9001, 10001, 1000},
+		{9001, 10002, 0}, // not sent yet
+		{10001, 12001, 0},
+		{1, 2001, 0}, // then SND.UNA were beyond
+		{0, 2001, 0},
+		{5001, 5001, 0},
+		{6001, 5001, 0},
+		{2500, 4500, 1000},
+		{3001, 3999, 0},
+		{3001 + 1<<31, 4001 + 1<<31, 0},
+		{0xfffffff0, 5001, 0},
+	} {
+		w := dial(t, Config{})
+		flight(w, 10)
+		w.in("A", 1, 1, 0, w.sack(tt.start, tt.end))
+		if w.c.sacked != tt.want || w.c.lost != 0 {
+			t.Errorf("%d-%d: %d bytes SACKed, %d lost", tt.start, tt.end, w.c.sacked, w.c.lost)
+		}
+		w.out = nil
+	}
+}
+
 // RFC 2018 section 8: a peer that drops what it SACKed is not believed.
 func TestRFC2018Renege(t *testing.T) {
 	w := dial(t, Config{})
@@ -373,6 +399,26 @@ func TestRFC5681IdleRestart(t *testing.T) {
 		t.Errorf("%d segments", len(w.out))
 	}
 	w.out = nil
+
+	// By RFC 2861 section 3 the window halves for each RTO of 210 ms.
+	for _, tt := range []struct {
+		idle int64
+		want int
+	}{{209 * ms, 40}, {211 * ms, 20}, {421 * ms, 10}, {2 * sec, 10}} {
+		w := dial(t, Config{})
+		w.c.cc.SetCwnd(40000)
+		w.write(40000)
+		w.feed("A", 1, 40001, 0)
+		w.out = nil
+		w.c.cc.SetCwnd(40000)
+		w.c.rtt = RTT{srtt: 10 * ms, rttv: 200 * ms, least: 10 * ms}
+		w.now += tt.idle
+		w.write(40000)
+		if len(w.out) != tt.want {
+			t.Errorf("%d segments after %d ms, want %d", len(w.out), tt.idle/ms, tt.want)
+		}
+		w.out = nil
+	}
 }
 
 // RFC 2861 section 3.2: a window that the application does not fill decays, half

@@ -3,6 +3,7 @@ package tcp
 import (
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Section 3.5, figure 6: the basic handshake.
@@ -277,6 +278,23 @@ func TestRFC9293Acceptability(t *testing.T) {
 	w.want("A 1:151")
 	w.feed("P", 151, 1, 100) // no ACK
 	w.want()
+
+	// The edges, in segments that acknowledge something: one that begins where
+	// the window ends is taken (as Linux), and one that ends with what was
+	// acknowledged.
+	for _, tt := range []struct {
+		seq uint32
+		ok  bool
+	}{{150, false}, {151, true}, {151 + w.c.openWindow(), true}, {152 + w.c.openWindow(), false}} {
+		una := w.c.sndUna
+		w.write(10)
+		w.feed("A", tt.seq, w.c.sndNxt-w.iss, 0)
+		if ok := w.c.sndUna != una; ok != tt.ok {
+			t.Errorf("segment %d: taken %v", tt.seq, ok)
+		}
+		w.now += oowInterval
+	}
+	w.out = nil
 	if n := w.read(1000); n != 150 {
 		t.Errorf("read %d", n)
 	}
@@ -487,9 +505,44 @@ func TestRFC9293KeepAlive(t *testing.T) {
 		w.advance(4500 * ms)
 		w.want("A 0:2")
 	})
+	t.Run("zero window", func(t *testing.T) {
+		// Who waits for the window probes that already, and gives up later.
+		w := dial(t, Config{KeepAlive: KeepAlive{Enable: true, Idle: 1e9, Interval: 1e9, Count: 1}})
+		w.feed("A", 1, 1, 0, wnd(0))
+		w.write(10)
+		w.advance(60 * sec)
+		w.state(Established)
+		if n := w.h.Stats.TCPKeepAlive.Load(); n != 0 || len(w.out) == 0 {
+			t.Errorf("%d keepalive probes, sent %q", n, w.out)
+		}
+		// When all is acknowledged the peer is watched again.
+		w.feed("A", 1, 1, 0)
+		w.feed("A", 1, 11, 0)
+		w.out = nil
+		w.advance(3500 * ms)
+		w.err(syscall.ETIMEDOUT)
+		w.out = nil
+	})
 	t.Run("answer", func(t *testing.T) {
 		w := dial(t, Config{})
 		w.feed("A", 0, 1, 0)
 		w.want("A 1:1")
 	})
+}
+
+// TCP_USER_TIMEOUT, where set, decides instead of the number of probes, sooner
+// or later, as on Linux: a probe was sent, and the silence is that long.
+func TestRFC5482KeepAlive(t *testing.T) {
+	for _, tt := range []struct {
+		limit time.Duration
+		count int
+		dies  int64
+	}{{3500 * time.Millisecond, 100, 4 * sec}, {20 * time.Second, 2, 20 * sec}, {time.Second / 2, 100, 2 * sec}} {
+		w := dial(t, Config{UserTimeout: tt.limit, KeepAlive: KeepAlive{Enable: true, Idle: 1e9, Interval: 1e9, Count: tt.count}})
+		w.advance(tt.dies - 10*ms)
+		w.state(Established)
+		w.advance(20 * ms)
+		w.err(syscall.ETIMEDOUT)
+		w.out = nil
+	}
 }

@@ -155,6 +155,46 @@ func TestRFC3708NetworkDuplicates(t *testing.T) {
 	}
 }
 
+// Section 3: nor do more reports than there were retransmissions, or reports of
+// what is long past.
+func TestRFC3708DubiousReports(t *testing.T) {
+	repaired := func() (w *wire, next uint32) {
+		w = dial(t, Config{NoTimestamps: true}, tsOK(false))
+		w.c.cc.SetCwnd(10 * 1012)
+		w.write(10 * 1012)
+		w.now += 10 * ms
+		w.feed("A", 1, 1, 0, w.sack(seg(1), seg(6)))
+		if w.c.recovery != inRecovery || !w.c.has(markUndo) {
+			t.Fatalf("recovery %d", w.c.recovery)
+		}
+		w.now += 10 * ms
+		w.feed("A", 1, seg(10), 0)
+		w.out = nil
+		return w, seg(10)
+	}
+	w, next := repaired()
+	n := int(w.c.retransmitted())
+	for i := range n + 3 {
+		w.feed("A", 1, next, 0, w.sack(seg(i), seg(i+1)))
+	}
+	if got := w.h.Stats.TCPDSACKIgnoredDubious.Load(); got != 3 {
+		t.Errorf("%d reports ignored of %d for %d retransmissions", got, n+3, n)
+	}
+	for _, far := range []int{10, 80} {
+		w, next := repaired()
+		for range far {
+			w.write(1012)
+			next += 1012
+			w.feed("A", 1, next, 0)
+		}
+		w.feed("A", 1, next, 0, w.sack(seg(0), seg(1)))
+		if undone := w.h.Stats.TCPDSACKUndo.Load() == 1; undone != (far == 10) {
+			t.Errorf("%d segments later: undone %v", far, undone)
+		}
+		w.out = nil
+	}
+}
+
 // RFC 3522 and RFC 4015: the timeout was spurious. The windows are back, what
 // is in flight is not sent again, and the RTO is above the delay that there
 // was.
