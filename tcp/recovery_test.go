@@ -410,12 +410,16 @@ func TestRFC5681IdleRestart(t *testing.T) {
 		w.write(40000)
 		w.feed("A", 1, 40001, 0)
 		w.out = nil
-		w.c.cc.SetCwnd(40000)
+		w.c.cc.cwnd, w.c.cc.ssthresh = 40000, 20000
 		w.c.rtt = RTT{srtt: 10 * ms, rttv: 200 * ms, least: 10 * ms}
 		w.now += tt.idle
 		w.write(40000)
 		if len(w.out) != tt.want {
 			t.Errorf("%d segments after %d ms, want %d", len(w.out), tt.idle/ms, tt.want)
+		}
+		// And slow start leads back to where it was.
+		if got := w.c.cc.Ssthresh(); (got == 30000) != (tt.want < 40) {
+			t.Errorf("ssthresh %d after %d ms", got, tt.idle/ms)
 		}
 		w.out = nil
 	}
