@@ -72,6 +72,31 @@ func TestRFC8985ProbeWindow(t *testing.T) {
 	}
 }
 
+// Section 7.3: after a probe none is sent until a round trip was measured. Else
+// a path slower than the probe's timeout would have each segment sent twice.
+func TestRFC8985ProbeNeedsSample(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false))
+	w.write(10)
+	w.advance(210 * ms)
+	w.want("PA 1:1 len 10", "PA 1:1 len 10")
+	w.feed("A", 1, 11, 0) // of which of them?
+	w.feed("A", 1, 11, 0, w.sack(1, 11))
+	if w.c.has(markTLP) {
+		t.Fatal("the probe was answered")
+	}
+	w.write(10)
+	w.advance(210 * ms)
+	w.want("PA 11:1 len 10")
+	w.now += 5 * ms
+	w.feed("A", 1, 21, 0)
+	w.write(10)
+	w.advance(w.c.Deadline() - w.now)
+	w.want("PA 21:1 len 10", "PA 21:1 len 10")
+	if w.c.recovery != noRecovery {
+		t.Error("that was a timeout")
+	}
+}
+
 // Two small segments are two.
 func TestRFC8985ProbeSmallSegments(t *testing.T) {
 	w := dial(t, Config{NoDelay: true})
