@@ -17,7 +17,7 @@ func (c *Conn) CloseWrite(now int64) {
 		c.setState(LastAck)
 	default:
 		if c.Deferred() {
-			c.openDeferred(now)
+			c.OpenDeferred(now)
 		}
 		return // the FIN goes out when the handshake is complete
 	}

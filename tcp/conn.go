@@ -115,6 +115,7 @@ type Conn struct {
 	keepEvery  uint32 // ms
 	userLimit  uint32 // ms
 	keepCount  uint8
+	synRetries uint8 // as Config says; 0: connectRetries
 
 	// Timers, absolute; 0 is off.
 	rtoAt   int64 // retransmission, zero-window probe or SYN
@@ -277,11 +278,12 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.setIf(markNoWS, cfg.NoWindowScale)
 	c.userLimit = millis(cfg.UserTimeout)
 	if cfg.FastOpenConnect {
-		c.makeRare().fo = new(fastOpen)
+		c.makeRare().fo = &fastOpen{bare: cfg.FastOpenNoCookie}
 	}
 	if cfg.ECN == ECNOn {
 		c.ecn = ecnAsk
 	}
+	c.SetSYNRetries(cfg.SYNRetries)
 	c.keepConfig(cfg.KeepAlive)
 	c.peerMSS = defaultMSS(local.Addr())
 	c.updateMSS()

@@ -11,9 +11,11 @@ import (
 type fastOpen struct {
 	cookie [maxFastOpen]byte
 	option uint8 // length of the option in our SYN or SYN-ACK, see Options.FastOpen; 0: none
+	exp    bool  // see Options.FastOpenExp
 
 	// The client's.
 	deferred bool   // the SYN waits for the first data
+	bare     bool   // data goes without a cookie
 	data     uint16 // bytes that it carried
 
 	// The server's.
@@ -45,9 +47,9 @@ const (
 // hashFastOpen tells cookies from the other uses of the key.
 const hashFastOpen = 3
 
-// fastOpenCookie is the cookie of a client, section 4.1.2: a keyed hash of the
-// two addresses, and of the period, so that the key need not change for them to
-// expire.
+// fastOpenCookie is the cookie of a client where the listener has no key of its
+// own, section 4.1.2: a keyed hash of the two addresses, and of the period, so
+// that the key need not change for them to expire.
 func (h *Host) fastOpenCookie(p *Pair, period uint32) (b [maxFastOpen]byte) {
 	binary.BigEndian.PutUint64(b[:], hashPair(&h.ISNKey, netip.AddrPortFrom(p.Local, 0),
 		netip.AddrPortFrom(p.Remote, 0), hashFastOpen|uint64(period)<<32))
@@ -70,6 +72,9 @@ type cookie struct {
 	losses uint8  // SYNs in a row that vanished
 	until  int64  // no Fast Open before
 }
+
+// ForgetFastOpen forgets all that Fast Open learned of servers and paths.
+func (h *Host) ForgetFastOpen() { h.cookies = nil }
 
 // blackHole is how long no Fast Open is tried on a path that has eaten a SYN
 // for it, doubled each time (section 4.1.3.1).

@@ -14,18 +14,32 @@ func (c *Conn) recallCookie(now int64) bool {
 	case now < k.until:
 		c.dropFastOpen()
 		c.h.Stats.TCPFastOpenBlackhole.Add(1)
+	case f.bare:
+		if k.mss == 0 {
+			// As Linux: without a cookie nothing may be known of the server.
+			k.mss = uint16(int(c.mtu) - c.ipHeaderLen() - headerSize)
+		}
+		c.deferSYN(k.mss)
+		return true
 	case k.option == 0:
 		f.option = fastOpenAsk
 	default:
-		f.option, f.cookie, f.deferred = k.option, k.value, true
-		c.peerMSS = k.mss
-		c.updateMSS()
-		// What is written now is cut to what the SYN takes, so that nothing
-		// small is left over.
-		c.chunk.Store(uint32(max(c.synRoom(), minSendMSS)))
+		f.option, f.cookie = k.option, k.value
+		c.deferSYN(k.mss)
 		return true
 	}
 	return false
+}
+
+// deferSYN has the SYN wait for data, as much as a peer takes that accepted
+// segments of mss bytes.
+func (c *Conn) deferSYN(mss uint16) {
+	c.rare.fo.deferred = true
+	c.peerMSS = mss
+	c.updateMSS()
+	// What is written now is cut to what the SYN takes, so that nothing small
+	// is left over.
+	c.chunk.Store(uint32(max(c.synRoom(), minSendMSS)))
 }
 
 // Deferred tells whether the SYN of a connection that is being opened waits
@@ -44,14 +58,15 @@ func (c *Conn) ReadDeferred(now int64) {
 	}
 }
 
-// openDeferred sends the SYN that waited, with the data that is there, if any.
-func (c *Conn) openDeferred(now int64) {
+// OpenDeferred sends the SYN that waited, with the data that is there, if any.
+func (c *Conn) OpenDeferred(now int64) {
+	c.pull()
 	if !c.sendDeferred(now) {
 		c.rtoAt = now + txRetry
 	}
 }
 
-// sendDeferred is openDeferred when data is there. False: the device refused.
+// sendDeferred is OpenDeferred when data is there. False: the device refused.
 func (c *Conn) sendDeferred(now int64) bool {
 	c.stuckAt, c.lastSnd = now, now
 	if !c.sendSYN(now) {
@@ -75,8 +90,8 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 	}
 	data := a.Bytes(f)[ring.Headroom:]
 	size := 0
-	if c.rare.fo.option > fastOpenAsk {
-		data = data[:max(c.synRoom(), 0)]
+	if f := c.rare.fo; f.option > fastOpenAsk || f.bare {
+		data = data[:c.SYNRoom()]
 		for g := c.sndHead; g != ring.NoFrame && size < len(data); g = a.Meta(g).Next {
 			m := a.Meta(g)
 			size += copy(data[size:], a.Bytes(g)[m.Off:m.Off+m.Len])
@@ -97,6 +112,9 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 	return ok
 }
 
+// SYNRoom is how many bytes the SYN of a Deferred connection can carry.
+func (c *Conn) SYNRoom() int { return max(c.synRoom(), 0) }
+
 // synRoom is the payload of a SYN. The MSS counts neither header (RFC 6691), so
 // options take from it: as in Linux as many as there can be.
 func (c *Conn) synRoom() int {
@@ -107,7 +125,8 @@ func (c *Conn) synRoom() int {
 // synTooLarge is called when a router dropped the SYN because of its data: it
 // goes without, at once (section 4.1.3.1, as Linux).
 func (c *Conn) synTooLarge(now int64) {
-	c.rare.fo.option, c.rare.fo.data = 0, 0
+	f := c.rare.fo
+	f.option, f.data, f.bare = 0, 0, false
 	c.h.Stats.TCPSynRetrans.Add(1)
 	c.sendSYN(now)
 	c.armRTO(now)
@@ -127,15 +146,21 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 	f, o := c.rare.fo, &s.Opt
 	c.dropFastOpen()
 	n := s.Ack - c.sndNxt
+	if _, left := c.sndUsed.load(); left > int(f.data) {
+		// As Linux: what waits follows at once, this is a dialogue.
+		c.set(markPingPong)
+	}
 	k := c.h.cookies[*c.pair]
 	k.mss = c.peerMSS
 	switch {
-	case o.FastOpen > fastOpenAsk:
+	case o.FastOpen > fastOpenAsk && !o.FastOpenExp && !f.bare:
 		c.h.cookies.put(*c.pair, cookie{value: o.Cookie, option: o.FastOpen, mss: c.peerMSS})
 	case n > 0:
-		k.value, k.option, k.losses = f.cookie, f.option, 0
+		if k.losses = 0; !f.bare {
+			k.value, k.option = f.cookie, f.option
+		}
 		c.h.cookies.put(*c.pair, k)
-	case c.retries > 0 && f.option != 0:
+	case c.retries > 0 && (f.option != 0 || f.bare):
 		// Only a SYN without Fast Open came through: section 4.1.3.1.
 		// What asked for a cookie may have been lost by chance.
 		k.losses = min(k.losses+1, maxBlackHole)
@@ -143,7 +168,7 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 			k.until = now + blackHole<<(k.losses-1)
 		}
 		c.h.cookies.put(*c.pair, k)
-	case f.data > 0:
+	case f.data > 0 && !f.bare:
 		delete(c.h.cookies, *c.pair) // not taken, and no other given
 	}
 	switch {
@@ -156,6 +181,23 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		c.h.Stats.TCPFastOpenActiveFail.Add(1)
 	}
 	c.cleanSYNData(n)
+}
+
+// requeue cuts what waits to be sent anew: it was cut for the SYN, and a last
+// segment would be held back by one before it that is not full (Nagle).
+func (c *Conn) requeue() {
+	a, chunk := c.h.Arena, int(c.chunk.Load())
+	f := c.sndHead
+	c.sndHead, c.sndNext, c.sndTail = ring.NoFrame, ring.NoFrame, ring.NoFrame
+	for f != ring.NoFrame {
+		next := a.Meta(f).Next
+		if !c.topUp(f) {
+			c.append(f)
+		}
+		for int(a.Meta(c.sndTail).Len) > chunk && c.split(c.sndTail, chunk) {
+		}
+		f = next
+	}
 }
 
 // cleanSYNData takes n bytes off the send queue that the SYN carried.

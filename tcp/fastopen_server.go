@@ -20,12 +20,32 @@ func (q *fastQueue) room(limit int, now int64) bool {
 	return q.pending+len(q.resets) < limit
 }
 
+// grant is how a SYN-ACK gives the peer a cookie.
+type grant uint8
+
+const (
+	noGrant grant = iota
+	grantCookie
+	grantExp // as an experiment, which is how the peer spoke of it
+)
+
+// granted is the grant for a peer that sent the options o.
+func granted(o *Options) grant {
+	switch {
+	case o.FastOpen == 0:
+		return noGrant
+	case o.FastOpenExp:
+		return grantExp
+	}
+	return grantCookie
+}
+
 // fastOpen judges what a SYN says of Fast Open, section 4.2.2. opened: it
-// became a connection, with the data that it carried. grant: the SYN-ACK is to
-// give the peer a cookie.
-func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (opened, grant bool) {
-	if l.cfg.FastOpen <= 0 || s.Opt.FastOpen == 0 {
-		return false, false
+// became a connection, with the data that it carried.
+func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (opened bool, g grant) {
+	bare := l.cfg.FastOpenNoCookie && s.Len > 0
+	if l.cfg.FastOpen <= 0 || s.Opt.FastOpen == 0 && !bare {
+		return false, noGrant
 	}
 	st := &l.h.Stats
 	if s.Opt.FastOpen == fastOpenAsk {
@@ -33,24 +53,24 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	}
 	if !l.fast.room(l.cfg.FastOpen, now) {
 		st.TCPFastOpenListenOverflow.Add(1)
-		return false, false
-	}
-	if s.Opt.FastOpen == fastOpenAsk {
-		return false, true
+		return false, noGrant
 	}
 	p := Pair{s.Local.Addr(), s.Remote.Addr()}
-	old := false
-	if s.Opt.FastOpen != fastOpenOurs || s.Opt.Cookie != l.h.fastOpenCookie(&p, period(now)) {
-		old = s.Opt.FastOpen == fastOpenOurs && s.Opt.Cookie == l.h.fastOpenCookie(&p, period(now)-1)
-		if !old {
-			st.TCPFastOpenPassiveFail.Add(1)
-			return false, true
+	good, old := bare, false
+	if !bare {
+		if s.Opt.FastOpen == fastOpenAsk {
+			return false, granted(&s.Opt)
 		}
+		good, old = l.judge(s, &p, now)
+	}
+	if !good {
+		st.TCPFastOpenPassiveFail.Add(1)
+		return false, granted(&s.Opt)
 	}
 	c, owner := l.o.NewConn(s.Local, s.Remote)
 	if c == nil {
 		st.TCPFastOpenPassiveFail.Add(1)
-		return false, true
+		return false, granted(&s.Opt)
 	}
 	hs := Handshake{
 		ISS: e.iss, IRS: e.irs, MSS: e.mss,
@@ -72,7 +92,7 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	if old {
 		st.TCPFastOpenPassiveAltKey.Add(1)
 		f := c.rare.fo
-		f.option, f.cookie = fastOpenOurs, l.h.fastOpenCookie(&p, period(now))
+		f.option, f.cookie, f.exp = fastOpenOurs, l.newCookie(&p, now), s.Opt.FastOpenExp
 	}
 	l.fast.pending++
 	c.passiveData(s, now)
@@ -80,18 +100,35 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	st.PassiveOpens.Add(1)
 	l.pending.Add(1)
 	l.o.Accepted(c)
-	return true, false
+	return true, noGrant
+}
+
+// judge tells whether a SYN's cookie is good, and whether it is old: its peer
+// is to be given a new one then.
+func (l *Listener) judge(s *Segment, p *Pair, now int64) (good, old bool) {
+	switch {
+	case s.Opt.FastOpen != fastOpenOurs:
+		return false, false
+	case s.Opt.Cookie == l.newCookie(p, now):
+		return true, false
+	}
+	old = s.Opt.Cookie == l.oldCookie(p, now)
+	return old, old
 }
 
 // passiveData takes the data of a SYN and acknowledges it. From here on the
 // user may read and write, before the handshake is complete.
 func (c *Conn) passiveData(s *Segment, now int64) {
-	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN
+	// Never scaled on a SYN. It counts octets of data: our SYN, which is in
+	// flight before them, takes none of it, nor of the congestion window.
+	c.setWindow(s, uint32(s.Wnd)+1)
 	c.updateMSS()
 	c.startCongestion(now)
+	c.cc.SetCwnd(c.cc.Cwnd() + 1)
 	if s.Len > 0 {
 		s.Seq++
 		c.receive(s, now)
+		c.rcvClamp.Store(initialClamp) // as Linux: the SYN tells nothing of what follows
 		c.freeRest(s)
 		c.setIf(markSYNData, c.rcvNxt != s.Seq)
 	}

@@ -339,7 +339,7 @@ func TestRFC7413Client(t *testing.T) {
 	w.want()
 	w.now += 10 * ms
 	w.synAckAt(973)
-	w.want("A 973:1 len 972", "A 1945:1 len 972", "PA 2917:1 len 84")
+	w.want("A 973:1 len 1000", "A 1973:1 len 1000", "PA 2973:1 len 28")
 	w.state(Established)
 	if st := &w.h.Stats; st.TCPFastOpenActive != 1 || st.TCPFastOpenActiveFail != 0 || !w.c.Info(0).FastOpened {
 		t.Errorf("%d, %d failed", st.TCPFastOpenActive, st.TCPFastOpenActiveFail)

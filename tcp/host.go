@@ -75,6 +75,17 @@ type Config struct {
 	// server gave a cookie before, wait for the data.
 	FastOpen        int
 	FastOpenConnect bool
+	// FastOpenKeys are what a Listener makes cookies of: the first does, those
+	// of the second are good too, and replaced. None: of a secret of the Host's,
+	// and they expire.
+	FastOpenKeys []FastOpenKey
+	// FastOpenNoCookie does without cookies: data is sent in a SYN, and taken
+	// from one, without, for networks whose hosts are known
+	// (TCP_FASTOPEN_NO_COOKIE).
+	FastOpenNoCookie bool
+	// SYNRetries is how often Connect sends SYN again (TCP_SYNCNT), at most
+	// 127; 0: 6 times.
+	SYNRetries int
 	// KeepIdleCwnd keeps the congestion window that the application does not
 	// use, or not fill, as it is; it is lowered else (RFC 2861, Linux's
 	// tcp_slow_start_after_idle).

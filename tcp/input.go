@@ -123,6 +123,9 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 		if s.Flags&FlagACK != 0 && s.Ack-c.sndNxt <= c.synData() {
 			// Simultaneous open: the peer acknowledged our SYN with its own
 			// SYN-ACK (RFC 9293 figure 8).
+			// Its SYN came twice: it is acknowledged as any old data is.
+			c.noteDSACK(s.Seq, s.Seq+1)
+			c.set(markAckNow)
 			s.Seq++
 			s.Flags &^= FlagSYN | FlagECE | FlagCWR
 			return true
@@ -241,7 +244,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		}
 		return
 	}
-	if s.Flags&FlagSYN == 0 || s.Flags&FlagFIN != 0 {
+	if s.Flags&FlagSYN == 0 || s.Flags&FlagFIN != 0 && !ack {
 		return
 	}
 	c.learnSYN(s, now)
@@ -259,7 +262,8 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		return
 	}
 	c.sndUna = c.sndNxt
-	if c.rare.fo != nil {
+	fast := c.rare.fo != nil
+	if fast {
 		c.synAnswered(s, now)
 	}
 	if c.retries == 0 {
@@ -268,6 +272,9 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 	c.rcvAcked = c.rcvNxt
 	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN
 	c.established(now)
+	if fast {
+		c.requeue()
+	}
 	c.ackSoon(now) // the handshake's third step; data may carry it
 	s.Seq++
 	c.inputData(s, now)

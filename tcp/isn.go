@@ -30,15 +30,15 @@ func timestamp(now int64) uint32 { return uint32(now / 1e6) }
 // hashPair hashes two endpoints and a word.
 func hashPair(key *[16]byte, local, remote netip.AddrPort, extra uint64) uint64 {
 	l, r := local.Addr().As16(), remote.Addr().As16()
-	return sipHash(key, &[6]uint64{
+	return sipHash(key, []uint64{
 		binary.LittleEndian.Uint64(l[:]), binary.LittleEndian.Uint64(l[8:]),
 		binary.LittleEndian.Uint64(r[:]), binary.LittleEndian.Uint64(r[8:]),
 		uint64(local.Port())<<16 | uint64(remote.Port()), extra,
 	})
 }
 
-// sipHash is SipHash-2-4 of a message of six words.
-func sipHash(key *[16]byte, msg *[6]uint64) uint64 {
+// sipHash is SipHash-2-4 of a message of whole words.
+func sipHash(key *[16]byte, msg []uint64) uint64 {
 	k0, k1 := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
 	v0, v1 := k0^0x736f6d6570736575, k1^0x646f72616e646f6d
 	v2, v3 := k0^0x6c7967656e657261, k1^0x7465646279746573
@@ -48,7 +48,7 @@ func sipHash(key *[16]byte, msg *[6]uint64) uint64 {
 		v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
 		v0 ^= m
 	}
-	const end = 8 * uint64(len(msg)) << 56 // the length's low byte, and no bytes left over
+	end := 8 * uint64(len(msg)) << 56 // the length's low byte, and no bytes left over
 	v3 ^= end
 	v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)
 	v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)

@@ -137,7 +137,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		l.sendCookie(&e, s, now)
 		return
 	}
-	opened, grant := l.fastOpen(&e, s, isn, now)
+	opened, g := l.fastOpen(&e, s, isn, now)
 	if opened {
 		return
 	}
@@ -148,7 +148,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		p.iss = l.h.ISN(s.Local, s.Remote, now)
 	}
 	l.queue.schedule(i, now)
-	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now, grant)
+	l.sendSynAck(p, s.Local, s.Remote, p.tsFirst, now, g)
 }
 
 // mtu is the largest IP packet on the way to remote.
@@ -190,7 +190,7 @@ func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
 	l.cookies = now + cookieAge*cookiePeriod
 	l.h.Stats.TCPReqQFullDoCookies.Add(1)
 	l.h.Stats.SyncookiesSent.Add(1)
-	l.sendSynAck(e, s.Local, s.Remote, ts, now, false)
+	l.sendSynAck(e, s.Local, s.Remote, ts, now, noGrant)
 }
 
 // check judges a segment for the half-open connection e (RFC 9293 section

@@ -18,13 +18,13 @@ func (l *Listener) resend(e *synEntry, now int64) {
 	if e.has(synTS) {
 		ts = timestamp(now) + l.h.TSOffset(local, remote)
 	}
-	l.sendSynAck(e, local, remote, ts, now, false)
+	l.sendSynAck(e, local, remote, ts, now, noGrant)
 }
 
 // sendSynAck sends the SYN-ACK of e, where timestamps are in use with ts, and
-// with a cookie for Fast Open where grant. One that cannot be sent is lost; the
-// timer or the peer's SYN repeats it.
-func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64, grant bool) {
+// with a cookie for Fast Open where g says so. One that cannot be sent is lost;
+// the timer or the peer's SYN repeats it.
+func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64, g grant) {
 	opt := Options{
 		// What we can receive, whatever the peer can (RFC 9293 section 3.7.1).
 		MSS:           uint16(l.mtu(local, remote) - ipHeaderLen(local.Addr()) - headerSize),
@@ -37,9 +37,9 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 	if e.sndWS >= 0 {
 		opt.WScale = int8(l.cfg.rcvWScale())
 	}
-	if grant {
-		opt.FastOpen = fastOpenOurs
-		opt.Cookie = l.h.fastOpenCookie(&Pair{local.Addr(), remote.Addr()}, period(now))
+	if g != noGrant {
+		opt.FastOpen, opt.FastOpenExp = fastOpenOurs, g == grantExp
+		opt.Cookie = l.newCookie(&Pair{local.Addr(), remote.Addr()}, now)
 	}
 	e.sentAt = now
 	l.send(local, remote, func(f ring.Frame) ring.Desc {

@@ -118,6 +118,7 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 	if (!c.has(markPassive) || c.rare.fo != nil) && c.retries == 0 {
 		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
 	}
+	waited := !c.has(markPassive) && c.rare.fo != nil
 	c.leaveFastOpen()
 	c.sndUna++ // the SYN; after Fast Open data may be in flight too
 	if data > 0 {
@@ -125,6 +126,9 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 	}
 	c.setWindow(s, uint32(s.Wnd)<<c.shift())
 	c.established(now)
+	if waited {
+		c.requeue()
+	}
 	if c.sndUna != c.sndNxt {
 		c.armSent(now)
 	}

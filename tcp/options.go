@@ -6,20 +6,23 @@ import "encoding/binary"
 const (
 	optEnd           = 0
 	optNOP           = 1
-	optMSS           = 2  // RFC 9293 section 3.7.1
-	optWScale        = 3  // RFC 7323 section 2
-	optSACKPermitted = 4  // RFC 2018 section 2
-	optSACK          = 5  // RFC 2018 section 3
-	optTimestamps    = 8  // RFC 7323 section 3
-	optFastOpen      = 34 // RFC 7413 section 4.1.1
+	optMSS           = 2   // RFC 9293 section 3.7.1
+	optWScale        = 3   // RFC 7323 section 2
+	optSACKPermitted = 4   // RFC 2018 section 2
+	optSACK          = 5   // RFC 2018 section 3
+	optTimestamps    = 8   // RFC 7323 section 3
+	optFastOpen      = 34  // RFC 7413 section 4.1.1
+	optExperiment    = 254 // RFC 6994
 )
 
 const (
-	maxWScale    = 14 // RFC 7323 section 2.3
-	maxSACK      = 4  // what 40 bytes of options hold
-	maxOptions   = 40
-	minFastOpen  = 4 // bytes of a cookie
-	maxFastOpen  = 16
+	maxWScale   = 14 // RFC 7323 section 2.3
+	maxSACK     = 4  // what 40 bytes of options hold
+	maxOptions  = 40
+	minFastOpen = 4 // bytes of a cookie
+	maxFastOpen = 16
+	// fastOpenExID is the experiment that Fast Open was (RFC 7413 section 10).
+	fastOpenExID = 0xf989
 	nops2        = optNOP<<24 | optNOP<<16
 	tsAligned    = nops2 | optTimestamps<<8 | 10
 	sackPermWord = nops2 | optSACKPermitted<<8 | 2
@@ -40,7 +43,10 @@ type Options struct {
 	// FastOpen is the length of the Fast Open option in a SYN or SYN-ACK: 0
 	// is none, 2 asks for a cookie, what is above has one of FastOpen-2 bytes.
 	FastOpen uint8
-	Cookie   [maxFastOpen]byte // zero beyond
+	// FastOpenExp: that option has the form that it had as an experiment;
+	// FastOpen is the length that it would have without.
+	FastOpenExp bool
+	Cookie      [maxFastOpen]byte // zero beyond
 }
 
 // Parse reads the options in b. What is only legal in a SYN is ignored
@@ -90,10 +96,10 @@ func (o *Options) one(b []byte, syn bool) {
 			o.timestamps(b)
 		}
 	case optFastOpen:
-		if n := len(b) - 2; syn && n&1 == 0 && (n == 0 || n >= minFastOpen && n <= maxFastOpen) {
-			o.FastOpen = uint8(len(b))
-			o.Cookie = [maxFastOpen]byte{}
-			copy(o.Cookie[:], b[2:])
+		o.fastOpen(b[2:], syn, false)
+	case optExperiment:
+		if len(b) >= 4 && binary.BigEndian.Uint16(b[2:]) == fastOpenExID {
+			o.fastOpen(b[4:], syn, true)
 		}
 	case optSACK:
 		if n := (len(b) - 2) / 8; !syn && n >= 1 && n <= maxSACK && len(b) == 2+8*n {
@@ -104,6 +110,17 @@ func (o *Options) one(b []byte, syn bool) {
 			o.NSACK = uint8(n)
 		}
 	}
+}
+
+// fastOpen reads the cookie of a Fast Open option.
+func (o *Options) fastOpen(cookie []byte, syn, exp bool) {
+	n := len(cookie)
+	if !syn || n&1 != 0 || n != 0 && (n < minFastOpen || n > maxFastOpen) {
+		return
+	}
+	o.FastOpen, o.FastOpenExp = uint8(2+n), exp
+	o.Cookie = [maxFastOpen]byte{}
+	copy(o.Cookie[:], cookie)
 }
 
 func (o *Options) timestamps(b []byte) {
@@ -160,8 +177,14 @@ func putSYNOptions(b []byte, o *Options) int {
 		n += 4
 	}
 	if o.FastOpen != 0 {
-		b[n], b[n+1] = optFastOpen, o.FastOpen
-		n += 2 + copy(b[n+2:], o.Cookie[:o.FastOpen-2])
+		if o.FastOpenExp {
+			binary.BigEndian.PutUint32(b[n:], uint32(optExperiment<<24|(int(o.FastOpen)+2)<<16|fastOpenExID))
+			n += 4
+		} else {
+			b[n], b[n+1] = optFastOpen, o.FastOpen
+			n += 2
+		}
+		n += copy(b[n:], o.Cookie[:o.FastOpen-2])
 		for ; n%4 != 0; n++ {
 			b[n] = optNOP
 		}

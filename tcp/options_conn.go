@@ -53,6 +53,9 @@ func (c *Conn) SetLinger(seconds int) { c.linger.Store(int32(min(max(seconds, -1
 // Linger returns what SetLinger set.
 func (c *Conn) Linger() int { return int(c.linger.Load()) }
 
+// SetSYNRetries sets how often Connect sends SYN again, as Config.SYNRetries.
+func (c *Conn) SetSYNRetries(n int) { c.synRetries = uint8(min(max(n, 0), 127)) }
+
 // SetUserTimeout bounds how long sent data may stay unacknowledged, or wait
 // for the peer's window (RFC 5482); 0: the default.
 func (c *Conn) SetUserTimeout(d time.Duration) {

@@ -182,7 +182,8 @@ func (c *Conn) sendSYN(now int64) bool {
 	// done so for that (RFC 7413 section 4.1.3.1).
 	fast := c.rare.fo != nil && c.backoff == 0
 	if fast {
-		o.FastOpen, o.Cookie = c.rare.fo.option, c.rare.fo.cookie
+		f := c.rare.fo
+		o.FastOpen, o.FastOpenExp, o.Cookie = f.option, f.exp, f.cookie
 	}
 	var b [maxOptions]byte
 	n := putSYNOptions(b[:], &o)

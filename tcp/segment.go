@@ -27,10 +27,11 @@ const (
 func (f Flags) Has(x Flags) bool { return f&x == x }
 
 // Sane tells whether an honest host sends such flags: SYN, ACK or RST is
-// there, and SYN with neither FIN nor RST. Scanners send others, to learn from
-// the answers.
+// there, and SYN neither with RST nor, but for an answer that is complete, with
+// FIN. Scanners send others, to learn from the answers.
 func (f Flags) Sane() bool {
-	return f&(FlagSYN|FlagACK|FlagRST) != 0 && (f&FlagSYN == 0 || f&(FlagFIN|FlagRST) == 0)
+	return f&(FlagSYN|FlagACK|FlagRST) != 0 &&
+		(f&FlagSYN == 0 || f&FlagRST == 0 && f&(FlagFIN|FlagACK) != FlagFIN)
 }
 
 // String names the bits that are set, as tcpdump does.

@@ -134,10 +134,10 @@ func (c *Conn) expireRTO(now int64) {
 
 func (c *Conn) expireSYN(now int64) {
 	if c.Deferred() {
-		c.openDeferred(now)
+		c.OpenDeferred(now)
 		return
 	}
-	if c.retries >= connectRetries || c.userTimedOut(now) {
+	if c.retries >= c.synLimit() || c.userTimedOut(now) {
 		c.timedOut()
 		return
 	}
@@ -154,6 +154,14 @@ func (c *Conn) expireSYN(now int64) {
 		c.cc.OnSYNLost()
 	}
 	c.armRTO(now)
+}
+
+// synLimit is how often a SYN is sent again.
+func (c *Conn) synLimit() uint8 {
+	if c.synRetries > 0 && c.State() == SynSent {
+		return c.synRetries
+	}
+	return connectRetries
 }
 
 // expireData: nothing was acknowledged for an RTO.

@@ -188,15 +188,19 @@ func frameLen(m *ring.Meta) uint32 {
 // merge tops up the last unsent frame from f, so that many small writes leave
 // as few packets. True: f was used up, and released.
 func (c *Conn) merge(f ring.Frame) bool {
+	// A full frame is not worth copying.
+	return int(c.h.Arena.Meta(f).Len) < int(c.chunk.Load()) && c.topUp(f)
+}
+
+// topUp is merge whatever f holds.
+func (c *Conn) topUp(f ring.Frame) bool {
 	if c.sndNext == ring.NoFrame {
 		return false
 	}
 	a := c.h.Arena
 	t, m := a.Meta(c.sndTail), a.Meta(f)
-	chunk := int(c.chunk.Load())
-	room := min(chunk, a.FrameSize()-int(t.Off)) - int(t.Len)
-	// A full frame is not worth copying.
-	if room <= 0 || int(m.Len) >= chunk {
+	room := min(int(c.chunk.Load()), a.FrameSize()-int(t.Off)) - int(t.Len)
+	if room <= 0 {
 		return false
 	}
 	src := a.Bytes(f)[m.Off : m.Off+m.Len]
