@@ -202,6 +202,9 @@ func (m *machine) progress() error {
 	return nil
 }
 
+// errnoAlias are second names of errors.
+var errnoAlias = map[string]syscall.Errno{"EWOULDBLOCK": syscall.EAGAIN, "EOPNOTSUPP": syscall.ENOTSUP}
+
 // judge compares what a call returned with what the script expects.
 func (m *machine) judge(p *pending, n int64, errno syscall.Errno) error {
 	c := p.ev.Call
@@ -225,7 +228,7 @@ func (m *machine) judge(p *pending, n int64, errno syscall.Errno) error {
 		return nil
 	case n != want:
 		return failf("%s() returned %s, not %d %s", c.Name, is, want, c.Errno)
-	case c.Errno != "" && c.Errno != unix.ErrnoName(errno) && !(c.Errno == "EWOULDBLOCK" && errno == syscall.EAGAIN):
+	case c.Errno != "" && c.Errno != unix.ErrnoName(errno) && errnoAlias[c.Errno] != errno:
 		return failf("%s() returned %s, not %s", c.Name, is, c.Errno)
 	case p.op.check != nil:
 		return p.op.check()

@@ -65,6 +65,9 @@ func (m *machine) info(name string) (v value, err error) {
 			i.State = tcp.TimeWaiting
 		}
 	}
+	if name == "tcpi_delivered" {
+		return value{n: f.delivered(&i)}, nil
+	}
 	if get, ok := infoFields[name]; ok {
 		return value{n: get(&i)}, nil
 	}
@@ -73,6 +76,19 @@ func (m *machine) info(name string) (v value, err error) {
 
 // segments is how many segments n bytes take.
 func segments(n int, i *tcp.Info) int64 { return int64((n + i.SendMSS - 1) / i.SendMSS) }
+
+// delivered is how many segments the peer has, as Linux counts them: the SYN is
+// one, together with the data that it carried.
+func (f *flow) delivered(i *tcp.Info) int64 {
+	if i.State == tcp.SynSent || i.State == tcp.SynReceived {
+		return 0
+	}
+	n := int(i.BytesDelivered)
+	if i.FastOpened {
+		n -= f.synData
+	}
+	return 1 + segments(n, i)
+}
 
 // infoFields maps Linux's names to Info. Where Linux counts segments, full
 // ones are taken to hold the bytes.
@@ -141,6 +157,7 @@ func caState(i *tcp.Info) int64 {
 func infoOptions(i *tcp.Info) (n int64) {
 	for name, on := range map[string]bool{
 		"TCPI_OPT_TIMESTAMPS": i.Timestamps, "TCPI_OPT_SACK": i.SACK, "TCPI_OPT_WSCALE": i.SendScale >= 0, "TCPI_OPT_ECN": i.ECN,
+		"TCPI_OPT_SYN_DATA": i.FastOpened,
 	} {
 		if on {
 			n |= infoNames[name]

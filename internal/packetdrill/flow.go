@@ -25,6 +25,7 @@ type flow struct {
 	scriptISN     uint32 // of our SYN in the script
 	localISN      uint32 // on the wire
 	remoteISN     uint32 // the same in both
+	synData       int    // bytes that our SYN carried
 	stamps        map[uint32]uint32
 	firstScript   uint32
 	firstStamp    uint32

@@ -32,9 +32,9 @@ var (
 
 // inboundICMP sends an ICMP error that quotes a packet of the flow.
 func (m *machine) inboundICMP(p *Packet) error {
-	types, codes := icmpTypes4, icmpCodes4
+	types, codes, other := icmpTypes4, icmpCodes4, icmpCodes6
 	if m.set.v6 {
-		types, codes = icmpTypes6, icmpCodes6
+		types, codes, other = icmpTypes6, icmpCodes6, icmpCodes4
 	}
 	typ, ok := types[p.ICMPType]
 	if !ok {
@@ -43,10 +43,13 @@ func (m *machine) inboundICMP(p *Packet) error {
 	code, ok := codes[p.ICMPCode]
 	if n, err := strconv.ParseUint(p.ICMPCode, 0, 8); !ok && err == nil {
 		code = byte(n)
+	} else if _, known := other[p.ICMPCode]; !ok && known {
+		return unsupportedf("ICMP code %s, of the other version of IP", p.ICMPCode)
 	} else if !ok && p.ICMPCode != "" {
 		return failf("no ICMP code %q", p.ICMPCode)
 	}
-	if p.Quote != TCP || !p.HasQuotedSeq {
+	// Without numbers the script means those of the SYN, as packetdrill has it.
+	if p.Quote != TCP {
 		return unsupportedf("an ICMP message that quotes no TCP segment")
 	}
 	b := make([]byte, 8)

@@ -30,16 +30,34 @@ func (s *socket) write(a []Expr) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.put(n, false)
+	return s.transmit(n, 0, nil)
+}
+
+// transmit is a write of n bytes with the flags MSG_*, to the address that to
+// begins with, if any.
+func (s *socket) transmit(n, flags int64, to []Expr) (*op, error) {
+	family, err := s.m.arg(to, 0)
+	if err != nil {
+		return nil, err
+	}
+	dontwait := flags&unix.MSG_DONTWAIT != 0
+	open, errno := s.fastSend(flags, family, len(to) > 0 && to[0].Kind != Ellipsis)
+	switch {
+	case errno != 0:
+		return instant(-1, errno), nil
+	case open:
+		return s.fastPut(n, dontwait)
+	}
+	return s.put(n, dontwait)
 }
 
 // flags evaluates MSG_*; those that are not in ok are unsupported.
-func (s *socket) flags(a []Expr, i int, ok int64) (dontwait bool, err error) {
-	f, err := s.m.arg(a, i)
+func (s *socket) flags(a []Expr, i int, ok int64) (f int64, err error) {
+	f, err = s.m.arg(a, i)
 	if err == nil && f&^(ok|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) != 0 {
 		err = unsupportedf("MSG flags %#x", f)
 	}
-	return f&unix.MSG_DONTWAIT != 0, err
+	return f, err
 }
 
 func (s *socket) recv(a []Expr) (*op, error) {
@@ -47,11 +65,11 @@ func (s *socket) recv(a []Expr) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	dontwait, err := s.flags(a, 2, 0)
+	f, err := s.flags(a, 2, 0)
 	if err != nil {
 		return nil, err
 	}
-	return s.fetch(n, dontwait)
+	return s.fetch(n, f&unix.MSG_DONTWAIT != 0)
 }
 
 func (s *socket) send(a []Expr) (*op, error) {
@@ -59,11 +77,11 @@ func (s *socket) send(a []Expr) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	dontwait, err := s.flags(a, 2, 0)
+	f, err := s.flags(a, 2, unix.MSG_FASTOPEN)
 	if err != nil {
 		return nil, err
 	}
-	return s.put(n, dontwait)
+	return s.transmit(n, f, a[min(3, len(a)):])
 }
 
 // vector adds up [{..., n}, ...].
@@ -103,42 +121,42 @@ func (s *socket) writev(a []Expr) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.put(n, false)
+	return s.transmit(n, 0, nil)
 }
 
-// message is struct msghdr.
-func (s *socket) message(a []Expr) (n int64, dontwait bool, err error) {
+// message is struct msghdr, and the flags of which those in ok are known.
+func (s *socket) message(a []Expr, ok int64) (n, flags int64, err error) {
 	if len(a) != 2 || a[0].Kind != Struct {
-		return 0, false, unsupportedf("bad pointers")
+		return 0, 0, unsupportedf("bad pointers")
 	}
 	for _, f := range a[0].Fields {
 		switch {
 		case f.Name == "msg_iov":
 			if n, err = s.vector(f.Value); err != nil {
-				return 0, false, err
+				return 0, 0, err
 			}
 		case f.Name == "msg_control" && !(f.Value.Kind == Array && len(f.Value.Args) == 0) && f.Value.Kind != Ellipsis:
-			return 0, false, unsupportedf("control messages")
+			return 0, 0, unsupportedf("control messages")
 		}
 	}
-	dontwait, err = s.flags(a, 1, 0)
-	return n, dontwait, err
+	flags, err = s.flags(a, 1, ok)
+	return n, flags, err
 }
 
 func (s *socket) recvmsg(a []Expr) (*op, error) {
-	n, dontwait, err := s.message(a)
+	n, f, err := s.message(a, 0)
 	if err != nil {
 		return nil, err
 	}
-	return s.fetch(n, dontwait)
+	return s.fetch(n, f&unix.MSG_DONTWAIT != 0)
 }
 
 func (s *socket) sendmsg(a []Expr) (*op, error) {
-	n, dontwait, err := s.message(a)
+	n, f, err := s.message(a, unix.MSG_FASTOPEN)
 	if err != nil {
 		return nil, err
 	}
-	return s.put(n, dontwait)
+	return s.transmit(n, f, nil)
 }
 
 func (s *socket) fcntl(a []Expr) (*op, error) {

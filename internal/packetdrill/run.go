@@ -221,7 +221,7 @@ func (m *machine) outbound(ev *Event, at, to, tol int64) error {
 			return err
 		}
 		if f.state == flowSYN && p.Flags&flagSYN != 0 {
-			f.localISN = p.Seq
+			f.localISN, f.synData = p.Seq, max(f.synData, p.Len)
 			if p.Flags&flagACK != 0 {
 				f.state = flowSYNACK
 			}
@@ -291,14 +291,9 @@ func (m *machine) sniff(limit int64) (s sent, err error) {
 	}
 }
 
-// ours tells whether s belongs to the flow under test. The SYN of an active
-// open tells its local port.
+// ours tells whether s belongs to the flow under test.
 func (m *machine) ours(s *sent) bool {
-	f := m.flow
-	if f.state == flowSYN && !f.local.IsValid() && s.remote == f.remote {
-		f.local = s.local
-	}
-	return s.local == f.local && s.remote == f.remote
+	return s.local == m.flow.local && s.remote == m.flow.remote
 }
 
 // inbound sends a packet from the network.
@@ -323,8 +318,11 @@ func (m *machine) inbound(p *Packet) error {
 	if p.Proto == ICMP {
 		return m.inboundICMP(p)
 	}
-	if f.state == flowSYN && p.Flags&(flagSYN|flagACK) == flagSYN|flagACK {
-		f.state, f.remoteISN = flowSYNACK, p.Seq
+	if f.state == flowSYN && p.Flags&flagSYN != 0 {
+		f.remoteISN = p.Seq // also where both sides open at once
+		if p.Flags&flagACK != 0 {
+			f.state = flowSYNACK
+		}
 	}
 	q, err := f.in(p, m.set.ecrScaled)
 	if err != nil {

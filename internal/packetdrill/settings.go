@@ -22,16 +22,18 @@ type settings struct {
 	connectPort    uint16
 	define         map[string]string
 	tcp            tcp.Config // of new sockets
+	fast           fastOpen
 }
 
 // The defaults are packetdrill's. IPv6 packets may be 20 bytes larger, as its
-// own runner has it, so that segments are as long; the names that are defined
-// are those that it defines, too.
+// own runner has it, so that segments are as long; the addresses and the names
+// that are defined are its own, too.
 func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	s = settings{
 		tolerance: 4 * ms, percent: 12.5, bindPort: 8080, connectPort: 8080, v6: cfg.IPv6,
 		local: netip.MustParseAddr("192.168.0.1"), remote: netip.MustParseAddr("192.0.2.1"),
-		define: map[string]string{"CODE": "host_unreachable"},
+		define: map[string]string{"CODE": "host_unreachable", "TFO_COOKIE": publicCookie4},
+		fast:   linuxFastOpen,
 	}
 	for _, o := range sc.Options {
 		switch o.Name {
@@ -43,9 +45,9 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	}
 	s.tcp = tcp.Config{MTU: 1500}
 	if s.v6 {
-		s.local, s.remote = netip.MustParseAddr("fd3d:fa7b:d17d::1"), netip.MustParseAddr("2001:db8::1")
+		s.local, s.remote = netip.MustParseAddr("fd3d:a0b:17d6::1"), netip.MustParseAddr("fd3d:fa7b:d17d::1")
 		s.tcp.MTU = 1520
-		s.define["CODE"] = "address_unreachable"
+		s.define["CODE"], s.define["TFO_COOKIE"] = "address_unreachable", publicCookie6
 	}
 	for k, v := range cfg.Define {
 		s.define[k] = v
@@ -119,8 +121,11 @@ func (s *settings) resolve(p *Packet) (*Packet, error) {
 	q.Opts = append([]TCPOption{}, p.Opts...)
 	for i := range q.Opts {
 		o := &q.Opts[i]
-		if o.Kind == OptFO || o.Kind == OptFOExp {
-			return nil, unsupportedf("Fast Open: cookies in scripts are those of Linux's key")
+		if err := s.resolveCookie(o); err != nil {
+			return nil, err
+		}
+		if o.Kind == OptFOExp && !p.In && p.Flags&(flagSYN|flagACK) == flagSYN {
+			return nil, unsupportedf("Fast Open's option as an experiment in a SYN of ours")
 		}
 	}
 	return &q, nil

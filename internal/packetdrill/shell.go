@@ -76,7 +76,8 @@ func (m *machine) command(ws []string) error {
 	name := ws[0][strings.LastIndexByte(ws[0], '/')+1:]
 	switch {
 	case name == "defaults.sh":
-		m.set.tcp = publicDefaults(m.set.tcp)
+		m.set.tcp, m.set.fast = publicDefaults(m.set.tcp), publicFastOpen
+		m.h.ForgetFastOpen()
 		return nil
 	case strings.HasPrefix(name, "sysctl_restore_"):
 		return nil
@@ -95,7 +96,10 @@ func (m *machine) command(ws []string) error {
 	case strings.Join(ws, " ") == "ethtool -K tun0 tso off gso off":
 		m.h.TSO = 0
 		return nil
-	case strings.HasPrefix(strings.Join(ws, " "), "ip tcp_metrics flush"), name == "nstat", name == "sleep", name == "true":
+	case strings.HasPrefix(strings.Join(ws, " "), "ip tcp_metrics flush"):
+		m.h.ForgetFastOpen()
+		return nil
+	case name == "nstat", name == "sleep", name == "true":
 		return nil
 	}
 	return unsupportedf("command %q", strings.Join(ws, " "))
@@ -110,7 +114,7 @@ var inert = map[string]string{
 	"tcp_early_retrans": "4 3", "tcp_recovery": "1", "tcp_reordering": "3", "tcp_retries2": "15",
 	"tcp_syn_retries": "5 6", "tcp_synack_retries": "5", "tcp_autocorking": "", "tcp_moderate_rcvbuf": "1",
 	"tcp_notsent_lowat": "-1 4294967295", "tcp_mem": "", "tcp_invalid_ratelimit": "500",
-	"tcp_fastopen_blackhole_timeout_sec": "", "tcp_ecn_fallback": "1", "tcp_limit_output_bytes": "",
+	"tcp_fastopen_blackhole_timeout_sec": "", "tcp_fastopen_cookies": "", "tcp_ecn_fallback": "1", "tcp_limit_output_bytes": "",
 	"tcp_no_metrics_save": "", "tcp_wmem": "", "tcp_comp_sack_nr": "0",
 }
 
@@ -156,6 +160,18 @@ func (m *machine) sysctl(name, val string) error {
 		c.Congestion = val
 	case "tcp_mtu_probing":
 		c.MTUProbing = [...]tcp.MTUProbing{tcp.MTUProbeOff, 0, tcp.MTUProbeAlways}[min(max(n, 0), 2)]
+	case "tcp_fastopen":
+		bits, err := strconv.ParseInt(val, 0, 64)
+		if err != nil {
+			return failf("sysctl %s=%s", name, val)
+		}
+		m.set.fast.bits = bits
+	case "tcp_fastopen_key":
+		keys, err := tcp.ParseFastOpenKeys(val)
+		if err != nil {
+			return failf("sysctl %s: %v", name, err)
+		}
+		m.set.fast.keys = keys
 	case "tcp_rmem":
 		w := strings.Fields(val)
 		if len(w) != 3 {

@@ -24,6 +24,8 @@ type socket struct {
 	readShut, writeShut bool
 	told                bool // the error was reported
 	tried               bool // connect has returned EINPROGRESS
+	settled             bool // a call has seen it connected (Linux's SS_CONNECTED)
+	passive             bool // accept returned it
 }
 
 func (m *machine) sysSocket(c *Call) (*op, error) {
@@ -67,6 +69,7 @@ func (s *socket) listen(a []Expr) (*op, error) {
 		return instant(-1, syscall.EINVAL), nil
 	}
 	if s.lst == nil {
+		s.listenFast(int(n))
 		s.lst = s.m.host.listen(&s.cfg, netip.AddrPortFrom(s.m.set.local, s.port), int(n))
 		if s.m.flow != nil && s.m.flow.state == flowNew {
 			s.m.flow.state = flowListening
@@ -88,7 +91,7 @@ func (s *socket) accept([]Expr) (*op, error) {
 		return 0, 0, true
 	}
 	o.file = func() file {
-		n := &socket{m: s.m, cfg: s.cfg, conn: c, opts: map[[2]int64]int64{}}
+		n := &socket{m: s.m, cfg: s.cfg, conn: c, settled: true, passive: true, opts: map[[2]int64]int64{}}
 		for k, v := range s.opts {
 			n.opts[k] = v
 		}
@@ -98,22 +101,18 @@ func (s *socket) accept([]Expr) (*op, error) {
 }
 
 func (s *socket) connect([]Expr) (*op, error) {
-	m := s.m
 	if s.lst != nil {
 		return instant(-1, syscall.EISCONN), nil
 	}
 	if s.conn == nil {
-		port := s.port
-		if port == 0 {
-			m.local++
-			port = m.local
+		if err := s.dial(s.cfg.FastOpenConnect); err != nil {
+			return nil, err
 		}
-		remote := netip.AddrPortFrom(m.set.remote, m.set.connectPort)
-		if m.flow == nil || m.flow.state != flowNew {
-			return nil, unsupportedf("a socket that connects while another is under test")
+		if s.deferred() {
+			return instant(0, 0), nil
 		}
-		m.flow.state, m.flow.remote = flowConnecting, remote
-		s.conn = m.dial(&s.cfg, netip.AddrPortFrom(m.set.local, port), remote)
+	} else if s.deferred() {
+		return instant(-1, syscall.EISCONN), nil
 	} else if s.connecting() && s.nonblock {
 		return instant(-1, syscall.EALREADY), nil
 	} else if !s.tried && s.err() == 0 {
@@ -127,13 +126,33 @@ func (s *socket) connect([]Expr) (*op, error) {
 		if e := s.takeErr(); e != 0 {
 			return -1, e, true
 		}
-		s.tried = false
+		s.tried, s.settled = false, true
 		return 0, 0, true
 	}}, nil
 }
 
+// dial opens the connection; fast: by Fast Open, if that can be.
+func (s *socket) dial(fast bool) error {
+	m := s.m
+	port := s.port
+	if port == 0 {
+		m.local++
+		port = m.local
+	}
+	remote := netip.AddrPortFrom(m.set.remote, m.set.connectPort)
+	if m.flow == nil || m.flow.state != flowNew {
+		return unsupportedf("a socket that connects while another is under test")
+	}
+	local := netip.AddrPortFrom(m.set.local, port)
+	m.flow.state, m.flow.local, m.flow.remote = flowConnecting, local, remote
+	cfg := s.cfg
+	cfg.FastOpenConnect, cfg.FastOpenNoCookie = fast, m.set.fast.has(foClientNoCookie)
+	s.conn = m.dial(&cfg, local, remote)
+	return nil
+}
+
 func (s *socket) connecting() bool {
-	if s.conn == nil || s.conn.ended {
+	if s.conn == nil || s.conn.ended || s.passive {
 		return false
 	}
 	st := s.conn.tc.State()
@@ -167,6 +186,9 @@ func (s *socket) fetch(n int64, dontwait bool) (*op, error) {
 		return instant(-1, syscall.ENOTCONN), nil
 	}
 	b := make([]byte, n)
+	if s.deferred() && !s.nonblock && !dontwait {
+		s.conn.tc.ReadDeferred(s.m.now)
+	}
 	o := &op{}
 	got := 0
 	o.try = func() (int64, syscall.Errno, bool) {
@@ -304,7 +326,10 @@ func (s *socket) ready() (ev uint32) {
 		return unix.POLLOUT | pollWrNorm | unix.POLLHUP
 	}
 	st := c.tc.State()
-	if s.connecting() {
+	switch {
+	case s.deferred():
+		return unix.POLLOUT | pollWrNorm
+	case s.connecting():
 		return 0
 	}
 	eof := c.ended || st == tcp.CloseWait || st == tcp.LastAck || st == tcp.Closing || s.readShut

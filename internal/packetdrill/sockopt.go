@@ -59,8 +59,20 @@ var sockopts = map[[2]int64]func(s *socket, v int64) syscall.Errno{
 		s.cfg.KeepAlive.Count = int(v)
 		return s.keepAlive()
 	},
-	{unix.SOL_SOCKET, unix.SO_REUSEADDR}: func(*socket, int64) syscall.Errno { return 0 },
-	{unix.SOL_SOCKET, unix.SO_REUSEPORT}: func(*socket, int64) syscall.Errno { return 0 },
+	{unix.SOL_TCP, unix.TCP_SYNCNT}: func(s *socket, v int64) syscall.Errno {
+		if v < 1 || v > 127 {
+			return syscall.EINVAL
+		}
+		s.cfg.SYNRetries = int(v)
+		if s.conn != nil {
+			s.conn.tc.SetSYNRetries(int(v))
+		}
+		return 0
+	},
+	{unix.SOL_TCP, unix.TCP_FASTOPEN}:         (*socket).setFastOpen,
+	{unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT}: (*socket).setFastConnect,
+	{unix.SOL_SOCKET, unix.SO_REUSEADDR}:      func(*socket, int64) syscall.Errno { return 0 },
+	{unix.SOL_SOCKET, unix.SO_REUSEPORT}:      func(*socket, int64) syscall.Errno { return 0 },
 }
 
 func (s *socket) keepAlive() syscall.Errno {
@@ -88,6 +100,14 @@ func (s *socket) setsockopt(a []Expr) (*op, error) {
 		return s.setCongestion(a[2])
 	case key == [2]int64{unix.SOL_SOCKET, unix.SO_LINGER}:
 		return s.setLinger(a[2])
+	case key == [2]int64{unix.SOL_TCP, unix.TCP_FASTOPEN_KEY}:
+		n, err := s.m.num(a[3])
+		if err != nil {
+			return nil, err
+		}
+		return s.setFastKey(a[2], n)
+	case key == [2]int64{unix.SOL_TCP, unix.TCP_MAXSEG}:
+		return s.setMaxSeg(a[2])
 	case sockopts[key] == nil:
 		return nil, unsupportedf("socket option %s", exprName(a[1]))
 	}
@@ -101,6 +121,24 @@ func (s *socket) setsockopt(a []Expr) (*op, error) {
 		return instant(-1, errno), nil
 	}
 	s.opts[key] = v
+	return instant(0, 0), nil
+}
+
+// setMaxSeg is TCP_MAXSEG, of a socket that is not connected: as if the path
+// took no larger packets.
+func (s *socket) setMaxSeg(e Expr) (*op, error) {
+	v, err := s.m.num(e)
+	if err != nil {
+		return nil, err
+	}
+	if s.conn != nil || s.lst != nil {
+		return nil, unsupportedf("TCP_MAXSEG of a connection or listener")
+	}
+	headers := 40
+	if s.m.set.v6 {
+		headers = 60
+	}
+	s.cfg.MTU = min(s.cfg.MTU, int(v)+headers)
 	return instant(0, 0), nil
 }
 

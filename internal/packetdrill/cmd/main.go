@@ -3,7 +3,9 @@
 //	go run ./internal/packetdrill/cmd [-6] [-v] FILE or DIR...
 //
 // It tells what came of each script, for directories also how many of each
-// verdict there were, and fails when a script does.
+// verdict there were, and fails when a script does. As packetdrill's own runner
+// has it, scripts of a directory whose names end in v4.pkt or v6.pkt run over
+// that version of IP only.
 package main
 
 import (
@@ -22,7 +24,11 @@ func main() {
 	v6 := flag.Bool("6", false, "over IPv6")
 	verbose := flag.Bool("v", false, "tell of each script that did not pass, why")
 	flag.Parse()
-	files, err := scripts(flag.Args())
+	skip := "v6.pkt"
+	if *v6 {
+		skip = "v4.pkt"
+	}
+	files, err := scripts(flag.Args(), skip)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -65,11 +71,11 @@ func main() {
 }
 
 // scripts lists the files named, and those below the directories named, in
-// order.
-func scripts(args []string) (files []string, err error) {
+// order; below, those are left out whose names end in skip.
+func scripts(args []string, skip string) (files []string, err error) {
 	for _, a := range args {
 		err := filepath.WalkDir(a, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && (path == a || strings.HasSuffix(path, ".pkt")) {
+			if err == nil && !d.IsDir() && (path == a || strings.HasSuffix(path, ".pkt") && !strings.HasSuffix(path, skip)) {
 				files = append(files, path)
 			}
 			return err
