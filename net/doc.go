@@ -33,8 +33,9 @@
 //     idle connection is alive, which connection pools ask.
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
 //     that is never connected. Buffer sizes, keepalive, SO_LINGER,
-//     TCP_USER_TIMEOUT, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT
-//     and TCP_CONGESTION are copied from it. A hook that binds the socket, or
+//     TCP_USER_TIMEOUT, TCP_DEFER_ACCEPT, TCP_SYNCNT, TCP_FASTOPEN,
+//     TCP_FASTOPEN_KEY, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE and
+//     TCP_CONGESTION are copied from it. A hook that binds the socket, or
 //     chooses a device or a mark, has the kernel carry the connection.
 //   - Control messages (the oob of WriteMsgUDP) are refused on accelerated
 //     sockets.

@@ -3,6 +3,7 @@ package onload_test
 import (
 	"context"
 	"io"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -69,5 +70,51 @@ func TestFastOpen(t *testing.T) {
 				s.Close()
 			}
 		})
+	}
+}
+
+// TestFastOpenKey: listeners with the same key take each other's cookies.
+func TestFastOpenKey(t *testing.T) {
+	a, b := memoryPair(t)
+	d := onload.Dialer{Engine: a, FastOpen: true}
+	for _, x := range []struct {
+		key  string
+		fast bool
+	}{
+		{"1-2-3-4", false}, {"1-2-3-4", true}, {"5-6-7-8,1-2-3-4", true}, {"5-6-7-8", true}, {"1-2-3-4", false}, {"", false},
+	} {
+		l, err := (&onload.ListenConfig{Engine: b, FastOpen: 8, FastOpenKey: x.key}).Listen(context.Background(), "tcp", addrB+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("request")); err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s, make([]byte, 7)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := s.(*onload.TCPConn).Info(); err != nil || info.FastOpened != x.fast {
+			t.Errorf("key %q: with the SYN %v, %v", x.key, info.FastOpened, err)
+		}
+		c.Close()
+		s.Close()
+		l.Close()
+	}
+	const secret = "1-2-3"
+	l, err := (&onload.ListenConfig{Engine: b, FastOpenKey: secret}).Listen(context.Background(), "tcp", addrB+":0")
+	if err == nil {
+		l.Close()
+		t.Fatal("a bad key is taken")
+	}
+	if s := err.Error(); !strings.HasPrefix(s, "listen tcp "+addrB+":0: a key for Fast Open is four") || strings.Contains(s, secret) {
+		t.Error(err)
 	}
 }

@@ -65,6 +65,14 @@ func TestSockStateChanges(t *testing.T) {
 		*o.linger != 5 || *o.keepAlive != (tcp.KeepAlive{Enable: true, Idle: 30 * time.Second, Interval: 75 * time.Second, Count: 9}) || o.kernel != "" {
 		t.Errorf("%+v", o)
 	}
+	set.fastKeys, set.noCookie, set.synRetries = tcp.FastOpenKeys{N: 1}, 1, 2
+	if o = fresh.changes(set); o.fastKeys.N != 1 || !o.noCookie || o.synRetries != 2 {
+		t.Errorf("%+v", o)
+	}
+	var cfg tcp.Config
+	if o.apply(&cfg, false); cfg.FastOpenKeys.N != 1 || !cfg.FastOpenNoCookie || cfg.SYNRetries != 2 {
+		t.Errorf("%+v", cfg)
+	}
 	set.congestion = "vegas"
 	if o := fresh.changes(set); o.kernel == "" {
 		t.Errorf("follows to %q", o.congestion)
@@ -220,4 +228,28 @@ func TestFallbackFails(t *testing.T) {
 	if _, err = r.serial(ctx, addrs); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
+}
+
+// TestKernelFastOpenKey: the kernel's socket gets ListenConfig's key, and what
+// it holds is read back whole, zeros included.
+func TestKernelFastOpenKey(t *testing.T) {
+	lc := &ListenConfig{FastOpen: 4, FastOpenKey: "0-1-0-2,0-0-0-3"}
+	want, err := tcp.ParseFastOpenKeys(lc.FastOpenKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lc.std().Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if got := stateOf(int(fd)); got.fastKeys != want || got.fastOpen != 4 {
+			t.Errorf("%+v", got)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
 )
 
 // ListenConfig contains options for listening. It has the fields of
@@ -43,6 +44,15 @@ type ListenConfig struct {
 	// that may be answered twice. It is not in net.
 	FastOpen int
 
+	// FastOpenKey is the secret that cookies are made of, for servers behind one
+	// address that are to take each other's, Linux's own among them: one key, or
+	// two, as Linux's tcp_fastopen_key has them, 32 bits a number in hexadecimal,
+	// "a-b-c-d" or "a-b-c-d,e-f-g-h". Clients whose cookie is of the second are
+	// given one of the first, so that keys can be changed. "": a secret of the
+	// process's, whose cookies expire. The kernel's socket gets it too
+	// (TCP_FASTOPEN_KEY). It is not in net.
+	FastOpenKey string
+
 	mptcp multipath
 }
 
@@ -66,8 +76,16 @@ func (lc *ListenConfig) std() *net.ListenConfig {
 	return s
 }
 
-// kernelControl is Control, and what DeferAccept and FastOpen ask of the
-// kernel's socket.
+// fastOpenKeys reads FastOpenKey.
+func (lc *ListenConfig) fastOpenKeys() (tcp.FastOpenKeys, error) {
+	if lc.FastOpenKey == "" {
+		return tcp.FastOpenKeys{}, nil
+	}
+	return tcp.ParseFastOpenKeys(lc.FastOpenKey)
+}
+
+// kernelControl is Control, and what DeferAccept, FastOpen and FastOpenKey ask
+// of the kernel's socket.
 func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
 	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
 	if seconds <= 0 && lc.FastOpen <= 0 {
@@ -88,6 +106,9 @@ func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.
 			}
 			if lc.FastOpen > 0 && err == nil {
 				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, lc.FastOpen)
+				if keys, _ := lc.fastOpenKeys(); keys.N > 0 && err == nil {
+					err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, string(keys.Bytes()))
+				}
 			}
 		}); failed != nil {
 			return failed
@@ -233,6 +254,10 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	fail := func(err error) (*TCPListener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
 	}
+	keys, err := lc.fastOpenKeys()
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
+	}
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	l := &TCPListener{network: network}
 	var o options
@@ -263,9 +288,9 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		return l, nil
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
-	cfg.DeferAccept, cfg.FastOpen = lc.DeferAccept, lc.FastOpen
+	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err := l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
+	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
 		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))

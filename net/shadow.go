@@ -22,6 +22,9 @@ type options struct {
 	deferAccept    time.Duration
 	fastOpen       int  // of a listener
 	fastConnect    bool // of a dialer
+	fastKeys       tcp.FastOpenKeys
+	noCookie       bool // Fast Open does without
+	synRetries     int
 	keepAlive      *tcp.KeepAlive
 	linger         *int
 	congestion     string
@@ -96,6 +99,8 @@ type sockState struct {
 	userTimeout                      int // ms
 	deferAccept                      int // s
 	fastOpen, fastConnect            int
+	noCookie, synRetries             int
+	fastKeys                         tcp.FastOpenKeys
 	keepAlive, idle, interval, count int
 	linger                           unix.Linger
 	congestion, device               string
@@ -120,6 +125,9 @@ func stateOf(fd int) (s sockState) {
 	s.deferAccept = get(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
 	s.fastOpen = get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN)
 	s.fastConnect = get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT)
+	s.noCookie = get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE)
+	s.fastKeys = fastOpenKeys(fd)
+	s.synRetries = get(unix.IPPROTO_TCP, unix.TCP_SYNCNT)
 	s.idle = get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
 	s.interval = get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
 	s.count = get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
@@ -171,6 +179,13 @@ func (s sockState) changes(t sockState) (o options) {
 		o.fastOpen = t.fastOpen
 	}
 	o.fastConnect = t.fastConnect != s.fastConnect
+	o.noCookie = t.noCookie != s.noCookie
+	if t.fastKeys != s.fastKeys {
+		o.fastKeys = t.fastKeys
+	}
+	if t.synRetries != s.synRetries {
+		o.synRetries = t.synRetries
+	}
 	if t.keepAlive != s.keepAlive || t.idle != s.idle || t.interval != s.interval || t.count != s.count {
 		o.keepAlive = &tcp.KeepAlive{
 			Enable:   t.keepAlive != 0,
@@ -217,6 +232,15 @@ func (o *options) apply(c *tcp.Config, keepAlive bool) {
 	}
 	if o.fastConnect {
 		c.FastOpenConnect = true
+	}
+	if o.fastKeys.N > 0 {
+		c.FastOpenKeys = o.fastKeys
+	}
+	if o.noCookie {
+		c.FastOpenNoCookie = true
+	}
+	if o.synRetries > 0 {
+		c.SYNRetries = o.synRetries
 	}
 	if o.congestion != "" {
 		c.Congestion = o.congestion

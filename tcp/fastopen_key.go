@@ -8,31 +8,61 @@ import (
 )
 
 // FastOpenKey is a secret that servers share whose cookies for Fast Open are
-// to be good at each other, as Linux holds it (TCP_FASTOPEN_KEY).
+// to be good at each other, as Linux holds it.
 type FastOpenKey [16]byte
+
+// FastOpenKeys are the first N of Keys: the first makes cookies, those of the
+// second are taken too.
+type FastOpenKeys struct {
+	Keys [2]FastOpenKey
+	N    int
+}
+
+// NewFastOpenKeys makes keys of the bytes that TCP_FASTOPEN_KEY has: 16 each;
+// false: that is not one, or two.
+func NewFastOpenKeys(b []byte) (k FastOpenKeys, ok bool) {
+	const size = len(FastOpenKey{})
+	if k.N = len(b) / size; k.N < 1 || k.N > len(k.Keys) || len(b)%size != 0 {
+		return FastOpenKeys{}, false
+	}
+	for i := range k.N {
+		copy(k.Keys[i][:], b[size*i:])
+	}
+	return k, true
+}
+
+// Bytes is what NewFastOpenKeys takes.
+func (k *FastOpenKeys) Bytes() (b []byte) {
+	for i := range k.N {
+		b = append(b, k.Keys[i][:]...)
+	}
+	return b
+}
 
 var errFastOpenKey = errors.New("a key for Fast Open is four hexadecimal numbers of at most 8 digits, a-b-c-d; a second key, of older cookies, may follow a comma")
 
 // ParseFastOpenKeys reads one key, or two, as Linux's sysctl
-// net.ipv4.tcp_fastopen_key has them: the first makes cookies, those of the
-// second are taken too. Its errors do not quote the secret.
-func ParseFastOpenKeys(s string) (keys []FastOpenKey, err error) {
+// net.ipv4.tcp_fastopen_key has them. Its errors do not quote the secret.
+func ParseFastOpenKeys(s string) (FastOpenKeys, error) {
+	var b []byte
 	for _, t := range strings.Split(s, ",") {
 		words := strings.Split(t, "-")
-		if len(words) != 4 || len(keys) == 2 {
-			return nil, errFastOpenKey
+		if len(words) != 4 {
+			return FastOpenKeys{}, errFastOpenKey
 		}
-		var k FastOpenKey
-		for i, w := range words {
+		for _, w := range words {
 			n, err := strconv.ParseUint(w, 16, 32)
-			if err != nil || len(w) > 8 || w[0] == '+' {
-				return nil, errFastOpenKey
+			if err != nil || len(w) > 8 {
+				return FastOpenKeys{}, errFastOpenKey
 			}
-			binary.LittleEndian.PutUint32(k[4*i:], uint32(n))
+			b = binary.LittleEndian.AppendUint32(b, uint32(n))
 		}
-		keys = append(keys, k)
 	}
-	return keys, nil
+	k, ok := NewFastOpenKeys(b)
+	if !ok {
+		return k, errFastOpenKey
+	}
+	return k, nil
 }
 
 // cookie is the cookie of a client (p.Remote) as Linux computes it: SipHash of
@@ -59,16 +89,16 @@ func (k *FastOpenKey) cookie(p *Pair) (b [maxFastOpen]byte) {
 
 // newCookie is the cookie that a client is given.
 func (l *Listener) newCookie(p *Pair, now int64) [maxFastOpen]byte {
-	if keys := l.cfg.FastOpenKeys; len(keys) > 0 {
-		return keys[0].cookie(p)
+	if k := &l.cfg.FastOpenKeys; k.N > 0 {
+		return k.Keys[0].cookie(p)
 	}
 	return l.h.fastOpenCookie(p, period(now))
 }
 
 // oldCookie is the one that it may have been given before.
 func (l *Listener) oldCookie(p *Pair, now int64) [maxFastOpen]byte {
-	if keys := l.cfg.FastOpenKeys; len(keys) > 0 {
-		return keys[len(keys)-1].cookie(p)
+	if k := &l.cfg.FastOpenKeys; k.N > 0 {
+		return k.Keys[k.N-1].cookie(p)
 	}
 	return l.h.fastOpenCookie(p, period(now)-1)
 }

@@ -12,7 +12,7 @@ const testFastKey = "00112233-44556677-8899aabb-ccddeeff"
 func TestParseFastOpenKeys(t *testing.T) {
 	for s, want := range map[string]string{
 		testFastKey:                "3322110077665544bbaa9988ffeeddcc",
-		"1-2-3-4,ABCDEF-0-0-1":     "01000000020000000300000004000000 efcdab00000000000000000001000000",
+		"1-2-3-4,ABCDEF-0-0-1":     "01000000020000000300000004000000efcdab00000000000000000001000000",
 		"":                         "",
 		"1-2-3":                    "",
 		"1-2-3-4-5":                "",
@@ -28,11 +28,7 @@ func TestParseFastOpenKeys(t *testing.T) {
 		strings.Repeat("1-", 1000): "",
 	} {
 		keys, err := ParseFastOpenKeys(s)
-		var got []string
-		for _, k := range keys {
-			got = append(got, hex.EncodeToString(k[:]))
-		}
-		if g := strings.Join(got, " "); g != want || (err == nil) != (want != "") {
+		if g := hex.EncodeToString(keys.Bytes()); g != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", s, g, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
@@ -57,7 +53,7 @@ func TestFastOpenKeyCookie(t *testing.T) {
 		{0, "2001:db8::3", "2001:db8::6", "874ca3900f6707d8"},
 		{1, "10.1.2.3", "10.4.5.6", "3e44c3e7a683699b"},
 	} {
-		k := keys[c.key].cookie(&Pair{Local: netip.MustParseAddr(c.server), Remote: netip.MustParseAddr(c.client)})
+		k := keys.Keys[c.key].cookie(&Pair{Local: netip.MustParseAddr(c.server), Remote: netip.MustParseAddr(c.client)})
 		if g := hex.EncodeToString(k[:8]); g != c.want || k[8] != 0 {
 			t.Errorf("client %s: %s, want %s", c.client, g, c.want)
 		}
@@ -67,22 +63,24 @@ func TestFastOpenKeyCookie(t *testing.T) {
 // Listeners with the same key take each other's cookies; one that has it as
 // its second replaces them.
 func TestRFC7413Keys(t *testing.T) {
-	keys, _ := ParseFastOpenKeys(testFastKey + ",1-2-3-4")
-	old := newBench(t, 8, Config{FastOpen: 4, FastOpenKeys: keys[1:]})
+	both, _ := ParseFastOpenKeys(testFastKey + ",1-2-3-4")
+	first, _ := ParseFastOpenKeys(testFastKey)
+	second, _ := ParseFastOpenKeys("1-2-3-4")
+	old := newBench(t, 8, Config{FastOpen: 4, FastOpenKeys: second})
 	k := old.askCookie(testRemote)
 	old.now += 100 * fastOpenPeriod
 	if old.askCookie(testRemote) != k {
 		t.Error("a cookie of a key that was given expires")
 	}
 	for i, c := range []struct {
-		keys []FastOpenKey
+		keys FastOpenKeys
 		take bool // the SYN's data
 		give bool // another cookie
 	}{
-		{keys[1:], true, false},
-		{keys, true, true},
-		{keys[:1], false, true},
-		{nil, false, true},
+		{second, true, false},
+		{both, true, true},
+		{first, false, true},
+		{FastOpenKeys{}, false, true},
 	} {
 		b := newBench(t, 8, Config{FastOpen: 4, FastOpenKeys: c.keys})
 		b.keep = true

@@ -78,7 +78,7 @@ type Config struct {
 	// FastOpenKeys are what a Listener makes cookies of: the first does, those
 	// of the second are good too, and replaced. None: of a secret of the Host's,
 	// and they expire.
-	FastOpenKeys []FastOpenKey
+	FastOpenKeys FastOpenKeys
 	// FastOpenNoCookie does without cookies: data is sent in a SYN, and taken
 	// from one, without, for networks whose hosts are known
 	// (TCP_FASTOPEN_NO_COOKIE).

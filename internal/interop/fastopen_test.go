@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
+	"github.com/onload-go/onload/tcp"
 )
 
 // fastHost is a host that uses Fast Open.
@@ -20,7 +22,10 @@ type fastHost interface {
 	listen(address string) (net.Listener, error)
 }
 
-type fastKernel struct{ ns *lab.NS }
+type fastKernel struct {
+	ns  *lab.NS
+	key string
+}
 
 func sockopt(opt, v int) func(_, _ string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) (err error) {
@@ -38,19 +43,40 @@ func (k fastKernel) dial(address string) (c net.Conn, err error) {
 }
 
 func (k fastKernel) listen(address string) (l net.Listener, err error) {
-	lc := net.ListenConfig{Control: sockopt(unix.TCP_FASTOPEN, 16)}
+	lc := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
+		if k.key != "" {
+			keys, err := tcp.ParseFastOpenKeys(k.key)
+			if err != nil {
+				return err
+			}
+			c.Control(func(fd uintptr) {
+				err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, string(keys.Bytes()))
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return sockopt(unix.TCP_FASTOPEN, 16)(network, address, c)
+	}}
 	err = k.ns.Do(func() error { l, err = lc.Listen(context.Background(), "tcp", address); return err })
 	return l, err
 }
 
-type fastOnload struct{ e *onload.Engine }
+type fastOnload struct {
+	e   *onload.Engine
+	key string
+}
 
 func (o fastOnload) dial(address string) (net.Conn, error) {
 	return (&onload.Dialer{Engine: o.e, FastOpen: true}).Dial("tcp", address)
 }
 
 func (o fastOnload) listen(address string) (net.Listener, error) {
-	return (&onload.ListenConfig{Engine: o.e, FastOpen: 16}).Listen(context.Background(), "tcp", address)
+	l, err := (&onload.ListenConfig{Engine: o.e, FastOpen: 16, FastOpenKey: o.key}).Listen(context.Background(), "tcp", address)
+	if err == nil && !onload.PathOf(l).Accelerated {
+		err = errors.New(onload.PathOf(l).Reason)
+	}
+	return l, err
 }
 
 // synData tells whether data came, or went, with the SYN of c.
@@ -89,21 +115,49 @@ func TestRFC7413Kernel(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			client, server := fastHost(fastKernel{pair.A}), fastHost(fastKernel{pair.B})
+			client, server := fastHost(fastKernel{pair.A, ""}), fastHost(fastKernel{pair.B, ""})
 			if p.onloadDial {
-				client = fastOnload{engine(t, pair.A)}
+				client = fastOnload{engine(t, pair.A), ""}
 			}
 			if p.onloadLs {
-				server = fastOnload{engine(t, pair.B)}
+				server = fastOnload{engine(t, pair.B), ""}
 			}
 			for _, f := range families {
-				t.Run(f.name, func(t *testing.T) { fastExchange(t, client, server, f.addr(pair.B)) })
+				t.Run(f.name, func(t *testing.T) { fastExchange(t, client, server, f.addr(pair.B), false) })
 			}
 		})
 	}
 }
 
-func fastExchange(t *testing.T, client, server fastHost, addr netip.Addr) {
+// TestRFC7413KernelKey: with one key the kernel's listener and ours take each
+// other's cookies, also where we have it as the older of two.
+func TestRFC7413KernelKey(t *testing.T) {
+	lab.NeedRoot(t)
+	const key, newer = "a1b2c3d4-0-11223344-5", "1-2-3-4"
+	pair := lab.NewPair(t, lab.Options{})
+	for _, ns := range []*lab.NS{pair.A, pair.B} {
+		if err := ns.Sysctl("net.ipv4.tcp_fastopen", "3"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, e := fastKernel{pair.A, ""}, engine(t, pair.B)
+	for i, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			servers := []fastHost{fastKernel{pair.B, key}, fastOnload{e, key}}
+			first := i % 2 // who makes the cookie
+			fastExchange(t, client, servers[first], f.addr(pair.B), false)
+			fastExchange(t, client, servers[1-first], f.addr(pair.B), true)
+			fastExchange(t, client, fastOnload{e, newer + "," + key}, f.addr(pair.B), true)
+			fastExchange(t, client, fastOnload{e, newer}, f.addr(pair.B), true)
+			fastExchange(t, client, fastOnload{e, ""}, f.addr(pair.B), false)
+		})
+	}
+}
+
+// fastExchange makes connections of which all but the first, and that one too
+// where the client has a cookie, carry data with the SYN.
+func fastExchange(t *testing.T, client, server fastHost, addr netip.Addr, known bool) {
+	t.Helper()
 	l, err := server.listen(netip.AddrPortFrom(addr, 0).String())
 	if err != nil {
 		t.Fatal(err)
@@ -136,10 +190,10 @@ func fastExchange(t *testing.T, client, server fastHost, addr netip.Addr) {
 		if n, err := io.ReadFull(c, buf); err != nil || string(buf) != string(msg) {
 			t.Fatalf("connection %d: read %d of %d, %v", i, n, len(msg), err)
 		}
-		if got := synData(t, c); got != (i > 0) {
+		if got := synData(t, c); got != (known || i > 0) {
 			t.Errorf("connection %d: the client sent data with the SYN: %v", i, got)
 		}
-		if got := <-served; got != (i > 0) {
+		if got := <-served; got != (known || i > 0) {
 			t.Errorf("connection %d: the server got data with the SYN: %v", i, got)
 		}
 		c.Close()

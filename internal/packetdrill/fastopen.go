@@ -21,7 +21,7 @@ const (
 // fastOpen is what scripts set of Fast Open for the host.
 type fastOpen struct {
 	bits int64 // the sysctl
-	keys []tcp.FastOpenKey
+	keys tcp.FastOpenKeys
 }
 
 // The defaults of Linux, and of defaults.sh of the public scripts.
@@ -29,7 +29,9 @@ var (
 	linuxFastOpen  = fastOpen{bits: foClient}
 	publicFastOpen = fastOpen{
 		bits: 0x70403,
-		keys: []tcp.FastOpenKey{{0xa1, 0xa1, 0xa1, 0xa1, 0xb2, 0xb2, 0xb2, 0xb2, 0xc3, 0xc3, 0xc3, 0xc3, 0xd4, 0xd4, 0xd4, 0xd4}},
+		keys: tcp.FastOpenKeys{N: 1, Keys: [2]tcp.FastOpenKey{
+			{0xa1, 0xa1, 0xa1, 0xa1, 0xb2, 0xb2, 0xb2, 0xb2, 0xc3, 0xc3, 0xc3, 0xc3, 0xd4, 0xd4, 0xd4, 0xd4},
+		}},
 	}
 )
 
@@ -63,7 +65,7 @@ func (s *socket) listenFast(backlog int) {
 		s.cfg.FastOpen = 0
 	}
 	s.cfg.FastOpenNoCookie = f.has(foServerNoCookie)
-	if s.cfg.FastOpenKeys == nil {
+	if s.cfg.FastOpenKeys.N == 0 {
 		s.cfg.FastOpenKeys = f.keys
 	}
 }
@@ -98,13 +100,11 @@ func (s *socket) setFastKey(key Expr, n int64) (*op, error) {
 	if key.Kind != String {
 		return nil, unsupportedf("bad pointers")
 	}
-	if n != 16 && n != 32 || int(n) > len(key.Text) {
+	keys, ok := tcp.NewFastOpenKeys([]byte(key.Text)[:max(min(int(n), len(key.Text)), 0)])
+	if !ok {
 		return instant(-1, syscall.EINVAL), nil
 	}
-	s.cfg.FastOpenKeys = nil
-	for b := key.Text[:n]; len(b) > 0; b = b[16:] {
-		s.cfg.FastOpenKeys = append(s.cfg.FastOpenKeys, tcp.FastOpenKey([]byte(b[:16])))
-	}
+	s.cfg.FastOpenKeys = keys
 	return instant(0, 0), nil
 }
 
