@@ -363,13 +363,16 @@ func (c *Conn) noteInteractive(now int64) {
 	}
 }
 
-// noteDSACK remembers a duplicate to report (RFC 2883).
+// noteDSACK remembers a duplicate to report, the first of several (RFC 2883
+// section 4).
 func (c *Conn) noteDSACK(lo, hi uint32) {
 	if !c.has(markSACK) {
 		return
 	}
-	if c.has(markDSACK) && lo == c.dsackHi {
-		c.dsackHi = hi // the same segment, next frame
+	if c.has(markDSACK) {
+		if lo == c.dsackHi {
+			c.dsackHi = hi // the same segment, next frame
+		}
 		return
 	}
 	c.dsackLo, c.dsackHi = lo, hi

@@ -35,6 +35,33 @@ func TestRFC9293WindowUpdate(t *testing.T) {
 	}
 }
 
+// What is not short keeps its size: the field stays the same while the buffer
+// has room for the widest window, or nothing is unread.
+func TestWindowSteady(t *testing.T) {
+	w := dial(t, Config{RcvBuf: 70000, NoWindowScale: true})
+	seq := uint32(1)
+	arrive := func(n, want int) {
+		t.Helper()
+		w.feed("A", seq, 1, n)
+		seq += uint32(n)
+		w.out = nil
+		if got := min(int(w.c.nextWindow()), 0xffff); got != want {
+			t.Errorf("a window of %d bytes, want %d", got, want)
+		}
+	}
+	arrive(100, 0xffff)
+	arrive(100, 0xffff)
+	arrive(900, 0xffff)
+	arrive(5000, 70000-6100)
+	arrive(100, 70000-6200) // RFC 9293 section 3.8.6.2.2
+	w.read(6200)
+	w.feed("FA", seq, 1, 0)
+	if got := min(w.c.nextWindow(), 0xffff); got != 0xffff {
+		t.Errorf("a window of %d bytes, and nothing unread", got)
+	}
+	w.out = nil
+}
+
 // The window begins with 64 KiB whatever the buffer (Linux's rcv_ssthresh),
 // grows by twice what arrives, and when memory is short shrinks to four
 // segments; what was advertised is not taken back.

@@ -33,7 +33,18 @@ func TestRFC2883Receiver(t *testing.T) {
 	// Each duplicate is reported once.
 	w.feed("A", 4501, 1, 1000)
 	w.want("A 1:5501")
-	if k := w.read(10000); k != 5500 {
+	// Sections 4.2.2 and 4.2.3: of two in one segment the first, be it
+	// acknowledged or not.
+	w.feed("A", 6001, 1, 500)
+	w.out = nil
+	w.feed("A", 5001, 1, 2000)
+	w.want("A 1:7001 sack 5001-5501")
+	w.feed("A", 8001, 1, 500)
+	w.feed("A", 9001, 1, 500)
+	w.out = nil
+	w.feed("A", 8001, 1, 2000)
+	w.want("A 1:7001 sack 8001-8501 8001-10001")
+	if k := w.read(10000); k != 7000 {
 		t.Errorf("read %d", k)
 	}
 }

@@ -2,16 +2,27 @@ package tcp
 
 // nextWindow is the window to advertise, never less than what is open (RFC
 // 9293 section 3.8.6), and more only by steps that are worth a segment
-// (section 3.8.6.2.2).
+// (section 3.8.6.2.2), or as wide as ever: what is not short cannot become
+// silly, and a field that stays the same keeps the peer on its fast path.
 func (c *Conn) nextWindow() uint32 {
 	open := c.openWindow()
 	if free := c.freeWindow(); free > open {
 		limit := c.rcvLimit.Load()
-		if free-open >= min(limit/2, uint32(c.rcvMSS)) {
+		if free-open >= min(limit/2, uint32(c.rcvMSS)) || c.roomy(free) {
 			return free
 		}
 	}
 	return open
+}
+
+// roomy tells that a window of free bytes is as wide as the header can say, or
+// that nothing is unread.
+func (c *Conn) roomy(free uint32) bool {
+	if free>>c.ourShift() >= 0xffff {
+		return true
+	}
+	_, used := c.rcvUsed.load()
+	return used == 0 && free >= uint32(c.rcvMSS)
 }
 
 // window moves the edge of the window and returns the header field.
