@@ -109,6 +109,9 @@ func (m *machine) num(e Expr) (int64, error) {
 		if n, ok := symbols[e.Text]; ok {
 			return n, nil
 		}
+		if n, ok := errnos[e.Text]; ok {
+			return n, nil
+		}
 		if d, ok := m.set.define[e.Text]; ok {
 			if n, err := strconv.ParseInt(d, 0, 64); err == nil {
 				return n, nil

@@ -65,11 +65,31 @@ func (s *socket) recv(a []Expr) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.flags(a, 2, 0)
+	f, err := s.flags(a, 2, unix.MSG_PEEK)
 	if err != nil {
 		return nil, err
 	}
+	if f&unix.MSG_PEEK != 0 {
+		return s.peek(n, f&unix.MSG_DONTWAIT != 0)
+	}
 	return s.fetch(n, f&unix.MSG_DONTWAIT != 0)
+}
+
+// peek is a read of n bytes that leaves them where they are: it tells their
+// number, the read that follows sees them.
+func (s *socket) peek(n int64, dontwait bool) (*op, error) {
+	if s.conn == nil {
+		return instant(-1, syscall.ENOTCONN), nil
+	}
+	return &op{try: func() (int64, syscall.Errno, bool) {
+		if k := int64(s.conn.tc.Info(s.m.now).Unread); k > 0 {
+			return min(k, n), 0, true
+		}
+		if s.ready()&unix.POLLIN != 0 {
+			return 0, 0, true
+		}
+		return -1, syscall.EAGAIN, s.nonblock || dontwait
+	}}, nil
 }
 
 func (s *socket) send(a []Expr) (*op, error) {

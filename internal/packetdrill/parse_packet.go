@@ -164,6 +164,9 @@ func (s *scanner) tcp(p *Packet) (err error) {
 	if err = s.options(p); err != nil {
 		return err
 	}
+	if s.take("/udp") {
+		return &Error{Line: s.line, What: "TCP in UDP", Unsupported: true}
+	}
 	return s.forFD(p)
 }
 

@@ -227,6 +227,9 @@ func (m *machine) outbound(ev *Event, at, to, tol int64) error {
 			}
 		}
 		f.out(p)
+		if m.set.bsd && whole == nil && earlyAck(&want, p) {
+			continue
+		}
 		if prev != nil {
 			if err := fragment(prev, p, len(payload)+p.Len >= want.Len); err != nil {
 				return failf("%v\n  expected %v\n  is       %v\n  then     %v", err, &want, prev, p)
@@ -241,9 +244,16 @@ func (m *machine) outbound(ev *Event, at, to, tol int64) error {
 		whole = &q
 	}
 	f.learnStamp(&want, whole)
+	if m.set.bsd {
+		m.set.allow(&want, whole)
+	}
 	err := compare(&want, whole, m.set.tick, max(m.set.tolerance, int64(m.set.percent/100*float64(at)))/1e3)
 	if err == nil {
-		err = m.onTime(ev, at, to, tol, left)
+		when := left
+		if m.set.bsd && bareAck(whole) {
+			when = max(left, min(at, left+bsdDelay))
+		}
+		err = m.onTime(ev, at, to, tol, when)
 	}
 	if err == nil {
 		err = m.written(whole, payload)
@@ -302,13 +312,15 @@ func (m *machine) inbound(p *Packet) error {
 		return unsupportedf("UDP")
 	}
 	f := m.flow
-	if p.Proto == TCP && (f == nil || f.state == flowListening) {
+	if p.Proto == TCP && (f == nil || f.state == flowListening || f.state == flowNew) {
 		m.ports++
 		f = &flow{
-			state:     flowSYN,
-			local:     netip.AddrPortFrom(m.set.local, m.set.bindPort),
-			remote:    netip.AddrPortFrom(m.set.remote, m.ports),
-			remoteISN: p.Seq,
+			state:  flowSYN,
+			local:  netip.AddrPortFrom(m.set.local, m.set.bindPort),
+			remote: netip.AddrPortFrom(m.set.remote, m.ports),
+		}
+		if p.Flags&flagSYN != 0 {
+			f.remoteISN = p.Seq
 		}
 		m.flow = f
 	}

@@ -70,6 +70,9 @@ func TestVerdicts(t *testing.T) {
 		{Fail, "+0 %{ assert tcpi_snd_cwnd == 11, tcpi_snd_cwnd }%", "is 10"},
 		{Unsupported, "+0 %{ import os }%\n+0 %{ assert tcpi_what == 1 }%", "tcpi_what"},
 		{Unsupported, "+0 `reboot`", "reboot"},
+		{Unsupported, "+0 `sysctl -w net.inet.tcp.insecure_rst=1`", "insecure_rst"},
+		{Fail, "+0 `sockstat -s | grep -c SYN_RCVD | grep 2`", "0 connections"},
+		{Fail, "+0 recv(4, ..., 10, MSG_PEEK) = 10", "does not return"},
 		{Unsupported, "+0 send(4, ..., 1, MSG_OOB) = 1", "MSG"},
 	} {
 		src := open + strings.ReplaceAll(c.last, "\\n", "\n")

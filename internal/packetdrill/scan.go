@@ -43,12 +43,22 @@ func (s *scanner) advance(n int) {
 	s.pos += n
 }
 
-// space skips blanks and comments.
+// standard is the name that scripts with #ifdef expect to be defined where the
+// RFCs are followed.
+const standard = "STANDARD"
+
+// space skips blanks, comments, and what #ifdef leaves out.
 func (s *scanner) space() {
 	for !s.done() {
 		switch r := s.rest(); {
 		case strings.IndexByte(" \t\r\n", r[0]) >= 0:
 			s.advance(1)
+		case strings.HasPrefix(r, "#ifdef") && !strings.HasPrefix(r, "#ifdef "+standard):
+			if i := strings.Index(r, "#endif"); i >= 0 {
+				s.advance(i)
+			} else {
+				s.advance(len(r))
+			}
 		case r[0] == '#', strings.HasPrefix(r, "//"):
 			if i := strings.IndexByte(r, '\n'); i >= 0 {
 				s.advance(i)

@@ -21,6 +21,8 @@ type settings struct {
 	bindPort       uint16
 	connectPort    uint16
 	define         map[string]string
+	mtuSet         bool       // by an option
+	bsd            bool       // FreeBSD's suite
 	tcp            tcp.Config // of new sockets
 	fast           fastOpen
 }
@@ -88,7 +90,7 @@ func (s *settings) option(o Option) (err error) {
 	case "strict_segments":
 		s.strictSegments = true
 	case "mtu":
-		s.tcp.MTU = int(num())
+		s.tcp.MTU, s.mtuSet = int(num()), true
 	case "bind_port":
 		s.bindPort = uint16(num())
 	case "connect_port":

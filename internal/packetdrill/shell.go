@@ -88,10 +88,21 @@ func (m *machine) command(ws []string) error {
 				continue // a flag, a redirection
 			}
 			k = strings.ReplaceAll(strings.TrimPrefix(k, "/proc/sys/"), "/", ".")
+			if strings.HasPrefix(k, "net.inet.tcp.") || strings.HasPrefix(k, "kern.") {
+				if err := m.bsdSysctl(k, v); err != nil {
+					return err
+				}
+				continue
+			}
 			if err := m.sysctl(strings.TrimPrefix(k, "net.ipv4."), v); err != nil {
 				return err
 			}
 		}
+		return nil
+	case name == "sockstat":
+		return m.sockstat(ws)
+	case strings.Join(ws, " ") == "tcpdrop -s TIME_WAIT":
+		m.dropTimeWait()
 		return nil
 	case strings.Join(ws, " ") == "ethtool -K tun0 tso off gso off":
 		m.h.TSO = 0

@@ -1,6 +1,21 @@
 package packetdrill
 
-import "golang.org/x/sys/unix"
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// errnos are the names of errors, which getsockopt(SO_ERROR) tells.
+var errnos = func() map[string]int64 {
+	names := map[string]int64{}
+	for e := syscall.Errno(1); e < 134; e++ {
+		if n := unix.ErrnoName(e); n != "" {
+			names[n] = int64(e)
+		}
+	}
+	return names
+}()
 
 // symbols are the names that scripts use, with Linux's values.
 var symbols = map[string]int64{
