@@ -61,6 +61,7 @@ func (c *Conn) sendData(now int64) bool {
 			c.noteFlight()
 		}
 		if !ok {
+			c.armPersist(now) // a device that takes nothing for ever is found out
 			return false
 		}
 	}

@@ -477,6 +477,35 @@ func TestUserTimeout(t *testing.T) {
 	w.err(syscall.ETIMEDOUT)
 }
 
+// A device that takes nothing, with nothing in flight whose retransmission
+// would end the connection.
+func TestDeviceRefuses(t *testing.T) {
+	for _, c := range []struct {
+		limit, ends int64
+	}{{3 * sec, 3 * sec}, {0, 900 * sec}} {
+		w := dial(t, Config{UserTimeout: time.Duration(c.limit)})
+		w.full = true
+		w.write(10)
+		w.advance(c.ends - 20*ms)
+		w.state(Established)
+		w.advance(100 * ms)
+		w.state(Closed)
+		w.err(syscall.ETIMEDOUT)
+	}
+	// One that takes it late is no harm.
+	w := dial(t, Config{UserTimeout: 3e9})
+	w.full = true
+	w.write(10)
+	w.advance(2900 * ms)
+	w.full = false
+	w.advance(10 * ms)
+	w.want("PA 1:1 len 10")
+	w.feed("A", 1, 11, 0)
+	w.advance(10 * sec)
+	w.state(Established)
+	w.want()
+}
+
 // Section 3.8.4.
 func TestRFC9293KeepAlive(t *testing.T) {
 	k := KeepAlive{Enable: true, Idle: 10e9, Interval: 1e9, Count: 3}

@@ -15,6 +15,9 @@ const (
 	finWait2Limit  = int64(60 * time.Second)
 	txRetry        = int64(10 * time.Millisecond) // after the device refused a SYN
 	starvedRetry   = int64(5 * time.Millisecond)
+	// refusedLimit is for how long a device may take nothing: as long as
+	// retransmissions go on.
+	refusedLimit = int64(15 * time.Minute)
 )
 
 // Deadline returns when Expire is to be called next, math.MaxInt64 for never.
@@ -195,7 +198,7 @@ func (c *Conn) expireData(now int64) {
 
 // armPersist starts the zero-window probe timer where data waits and nothing
 // is in flight whose acknowledgement would open the window (RFC 9293 section
-// 3.8.6.1).
+// 3.8.6.1), or whose timer would end the connection.
 func (c *Conn) armPersist(now int64) {
 	if c.sndNext == ring.NoFrame || c.sndUna != c.sndNxt || c.rtoAt != 0 {
 		return
@@ -226,7 +229,8 @@ func (c *Conn) expireProbe(now int64) {
 			limit = 0
 		}
 	}
-	if c.userTimedOut(now) || c.userLimit == 0 && c.probes >= limit {
+	refused := c.sndWnd > 0 && now-c.stuckAt >= refusedLimit
+	if c.userTimedOut(now) || c.userLimit == 0 && (c.probes >= limit || refused) {
 		c.abortTimeout(now)
 		return
 	}

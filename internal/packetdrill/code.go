@@ -68,6 +68,9 @@ func (m *machine) info(name string) (v value, err error) {
 	if name == "tcpi_delivered" {
 		return value{n: f.delivered(&i)}, nil
 	}
+	if name == "tcpi_advmss" {
+		return value{n: int64(c.mtu - m.set.headers())}, nil
+	}
 	if get, ok := infoFields[name]; ok {
 		return value{n: get(&i)}, nil
 	}

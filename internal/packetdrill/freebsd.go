@@ -70,10 +70,7 @@ func (m *machine) bsdSysctl(name, val string) error {
 
 // segments rounds a buffer's size up to whole segments.
 func (s *settings) segments(n int) int {
-	mss := s.tcp.MTU - 40
-	if s.v6 {
-		mss -= 20
-	}
+	mss := s.tcp.MTU - s.headers()
 	return (n + mss - 1) / mss * mss
 }
 

@@ -20,6 +20,7 @@ type host struct {
 	conns     []*conn // those that ended too, until they are freed
 	listeners []*listener
 	wire      []sent // what left, oldest first
+	full      bool   // the device takes nothing
 }
 
 // sent is a TCP packet that left.
@@ -65,6 +66,7 @@ type conn struct {
 	orphan        bool // the user is
 	freed         bool
 	rcvd, room    int // events told, for epoll's edges
+	mtu           int // at the SYN
 }
 
 // Transmit implements tcp.Owner.
@@ -90,6 +92,9 @@ func (c *conn) Notify(ev tcp.Event) {
 }
 
 func (h *host) transmit(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
+	if h.full {
+		return false
+	}
 	var b []byte
 	for _, d := range pkt {
 		b = append(b, h.arena.Data(d)...)
@@ -129,7 +134,7 @@ func (h *host) cut(b []byte, size int, s sent) {
 
 // dial makes the connection of an active open.
 func (h *host) dial(cfg *tcp.Config, local, remote netip.AddrPort) *conn {
-	c := &conn{h: h, local: local, remote: remote}
+	c := &conn{h: h, local: local, remote: remote, mtu: cfg.MTU}
 	c.tc.Init(h.h, c, cfg, local, remote)
 	h.conns = append(h.conns, c)
 	c.tc.Connect(h.now)
@@ -164,7 +169,7 @@ func (l *listener) MTU(_, _ netip.AddrPort) int { return 0 }
 
 // NewConn implements tcp.ListenOwner.
 func (l *listener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
-	c := &conn{h: l.h, local: local, remote: remote}
+	c := &conn{h: l.h, local: local, remote: remote, mtu: l.cfg.MTU}
 	l.h.conns = append(l.h.conns, c)
 	return &c.tc, c
 }

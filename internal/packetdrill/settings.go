@@ -109,6 +109,14 @@ func (s *settings) option(o Option) (err error) {
 	return err
 }
 
+// headers is the length of the headers of IP and TCP.
+func (s *settings) headers() int {
+	if s.v6 {
+		return 60
+	}
+	return 40
+}
+
 func address(s string) (netip.Addr, error) {
 	s, _, _ = strings.Cut(s, "/")
 	return netip.ParseAddr(s)

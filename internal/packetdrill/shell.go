@@ -99,6 +99,12 @@ func (m *machine) command(ws []string) error {
 			}
 		}
 		return nil
+	case name == "tc" && strings.HasSuffix(strings.Join(ws, " "), "dev tun0 root pfifo limit 0"):
+		m.full = true
+		return nil
+	case strings.HasPrefix(strings.Join(ws, " "), "tc qdisc delete dev tun0 root"):
+		m.full = false
+		return nil
 	case name == "sockstat":
 		return m.sockstat(ws)
 	case strings.Join(ws, " ") == "tcpdrop -s TIME_WAIT":

@@ -71,8 +71,19 @@ var sockopts = map[[2]int64]func(s *socket, v int64) syscall.Errno{
 	},
 	{unix.SOL_TCP, unix.TCP_FASTOPEN}:         (*socket).setFastOpen,
 	{unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT}: (*socket).setFastConnect,
-	{unix.SOL_SOCKET, unix.SO_REUSEADDR}:      func(*socket, int64) syscall.Errno { return 0 },
-	{unix.SOL_SOCKET, unix.SO_REUSEPORT}:      func(*socket, int64) syscall.Errno { return 0 },
+	// A segment is what a smaller MTU leaves room for.
+	{unix.SOL_TCP, unix.TCP_MAXSEG}: func(s *socket, v int64) syscall.Errno {
+		if s.conn != nil {
+			return syscall.ENOPROTOOPT
+		}
+		s.cfg.MTU = min(s.cfg.MTU, int(v)+s.m.set.headers())
+		return 0
+	},
+	// The header of IP is not ours, and no router sends errors unasked.
+	{unix.SOL_IP, unix.IP_TOS}:           func(*socket, int64) syscall.Errno { return 0 },
+	{unix.SOL_IP, unix.IP_MTU_DISCOVER}:  func(*socket, int64) syscall.Errno { return 0 },
+	{unix.SOL_SOCKET, unix.SO_REUSEADDR}: func(*socket, int64) syscall.Errno { return 0 },
+	{unix.SOL_SOCKET, unix.SO_REUSEPORT}: func(*socket, int64) syscall.Errno { return 0 },
 }
 
 func (s *socket) keepAlive() syscall.Errno {
@@ -214,11 +225,10 @@ func (s *socket) getsockopt(a []Expr) (*op, error) {
 		}
 		v *= 2 // what Linux tells, for its overhead
 	case [2]int64{unix.SOL_TCP, unix.TCP_MAXSEG}:
-		if s.conn == nil {
-			return nil, unsupportedf("TCP_MAXSEG")
+		if s.conn != nil {
+			i := s.conn.tc.Info(s.m.now)
+			v = int64(i.SendMSS)
 		}
-		i := s.conn.tc.Info(s.m.now)
-		v = int64(i.SendMSS)
 	default:
 		if !ok && sockopts[key] == nil {
 			return nil, unsupportedf("socket option %s", exprName(a[1]))
