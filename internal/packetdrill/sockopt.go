@@ -117,8 +117,6 @@ func (s *socket) setsockopt(a []Expr) (*op, error) {
 			return nil, err
 		}
 		return s.setFastKey(a[2], n)
-	case key == [2]int64{unix.SOL_TCP, unix.TCP_MAXSEG}:
-		return s.setMaxSeg(a[2])
 	case sockopts[key] == nil:
 		return nil, unsupportedf("socket option %s", exprName(a[1]))
 	}
@@ -132,24 +130,6 @@ func (s *socket) setsockopt(a []Expr) (*op, error) {
 		return instant(-1, errno), nil
 	}
 	s.opts[key] = v
-	return instant(0, 0), nil
-}
-
-// setMaxSeg is TCP_MAXSEG, of a socket that is not connected: as if the path
-// took no larger packets.
-func (s *socket) setMaxSeg(e Expr) (*op, error) {
-	v, err := s.m.num(e)
-	if err != nil {
-		return nil, err
-	}
-	if s.conn != nil || s.lst != nil {
-		return nil, unsupportedf("TCP_MAXSEG of a connection or listener")
-	}
-	headers := 40
-	if s.m.set.v6 {
-		headers = 60
-	}
-	s.cfg.MTU = min(s.cfg.MTU, int(v)+headers)
 	return instant(0, 0), nil
 }
 
