@@ -70,7 +70,7 @@ func TestAll(t *testing.T) {
 		t.Errorf("%d verdicts", len(r.Verdicts))
 	}
 	for name, want := range map[string]string{"report.html": "<svg", "benchstat.txt": "Benchmark/rung=latency/workload=tcp-rtt",
-		"pingpong.tsv": "#\tsize\tmean", "table.txt": "against the spinning kernel"} {
+		"pingpong.tsv": "#\tsize\tmean", "table.txt": "against the spinning kernel", "readme.md": "| `latency` |"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("%s lacks %q: %v", name, want, err)
 		}

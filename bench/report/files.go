@@ -21,6 +21,7 @@ func (r *Report) Write(dir string) error {
 		"report.json":   r.JSON,
 		"report.html":   r.HTML,
 		"table.txt":     r.Table,
+		"readme.md":     r.Markdown,
 		"benchstat.txt": r.Benchstat,
 		"pingpong.tsv":  r.TSV,
 	} {

@@ -34,3 +34,11 @@ func TestClassOf(t *testing.T) {
 		}
 	}
 }
+
+func TestGrouped(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 0.8412: "0.841", 62.83: "62.8", 999.9: "1000", 1000: "1,000", 76449: "76,400", 737123: "737,000", 1234567: "1,230,000"} {
+		if got := grouped(v); got != want {
+			t.Errorf("%v is %q, want %q", v, got, want)
+		}
+	}
+}
