@@ -488,7 +488,7 @@ func TestDeviceRefuses(t *testing.T) {
 		w.write(10)
 		w.advance(c.ends - 20*ms)
 		w.state(Established)
-		w.advance(100 * ms)
+		w.advance(520 * ms)
 		w.state(Closed)
 		w.err(syscall.ETIMEDOUT)
 	}
@@ -497,6 +497,9 @@ func TestDeviceRefuses(t *testing.T) {
 	w.full = true
 	w.write(10)
 	w.advance(2900 * ms)
+	if n := w.c.Info(w.now).Probes; n < 5 {
+		t.Errorf("asked %d times in 2.9 s", n)
+	}
 	w.full = false
 	w.advance(10 * ms)
 	w.want("PA 1:1 len 10")

@@ -15,8 +15,9 @@ const (
 	finWait2Limit  = int64(60 * time.Second)
 	txRetry        = int64(10 * time.Millisecond) // after the device refused a SYN
 	starvedRetry   = int64(5 * time.Millisecond)
-	// refusedLimit is for how long a device may take nothing: as long as
-	// retransmissions go on.
+	// A device that takes nothing is asked again (as Linux), and given up when
+	// retransmissions would have been.
+	refusedRetry = int64(500 * time.Millisecond)
 	refusedLimit = int64(15 * time.Minute)
 )
 
@@ -229,8 +230,12 @@ func (c *Conn) expireProbe(now int64) {
 			limit = 0
 		}
 	}
-	refused := c.sndWnd > 0 && now-c.stuckAt >= refusedLimit
-	if c.userTimedOut(now) || c.userLimit == 0 && (c.probes >= limit || refused) {
+	// With an open window it is the device that does not take the data.
+	over := c.probes >= limit
+	if c.sndWnd > 0 {
+		over = now-c.stuckAt >= refusedLimit
+	}
+	if c.userTimedOut(now) || c.userLimit == 0 && over {
 		c.abortTimeout(now)
 		return
 	}
@@ -240,7 +245,8 @@ func (c *Conn) expireProbe(now int64) {
 		c.clear(markProbing)
 		if !c.forceOut(now) {
 			c.set(markProbing)
-			c.rtoAt = c.capped(now+txRetry, now)
+			c.probes = min(c.probes, 254) + 1
+			c.rtoAt = now + refusedRetry
 		}
 		return
 	}

@@ -56,7 +56,7 @@ func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	}
 	for _, o := range sc.Options {
 		if err := s.option(o); err != nil {
-			return s, &Error{Line: o.Line, What: err.Error()}
+			return s, &Error{Line: o.Line, What: err.Error(), Unsupported: o.Name == "udp_encapsulation"}
 		}
 	}
 	if s.local.Is6() != s.v6 || s.remote.Is6() != s.v6 {
