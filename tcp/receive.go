@@ -48,7 +48,8 @@ func (c *Conn) receive(s *Segment, now int64) {
 		c.receiveOOO(s, edge, now)
 		return
 	}
-	if seqLT(s.Seq, c.rcvNxt) {
+	old := seqLT(s.Seq, c.rcvNxt)
+	if old {
 		c.noteDSACK(s.Seq, c.rcvNxt)
 	}
 	// Receive queues must not take the last frames either: acknowledgements,
@@ -78,7 +79,7 @@ func (c *Conn) receive(s *Segment, now int64) {
 		wake = c.deliver(f, m) || wake
 	}
 	if c.ooo != nil {
-		if lo, hi, ok := c.ooo.overlap(s.Seq, end); ok {
+		if lo, hi, ok := c.ooo.overlap(s.Seq, end); ok && !old {
 			c.h.Stats.TCPDSACKOfoSent.Add(1)
 			c.noteDSACK(lo, hi)
 		}
@@ -129,7 +130,7 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 	}
 	frames, _ := c.rcvUsed.load()
 	r := c.ooo
-	seq := s.Seq
+	seq, noted := s.Seq, false
 	for i := range s.Payload {
 		d := &s.Payload[i]
 		at := seq
@@ -143,7 +144,8 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 		lo, hi := m.Seq, m.Seq+uint32(m.Len)
 		f := d.Frame
 		d.Frame = ring.NoFrame
-		if lo, hi, ok := r.overlap(lo, hi); ok {
+		if lo, hi, ok := r.overlap(lo, hi); ok && (!noted || lo == c.dsackHi) {
+			noted = true
 			c.h.Stats.TCPDSACKOfoSent.Add(1)
 			c.noteDSACK(lo, hi)
 		}
@@ -363,16 +365,14 @@ func (c *Conn) noteInteractive(now int64) {
 	}
 }
 
-// noteDSACK remembers a duplicate to report, the first of several (RFC 2883
-// section 4).
+// noteDSACK remembers a duplicate to report (RFC 2883): that of the newest
+// segment, of which it is the first (section 4).
 func (c *Conn) noteDSACK(lo, hi uint32) {
 	if !c.has(markSACK) {
 		return
 	}
-	if c.has(markDSACK) {
-		if lo == c.dsackHi {
-			c.dsackHi = hi // the same segment, next frame
-		}
+	if c.has(markDSACK) && lo == c.dsackHi {
+		c.dsackHi = hi // the same segment, next frame
 		return
 	}
 	c.dsackLo, c.dsackHi = lo, hi

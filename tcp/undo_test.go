@@ -63,6 +63,19 @@ func TestRFC2883ReportBesideData(t *testing.T) {
 	w.want("A 501:2001")
 }
 
+// RFC 2883 section 4: of two segments before one acknowledgement, the one that
+// triggered it is reported.
+func TestRFC2883Newest(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 1, 1, 2000)
+	w.out = nil
+	w.c.quick = 0
+	w.feed("A", 1901, 1, 200) // delayed
+	w.want()
+	w.feed("A", 1001, 1, 500)
+	w.want("A 1:2101 sack 1001-1501")
+}
+
 // RFC 2883 section 5: each retransmission was a duplicate; RFC 3708: so the
 // reduction was needless. The last report may come when recovery is over.
 func TestRFC3708UndoAfterRecovery(t *testing.T) {
