@@ -101,6 +101,13 @@ func TestFastOpenKey(t *testing.T) {
 		if _, err := io.ReadFull(s, make([]byte, 7)); err != nil {
 			t.Fatal(err)
 		}
+		// Then the SYN-ACK came too, and what it says of the cookie.
+		if _, err := s.Write([]byte("answer")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
 		if info, err := s.(*onload.TCPConn).Info(); err != nil || info.FastOpened != x.fast {
 			t.Errorf("key %q: with the SYN %v, %v", x.key, info.FastOpened, err)
 		}

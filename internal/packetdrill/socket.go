@@ -100,7 +100,10 @@ func (s *socket) accept([]Expr) (*op, error) {
 	return o, nil
 }
 
-func (s *socket) connect([]Expr) (*op, error) {
+func (s *socket) connect(a []Expr) (*op, error) {
+	if len(a) > 0 && a[0].Kind == Name && a[0].Text == "AF_UNSPEC" {
+		return nil, unsupportedf("a connection that is dissolved")
+	}
 	if s.lst != nil {
 		return instant(-1, syscall.EISCONN), nil
 	}
