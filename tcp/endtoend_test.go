@@ -131,6 +131,49 @@ func TestWindowShrunk(t *testing.T) {
 	w.state(Established)
 }
 
+// But one that the user has closed it does not hold for ever (attack 16).
+func TestWindowShrunkOrphan(t *testing.T) {
+	w := dial(t, Config{})
+	w.write(3000)
+	w.c.Close(w.now)
+	start := w.now
+	for w.now-start < 2000*sec && w.c.State() != Closed {
+		w.advance(w.c.Deadline() - w.now)
+		w.feed("A", 1, 1, 0, wnd(0))
+	}
+	w.state(Closed)
+	w.out = nil
+}
+
+// RFC 7323 section 2.3: the largest scale is 14, windows reach 1 GiB, and
+// larger scales count as that.
+func TestRFC7323LargestScale(t *testing.T) {
+	for _, scale := range []int8{13, 14, 15} {
+		w := dial(t, Config{RcvBuf: 1 << 30}, wscale(scale))
+		w.feed("A", 1, 1, 0, wnd(65535))
+		if want := uint32(65535) << min(scale, 14); w.c.sndWnd != want || w.c.maxWnd != want {
+			t.Errorf("scale %d: window %d, want %d", scale, w.c.sndWnd, want)
+		}
+		if w.c.rcvWS != 14 {
+			t.Errorf("we offer %d", w.c.rcvWS)
+		}
+		// The edge of what we advertise stays, however coarse the field is.
+		for i := range uint32(50) {
+			edge := w.c.rcvAdv
+			w.feed("PA", 1+100*i, 1, 100)
+			w.advance(50 * ms)
+			if seqLT(w.c.rcvAdv, edge) {
+				t.Fatalf("the window shrank by %d", edge-w.c.rcvAdv)
+			}
+			if got := uint32(w.last.Wnd) << 14; got != w.c.rcvAdv-w.c.rcvNxt {
+				t.Fatalf("field says %d, the window is %d", got, w.c.rcvAdv-w.c.rcvNxt)
+			}
+			w.read(70)
+		}
+		w.out = nil
+	}
+}
+
 // RFC 9293 section 3.10.7.4, fifth: what says how far the peer's window is
 // open. A window shut is believed although nothing else is new: a peer short of
 // memory drops what it got.

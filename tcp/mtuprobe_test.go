@@ -139,3 +139,21 @@ func TestRFC8201Raise(t *testing.T) {
 		}
 	}
 }
+
+// RFC 4821 section 7.6.1: a probe that is lost alone is no congestion, beside
+// another segment it is.
+func TestRFC4821ProbeAndMore(t *testing.T) {
+	for _, more := range []uint32{0, 1000} {
+		w := dial(t, Config{})
+		flight(w, 10)
+		w.c.makeRare().search = &mtuSearch{low: 1000, high: 1500, most: 1500, size: 1052,
+			start: w.iss + 1, end: w.iss + 1001, at: w.now}
+		w.now += 10 * ms
+		w.in("A", 1, 1, 0, w.sack(1001+more, 7001+more))
+		reduced := w.c.cc.Ssthresh() != infSsthresh
+		if w.c.lost != 1000+more || reduced != (more > 0) {
+			t.Errorf("%d bytes lost, reduced %v", w.c.lost, reduced)
+		}
+		w.out = nil
+	}
+}

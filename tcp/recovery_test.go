@@ -304,6 +304,27 @@ func TestRFC6298Timeout(t *testing.T) {
 	}
 }
 
+// RFC 5681 section 4.2: a segment that fills a hole, or part of one, is
+// acknowledged at once, also in a dialogue.
+func TestRFC5681GapFilled(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 101, 1, 100)
+	w.feed("A", 301, 1, 100)
+	w.out = nil
+	w.c.quick = 0
+	w.c.set(markPingPong)
+	w.feed("A", 1, 1, 100)
+	w.want("A 1:201 sack 301-401")
+	w.feed("A", 201, 1, 50)
+	w.want("A 1:251 sack 301-401")
+	w.feed("A", 251, 1, 50)
+	w.want("A 1:401")
+	w.feed("A", 401, 1, 100)
+	w.want()
+	w.advance(50 * ms)
+	w.want("A 1:501")
+}
+
 // RFC 2018 section 4: blocks that an honest receiver cannot send mark nothing,
 // one that covers parts of segments only the whole ones.
 func TestRFC2018Blocks(t *testing.T) {
