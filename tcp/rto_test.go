@@ -179,6 +179,29 @@ func TestRFC6298Karn(t *testing.T) {
 	}
 }
 
+// RFC 6298 section 5.7: where the SYN was sent again, data begins with a
+// timeout of 3 s; RFC 6928 section 2: sent again twice, with one segment.
+func TestRFC6298LostSYN(t *testing.T) {
+	for _, tt := range []struct {
+		lost int
+		rto  int64
+		cwnd uint32
+	}{{0, 210 * ms, 10120}, {1, 3 * sec, 10120}, {2, 3 * sec, 1012}} {
+		w := newWire(t, Config{NoTimestamps: true})
+		w.c.Connect(w.now)
+		w.advance([]int64{0, sec, 3 * sec}[tt.lost])
+		w.now += 10 * ms
+		w.synAck(tsOK(false), sackOK(false))
+		if got := w.c.cc.Cwnd(); got != tt.cwnd {
+			t.Errorf("%d SYNs lost: cwnd %d, want %d", tt.lost, got, tt.cwnd)
+		}
+		w.out = nil
+		w.write(10)
+		w.due(tt.rto)
+		w.out = nil
+	}
+}
+
 // RFC 6298 section 5: the timeout stays backed off until a round trip was
 // measured. Else a path that became slower than the timeout has each segment
 // sent twice for ever, and no sample comes.
