@@ -52,7 +52,11 @@ func (c *Conn) startMTUSearch(low int, now int64) bool {
 		return false
 	}
 	most := c.mostMTU()
-	c.makeRare().search = &mtuSearch{low: low, high: most, most: most, at: now}
+	high := most
+	if p := c.rare.search; p != nil && now < p.at {
+		high = int(c.mtu) // what a router said not long ago holds (RFC 8201 section 4)
+	}
+	c.makeRare().search = &mtuSearch{low: low, high: high, most: most, at: now}
 	c.setMTU(low)
 	return true
 }
