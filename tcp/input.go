@@ -25,10 +25,10 @@ func (c *Conn) Input(s *Segment, now int64) {
 			c.receive(s, now)
 		}
 	case c.validate(s, st, now):
-		c.tsUpdate(s, now)
-		if c.State() == SynReceived && !c.establish(s, now) {
+		if st == SynReceived && !c.establish(s, now) {
 			break
 		}
+		c.tsUpdate(s, now)
 		c.inputAck(s, now)
 		if !c.has(markDead) {
 			c.inputData(s, now)

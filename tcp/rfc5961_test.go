@@ -211,3 +211,26 @@ func TestUnreachable(t *testing.T) {
 	w.advance(4 * sec)
 	w.err(syscall.ENETUNREACH) // the better reason for the timeout
 }
+
+// RFC 7323 section 4.3 with RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment
+// whose acknowledgement is refused does not set the timestamp that PAWS
+// compares with, either.
+func TestRFC7323RefusedHandshake(t *testing.T) {
+	w := newWire(t, Config{})
+	w.c.Connect(w.now)
+	w.feed("S", 0, 0, 0, mss(1000), sackOK(true))
+	w.state(SynReceived)
+	recent := w.c.tsRecent
+	w.out = nil
+	w.feed("A", 1, 100, 0, tsval(recent+1<<30))
+	w.want("R 100:0")
+	if w.c.tsRecent != recent {
+		t.Errorf("TS.Recent %d, was %d", w.c.tsRecent, recent)
+	}
+	w.feed("A", 1, 1, 0)
+	w.state(Established)
+	if w.c.tsRecent == recent {
+		t.Error("TS.Recent stays behind")
+	}
+	w.out = nil
+}
