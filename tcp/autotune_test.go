@@ -109,3 +109,25 @@ func TestAutoTuningIdleReader(t *testing.T) {
 		t.Errorf("%d bytes unread", n)
 	}
 }
+
+// The send buffer does not grow where the peer's window holds the stream back,
+// nor on a path so short that it could not.
+func TestAutoTuningSendLimits(t *testing.T) {
+	for _, tt := range []struct {
+		wnd  uint32
+		rtt  int64
+		want uint32
+	}{{20000, 10 * ms, 40000}, {10000, 10 * ms, 10000}, {20000, ms / 2, 10000}} {
+		w := dial(t, Config{})
+		w.c.sndLimit.Store(10000)
+		w.c.cc.SetCwnd(20000)
+		w.write(10000)
+		w.c.rtt = RTT{srtt: tt.rtt, rttv: 200 * ms, least: tt.rtt}
+		w.c.sndWnd = tt.wnd
+		w.c.tuneSnd()
+		if got := w.c.sndLimit.Load(); got != tt.want {
+			t.Errorf("window %d, RTT %d us: buffer %d, want %d", tt.wnd, tt.rtt/1000, got, tt.want)
+		}
+		w.out = nil
+	}
+}
