@@ -70,8 +70,7 @@ func TestRFC2883Newest(t *testing.T) {
 	w.feed("A", 1, 1, 2000)
 	w.out = nil
 	w.c.quick = 0
-	w.feed("A", 1901, 1, 200) // delayed
-	w.want()
+	w.in("A", 1901, 1, 200) // in one turn with the next
 	w.feed("A", 1001, 1, 500)
 	w.want("A 1:2101 sack 1001-1501")
 }
