@@ -151,12 +151,15 @@ type Host struct {
 
 	Stats Stats
 
-	MaxFrags int  // most frames in a transmitted packet
-	TSO      int  // largest IP packet that the device segments; 0: none
-	TSOFrags int  // most frames in such a packet
-	TxCsum   bool // the device completes checksums
-	Reserve  int  // frames that writers leave free for reception
-	Gather   bool // the owner of a Conn that is Gathering calls EndGather soon
+	MaxFrags int // most frames in a transmitted packet
+	TSO      int // largest IP packet that the device segments; 0: none
+	TSOFrags int // most frames in such a packet
+	// MinTSOSegs is how many segments such a packet may have at any rate, as
+	// Linux's tcp_min_tso_segs.
+	MinTSOSegs int
+	TxCsum     bool // the device completes checksums
+	Reserve    int  // frames that writers leave free for reception
+	Gather     bool // the owner of a Conn that is Gathering calls EndGather soon
 
 	// MaxOrphans is how many connections may go on that the user has closed,
 	// as Linux's tcp_max_orphans: what is above is reset.
@@ -201,6 +204,7 @@ func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
 		TxCsum:   caps.TxCsum,
 		Reserve:  a.Frames() / 8,
 
+		MinTSOSegs: minTSOSegs,
 		MaxOrphans: DefaultOrphans,
 	}
 	// crypto/rand never fails since Go 1.24.

@@ -109,7 +109,7 @@ func (c *Conn) largeRoom(quota int) int {
 	}
 	// Two packets at least share the window, so that the acknowledgement of one
 	// comes while the other is on its way (as Linux).
-	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota, max(c.cwnd()/2, mss))
+	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota, max(c.cwnd()/2, mss), c.autosize())
 	return max(most/mss*mss, mss)
 }
 
@@ -167,8 +167,10 @@ func (c *Conn) sendNew(now int64) bool {
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
-			seqGT(c.sndSmall, c.sndUna) {
-			break // Nagle, as Minshall amended it: one small segment in flight
+			seqGT(c.sndSmall, c.sndUna) && (c.h.TSO == 0 || c.sndNxt == before) {
+			// Nagle, as Minshall amended it: one small segment in flight. What a
+			// packet that the device cuts leaves over is not held back.
+			break
 		}
 		if p := c.cc.pacer; p != nil && !p.ready(now) {
 			return true

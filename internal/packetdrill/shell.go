@@ -126,7 +126,7 @@ func (m *machine) command(ws []string) error {
 // that the device cuts may be, of algorithms that we always, or never, use as
 // the value given says.
 var inert = map[string]string{
-	"tcp_min_tso_segs": "", "tcp_tso_win_divisor": "", "tcp_pacing_ss_ratio": "", "tcp_pacing_ca_ratio": "",
+	"tcp_tso_win_divisor": "", "tcp_pacing_ss_ratio": "", "tcp_pacing_ca_ratio": "",
 	"tcp_base_mss": "", "tcp_syncookies": "1", "tcp_dsack": "1", "tcp_fack": "0", "tcp_frto": "2",
 	"tcp_early_retrans": "4 3", "tcp_recovery": "1", "tcp_reordering": "3", "tcp_retries2": "15",
 	"tcp_syn_retries": "5 6", "tcp_synack_retries": "5", "tcp_autocorking": "", "tcp_moderate_rcvbuf": "1",
@@ -153,6 +153,8 @@ func (m *machine) sysctl(name, val string) error {
 	switch name {
 	case "tcp_slow_start_after_idle":
 		c.KeepIdleCwnd = n == 0
+	case "tcp_min_tso_segs":
+		m.h.MinTSOSegs = max(n, 1)
 	case "tcp_timestamps":
 		c.NoTimestamps = n == 0
 	case "tcp_sack":
