@@ -77,7 +77,7 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&o.quick, "quick", false, "fewer cases and rounds, below 90 s")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 5; 2 with -quick)")
-	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 150ms; 80ms with -quick)")
+	f.DurationVar(&o.duration, "time", 0, "measured for each case, rung and round, after a fifth of it to warm up (default 130ms; 80ms with -quick)")
 	f.StringVar(&o.mode, "mode", "auto", "XDP mode: auto, native or generic")
 	f.BoolVar(&o.pin, "pin", true, "give each end a processor of its own")
 	f.StringVar(&o.out, "out", "", "folder for the results (default a new one below the temporary folder)")
@@ -89,7 +89,7 @@ func parse(args []string) (*options, error) {
 	workloads := f.String("workloads", "all", "workloads: "+strings.Join(load.Workloads(), ", "))
 	lists := map[string]*string{}
 	for name, doc := range map[string]string{"sizes": "bytes of ping-pong messages", "mtus": "MTUs of bulk streams",
-		"conns": "numbers of connections for requests (above 1000 not all rungs, unless -rungs names them)", "rates": "requests a second for the open loop",
+		"conns": "numbers of connections for requests (above 1000 not on all rungs, unless -rungs names them)", "rates": "requests a second for the open loop",
 		"datagrams": "bytes of the datagrams for packets", "idle": "number of idle connections"} {
 		lists[name] = f.String(name, "", doc+", separated by commas")
 	}
@@ -139,7 +139,7 @@ func parse(args []string) (*options, error) {
 			}
 		}
 	}
-	pick(&o.duration, 80*time.Millisecond, 150*time.Millisecond)
+	pick(&o.duration, 80*time.Millisecond, 130*time.Millisecond)
 	pick(&o.micro, 50*time.Millisecond, 500*time.Millisecond)
 	if o.rounds == 0 {
 		if o.rounds = 5; o.quick {

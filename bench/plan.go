@@ -66,14 +66,24 @@ func (p *plan) cases() (cs []load.Case) {
 }
 
 // crowd is how many connections take longer to make than requests on them to
-// measure: unless asked for by name, few rungs have cases with more.
-const crowd = 1000
+// measure: unless asked for by name, few rungs have cases with more. jumbo is
+// the MTU from which on streams say nothing new of every rung.
+const (
+	crowd = 1000
+	jumbo = 9000
+)
 
-var crowded = []string{"net", "latency", "balanced", "throughput"}
+var (
+	crowded = []string{"net", "latency", "throughput"}
+	slim    = []string{"tuned", "balanced", "throughput"}
+)
 
 // wants tells whether g is to run c.
 func (p *plan) wants(g *rung.Rung, c load.Case) bool {
 	if p.every && c.Workload == load.Requests && c.Conns > crowd && !slices.Contains(crowded, g.Name) {
+		return false
+	}
+	if p.every && c.Workload == load.Bulk && c.MTU >= jumbo && slices.Contains(slim, g.Name) {
 		return false
 	}
 	return applies(g, c)
