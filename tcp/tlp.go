@@ -12,11 +12,12 @@ const (
 
 // armProbe starts the retransmission timer as the tail loss probe's (RFC 8985
 // section 7.2), where a probe may be sent: the peer has SACK, nothing is
-// SACKed, and there is no recovery. advanced: an acknowledgement just moved
-// SND.UNA, and so restarted the RTO. False: the timer is as it was.
+// SACKed, and there is no recovery, nor is anything in flight twice after one
+// that was undone. advanced: an acknowledgement just moved SND.UNA, and so
+// restarted the RTO. False: the timer is as it was.
 func (c *Conn) armProbe(advanced bool, now int64) bool {
 	if c.mark&(markSACK|markTLP) != markSACK || c.sacked != 0 || c.recovery != noRecovery ||
-		c.backoff != 0 || c.sndUna == c.sndNxt {
+		c.lost != 0 || c.backoff != 0 || c.sndUna == c.sndNxt {
 		return false
 	}
 	a := c.h.Arena
@@ -54,7 +55,7 @@ func (c *Conn) lastSent() ring.Frame {
 // what is missing. RFC 8985 section 7.3. One probe at a time, and none before
 // an RTT sample has come since the last. In any case the RTO is next.
 func (c *Conn) expireProbeTimeout(now int64) {
-	if c.has(markTLP|markNoSample) || c.sndUna == c.sndNxt {
+	if c.has(markTLP|markNoSample) || c.sndUna == c.sndNxt || c.lost != 0 {
 		c.armRTO(now)
 		return
 	}

@@ -295,3 +295,32 @@ func TestRFC8985ProbeFIN(t *testing.T) {
 	w.feed("A", 1, 3502, 0)
 	w.state(FinWait2)
 }
+
+// No probe of what is in flight twice, after a recovery that was undone (found
+// by FuzzDuel).
+func TestRFC8985NoProbeAfterUndo(t *testing.T) {
+	w := dial(t, Config{NoDelay: true})
+	w.now += 100 * ms
+	w.write(10)
+	w.write(10)
+	w.want("PA 1:1 len 10", "PA 11:1 len 10")
+	old := w.lastTS
+	for w.c.recovery == noRecovery {
+		w.advance(w.c.Deadline() - w.now)
+	}
+	w.check()
+	if w.c.lost != 20 || w.c.retrans != 20 {
+		t.Fatalf("lost %d, retransmitted %d", w.c.lost, w.c.retrans)
+	}
+	probes := w.c.h.Stats.TCPLossProbes.Load()
+	w.feed("A", 1, 11, 0, tsecr(old)) // Eifel
+	if w.c.recovery != noRecovery || w.c.lost != 10 || w.c.retrans != 10 {
+		t.Fatalf("recovery %v, lost %d, retransmitted %d", w.c.recovery, w.c.lost, w.c.retrans)
+	}
+	for w.c.recovery == noRecovery {
+		w.advance(w.c.Deadline() - w.now)
+	}
+	if n := w.c.h.Stats.TCPLossProbes.Load() - probes; n != 0 {
+		t.Errorf("%d probes", n)
+	}
+}
