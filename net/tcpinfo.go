@@ -76,8 +76,10 @@ func (c *TCPConn) SetCongestionControl(name string) error {
 }
 
 // SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
-// second, as SO_MAX_PACING_RATE does, and spreads the packets over time; 0
-// takes the bound away. It is not in net.
+// second, as SO_MAX_PACING_RATE does, and spreads the packets over time, by the
+// congestion window where that is less (as sch_fq); a bound out of reach, such
+// as math.MaxInt64, does only that. 0 takes the bound away, and the pacing where
+// the connection is accelerated. It is not in net.
 func (c *TCPConn) SetMaxPacingRate(bytesPerSecond uint64) error {
 	if !c.ok() {
 		return syscall.EINVAL

@@ -15,7 +15,7 @@ func (bbrControl) idle(*Congestion, int64, int64)      {}
 func (bbrControl) start(c *Congestion) {
 	c.bbr = new(bbr)
 	if c.pacer == nil {
-		c.pacer = new(pacer)
+		c.pacer = c.newPacer()
 	}
 	c.ssthresh = infSsthresh // it means nothing here, as in Linux
 }

@@ -9,6 +9,7 @@ import "math"
 type pacer struct {
 	rate  uint64 // bytes per second; 0: not paced now
 	limit uint64 // the user's (SO_MAX_PACING_RATE); 0: none
+	burst uint32 // bytes that leave unpaced
 	next  int64  // C.next_send_time
 	at    int64  // when waiting data may leave; 0: none waits
 	late  bool   // data waited until now
@@ -22,6 +23,16 @@ const (
 	paceBurst  = 1e6       // ns that a quantum lasts
 	minQuantum = 2         // segments
 )
+
+// newPacer makes a pacer. It lets the initial window go at once, as sch_fq and
+// Linux's own pacing do: RFC 6928 allows it, and short answers need no more.
+func (c *Congestion) newPacer() *pacer {
+	p := new(pacer)
+	if c.fresh {
+		p.burst = c.initial()
+	}
+	return p
+}
 
 // ready tells whether a packet may leave; if not, the timer is set to when.
 func (p *pacer) ready(now int64) bool {
@@ -37,12 +48,20 @@ func (p *pacer) sent(bytes int, now int64) {
 	if p.rate == 0 {
 		return
 	}
-	// Only who waited has something to make up for.
-	least := now
-	if p.late {
-		least -= paceSlack
+	if p.burst > 0 {
+		p.burst -= min(p.burst, uint32(bytes))
+		if p.burst > 0 {
+			return
+		}
 	}
-	p.next = max(p.next, least) + int64(uint64(bytes)*1e9/p.rate)
+	cost := int64(uint64(bytes) * 1e9 / p.rate)
+	// What left late has half of its time back, as in Linux; who waited for the
+	// timer more.
+	credit := cost / 2
+	if p.late {
+		credit = max(credit, paceSlack)
+	}
+	p.next = max(p.next, now-credit) + cost
 	p.late = p.late && p.next <= now
 	p.at = 0
 }
@@ -81,13 +100,14 @@ func (c *Conn) MaxPacingRate() uint64 {
 
 // SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
 // second, as SO_MAX_PACING_RATE does, and so has any congestion control pace
-// its packets; 0 takes the bound away.
+// its packets; a bound out of reach, such as math.MaxInt64, only that. 0 takes
+// the bound and the pacing away.
 func (c *Conn) SetMaxPacingRate(rate uint64) {
 	if c.cc.pacer == nil {
 		if rate == 0 {
 			return
 		}
-		c.cc.pacer = &pacer{}
+		c.cc.pacer = c.cc.newPacer()
 	}
 	p := c.cc.pacer
 	p.limit = rate

@@ -71,6 +71,33 @@ func TestPacerLateTimer(t *testing.T) {
 	}
 }
 
+// The initial window leaves at once, later data at the rate; what leaves late
+// has half of its time back. As Linux (tcp_update_skb_after_send).
+func TestPacerBurst(t *testing.T) {
+	var c Congestion
+	c.Init("", 1000)
+	p := c.newPacer()
+	p.rate = 1e6 // a segment takes 1 ms
+	now, n := int64(sec), 0
+	for ; p.ready(now); n++ {
+		p.sent(1000, now)
+	}
+	if n != 10 || p.at != now+ms/2 {
+		t.Errorf("%d segments at once, the next after %d ns; want 10, 500000", n, p.at-now)
+	}
+	for _, late := range []int64{0, ms / 4, ms / 2, 100 * ms} {
+		now = p.next + late
+		p.sent(1000, now)
+		if got, want := p.next-now, ms-min(late, ms/2); got != want {
+			t.Errorf("late by %d ns: the next after %d, want %d", late, got, want)
+		}
+	}
+	c.fresh = false
+	if p := c.newPacer(); p.burst != 0 {
+		t.Errorf("a connection paced later has a burst of %d bytes", p.burst)
+	}
+}
+
 // Linux's tcp_tso_autosize: a packet is what the rate sends in a millisecond,
 // two segments at least, 64 KiB at most.
 func TestPacingQuantum(t *testing.T) {

@@ -1,6 +1,7 @@
 package packetdrill
 
 import (
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -101,6 +102,9 @@ func (m *machine) command(ws []string) error {
 		return nil
 	case name == "tc" && strings.HasSuffix(strings.Join(ws, " "), "dev tun0 root pfifo limit 0"):
 		m.full = true
+		return nil
+	case strings.Join(ws, " ") == "tc qdisc replace dev tun0 root fq":
+		m.set.tcp.MaxPacingRate = math.MaxInt64
 		return nil
 	case strings.HasPrefix(strings.Join(ws, " "), "tc qdisc delete dev tun0 root"):
 		m.full = false
