@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// perListener bounds the connections to one address and port: a client has
-// 64,511 ports for each.
-const perListener = 20000
+// perListener bounds the connections to one address and port: each takes a
+// port of the client's, which is a descriptor where the port is onload's.
+const perListener = 5000
 
 // serveIdle accepts and keeps.
 func serveIdle(n Network, s *Spec) (*Server, error) {

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"syscall"
 
@@ -40,7 +41,16 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
 		return nil, syscall.EADDRNOTAVAIL
 	}
-	c, deferred, err := s.open(local, remote, o)
+	var c *TCPConn
+	var deferred bool
+	for range reserveTries {
+		if c, deferred, err = s.open(local, remote, o); err != errFlowTaken || local.Port() != 0 {
+			break
+		}
+	}
+	if err == errFlowTaken {
+		err = syscall.EADDRNOTAVAIL
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +63,10 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	}
 	return c, nil
 }
+
+// errFlowTaken: another goroutine has connected from the same port to the same
+// peer in the meantime.
+var errFlowTaken = errors.New("stack: the connection exists")
 
 // open reserves a port and sends the SYN. deferred: that waits for the first
 // data, with which it goes (RFC 7413).
@@ -83,7 +97,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 	}
 	if s.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
 		s.ports.release(p)
-		return nil, false, syscall.EADDRNOTAVAIL
+		return nil, false, errFlowTaken
 	}
 	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
 	if d == nil {

@@ -17,9 +17,9 @@ type portTable struct {
 	kernel control.Ports
 	steer  driver.Steering
 
-	mu      sync.Mutex
-	spaces  map[localAddr]*portSpace
-	maxIdle int // ports in a pool
+	mu     sync.Mutex
+	spaces map[localAddr]*portSpace
+	enough int // ports in a pool
 }
 
 type localAddr struct {
@@ -32,8 +32,10 @@ type localAddr struct {
 type portSpace struct {
 	at   localAddr
 	used map[uint16]*port
-	// Those of ended connections, the longest unused first, kept reserved for
-	// the next ones: reserving and steering one costs four system calls.
+	pool []*port // those that we chose for connections, in any order
+	// Those of them that no connection uses, the longest unused first, kept
+	// reserved for the next ones: reserving and steering one costs four system
+	// calls.
 	idle []*port
 }
 
@@ -42,23 +44,13 @@ type port struct {
 	space  *portSpace
 	held   control.Held
 	refs   int32
+	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
-	pooled bool // chosen by us: goes to idle, not back
 }
 
-func (p *port) addr() netip.AddrPort { return netip.AddrPortFrom(p.space.at.addr, p.number) }
+func (p *port) pooled() bool { return p.pos > 0 }
 
-// Limits on the pool, on the search in it, and on that for a new port.
-const (
-	// They are descriptors of the process, which has a limit.
-	maxIdlePorts = 4096
-	idlePart     = 8
-	// With so many idle, a port is used again rather sooner than another one is
-	// reserved.
-	idleEnough   = 512
-	portTries    = 4
-	reserveTries = 32
-)
+func (p *port) addr() netip.AddrPort { return netip.AddrPortFrom(p.space.at.addr, p.number) }
 
 // Ephemeral range used where no kernel chooses (RFC 6335).
 const (
@@ -69,60 +61,14 @@ const (
 func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	t := &portTable{
 		kernel: k, steer: s,
-		spaces:  make(map[localAddr]*portSpace),
-		maxIdle: maxIdlePorts,
+		spaces: make(map[localAddr]*portSpace),
+		enough: poolPorts,
 	}
 	var lim syscall.Rlimit
 	if k != nil && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
-		t.maxIdle = int(min(maxIdlePorts, lim.Cur/idlePart))
+		t.enough = int(min(poolPorts, lim.Cur/poolPart))
 	}
 	return t
-}
-
-// bind reserves a port for a connection from local to remote. A local port 0
-// is chosen at random (RFC 6056), from those of ended connections if one is
-// free towards remote: of the older ones, since the younger are in TIME-WAIT.
-func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken func(local, remote netip.AddrPort, age int64) bool) (*port, error) {
-	if local.Port() != 0 {
-		return t.bindLocal(proto, local, false)
-	}
-	k := localAddr{proto, local.Addr()}
-	for range portTries {
-		t.mu.Lock()
-		sp := t.spaces[k]
-		if sp == nil || len(sp.idle) == 0 {
-			t.mu.Unlock()
-			break
-		}
-		idle := sp.idle
-		i := rand.IntN(max(min(len(idle), 32), len(idle)/4))
-		p := idle[i]
-		idle[i], idle[0] = idle[0], nil
-		sp.idle = idle[1:]
-		p.refs = 1
-		t.mu.Unlock()
-		age := reuseAfter
-		if len(idle) >= min(idleEnough, t.maxIdle) {
-			age = reuseSoon
-		}
-		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote, age) {
-			return p, nil
-		}
-		t.release(p)
-	}
-	for range reserveTries {
-		p, err := t.reserve(proto, local, false)
-		if err != nil {
-			return nil, err
-		}
-		p.pooled = true
-		// The kernel knows nothing of our connections in TIME-WAIT.
-		if !taken(netip.AddrPortFrom(local.Addr(), p.number), remote, reuseAfter) {
-			return p, nil
-		}
-		t.release(p)
-	}
-	return nil, syscall.EADDRNOTAVAIL
 }
 
 // bindLocal reserves local; port 0 is the kernel's choice.
@@ -185,7 +131,9 @@ func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
 
 // forget takes p out, and returns what is to be closed. The lock is held.
 func (t *portTable) forget(p *port) control.Held {
-	if sp := p.space; sp.used[p.number] == p {
+	sp := p.space
+	sp.unpool(p)
+	if sp.used[p.number] == p {
 		delete(sp.used, p.number)
 		if len(sp.used) == 0 {
 			delete(t.spaces, sp.at)
@@ -233,7 +181,7 @@ func (t *portTable) release(p *port) {
 		t.mu.Unlock()
 		return
 	}
-	if sp := p.space; p.pooled && len(sp.idle) < t.maxIdle && sp.used[p.number] == p {
+	if sp := p.space; p.pooled() && len(sp.idle) < t.enough && sp.used[p.number] == p {
 		sp.idle = append(sp.idle, p)
 		t.mu.Unlock()
 		return

@@ -2,8 +2,11 @@ package stack
 
 import (
 	"net/netip"
+	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 )
 
@@ -71,6 +74,138 @@ func TestPortPool(t *testing.T) {
 	busy := func(_, _ netip.AddrPort, _ int64) bool { n++; return n <= portTries }
 	if p, err := pt.bind(ip.ProtoTCP, local, remote, busy); err != nil || age[p] != 0 {
 		t.Errorf("%+v, %v; want a new port", p, err)
+	}
+}
+
+// fewPorts is a kernel that has so many ports.
+type fewPorts int
+
+func (k *fewPorts) Hold(_ uint8, addr netip.AddrPort) (control.Held, error) {
+	if *k == 0 {
+		return control.Held{}, syscall.EMFILE
+	}
+	*k--
+	return control.Held{Port: 40000 + uint16(*k)}, nil
+}
+
+func (k *fewPorts) HoldShared(p uint8, addr netip.AddrPort) (control.Held, error) {
+	return k.Hold(p, addr)
+}
+
+// Connections to different peers share ports when there are many, all of them
+// when no more can be had; those to one peer never do.
+func TestPortShared(t *testing.T) {
+	kernel := fewPorts(40)
+	pt := newPortTable(&kernel, noSteering{})
+	pt.enough = 20
+	local := netip.AddrPortFrom(addrA, 0)
+	type flow struct{ local, remote netip.AddrPort }
+	flows := map[flow]*port{}
+	taken := func(local, remote netip.AddrPort, _ int64) bool { return flows[flow{local, remote}] != nil }
+	bind := func(peer uint16) error {
+		remote := netip.AddrPortFrom(addrB, peer)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, taken)
+		if err != nil {
+			return err
+		}
+		f := flow{p.addr(), remote}
+		if flows[f] != nil {
+			t.Fatalf("%v twice", f)
+		}
+		flows[f] = p
+		return nil
+	}
+	used := func() int { return 40 - int(kernel) }
+	for range 20 {
+		if err := bind(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used() != 20 {
+		t.Errorf("%d ports for 20 connections, which are not many", used())
+	}
+	for range 10 {
+		if err := bind(2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used() > 23 {
+		t.Errorf("%d ports for 20 connections and 10 to another peer", used())
+	}
+	for peer := uint16(1); peer <= 4; peer++ {
+		for bind(peer) == nil {
+		}
+	}
+	if len(flows) != 4*40 {
+		t.Errorf("%d connections to 4 peers over 40 ports", len(flows))
+	}
+	if err := bind(1); err != syscall.EMFILE {
+		t.Errorf("%v where nothing is left, want the kernel's error", err)
+	}
+	for f, p := range flows {
+		if f.remote.Port() != 1 {
+			pt.release(p)
+		}
+	}
+	if sp := flows[flow{netip.AddrPortFrom(addrA, 40000), netip.AddrPortFrom(addrB, 1)}].space; len(sp.idle) != 0 || len(sp.pool) != 40 {
+		t.Errorf("%d idle of %d, all of which have a connection", len(sp.idle), len(sp.pool))
+	}
+	for f, p := range flows {
+		if f.remote.Port() == 1 {
+			pt.release(p)
+		}
+	}
+	sp := pt.spaces[localAddr{ip.ProtoTCP, addrA}]
+	if len(sp.idle) != 20 || len(sp.pool) != 20 || len(sp.used) != 20 {
+		t.Errorf("%d idle, %d in the pool, %d reserved; want 20", len(sp.idle), len(sp.pool), len(sp.used))
+	}
+	for i, p := range sp.pool {
+		if int(p.pos) != i+1 {
+			t.Errorf("the port at %d has its place at %d", i, p.pos)
+		}
+	}
+	pt.close()
+	if len(pt.spaces) != 0 {
+		t.Error("ports are left")
+	}
+}
+
+// Dialers that choose the same port for the same peer at the same time all get
+// a connection.
+func TestPortSharedRace(t *testing.T) {
+	a, b := newPair(t, pairOptions{})
+	a.ports.enough = 1
+	const peers, each = 40, 10
+	var mu sync.Mutex
+	ports := map[uint16]bool{}
+	dial := func(port uint16) {
+		c, err := a.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(addrB, port), nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+		mu.Lock()
+		ports[c.LocalAddr().Port()] = true
+		mu.Unlock()
+	}
+	for i := range uint16(peers + 1) {
+		l, err := b.ListenTCP(netip.AddrPortFrom(addrB, 80+i), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
+	dial(80 + peers)
+	var wg sync.WaitGroup
+	for i := range uint16(peers) {
+		for range each {
+			wg.Go(func() { dial(80 + i) })
+		}
+	}
+	wg.Wait()
+	if n := peers*each + 1; len(ports) > n*3/4 {
+		t.Errorf("%d ports for %d connections to %d peers", len(ports), n, peers+1)
 	}
 }
 

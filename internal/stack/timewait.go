@@ -60,7 +60,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		return
 	}
 	t := &timeWait{tw: c.tc.TimeWait(s.now), dst: c.dst, since: s.now, localPort: c.tc.Local().Port(), remotePort: c.tc.Remote().Port()}
-	if c.port != nil && c.port.pooled {
+	if c.port != nil && c.port.pooled() {
 		// The pool keeps it reserved and steered; other peers may use it.
 		s.ports.release(c.port)
 	} else {
