@@ -18,6 +18,7 @@ type TCPOptions struct {
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
+	IP      IPOptions
 }
 
 // DialTCP connects. The zero Addr or port of local has the stack choose.
@@ -85,7 +86,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 		s.ports.release(p)
 		return nil, false, syscall.EADDRNOTAVAIL
 	}
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		s.ports.release(p)
 		return nil, false, syscall.ENETUNREACH

@@ -112,7 +112,7 @@ func (s *Stack) refuse(qi int, seg *tcp.Segment) {
 
 // reply sends one packet that belongs to no connection.
 func (s *Stack) reply(qi int, proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
-	d := s.dst(local.Addr(), remote.Addr(), proto)
+	d := s.dst(IPOptions{}.key(local.Addr(), remote.Addr(), proto))
 	if d == nil {
 		return false
 	}

@@ -18,6 +18,7 @@ type TCPListener struct {
 	s     *Stack
 	tl    tcp.Listener
 	cfg   tcp.Config
+	ip    IPOptions
 	addr  netip.AddrPort
 	keys  []portKey
 	port  *port
@@ -52,7 +53,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if o == nil {
 		o = &TCPOptions{}
 	}
-	l := &TCPListener{s: s, cfg: s.cfg.TCP, forward: o.Forward}
+	l := &TCPListener{s: s, cfg: s.cfg.TCP, ip: o.IP, forward: o.Forward}
 	if o.TCP != nil {
 		l.cfg = *o.TCP
 	}
@@ -94,7 +95,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return false
 	}
@@ -105,7 +106,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := l.s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return 0
 	}
@@ -117,7 +118,7 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return nil, nil
 	}

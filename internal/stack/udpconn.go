@@ -20,6 +20,7 @@ type UDPOptions struct {
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
 	Forward *UDPConn
+	IP      IPOptions
 }
 
 // defaultUDPBuf is the kernel's rmem_default and wmem_default.
@@ -32,6 +33,7 @@ type UDPConn struct {
 	local   netip.AddrPort
 	remote  netip.AddrPort // zero: not connected
 	forward *UDPConn
+	ip      IPOptions
 	rq      udp.Queue
 	rqmu    sync.Mutex // producers of other stacks, and Inject
 
@@ -70,7 +72,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
-	u := &UDPConn{s: s, remote: remote, forward: o.Forward, sending: ring.NoFrame}
+	u := &UDPConn{s: s, remote: remote, forward: o.Forward, ip: o.IP, sending: ring.NoFrame}
 	if u.forward == nil {
 		u.forward = u
 	}
@@ -107,7 +109,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
 	}
 	s.lastUDP = nil
 	if connected {
-		if u.dst = s.dst(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP); u.dst == nil {
+		if u.dst = s.dst(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP)); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
