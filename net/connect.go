@@ -54,7 +54,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	cfg.FastOpenConnect = r.d.FastOpen
 	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
 	done := connectTrace(ctx, r.network, raddr.String())
-	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg})
+	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg, IP: o.ip})
 	done(err)
 	if err != nil {
 		return fail(connectCause(err))
@@ -129,7 +129,7 @@ func (r *race) choose(local, remote netip.AddrPort) (s *stack.Stack, why string,
 
 // udpOptions are the options of an accelerated UDP socket.
 func (e *Engine) udpOptions(o *options) *stack.UDPOptions {
-	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf}
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip}
 	if o.rcvBuf > 0 {
 		u.RcvBuf = o.rcvBuf
 	}

@@ -322,7 +322,7 @@ func TestListenControl(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lo.Close()
-	if path := onload.PathOf(lo); path.Accelerated || !strings.Contains(path.Reason, "device") {
+	if path := onload.PathOf(lo); path.Accelerated || !strings.Contains(path.Reason, "SO_BINDTODEVICE") {
 		t.Error(path)
 	}
 	failure := errors.New("refused by the hook")

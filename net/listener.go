@@ -261,6 +261,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	l := &TCPListener{network: network}
 	var o options
+	shardsOf := network
 	if !e.memory {
 		k, err := e.listenStd(ctx, lc.std(), network, laddr.String())
 		if err != nil {
@@ -270,13 +271,19 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		l.wide = isWide(l.k.Addr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
-			if o, err = e.twinOptions(l.k, familyOf(network, at.Addr())); err != nil {
+			var families string
+			if o, families, err = e.twinOptions(l.k); err != nil {
 				_ = l.k.Close()
 				return fail(err)
 			}
+			shardsOf = "tcp" + families
+		}
+	} else if lc.Control != nil {
+		if o, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+			return fail(err)
 		}
 	}
-	stacks, addr, why := e.shards(network, at.Addr())
+	stacks, addr, why := e.shards(shardsOf, at.Addr())
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
@@ -290,7 +297,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
+	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory, IP: o.ip})
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
 		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))

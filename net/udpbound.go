@@ -22,6 +22,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	c := &UDPConn{e: e, log: e.log, network: network}
 	var o options
+	shardsOf := network
 	if !e.memory {
 		k, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
 		if err != nil {
@@ -31,13 +32,20 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 		c.wide = isWide(c.k.LocalAddr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
-			if o, err = e.twinOptions(c.k, familyOf(network, at.Addr())); err != nil {
+			var families string
+			if o, families, err = e.twinOptions(c.k); err != nil {
 				_ = c.k.Close()
 				return fail(err)
 			}
+			shardsOf = "udp" + families
+		}
+	} else if lc.Control != nil {
+		var err error
+		if o, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+			return fail(err)
 		}
 	}
-	stacks, addr, why := e.shards(network, at.Addr())
+	stacks, addr, why := e.shards(shardsOf, at.Addr())
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
