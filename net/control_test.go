@@ -1,10 +1,12 @@
 package onload_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -202,5 +204,179 @@ func TestControlWindowClamp(t *testing.T) {
 	}
 	if path := onload.PathOf(c); !path.Accelerated {
 		t.Error(path)
+	}
+}
+
+// TestReusePort: the listeners of an SO_REUSEPORT group share what comes by
+// accelerated interfaces too. One whose group has sockets that get nothing of
+// that is the kernel's.
+func TestReusePort(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	hook := control([3]int{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1})
+	lc := onload.ListenConfig{Engine: e, Control: hook}
+	for _, addr := range []string{p.A.Addr4.String() + ":0", ":0"} {
+		var ls []net.Listener
+		var n [3]atomic.Int32
+		for i := range 3 {
+			l, err := lc.Listen(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			addr = l.Addr().String()
+			ls = append(ls, l)
+			if path := onload.PathOf(l); !path.Accelerated {
+				t.Errorf("listener %d of %s: %v", i, addr, path)
+			}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					n[i].Add(1)
+					c.Close()
+				}
+			}()
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		dial := func() {
+			t.Helper()
+			c, err := p.B.Dial("tcp4", p.A.Addr4.String()+":"+port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.ReadAll(c)
+			c.Close()
+		}
+		for range 60 {
+			dial()
+		}
+		for i := range n {
+			if n[i].Load() < 5 {
+				t.Errorf("listener %d of %s accepted %d of 60", i, addr, n[i].Load())
+			}
+		}
+		ls[0].Close()
+		for range 20 {
+			dial() // the port is still steered, and the others take it all
+		}
+		if sum := n[1].Load() + n[2].Load(); n[0].Load()+sum != 80 {
+			t.Errorf("%d of 80 accepted", n[0].Load()+sum)
+		}
+		// A socket outside of the engine joins: from then on nobody new is
+		// accelerated; when it is gone, they are again.
+		std := net.ListenConfig{Control: hook}
+		var outside net.Listener
+		err := p.A.Do(func() (err error) {
+			outside, err = std.Listen(t.Context(), "tcp", addr)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []bool{false, true} {
+			l, err := lc.Listen(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if path := onload.PathOf(l); path.Accelerated != want || !want && !strings.Contains(path.Reason, "SO_REUSEPORT") {
+				t.Errorf("%s, beside a socket outside %v: %v", addr, !want, path)
+			}
+			l.Close()
+			outside.Close()
+		}
+	}
+}
+
+// TestReusePortUDP: the same of UDP sockets; with SO_REUSEADDR alone, which has
+// the kernel give all to one, the second is the kernel's.
+func TestReusePortUDP(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	for opt, want := range map[int]string{unix.SO_REUSEPORT: "", unix.SO_REUSEADDR: "another socket"} {
+		lc := onload.ListenConfig{Engine: e, Control: control([3]int{unix.SOL_SOCKET, opt, 1})}
+		one, err := lc.ListenPacket(t.Context(), "udp", p.A.Addr4.String()+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := lc.ListenPacket(t.Context(), "udp", one.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path := onload.PathOf(two); path.Accelerated != (want == "") || !strings.Contains(path.Reason, want) {
+			t.Errorf("option %d: %v", opt, path)
+		}
+		var n [2]atomic.Int32
+		for i, c := range []net.PacketConn{one, two} {
+			go func() {
+				for {
+					if _, _, err := c.ReadFrom(make([]byte, 9)); err != nil {
+						return
+					}
+					n[i].Add(1)
+				}
+			}()
+		}
+		for range 40 {
+			c, err := p.B.Dial("udp", one.LocalAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Write([]byte("x"))
+			c.Close()
+		}
+		for limit := time.Now().Add(10 * time.Second); n[0].Load()+n[1].Load() < 40; time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatalf("option %d: %d and %d of 40 datagrams", opt, n[0].Load(), n[1].Load())
+			}
+		}
+		if want == "" && (n[0].Load() < 5 || n[1].Load() < 5) {
+			t.Errorf("option %d: %d and %d of 40 datagrams", opt, n[0].Load(), n[1].Load())
+		}
+		one.Close()
+		two.Close()
+	}
+}
+
+// TestReusePortDial: a connection may leave from the port of a listener, or of
+// another connection, where both share it; or else by the kernel.
+func TestReusePortDial(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	far := []string{serve(t, p.B, p.B.Addr4.String()+":0"), serve(t, p.B, p.B.Addr4.String()+":0"), serve(t, p.B, p.B.Addr4.String()+":0")}
+	hook := control([3]int{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1})
+	for name, listen := range map[string]func(ctx context.Context, network, address string) (net.Listener, error){
+		"ours": (&onload.ListenConfig{Engine: e, Control: hook}).Listen,
+		"kernel": func(ctx context.Context, network, address string) (l net.Listener, err error) {
+			err = p.A.Do(func() error {
+				l, err = (&net.ListenConfig{Control: hook}).Listen(ctx, network, address)
+				return err
+			})
+			return l, err
+		},
+	} {
+		l, err := listen(t.Context(), "tcp", p.A.Addr4.String()+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := onload.Dialer{Engine: e, Control: hook, LocalAddr: l.Addr()}
+		for _, port := range far {
+			c, err := d.Dial("tcp", p.B.Addr4.String()+":"+port)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			path := onload.PathOf(c)
+			if path.Accelerated != (name == "ours") || name == "kernel" && !strings.Contains(path.Reason, "SO_REUSEPORT") {
+				t.Errorf("%s: %v", name, path)
+			}
+			if c.LocalAddr().String() != l.Addr().String() {
+				t.Errorf("%s: from %v", name, c.LocalAddr())
+			}
+			c.Close()
+		}
+		l.Close()
 	}
 }

@@ -27,6 +27,8 @@ type Engine struct {
 	port *control.KernelPorts
 	ifs  []*iface
 
+	sharers sharers
+
 	memory bool   // no kernel behind it
 	none   string // why nothing is accelerated, where net is nil
 

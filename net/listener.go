@@ -284,6 +284,9 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		}
 	}
 	stacks, addr, why := e.shards(shardsOf, at.Addr())
+	if len(stacks) > 0 && l.k != nil {
+		l.unshare = o.share(e, network, l.k.Addr().(*net.TCPAddr).AddrPort())
+	}
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
@@ -297,9 +300,10 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory, IP: o.ip})
+	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory, Shared: o.reusePort, IP: o.ip})
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
+		l.unshare()
 		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return l, nil

@@ -2,6 +2,7 @@ package onload
 
 import (
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -30,6 +31,7 @@ type options struct {
 	ip             stack.IPOptions
 
 	reuseAddr, reusePort bool
+	family6              bool // of a ListenConfig's socket
 
 	kernel string // why only the kernel can follow
 }
@@ -40,6 +42,27 @@ func (o *options) leave(name string) {
 	if o.kernel == "" {
 		o.kernel = "a Control hook set " + name
 	}
+}
+
+// shared tells whether a dialer's port may be others' too.
+func (o *options) shared() bool { return o.reuseAddr || o.reusePort }
+
+// share joins the group of a bound socket with SO_REUSEPORT, the kernel's at a;
+// leave is for when it closes.
+func (o *options) share(e *Engine, network string, a netip.AddrPort) (leave func()) {
+	if !o.reusePort || o.kernel != "" || e.memory {
+		return func() {}
+	}
+	network = familyOf(network, netip.IPv4Unspecified())
+	if a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()); o.family6 {
+		network = familyOf(network, netip.IPv6Unspecified())
+		a = netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
+	}
+	leave, ok := e.sharers.join(e, network, a)
+	if !ok {
+		o.kernel = sharedOutside
+	}
+	return leave
 }
 
 // apply sets the options in c. Keepalive is the Dialer's, unless that leaves

@@ -101,13 +101,15 @@ func (e *Engine) twinOptions(c syscall.Conn) (o options, families string, err er
 	}
 	defer f.Close()
 	fresh := stateOf(int(f.Fd()))
+	o = fresh.changes(twin)
+	o.family6 = kind[0] == unix.AF_INET6
 	switch {
-	case kind[0] == unix.AF_INET:
+	case !o.family6:
 		families = "4"
 	case twin.get(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY).int() != 0:
 		families = "6"
 	}
-	return fresh.changes(twin), families, nil
+	return o, families, nil
 }
 
 // listenOptions are the options that a ListenConfig's hook sets where there is

@@ -46,6 +46,9 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 		}
 	}
 	stacks, addr, why := e.shards(shardsOf, at.Addr())
+	if len(stacks) > 0 && c.k != nil {
+		c.unshare = o.share(e, network, c.k.LocalAddr().(*net.UDPAddr).AddrPort())
+	}
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
@@ -57,10 +60,11 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 		return c, nil
 	}
 	opts := e.udpOptions(&o)
-	opts.PortHeld = !e.memory
+	opts.PortHeld, opts.Shared = !e.memory, o.reusePort
 	err := c.open(stacks, netip.AddrPortFrom(addr, at.Port()), opts)
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
+		c.unshare()
 		e.log.Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
 		c.why = sharedPort
 		return c, nil

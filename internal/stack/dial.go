@@ -14,6 +14,7 @@ import (
 type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
+	Shared   bool        // others may have the port too (SO_REUSEPORT)
 	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
@@ -65,7 +66,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 	var p *port
 	if !o.PortHeld {
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, s.flowTaken)
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
 		if err != nil {
 			return nil, false, err
 		}

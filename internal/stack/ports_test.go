@@ -26,7 +26,7 @@ func TestPortPool(t *testing.T) {
 	}
 	bind := func() *port {
 		t.Helper()
-		p, err := pt.bind(ip.ProtoTCP, local, remote, free)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, false, free)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestPortPool(t *testing.T) {
 	// All in TIME-WAIT: another one.
 	n := 0
 	busy := func(_, _ netip.AddrPort, _ int64) bool { n++; return n <= portTries }
-	if p, err := pt.bind(ip.ProtoTCP, local, remote, busy); err != nil || age[p] != 0 {
+	if p, err := pt.bind(ip.ProtoTCP, local, remote, false, busy); err != nil || age[p] != 0 {
 		t.Errorf("%+v, %v; want a new port", p, err)
 	}
 }
@@ -83,7 +83,7 @@ func TestPickRace(t *testing.T) {
 	for range workers {
 		go func() {
 			for range each {
-				if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err != nil {
+				if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err != nil {
 					errs <- err
 					return
 				}
@@ -96,7 +96,7 @@ func TestPickRace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err == nil {
+	if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err == nil {
 		t.Error("a port more than there are")
 	}
 }

@@ -60,7 +60,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if l.forward == nil {
 		l.forward = l
 	}
-	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld)
+	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +79,9 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 		s.ports.release(p)
 		return nil, errClosed
 	}
-	for _, k := range l.keys {
-		if s.listeners[k] != nil {
-			s.ports.release(p)
-			return nil, syscall.EADDRINUSE
-		}
-	}
-	for _, k := range l.keys {
-		s.listeners[k] = l
+	if !s.listeners.add(l.keys, l, o.Shared) {
+		s.ports.release(p)
+		return nil, syscall.EADDRINUSE
 	}
 	l.tl.Init(s.host, l, &l.cfg, backlog)
 	return l, nil
@@ -217,11 +212,7 @@ func (l *TCPListener) Close() error {
 	if !s.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
-		for _, k := range l.keys {
-			if s.listeners[k] == l {
-				delete(s.listeners, k)
-			}
-		}
+		s.listeners.remove(l.keys, l)
 		s.ports.release(l.port)
 	}
 	s.leave()

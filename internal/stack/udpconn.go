@@ -16,6 +16,7 @@ import (
 // UDPOptions qualify OpenUDP. The zero value is the defaults.
 type UDPOptions struct {
 	PortHeld       bool // the caller holds the kernel's port
+	Shared         bool // others may have the port too (SO_REUSEPORT)
 	RcvBuf, SndBuf int  // bytes; 0: defaultUDPBuf
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
@@ -86,7 +87,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	}
 	u.rq.Init(s.arena, rcv)
 	u.sndBuf.Store(int64(snd))
-	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld)
+	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	s.lock.Lock()
 	s.enter()
 	defer s.leave()
-	if err := s.insertUDP(u, connected); err != nil {
+	if err := s.insertUDP(u, connected, o.Shared); err != nil {
 		s.ports.release(p)
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 }
 
 // insertUDP puts u into the demultiplexer.
-func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
+func (s *Stack) insertUDP(u *UDPConn, connected, shared bool) error {
 	if s.closing.Load() {
 		return errClosed
 	}
@@ -121,13 +122,8 @@ func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
 		return nil
 	}
 	u.keys = portKeys(u.local)
-	for _, k := range u.keys {
-		if s.udps[k] != nil {
-			return syscall.EADDRINUSE
-		}
-	}
-	for _, k := range u.keys {
-		s.udps[k] = u
+	if !s.udps.add(u.keys, u, shared) {
+		return syscall.EADDRINUSE
 	}
 	return nil
 }
@@ -275,11 +271,7 @@ func (u *UDPConn) Close() error {
 	s.lastUDP = nil
 	if !s.closing.Load() {
 		s.sendQueued(u)
-		for _, k := range u.keys {
-			if s.udps[k] == u {
-				delete(s.udps, k)
-			}
-		}
+		s.udps.remove(u.keys, u)
 		if u.remote.IsValid() && s.udpFlows[u.flow] == u {
 			delete(s.udpFlows, u.flow)
 		}
