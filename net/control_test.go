@@ -380,3 +380,44 @@ func TestReusePortDial(t *testing.T) {
 		l.Close()
 	}
 }
+
+// TestControlListenKernel: a listener, or bound socket, whose hook sets what
+// only the kernel has is the kernel's, and works as asked.
+func TestControlListenKernel(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	at := p.A.Addr4.String() + ":0"
+	lc := onload.ListenConfig{Engine: e, Control: control([3]int{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1})}
+	l, err := lc.Listen(t.Context(), "tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if path := onload.PathOf(l); path.Reason != "a Control hook set TCP_SAVE_SYN" {
+		t.Error(path)
+	}
+	echo(t, l, p.B.Dial, p.A.Addr4.String())
+	lc.Control = control([3]int{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
+	u, err := lc.ListenPacket(t.Context(), "udp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if path := onload.PathOf(u); path.Reason != "a Control hook set IP_PKTINFO" {
+		t.Error(path)
+	}
+	c, err := p.B.Dial("udp", u.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	u.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var b [9]byte
+	var oob [100]byte
+	if n, oobn, _, _, err := u.(*onload.UDPConn).ReadMsgUDP(b[:], oob[:]); n != 1 || oobn == 0 || err != nil {
+		t.Errorf("%d bytes, %d of control messages, %v", n, oobn, err)
+	}
+}

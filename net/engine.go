@@ -28,6 +28,7 @@ type Engine struct {
 	ifs  []*iface
 
 	sharers sharers
+	fresh   freshStates
 
 	memory bool   // no kernel behind it
 	none   string // why nothing is accelerated, where net is nil

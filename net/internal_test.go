@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/bits"
 	"net"
 	"net/netip"
 	"reflect"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
@@ -125,39 +127,40 @@ func TestSockopts(t *testing.T) {
 	}
 }
 
-// TestSockoptsKernel: an option that only the kernel has is named, whatever
-// else was set before and after.
+// TestSockoptsKernel: a hook that sets an option that only the kernel has gets
+// a connection of the kernel's, and PathOf names the option.
 func TestSockoptsKernel(t *testing.T) {
-	e := new(Engine)
-	special := map[string]func(fd int) error{
-		"SO_BINDTODEVICE":  func(fd int) error { return unix.BindToDevice(fd, "lo") },
-		"SO_ATTACH_FILTER": attachFilter,
-		"IP_OPTIONS":       func(fd int) error { return unix.SetsockoptString(fd, 0, unix.IP_OPTIONS, "\x01\x01\x01\x00") },
-		"SO_TXTIME": func(fd int) error {
-			return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_TXTIME, string(make([]byte, 4))+"\x02\x00\x00\x00")
-		},
-		"IPV6_DSTOPTS": func(fd int) error {
-			return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, "\x00\x00\x01\x04\x00\x00\x00\x00")
-		},
-		"SO_RCVLOWAT": func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 100) },
-		"IP_MTU_DISCOVER": func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
-		},
-		"IPV6_MTU_DISCOVER": func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
-		},
-		"IP_LOCAL_PORT_RANGE": func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, 50000<<16|40000)
-		},
-		"UDP_ENCAP": func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP)
-		},
-		"SO_TIMESTAMPING": func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_RX_SOFTWARE)
-		},
-		"IPV6_ADDR_PREFERENCES": func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, 1) },
-		"IP_UNICAST_IF":         func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_UNICAST_IF, 1<<24) },
-		"IPV6_UNICAST_IF":       func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_IF, 1<<24) },
+	p := lab.NewPair(t, lab.Options{})
+	e, err := New(Config{NetNS: p.A.Path, Interfaces: []string{p.A.If}, Frames: 1024, RingSize: 256, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	index := e.ifs[0].index
+	far := map[string]string{}
+	for network, addr := range map[string]netip.Addr{"tcp4": p.B.Addr4, "tcp6": p.B.Addr6} {
+		l, err := p.B.Listen(network, netip.AddrPortFrom(addr, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		far[network], far["udp"+network[3:]] = l.Addr().String(), l.Addr().String()
+	}
+	special := map[string]any{ // what to set; 1 is not valid, or not enough
+		"SO_BINDTODEVICE":     p.A.If,
+		"SO_ATTACH_FILTER":    attachFilter,
+		"SO_RCVLOWAT":         2,
+		"SO_TIMESTAMPING":     unix.SOF_TIMESTAMPING_RX_SOFTWARE,
+		"SO_TXTIME":           "\x00\x00\x00\x00\x02\x00\x00\x00",
+		"UDP_ENCAP":           unix.UDP_ENCAP_ESPINUDP,
+		"UDP_SEGMENT":         1000,
+		"IP_OPTIONS":          "\x01\x01\x01\x00",
+		"IP_MTU_DISCOVER":     unix.IP_PMTUDISC_DO,
+		"IP_UNICAST_IF":       int(bits.ReverseBytes32(uint32(index))),
+		"IP_LOCAL_PORT_RANGE": 50000<<16 | 40000,
+		"IPV6_UNICAST_IF":     int(bits.ReverseBytes32(uint32(index))),
+		"IPV6_MTU_DISCOVER":   unix.IPV6_PMTUDISC_DO,
+		"IPV6_DSTOPTS":        "\x00\x00\x01\x04\x00\x00\x00\x00",
 	}
 	done := map[string]bool{}
 	for i := range sockopts {
@@ -165,28 +168,34 @@ func TestSockoptsKernel(t *testing.T) {
 		if x.follow != nil {
 			continue
 		}
-		set := special[x.name]
-		if set == nil {
-			set = func(fd int) error { return unix.SetsockoptInt(fd, x.level, x.opt, 1) }
+		set := func(fd int) error {
+			switch v := special[x.name].(type) {
+			case int:
+				return unix.SetsockoptInt(fd, x.level, x.opt, v)
+			case string:
+				return unix.SetsockoptString(fd, x.level, x.opt, v)
+			case func(fd int) error:
+				return v(fd)
+			}
+			return unix.SetsockoptInt(fd, x.level, x.opt, 1)
 		}
 		for _, network := range []string{"tcp4", "tcp6", "udp4", "udp6"} {
 			var refused error
-			o, err := e.shadow(t.Context(), func(_ context.Context, _, _ string, c syscall.RawConn) error {
-				return c.Control(func(fd uintptr) {
-					refused = set(int(fd))
-					unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 50000)
-				})
-			}, network, "")
+			d := Dialer{Engine: e, Control: func(_, _ string, c syscall.RawConn) error {
+				return c.Control(func(fd uintptr) { refused = set(int(fd)) })
+			}}
+			c, err := d.Dial(network, far[network])
 			if err != nil {
-				t.Fatal(err)
+				t.Errorf("%s %s: %v", network, x.name, err)
+				continue
 			}
-			if refused != nil {
+			c.Close()
+			if path := PathOf(c); refused != nil {
 				continue // this kernel, or this kind of socket, has it not
+			} else if path.Reason != "a Control hook set "+x.name {
+				t.Errorf("%s %s: %v", network, x.name, path)
 			}
 			done[x.name] = true
-			if o.kernel != "a Control hook set "+x.name || o.rcvBuf != 50000 {
-				t.Errorf("%s %s: %q", network, x.name, o.kernel)
-			}
 		}
 	}
 	for i := range sockopts {
@@ -386,7 +395,7 @@ func TestKernelFastOpenKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw.Control(func(fd uintptr) {
-		s := stateOf(int(fd))
+		s := stateOf(int(fd), kindOf(int(fd)))
 		got, ok := tcp.NewFastOpenKeys([]byte(s.get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY)))
 		if n := s.get(unix.IPPROTO_TCP, unix.TCP_FASTOPEN).int(); n != 4 || got != want || !ok {
 			t.Errorf("%+v, %d", got, n)

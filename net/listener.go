@@ -22,9 +22,10 @@ type ListenConfig struct {
 	Engine *Engine
 
 	// Control is called before the kernel's socket is bound: the one that
-	// holds the port and serves local clients. What it sets there of the
-	// options named in the package's description holds for accelerated
-	// connections too.
+	// holds the port and serves local clients. What it sets there holds for
+	// accelerated connections too, or has the kernel serve all; see the
+	// package's description. An Engine without a kernel calls it with a socket
+	// that is never bound.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// KeepAlive is the interval of keepalive probes of accepted connections: 0

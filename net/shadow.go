@@ -22,7 +22,8 @@ func (e *Engine) shadow(ctx context.Context, hook func(context.Context, string, 
 	if isUDP(network) {
 		typ = unix.SOCK_DGRAM
 	}
-	f, err := e.freshSocket(family, typ, 0)
+	kind := sockKind{family, typ, 0}
+	f, err := e.freshSocket(kind)
 	if err != nil {
 		return o, err
 	}
@@ -31,15 +32,15 @@ func (e *Engine) shadow(ctx context.Context, hook func(context.Context, string, 
 	if err != nil {
 		return o, err
 	}
-	var before, after sockState
-	if err := raw.Control(func(fd uintptr) { before = stateOf(int(fd)) }); err != nil {
-		return o, err
+	var before, after *sockState
+	if cerr := raw.Control(func(fd uintptr) { before, err = e.freshState(int(fd), kind) }); cerr != nil || err != nil {
+		return o, errors.Join(cerr, err)
 	}
 	if err := hook(ctx, network, address, raw); err != nil {
 		return o, err
 	}
 	var bound bool
-	err = raw.Control(func(fd uintptr) { after, bound = stateOf(int(fd)), isBound(int(fd)) })
+	err = raw.Control(func(fd uintptr) { after, bound = stateOf(int(fd), kind), isBound(int(fd)) })
 	if err != nil {
 		return o, err
 	}
@@ -53,10 +54,10 @@ func (e *Engine) shadow(ctx context.Context, hook func(context.Context, string, 
 }
 
 // freshSocket returns a socket of the engine's namespace.
-func (e *Engine) freshSocket(family, typ, proto int) (*os.File, error) {
+func (e *Engine) freshSocket(k sockKind) (*os.File, error) {
 	fd := -1
 	err := e.ns.Do(func() (err error) {
-		fd, err = unix.Socket(family, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+		fd, err = unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, k.proto)
 		return os.NewSyscallError("socket", err)
 	})
 	if err != nil {
@@ -84,25 +85,21 @@ func (e *Engine) twinOptions(c syscall.Conn) (o options, families string, err er
 	if err != nil {
 		return o, "", err
 	}
-	var twin sockState
-	var kind [3]int
+	var twin *sockState
+	var kind sockKind
 	err = raw.Control(func(fd uintptr) {
-		for i, opt := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_PROTOCOL} {
-			kind[i], _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, opt)
-		}
-		twin = stateOf(int(fd))
+		kind = kindOf(int(fd))
+		twin = stateOf(int(fd), kind)
 	})
 	if err != nil {
 		return o, "", err
 	}
-	f, err := e.freshSocket(kind[0], kind[1], kind[2]) // Multipath TCP tells less
+	fresh, err := e.freshState(-1, kind) // Multipath TCP tells less
 	if err != nil {
 		return o, "", err
 	}
-	defer f.Close()
-	fresh := stateOf(int(f.Fd()))
 	o = fresh.changes(twin)
-	o.family6 = kind[0] == unix.AF_INET6
+	o.family6 = kind.family == unix.AF_INET6
 	switch {
 	case !o.family6:
 		families = "4"
