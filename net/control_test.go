@@ -182,6 +182,26 @@ func TestControlV6Only(t *testing.T) {
 	}
 }
 
+// TestControlV6OnlyMemory: likewise where there is no kernel.
+func TestControlV6OnlyMemory(t *testing.T) {
+	a, b := memoryPair(t)
+	lc := onload.ListenConfig{Engine: b, Control: control([3]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})}
+	l, err := lc.Listen(t.Context(), "tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if _, err := a.Dial("tcp", net.JoinHostPort(addrB, port)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a client by IPv4: %v", err)
+	}
+	c, err := a.Dial("tcp", net.JoinHostPort("fd00::2", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
 // TestControlWindowClamp: the window that a peer sees stays below the clamp
 // (TCP_WINDOW_CLAMP).
 func TestControlWindowClamp(t *testing.T) {

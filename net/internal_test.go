@@ -91,7 +91,7 @@ func TestSockopts(t *testing.T) {
 		{"no hops", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 0, fields{kernel: "a Control hook set IPV6_UNICAST_HOPS"}, "6"},
 		{"small clamp", unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 2000, fields{kernel: "a Control hook set TCP_WINDOW_CLAMP"}, "tcp"},
 		{"priority", unix.SOL_SOCKET, unix.SO_PRIORITY, 5, fields{kernel: "a Control hook set SO_PRIORITY"}, ""},
-		{"V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, fields{}, "6"},
+		{"V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, fields{only6: true}, "6"},
 		{"busy poll", unix.SOL_SOCKET, unix.SO_BUSY_POLL, 50, fields{}, ""},
 		{"broadcast", unix.SOL_SOCKET, unix.SO_BROADCAST, 1, fields{}, ""},
 		{"quick", unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0, fields{}, "tcp"},

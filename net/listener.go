@@ -280,9 +280,11 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 			shardsOf = "tcp" + families
 		}
 	} else if lc.Control != nil {
-		if o, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+		var families string
+		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
 			return fail(err)
 		}
+		shardsOf = "tcp" + families
 	}
 	stacks, addr, why := e.shards(shardsOf, at.Addr())
 	if len(stacks) > 0 && l.k != nil {

@@ -31,7 +31,7 @@ type options struct {
 	ip             stack.IPOptions
 
 	reuseAddr, reusePort bool
-	family6              bool // of a ListenConfig's socket
+	family6, only6       bool // of a ListenConfig's socket
 
 	kernel string // why only the kernel can follow
 }

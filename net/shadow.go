@@ -109,11 +109,14 @@ func (e *Engine) twinOptions(c syscall.Conn) (o options, families string, err er
 	return o, families, nil
 }
 
-// listenOptions are the options that a ListenConfig's hook sets where there is
-// no kernel's socket.
-func (lc *ListenConfig) listenOptions(ctx context.Context, e *Engine, network string, at netip.Addr, address string) (options, error) {
+// listenOptions is twinOptions where there is no kernel's socket.
+func (lc *ListenConfig) listenOptions(ctx context.Context, e *Engine, network string, at netip.Addr, address string) (o options, families string, err error) {
 	hook := func(_ context.Context, network, address string, c syscall.RawConn) error {
 		return lc.Control(network, address, c)
 	}
-	return e.shadow(ctx, hook, familyOf(network, at), address)
+	o, err = e.shadow(ctx, hook, familyOf(network, at), address)
+	if families = strings.TrimLeft(network, "tcpud"); o.only6 {
+		families = "6"
+	}
+	return o, families, err
 }

@@ -105,7 +105,7 @@ var sockopts = []sockopt{
 
 	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, "IPV6_TCLASS", func(o *options, v sockValue, _ *sockState) { o.ip.TrafficClass = uint8(v.int()) }},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", followHops},
-	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(*options, sockValue, *sockState) {}}, // see twinOptions
+	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(o *options, v sockValue, _ *sockState) { o.only6 = v.int() != 0 }},
 	{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, "IPV6_MINHOPCOUNT", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, "IPV6_DONTFRAG", nil},

@@ -40,10 +40,12 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 			shardsOf = "udp" + families
 		}
 	} else if lc.Control != nil {
+		var families string
 		var err error
-		if o, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
 			return fail(err)
 		}
+		shardsOf = "udp" + families
 	}
 	stacks, addr, why := e.shards(shardsOf, at.Addr())
 	if len(stacks) > 0 && c.k != nil {

@@ -19,7 +19,7 @@ type TCPOptions struct {
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
-	IP      IPOptions
+	IP      IPOptions // of the packets
 }
 
 // DialTCP connects. The zero Addr or port of local has the stack choose.

@@ -21,7 +21,7 @@ type UDPOptions struct {
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
 	Forward *UDPConn
-	IP      IPOptions
+	IP      IPOptions // of the packets
 }
 
 // defaultUDPBuf is the kernel's rmem_default and wmem_default.
