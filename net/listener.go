@@ -323,8 +323,8 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 }
 
 // sharedPort is why a socket to which the kernel gave a port that another
-// socket of the engine has too (SO_REUSEPORT) gets nothing of the accelerated
-// traffic.
+// socket of the engine has too (UDP with SO_REUSEADDR) gets nothing of the
+// accelerated traffic.
 const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd have net listen, in the engine's namespace.
