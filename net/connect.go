@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"net/netip"
+	"syscall"
 
 	"github.com/onload-go/onload/internal/stack"
 )
@@ -39,7 +40,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 			}
 		}
 	}
-	if s == nil {
+	kernel := func(why string) (*TCPConn, error) {
 		d := r.d.std()
 		if d.LocalAddr = nil; laddr != nil {
 			d.LocalAddr = laddr
@@ -50,12 +51,18 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		}
 		return kernelTCPConn(c.(*net.TCPConn), r.network, why), nil
 	}
+	if s == nil {
+		return kernel(why)
+	}
 	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
 	cfg.FastOpenConnect = r.d.FastOpen
 	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
 	done := connectTrace(ctx, r.network, raddr.String())
-	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg})
+	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg, Shared: o.shared(), IP: o.ip})
 	done(err)
+	if err == syscall.EADDRINUSE && o.shared() && !r.e.memory {
+		return kernel(sharedDial)
+	}
 	if err != nil {
 		return fail(connectCause(err))
 	}
@@ -90,7 +97,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 			}
 		}
 	}
-	if s == nil {
+	kernel := func(why string) (*UDPConn, error) {
 		d := r.d.std()
 		if d.LocalAddr = nil; laddr != nil {
 			d.LocalAddr = laddr
@@ -101,9 +108,17 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 		}
 		return &UDPConn{k: c.(*net.UDPConn), network: r.network, why: why}, nil
 	}
+	if s == nil {
+		return kernel(why)
+	}
 	done := connectTrace(ctx, r.network, raddr.String())
-	u, err := s.OpenUDP(local, remote, r.e.udpOptions(&o))
+	opts := r.e.udpOptions(&o)
+	opts.Shared = o.shared()
+	u, err := s.OpenUDP(local, remote, opts)
 	done(err)
+	if err == syscall.EADDRINUSE && o.shared() && !r.e.memory {
+		return kernel(sharedDial)
+	}
 	if err != nil {
 		return fail(connectCause(err))
 	}
@@ -129,7 +144,7 @@ func (r *race) choose(local, remote netip.AddrPort) (s *stack.Stack, why string,
 
 // udpOptions are the options of an accelerated UDP socket.
 func (e *Engine) udpOptions(o *options) *stack.UDPOptions {
-	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf}
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip}
 	if o.rcvBuf > 0 {
 		u.RcvBuf = o.rcvBuf
 	}

@@ -201,8 +201,13 @@ func TestDialControl(t *testing.T) {
 		{"pacing", func(fd int) error {
 			return unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, 1e6)
 		}, ""},
-		{"mark", func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 7) }, "mark"},
-		{"device", func(fd int) error { return unix.BindToDevice(fd, p.A.If) }, "device"},
+		{"mark", func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 7) }, "SO_MARK"},
+		{"TOS", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, 0xb8) }, ""},
+		{"TTL", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, 9) }, ""},
+		{"transparent", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1) }, "IP_TRANSPARENT"},
+		{"errors", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1) }, "IP_RECVERR"},
+		{"timestamps", func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) }, "SO_TIMESTAMPNS"},
+		{"device", func(fd int) error { return unix.BindToDevice(fd, p.A.If) }, "SO_BINDTODEVICE"},
 		{"bind", func(fd int) error { return unix.Bind(fd, &unix.SockaddrInet4{Addr: p.A.Addr4.As4()}) }, "bound"},
 	} {
 		for _, network := range []string{"tcp", "udp"} {

@@ -53,8 +53,8 @@ type Dialer struct {
 	// Control and ControlContext, which excludes the other, are called before
 	// the connection is made, with the network "tcp4", "tcp6", "udp4" or
 	// "udp6". Where it is accelerated, the RawConn is that of a socket which
-	// is never connected, and only some of its options count; see the
-	// package's description. Where the hook has the kernel connect after all,
+	// is never connected, but whose options count; see the package's
+	// description. Where the hook has the kernel connect after all,
 	// it is called again, with the kernel's socket.
 	Control        func(network, address string, c syscall.RawConn) error
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error

@@ -32,13 +32,37 @@
 //     errors.ErrUnsupported; but RawConn.Read works as far as it tells that an
 //     idle connection is alive, which connection pools ask.
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
-//     that is never connected. Buffer sizes, keepalive, SO_LINGER,
-//     TCP_USER_TIMEOUT, TCP_DEFER_ACCEPT, TCP_SYNCNT, TCP_FASTOPEN,
-//     TCP_FASTOPEN_KEY, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE and
-//     TCP_CONGESTION are copied from it. A hook that binds the socket, or
-//     chooses a device or a mark, has the kernel carry the connection.
+//     that is never connected; see below.
 //   - Control messages (the oob of WriteMsgUDP) are refused on accelerated
 //     sockets.
+//
+// # Options of Control hooks
+//
+// What a hook sets on its socket holds for accelerated connections too:
+//
+//   - buffer sizes, SO_LINGER, keepalive, SO_MAX_PACING_RATE, TCP_CONGESTION,
+//     TCP_USER_TIMEOUT, TCP_LINGER2, TCP_SYNCNT, TCP_DEFER_ACCEPT, TCP_MAXSEG,
+//     TCP_WINDOW_CLAMP (from 4096 bytes), TCP_FASTOPEN, TCP_FASTOPEN_KEY,
+//     TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE;
+//   - IP_TOS and IPV6_TCLASS in all packets, those of a listener's handshakes
+//     included (the ECN bits are TCP's), IP_TTL and IPV6_UNICAST_HOPS;
+//   - IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT. Sockets of one Engine with
+//     SO_REUSEPORT share what comes in among them; where others have the port
+//     too, one that is opened then is the kernel's. Others that come later get
+//     nothing of what is accelerated.
+//
+// Any other option that would make a difference has the kernel carry the
+// connection, as does a hook that binds the socket; PathOf names it. Among them
+// are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (but for that of IP_TOS),
+// SO_TIMESTAMP and its like, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
+// TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
+// IP_MTU_DISCOVER, IP_OPTIONS, IP_MINTTL, UDP_SEGMENT, and IP_RECVERR,
+// IP_PKTINFO and all that ask for control messages. An Engine without a kernel
+// (NewMemoryPair) fails with errors.ErrUnsupported.
+//
+// The kernel does not tell of TCP_MD5SIG, TCP_AO, SO_ATTACH_REUSEPORT_CBPF and
+// SO_ATTACH_REUSEPORT_EBPF, nor of a TCP_MAXSEG of 536, so they are not seen:
+// who needs them uses package net.
 //
 // # Settings
 //

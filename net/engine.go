@@ -27,6 +27,9 @@ type Engine struct {
 	port *control.KernelPorts
 	ifs  []*iface
 
+	sharers sharers
+	fresh   freshStates
+
 	memory bool   // no kernel behind it
 	none   string // why nothing is accelerated, where net is nil
 

@@ -22,9 +22,10 @@ type ListenConfig struct {
 	Engine *Engine
 
 	// Control is called before the kernel's socket is bound: the one that
-	// holds the port and serves local clients. What it sets there of the
-	// options named in the package's description holds for accelerated
-	// connections too.
+	// holds the port and serves local clients. What it sets there holds for
+	// accelerated connections too, or has the kernel serve all; see the
+	// package's description. An Engine without a kernel calls it with a socket
+	// that is never bound.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// KeepAlive is the interval of keepalive probes of accepted connections: 0
@@ -261,6 +262,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	l := &TCPListener{network: network}
 	var o options
+	shardsOf := network
 	if !e.memory {
 		k, err := e.listenStd(ctx, lc.std(), network, laddr.String())
 		if err != nil {
@@ -270,13 +272,24 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		l.wide = isWide(l.k.Addr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
-			if o, err = e.twinOptions(l.k, familyOf(network, at.Addr())); err != nil {
+			var families string
+			if o, families, err = e.twinOptions(l.k); err != nil {
 				_ = l.k.Close()
 				return fail(err)
 			}
+			shardsOf = "tcp" + families
 		}
+	} else if lc.Control != nil {
+		var families string
+		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+			return fail(err)
+		}
+		shardsOf = "tcp" + families
 	}
-	stacks, addr, why := e.shards(network, at.Addr())
+	stacks, addr, why := e.shards(shardsOf, at.Addr())
+	if len(stacks) > 0 && l.k != nil {
+		l.unshare = o.share(e, network, l.k.Addr().(*net.TCPAddr).AddrPort())
+	}
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
@@ -290,9 +303,10 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory})
+	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory, Shared: o.reusePort, IP: o.ip})
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
+		l.unshare()
 		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return l, nil
@@ -309,8 +323,8 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 }
 
 // sharedPort is why a socket to which the kernel gave a port that another
-// socket of the engine has too (SO_REUSEPORT) gets nothing of the accelerated
-// traffic.
+// socket of the engine has too (UDP with SO_REUSEADDR) gets nothing of the
+// accelerated traffic.
 const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd have net listen, in the engine's namespace.

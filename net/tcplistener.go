@@ -30,6 +30,7 @@ type TCPListener struct {
 	why     string // not accelerated
 	laddr   net.Addr
 	linger  *int
+	unshare func() // set with k and shards
 	log     *zap.Logger
 
 	pumped sync.WaitGroup
@@ -194,6 +195,7 @@ func (l *TCPListener) close() error {
 	}
 	if l.k != nil {
 		_ = l.k.Close()
+		l.unshare()
 		for _, s := range l.shards {
 			s.HoldPort()
 		}

@@ -22,6 +22,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	c := &UDPConn{e: e, log: e.log, network: network}
 	var o options
+	shardsOf := network
 	if !e.memory {
 		k, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
 		if err != nil {
@@ -31,13 +32,25 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 		c.wide = isWide(c.k.LocalAddr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
-			if o, err = e.twinOptions(c.k, familyOf(network, at.Addr())); err != nil {
+			var families string
+			if o, families, err = e.twinOptions(c.k); err != nil {
 				_ = c.k.Close()
 				return fail(err)
 			}
+			shardsOf = "udp" + families
 		}
+	} else if lc.Control != nil {
+		var families string
+		var err error
+		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+			return fail(err)
+		}
+		shardsOf = "udp" + families
 	}
-	stacks, addr, why := e.shards(network, at.Addr())
+	stacks, addr, why := e.shards(shardsOf, at.Addr())
+	if len(stacks) > 0 && c.k != nil {
+		c.unshare = o.share(e, network, c.k.LocalAddr().(*net.UDPAddr).AddrPort())
+	}
 	if o.kernel != "" {
 		stacks, why = nil, o.kernel
 	}
@@ -49,10 +62,11 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 		return c, nil
 	}
 	opts := e.udpOptions(&o)
-	opts.PortHeld = !e.memory
+	opts.PortHeld, opts.Shared = !e.memory, o.reusePort
 	err := c.open(stacks, netip.AddrPortFrom(addr, at.Port()), opts)
 	switch {
 	case err == syscall.EADDRINUSE && !e.memory:
+		c.unshare()
 		e.log.Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
 		c.why = sharedPort
 		return c, nil

@@ -33,6 +33,7 @@ type UDPConn struct {
 	connected bool
 	wide      bool   // addresses as on an IPv6 socket
 	why       string // not accelerated
+	unshare   func() // of a bound socket that has k and shards
 
 	routes routeCache
 	pumped sync.WaitGroup
@@ -382,6 +383,7 @@ func (c *UDPConn) close() error {
 	}
 	if c.k != nil {
 		_ = c.k.Close()
+		c.unshare()
 	}
 	c.pumped.Wait()
 	return first

@@ -160,6 +160,8 @@ type rareState struct {
 
 	retransBytes uint64 // payload sent again
 	retransSegs  uint32 // segments sent again
+	finWait2     int32  // ms, as Config says; below 0: none
+	maxSeg       uint16 // as Config says; 0: no bound
 	dsackDups    uint32 // duplicates reported to us, segments
 
 	limit limitTimes
@@ -285,7 +287,8 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	}
 	c.SetSYNRetries(cfg.SYNRetries)
 	c.keepConfig(cfg.KeepAlive)
-	c.peerMSS = defaultMSS(local.Addr())
+	c.configRare(cfg)
+	c.setPeerMSS(defaultMSS(local.Addr()))
 	c.updateMSS()
 	c.cc.Init(cfg.Congestion, int(c.mss))
 	if c.cc.bbr != nil {

@@ -35,7 +35,7 @@ func (c *Conn) recallCookie(now int64) bool {
 // segments of mss bytes.
 func (c *Conn) deferSYN(mss uint16) {
 	c.rare.fo.deferred = true
-	c.peerMSS = mss
+	c.setPeerMSS(mss)
 	c.updateMSS()
 	// What is written now is cut to what the SYN takes, so that nothing small
 	// is left over.

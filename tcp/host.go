@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"crypto/rand"
+	"net/netip"
 	"time"
 
 	"github.com/onload-go/onload/ring"
@@ -86,6 +87,12 @@ type Config struct {
 	// SYNRetries is how often Connect sends SYN again (TCP_SYNCNT), at most
 	// 127; 0: 6 times.
 	SYNRetries int
+	// MaxSeg bounds the MSS that is announced, and the peer's that is believed
+	// (TCP_MAXSEG); 0: only the MTU does.
+	MaxSeg int
+	// FinWait2 is how long a connection that the user has closed waits for the
+	// peer's FIN (TCP_LINGER2); 0: a minute, below 0: it is reset instead.
+	FinWait2 time.Duration
 	// KeepIdleCwnd keeps the congestion window that the application does not
 	// use, or not fill, as it is; it is lowered else (RFC 2861, Linux's
 	// tcp_slow_start_after_idle).
@@ -134,6 +141,20 @@ func (cfg *Config) rcvWScale() uint8 {
 		s++
 	}
 	return s
+}
+
+// announcedMSS is the MSS option for packets of at most mtu bytes: what we can
+// receive, whatever we send (RFC 6691), and no more than the user wants.
+func (cfg *Config) announcedMSS(mtu int, local netip.Addr) uint16 {
+	return announcedMSS(mtu, local, uint16(min(max(cfg.MaxSeg, 0), 0xffff)))
+}
+
+func announcedMSS(mtu int, local netip.Addr, most uint16) uint16 {
+	n := uint16(mtu - ipHeaderLen(local) - headerSize)
+	if most > 0 {
+		n = min(n, most)
+	}
+	return n
 }
 
 // initialWindow is the window of a SYN, which is never scaled.

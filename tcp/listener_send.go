@@ -26,8 +26,7 @@ func (l *Listener) resend(e *synEntry, now int64) {
 // the timer or the peer's SYN repeats it.
 func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64, g grant) {
 	opt := Options{
-		// What we can receive, whatever the peer can (RFC 9293 section 3.7.1).
-		MSS:           uint16(l.mtu(local, remote) - ipHeaderLen(local.Addr()) - headerSize),
+		MSS:           l.cfg.announcedMSS(l.mtu(local, remote), local.Addr()),
 		WScale:        -1,
 		SACKPermitted: e.has(synSACK),
 		HasTS:         e.has(synTS),

@@ -106,7 +106,8 @@ func (c *Conn) probeMTU(now int64) {
 		return
 	}
 	hl := c.ipHeaderLen() + c.headerLen()
-	p.high = min(p.high, c.h.Arena.FrameSize()-ring.Headroom+hl)
+	// Nor is a probe larger than what the peer takes (RFC 9293 section 3.7.1).
+	p.high = min(p.high, c.h.Arena.FrameSize()-ring.Headroom+hl, int(c.peerMSS)+c.ipHeaderLen()+headerSize)
 	if p.high-p.low < mtuStep {
 		p.at, p.high = now+mtuAgain, p.most
 		return

@@ -79,6 +79,27 @@ func TestRFC4821Always(t *testing.T) {
 	}
 }
 
+// RFC 9293 section 3.7.1, RFC 4821 section 7.2: no probe is larger than what
+// the peer, or the user (TCP_MAXSEG), lets a segment be.
+func TestRFC9293ProbeMSS(t *testing.T) {
+	for _, most := range []int{1200, 500} {
+		l := holed(t, Config{MTUProbing: MTUProbeAlways, MaxSeg: most}, 1500, Caps{MaxFrags: 1})
+		largest := 0
+		l.filter = func(to *end, s *Segment) bool {
+			if to == l.b {
+				largest = max(largest, s.Len)
+			}
+			return true
+		}
+		l.stream(3 * sec)
+		l.run(mtuAgain+sec, nil)
+		l.stream(3 * sec)
+		if want := most - tsSize; largest > want || largest <= want-mtuStep { // it counts options (RFC 6691)
+			t.Errorf("MSS %d: %d bytes in a segment, want %d", most, largest, want)
+		}
+	}
+}
+
 // Off means off; and a dead path is none with a black hole.
 func TestMTUProbeOff(t *testing.T) {
 	l := holed(t, Config{MTUProbing: MTUProbeOff}, 1400, Caps{MaxFrags: 1})

@@ -21,6 +21,15 @@ func defaultMSS(a netip.Addr) uint16 {
 	return 1220
 }
 
+// setPeerMSS notes the MSS that the peer announced, as far as the user lets us
+// use it (TCP_MAXSEG).
+func (c *Conn) setPeerMSS(n uint16) {
+	if most := c.rare.maxSeg; most > 0 {
+		n = min(n, most)
+	}
+	c.peerMSS = n
+}
+
 // Connect opens actively: it sends SYN, unless c is Deferred then.
 func (c *Conn) Connect(now int64) {
 	c.start(c.h.ISN(c.Local(), c.Remote(), now))
@@ -68,7 +77,7 @@ func (c *Conn) Passive(hs *Handshake, now int64) {
 		}
 	}
 	if hs.MSS != 0 {
-		c.peerMSS = hs.MSS
+		c.setPeerMSS(hs.MSS)
 	}
 	if hs.MTU != 0 {
 		c.mtu = uint16(hs.MTU)
@@ -90,9 +99,9 @@ func (c *Conn) learnSYN(s *Segment, now int64) {
 	c.rcvNxt = s.Seq + 1
 	c.rcvAdv += c.rcvNxt
 	if o.MSS != 0 {
-		c.peerMSS = o.MSS
+		c.setPeerMSS(o.MSS)
 	} else {
-		c.peerMSS = defaultMSS(c.pair.Local)
+		c.setPeerMSS(defaultMSS(c.pair.Local))
 	}
 	c.learnECN(s)
 	c.setIf(markSACK, o.SACKPermitted && !c.has(markNoSACK))

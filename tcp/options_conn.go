@@ -56,6 +56,19 @@ func (c *Conn) Linger() int { return int(c.linger.Load()) }
 // SetSYNRetries sets how often Connect sends SYN again, as Config.SYNRetries.
 func (c *Conn) SetSYNRetries(n int) { c.synRetries = uint8(min(max(n, 0), 127)) }
 
+// configRare notes what hardly anybody sets.
+func (c *Conn) configRare(cfg *Config) {
+	if cfg.MaxSeg > 0 {
+		c.makeRare().maxSeg = uint16(min(cfg.MaxSeg, 0xffff))
+	}
+	if t := cfg.FinWait2; t != 0 {
+		c.makeRare().finWait2 = int32(max(millis(t), 1))
+		if t < 0 {
+			c.rare.finWait2 = -1
+		}
+	}
+}
+
 // SetUserTimeout bounds how long sent data may stay unacknowledged, or wait
 // for the peer's window (RFC 5482); 0: the default.
 func (c *Conn) SetUserTimeout(d time.Duration) {

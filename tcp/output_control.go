@@ -164,9 +164,8 @@ func (c *Conn) resetFor(ack uint32) {
 // 3.10.1 and 3.10.7.3).
 func (c *Conn) sendSYN(now int64) bool {
 	synAck := c.State() == SynReceived
-	// MSS: what we can receive, whatever we send (RFC 6691).
 	o := Options{
-		MSS:    uint16(int(c.mtu) - c.ipHeaderLen() - headerSize),
+		MSS:    announcedMSS(int(c.mtu), c.pair.Local, c.rare.maxSeg),
 		WScale: -1,
 	}
 	if synAck {

@@ -1,6 +1,9 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // RFC 9293 section 3.8.6.2.2: after Read the window is advertised anew, by
 // steps that are worth a segment, never back, and the last one opens it whole.
@@ -187,5 +190,38 @@ func TestRFC6093Inline(t *testing.T) {
 			t.Errorf("pointer %d: read %d bytes", urg, n)
 		}
 		w.out = nil
+	}
+}
+
+// TestFinWait2Config: TCP_LINGER2 bounds that wait for one connection; below
+// zero there is none, and the peer is told (Linux's tcp_close).
+func TestFinWait2Config(t *testing.T) {
+	w := dial(t, Config{FinWait2: 3 * time.Second})
+	w.c.Close(w.now)
+	w.want("FA 1:1")
+	w.feed("A", 1, 2, 0)
+	w.advance(2 * sec)
+	w.state(FinWait2)
+	w.advance(2 * sec)
+	w.state(Closed)
+
+	for _, first := range []bool{false, true} {
+		w = dial(t, Config{FinWait2: -1})
+		if first { // the FIN is acknowledged before the user closes
+			w.c.CloseWrite(w.now)
+			w.want("FA 1:1")
+			w.feed("A", 1, 2, 0)
+			w.state(FinWait2)
+			w.c.Close(w.now)
+		} else {
+			w.c.Close(w.now)
+			w.want("FA 1:1")
+			w.feed("A", 1, 2, 0)
+		}
+		w.want("RA 2:1")
+		w.state(Closed)
+		if w.h.Orphans() != 0 {
+			t.Errorf("%d orphans are left", w.h.Orphans())
+		}
 	}
 }

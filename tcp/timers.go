@@ -304,9 +304,17 @@ func (c *Conn) armKeepAlive(now int64) {
 }
 
 // armFinWait2 bounds the wait for the FIN of a peer that nobody listens to any
-// more.
+// more (TCP_LINGER2).
 func (c *Conn) armFinWait2(now int64) {
-	if c.has(markOrphan) {
+	switch ms := c.rare.finWait2; {
+	case !c.has(markOrphan):
+	case ms < 0:
+		c.h.Stats.TCPAbortOnLinger.Add(1)
+		c.sendReset(now)
+		c.done(0)
+	case ms > 0:
+		c.keepAt = now + int64(ms)*1e6
+	default:
 		c.keepAt = now + finWait2Limit
 	}
 }

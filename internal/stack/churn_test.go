@@ -50,8 +50,10 @@ func (s *Stack) sizes() sizes {
 		}
 	}
 	for _, l := range s.listeners {
-		z.embryonic += l.tl.Embryonic()
-		z.pending += l.tl.Pending()
+		for _, x := range l {
+			z.embryonic += x.socket.tl.Embryonic()
+			z.pending += x.socket.tl.Pending()
+		}
 	}
 	return z
 }

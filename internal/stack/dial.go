@@ -15,10 +15,12 @@ import (
 type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
+	Shared   bool        // others may have the port too (SO_REUSEPORT)
 	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
+	IP      IPOptions // of the packets
 }
 
 // DialTCP connects. The zero Addr or port of local has the stack choose.
@@ -78,7 +80,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 	var p *port
 	if !o.PortHeld {
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, s.flowTaken)
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
 		if err != nil {
 			return nil, false, err
 		}
@@ -99,7 +101,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 		s.ports.release(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		s.ports.release(p)
 		return nil, false, syscall.ENETUNREACH

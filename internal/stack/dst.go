@@ -15,10 +15,33 @@ import (
 )
 
 // dstKey names a destination: the lower headers of all packets from local to
-// remote are the same.
+// remote are the same, if their sockets' options are.
 type dstKey struct {
 	tcp.Pair
-	proto uint8
+	proto, tos, ttl uint8
+}
+
+// IPOptions are what a socket has in the IP headers of its packets. TCP has
+// the ECN bits of TOS and TrafficClass for itself (RFC 3168, 5).
+type IPOptions struct {
+	TOS, TTL               uint8 // IPv4: IP_TOS, IP_TTL
+	TrafficClass, HopLimit uint8 // IPv6: IPV6_TCLASS, IPV6_UNICAST_HOPS
+	// A TTL or HopLimit of 0 is the default.
+}
+
+// key names the destination of packets with these options.
+func (o IPOptions) key(local, remote netip.Addr, proto uint8) dstKey {
+	k := dstKey{tcp.Pair{Local: local, Remote: remote}, proto, o.TOS, o.TTL}
+	if !remote.Is4() {
+		k.tos, k.ttl = o.TrafficClass, o.HopLimit
+	}
+	if k.ttl == 0 {
+		k.ttl = defaultTTL
+	}
+	if proto == ip.ProtoTCP {
+		k.tos &^= 3
+	}
+	return k
 }
 
 // dst is a destination: its route, its neighbour's address, and the headers
@@ -55,13 +78,12 @@ const (
 	defaultTTL  = 64
 )
 
-// dst returns the destination remote as seen from local, counted; nil where
-// there is no route. The lock is held.
-func (s *Stack) dst(local, remote netip.Addr, proto uint8) *dst {
-	k := dstKey{tcp.Pair{Local: local, Remote: remote}, proto}
+// dst returns the destination named k, counted; nil where there is no route.
+// The lock is held.
+func (s *Stack) dst(k dstKey) *dst {
 	d := s.dsts[k]
 	if d == nil {
-		d = &dst{key: k, sum: ip.PseudoSum(local, remote, proto, 0)}
+		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
 		if !s.resolveRoute(d) {
 			return nil
 		}
@@ -117,11 +139,14 @@ func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
 		}
 		return
 	}
-	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.Local, d.key.Remote, d.key.proto, 0, defaultTTL)
+	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
 	d.ready = true
 	d.confirmed = s.now
 	s.releaseHeld(d)
 }
+
+// ecn is the ECN codepoint of what a socket without TCP sends: the user's own.
+func (d *dst) ecn() uint8 { return d.key.tos & 3 }
 
 // mtu is the largest IP packet that the route takes.
 func (s *Stack) mtu(d *dst) int {

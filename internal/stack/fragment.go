@@ -48,7 +48,7 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 		l4 += int(pkt[i].Len)
 	}
 	if l4+d.hdr.NetLen() > s.mtu(d) || len(pkt) > s.host.MaxFrags {
-		return s.sendFragments(d, qi, pkt, l4)
+		return s.sendFragments(d, qi, pkt, l4, ecn)
 	}
 	return s.send(d, qi, pkt, ecn)
 }
@@ -57,7 +57,7 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 // MTU, into fragments (RFC 791, 3.2; RFC 8200, 4.5). false: the transmit ring
 // is full, and nothing was sent. It copies: fragments are not for those in a
 // hurry.
-func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int) bool {
+func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8) bool {
 	plan, ok := d.hdr.Fragments(l4, s.mtu(d))
 	if !ok {
 		return true
@@ -83,7 +83,7 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int) bool {
 		frag, whole := s.fill(&src, n)
 		if whole {
 			hl := d.hdr.FragLen()
-			d.hdr.PutFragment(s.front(frag, hl), n, 0, id, off, more)
+			d.hdr.PutFragment(s.front(frag, hl), n, ecn, id, off, more)
 			s.post(tx, frag, hl)
 		}
 		for i := range frag {

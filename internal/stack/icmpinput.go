@@ -3,7 +3,6 @@ package stack
 import (
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
-	"github.com/onload-go/onload/tcp"
 )
 
 // icmpInput gives an ICMP error to the socket whose packet it quotes. The
@@ -49,10 +48,11 @@ const (
 // Anybody who knows the ports can forge one: what it says is not believed
 // below a floor, nor for long (RFC 5927, 7; RFC 8201, 4).
 func (s *Stack) udpTooBig(e *ip.ICMPError) {
-	if s.udpSocket(e.Local, e.Remote) == nil {
+	u := s.udpSocket(e.Local, e.Remote)
+	if u == nil {
 		return
 	}
-	d := s.dsts[dstKey{tcp.Pair{Local: e.Local.Addr(), Remote: e.Remote.Addr()}, ip.ProtoUDP}]
+	d := s.dsts[u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP)]
 	if d == nil {
 		return
 	}

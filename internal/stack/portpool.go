@@ -27,9 +27,9 @@ type flowTaken func(local, remote netip.AddrPort, age int64) bool
 // bind reserves a port for a connection from local to remote. A local port 0
 // is chosen at random (RFC 6056): of ended connections; where there are many,
 // of connections to other peers, as the kernel does; else a new one.
-func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken flowTaken) (*port, error) {
+func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool, taken flowTaken) (*port, error) {
 	if local.Port() != 0 {
-		return t.bindLocal(proto, local, false)
+		return t.bindLocal(proto, local, false, shared)
 	}
 	k := localAddr{proto, local.Addr()}
 	for range portTries {
@@ -43,7 +43,7 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, taken flowTa
 		t.release(p)
 	}
 	for range portTries {
-		p := t.takeShared(k, t.enough, rand.Int())
+		p := t.takeUsed(k, t.enough, rand.Int())
 		if p == nil {
 			break
 		}
@@ -95,9 +95,9 @@ func (t *portTable) takeIdle(k localAddr) (p *port, age int64) {
 	return p, age
 }
 
-// takeShared takes the port at i, which may be any number, of a pool that has
+// takeUsed takes the port at i, which may be any number, of a pool that has
 // at least so many, with those that use it. nil: there is none.
-func (t *portTable) takeShared(k localAddr, least, i int) *port {
+func (t *portTable) takeUsed(k localAddr, least, i int) *port {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sp := t.spaces[k]
@@ -128,7 +128,7 @@ func (t *portTable) search(k localAddr, remote netip.AddrPort, taken flowTaken) 
 	t.mu.Unlock()
 	first := rand.IntN(n + 1)
 	for i := range n {
-		p := t.takeShared(k, 1, first+i)
+		p := t.takeUsed(k, 1, first+i)
 		if p == nil {
 			continue
 		}

@@ -46,6 +46,7 @@ type port struct {
 	refs   int32
 	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
+	shared bool // users with SO_REUSEPORT may join
 }
 
 func (p *port) pooled() bool { return p.pos > 0 }
@@ -71,13 +72,52 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	return t
 }
 
-// bindLocal reserves local; port 0 is the kernel's choice.
-func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool) (*port, error) {
+// bindLocal reserves local; port 0 is the kernel's choice. shared: it may be
+// one that another has who shares it too.
+func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held, shared bool) (*port, error) {
 	if local.Port() != 0 && !held {
 		// A pooled port that no connection uses is the user's for the asking.
 		t.dropIdle(localAddr{proto, local.Addr()}, local.Port())
 	}
-	return t.reserve(proto, local, held)
+	if shared && local.Port() != 0 {
+		if p := t.join(proto, local, held); p != nil {
+			return p, nil
+		}
+	}
+	p, err := t.reserve(proto, local, held)
+	if p != nil {
+		t.mu.Lock()
+		p.shared = shared
+		t.mu.Unlock()
+	}
+	return p, err
+}
+
+// join counts another user of a port that is shared, if there is one: of that
+// very address, or where the user does not hold it, of any.
+func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
+	a := local.Addr()
+	addrs := []netip.Addr{a}
+	if !held && a.IsValid() {
+		wild := netip.IPv6Unspecified()
+		if a.Is4() {
+			wild = netip.IPv4Unspecified()
+		}
+		addrs = append(addrs, wild, netip.Addr{})
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range addrs {
+		sp := t.spaces[localAddr{proto, a}]
+		if sp == nil {
+			continue
+		}
+		if p := sp.used[local.Port()]; p != nil && p.shared && p.refs > 0 {
+			p.refs++
+			return p
+		}
+	}
+	return nil
 }
 
 func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port, error) {
@@ -194,7 +234,9 @@ func (t *portTable) release(p *port) {
 // rehold takes p from the kernel again, whose listener held it until now, if
 // connections are left on it: it is still steered to us.
 func (t *portTable) rehold(p *port) {
-	inUse := func() bool { return p.refs > 0 && p.space.used[p.number] == p }
+	inUse := func() bool {
+		return p.refs > 0 && p.space.used[p.number] == p && p.held == control.Held{}
+	}
 	t.mu.Lock()
 	use := inUse()
 	t.mu.Unlock()

@@ -29,7 +29,7 @@ func TestPortPool(t *testing.T) {
 	}
 	bind := func() *port {
 		t.Helper()
-		p, err := pt.bind(ip.ProtoTCP, local, remote, free)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, false, free)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestPortPool(t *testing.T) {
 	// All in TIME-WAIT: another one.
 	n := 0
 	busy := func(_, _ netip.AddrPort, _ int64) bool { n++; return n <= portTries }
-	if p, err := pt.bind(ip.ProtoTCP, local, remote, busy); err != nil || age[p] != 0 {
+	if p, err := pt.bind(ip.ProtoTCP, local, remote, false, busy); err != nil || age[p] != 0 {
 		t.Errorf("%+v, %v; want a new port", p, err)
 	}
 }
@@ -104,7 +104,7 @@ func TestPortShared(t *testing.T) {
 	taken := func(local, remote netip.AddrPort, _ int64) bool { return flows[flow{local, remote}] != nil }
 	bind := func(peer uint16) error {
 		remote := netip.AddrPortFrom(addrB, peer)
-		p, err := pt.bind(ip.ProtoTCP, local, remote, taken)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, false, taken)
 		if err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func TestPickRace(t *testing.T) {
 	for range workers {
 		go func() {
 			for range each {
-				if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err != nil {
+				if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err != nil {
 					errs <- err
 					return
 				}
@@ -231,7 +231,7 @@ func TestPickRace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := pt.bindLocal(ip.ProtoTCP, local, false); err == nil {
+	if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err == nil {
 		t.Error("a port more than there are")
 	}
 }

@@ -114,8 +114,8 @@ type Stack struct {
 	flows     table[TCPConn]
 	timeWaits table[timeWait]
 	flowSeed  maphash.Seed
-	listeners map[portKey]*TCPListener
-	udps      map[portKey]*UDPConn
+	listeners boundTable[*TCPListener]
+	udps      boundTable[*UDPConn]
 	udpFlows  map[flowKey]*UDPConn
 	dsts      map[dstKey]*dst
 	holding   int // frames that wait for neighbours
@@ -180,8 +180,8 @@ func New(cfg Config) (*Stack, error) {
 		now:       now,
 		arena:     cfg.Device.Arena(),
 		wheel:     ring.NewWheel(now),
-		listeners: make(map[portKey]*TCPListener),
-		udps:      make(map[portKey]*UDPConn),
+		listeners: make(boundTable[*TCPListener]),
+		udps:      make(boundTable[*UDPConn]),
 		udpFlows:  make(map[flowKey]*UDPConn),
 		dsts:      make(map[dstKey]*dst),
 		gathering: make([]*TCPConn, 0, gatherConns),
@@ -286,10 +286,14 @@ func (s *Stack) shutdown() (wake []*waiter) {
 	}
 	s.finishTurn()
 	for _, l := range s.listeners {
-		wake = append(wake, &l.w)
+		for _, x := range l {
+			wake = append(wake, &x.socket.w)
+		}
 	}
-	for _, u := range s.udps {
-		wake = append(wake, &u.r, &u.w)
+	for _, l := range s.udps {
+		for _, x := range l {
+			wake = append(wake, &x.socket.r, &x.socket.w)
+		}
 	}
 	for _, u := range s.udpFlows {
 		wake = append(wake, &u.r, &u.w)

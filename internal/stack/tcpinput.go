@@ -63,7 +63,7 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		s.timeWaitInput(qi, t, seg)
 		return
 	}
-	if l := s.listener(seg.Local); l != nil {
+	if l := s.listener(seg.Local, seg.Remote); l != nil {
 		l.qi = qi
 		l.tl.Input(seg, s.now)
 		s.scheduleListener(l)
@@ -79,19 +79,19 @@ func (s *Stack) connInput(qi int, c *TCPConn, seg *tcp.Segment) {
 	s.touch(c)
 }
 
-// listener finds who listens on a: the exact address first.
-func (s *Stack) listener(a netip.AddrPort) *TCPListener {
+// listener finds who listens on a for remote: the exact address first.
+func (s *Stack) listener(a, remote netip.AddrPort) *TCPListener {
 	if len(s.listeners) == 0 {
 		return nil
 	}
-	if l := s.listeners[portKey{a.Addr().As16(), a.Port()}]; l != nil {
+	if l := s.listeners.find(portKey{a.Addr().As16(), a.Port()}, s.flowSeed, a, remote); l != nil {
 		return l
 	}
 	wild := any6
 	if a.Addr().Is4() {
 		wild = any4
 	}
-	return s.listeners[portKey{wild, a.Port()}]
+	return s.listeners.find(portKey{wild, a.Port()}, s.flowSeed, a, remote)
 }
 
 // refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and
@@ -112,7 +112,7 @@ func (s *Stack) refuse(qi int, seg *tcp.Segment) {
 
 // reply sends one packet that belongs to no connection.
 func (s *Stack) reply(qi int, proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
-	d := s.dst(local.Addr(), remote.Addr(), proto)
+	d := s.dst(IPOptions{}.key(local.Addr(), remote.Addr(), proto))
 	if d == nil {
 		return false
 	}

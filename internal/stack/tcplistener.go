@@ -18,6 +18,7 @@ type TCPListener struct {
 	s     *Stack
 	tl    tcp.Listener
 	cfg   tcp.Config
+	ip    IPOptions
 	addr  netip.AddrPort
 	keys  []portKey
 	port  *port
@@ -52,14 +53,14 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if o == nil {
 		o = &TCPOptions{}
 	}
-	l := &TCPListener{s: s, cfg: s.cfg.TCP, forward: o.Forward}
+	l := &TCPListener{s: s, cfg: s.cfg.TCP, ip: o.IP, forward: o.Forward}
 	if o.TCP != nil {
 		l.cfg = *o.TCP
 	}
 	if l.forward == nil {
 		l.forward = l
 	}
-	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld)
+	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +79,9 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 		s.ports.release(p)
 		return nil, errClosed
 	}
-	for _, k := range l.keys {
-		if s.listeners[k] != nil {
-			s.ports.release(p)
-			return nil, syscall.EADDRINUSE
-		}
-	}
-	for _, k := range l.keys {
-		s.listeners[k] = l
+	if !s.listeners.add(l.keys, l, o.Shared) {
+		s.ports.release(p)
+		return nil, syscall.EADDRINUSE
 	}
 	l.tl.Init(s.host, l, &l.cfg, backlog)
 	return l, nil
@@ -94,7 +90,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return false
 	}
@@ -105,7 +101,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := l.s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return 0
 	}
@@ -117,7 +113,7 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dst(local.Addr(), remote.Addr(), ip.ProtoTCP)
+	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
 	if d == nil {
 		return nil, nil
 	}
@@ -216,11 +212,7 @@ func (l *TCPListener) Close() error {
 	if !s.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
-		for _, k := range l.keys {
-			if s.listeners[k] == l {
-				delete(s.listeners, k)
-			}
-		}
+		s.listeners.remove(l.keys, l)
 		s.ports.release(l.port)
 	}
 	s.leave()

@@ -105,7 +105,7 @@ func (s *Stack) reuseTimeWait(local, remote netip.AddrPort) bool {
 func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
 	act := t.tw.Input(s.host, seg, s.now)
 	if act == tcp.TWReopen {
-		if l := s.listener(seg.Local); l != nil {
+		if l := s.listener(seg.Local, seg.Remote); l != nil {
 			tw := t.tw
 			s.endTimeWait(t)
 			l.qi = qi

@@ -16,10 +16,12 @@ import (
 // UDPOptions qualify OpenUDP. The zero value is the defaults.
 type UDPOptions struct {
 	PortHeld       bool // the caller holds the kernel's port
+	Shared         bool // others may have the port too (SO_REUSEPORT)
 	RcvBuf, SndBuf int  // bytes; 0: defaultUDPBuf
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
 	Forward *UDPConn
+	IP      IPOptions // of the packets
 }
 
 // defaultUDPBuf is the kernel's rmem_default and wmem_default.
@@ -32,6 +34,7 @@ type UDPConn struct {
 	local   netip.AddrPort
 	remote  netip.AddrPort // zero: not connected
 	forward *UDPConn
+	ip      IPOptions
 	rq      udp.Queue
 	rqmu    sync.Mutex // producers of other stacks, and Inject
 
@@ -70,7 +73,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
-	u := &UDPConn{s: s, remote: remote, forward: o.Forward, sending: ring.NoFrame}
+	u := &UDPConn{s: s, remote: remote, forward: o.Forward, ip: o.IP, sending: ring.NoFrame}
 	if u.forward == nil {
 		u.forward = u
 	}
@@ -84,7 +87,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	}
 	u.rq.Init(s.arena, rcv)
 	u.sndBuf.Store(int64(snd))
-	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld)
+	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	s.lock.Lock()
 	s.enter()
 	defer s.leave()
-	if err := s.insertUDP(u, connected); err != nil {
+	if err := s.insertUDP(u, connected, o.Shared); err != nil {
 		s.ports.release(p)
 		return nil, err
 	}
@@ -101,13 +104,13 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 }
 
 // insertUDP puts u into the demultiplexer.
-func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
+func (s *Stack) insertUDP(u *UDPConn, connected, shared bool) error {
 	if s.closing.Load() {
 		return errClosed
 	}
 	s.lastUDP = nil
 	if connected {
-		if u.dst = s.dst(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP); u.dst == nil {
+		if u.dst = s.dst(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP)); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
@@ -119,13 +122,8 @@ func (s *Stack) insertUDP(u *UDPConn, connected bool) error {
 		return nil
 	}
 	u.keys = portKeys(u.local)
-	for _, k := range u.keys {
-		if s.udps[k] != nil {
-			return syscall.EADDRINUSE
-		}
-	}
-	for _, k := range u.keys {
-		s.udps[k] = u
+	if !s.udps.add(u.keys, u, shared) {
+		return syscall.EADDRINUSE
 	}
 	return nil
 }
@@ -273,11 +271,7 @@ func (u *UDPConn) Close() error {
 	s.lastUDP = nil
 	if !s.closing.Load() {
 		s.sendQueued(u)
-		for _, k := range u.keys {
-			if s.udps[k] == u {
-				delete(s.udps, k)
-			}
-		}
+		s.udps.remove(u.keys, u)
 		if u.remote.IsValid() && s.udpFlows[u.flow] == u {
 			delete(s.udpFlows, u.flow)
 		}

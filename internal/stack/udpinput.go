@@ -56,14 +56,14 @@ func (s *Stack) udpSocket(local, remote netip.AddrPort) *UDPConn {
 			return u
 		}
 	}
-	if u := s.udps[portKey{local.Addr().As16(), local.Port()}]; u != nil {
+	if u := s.udps.find(portKey{local.Addr().As16(), local.Port()}, s.flowSeed, local, remote); u != nil {
 		return u
 	}
 	wild := any6
 	if local.Addr().Is4() {
 		wild = any4
 	}
-	return s.udps[portKey{wild, local.Port()}]
+	return s.udps.find(portKey{wild, local.Port()}, s.flowSeed, local, remote)
 }
 
 // gather copies a datagram out of its frames, for another stack's arena.

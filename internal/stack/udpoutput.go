@@ -130,7 +130,7 @@ func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPor
 	m.Off, m.Len = ring.Headroom, uint16(len(p))
 	m.Sum = ip.SumCopy(s.arena.Bytes(f)[ring.Headroom:], p)
 	m.Prev = ring.NoFrame
-	if ok = s.send(d, 0, s.udpPacket(d, f, u.local.Port(), to.Port(), l4), 0); ok {
+	if ok = s.send(d, 0, s.udpPacket(d, f, u.local.Port(), to.Port(), l4), d.ecn()); ok {
 		s.confirm(d)
 		s.counters.udpOut.Add(1)
 	}
@@ -260,7 +260,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	s.confirm(d)
 	l4 := udp.HeaderLen + size
 	pkt := s.udpPacket(d, f, u.local.Port(), port, l4)
-	if !s.sendAny(d, 0, pkt, 0) {
+	if !s.sendAny(d, 0, pkt, d.ecn()) {
 		return false
 	}
 	s.counters.udpOut.Add(1)
@@ -294,7 +294,7 @@ func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
 		}
 		local = r.Src
 	}
-	d := s.dst(local, remote, ip.ProtoUDP)
+	d := s.dst(u.ip.key(local, remote, ip.ProtoUDP))
 	if d == nil {
 		return nil
 	}

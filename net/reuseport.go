@@ -1,0 +1,89 @@
+package onload
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+)
+
+// Why a socket with SO_REUSEPORT is the kernel's.
+const (
+	sharedOutside = "a Control hook set SO_REUSEPORT, and a socket that is not this engine's has the port too"
+	sharedDial    = "a Control hook set SO_REUSEADDR or SO_REUSEPORT, and others have the port"
+)
+
+// sharers counts the engine's accelerated sockets of each group that the
+// kernel has of a port (SO_REUSEPORT), by their line's beginning in /proc/net.
+// Among them packets are shared out by the stack, as by the kernel.
+type sharers struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// join counts the kernel's socket bound to a, of a network such as "tcp6", and
+// returns what undoes that. ok is false where others share the port: they
+// would get nothing of what is accelerated.
+func (s *sharers) join(e *Engine, network string, a netip.AddrPort) (leave func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := network + " " + procAddr(a)
+	bound, err := e.countBound(network, procAddr(a))
+	if err != nil || bound > s.n[key]+1 {
+		return func() {}, false
+	}
+	if s.n == nil {
+		s.n = map[string]int{}
+	}
+	s.n[key]++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.n[key]--; s.n[key] == 0 {
+			delete(s.n, key)
+		}
+	}), true
+}
+
+// countBound counts the sockets of the namespace that are bound to addr, and
+// for TCP listen: lines of /proc/net with that address, where those that
+// listen come first.
+func (e *Engine) countBound(network, addr string) (n int, err error) {
+	file := "/proc/thread-self/net/" + strings.TrimSuffix(network, "4")
+	const listening = "0A"
+	err = e.ns.Do(func() error {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		lines := bufio.NewScanner(f)
+		lines.Scan() // names of the columns
+		for lines.Scan() {
+			col := strings.Fields(lines.Text())
+			switch {
+			case len(col) < 4:
+				return fmt.Errorf("%s: %q", file, lines.Text())
+			case isTCP(network) && col[3] != listening:
+				return nil
+			case col[1] == addr:
+				n++
+			}
+		}
+		return lines.Err()
+	})
+	return n, err
+}
+
+// procAddr is a as /proc/net has it: words of 32 bits as they are in memory.
+func procAddr(a netip.AddrPort) string {
+	var s strings.Builder
+	for b := a.Addr().AsSlice(); len(b) > 0; b = b[4:] {
+		fmt.Fprintf(&s, "%08X", binary.NativeEndian.Uint32(b))
+	}
+	fmt.Fprintf(&s, ":%04X", a.Port())
+	return s.String()
+}
