@@ -162,10 +162,12 @@ func TestSockoptsKernel(t *testing.T) {
 		"IPV6_MTU_DISCOVER":   unix.IPV6_PMTUDISC_DO,
 		"IPV6_DSTOPTS":        "\x00\x00\x01\x04\x00\x00\x00\x00",
 	}
+	// The whole kernel remembers that a socket had one of these.
+	lasting := map[string]bool{"TCP_TX_DELAY": true, "IP_MINTTL": true, "IPV6_MINHOPCOUNT": true}
 	done := map[string]bool{}
 	for i := range sockopts {
 		x := &sockopts[i]
-		if x.follow != nil {
+		if x.follow != nil || lasting[x.name] {
 			continue
 		}
 		set := func(fd int) error {
@@ -200,7 +202,7 @@ func TestSockoptsKernel(t *testing.T) {
 	}
 	for i := range sockopts {
 		if x := &sockopts[i]; x.follow == nil && !done[x.name] {
-			t.Logf("%s cannot be set here", x.name)
+			t.Logf("%s cannot, or may not, be set here", x.name)
 		}
 	}
 	if len(done) < 45 {
