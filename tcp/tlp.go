@@ -113,7 +113,7 @@ func (c *Conn) resendTail(now int64) bool {
 	return ok && c.transmit(f, count, bytes, fin, now)
 }
 
-// noteProbed does the accounts of a probe that was in flight already.
+// noteProbed does the accounts of what is sent again and was not taken for lost.
 func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
@@ -130,8 +130,13 @@ func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 			m.Retrans++
 		}
 		c.timeAppend(f)
+		if c.recovery == inRecovery {
+			c.prrSent += frameLen(m)
+		}
 		f = m.Next
 	}
+	// Its duplicate report excuses no other retransmission (RFC 3708 section 3).
+	c.undoRetrans = max(c.undoRetrans, 0) + 1
 	c.countRetrans(bytes)
 }
 
