@@ -158,6 +158,9 @@ type bbrAck struct {
 	limitApp bool // the connection is to count as limited by the application
 }
 
+// hasData is RS.has_data: a packet was delivered, not merely bytes of one.
+func (a *bbrAck) hasData() bool { return a.Flight != 0 }
+
 // start is OnInit, section 5.2.1.
 func (b *bbr) start(c *Congestion, total uint32, now, srtt int64) {
 	*b = bbr{

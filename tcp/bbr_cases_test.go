@@ -82,3 +82,26 @@ func TestBBRSpuriousTimeout(t *testing.T) {
 			c.cc.Cwnd(), cwnd, x.b.maxBW, rate, x.b.inflightLong, long)
 	}
 }
+
+// Only a sample can begin a round (draft-ietf-ccwg-bbr section 5.5.1): an
+// acknowledgement that covers no packet whole has none, whatever the count of
+// bytes.
+func TestBBRRoundNeedsSample(t *testing.T) {
+	for _, total := range []uint64{1 << 20, 3 << 30} {
+		w := dial(t, Config{Congestion: "bbr"}, sackOK(false))
+		w.c.delivered = total
+		w.c.startModel(w.now)
+		w.write(10000)
+		w.advance(10 * ms)
+		w.feed("A", 1, 1001, 0)
+		b := w.c.cc.bbr
+		rounds := b.rounds
+		for i := uint32(0); i < 8; i++ {
+			w.feed("A", 1, 1101+100*i, 0)
+		}
+		if b.rounds != rounds {
+			t.Errorf("%d rounds in none after %d bytes", b.rounds-rounds, total)
+		}
+		w.out = nil
+	}
+}

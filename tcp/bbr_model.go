@@ -9,7 +9,7 @@ func (b *bbr) updateLatest(a *bbrAck) {
 	b.lossRoundStart = false
 	b.bwLatest = max(b.bwLatest, a.rate)
 	b.inflightLatest = max(b.inflightLatest, float64(a.Delivered))
-	if seqGE(a.PriorDelivered, b.lossRound) {
+	if a.hasData() && seqGE(a.PriorDelivered, b.lossRound) {
 		b.lossRound = b.total
 		b.lossRoundStart = true
 	}
@@ -54,7 +54,7 @@ func (b *bbr) updateCongestion(c *Congestion, a *bbrAck) {
 
 // updateMaxBW is UpdateRound and UpdateMaxBw, sections 5.5.1 and 5.5.5.
 func (b *bbr) updateMaxBW(a *bbrAck) {
-	if b.roundStart = seqGE(a.PriorDelivered, b.nextRound); b.roundStart {
+	if b.roundStart = a.hasData() && seqGE(a.PriorDelivered, b.nextRound); b.roundStart {
 		b.startRound()
 		b.rounds++
 		b.sinceUp++
