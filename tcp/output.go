@@ -178,7 +178,6 @@ func (c *Conn) sendNew(now int64) bool {
 		if !c.transmit(c.sndNext, count, bytes, fin, now) {
 			return false
 		}
-		c.lastSnd = now
 	}
 	// Not cwnd holds data back, and much of it is unused: it proves nothing
 	// (RFC 7661).
@@ -337,6 +336,7 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 	}
 	c.h.Stats.OutSegs.Add(1)
 	c.segsOut++
+	c.lastSnd = now
 	if p := c.cc.pacer; p != nil {
 		p.sent(bytes, now)
 	}

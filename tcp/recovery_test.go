@@ -538,3 +538,25 @@ func TestRetransmitInNIC(t *testing.T) {
 	w.feed("A", 1, 2001, 0)
 	w.complete()
 }
+
+// What is sent again is sent: who just did was not idle (RFC 5681 section 4.1).
+func TestRFC5681ResentIsNotIdle(t *testing.T) {
+	w := newWire(t, Config{})
+	w.c.Connect(w.now)
+	w.now += 400 * ms
+	w.synAck()
+	w.out = nil
+	w.c.rtt.rttv = 200e6 // as many round trips would have it
+	flight(w, 40)
+	w.now += 400 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 40001))
+	w.want("A 1:1 len 1000")
+	w.now += 400 * ms
+	w.feed("A", 1, 40001, 0)
+	w.c.quick = 0
+	cwnd := w.c.cc.Cwnd()
+	w.write(100)
+	if got := w.c.cc.Cwnd(); got != cwnd {
+		t.Errorf("cwnd %d, was %d", got, cwnd)
+	}
+}
