@@ -10,7 +10,7 @@ func (bbrControl) name() string                        { return "bbr" }
 func (bbrControl) ack(*Congestion, *AckSample)         {}
 func (bbrControl) reduce(c *Congestion, _ bool) uint32 { return c.ssthresh }
 func (bbrControl) timeout(*Congestion)                 {}
-func (bbrControl) idle(*Congestion, int64, int64)      {}
+func (bbrControl) restart(*Congestion, int64)          {}
 
 func (bbrControl) start(c *Congestion) {
 	c.bbr = new(bbr)

@@ -206,7 +206,7 @@ func TestCubicIdle(t *testing.T) {
 	was := m.cc.Cwnd()
 	const idle = int64(10 * time.Minute)
 	m.now += idle
-	m.cc.OnIdle(m.now, idle, idle) // not longer than the RTO: nothing halves
+	m.cc.OnRestart(m.now)
 	m.round(1, true)
 	if got := m.cc.Cwnd(); got > was+2*segSize {
 		t.Errorf("cwnd from %d to %d by idling", was, got)
@@ -266,5 +266,56 @@ func TestHyStartResumes(t *testing.T) {
 	m.cc.OnRTO(m.now, true)
 	if m.cc.hystart.on() {
 		t.Error("HyStart++ after a timeout")
+	}
+}
+
+// RFC 9438 section 5.8: time without anything to send is none that the window
+// grows in, also where silence does not lower it.
+func TestCubicIdleKept(t *testing.T) {
+	w := dial(t, Config{KeepIdleCwnd: true})
+	w.c.cc.SetCwnd(20000)
+	w.c.cc.EnterRecovery(w.now)
+	w.c.cc.ExitRecovery(w.now)
+	una := uint32(1)
+	round := func() {
+		n := w.c.cc.Cwnd() / 1000
+		w.write(int(n+1) * 1000) // cwnd holds back
+		w.now += 10 * ms
+		for w.c.sndUna != w.c.sndNxt {
+			una = w.c.sndNxt - w.iss
+			w.feed("A", 1, una, 0)
+			w.now += 10 * ms
+		}
+		w.out = nil
+	}
+	for range 3 {
+		round()
+	}
+	cwnd := w.c.cc.Cwnd()
+	w.advance(20 * sec)
+	round()
+	if got := w.c.cc.Cwnd(); got > cwnd+2000 {
+		t.Errorf("cwnd %d, was %d before silence", got, cwnd)
+	}
+}
+
+// CUBIC counts segments (RFC 9438 section 4.1). Where they change their size,
+// cwnd stays as many bytes, and so do the windows that it aims for.
+func TestCubicMSSChange(t *testing.T) {
+	for _, mss := range []int{500, 8000} {
+		m := newModel("cubic", 100*time.Millisecond)
+		m.cc.SetCwnd(1000 * segSize)
+		m.cc.EnterRecovery(m.now)
+		m.cc.ExitRecovery(m.now)
+		for range 20 {
+			m.round(2, true)
+		}
+		m.cc.SetMSS(mss)
+		for range 30 {
+			m.round(2, true)
+		}
+		if got := m.cc.Cwnd(); got < 850*segSize || got > 1050*segSize {
+			t.Errorf("cwnd %d with segments of %d, W_max was %d", got, mss, 1000*segSize)
+		}
 	}
 }

@@ -229,8 +229,9 @@ func (c *Conn) restartAfterIdle(now int64) {
 		c.modelRestart(now)
 		return
 	}
+	c.cc.OnRestart(now)
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
-		c.cc.OnIdle(now, now-c.lastSnd, rto)
+		c.cc.OnIdle(now-c.lastSnd, rto)
 		c.lastSnd = now
 		c.usedAt, c.cwndUsed = now, 0
 	}
