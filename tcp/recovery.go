@@ -231,6 +231,11 @@ func (c *Conn) restartAfterIdle(now int64) {
 	}
 	c.cc.OnRestart(now)
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
+		if c.ecn&ecnReducing != 0 {
+			// That is over, else cwnd would be raised to ssthresh when it is.
+			c.ecn &^= ecnReducing
+			c.cc.ExitRecovery(now)
+		}
 		c.cc.OnIdle(now-c.lastSnd, rto)
 		c.lastSnd = now
 		c.usedAt, c.cwndUsed = now, 0
