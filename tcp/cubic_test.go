@@ -319,3 +319,22 @@ func TestCubicMSSChange(t *testing.T) {
 		}
 	}
 }
+
+// HyStart++ also after a long time in which the application held data back: the
+// end of a round may have been more than half of the sequence space ago.
+func TestHyStartStaleRound(t *testing.T) {
+	m := newModel("cubic", 50*time.Millisecond)
+	m.round(1, true)
+	m.una += 1<<31 + 1<<20
+	m.nxt = m.una
+	for range 3 {
+		m.round(1, true)
+	}
+	m.rtt += int64(20 * time.Millisecond)
+	for range 8 {
+		m.round(1, true)
+	}
+	if m.cc.Ssthresh() == infSsthresh {
+		t.Errorf("slow start still, cwnd %d", m.cc.Cwnd())
+	}
+}
