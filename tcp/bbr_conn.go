@@ -51,9 +51,6 @@ func (c *Conn) modelAck(st *ackState, now int64) {
 
 // modelLost tells the model that m, which was in flight, is lost.
 func (c *Conn) modelLost(m *ring.Meta) {
-	if m.Flags&frameSacked != 0 {
-		return
-	}
 	b := c.cc.bbr
 	b.total = uint32(c.delivered)
 	b.lost(&c.cc, &RateSample{
