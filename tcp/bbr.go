@@ -104,7 +104,7 @@ type bbr struct {
 	markInRound    bool   // ECN
 	lossRanges     uint8  // of sequence numbers, in this round
 	lossEnd        uint32 // end of the last
-	lossRounds     uint8  // rounds in this recovery
+	recoveryStart  uint32 // what was delivered when recovery began
 
 	// Full pipe, section 5.3.1.2.
 	fullBW      float64
@@ -255,7 +255,7 @@ func (b *bbr) startupLoss(a *bbrAck) bool {
 	case !a.sack:
 		return b.lossInRound
 	}
-	return b.lossRoundStart && b.lossRounds > 0 && b.lossRanges >= bbrStartupLosses && tooHigh(a.RateSample, a.sack)
+	return b.lossRoundStart && seqGE(a.PriorDelivered, b.recoveryStart) && b.lossRanges >= bbrStartupLosses && tooHigh(a.RateSample, a.sack)
 }
 
 // checkDrainDone is section 5.3.2.

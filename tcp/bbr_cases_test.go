@@ -105,3 +105,34 @@ func TestBBRRoundNeedsSample(t *testing.T) {
 		w.out = nil
 	}
 }
+
+// Section 5.3.1.3: Startup ends after one round trip in fast recovery that lost
+// as much, not two.
+func TestBBRStartupEndsAfterOneRound(t *testing.T) {
+	for _, bdps := range []float64{0.1, 0.4, 0.8} {
+		x := newBBRFlow(t, bbrTestRate, bdps)
+		c := &x.f.left.c
+		x.until(2*sec, func() bool { return c.recovery == inRecovery })
+		rounds := x.b.rounds
+		x.state(2*sec, bbrDrain)
+		if n := x.b.rounds - rounds; n != 1 || x.b.undoState != bbrStartup {
+			t.Errorf("buffer of %v BDP: %d rounds, %d segments resent", bdps, n, c.retransmitted())
+		}
+	}
+}
+
+// max_bw is forgotten for newer samples, never for none (as Linux).
+func TestBBRKeepsMaxBW(t *testing.T) {
+	w := dial(t, Config{Congestion: "bbr"})
+	b, c := w.c.cc.bbr, &w.c.cc
+	b.fullReached = true
+	for range 3 {
+		b.startDown()
+		b.bwFilter[0] = max(b.bwFilter[0], 1e6)
+		b.roundStart = true
+		b.adaptLongTerm(c, &bbrAck{RateSample: &RateSample{Flight: 1000}, sack: true})
+	}
+	if b.bwFilter != [2]float64{1e6, 0} {
+		t.Errorf("filter %v", b.bwFilter)
+	}
+}

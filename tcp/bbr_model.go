@@ -19,9 +19,6 @@ func (b *bbr) advanceLatest(a *bbrAck) {
 	if b.lossRoundStart {
 		b.bwLatest, b.inflightLatest = a.rate, float64(a.Delivered)
 		b.lossRanges = 0
-		if b.inRecovery && b.lossRounds < 255 {
-			b.lossRounds++
-		}
 	}
 }
 
@@ -159,7 +156,7 @@ func (b *bbr) marked(c *Congestion, inflight uint32) {
 func (b *bbr) enterRecovery(c *Congestion) {
 	b.noteLoss()
 	b.saveCwnd(c)
-	b.inRecovery, b.lossRounds = true, 0
+	b.inRecovery, b.recoveryStart = true, b.total
 }
 
 func (b *bbr) timeout(c *Congestion) {
