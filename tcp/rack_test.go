@@ -151,7 +151,7 @@ func TestRFC8985StaleDSACKRound(t *testing.T) {
 	flight(w, 2)
 	w.c.rack.onDSACK(&w.c)
 	w.c.rack.onDSACK(&w.c)
-	w.c.rack.round = w.c.sndNxt + 1<<31 - 1000 // 2 GiB and some ago
+	w.c.rack.round = w.c.sndUna + 1<<31 - 1000 // 2 GiB and some ago
 	was := w.c.rack.mult
 	w.c.rack.onDSACK(&w.c)
 	if was != 1 || w.c.rack.mult != 2 {
