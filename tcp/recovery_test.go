@@ -560,3 +560,34 @@ func TestRFC5681ResentIsNotIdle(t *testing.T) {
 		t.Errorf("cwnd %d, was %d", got, cwnd)
 	}
 }
+
+// RFC 8201 section 5.4: what is too large for the path says nothing about
+// congestion, nor in a recovery, whose end it moves.
+func TestPathMTUInRecovery(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.write(20000)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 8001))
+	if w.c.recovery != inRecovery || w.c.sndNxt == w.c.recoverSeq {
+		t.Fatalf("recovery %d, sent %q", w.c.recovery, w.out)
+	}
+	end := w.c.sndNxt - w.iss
+	w.out = nil
+	w.c.SetPathMTU(800, w.now)
+	for range 60 {
+		w.now += ms
+		una := w.c.sndUna - w.iss
+		next := min(una+748, end)
+		if una == 1001 {
+			next = 8001
+		}
+		if una < end {
+			w.feed("A", 1, next, 0)
+		}
+		w.out = nil
+	}
+	if w.c.cc.Ssthresh() != 7000 || w.h.Stats.TCPSackRecovery.Load() != 1 || w.c.recovery != noRecovery {
+		t.Errorf("ssthresh %d, %d recoveries, now %d", w.c.cc.Ssthresh(), w.h.Stats.TCPSackRecovery.Load(), w.c.recovery)
+	}
+}
