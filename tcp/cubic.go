@@ -43,6 +43,9 @@ func (cubic) ack(c *Congestion, s *AckSample) {
 	}
 	acked := s.Acked
 	if c.InSlowStart() {
+		if p := c.past; p != nil {
+			p.cubic.epoch = 0 // section 4.2: it begins with congestion avoidance
+		}
 		if acked = c.slowStart(s); acked == 0 {
 			return
 		}

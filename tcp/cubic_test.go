@@ -338,3 +338,30 @@ func TestHyStartStaleRound(t *testing.T) {
 		t.Errorf("slow start still, cwnd %d", m.cc.Cwnd())
 	}
 }
+
+// RFC 9438 sections 4.2 and 4.3: each time that slow start ends, W_cubic and
+// W_est begin anew, also when slow start came of silence.
+func TestCubicAfterIdleSlowStart(t *testing.T) {
+	for _, rtt := range []time.Duration{100 * time.Millisecond, time.Millisecond} {
+		m := newModel("cubic", rtt)
+		m.cc.SetCwnd(100 * segSize)
+		m.cc.EnterRecovery(m.now)
+		m.cc.ExitRecovery(m.now)
+		for range 60 {
+			m.round(1, true)
+		}
+		m.now += int64(time.Hour)
+		m.cc.OnIdle(int64(time.Hour), int64(time.Second))
+		m.cc.OnRestart(m.now)
+		for m.cc.InSlowStart() {
+			m.round(1, true)
+		}
+		was := m.cc.Cwnd()
+		for range 3 {
+			m.round(1, true)
+		}
+		if got := m.cc.Cwnd(); got > was+6*segSize {
+			t.Errorf("RTT %v: slow start ended at %d, three round trips later %d", rtt, was, got)
+		}
+	}
+}
