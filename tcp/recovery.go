@@ -76,6 +76,9 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 			// asks for is sent at once.
 			c.cc.SetCwnd(max(c.cc.Cwnd(), uint32(c.pipe())+uint32(c.mss)))
 		}
+		if c.cc.pacer != nil {
+			c.cc.pace(c.rtt.SRTT())
+		}
 		return
 	}
 	// Duplicates alone raise nothing (as Linux), but where the path reorders
