@@ -126,3 +126,20 @@ func TestRFC6675RescueIsNoLoss(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// The rescue of a FIN does not take along what arrived.
+func TestRFC6675RescueFIN(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.c.CloseWrite(w.now)
+	w.want("FA 10001:1")
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 9001))
+	w.want("A 1:1 len 1000")
+	w.now += 5 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 10001))
+	w.want("FA 10001:1")
+	w.feed("A", 1, 10002, 0)
+	w.want()
+	w.state(FinWait2)
+}

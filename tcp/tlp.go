@@ -99,7 +99,7 @@ func (c *Conn) resendTail(now int64) bool {
 	count, bytes, fin := 0, 0, false
 	for g := f; g != ring.NoFrame && count < c.h.MaxFrags; {
 		m := a.Meta(g)
-		if m.SentAt != at || bytes+int(m.Len) > int(c.mss) {
+		if m.SentAt != at || bytes+int(m.Len) > int(c.mss) || m.Flags&(frameSacked|frameLost) != 0 {
 			break
 		}
 		if m.Flags&frameFIN != 0 {
