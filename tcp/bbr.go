@@ -190,6 +190,7 @@ func (b *bbr) pacingRate() uint64 { return uint64(max(b.rate, 1)) }
 
 // ack is UpdateOnACK, section 5.2.3.
 func (b *bbr) ack(c *Congestion, a *bbrAck) {
+	c.fresh = false
 	a.rate = a.Rate()
 	if !b.started && a.srtt != 0 {
 		b.initRate(c, a.srtt)

@@ -136,3 +136,15 @@ func TestBBRKeepsMaxBW(t *testing.T) {
 		t.Errorf("filter %v", b.bwFilter)
 	}
 }
+
+// BBR's window, too, is not the initial one any more when the MTU changes.
+func TestBBRPathMTU(t *testing.T) {
+	x := newBBRFlow(t, bbrTestRate, 4)
+	x.state(2*sec, bbrDown)
+	c := &x.f.left.c
+	cwnd := c.cc.Cwnd()
+	c.SetPathMTU(1400, x.p.now)
+	if got := c.cc.Cwnd(); got != cwnd {
+		t.Errorf("cwnd %d, was %d", got, cwnd)
+	}
+}
