@@ -276,6 +276,7 @@ func (c *Conn) rescue(now int64) bool {
 		return false
 	}
 	c.set(markRescued)
+	c.tlpEnd = c.sndNxt
 	return true
 }
 

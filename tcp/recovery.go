@@ -132,7 +132,7 @@ func (c *Conn) beginEpisode(now int64) {
 	c.undoSeq = c.sndUna
 	// What is in flight twice already may yet be reported as a duplicate.
 	c.undoRetrans = int32((c.retrans + uint32(c.mss) - 1) / uint32(c.mss))
-	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans {
+	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans || c.has(markRescued) && seqLT(c.sndUna, c.tlpEnd) {
 		c.undoRetrans++
 	}
 	// So may the original of what was retransmitted before, which is told by

@@ -68,6 +68,7 @@ func (c *Conn) expireProbeTimeout(now int64) {
 	}
 	if sent {
 		c.h.Stats.TCPLossProbes.Add(1)
+		c.clear(markRescued)
 		c.set(markTLP | markNoSample)
 		c.setIf(markTLPRetrans, again)
 		c.tlpEnd = c.sndNxt
