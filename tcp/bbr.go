@@ -104,7 +104,7 @@ type bbr struct {
 	markInRound    bool   // ECN
 	lossRanges     uint8  // of sequence numbers, in this round
 	lossEnd        uint32 // end of the last
-	lossRounds     uint8  // rounds in this recovery
+	recoveryStart  uint32 // what was delivered when recovery began
 
 	// Full pipe, section 5.3.1.2.
 	fullBW      float64
@@ -158,6 +158,9 @@ type bbrAck struct {
 	limitApp bool // the connection is to count as limited by the application
 }
 
+// hasData is RS.has_data: a packet was delivered, not merely bytes of one.
+func (a *bbrAck) hasData() bool { return a.Flight != 0 }
+
 // start is OnInit, section 5.2.1.
 func (b *bbr) start(c *Congestion, total uint32, now, srtt int64) {
 	*b = bbr{
@@ -187,6 +190,7 @@ func (b *bbr) pacingRate() uint64 { return uint64(max(b.rate, 1)) }
 
 // ack is UpdateOnACK, section 5.2.3.
 func (b *bbr) ack(c *Congestion, a *bbrAck) {
+	c.fresh = false
 	a.rate = a.Rate()
 	if !b.started && a.srtt != 0 {
 		b.initRate(c, a.srtt)
@@ -252,7 +256,7 @@ func (b *bbr) startupLoss(a *bbrAck) bool {
 	case !a.sack:
 		return b.lossInRound
 	}
-	return b.lossRoundStart && b.lossRounds > 0 && b.lossRanges >= bbrStartupLosses && tooHigh(a.RateSample, a.sack)
+	return b.lossRoundStart && seqGE(a.PriorDelivered, b.recoveryStart) && b.lossRanges >= bbrStartupLosses && tooHigh(a.RateSample, a.sack)
 }
 
 // checkDrainDone is section 5.3.2.

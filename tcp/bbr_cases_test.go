@@ -82,3 +82,69 @@ func TestBBRSpuriousTimeout(t *testing.T) {
 			c.cc.Cwnd(), cwnd, x.b.maxBW, rate, x.b.inflightLong, long)
 	}
 }
+
+// Only a sample can begin a round (draft-ietf-ccwg-bbr section 5.5.1): an
+// acknowledgement that covers no packet whole has none, whatever the count of
+// bytes.
+func TestBBRRoundNeedsSample(t *testing.T) {
+	for _, total := range []uint64{1 << 20, 3 << 30} {
+		w := dial(t, Config{Congestion: "bbr"}, sackOK(false))
+		w.c.delivered = total
+		w.c.startModel(w.now)
+		w.write(10000)
+		w.advance(10 * ms)
+		w.feed("A", 1, 1001, 0)
+		b := w.c.cc.bbr
+		rounds := b.rounds
+		for i := uint32(0); i < 8; i++ {
+			w.feed("A", 1, 1101+100*i, 0)
+		}
+		if b.rounds != rounds {
+			t.Errorf("%d rounds in none after %d bytes", b.rounds-rounds, total)
+		}
+		w.out = nil
+	}
+}
+
+// Section 5.3.1.3: Startup ends after one round trip in fast recovery that lost
+// as much, not two.
+func TestBBRStartupEndsAfterOneRound(t *testing.T) {
+	for _, bdps := range []float64{0.1, 0.4, 0.8} {
+		x := newBBRFlow(t, bbrTestRate, bdps)
+		c := &x.f.left.c
+		x.until(2*sec, func() bool { return c.recovery == inRecovery })
+		rounds := x.b.rounds
+		x.state(2*sec, bbrDrain)
+		if n := x.b.rounds - rounds; n != 1 || x.b.undoState != bbrStartup {
+			t.Errorf("buffer of %v BDP: %d rounds, %d segments resent", bdps, n, c.retransmitted())
+		}
+	}
+}
+
+// max_bw is forgotten for newer samples, never for none (as Linux).
+func TestBBRKeepsMaxBW(t *testing.T) {
+	w := dial(t, Config{Congestion: "bbr"})
+	b, c := w.c.cc.bbr, &w.c.cc
+	b.fullReached = true
+	for range 3 {
+		b.startDown()
+		b.bwFilter[0] = max(b.bwFilter[0], 1e6)
+		b.roundStart = true
+		b.adaptLongTerm(c, &bbrAck{RateSample: &RateSample{Flight: 1000}, sack: true})
+	}
+	if b.bwFilter != [2]float64{1e6, 0} {
+		t.Errorf("filter %v", b.bwFilter)
+	}
+}
+
+// BBR's window, too, is not the initial one any more when the MTU changes.
+func TestBBRPathMTU(t *testing.T) {
+	x := newBBRFlow(t, bbrTestRate, 4)
+	x.state(2*sec, bbrDown)
+	c := &x.f.left.c
+	cwnd := c.cc.Cwnd()
+	c.SetPathMTU(1400, x.p.now)
+	if got := c.cc.Cwnd(); got != cwnd {
+		t.Errorf("cwnd %d, was %d", got, cwnd)
+	}
+}

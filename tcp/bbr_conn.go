@@ -10,7 +10,7 @@ func (bbrControl) name() string                        { return "bbr" }
 func (bbrControl) ack(*Congestion, *AckSample)         {}
 func (bbrControl) reduce(c *Congestion, _ bool) uint32 { return c.ssthresh }
 func (bbrControl) timeout(*Congestion)                 {}
-func (bbrControl) idle(*Congestion, int64, int64)      {}
+func (bbrControl) restart(*Congestion, int64)          {}
 
 func (bbrControl) start(c *Congestion) {
 	c.bbr = new(bbr)
@@ -51,9 +51,6 @@ func (c *Conn) modelAck(st *ackState, now int64) {
 
 // modelLost tells the model that m, which was in flight, is lost.
 func (c *Conn) modelLost(m *ring.Meta) {
-	if m.Flags&frameSacked != 0 {
-		return
-	}
 	b := c.cc.bbr
 	b.total = uint32(c.delivered)
 	b.lost(&c.cc, &RateSample{

@@ -9,7 +9,7 @@ func (b *bbr) updateLatest(a *bbrAck) {
 	b.lossRoundStart = false
 	b.bwLatest = max(b.bwLatest, a.rate)
 	b.inflightLatest = max(b.inflightLatest, float64(a.Delivered))
-	if seqGE(a.PriorDelivered, b.lossRound) {
+	if a.hasData() && seqGE(a.PriorDelivered, b.lossRound) {
 		b.lossRound = b.total
 		b.lossRoundStart = true
 	}
@@ -19,9 +19,6 @@ func (b *bbr) advanceLatest(a *bbrAck) {
 	if b.lossRoundStart {
 		b.bwLatest, b.inflightLatest = a.rate, float64(a.Delivered)
 		b.lossRanges = 0
-		if b.inRecovery && b.lossRounds < 255 {
-			b.lossRounds++
-		}
 	}
 }
 
@@ -54,7 +51,7 @@ func (b *bbr) updateCongestion(c *Congestion, a *bbrAck) {
 
 // updateMaxBW is UpdateRound and UpdateMaxBw, sections 5.5.1 and 5.5.5.
 func (b *bbr) updateMaxBW(a *bbrAck) {
-	if b.roundStart = seqGE(a.PriorDelivered, b.nextRound); b.roundStart {
+	if b.roundStart = a.hasData() && seqGE(a.PriorDelivered, b.nextRound); b.roundStart {
 		b.startRound()
 		b.rounds++
 		b.sinceUp++
@@ -159,7 +156,7 @@ func (b *bbr) marked(c *Congestion, inflight uint32) {
 func (b *bbr) enterRecovery(c *Congestion) {
 	b.noteLoss()
 	b.saveCwnd(c)
-	b.inRecovery, b.lossRounds = true, 0
+	b.inRecovery, b.recoveryStart = true, b.total
 }
 
 func (b *bbr) timeout(c *Congestion) {

@@ -151,7 +151,7 @@ func (b *bbr) adaptLongTerm(c *Congestion, a *bbrAck) bool {
 		b.probeSample = false
 		b.ackPhase = bbrAcksInit
 		if b.probing() {
-			if !a.AppLimited {
+			if !a.AppLimited && b.bwFilter[1] > 0 {
 				b.bwFilter[0], b.bwFilter[1] = b.bwFilter[1], 0 // AdvanceMaxBwFilter
 			}
 			if b.precautionary && !b.tooHigh {

@@ -72,8 +72,8 @@ type algorithm interface {
 	reduce(c *Congestion, ecn bool) uint32
 	// timeout: everything in flight is taken for lost.
 	timeout(c *Congestion)
-	// idle: nothing was sent for ns nanoseconds.
-	idle(c *Congestion, now, ns int64)
+	// restart: something is sent, and nothing was in flight.
+	restart(c *Congestion, now int64)
 }
 
 // The first is the default.
@@ -148,7 +148,13 @@ func (c *Congestion) initial() uint32 {
 // stay, but for the initial one.
 func (c *Congestion) SetMSS(mss int) {
 	lost := c.fresh && c.cwnd < c.initial() // OnSYNLost
+	old := c.mss
 	c.mss = uint32(max(mss, 1))
+	if p := c.past; p != nil && c.mss != old {
+		by := float32(old) / float32(c.mss)
+		p.cubic.rescale(by)
+		p.oldCubic.rescale(by)
+	}
 	switch {
 	case lost:
 		c.cwnd = c.mss
@@ -289,7 +295,7 @@ func (c *Congestion) KeepReduction() { c.undone = true }
 // OnIdle is called before sending after nothing was in flight for idle
 // nanoseconds, more than rto: the window halves for each timeout down to the
 // initial one (RFC 2861 section 3, RFC 5681 section 4.1).
-func (c *Congestion) OnIdle(now, idle, rto int64) {
+func (c *Congestion) OnIdle(idle, rto int64) {
 	if c.bbr != nil {
 		return // it restarts at the rate of the path: modelRestart
 	}
@@ -302,7 +308,13 @@ func (c *Congestion) OnIdle(now, idle, rto int64) {
 	}
 	c.cwnd = max(c.cwnd, restart)
 	c.acked = 0
-	c.alg().idle(c, now, idle)
+}
+
+// OnRestart is called before sending while nothing is in flight.
+func (c *Congestion) OnRestart(now int64) {
+	if c.past != nil {
+		c.alg().restart(c, now)
+	}
 }
 
 // OnUnused is called when for an RTO no more than used bytes of the window

@@ -240,14 +240,14 @@ func TestIdleRestart(t *testing.T) {
 			for range 4 {
 				m.round(1, true)
 			}
-			m.cc.OnIdle(m.now+c.idle, c.idle, rto)
+			m.cc.OnIdle(c.idle, rto)
 			if m.cc.Cwnd() != c.want*segSize {
 				t.Errorf("idle for %v: %d, want %d segments", time.Duration(c.idle), m.cc.Cwnd(), c.want)
 			}
 		}
 		m := newModel(name, 50*time.Millisecond)
 		m.cc.SetCwnd(3 * segSize)
-		m.cc.OnIdle(100*rto, 100*rto, rto)
+		m.cc.OnIdle(100*rto, rto)
 		if m.cc.Cwnd() != 3*segSize {
 			t.Errorf("idling raised the window to %d", m.cc.Cwnd())
 		}

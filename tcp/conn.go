@@ -87,7 +87,7 @@ type Conn struct {
 	prrFlight    uint32
 	mostOut      uint32 // most bytes in flight of late, until mostOutSeq is acknowledged
 	mostOutSeq   uint32
-	tlpEnd       uint32 // SND.NXT after a tail loss probe, where markTLP
+	tlpEnd       uint32 // SND.NXT after a tail loss probe or rescue, where markTLP or markRescued
 	ecnSeq       uint32 // SND.NXT when the window was last lowered, where ecnHold
 	dupAcks      uint8
 

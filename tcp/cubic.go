@@ -43,6 +43,9 @@ func (cubic) ack(c *Congestion, s *AckSample) {
 	}
 	acked := s.Acked
 	if c.InSlowStart() {
+		if p := c.past; p != nil {
+			p.cubic.epoch = 0 // section 4.2: it begins with congestion avoidance
+		}
 		if acked = c.slowStart(s); acked == 0 {
 			return
 		}
@@ -121,10 +124,19 @@ func (cubic) timeout(c *Congestion) {
 	q.epoch, q.wMax = 0, 0
 }
 
-func (cubic) idle(c *Congestion, now, ns int64) {
-	if p := c.past; p != nil && p.cubic.epoch != 0 {
-		q := &p.cubic
-		q.epoch = min(q.epoch+ns, now)
+// restart: silence is no time in which the window grows (section 5.8), however
+// short it was.
+func (cubic) restart(c *Congestion, now int64) {
+	if q := &c.remember().cubic; q.epoch != 0 {
+		q.epoch += now - q.last
 		q.last = now
 	}
+}
+
+// rescale has windows count segments of another size. The curve begins anew
+// from where cwnd is, which stays as many bytes.
+func (q *cubicState) rescale(by float32) {
+	q.wMax *= by
+	q.prior *= by
+	q.epoch = 0
 }

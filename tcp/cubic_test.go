@@ -206,7 +206,7 @@ func TestCubicIdle(t *testing.T) {
 	was := m.cc.Cwnd()
 	const idle = int64(10 * time.Minute)
 	m.now += idle
-	m.cc.OnIdle(m.now, idle, idle) // not longer than the RTO: nothing halves
+	m.cc.OnRestart(m.now)
 	m.round(1, true)
 	if got := m.cc.Cwnd(); got > was+2*segSize {
 		t.Errorf("cwnd from %d to %d by idling", was, got)
@@ -266,5 +266,102 @@ func TestHyStartResumes(t *testing.T) {
 	m.cc.OnRTO(m.now, true)
 	if m.cc.hystart.on() {
 		t.Error("HyStart++ after a timeout")
+	}
+}
+
+// RFC 9438 section 5.8: time without anything to send is none that the window
+// grows in, also where silence does not lower it.
+func TestCubicIdleKept(t *testing.T) {
+	w := dial(t, Config{KeepIdleCwnd: true})
+	w.c.cc.SetCwnd(20000)
+	w.c.cc.EnterRecovery(w.now)
+	w.c.cc.ExitRecovery(w.now)
+	una := uint32(1)
+	round := func() {
+		n := w.c.cc.Cwnd() / 1000
+		w.write(int(n+1) * 1000) // cwnd holds back
+		w.now += 10 * ms
+		for w.c.sndUna != w.c.sndNxt {
+			una = w.c.sndNxt - w.iss
+			w.feed("A", 1, una, 0)
+			w.now += 10 * ms
+		}
+		w.out = nil
+	}
+	for range 3 {
+		round()
+	}
+	cwnd := w.c.cc.Cwnd()
+	w.advance(20 * sec)
+	round()
+	if got := w.c.cc.Cwnd(); got > cwnd+2000 {
+		t.Errorf("cwnd %d, was %d before silence", got, cwnd)
+	}
+}
+
+// CUBIC counts segments (RFC 9438 section 4.1). Where they change their size,
+// cwnd stays as many bytes, and so do the windows that it aims for.
+func TestCubicMSSChange(t *testing.T) {
+	for _, mss := range []int{500, 8000} {
+		m := newModel("cubic", 100*time.Millisecond)
+		m.cc.SetCwnd(1000 * segSize)
+		m.cc.EnterRecovery(m.now)
+		m.cc.ExitRecovery(m.now)
+		for range 20 {
+			m.round(2, true)
+		}
+		m.cc.SetMSS(mss)
+		for range 30 {
+			m.round(2, true)
+		}
+		if got := m.cc.Cwnd(); got < 850*segSize || got > 1050*segSize {
+			t.Errorf("cwnd %d with segments of %d, W_max was %d", got, mss, 1000*segSize)
+		}
+	}
+}
+
+// HyStart++ also after a long time in which the application held data back: the
+// end of a round may have been more than half of the sequence space ago.
+func TestHyStartStaleRound(t *testing.T) {
+	m := newModel("cubic", 50*time.Millisecond)
+	m.round(1, true)
+	m.una += 1<<31 + 1<<20
+	m.nxt = m.una
+	for range 3 {
+		m.round(1, true)
+	}
+	m.rtt += int64(20 * time.Millisecond)
+	for range 8 {
+		m.round(1, true)
+	}
+	if m.cc.Ssthresh() == infSsthresh {
+		t.Errorf("slow start still, cwnd %d", m.cc.Cwnd())
+	}
+}
+
+// RFC 9438 sections 4.2 and 4.3: each time that slow start ends, W_cubic and
+// W_est begin anew, also when slow start came of silence.
+func TestCubicAfterIdleSlowStart(t *testing.T) {
+	for _, rtt := range []time.Duration{100 * time.Millisecond, time.Millisecond} {
+		m := newModel("cubic", rtt)
+		m.cc.SetCwnd(100 * segSize)
+		m.cc.EnterRecovery(m.now)
+		m.cc.ExitRecovery(m.now)
+		for range 60 {
+			m.round(1, true)
+		}
+		m.now += int64(time.Hour)
+		m.cc.OnIdle(int64(time.Hour), int64(time.Second))
+		m.cc.OnRestart(m.now)
+		for m.cc.InSlowStart() {
+			m.round(1, true)
+		}
+		was := m.cc.Cwnd()
+		for range 3 {
+			m.round(1, true)
+		}
+		if got := m.cc.Cwnd(); got > was+6*segSize {
+			t.Errorf("RTT %v: slow start ended at %d, three round trips later %d", rtt, was, got)
+		}
 	}
 }

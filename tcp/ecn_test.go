@@ -473,3 +473,23 @@ func TestECNAllocs(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What a mark asked for ends with silence, which lowers the window: cwnd is not
+// raised to ssthresh afterwards.
+func TestECNThenIdle(t *testing.T) {
+	w := dialECN(t, Config{})
+	flightECN(w, 1, 60)
+	w.now += 10 * ms
+	w.feed("A", 1, 50001, 0)
+	w.feed("AE", 1, 60001, 0)
+	w.out = nil
+	w.advance(60 * sec)
+	w.write(60000)
+	w.out = nil
+	w.now += 10 * ms
+	una := w.c.sndNxt - w.iss
+	w.feed("A", 1, una, 0)
+	if got := w.c.cc.Cwnd(); got > 25000 {
+		t.Errorf("cwnd %d", got)
+	}
+}

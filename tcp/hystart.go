@@ -66,7 +66,9 @@ func (h *hystart) ack(c *Congestion, s *AckSample, grow uint32) uint32 {
 			h.base = 0 // a false alarm: slow start again
 		}
 	}
-	if seqGE(s.Una, h.end) {
+	// An end beyond SND.NXT was half of the sequence space ago: the application
+	// held data back since.
+	if seqGE(s.Una, h.end) || seqGT(h.end, s.Nxt) {
 		if h.base != 0 {
 			if h.rounds++; h.rounds >= hsCSSRounds {
 				c.ssthresh = max(c.cwnd+grow, 2*c.mss)

@@ -84,9 +84,16 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 		}
 		return
 	}
-	if c.lost > 0 && c.recovery == noRecovery {
+	switch {
+	case c.lost == 0:
+	case c.recovery == noRecovery:
 		c.recovery = inLoss // no reduction: it was no congestion
 		c.beginEpisode(now)
+	default:
+		// Nor is it one when recovery ends, and what arrives of the large
+		// segments does not tell of that (as Linux).
+		c.recoverSeq = c.sndNxt
+		c.clear(markUndo | markFRTO | markFRTONew)
 	}
 	c.Output(now)
 }

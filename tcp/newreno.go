@@ -33,4 +33,4 @@ func (newReno) reduce(c *Congestion, ecn bool) uint32 {
 
 func (newReno) timeout(*Congestion) {}
 
-func (newReno) idle(*Congestion, int64, int64) {}
+func (newReno) restart(*Congestion, int64) {}

@@ -178,7 +178,6 @@ func (c *Conn) sendNew(now int64) bool {
 		if !c.transmit(c.sndNext, count, bytes, fin, now) {
 			return false
 		}
-		c.lastSnd = now
 	}
 	// Not cwnd holds data back, and much of it is unused: it proves nothing
 	// (RFC 7661).
@@ -261,7 +260,8 @@ func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
 
 // rescue retransmits the last segment once per recovery when nothing else can
 // be sent and it should have been acknowledged, so that a lost tail shows (RFC
-// 6675 section 4, NextSeg rule 4).
+// 6675 section 4, NextSeg rule 4). It is not taken for lost: nothing says so,
+// and a loss of what recovery sent would be one more reduction.
 func (c *Conn) rescue(now int64) bool {
 	if c.has(markRescued) || !c.has(markSACK) || c.sacked == 0 || c.lost > c.retrans ||
 		c.pipe()+int(c.mss) > c.cwnd() || c.sndNext != ring.NoFrame {
@@ -272,13 +272,12 @@ func (c *Conn) rescue(now int64) bool {
 	if m.Flags&(frameSacked|frameLost) != 0 || now-m.SentAt <= c.rtt.SRTT() {
 		return true
 	}
-	f := c.sndTail
-	c.markLost(f)
-	ok, _ := c.resend(f, now)
-	if ok {
-		c.set(markRescued)
+	if !c.resendTail(now) {
+		return false
 	}
-	return ok
+	c.set(markRescued)
+	c.tlpEnd = c.sndNxt
+	return true
 }
 
 // transmit sends one packet of count frames from f on, that hold bytes bytes,
@@ -338,6 +337,7 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 	}
 	c.h.Stats.OutSegs.Add(1)
 	c.segsOut++
+	c.lastSnd = now
 	if p := c.cc.pacer; p != nil {
 		p.sent(bytes, now)
 	}

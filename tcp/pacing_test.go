@@ -110,3 +110,20 @@ func TestPacingQuantum(t *testing.T) {
 		}
 	}
 }
+
+// The pacing of other congestion controls follows their window in recovery,
+// too (as Linux).
+func TestPaceInRecovery(t *testing.T) {
+	w := dial(t, Config{MaxPacingRate: 1e9})
+	w.c.cc.SetCwnd(20000)
+	w.write(20000)
+	w.advance(10 * ms)
+	w.feed("A", 1, 1, 0, w.sack(1001, 20001))
+	if w.c.recovery != inRecovery {
+		t.Fatal("no recovery")
+	}
+	if got, want := w.c.cc.PacingRate(), w.c.cc.windowRate(w.c.rtt.SRTT()); got != want {
+		t.Errorf("rate %d, want %d", got, want)
+	}
+	w.out = nil
+}

@@ -107,3 +107,39 @@ func TestRFC6675Rescue(t *testing.T) {
 	w.feed("A", 1, 10001, 0)
 	w.want()
 }
+
+// RFC 6675 section 4, NextSeg rule 4: a rescue tells of no loss. When recovery
+// ends before it was answered, nothing is reduced again.
+func TestRFC6675RescueIsNoLoss(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.write(2000)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 2001, 3001, 9001))
+	w.want("A 1:1 len 1000", "A 2001:1 len 1000", "A 10001:1 len 1000", "PA 11001:1 len 1000")
+	w.now += 12 * ms // a little late
+	w.feed("A", 1, 2001, 0, w.sack(3001, 10001))
+	w.want("PA 11001:1 len 1000")
+	w.feed("A", 1, 11001, 0)
+	if w.c.recovery != noRecovery || w.c.cc.Ssthresh() != 7000 || w.h.Stats.TCPSackRecovery.Load() != 1 {
+		t.Errorf("recovery %d, ssthresh %d", w.c.recovery, w.c.cc.Ssthresh())
+	}
+	w.out = nil
+}
+
+// The rescue of a FIN does not take along what arrived.
+func TestRFC6675RescueFIN(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.c.CloseWrite(w.now)
+	w.want("FA 10001:1")
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 9001))
+	w.want("A 1:1 len 1000")
+	w.now += 5 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 10001))
+	w.want("FA 10001:1")
+	w.feed("A", 1, 10002, 0)
+	w.want()
+	w.state(FinWait2)
+}

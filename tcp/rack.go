@@ -44,8 +44,9 @@ func (r *rack) window(c *Conn) int64 {
 }
 
 // onDSACK widens the window once per round trip: we retransmitted too early.
+// (A round that ends beyond SND.NXT ended half of the sequence space ago.)
 func (r *rack) onDSACK(c *Conn) {
-	if r.keep != 0 && seqLT(c.sndUna, r.round) {
+	if r.keep != 0 && seqLT(c.sndUna, r.round) && seqLE(r.round, c.sndNxt) {
 		return
 	}
 	r.round, r.keep = c.sndNxt, rackKeep

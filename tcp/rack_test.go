@@ -143,3 +143,18 @@ func TestRFC8985Timer(t *testing.T) {
 		t.Errorf("%d bytes lost", w.c.lost)
 	}
 }
+
+// RFC 8985 section 6.2, step 4: the reordering window widens once a round trip, also
+// when the last time was more than half of the sequence space ago.
+func TestRFC8985StaleDSACKRound(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 2)
+	w.c.rack.onDSACK(&w.c)
+	w.c.rack.onDSACK(&w.c)
+	w.c.rack.round = w.c.sndUna + 1<<31 - 1000 // 2 GiB and some ago
+	was := w.c.rack.mult
+	w.c.rack.onDSACK(&w.c)
+	if was != 1 || w.c.rack.mult != 2 {
+		t.Errorf("mult %d, then %d", was, w.c.rack.mult)
+	}
+}

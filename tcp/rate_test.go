@@ -176,3 +176,23 @@ func TestRateSampleLost(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// A loss is counted once (draft-ietf-ccwg-bbr section 4.1.2, C.lost): what
+// waits to be sent again is not lost again by a timeout.
+func TestRateLostOnce(t *testing.T) {
+	w := dial(t, Config{})
+	w.measure()
+	flight(w, 20)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(15001, 20001)) // 15 lost at once
+	lost := w.c.lost
+	if w.c.lost == w.c.retrans || w.c.rare.rate.lost != lost {
+		t.Fatalf("%d lost, %d counted, %d sent again", w.c.lost, w.c.rare.rate.lost, w.c.retrans)
+	}
+	again := w.c.retrans
+	w.advance(300 * ms)
+	if w.c.recovery != inLoss || w.c.rare.rate.lost != lost+again {
+		t.Errorf("recovery %d; %d counted, want %d", w.c.recovery, w.c.rare.rate.lost, lost+again)
+	}
+	w.out = nil
+}

@@ -76,6 +76,9 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 			// asks for is sent at once.
 			c.cc.SetCwnd(max(c.cc.Cwnd(), uint32(c.pipe())+uint32(c.mss)))
 		}
+		if c.cc.pacer != nil {
+			c.cc.pace(c.rtt.SRTT())
+		}
 		return
 	}
 	// Duplicates alone raise nothing (as Linux), but where the path reorders
@@ -129,7 +132,7 @@ func (c *Conn) beginEpisode(now int64) {
 	c.undoSeq = c.sndUna
 	// What is in flight twice already may yet be reported as a duplicate.
 	c.undoRetrans = int32((c.retrans + uint32(c.mss) - 1) / uint32(c.mss))
-	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans {
+	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans || c.has(markRescued) && seqLT(c.sndUna, c.tlpEnd) {
 		c.undoRetrans++
 	}
 	// So may the original of what was retransmitted before, which is told by
@@ -229,8 +232,14 @@ func (c *Conn) restartAfterIdle(now int64) {
 		c.modelRestart(now)
 		return
 	}
+	c.cc.OnRestart(now)
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
-		c.cc.OnIdle(now, now-c.lastSnd, rto)
+		if c.ecn&ecnReducing != 0 {
+			// That is over, else cwnd would be raised to ssthresh when it is.
+			c.ecn &^= ecnReducing
+			c.cc.ExitRecovery(now)
+		}
+		c.cc.OnIdle(now-c.lastSnd, rto)
 		c.lastSnd = now
 		c.usedAt, c.cwndUsed = now, 0
 	}

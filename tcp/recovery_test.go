@@ -538,3 +538,56 @@ func TestRetransmitInNIC(t *testing.T) {
 	w.feed("A", 1, 2001, 0)
 	w.complete()
 }
+
+// What is sent again is sent: who just did was not idle (RFC 5681 section 4.1).
+func TestRFC5681ResentIsNotIdle(t *testing.T) {
+	w := newWire(t, Config{})
+	w.c.Connect(w.now)
+	w.now += 400 * ms
+	w.synAck()
+	w.out = nil
+	w.c.rtt.rttv = 200e6 // as many round trips would have it
+	flight(w, 40)
+	w.now += 400 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 40001))
+	w.want("A 1:1 len 1000")
+	w.now += 400 * ms
+	w.feed("A", 1, 40001, 0)
+	w.c.quick = 0
+	cwnd := w.c.cc.Cwnd()
+	w.write(100)
+	if got := w.c.cc.Cwnd(); got != cwnd {
+		t.Errorf("cwnd %d, was %d", got, cwnd)
+	}
+}
+
+// RFC 8201 section 5.4: what is too large for the path says nothing about
+// congestion, nor in a recovery, whose end it moves.
+func TestPathMTUInRecovery(t *testing.T) {
+	w := dial(t, Config{})
+	flight(w, 10)
+	w.write(20000)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 8001))
+	if w.c.recovery != inRecovery || w.c.sndNxt == w.c.recoverSeq {
+		t.Fatalf("recovery %d, sent %q", w.c.recovery, w.out)
+	}
+	end := w.c.sndNxt - w.iss
+	w.out = nil
+	w.c.SetPathMTU(800, w.now)
+	for range 60 {
+		w.now += ms
+		una := w.c.sndUna - w.iss
+		next := min(una+748, end)
+		if una == 1001 {
+			next = 8001
+		}
+		if una < end {
+			w.feed("A", 1, next, 0)
+		}
+		w.out = nil
+	}
+	if w.c.cc.Ssthresh() != 7000 || w.h.Stats.TCPSackRecovery.Load() != 1 || w.c.recovery != noRecovery {
+		t.Errorf("ssthresh %d, %d recoveries, now %d", w.c.cc.Ssthresh(), w.h.Stats.TCPSackRecovery.Load(), w.c.recovery)
+	}
+}

@@ -186,19 +186,19 @@ func (c *Conn) unmark(m *ring.Meta, n uint32) {
 
 // markLost takes f for lost, by congestion.
 func (c *Conn) markLost(f ring.Frame) {
-	c.lose(f)
-	if c.cc.bbr != nil {
+	if c.lose(f) && c.cc.bbr != nil {
 		c.modelLost(c.h.Arena.Meta(f))
 	}
 }
 
-// lose takes f for lost; a retransmission of it that is in flight, too.
-func (c *Conn) lose(f ring.Frame) {
+// lose takes f for lost; a retransmission of it that is in flight, too. False:
+// it arrived, or is known to be lost.
+func (c *Conn) lose(f ring.Frame) bool {
 	a := c.h.Arena
 	m := a.Meta(f)
 	n := frameLen(m)
-	if m.Flags&frameSacked != 0 {
-		return
+	if m.Flags&frameSacked != 0 || m.Flags&(frameLost|frameRetrans) == frameLost {
+		return false
 	}
 	if m.Flags&frameRetrans != 0 {
 		c.retrans -= n
@@ -217,6 +217,7 @@ func (c *Conn) lose(f ring.Frame) {
 	if c.lostHint == ring.NoFrame || c.lostHint == c.sndNext || seqLT(m.Seq, a.Meta(c.lostHint).Seq) {
 		c.lostHint = f
 	}
+	return true
 }
 
 // noteDelivered is called once for each frame that arrived, SACKed or

@@ -68,6 +68,7 @@ func (c *Conn) expireProbeTimeout(now int64) {
 	}
 	if sent {
 		c.h.Stats.TCPLossProbes.Add(1)
+		c.clear(markRescued)
 		c.set(markTLP | markNoSample)
 		c.setIf(markTLPRetrans, again)
 		c.tlpEnd = c.sndNxt
@@ -99,7 +100,7 @@ func (c *Conn) resendTail(now int64) bool {
 	count, bytes, fin := 0, 0, false
 	for g := f; g != ring.NoFrame && count < c.h.MaxFrags; {
 		m := a.Meta(g)
-		if m.SentAt != at || bytes+int(m.Len) > int(c.mss) {
+		if m.SentAt != at || bytes+int(m.Len) > int(c.mss) || m.Flags&(frameSacked|frameLost) != 0 {
 			break
 		}
 		if m.Flags&frameFIN != 0 {
@@ -113,7 +114,7 @@ func (c *Conn) resendTail(now int64) bool {
 	return ok && c.transmit(f, count, bytes, fin, now)
 }
 
-// noteProbed does the accounts of a probe that was in flight already.
+// noteProbed does the accounts of what is sent again and was not taken for lost.
 func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
@@ -130,8 +131,13 @@ func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 			m.Retrans++
 		}
 		c.timeAppend(f)
+		if c.recovery == inRecovery {
+			c.prrSent += frameLen(m)
+		}
 		f = m.Next
 	}
+	// Its duplicate report excuses no other retransmission (RFC 3708 section 3).
+	c.undoRetrans = max(c.undoRetrans, 0) + 1
 	c.countRetrans(bytes)
 }
 

@@ -301,3 +301,46 @@ func TestNoUndoOfPathMTU(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// RFC 3708 section 3: every retransmission must have been a duplicate. That the
+// rescue was one does not excuse that of the segment that was lost.
+func TestRFC3708RescueIsNoExcuse(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false), mss(1000))
+	flight(w, 10)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 8001))
+	w.want("A 1:1 len 1000")
+	w.now += 5 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 8001))
+	w.want("PA 9001:1 len 1000")
+	w.now += 5 * ms
+	w.feed("A", 1, 10001, 0)
+	w.feed("A", 1, 10001, 0, w.sack(9001, 10001))
+	if w.h.Stats.TCPDSACKRecv.Load() != 1 || w.h.Stats.TCPDSACKUndo.Load() != 0 || w.c.cc.Cwnd() != 7000 {
+		t.Errorf("undone: cwnd %d", w.c.cc.Cwnd())
+	}
+}
+
+// Nor does it in the recovery after the one that sent it.
+func TestRFC3708LateRescueIsNoExcuse(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, tsOK(false), mss(1000))
+	flight(w, 10)
+	w.write(2000)
+	w.now += 10 * ms
+	w.feed("A", 1, 1, 0, w.sack(1001, 2001, 3001, 9001))
+	w.want("A 1:1 len 1000", "A 2001:1 len 1000", "A 10001:1 len 1000", "PA 11001:1 len 1000")
+	w.now += 12 * ms
+	w.feed("A", 1, 2001, 0, w.sack(3001, 10001))
+	w.want("PA 11001:1 len 1000")
+	w.now += 10 * ms
+	w.feed("A", 1, 10001, 0, w.sack(11001, 12001))
+	w.want("A 10001:1 len 1000")
+	if w.h.Stats.TCPSackRecovery.Load() != 2 {
+		t.Fatalf("%d recoveries", w.h.Stats.TCPSackRecovery.Load())
+	}
+	w.feed("A", 1, 10001, 0, w.sack(11001, 12001, 11001, 12001))
+	if w.c.recovery != inRecovery || w.h.Stats.TCPDSACKUndo.Load() != 0 {
+		t.Errorf("undone: recovery %d", w.c.recovery)
+	}
+	w.out = nil
+}
