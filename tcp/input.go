@@ -125,6 +125,7 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 			// SYN-ACK (RFC 9293 figure 8).
 			// Its SYN came twice: it is acknowledged as any old data is.
 			c.noteDSACK(s.Seq, s.Seq+1)
+			s.Wnd >>= c.shift() // not scaled, RFC 7323 section 2.2
 			c.set(markAckNow)
 			s.Seq++
 			s.Flags &^= FlagSYN | FlagECE | FlagCWR
@@ -267,7 +268,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		c.synAnswered(s, now)
 	}
 	if c.retries == 0 {
-		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
+		c.rtt.Sample(now-c.lastSnd, now, c.sndUna, c.sndNxt)
 	}
 	c.rcvAcked = c.rcvNxt
 	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN

@@ -31,7 +31,16 @@ func (c *Conn) Connect(now int64) {
 	if c.rare.fo != nil && c.recallCookie(now) {
 		return
 	}
-	c.sendSYN(now)
+	c.firstSYN(now)
+}
+
+// firstSYN sends the SYN that a round trip is measured by.
+func (c *Conn) firstSYN(now int64) {
+	c.lastSnd = now
+	if !c.sendSYN(now) {
+		c.refusedSYN(now)
+		return
+	}
 	c.armRTO(now)
 }
 
@@ -115,7 +124,7 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 		c.resetFor(s.Ack)
 		return false
 	}
-	if (!c.has(markPassive) || c.rare.fo != nil) && c.retries == 0 {
+	if (!c.has(markPassive) || c.rare.fo != nil) && c.backoff == 0 { // Karn
 		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
 	}
 	waited := !c.has(markPassive) && c.rare.fo != nil
