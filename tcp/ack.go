@@ -12,6 +12,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	prior, flight := c.sndUna, c.sndNxt-c.sndUna
 	wnd := uint32(s.Wnd) << c.shift()
 	c.lastRcv, c.probes, c.keepProbes = now, 0, 0
+	c.softErr = 0 // whatever it was, segments arrive (as Linux)
 
 	newer := seqGT(s.Ack, prior)
 	dup := s.Ack == prior && s.Len == 0 && s.Flags&FlagFIN == 0 && flight > 0 && wnd == c.sndWnd

@@ -61,7 +61,7 @@ type Info struct {
 	// together, counts as one.
 	SegsIn, SegsOut uint32
 
-	SoftError error // last ICMP error
+	SoftError error // last ICMP error since the peer was heard
 
 	PacingRate     uint64  // 0: not paced
 	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
