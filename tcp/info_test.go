@@ -108,3 +108,19 @@ func TestLimitString(t *testing.T) {
 		t.Error(limits)
 	}
 }
+
+// A FIN that is acknowledged ends what Info counts as busy.
+func TestInfoBusyUntilFIN(t *testing.T) {
+	w := dial(t, Config{})
+	w.c.Info(w.now)
+	w.write(10)
+	w.c.CloseWrite(w.now)
+	w.advance(10 * ms)
+	w.feed("A", 1, 12, 0)
+	w.state(FinWait2)
+	w.advance(60 * sec)
+	if d := w.c.Info(w.now).BusyTime; d != 10*time.Millisecond {
+		t.Errorf("busy for %v", d)
+	}
+	w.out = nil
+}

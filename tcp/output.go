@@ -16,13 +16,13 @@ func (c *Conn) Output(now int64) (more bool) {
 	switch st := c.State(); {
 	case st.sending() || st == SynReceived && c.halfOpen():
 		more = !c.sendData(now)
-		if c.has(markWatched) {
-			c.rare.limit.note(c.limiter(), now)
-		}
 	case st == SynSent && c.Deferred():
 		return c.sndHead != ring.NoFrame && !c.sendDeferred(now)
 	case st < Established:
 		return false
+	}
+	if c.has(markWatched) {
+		c.rare.limit.note(c.limiter(), now)
 	}
 	if c.ackAt != 0 && c.worthUpdate(c.openWindow()) {
 		// The reader was faster than we, and saw no small window to report.
