@@ -164,10 +164,12 @@ func (c *Conn) sampleRTT(st *ackState, now int64) {
 
 // finAcked is called when the peer acknowledged our FIN.
 func (c *Conn) finAcked(now int64) {
+	c.set(markFinAcked)
 	switch c.State() {
 	case FinWait1:
 		c.setState(FinWait2)
 		c.armFinWait2(now)
+		c.owner.Notify(EvWritable) // SO_LINGER may wait for that
 	case Closing:
 		c.timeWait(now)
 	case LastAck:

@@ -209,6 +209,7 @@ const (
 	markFinSeen        // finSeq is known
 	markFinWanted      // send FIN after what was written
 	markFinQueued      // the FIN is on the send queue
+	markFinAcked       // it is acknowledged
 	markOrphan         // the user closed it
 	markKeepAlive
 	markPassive
@@ -383,6 +384,7 @@ func (c *Conn) done(errno syscall.Errno) {
 func (c *Conn) stop(s State) {
 	c.setState(s)
 	c.flags.Or(sharedNoWrite)
+	c.delivered -= uint64(c.sacked) // the rest of it never was
 	c.dropSendQueue()
 	c.dropOOO()
 	if c.has(markOrphan) {
