@@ -24,7 +24,9 @@ func (c *Conn) Output(now int64) (more bool) {
 	if c.has(markWatched) {
 		c.rare.limit.note(c.limiter(), now)
 	}
-	if c.ackAt != 0 && c.worthUpdate(c.openWindow()) {
+	// Before an acknowledgement leaves: who reads meanwhile is to see how small
+	// a window that says.
+	if c.publishWindow() && c.worthUpdate(c.openWindow()) {
 		// The reader was faster than we, and saw no small window to report.
 		c.set(markAckNow)
 	}

@@ -96,11 +96,14 @@ func (c *Conn) shutByMemory() bool {
 	return used+int(c.rcvMSS) <= int(c.rcvLimit.Load()) && frames < c.heldLimit()
 }
 
-// publishWindow shows the reader how far the window is open.
-func (c *Conn) publishWindow() {
-	if w := c.openWindow(); w != c.rcvEdge.Load() {
+// publishWindow shows the reader how far the window is open. A change that it
+// was shown too late, as it had read by then, is ours to act on.
+func (c *Conn) publishWindow() (changed bool) {
+	w := c.openWindow()
+	if changed = w != c.rcvEdge.Load(); changed {
 		c.rcvEdge.Store(w)
 	}
+	return changed
 }
 
 // openWindow is what is left of the window that the peer knows of.
