@@ -138,6 +138,7 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	if f.closed.Load() {
 		// Nobody will take it. Who holds the lock, as we do, closes it next.
 		f.qmu.Unlock()
+		l.tl.Taken()
 		c.tc.SetLinger(0)
 		c.state.Or(stClosed)
 		c.todo.Or(todoClose)
