@@ -191,6 +191,7 @@ const (
 	sharedWantWrite = 1 << iota // the writer found no room
 	sharedNoWrite               // no more may be written
 	sharedEOF                   // the peer's FIN is in order
+	sharedUnscaled              // our windows have no scale
 )
 
 // mark is a set of flags of the lock holder.

@@ -164,6 +164,9 @@ func (c *Conn) established(now int64) {
 	}
 	c.retries, c.backoff = 0, 0
 	c.rtoAt, c.lastData = 0, now
+	if !c.has(markWS) {
+		c.flags.Or(sharedUnscaled)
+	}
 	c.updateMSS()
 	c.startCongestion(now)
 	if c.has(markMTUAlways) {

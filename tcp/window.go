@@ -120,7 +120,11 @@ func (c *Conn) worthUpdate(open uint32) bool {
 	if 2*open > limit || used >= int(limit) {
 		return false
 	}
-	return limit-uint32(used) >= max(2*open, min(limit/2, c.chunk.Load()))
+	free := limit - uint32(used)
+	if c.flags.Load()&sharedUnscaled != 0 {
+		free, limit = min(free, 0xffff), min(limit, 0xffff) // the header says no more
+	}
+	return free >= max(2*open, min(limit/2, c.chunk.Load()))
 }
 
 // WindowUpdate is called after Read said so: it acknowledges anew where that
