@@ -224,3 +224,22 @@ func TestWindowUnscaled(t *testing.T) {
 	}
 	w.out = nil
 }
+
+// Nor is one that is as wide as its scale can say, whatever SetRcvBuf asks for.
+func TestWindowScaleFixed(t *testing.T) {
+	w := dial(t, Config{}, wscale(7))
+	w.c.SetRcvBuf(64 << 20)
+	w.c.rcvClamp.Store(maxBuf)
+	seq := uint32(1)
+	for range 20 {
+		w.feed("A", seq, 1, 1000)
+		w.read(1000)
+		w.feed("A", seq+1000, 1, 1000)
+		w.read(1000)
+		seq += 2000
+		if got := len(w.out); got != 1 && seq > 5000 {
+			t.Fatalf("%d acknowledgements of two segments at %d: %q", got, seq, w.out)
+		}
+		w.out = nil
+	}
+}
