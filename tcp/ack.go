@@ -12,6 +12,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	prior, flight := c.sndUna, c.sndNxt-c.sndUna
 	wnd := uint32(s.Wnd) << c.shift()
 	c.lastRcv, c.probes, c.keepProbes = now, 0, 0
+	c.softErr = 0 // whatever it was, segments arrive (as Linux)
 
 	newer := seqGT(s.Ack, prior)
 	dup := s.Ack == prior && s.Len == 0 && s.Flags&FlagFIN == 0 && flight > 0 && wnd == c.sndWnd
@@ -163,10 +164,12 @@ func (c *Conn) sampleRTT(st *ackState, now int64) {
 
 // finAcked is called when the peer acknowledged our FIN.
 func (c *Conn) finAcked(now int64) {
+	c.set(markFinAcked)
 	switch c.State() {
 	case FinWait1:
 		c.setState(FinWait2)
 		c.armFinWait2(now)
+		c.owner.Notify(EvWritable) // SO_LINGER may wait for that
 	case Closing:
 		c.timeWait(now)
 	case LastAck:

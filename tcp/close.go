@@ -1,6 +1,10 @@
 package tcp
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/onload-go/onload/ring"
+)
 
 // CloseWrite sends FIN after all that was written.
 func (c *Conn) CloseWrite(now int64) {
@@ -46,7 +50,8 @@ func (c *Conn) Close(now int64) {
 		return
 	case unread > 0:
 		c.h.Stats.TCPAbortOnClose.Add(1)
-		c.Abort(now)
+		c.sendReset(now)
+		c.done(0)
 		return
 	case c.linger.Load() == 0:
 		c.h.Stats.TCPAbortOnData.Add(1)
@@ -94,13 +99,19 @@ func (c *Conn) costly(stuck bool) bool {
 	return c.has(markOrphan) && (n > c.h.MaxOrphans || c.h.Arena.FreeFrames() < c.h.Reserve)
 }
 
-// Abort resets the connection.
+// Abort resets the connection: RFC 9293 section 3.10.5.
 func (c *Conn) Abort(now int64) {
 	if c.has(markDead) {
 		return
 	}
 	switch c.State() {
 	case Closed, SynSent:
+	case Closing, LastAck:
+		// What was sent may arrive. The peer is to learn only of what was not
+		// (as Linux).
+		if !c.has(markFinQueued) || c.sndNext != ring.NoFrame {
+			c.sendReset(now)
+		}
 	default:
 		c.sendReset(now)
 	}

@@ -193,6 +193,7 @@ const (
 	sharedWantWrite = 1 << iota // the writer found no room
 	sharedNoWrite               // no more may be written
 	sharedEOF                   // the peer's FIN is in order
+	sharedUnscaled              // our windows have no scale
 )
 
 // mark is a set of flags of the lock holder.
@@ -211,6 +212,7 @@ const (
 	markFinSeen        // finSeq is known
 	markFinWanted      // send FIN after what was written
 	markFinQueued      // the FIN is on the send queue
+	markFinAcked       // it is acknowledged
 	markOrphan         // the user closed it
 	markKeepAlive
 	markPassive
@@ -386,6 +388,7 @@ func (c *Conn) done(errno syscall.Errno) {
 func (c *Conn) stop(s State) {
 	c.setState(s)
 	c.flags.Or(sharedNoWrite)
+	c.delivered -= uint64(c.sacked) // the rest of it never was
 	c.dropSendQueue()
 	c.dropOOO()
 	if c.has(markOrphan) {

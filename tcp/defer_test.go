@@ -74,3 +74,23 @@ func TestDeferAcceptEnds(t *testing.T) {
 	}
 	t.Error("never forgotten")
 }
+
+// The first data of a connection that was put aside comes when the client has
+// something to say: that is no round trip (RFC 6298 section 3).
+func TestDeferAcceptRoundTrip(t *testing.T) {
+	b := newBench(t, 8, Config{DeferAccept: 3 * time.Second})
+	syn := linuxSYN()
+	syn.Local, syn.Remote = testLocal, testRemote
+	b.in(syn, "")
+	ack := reply(syn, b.one(FlagSYN|FlagACK))
+	b.now += 10 * ms
+	b.in(ack, "")
+	b.now += 900 * ms
+	b.in(ack, "GET /")
+	if len(b.accepted) != 1 {
+		t.Fatal("not accepted")
+	}
+	if d := b.accepted[0].rtt.SRTT(); d != 0 && d != 10*ms {
+		t.Errorf("round trip of %v", time.Duration(d))
+	}
+}

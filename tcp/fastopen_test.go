@@ -297,6 +297,25 @@ func TestRFC7413ServerClose(t *testing.T) {
 	}
 }
 
+// RFC 9293 section 3.9.2.2 (MUST-56): what may pass does not end a connection
+// that the user has, although its handshake is not complete (as Linux).
+func TestRFC7413ServerUnreachable(t *testing.T) {
+	b := newBench(t, 8, Config{FastOpen: 4})
+	b.in(fastSYN(b.askCookie(testRemote)), "x")
+	c := b.accepted[0]
+	c.ICMP(&ip.ICMPError{Type: 3, Code: 1, HasSeq: true, Seq: c.sndUna}, b.now)
+	if c.State() != SynReceived || c.Err() != nil {
+		t.Errorf("%v, %v", c.State(), c.Err())
+	}
+	for c.State() != Closed {
+		b.now = c.Deadline()
+		c.Expire(b.now)
+	}
+	if c.Err() != syscall.EHOSTUNREACH {
+		t.Error(c.Err())
+	}
+}
+
 // fastWire is a client whose host has a cookie of the peer.
 func fastWire(t *testing.T, cfg Config) *wire {
 	t.Helper()

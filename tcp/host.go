@@ -14,7 +14,8 @@ type Event uint16
 const (
 	// EvReadable: data, end of stream or an error waits for Read.
 	EvReadable Event = 1 << iota
-	// EvWritable: a full send buffer has room again, or Write will fail.
+	// EvWritable: a full send buffer has room again, or Write will fail; or our
+	// FIN was acknowledged.
 	EvWritable
 	// EvConnected: the handshake is complete.
 	EvConnected

@@ -41,10 +41,10 @@ func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 	if c.has(markDead) || errno == 0 {
 		return
 	}
-	switch c.State() {
-	case SynSent, SynReceived:
+	// Who accepted a connection by Fast Open has it already.
+	if st := c.State(); st == SynSent || st == SynReceived && !c.has(markPassive) {
 		c.done(errno)
-	default:
+	} else {
 		c.softErr = uint16(errno)
 	}
 }

@@ -61,7 +61,7 @@ type Info struct {
 	// together, counts as one.
 	SegsIn, SegsOut uint32
 
-	SoftError error // last ICMP error
+	SoftError error // last ICMP error since the peer was heard
 
 	PacingRate     uint64  // 0: not paced
 	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
@@ -176,7 +176,12 @@ func (c *Conn) Info(now int64) Info {
 		c.set(markWatched)
 		r.limit.last, r.limit.at = c.limiter(), now
 	}
-	r.limit.note(c.limiter(), now)
+	if c.has(markDead) {
+		// It ended when nothing came or went any more, as far as is known.
+		r.limit.note(LimitIdle, max(c.lastRcv, c.lastSnd, r.limit.at))
+	} else {
+		r.limit.note(c.limiter(), now)
+	}
 	_, used := c.sndUsed.load()
 	_, unread := c.rcvUsed.load()
 	flight := int(c.sndNxt - c.sndUna)
@@ -206,14 +211,17 @@ func (c *Conn) Info(now int64) Info {
 	if c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
 		i.Recovery = "cwr"
 	}
-	switch i.State {
-	case SynSent, SynReceived:
+	if i.State == SynSent || i.State == SynReceived {
 		i.InFlight, i.Unsent = 0, used // the SYN is no payload
-	case FinWait2, TimeWaiting:
-		i.BytesDelivered-- // the FIN
+	}
+	if c.has(markFinAcked) {
+		i.BytesDelivered-- // nor is the FIN
 	}
 	i.BytesAcked = i.BytesDelivered - uint64(c.sacked)
 	i.BytesSent = i.BytesAcked + uint64(i.InFlight) + i.BytesRetrans
+	if c.has(markDead) {
+		i.InFlight = 0
+	}
 	r.limit.load(&i, now)
 	if c.has(markWS) {
 		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)

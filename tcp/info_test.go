@@ -108,3 +108,48 @@ func TestLimitString(t *testing.T) {
 		t.Error(limits)
 	}
 }
+
+// A FIN that is acknowledged ends what Info counts as busy.
+func TestInfoBusyUntilFIN(t *testing.T) {
+	w := dial(t, Config{})
+	w.c.Info(w.now)
+	w.write(10)
+	w.c.CloseWrite(w.now)
+	w.advance(10 * ms)
+	w.feed("A", 1, 12, 0)
+	w.state(FinWait2)
+	w.advance(60 * sec)
+	if d := w.c.Info(w.now).BusyTime; d != 10*time.Millisecond {
+		t.Errorf("busy for %v", d)
+	}
+	w.out = nil
+}
+
+// What a connection sent and received stays known after its end.
+func TestInfoAfterEnd(t *testing.T) {
+	w := dial(t, Config{})
+	w.c.Info(w.now)
+	w.write(5000)
+	w.now += 10 * ms
+	w.feed("A", 1, 1001, 0, w.sack(2001, 4001))
+	retrans := w.c.Info(w.now).BytesRetrans
+	w.now += 10 * ms
+	w.in("R", 1, 0, 0)
+	w.now += 60 * sec
+	i := w.c.Info(w.now)
+	if i.State != Closed || i.BytesAcked != 1000 || i.BytesSent != 5000+retrans || i.InFlight != 0 || i.SACKed != 0 {
+		t.Errorf("%+v", i)
+	}
+	if i.BusyTime != 10*time.Millisecond {
+		t.Errorf("busy for %v", i.BusyTime)
+	}
+	w = dial(t, Config{})
+	w.feed("FA", 1, 1, 0)
+	w.write(10)
+	w.c.Close(w.now)
+	w.feed("A", 2, 12, 0)
+	if i = w.c.Info(w.now); i.State != Closed || i.BytesAcked != 10 || i.BytesSent != 10 {
+		t.Errorf("%+v", i)
+	}
+	w.out = nil
+}

@@ -76,6 +76,13 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 		return false
 	}
 
+	// macOS gives the reset of what it closed the number of its FIN (as Linux
+	// knows). Else what we send would be sent again until the end.
+	if rst && s.Seq == c.rcvNxt-1 && (st == CloseWait || st == Closing || st == LastAck) {
+		c.reset(st)
+		return false
+	}
+
 	// A segment before what we acknowledged, or beyond the window. What lies
 	// between rcvAcked and rcvNxt may merely have been overtaken.
 	wnd := c.openWindow()
@@ -109,8 +116,9 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 		return true // establish looks at the acknowledgement
 	}
 	// RFC 5961 section 5: neither older than the largest window allows, nor
-	// of data never sent.
-	if seqGT(s.Ack, c.sndNxt) || seqLT(s.Ack, c.sndUna-max(c.maxWnd, 1)) {
+	// of data never sent, be it before the first (as Linux).
+	old := min(uint64(c.maxWnd), c.delivered-uint64(c.sacked))
+	if seqGT(s.Ack, c.sndNxt) || seqLT(s.Ack, c.sndUna-max(uint32(old), 1)) {
 		c.challenge(now)
 		return false
 	}
@@ -125,6 +133,7 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 			// SYN-ACK (RFC 9293 figure 8).
 			// Its SYN came twice: it is acknowledged as any old data is.
 			c.noteDSACK(s.Seq, s.Seq+1)
+			s.Wnd >>= c.shift() // not scaled, RFC 7323 section 2.2
 			c.set(markAckNow)
 			s.Seq++
 			s.Flags &^= FlagSYN | FlagECE | FlagCWR
@@ -267,7 +276,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		c.synAnswered(s, now)
 	}
 	if c.retries == 0 {
-		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
+		c.rtt.Sample(now-c.lastSnd, now, c.sndUna, c.sndNxt)
 	}
 	c.rcvAcked = c.rcvNxt
 	c.setWindow(s, uint32(s.Wnd)) // never scaled on a SYN

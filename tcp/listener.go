@@ -273,8 +273,8 @@ func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
 		Retrans: e.resent,
 		ECN:     e.has(synECN), NoECT: e.has(synNoECT),
 	}
-	if e.resent > 0 {
-		hs.SentAt = 0 // Karn
+	if e.resent > 0 || e.has(synAcked) {
+		hs.SentAt = 0 // Karn; or s is not the first to acknowledge it
 	}
 	if e.sndWS >= 0 {
 		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())

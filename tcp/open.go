@@ -40,7 +40,16 @@ func (c *Conn) Connect(now int64) {
 	if c.rare.fo != nil && c.recallCookie(now) {
 		return
 	}
-	c.sendSYN(now)
+	c.firstSYN(now)
+}
+
+// firstSYN sends the SYN that a round trip is measured by.
+func (c *Conn) firstSYN(now int64) {
+	c.lastSnd = now
+	if !c.sendSYN(now) {
+		c.refusedSYN(now)
+		return
+	}
 	c.armRTO(now)
 }
 
@@ -124,7 +133,7 @@ func (c *Conn) establish(s *Segment, now int64) bool {
 		c.resetFor(s.Ack)
 		return false
 	}
-	if (!c.has(markPassive) || c.rare.fo != nil) && c.retries == 0 {
+	if (!c.has(markPassive) || c.rare.fo != nil) && c.backoff == 0 { // Karn
 		c.rtt.Sample(now-c.stuckAt, now, c.sndUna, c.sndNxt)
 	}
 	waited := !c.has(markPassive) && c.rare.fo != nil
@@ -164,6 +173,9 @@ func (c *Conn) established(now int64) {
 	}
 	c.retries, c.backoff = 0, 0
 	c.rtoAt, c.lastData = 0, now
+	if !c.has(markWS) {
+		c.flags.Or(sharedUnscaled)
+	}
 	c.updateMSS()
 	c.startCongestion(now)
 	if c.has(markMTUAlways) {

@@ -85,7 +85,11 @@ func (c *Conn) SetRcvBuf(n int) {
 	if c.rare.tune != nil {
 		c.makeRare().tune = nil
 	}
-	c.rcvLimit.Store(uint32(clampBuf(n)))
+	n = clampBuf(n)
+	if c.has(markWS) && c.State() >= Established {
+		n = min(n, 0xffff<<c.rcvWS) // the window can be no wider
+	}
+	c.rcvLimit.Store(uint32(n))
 }
 
 // SetSndBuf sets the size of the send buffer, which from then on does not grow

@@ -16,15 +16,17 @@ func (c *Conn) Output(now int64) (more bool) {
 	switch st := c.State(); {
 	case st.sending() || st == SynReceived && c.halfOpen():
 		more = !c.sendData(now)
-		if c.has(markWatched) {
-			c.rare.limit.note(c.limiter(), now)
-		}
 	case st == SynSent && c.Deferred():
 		return c.sndHead != ring.NoFrame && !c.sendDeferred(now)
 	case st < Established:
 		return false
 	}
-	if c.ackAt != 0 && c.worthUpdate(c.openWindow()) {
+	if c.has(markWatched) {
+		c.rare.limit.note(c.limiter(), now)
+	}
+	// Before an acknowledgement leaves: who reads meanwhile is to see how small
+	// a window that says.
+	if c.publishWindow() && c.worthUpdate(c.openWindow()) {
 		// The reader was faster than we, and saw no small window to report.
 		c.set(markAckNow)
 	}

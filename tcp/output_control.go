@@ -106,7 +106,7 @@ func (c *Conn) sendAck(now int64) bool {
 		}
 	}
 	ok := c.control(n, func(b []byte) {
-		c.putSegment(b, c.sndNxt, FlagACK, now)
+		c.putSegment(b, c.emptySeq(), FlagACK, now)
 		if blocks > 0 {
 			putSACK(b[c.headerLen():], sack[:blocks])
 		}
@@ -119,6 +119,17 @@ func (c *Conn) sendAck(now int64) bool {
 	c.spendQuick()
 	c.acked()
 	return true
+}
+
+// emptySeq is the sequence number of what has no payload: SND.NXT, or where the
+// peer took its window back the edge of that, since beyond it takes nothing (as
+// Linux). Less than the scale tells it may have rounded.
+func (c *Conn) emptySeq() uint32 {
+	edge := c.sndUna + c.sndWnd
+	if int32(c.sndNxt-edge) >= 1<<c.shift() && c.State() >= Established {
+		return edge
+	}
+	return c.sndNxt
 }
 
 // acked notes that a segment with our acknowledgement left.
@@ -145,7 +156,7 @@ func (c *Conn) sendProbe(now int64) bool {
 func (c *Conn) sendReset(now int64) {
 	c.h.Stats.OutRsts.Add(1)
 	if !c.control(c.headerLen(), func(b []byte) {
-		c.putSegment(b, c.sndNxt, FlagRST|FlagACK, now)
+		c.putSegment(b, c.emptySeq(), FlagRST|FlagACK, now)
 	}) {
 		c.h.Stats.TCPAbortFailed.Add(1)
 	}

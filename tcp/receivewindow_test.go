@@ -225,3 +225,57 @@ func TestFinWait2Config(t *testing.T) {
 		}
 	}
 }
+
+// A window that is as wide as a header without scale can say is not advertised
+// anew: the peer would take that for a duplicate acknowledgement.
+func TestWindowUnscaled(t *testing.T) {
+	w := dial(t, Config{RcvBuf: 300 << 10}, wscale(-1))
+	seq := uint32(1)
+	for range 200 {
+		w.feed("A", seq, 1, 1000)
+		w.read(1000)
+		w.feed("A", seq+1000, 1, 1000)
+		w.read(1000)
+		seq += 2000
+		if got := len(w.out); got != 1 {
+			t.Fatalf("%d acknowledgements of two segments at %d: %q", got, seq, w.out)
+		}
+		w.out = nil
+	}
+	// One that was shut opens as soon as it is worth it, much unread or not.
+	for w.c.openWindow() >= 1000 {
+		w.feed("A", seq, 1, 1000)
+		seq += 1000
+	}
+	w.advance(50 * ms)
+	w.out, w.wnds = nil, nil
+	for _, unread := w.c.rcvUsed.load(); len(w.out) == 0; _, unread = w.c.rcvUsed.load() {
+		if unread == 0 {
+			t.Fatal("never opened")
+		}
+		w.read(1000)
+	}
+	if _, unread := w.c.rcvUsed.load(); unread < 150<<10 {
+		t.Errorf("opened with %d unread", unread)
+	}
+	w.out = nil
+}
+
+// Nor is one that is as wide as its scale can say, whatever SetRcvBuf asks for.
+func TestWindowScaleFixed(t *testing.T) {
+	w := dial(t, Config{}, wscale(7))
+	w.c.SetRcvBuf(64 << 20)
+	w.c.rcvClamp.Store(maxBuf)
+	seq := uint32(1)
+	for range 20 {
+		w.feed("A", seq, 1, 1000)
+		w.read(1000)
+		w.feed("A", seq+1000, 1, 1000)
+		w.read(1000)
+		seq += 2000
+		if got := len(w.out); got != 1 && seq > 5000 {
+			t.Fatalf("%d acknowledgements of two segments at %d: %q", got, seq, w.out)
+		}
+		w.out = nil
+	}
+}

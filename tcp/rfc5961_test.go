@@ -3,6 +3,9 @@ package tcp
 import (
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/onload-go/onload/ip"
 )
 
 // RFC 5961 section 3: a RST resets only with the exact sequence number.
@@ -53,7 +56,9 @@ func TestRFC5961BlindData(t *testing.T) {
 	if w.c.Readable() {
 		t.Error("took the data")
 	}
-	w.feed("PA", 1, ^uint32(60000), 10) // old, and acceptable
+	w.write(1000)
+	w.feed("A", 1, 1001, 0)
+	w.feed("PA", 1, 501, 10) // old, and acceptable
 	if n := w.read(100); n != 10 {
 		t.Errorf("read %d", n)
 	}
@@ -233,4 +238,88 @@ func TestRFC7323RefusedHandshake(t *testing.T) {
 		t.Error("TS.Recent stays behind")
 	}
 	w.out = nil
+}
+
+// RFC 5961 section 5.2: nobody acknowledges what was never sent, also before
+// the initial sequence number (as Linux).
+func TestRFC5961AckBeforeISN(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("A", 1, 1, 0, wnd(60000))
+	w.now += sec
+	w.feed("PA", 1, 1<<32-5000, 100)
+	w.want("A 1:1")
+	if w.c.Readable() {
+		t.Error("took the data")
+	}
+	w.write(1000)
+	w.feed("A", 1, 1001, 0)
+	w.feed("PA", 1, 1, 100)
+	if n := w.read(200); n != 100 {
+		t.Errorf("read %d bytes that came with an old acknowledgement", n)
+	}
+	w.out = nil
+}
+
+// Some hosts reset with the number of their FIN (as Linux knows): else what is
+// sent would be sent for a quarter of an hour.
+func TestResetAtFIN(t *testing.T) {
+	w := dial(t, Config{})
+	w.feed("FA", 1, 1, 0)
+	w.state(CloseWait)
+	w.write(10)
+	w.in("R", 1, 0, 0, tsOK(false))
+	w.err(syscall.EPIPE)
+	w.out = nil
+	w = dial(t, Config{})
+	w.feed("A", 1, 1, 10)
+	w.in("R", 10, 0, 0, tsOK(false))
+	w.state(Established)
+	w.out = nil
+}
+
+// Section 3.9.2.2: a soft error explains the silence that follows it. Where the
+// peer acknowledged something since, it does not (as Linux).
+func TestRFC9293SoftErrorForgotten(t *testing.T) {
+	for _, heard := range []bool{false, true} {
+		w := dial(t, Config{UserTimeout: 5 * time.Second})
+		w.write(10)
+		w.c.ICMP(&ip.ICMPError{Type: 3, Code: 1, HasSeq: true, Seq: w.iss + 1}, w.now)
+		want := syscall.EHOSTUNREACH
+		if heard {
+			w.feed("A", 1, 11, 0)
+			w.write(10)
+			want = syscall.ETIMEDOUT
+			if e := w.c.Info(w.now).SoftError; e != nil {
+				t.Errorf("soft error %v after an acknowledgement", e)
+			}
+		}
+		w.advance(10 * sec)
+		w.err(want)
+		w.out = nil
+	}
+}
+
+// Section 3.8.6: a peer that took its window back does not take segments beyond
+// it either, so what acknowledges its data has a number that it takes.
+func TestRFC9293ShrunkWindowAcks(t *testing.T) {
+	w := dial(t, Config{})
+	w.write(5000)
+	w.out = nil
+	w.feed("A", 1, 1001, 1000, wnd(1000))
+	w.feed("A", 1001, 1001, 1000, wnd(1000))
+	w.want("A 2001:2001")
+	// Less than the peer's scale may be its rounding.
+	w = dial(t, Config{}, wscale(7))
+	w.write(5000)
+	w.out = nil
+	w.feed("A", 1, 1001, 1000, wnd(31)) // 3968 of 4000
+	w.feed("A", 1001, 1001, 1000, wnd(31))
+	w.want("A 5001:2001")
+	// A reset likewise.
+	w = dial(t, Config{})
+	w.write(5000)
+	w.feed("A", 2, 1001, 0, wnd(1000))
+	w.out = nil
+	w.c.Abort(w.now)
+	w.want("RA 2001:1")
 }

@@ -145,10 +145,14 @@ func (c *Conn) expireSYN(now int64) {
 		c.timedOut()
 		return
 	}
+	if c.segsOut == 0 && c.State() == SynSent {
+		c.firstSYN(now)
+		return
+	}
 	c.backoff++
 	if !c.sendSYN(now) {
 		c.backoff--
-		c.rtoAt = c.capped(now+txRetry, now)
+		c.refusedSYN(now)
 		return
 	}
 	c.retries++
@@ -158,6 +162,16 @@ func (c *Conn) expireSYN(now int64) {
 		c.cc.OnSYNLost()
 	}
 	c.armRTO(now)
+}
+
+// refusedSYN is called when the device did not take a SYN: it is asked again
+// soon, and given up when a peer that is silent would be.
+func (c *Conn) refusedSYN(now int64) {
+	if now-c.stuckAt >= 2*c.rtt.Backoff(c.synLimit()) {
+		c.timedOut()
+		return
+	}
+	c.rtoAt = c.capped(now+txRetry, now)
 }
 
 // synLimit is how often a SYN is sent again.

@@ -96,11 +96,14 @@ func (c *Conn) shutByMemory() bool {
 	return used+int(c.rcvMSS) <= int(c.rcvLimit.Load()) && frames < c.heldLimit()
 }
 
-// publishWindow shows the reader how far the window is open.
-func (c *Conn) publishWindow() {
-	if w := c.openWindow(); w != c.rcvEdge.Load() {
+// publishWindow shows the reader how far the window is open. A change that it
+// was shown too late, as it had read by then, is ours to act on.
+func (c *Conn) publishWindow() (changed bool) {
+	w := c.openWindow()
+	if changed = w != c.rcvEdge.Load(); changed {
 		c.rcvEdge.Store(w)
 	}
+	return changed
 }
 
 // openWindow is what is left of the window that the peer knows of.
@@ -117,7 +120,11 @@ func (c *Conn) worthUpdate(open uint32) bool {
 	if 2*open > limit || used >= int(limit) {
 		return false
 	}
-	return limit-uint32(used) >= max(2*open, min(limit/2, c.chunk.Load()))
+	free := limit - uint32(used)
+	if c.flags.Load()&sharedUnscaled != 0 {
+		free, limit = min(free, 0xffff), min(limit, 0xffff) // the header says no more
+	}
+	return free >= max(2*open, min(limit/2, c.chunk.Load()))
 }
 
 // WindowUpdate is called after Read said so: it acknowledges anew where that

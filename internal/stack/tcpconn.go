@@ -114,11 +114,12 @@ func (k connecting) ready(direction) bool {
 	return st != tcp.SynSent && st != tcp.SynReceived
 }
 
-// closing waits until everything sent is acknowledged (SO_LINGER).
+// lingering waits until everything sent is acknowledged (SO_LINGER), the FIN
+// too: for that of the peer nobody waits.
 type lingering struct{ c *TCPConn }
 
 func (k lingering) ready(direction) bool {
-	return k.c.state.Load()&stDone != 0 || k.c.s.closing.Load()
+	return k.c.state.Load()&stDone != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.closing.Load()
 }
 
 // do has the protocol do what flag says: now, if the lock is free, else by
@@ -453,8 +454,18 @@ func (c *TCPConn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// control runs fn under the stack lock.
+// control runs fn under the stack lock, unless the protocol is done.
 func (c *TCPConn) control(fn func()) error {
+	return c.look(func() {
+		if !c.gone {
+			fn()
+			c.s.touch(c)
+		}
+	})
+}
+
+// look runs fn, which changes nothing, under the stack lock.
+func (c *TCPConn) look(fn func()) error {
 	if err := c.userError(); err != nil {
 		return err
 	}
@@ -465,10 +476,7 @@ func (c *TCPConn) control(fn func()) error {
 		s.leave()
 		return errClosed
 	}
-	if !c.gone {
-		fn()
-		s.touch(c)
-	}
+	fn()
 	s.leave()
 	return nil
 }
@@ -494,7 +502,7 @@ func (c *TCPConn) SetKeepAlive(ka tcp.KeepAlive) error {
 
 // KeepAlive returns the keepalive settings.
 func (c *TCPConn) KeepAlive() (ka tcp.KeepAlive, err error) {
-	err = c.control(func() { ka = c.tc.KeepAlive() })
+	err = c.look(func() { ka = c.tc.KeepAlive() })
 	return ka, err
 }
 
@@ -531,8 +539,8 @@ func (c *TCPConn) SetMaxPacingRate(rate uint64) error {
 	return c.control(func() { c.tc.SetMaxPacingRate(rate) })
 }
 
-// Info is the connection's state (TCP_INFO).
+// Info is the connection's state (TCP_INFO), after its end the last one.
 func (c *TCPConn) Info() (i tcp.Info, err error) {
-	err = c.control(func() { i = c.tc.Info(c.s.now) })
+	err = c.look(func() { i = c.tc.Info(c.s.now) })
 	return i, err
 }

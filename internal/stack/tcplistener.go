@@ -131,6 +131,16 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	c := tc.Owner().(*TCPConn)
 	f := l.forward
 	f.qmu.Lock()
+	if f.closed.Load() {
+		// Nobody will take it. Who holds the lock, as we do, closes it next.
+		f.qmu.Unlock()
+		l.tl.Taken()
+		c.tc.SetLinger(0)
+		c.state.Or(stClosed)
+		c.todo.Or(todoClose)
+		l.s.lock.Defer(&c.work)
+		return
+	}
 	f.queue = append(f.queue, accepted{c: c, from: l})
 	f.queued.Store(int32(len(f.queue)))
 	f.qmu.Unlock()
