@@ -286,7 +286,7 @@ func TestKilled(t *testing.T) {
 					t.Fatal("the program is still there")
 				}
 			}
-			must(t, ping(p.B, p.A.Addr4))
+			must(t, p.B.Ping(p.A.Addr4))
 			d := openAt(t, p.A, Config{Mode: mode})
 			if d.Caps().Mode != mode.String() {
 				t.Errorf("mode %s", d.Caps().Mode)
