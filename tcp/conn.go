@@ -194,6 +194,7 @@ const (
 	sharedNoWrite               // no more may be written
 	sharedEOF                   // the peer's FIN is in order
 	sharedUnscaled              // our windows have no scale
+	sharedTaken                 // the user accepted it
 )
 
 // mark is a set of flags of the lock holder.

@@ -298,11 +298,20 @@ func TestRFC7413ServerClose(t *testing.T) {
 }
 
 // RFC 9293 section 3.9.2.2 (MUST-56): what may pass does not end a connection
-// that the user has, although its handshake is not complete (as Linux).
+// that the user has, although its handshake is not complete; one that nobody has
+// accepted it does (as Linux).
 func TestRFC7413ServerUnreachable(t *testing.T) {
 	b := newBench(t, 8, Config{FastOpen: 4})
-	b.in(fastSYN(b.askCookie(testRemote)), "x")
+	cookie := b.askCookie(testRemote)
+	b.in(fastSYN(cookie), "x")
 	c := b.accepted[0]
+	c.ICMP(&ip.ICMPError{Type: 3, Code: 1, HasSeq: true, Seq: c.sndUna}, b.now)
+	if c.State() != Closed || c.Err() != syscall.EHOSTUNREACH {
+		t.Errorf("nobody has it: %v, %v", c.State(), c.Err())
+	}
+	b.in(fastSYN(cookie), "x")
+	c = b.accepted[1]
+	b.l.Taken(c)
 	c.ICMP(&ip.ICMPError{Type: 3, Code: 1, HasSeq: true, Seq: c.sndUna}, b.now)
 	if c.State() != SynReceived || c.Err() != nil {
 		t.Errorf("%v, %v", c.State(), c.Err())

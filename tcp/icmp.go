@@ -41,8 +41,9 @@ func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 	if c.has(markDead) || errno == 0 {
 		return
 	}
-	// Who accepted a connection by Fast Open has it already.
-	if st := c.State(); st == SynSent || st == SynReceived && !c.has(markPassive) {
+	// A connection by Fast Open that was accepted is the user's already (as
+	// Linux).
+	if st := c.State(); st == SynSent || st == SynReceived && c.flags.Load()&sharedTaken == 0 {
 		c.done(errno)
 	} else {
 		c.softErr = uint16(errno)

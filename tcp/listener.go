@@ -66,8 +66,12 @@ func (l *Listener) Pending() int { return int(l.pending.Load()) }
 // Embryonic is the number of half-open connections.
 func (l *Listener) Embryonic() int { return l.queue.n }
 
-// Taken notes that a connection left the accept queue. Safe without the lock.
-func (l *Listener) Taken() { l.pending.Add(-1) }
+// Taken notes that c left the accept queue: the user has it. Safe without the
+// lock.
+func (l *Listener) Taken(c *Conn) {
+	l.pending.Add(-1)
+	c.flags.Or(sharedTaken)
+}
 
 // full tells whether the accept queue is full: like Linux it takes one more
 // than the backlog says.

@@ -94,7 +94,7 @@ func FuzzListener(f *testing.F) {
 			b.stuck = op&0x40 != 0
 			b.refuse = op&0x20 != 0
 			if op&0x10 != 0 && b.l.Pending() > 0 {
-				b.l.Taken()
+				b.l.Taken(b.accepted[len(b.accepted)-b.l.Pending()])
 			}
 			if c := b.conns[[2]netip.AddrPort{s.Local, s.Remote}]; c != nil && c.rare.fo != nil {
 				b.in2(c, s, string(make([]byte, data)))

@@ -255,7 +255,7 @@ func TestListenHandshake(t *testing.T) {
 			if srtt := conn.rtt.SRTT(); srtt != 20e6 {
 				t.Errorf("SRTT %v, want 20 ms", time.Duration(srtt))
 			}
-			b.l.Taken()
+			b.l.Taken(conn)
 			if b.l.Pending() != 0 || b.h.Stats.PassiveOpens.Load() != 1 {
 				t.Errorf("pending %d, PassiveOpens %d", b.l.Pending(), b.h.Stats.PassiveOpens)
 			}
@@ -466,7 +466,7 @@ func TestAcceptQueueFull(t *testing.T) {
 	}
 
 	// The SYN-ACK comes again, the peer answers, and now there is room.
-	b.l.Taken()
+	b.l.Taken(b.accepted[0])
 	b.now = b.l.Deadline()
 	b.sent = nil
 	b.l.Expire(b.now)

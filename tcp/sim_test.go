@@ -318,7 +318,7 @@ func (e *end) Reply(_, _ netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 }
 func (e *end) MTU(_, _ netip.AddrPort) int                { return 0 }
 func (e *end) NewConn(_, _ netip.AddrPort) (*Conn, Owner) { return &e.c, e }
-func (e *end) Accepted(*Conn)                             { e.lst.Taken() }
+func (e *end) Accepted(c *Conn)                           { e.lst.Taken(c) }
 
 // listen makes e a listener.
 func (l *link) listen(e *end) {

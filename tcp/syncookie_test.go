@@ -218,7 +218,7 @@ func TestSynFlood(t *testing.T) {
 		if len(b.accepted) != int(i)+1 {
 			t.Fatalf("legitimate client %d did not get in", i)
 		}
-		b.l.Taken()
+		b.l.Taken(b.accepted[i])
 		b.quiet = true
 	}
 	last := burst(50_000)

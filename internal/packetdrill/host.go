@@ -187,7 +187,7 @@ func (l *listener) accept() *conn {
 	}
 	c := l.queue[0]
 	l.queue = l.queue[1:]
-	l.tl.Taken()
+	l.tl.Taken(&c.tc)
 	return c
 }
 

@@ -134,7 +134,7 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	if f.closed.Load() {
 		// Nobody will take it. Who holds the lock, as we do, closes it next.
 		f.qmu.Unlock()
-		l.tl.Taken()
+		l.tl.Taken(tc)
 		c.tc.SetLinger(0)
 		c.state.Or(stClosed)
 		c.todo.Or(todoClose)
@@ -200,7 +200,7 @@ func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
 		}
 		if a, ok := l.pop(); ok {
 			if a.c != nil {
-				a.from.tl.Taken()
+				a.from.tl.Taken(&a.c.tc)
 			}
 			return a.c, a.injected, nil
 		}
