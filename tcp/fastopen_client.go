@@ -61,20 +61,9 @@ func (c *Conn) ReadDeferred(now int64) {
 // OpenDeferred sends the SYN that waited, with the data that is there, if any.
 func (c *Conn) OpenDeferred(now int64) {
 	c.pull()
-	if !c.sendDeferred(now) {
-		c.rtoAt = now + txRetry
-	}
-}
-
-// sendDeferred is OpenDeferred when data is there. False: the device refused.
-func (c *Conn) sendDeferred(now int64) bool {
-	c.stuckAt, c.lastSnd = now, now
-	if !c.sendSYN(now) {
-		return false
-	}
 	c.rare.fo.deferred = false
-	c.armRTO(now)
-	return true
+	c.stuckAt = now
+	c.firstSYN(now)
 }
 
 // sendSYNData sends the SYN, whose header of n bytes fill wrote, with a copy of

@@ -579,17 +579,26 @@ func TestRFC7413Simultaneous(t *testing.T) {
 	}
 }
 
-// A refused Transmit is tried again.
+// A device that is full when data takes the SYN along is asked again soon, and
+// one that takes nothing is given up.
 func TestRFC7413ClientFull(t *testing.T) {
 	w := fastWire(t, Config{})
 	w.full = true
 	w.c.Write(make([]byte, 10))
-	if !w.c.Output(w.now) {
-		t.Error("Output does not ask to be called again")
-	}
-	w.full = false
 	w.c.Output(w.now)
+	w.advance(5 * ms)
+	w.full = false
+	w.advance(10 * ms)
 	w.want("S 0:0 len 10 fo 12345678")
+
+	w = fastWire(t, Config{})
+	w.full = true
+	w.c.Write(make([]byte, 10))
+	w.c.Output(w.now)
+	w.advance(120 * sec)
+	w.state(SynSent)
+	w.advance(10 * sec)
+	w.err(syscall.ETIMEDOUT)
 }
 
 // The memory of cookies is bounded.

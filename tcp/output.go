@@ -17,7 +17,10 @@ func (c *Conn) Output(now int64) (more bool) {
 	case st.sending() || st == SynReceived && c.halfOpen():
 		more = !c.sendData(now)
 	case st == SynSent && c.Deferred():
-		return c.sndHead != ring.NoFrame && !c.sendDeferred(now)
+		if c.sndHead != ring.NoFrame {
+			c.OpenDeferred(now)
+		}
+		return false
 	case st < Established:
 		return false
 	}
