@@ -3,6 +3,7 @@ package onload_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -201,4 +202,81 @@ func TestUDPZeroLength(t *testing.T) {
 	if n, _, err := to.ReadFrom(make([]byte, 3)); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
+}
+
+// A socket on all addresses gets what is sent to everybody on the link
+// (RFC 1122, 4.1.3.4): the kernel's half of it does.
+func TestUDPBroadcast(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	c := listenUDP(t, e, ":0")
+	if path := onload.PathOf(c); !path.Accelerated {
+		t.Fatal(path)
+	}
+	far := listenUDP(t, p.B, p.B.Addr4.String()+":0")
+	subnet := p.A.Addr4.As4()
+	subnet[3] = 255
+	for _, to := range []string{netip.AddrFrom4(subnet).String(), "255.255.255.255"} {
+		if _, err := far.WriteTo([]byte(to), withPort(to, c)); err != nil {
+			t.Fatal(err)
+		}
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		buf := make([]byte, 100)
+		if n, _, err := c.ReadFrom(buf); string(buf[:n]) != to || err != nil {
+			t.Errorf("to %s: %q, %v", to, buf[:n], err)
+		}
+	}
+}
+
+// A socket on all addresses has the link-local ones too (RFC 4007, 6); they
+// are the kernel's.
+func TestLinkLocal(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	at := p.A.LinkLocal.WithZone(p.B.If)
+	t.Run("tcp", func(t *testing.T) {
+		l, err := e.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				c.Write([]byte("hello"))
+				c.Close()
+			}
+		}()
+		var c net.Conn
+		if err := p.B.Do(func() (err error) {
+			c, err = net.DialTimeout("tcp6", netip.AddrPortFrom(at, uint16(l.Addr().(*net.TCPAddr).Port)).String(), 5*time.Second)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if b, err := io.ReadAll(c); string(b) != "hello" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	t.Run("udp", func(t *testing.T) {
+		c := listenUDP(t, e, ":0")
+		far := listenUDP(t, p.B, ":0")
+		to := &net.UDPAddr{IP: at.AsSlice(), Zone: at.Zone(), Port: c.LocalAddr().(*net.UDPAddr).Port}
+		if _, err := far.WriteTo([]byte("ping"), to); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 10)
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		n, from, err := c.ReadFrom(buf)
+		if err != nil || string(buf[:n]) != "ping" {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+		if _, err := c.WriteTo([]byte("pong"), from); err != nil {
+			t.Fatal(err)
+		}
+		far.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if n, _, err = far.ReadFrom(buf); err != nil || string(buf[:n]) != "pong" {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	})
 }

@@ -197,6 +197,7 @@ type Counters struct {
 	PassNoPort    uint64 // no entry
 	PassFlow      uint64 // flow entry that says kernel
 	PassNoSocket  uint64 // ours, but on a queue without a socket
+	PassScope     uint64 // sent to many, or to a link-local address
 }
 
 // Counters asks the program; not for the hot path.
@@ -214,6 +215,7 @@ func readCounters(m *ebpf.Map) (c Counters, err error) {
 	for i, to := range []*uint64{
 		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
 		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,
+		&c.PassScope,
 	} {
 		var each []uint64
 		if err := m.Lookup(uint32(i), &each); err != nil {

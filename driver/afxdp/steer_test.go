@@ -119,6 +119,9 @@ func testSteering(t *testing.T, mode Mode) {
 		{"vlan", any100, eth(ip4(0, u(them4, us4, 9, 100)), 7), true},
 		{"two vlans", any100, eth(ip6(udp, u(them6, us6, 9, 100)), 7, 8), true},
 		{"three vlans", any100, eth(ip4(0, u(them4, us4, 9, 100)), 7, 8, 9), false},
+		{"to all on the link", any100, ethOf(them4.mac, [6]byte{255, 255, 255, 255, 255, 255}, ip4(0, u(them4, us4, 9, 100))), false},
+		{"to a group", any100, ethOf(them4.mac, [6]byte{0x33, 0x33, 0, 0, 0, 1}, ip6(udp, u(them6, us6, 9, 100))), false},
+		{"link-local", any100, datagram(them6, host{us6.mac, netip.MustParseAddr("fe80::1")}, 9, 100, nil), false},
 		{"vlan, other port", any100, eth(ip4(0, u(them4, us4, 9, 101)), 7), false},
 
 		{"flow ours", []entry{{udp, at(us4.addr, 100), at(them4.addr, 9), true}}, datagram(them4, us4, 9, 100, nil), true},
@@ -180,7 +183,7 @@ func testSteering(t *testing.T, mode Mode) {
 	c, err := d.Counters()
 	must(t, err)
 	if c.Redirected == 0 || c.RedirectICMP != 3 || c.PassNotIP == 0 || c.PassProto == 0 || c.PassMalformed == 0 ||
-		c.PassNoPort == 0 || c.PassFlow != 3 || c.PassNoSocket != 0 {
+		c.PassNoPort == 0 || c.PassFlow != 3 || c.PassNoSocket != 0 || c.PassScope == 0 {
 		t.Errorf("counters %+v", c)
 	}
 	if len(d.flows) != 0 || len(d.ports) != 1 {

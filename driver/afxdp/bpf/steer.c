@@ -78,6 +78,7 @@ enum counter {
 	PASS_NO_SOCKET, /* ours, but no socket on this queue */
 	REDIRECT_ICMP,  /* of the redirected */
 	REDIRECT_FRAG,  /* of the redirected */
+	PASS_SCOPE,     /* multicast, broadcast, link-local */
 	COUNTERS,
 };
 
@@ -380,6 +381,10 @@ int onload_steer(struct xdp_md *ctx)
 
 	if (load(ctx, 0, &eth, sizeof(eth)))
 		return pass(PASS_MALFORMED);
+	// Who is on any address has the kernel's socket too, which gets what was
+	// sent to many.
+	if (eth.dst[0] & 1)
+		return pass(PASS_SCOPE);
 	proto = bpf_ntohs(eth.proto);
 	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {
 		struct vlanhdr tag;
@@ -394,6 +399,10 @@ int onload_steer(struct xdp_md *ctx)
 	r = parse_ip(ctx, off, proto == P_IPV6, &p);
 	if (r)
 		return pass(r);
+	// An address that means something only together with its link, which our
+	// sockets do not name (RFC 4007 section 6).
+	if (p.family == 6 && (p.dst.w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
+		return pass(PASS_SCOPE);
 
 	if (p.fragment) {
 		fk.src = p.src;
