@@ -17,10 +17,15 @@ func nanotime() int64
 const never = math.MaxInt64
 
 // deadlineAt puts an application's deadline on the stack's clock: 0 is none,
-// and a deadline in the past is at once.
+// and a deadline in the past is at once. One beyond the clock's end, where
+// time.Until stops counting, does not come.
 func deadlineAt(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return max(nanotime()+int64(time.Until(t)), 1)
+	now, d := nanotime(), int64(time.Until(t))
+	if d > never-now {
+		return never
+	}
+	return max(now+d, 1)
 }

@@ -320,10 +320,12 @@ func (u *UDPConn) SetReadBuffer(n int) error {
 }
 
 // SetWriteBuffer bounds what waits for the device, in bytes of memory held.
+// While nothing waits there is room for one datagram.
 func (u *UDPConn) SetWriteBuffer(n int) error {
 	if u.closed.Load() {
 		return errClosed
 	}
-	u.sndBuf.Store(int64(n))
+	u.sndBuf.Store(int64(max(n, 1)))
+	u.s.wake(&u.w) // there may be room now, which sentDatagram does not see
 	return nil
 }
