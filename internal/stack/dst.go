@@ -50,11 +50,17 @@ type dst struct {
 	key   dstKey
 	route control.Route
 	hdr   ip.Header
-	sum   uint16 // of the pseudo-header without the length
-	ready bool   // hdr is complete
-	gone  bool   // no route at present
+	sum   uint16        // of the pseudo-header without the length
+	ready bool          // hdr is complete
+	gone  bool          // no route at present
+	why   syscall.Errno // what the kernel says to who sends then
 	refs  int
 	held  []heldPacket // packets that wait for the neighbour
+	since int64        // when the first of them began to, ns
+
+	// What onChange has yet to tell those that use it.
+	lost syscall.Errno // why it cannot be reached; 0: it can
+	cut  bool          // its MTU changed
 
 	pathMTU   int   // of UDP's path, as a router says; 0: none did
 	pathUntil int64 // when that is forgotten, ns
@@ -75,6 +81,9 @@ const (
 	// (unres_qlen_bytes): the SYNs of a burst of connections.
 	holdPackets = 256
 	resolveWait = int64(time.Second)
+	// The kernel gives a neighbour up after 3 s. Where it does not say so, since
+	// too many are asked for, what waits is given up too.
+	resolveMost = int64(5 * time.Second)
 	defaultTTL  = 64
 )
 
@@ -88,6 +97,11 @@ func (s *Stack) dst(k dstKey) *dst {
 			return nil
 		}
 		s.dsts[k] = d
+	} else if d.gone {
+		if !s.resolveRoute(d) {
+			return nil
+		}
+		s.news = true // the notice is under way
 	}
 	d.refs++
 	return d
@@ -113,8 +127,15 @@ func (s *Stack) resolveRoute(d *dst) bool {
 	r, err := s.cfg.Net.Route(d.key.Remote, d.key.Local)
 	link, known := s.cfg.Net.Link(r.Link)
 	if err != nil || r.Local || !known || !s.carries(link) {
-		d.gone, d.ready = true, false
+		d.gone, d.ready, d.why = true, false, syscall.ENETUNREACH
+		if errno, ok := err.(syscall.Errno); ok && errno != syscall.EADDRNOTAVAIL {
+			d.why = errno // of a route that is unreachable, prohibited or a black hole
+		}
 		return false
+	}
+	if r.Link != d.route.Link || r.NextHop != d.route.NextHop {
+		// What the old neighbour gets would go where the route no longer leads.
+		d.ready, d.asked = false, 0
 	}
 	d.route, d.gone = r, false
 	s.resolveNeighbour(d, link)
@@ -177,6 +198,10 @@ func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 		s.counters.txNoRoute.Add(1)
 		return
 	}
+	if len(d.held) == 0 {
+		d.since = s.now
+	}
+	s.setTimer(&s.holdTimer, s.now+resolveMost)
 	s.holding += len(pkt)
 	h := heldPacket{pkt: slices.Clone(pkt), qi: qi, ecn: ecn}
 	for _, p := range pkt {
@@ -185,6 +210,19 @@ func (s *Stack) hold(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
 	d.held = append(d.held, h)
 	if link, ok := s.cfg.Net.Link(d.route.Link); ok {
 		s.resolveNeighbour(d, link)
+	}
+}
+
+// fireHold gives up the packets that have waited for too long.
+func (s *Stack) fireHold() {
+	for _, d := range s.dsts {
+		if len(d.held) > 0 && s.now-d.since >= resolveMost {
+			s.unreachable(d, syscall.EHOSTUNREACH)
+		}
+	}
+	s.tell()
+	if s.holding > 0 {
+		s.setTimer(&s.holdTimer, s.now+resolveMost)
 	}
 }
 
@@ -227,6 +265,7 @@ func (s *Stack) onChange(c control.Change) {
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}
+		s.tell()
 		if c.Kind == control.LinkGone && c.Link == s.cfg.Link {
 			s.linkGone()
 		}
@@ -267,7 +306,8 @@ func (s *Stack) checkQueues() {
 	}
 }
 
-// applyChange brings one destination up to date.
+// applyChange brings one destination up to date. What its sockets have to know
+// waits for tell.
 func (s *Stack) applyChange(d *dst, c control.Change) {
 	switch c.Kind {
 	case control.NeighborUp:
@@ -286,43 +326,56 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 		default:
 			s.unreachable(d, syscall.EHOSTUNREACH)
 		}
-	default:
-		mtu := s.mtu(d)
+	case control.RouteChanged: // behind changes of links and addresses too
+		mtu, gone := s.mtu(d), d.gone
 		if !s.resolveRoute(d) {
 			s.unreachable(d, syscall.ENETUNREACH)
 			return
 		}
-		if m := s.mtu(d); m != mtu {
-			s.pathMTU(d, m)
+		if s.mtu(d) != mtu {
+			d.cut, s.news = true, true
 		}
+		s.news = s.news || gone
 	}
 }
 
-// unreachable tells the sockets of d that it cannot be reached at present:
-// fatal for those that connect, a hint for the others. A UDP socket does not
-// hear of a silent neighbour: to Linux that is no hard error (udp_err).
+// unreachable notes that d cannot be reached at present, and gives up what
+// waits for it.
 func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
+	d.lost, s.news = errno, true
 	s.dropHeld(d)
+}
+
+// tell has the sockets learn what became of their destinations: in one pass,
+// since a link that goes down takes all of them with it. That one cannot be
+// reached is fatal for connections that are being made, a hint for others. A
+// UDP socket hears of it when it writes (WriteFrom), as on Linux.
+func (s *Stack) tell() {
+	if !s.news {
+		return
+	}
+	s.news = false
 	for c := range s.flows.all() {
-		if c.dst == d {
-			c.tc.Unreachable(errno, s.now)
+		d := c.dst
+		if d.lost != 0 {
+			c.tc.Unreachable(d.lost, s.now)
+			s.touch(c)
+		} else if d.cut {
+			c.tc.SetPathMTU(s.mtu(d), s.now)
 			s.touch(c)
 		}
 	}
 	for _, u := range s.udpFlows {
-		if u.dst == d && errno != syscall.EHOSTUNREACH {
-			u.fail(errno)
+		var lost syscall.Errno
+		if u.dst.gone {
+			lost = u.dst.why
+		}
+		if u.lost.Swap(uint32(lost)) == 0 && lost != 0 {
+			s.notify(&u.w)
 		}
 	}
-}
-
-// pathMTU tells the connections of d of the path's new MTU.
-func (s *Stack) pathMTU(d *dst, mtu int) {
-	for c := range s.flows.all() {
-		if c.dst == d {
-			c.tc.SetPathMTU(mtu, s.now)
-			s.touch(c)
-		}
+	for _, d := range s.dsts {
+		d.lost, d.cut = 0, false
 	}
 }
 

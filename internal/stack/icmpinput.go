@@ -27,11 +27,11 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 	case ip.ProtoUDP:
 		if e.IsPTB() {
 			s.udpTooBig(&e)
-			return
 		}
-		// Only a connected socket learns of it, as on Linux.
+		// Only a connected socket learns of it, as on Linux. That a datagram was
+		// too large is an error too: it is lost (RFC 1122, 4.1.3.3).
 		if u := s.udpFlows[makeFlowKey(e.Local, e.Remote)]; u != nil {
-			if errno, hard := e.Errno(); hard {
+			if errno, hard := e.Errno(); hard || e.IsPTB() {
 				u.fail(errno)
 			}
 		}

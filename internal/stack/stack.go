@@ -118,7 +118,9 @@ type Stack struct {
 	udps      boundTable[*UDPConn]
 	udpFlows  map[flowKey]*UDPConn
 	dsts      map[dstKey]*dst
-	holding   int // frames that wait for neighbours
+	holdTimer ring.Timer
+	holding   int  // frames that wait for neighbours
+	news      bool // tell has something to do
 
 	// The last answers: most packets of a turn are of one flow.
 	repeat                 ip.Repeat
@@ -195,6 +197,7 @@ func New(cfg Config) (*Stack, error) {
 	s.host = s.newHost()
 	s.initFlows()
 	s.initFragments()
+	s.holdTimer.Kind = ofHeld
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)

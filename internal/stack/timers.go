@@ -35,6 +35,7 @@ const (
 	ofTCPListener
 	ofTimeWait
 	ofFragments
+	ofHeld
 )
 
 // before is what has a field at p with that offset.
@@ -54,6 +55,8 @@ func (s *Stack) fire(t *ring.Timer) {
 	case ofFragments:
 		s.frags.Expire(s.now)
 		s.setTimer(t, s.frags.Deadline())
+	case ofHeld:
+		s.fireHold()
 	case ofTimeWait:
 		s.fireTimeWait((*timeWait)(before(unsafe.Pointer(t), unsafe.Offsetof(timeWait{}.timer))))
 	}

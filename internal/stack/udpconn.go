@@ -57,6 +57,7 @@ type UDPConn struct {
 	r, w   waiter
 	closed atomic.Bool
 	errno  atomic.Uint32 // pending ICMP error, reported once
+	lost   atomic.Uint32 // connected: errno while there is no route, else 0
 }
 
 // OpenUDP opens a socket bound to local (as in ListenTCP), and connected to
@@ -145,7 +146,7 @@ func (u *UDPConn) ready(d direction) bool {
 	if d == dirRead {
 		return u.rq.Ready()
 	}
-	return u.queued.Load() < u.sndBuf.Load()
+	return u.queued.Load() < u.sndBuf.Load() || u.lost.Load() != 0
 }
 
 // fail has the next call return errno, as an ICMP error does on a connected

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,6 +112,9 @@ func TestUDPPathMTU(t *testing.T) {
 			a.pollOnce()
 		}
 		c.SetDeadline(time.Now().Add(2 * time.Second))
+		if _, err := c.WriteTo(buf, netip.AddrPort{}); err != syscall.EMSGSIZE {
+			t.Fatal(err)
+		}
 		if _, err := c.WriteTo(buf, netip.AddrPort{}); err != nil {
 			t.Fatal(err)
 		}

@@ -53,6 +53,9 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 		if err := u.check(&u.w); err != nil {
 			return 0, err
 		}
+		if e := u.lost.Load(); e != 0 {
+			return 0, syscall.Errno(e)
+		}
 		if u.queued.Load() < u.sndBuf.Load() {
 			if len(p) <= smallWrite && u.sendNow(p, src, dst) {
 				return len(p), nil

@@ -1,0 +1,191 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+)
+
+// newRouted is newPair with the network that a sees.
+func newRouted(t testing.TB, o pairOptions) (a, b *Stack, net *control.Static) {
+	t.Helper()
+	o.config = func(c *Config) {
+		if net == nil {
+			net = c.Net.(*control.Static)
+		}
+	}
+	a, b = newPair(t, o)
+	return a, b, net
+}
+
+// TestUDPNoRoute: while there is no route every write of a connected socket
+// says so, and a reader does not hear of it, as on Linux.
+func TestUDPNoRoute(t *testing.T) {
+	for _, to := range []netip.Addr{addrB, six[addrB]} {
+		a, b, net := newRouted(t, pairOptions{})
+		c := udpPair(t, a, b, to, nil)
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		read := make(chan error, 1)
+		go func() {
+			n, _, _, _, err := c.ReadFrom(make([]byte, 4))
+			if err == nil && n != 4 {
+				err = fmt.Errorf("read %d bytes", n)
+			}
+			read <- err
+		}()
+		for c.r.state.Load() == waiterIdle {
+			time.Sleep(time.Millisecond)
+		}
+		link, _ := net.Link(1)
+		down := link
+		down.Up = false
+		net.SetLink(down)
+		for range 3 {
+			if _, err := c.WriteTo([]byte("lost"), netip.AddrPort{}); err != syscall.ENETUNREACH {
+				t.Errorf("%v: write without a route: %v", to, err)
+			}
+		}
+		if u, err := a.OpenUDP(netip.AddrPort{}, c.RemoteAddr(), nil); err != syscall.ENETUNREACH {
+			t.Errorf("%v: opened without a route: %v, %v", to, u, err)
+		}
+		net.SetLink(link)
+		if _, err := c.WriteTo([]byte("back"), netip.AddrPort{}); err != nil {
+			t.Errorf("%v: write: %v", to, err)
+		}
+		if err := <-read; err != nil {
+			t.Errorf("%v: read: %v", to, err)
+		}
+	}
+}
+
+// TestUDPTooBigIsAnError: a connected socket learns that its datagram was too
+// large for the path, once (RFC 1122, 4.1.3.3; Linux with IP_PMTUDISC_WANT).
+func TestUDPTooBigIsAnError(t *testing.T) {
+	for _, to := range []netip.Addr{addrB, six[addrB]} {
+		a, b := newPair(t, pairOptions{nic: sim.Config{TakeAll: true}})
+		c := udpPair(t, a, b, to, nil)
+		quote := packetOf(c.LocalAddr().Addr(), to, ip.ProtoUDP, udpOf(c.LocalAddr(), c.RemoteAddr(), make([]byte, 1400)))[14:600]
+		m := icmpOf(to, c.LocalAddr().Addr(), 2, 0, 1300, quote)
+		if to.Is4() {
+			m = icmpOf(to, c.LocalAddr().Addr(), 3, 4, 1300, quote)
+		}
+		a.cfg.Device.(*sim.Device).Inject(0, m)
+		c.SetDeadline(time.Now().Add(2 * time.Second))
+		if _, _, _, _, err := c.ReadFrom(make([]byte, 1)); err != syscall.EMSGSIZE {
+			t.Errorf("%v: %v", to, err)
+		}
+		if _, err := c.WriteTo([]byte{1}, netip.AddrPort{}); err != nil {
+			t.Errorf("%v: write: %v", to, err)
+		}
+		if _, _, _, _, err := c.ReadFrom(make([]byte, 1)); err != nil {
+			t.Errorf("%v: read: %v", to, err)
+		}
+	}
+}
+
+// TestNextHopChanged: once the route leads to another gateway, the old one gets
+// nothing, also while the new one is still asked for.
+func TestNextHopChanged(t *testing.T) {
+	far := netip.MustParsePrefix("172.16.0.0/16")
+	old, new := netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")
+	oldMAC, newMAC := [6]byte{2, 0, 0, 0, 0, 3}, [6]byte{2, 0, 0, 0, 0, 4}
+	var toOld, toNew atomic.Int64
+	a, _, net := newRouted(t, pairOptions{link: sim.LinkConfig{Tap: func(d sim.Dir, f []byte) {
+		switch {
+		case d != sim.AtoB:
+		case [6]byte(f) == oldMAC:
+			toOld.Add(1)
+		case [6]byte(f) == newMAC:
+			toNew.Add(1)
+		}
+	}}})
+	a.lock.Lock()
+	a.enter()
+	net.OnResolve = func(int, netip.Addr) {}
+	a.leave()
+	net.SetNeighbor(1, old, oldMAC)
+	net.AddRoute(control.StaticRoute{Dst: far, Link: 1, Gateway: old})
+	u, err := a.OpenUDP(netip.AddrPort{}, netip.MustParseAddrPort("172.16.0.1:9"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	write := func() {
+		t.Helper()
+		if _, err := u.WriteTo([]byte{1}, netip.AddrPort{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	net.AddRoute(control.StaticRoute{Dst: netip.MustParsePrefix("172.16.0.1/32"), Link: 1, Gateway: new})
+	write()
+	net.SetNeighbor(1, new, newMAC)
+	write()
+	if toOld.Load() != 1 || toNew.Load() != 2 {
+		t.Errorf("the old gateway got %d packets, the new one %d; want 1 and 2", toOld.Load(), toNew.Load())
+	}
+}
+
+// TestHoldEnds: packets do not wait for a neighbour for ever whom the kernel,
+// asked for too many, never speaks of.
+func TestHoldEnds(t *testing.T) {
+	a, _, net := newRouted(t, pairOptions{})
+	a.lock.Lock()
+	a.enter()
+	net.OnResolve = func(int, netip.Addr) {}
+	a.leave()
+	u, err := a.OpenUDP(netip.AddrPortFrom(addrA, 0), netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for i := range 100 {
+		if _, err := u.WriteTo([]byte{1}, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(100 + i)}), 9)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, wait := range []int64{resolveMost - 1e9, resolveMost + 1e9} {
+		a.lock.Lock()
+		a.enter()
+		a.now += wait
+		a.wheel.Advance(a.now, a.fire)
+		if early := wait < resolveMost; early != (a.holding > 0) || early != (len(a.dsts) > 2) {
+			t.Errorf("after %v %d frames wait, for %d destinations", time.Duration(wait), a.holding, len(a.dsts))
+		}
+		a.enter()
+		a.leave()
+	}
+}
+
+// TestLinkDownMany: a link that goes down with many connections on it is a
+// matter of one pass over them.
+func TestLinkDownMany(t *testing.T) {
+	const n = 20000
+	a, _, net := newRouted(t, pairOptions{nic: sim.Config{Frames: 8192}})
+	net.AddRoute(control.StaticRoute{Dst: netip.MustParsePrefix("172.16.0.0/12"), Link: 1, Gateway: addrB})
+	for i := range n {
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}), 9)
+		if _, _, err := a.open(netip.AddrPortFrom(addrA, 1000), to, &TCPOptions{PortHeld: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link, _ := net.Link(1)
+	link.Up = false
+	start := time.Now()
+	net.SetLink(link)
+	d := time.Since(start)
+	t.Logf("%d connections took %v", n, d)
+	if d > time.Second { // each for each destination took 3 s
+		t.Error("too long")
+	}
+	if s := a.Stats(); s.Conns != 0 {
+		t.Errorf("%d connections are left in SYN-SENT without a route", s.Conns)
+	}
+}
