@@ -19,10 +19,11 @@ var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // Unicast tells whether a is an address that one host may have on a link.
 func Unicast(a netip.Addr) bool {
 	if a.Is4() {
-		// 0/8 this network, 127/8 loopback, 224/4 multicast, 240/4 reserved
-		// and broadcast.
+		// 0/8 this network, 127/8 loopback, 224/4 multicast. 240/4 is reserved
+		// (RFC 1112, 4), but clouds number their hosts from it, and Linux does
+		// not refuse it.
 		b := a.As4()
-		return b[0] != 0 && b[0] != 127 && b[0] < 224
+		return b[0] != 0 && b[0] != 127 && b[0]>>4 != 14 && a != broadcast4
 	}
 	// RFC 4291, 2.5.5: addresses with an IPv4 one inside are not for the wire.
 	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6()

@@ -25,6 +25,9 @@ func TestHeaderPut(t *testing.T) {
 				}
 				want := Packet{DstMAC: macB, SrcMAC: macA, VLAN: vlan, V6: fam[0].Is6(), Src: fam[0], Dst: fam[1],
 					Proto: ProtoTCP, TTL: 64, TOS: c.tos&^3 | c.ecn, NetOff: h.Len() - h.NetLen(), L4Off: h.Len(), L4Len: c.n}
+				if vlan != 0 {
+					want.Tags = 1
+				}
 				if !p.V6 {
 					want.FragID = uint32(c.id)
 					if binary.BigEndian.Uint16(b[p.NetOff+6:]) != flagDF {

@@ -80,9 +80,19 @@ func (x *extChain) walk(p *Packet) error {
 			if x.off != start { // RFC 8200, 4.1
 				return ErrHeader
 			}
-			n = 8 + int(h[1])*8
+			if n = 8 + int(h[1])*8; n > len(h) {
+				return ErrShort
+			}
+			if !options6(h[2:n]) {
+				return ErrHeader
+			}
 		case extDest:
-			n = 8 + int(h[1])*8
+			if n = 8 + int(h[1])*8; n > len(h) {
+				return ErrShort
+			}
+			if !options6(h[2:n]) {
+				return ErrHeader
+			}
 		case extRouting:
 			if h[3] != 0 {
 				return ErrHeader // segments left: for a router (RFC 8200, 4.4; RFC 5095)
@@ -108,4 +118,28 @@ func (x *extChain) walk(p *Packet) error {
 		}
 	}
 	return ErrHeader
+}
+
+// Options of the hop-by-hop and the destination header.
+const (
+	opt6Pad1  = 0
+	opt6Jumbo = 0xc2 // RFC 2675, 2: kernels put it into BIG TCP's packets
+)
+
+// options6 tells whether a packet with these options may be received: they are
+// well-formed, and none that we do not know has a type which says that the
+// packet is to be discarded then (RFC 8200, 4.2). None that we know concerns a
+// transport.
+func options6(b []byte) bool {
+	for len(b) > 0 {
+		if b[0] == opt6Pad1 {
+			b = b[1:]
+			continue
+		}
+		if b[0]>>6 != 0 && b[0] != opt6Jumbo || len(b) < 2 || len(b) < 2+int(b[1]) {
+			return false
+		}
+		b = b[2+int(b[1]):]
+	}
+	return true
 }

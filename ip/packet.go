@@ -30,6 +30,7 @@ const (
 type Packet struct {
 	DstMAC, SrcMAC [6]byte
 	VLAN           uint16 // VID of the outer tag, 0: untagged
+	Tags           uint8  // VLAN tags
 	V6             bool
 	Src, Dst       netip.Addr
 	Proto          uint8 // transport protocol, extension headers skipped
@@ -74,7 +75,7 @@ func parseEther(b []byte, p *Packet) (off int, typ uint16, err error) {
 	}
 	p.DstMAC = [6]byte(b[0:6])
 	p.SrcMAC = [6]byte(b[6:12])
-	p.VLAN = 0
+	p.VLAN, p.Tags = 0, 0
 	off = etherLen
 	typ = binary.BigEndian.Uint16(b[12:])
 	for n := 0; (typ == typeVLAN || typ == typeQinQ) && n < maxVLANs; n++ {
@@ -86,6 +87,7 @@ func parseEther(b []byte, p *Packet) (off int, typ uint16, err error) {
 		}
 		typ = binary.BigEndian.Uint16(b[off+2:])
 		off += vlanLen
+		p.Tags++
 	}
 	p.NetOff = off
 	return off, typ, nil

@@ -113,11 +113,11 @@ func TestParseVLAN(t *testing.T) {
 	}
 	var p Packet
 	one := tag(typeVLAN, 0x6007, f) // priority bits are not the VID
-	if err := Parse(one, len(one), &p); err != nil || p.VLAN != 7 || p.NetOff != 18 || p.Src != a4 {
+	if err := Parse(one, len(one), &p); err != nil || p.VLAN != 7 || p.Tags != 1 || p.NetOff != 18 || p.Src != a4 {
 		t.Errorf("one tag: %v, %+v", err, p)
 	}
 	two := tag(typeQinQ, 9, one)
-	if err := Parse(two, len(two), &p); err != nil || p.VLAN != 9 || p.NetOff != 22 || p.L4Len != 8 {
+	if err := Parse(two, len(two), &p); err != nil || p.VLAN != 9 || p.Tags != 2 || p.NetOff != 22 || p.L4Len != 8 {
 		t.Errorf("two tags: %v, %+v", err, p)
 	}
 	three := tag(typeQinQ, 11, two)
@@ -158,6 +158,14 @@ func TestParse6(t *testing.T) {
 		{"segments left", extRouting, cat([]byte{ProtoUDP, 0, 0, 1, 0, 0, 0, 0}, udp), ErrHeader, Packet{}},
 		{"extension cut", extDest, []byte{ProtoUDP, 0, 0}, ErrShort, Packet{}},
 		{"extension overruns", extDest, cat(ext(ProtoUDP, 0)[:1], []byte{9}, udp), ErrShort, Packet{}},
+		{"option to skip", extDest, cat([]byte{ProtoUDP, 0, 0x3e, 4, 0, 0, 0, 0}, udp), nil, Packet{Proto: ProtoUDP, L4Off: 62, L4Len: 8}},
+		{"jumbo option", extHopByHop, cat([]byte{ProtoUDP, 0, 0xc2, 4, 0, 1, 0, 0}, udp), nil, Packet{Proto: ProtoUDP, L4Off: 62, L4Len: 8}},
+		{"padding of one byte", extDest, cat([]byte{ProtoUDP, 0, 0, 1, 2, 0, 0, 0}, udp), nil, Packet{Proto: ProtoUDP, L4Off: 62, L4Len: 8}},
+		{"option to discard (RFC 8200, 4.2)", extDest, cat([]byte{ProtoUDP, 0, 0x7e, 4, 0, 0, 0, 0}, udp), ErrHeader, Packet{}},
+		{"option to complain of", extHopByHop, cat([]byte{ProtoUDP, 0, 1, 0, 0x9e, 2, 0, 0}, udp), ErrHeader, Packet{}},
+		{"option to complain of to one", extDest, cat([]byte{ProtoUDP, 0, 1, 0, 0xde, 2, 0, 0}, udp), ErrHeader, Packet{}},
+		{"option overruns", extDest, cat([]byte{ProtoUDP, 0, 0x3e, 5, 0, 0, 0, 0}, udp), ErrHeader, Packet{}},
+		{"option without length", extDest, cat([]byte{ProtoUDP, 0, 1, 3, 0, 0, 0, 0x3e}, udp), ErrHeader, Packet{}},
 		{"fragment header cut", extFragment, []byte{ProtoUDP, 0, 0, 0}, ErrShort, Packet{}},
 	} {
 		var p Packet
@@ -228,9 +236,11 @@ func TestBogus(t *testing.T) {
 		{"0.1.2.3", "192.0.2.1", true},
 		{"192.0.2.1", "0.0.0.0", true},
 		{"224.0.0.1", "192.0.2.1", true},
-		{"240.0.0.1", "192.0.2.1", true},
+		{"240.0.0.1", "192.0.2.1", false},
+		{"192.0.2.1", "255.255.255.254", false},
+		{"239.255.255.255", "192.0.2.1", true},
 		{"255.255.255.255", "192.0.2.1", true},
-		{"192.0.2.1", "250.0.0.1", true},
+		{"192.0.2.1", "250.0.0.1", false},
 		{"2001:db8::1", "2001:db8::2", false},
 		{"fe80::1", "ff02::1", false},
 		{"2001:db8::1", "2001:db8::1", true},

@@ -86,7 +86,7 @@ type Link struct {
 	// Driver is as ethtool -i says; empty if unknown.
 	Driver string
 	// Master is the bridge or bond above, 0 if none. Parent is the link below
-	// a VLAN or macvlan, and VLAN the tag that frames carry on it.
+	// a VLAN or macvlan, and VLAN the 802.1Q tag that frames carry on it.
 	Master, Parent int
 	VLAN           uint16
 	// Addrs are the usable addresses, in the kernel's order.
@@ -109,7 +109,8 @@ const (
 	// AddrAdded and AddrRemoved: Addr on Link.
 	AddrAdded
 	AddrRemoved
-	// RouteChanged: any Route may have another answer now.
+	// RouteChanged: any Route may have another answer now. It follows every
+	// change of links and addresses.
 	RouteChanged
 )
 

@@ -218,7 +218,10 @@ func convertLink(l netlink.Link) Link {
 	copy(out.MAC[:], a.HardwareAddr)
 	switch t := l.(type) {
 	case *netlink.Vlan:
-		out.Parent, out.VLAN = a.ParentIndex, uint16(t.VlanId)
+		out.Parent = a.ParentIndex
+		if t.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD { // whose tags are others
+			out.VLAN = uint16(t.VlanId)
+		}
 	case *netlink.Macvlan:
 		out.Parent = a.ParentIndex
 	}

@@ -334,13 +334,19 @@ func BenchmarkRoute(b *testing.B) {
 
 // This kernel may lack 802.1Q, so the conversion is tested by itself.
 func TestConvertLinkVLAN(t *testing.T) {
-	l := convertLink(&netlink.Vlan{
+	v := &netlink.Vlan{
 		LinkAttrs: netlink.LinkAttrs{Index: 5, Name: "eth0.7", ParentIndex: 2, MTU: 1496, HardwareAddr: []byte{2, 0, 0, 0, 0, 1}, RawFlags: unix.IFF_UP | unix.IFF_LOWER_UP},
 		VlanId:    7,
-	})
+	}
+	l := convertLink(v)
 	want := Link{Index: 5, Name: "eth0.7", MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 1496, Up: true, Carrier: true, Kind: "vlan", Parent: 2, VLAN: 7}
 	if fmt.Sprintf("%+v", l) != fmt.Sprintf("%+v", want) {
 		t.Errorf("%+v\nwant %+v", l, want)
+	}
+	// We write no 802.1ad tags, so we must not take such a link for ours.
+	v.VlanProtocol = netlink.VLAN_PROTOCOL_8021AD
+	if l := convertLink(v); l.VLAN != 0 {
+		t.Errorf("802.1ad: %+v", l)
 	}
 }
 

@@ -262,6 +262,9 @@ func (s *Stack) onChange(c control.Change) {
 	if !s.closing.Load() {
 		s.lastLocal = netip.Addr{}
 		s.repeat.Forget()
+		if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
+			s.learnVLANs()
+		}
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}

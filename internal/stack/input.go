@@ -31,7 +31,7 @@ func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 		// The steering takes packets by port; those to other hosts' addresses,
 		// and those that no honest host sends, are dropped in silence (attack
 		// 20).
-		if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) {
+		if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) || p.Tags > 0 && !s.onVLAN(p) {
 			s.counters.rxBogus.Add(1)
 			s.cache.FreeDescs(ds)
 			return
@@ -103,6 +103,23 @@ func (s *Stack) ours(a netip.Addr) bool {
 	}
 	s.lastLocal = a
 	return true
+}
+
+// onVLAN tells whether a tagged packet is on this interface, or a VLAN above it:
+// those of other VLANs are other networks, which a trunk carries too (IEEE
+// 802.1Q). VID 0 is no VLAN but a priority; of VLANs within VLANs we have none.
+func (s *Stack) onVLAN(p *ip.Packet) bool {
+	return p.Tags == 1 && (p.VLAN == 0 || s.vlans[p.VLAN])
+}
+
+// learnVLANs reads from the mirror which VLANs there are. The lock is held.
+func (s *Stack) learnVLANs() {
+	s.vlans = make(map[uint16]bool)
+	for _, l := range s.cfg.Net.Links() {
+		if l.VLAN != 0 && l.Parent == s.cfg.Link && l.Up {
+			s.vlans[l.VLAN] = true
+		}
+	}
 }
 
 // checksumOK verifies the transport checksum found at field of the packet

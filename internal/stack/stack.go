@@ -132,6 +132,8 @@ type Stack struct {
 	lastUDPSrc, lastUDPDst netip.AddrPort
 	lastLocal              netip.Addr
 
+	vlans map[uint16]bool // tags of the links above this one
+
 	reactor  reactor
 	ports    *portTable
 	cfg      Config
@@ -222,6 +224,10 @@ func New(cfg Config) (*Stack, error) {
 		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
 	}
 	s.unsub = cfg.Net.Subscribe(s.onChange)
+	s.lock.Lock()
+	s.enter()
+	s.learnVLANs()
+	s.leave()
 	return s, nil
 }
 

@@ -1,0 +1,64 @@
+package stack
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+)
+
+// TestForeignVLAN: a packet of a VLAN that the host has no link on is of another
+// network, whatever its addresses (IEEE 802.1Q; Linux takes it for another
+// host's).
+func TestForeignVLAN(t *testing.T) {
+	a, _, net := newRouted(t, pairOptions{nic: sim.Config{TakeAll: true}})
+	vlan := control.Link{Index: 2, Name: "vlan7", MAC: macs[addrA], MTU: 1500, Up: true, Parent: 1, VLAN: 7}
+	net.SetLink(vlan)
+	net.SetLink(control.Link{Index: 3, Name: "other8", MTU: 1500, Up: true, Parent: 9, VLAN: 8})
+	u, err := a.OpenUDP(netip.AddrPortFrom(addrA, 9), netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	heard := func(tags ...uint16) bool {
+		t.Helper()
+		f := packetOf(addrB, addrA, ip.ProtoUDP, udpOf(netip.AddrPortFrom(addrB, 9), u.LocalAddr(), []byte{1}))
+		for _, v := range slices.Backward(tags) {
+			f = slices.Insert(f, 12, 0x81, 0, byte(v>>8), byte(v))
+		}
+		a.cfg.Device.(*sim.Device).Inject(0, f)
+		for a.rxPending() {
+			a.pollOnce()
+		}
+		if !u.rq.Ready() {
+			return false
+		}
+		u.SetReadDeadline(time.Now().Add(time.Second))
+		_, _, _, _, err := u.ReadFrom(make([]byte, 1))
+		return err == nil
+	}
+	for _, c := range []struct {
+		tags []uint16
+		want bool
+	}{
+		{nil, true}, {[]uint16{7}, true}, {[]uint16{0x6007}, true}, {[]uint16{0x6000}, true},
+		{[]uint16{8}, false}, {[]uint16{9}, false}, {[]uint16{7, 8}, false}, {[]uint16{0, 9}, false},
+	} {
+		if got := heard(c.tags...); got != c.want {
+			t.Errorf("tags %v: received: %v", c.tags, got)
+		}
+	}
+	vlan.Up = false
+	net.SetLink(vlan)
+	if heard(7) {
+		t.Error("received on a VLAN that is down")
+	}
+	net.DelLink(2)
+	if heard(7) || !heard() {
+		t.Error("received on a VLAN that is gone, or nothing any more")
+	}
+}
