@@ -160,7 +160,11 @@ func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
 		}
 		return
 	}
-	d.hdr.Init(link.MAC, mac, link.VLAN, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
+	vlan := link.VLAN
+	if link.Index == s.cfg.Link {
+		vlan = 0 // the interface itself is the VLAN's, and tags
+	}
+	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
 	d.ready = true
 	d.confirmed = s.now
 	s.releaseHeld(d)

@@ -62,3 +62,28 @@ func TestForeignVLAN(t *testing.T) {
 		t.Error("received on a VLAN that is gone, or nothing any more")
 	}
 }
+
+// TestVLANInterface: on an interface that is a VLAN's itself nothing is tagged,
+// the kernel does that below.
+func TestVLANInterface(t *testing.T) {
+	var lens []int
+	a, _, net := newRouted(t, pairOptions{link: sim.LinkConfig{Tap: func(d sim.Dir, f []byte) {
+		if d == sim.AtoB {
+			lens = append(lens, len(f))
+		}
+	}}})
+	link, _ := net.Link(1)
+	link.Parent, link.VLAN = 5, 7
+	net.SetLink(link)
+	u, err := a.OpenUDP(netip.AddrPort{}, netip.AddrPortFrom(addrB, 9), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if _, err := u.WriteTo(make([]byte, 100), netip.AddrPort{}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(lens, []int{14 + 20 + 8 + 100}) {
+		t.Errorf("frames of %d bytes, want 142", lens)
+	}
+}
