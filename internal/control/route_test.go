@@ -244,6 +244,35 @@ func TestMultipath(t *testing.T) {
 	}
 }
 
+// An address of ours is ours also while its link is down: what is sent there does
+// not leave by the default route.
+func TestLocalOnDownLink(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	second, _, err := lab.Veth(p.A, p.B, lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.A.AddRoute(prefix("0.0.0.0/0"), p.B.Addr4); err != nil {
+		t.Fatal(err)
+	}
+	own := addr("10.9.0.1")
+	if err := second.AddAddr(prefix("10.9.0.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.SetDown(); err != nil {
+		t.Fatal(err)
+	}
+	k := newKernel(t, p.A)
+	if l, ok := k.Link(second.Index); !ok || l.Up {
+		t.Fatalf("%+v", l)
+	}
+	compare(t, k, p.A, own)
+	compare(t, k, p.A, addr("10.9.0.2"))
+	if r, err := k.Route(own, netip.Addr{}); !r.Local || err != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // Nexthop objects are what modern routing daemons install.
 func TestNexthopObject(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})

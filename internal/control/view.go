@@ -268,7 +268,7 @@ func (t *table) lookup(v *view, dst, src netip.Addr, oif int) (*fibRoute, hop, e
 func (r *fibRoute) choose(v *view, dst, src netip.Addr, oif int) (hop, bool) {
 	total := 0
 	for i := range r.hops {
-		if r.hops[i].alive(v, oif) {
+		if r.alive(&r.hops[i], v, oif) {
 			total += r.hops[i].weight
 		}
 	}
@@ -280,7 +280,7 @@ func (r *fibRoute) choose(v *view, dst, src netip.Addr, oif int) (hop, bool) {
 		pick = int(hashPair(dst, src) % uint32(total))
 	}
 	for _, h := range r.hops {
-		if !h.alive(v, oif) {
+		if !r.alive(&h, v, oif) {
 			continue
 		}
 		if pick -= h.weight; pick < 0 {
@@ -290,9 +290,11 @@ func (r *fibRoute) choose(v *view, dst, src netip.Addr, oif int) (hop, bool) {
 	return hop{}, false
 }
 
-func (h *hop) alive(v *view, oif int) bool {
+// alive tells whether h can be used now. Our own addresses are ours also while
+// their link is down.
+func (r *fibRoute) alive(h *hop, v *view, oif int) bool {
 	l := v.links[h.link]
-	return !h.dead && l != nil && l.Up && (oif == 0 || oif == h.link)
+	return l != nil && (r.kind == unix.RTN_LOCAL || !h.dead && l.Up) && (oif == 0 || oif == h.link)
 }
 
 // hashPair is FNV-1a over both addresses.
