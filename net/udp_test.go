@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
@@ -279,4 +281,42 @@ func TestLinkLocal(t *testing.T) {
 			t.Errorf("%q, %v", buf[:n], err)
 		}
 	})
+}
+
+// Over a virtual link a kernel peer hands datagrams that it was to cut
+// (UDP_SEGMENT) over in one packet. They arrive as those that they are.
+func TestUDPSegmented(t *testing.T) {
+	for _, mode := range []onload.Mode{onload.ModeGeneric, onload.ModeNative} {
+		p := lab.NewPair(t, lab.Options{})
+		t.Run(mode.String(), func(t *testing.T) {
+			e := vethEngine(t, p.A, onload.Config{Mode: mode})
+			c := listenUDP(t, e, ":0")
+			far, err := p.B.Dial("udp", withPort(p.A.Addr4.String(), c).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer far.Close()
+			raw, err := far.(*net.UDPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			const size = 1000
+			if e := raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size)
+			}); e != nil || err != nil {
+				t.Fatal(e, err)
+			}
+			for range 3 {
+				if _, err := far.Write(make([]byte, 10*size)); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 10 {
+					c.SetReadDeadline(time.Now().Add(5 * time.Second))
+					if n, _, err := c.ReadFrom(make([]byte, 1<<16)); n != size || err != nil {
+						t.Fatalf("datagram %d: %d bytes, %v", i, n, err)
+					}
+				}
+			}
+		})
+	}
 }

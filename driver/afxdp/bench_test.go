@@ -151,6 +151,9 @@ func BenchmarkFromKernel(b *testing.B) {
 		b.Run(mode.String(), func(b *testing.B) {
 			p := lab.NewPair(b, lab.Options{Neighbors: true})
 			d := openAt(b, p.A, Config{Mode: mode})
+			if mode == ModeGeneric {
+				must(b, p.A.SetMTU(65535)) // else they are the kernel's
+			}
 			must(b, d.AddPort(udp, anyPort(7)))
 			c, err := p.B.Dial("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
 			must(b, err)

@@ -479,6 +479,22 @@ func TestGSOFlag(t *testing.T) {
 		err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1472)
 	}))
 	must(t, err)
+	// Datagrams in one packet are the kernel's, who knows where one ends.
+	k, err := p.A.ListenPacket("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
+	must(t, err)
+	defer k.Close()
+	_, err = c.Write(pattern(2 * 1472))
+	must(t, err)
+	for range 2 {
+		must(t, k.SetReadDeadline(time.Now().Add(time.Second)))
+		if n, _, err := k.ReadFrom(make([]byte, 4096)); n != 1472 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if n, err := d.Counters(); err != nil || n.PassJoined != 1 || n.Redirected != 0 {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	must(t, p.A.SetMTU(65535)) // for the program they are datagrams now
 	ds := make([]ring.Desc, 64)
 	for _, size := range []int{1472, 2 * 1472, 40 * 1472} {
 		_, err := c.Write(pattern(size))

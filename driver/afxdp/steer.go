@@ -198,6 +198,7 @@ type Counters struct {
 	PassFlow      uint64 // flow entry that says kernel
 	PassNoSocket  uint64 // ours, but on a queue without a socket
 	PassScope     uint64 // sent to many, or to a link-local address
+	PassJoined    uint64 // several datagrams in one packet
 }
 
 // Counters asks the program; not for the hot path.
@@ -215,7 +216,7 @@ func readCounters(m *ebpf.Map) (c Counters, err error) {
 	for i, to := range []*uint64{
 		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
 		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,
-		&c.PassScope,
+		&c.PassScope, &c.PassJoined,
 	} {
 		var each []uint64
 		if err := m.Lookup(uint32(i), &each); err != nil {

@@ -196,6 +196,10 @@ func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err 
 		}
 		var ok bool
 		if n, full, src, dst, ok = u.rq.Read(p); ok {
+			// A stack that was closed meanwhile has taken its frames away.
+			if u.s.closing.Load() {
+				return 0, 0, netip.AddrPort{}, netip.AddrPort{}, errClosed
+			}
 			return
 		}
 		u.paused()

@@ -79,6 +79,7 @@ enum counter {
 	REDIRECT_ICMP,  /* of the redirected */
 	REDIRECT_FRAG,  /* of the redirected */
 	PASS_SCOPE,     /* multicast, broadcast, link-local */
+	PASS_JOINED,    /* several datagrams in one packet */
 	COUNTERS,
 };
 
@@ -165,6 +166,7 @@ struct exthdr {
 struct packet {
 	struct addr src, dst;
 	__u32 l4; /* offset of the transport header */
+	__u32 len; /* of the IP packet */
 	__u32 id;
 	__u8 family;
 	__u8 proto;
@@ -213,6 +215,7 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, __u32 off, struct pack
 		return PASS_MALFORMED;
 	p->family = 4;
 	p->proto = ip.proto;
+	p->len = bpf_ntohs(ip.len);
 	p->src.w[0] = ip.src;
 	p->dst.w[0] = ip.dst;
 	p->l4 = off + ihl;
@@ -234,6 +237,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 	if (ip.vtc >> 4 != 6)
 		return PASS_MALFORMED;
 	p->family = 6;
+	p->len = sizeof(ip) + bpf_ntohs(ip.len);
 	p->src = ip.src;
 	p->dst = ip.dst;
 	p->fragment = 0;
@@ -355,6 +359,16 @@ static __always_inline int later_fragment(struct frag_key *k)
 	return 0;
 }
 
+// joined tells whether the packet is larger than the link takes. Where no wire
+// is crossed, it is what the peer's kernel would have cut (UDP_SEGMENT): only
+// this kernel knows where, and gives the pieces to the socket that it has.
+static __always_inline int joined(struct xdp_md *ctx, struct packet *p)
+{
+	__u32 len = p->len;
+
+	return len && bpf_check_mtu(ctx, 0, &len, 0, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED;
+}
+
 static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 {
 	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
@@ -434,6 +448,8 @@ int onload_steer(struct xdp_md *ctx)
 	k.proto = p.proto;
 	k.family = p.family;
 	r = lookup(&k);
+	if (!r && p.proto == PROTO_UDP && joined(ctx, &p))
+		r = PASS_JOINED;
 	if (!p.fragment)
 		return r ? pass(r) : redirect(ctx, REDIRECTED);
 
