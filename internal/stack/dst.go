@@ -272,6 +272,15 @@ func (s *Stack) onChange(c control.Change) {
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}
+		if c.Kind == control.RouteChanged {
+			// The route may prefer another source now.
+			for _, l := range s.udps {
+				for _, x := range l {
+					s.unref(x.socket.dst)
+					x.socket.dst = nil
+				}
+			}
+		}
 		s.tell()
 		if c.Kind == control.LinkGone && c.Link == s.cfg.Link {
 			s.linkGone()

@@ -189,3 +189,43 @@ func TestLinkDownMany(t *testing.T) {
 		t.Errorf("%d connections are left in SYN-SENT without a route", s.Conns)
 	}
 }
+
+// TestUDPSource: a socket on all addresses sends from the one that the route
+// prefers at the time, or that the caller names for this datagram alone.
+func TestUDPSource(t *testing.T) {
+	a, b, net := newRouted(t, pairOptions{})
+	other := netip.MustParseAddr("10.0.0.5")
+	link, _ := net.Link(1)
+	link.Addrs = append(link.Addrs, netip.PrefixFrom(other, 24))
+	net.SetLink(link)
+	u, err := a.OpenUDP(netip.AddrPort{}, netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	peer, err := b.OpenUDP(netip.AddrPortFrom(addrB, 0), netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for _, size := range []int{1, 1000} { // both ways of sending
+		send := func(src, want netip.Addr) {
+			t.Helper()
+			if _, err := u.WriteFrom(make([]byte, size), src, peer.LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+			peer.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, _, from, _, err := peer.ReadFrom(nil); from.Addr() != want || err != nil {
+				t.Errorf("%d bytes from %v, %v; want %v", size, from, err, want)
+			}
+		}
+		send(netip.Addr{}, addrA)
+		send(other, other)
+		send(netip.Addr{}, addrA)
+		host := netip.PrefixFrom(addrB, 32)
+		net.AddRoute(control.StaticRoute{Dst: host, Link: 1, Src: other})
+		send(netip.Addr{}, other)
+		net.DelRoute(host)
+		send(netip.Addr{}, addrA)
+	}
+}

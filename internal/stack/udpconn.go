@@ -43,6 +43,7 @@ type UDPConn struct {
 	keys                 []portKey
 	flow                 flowKey
 	dst                  *dst       // connected: of remote; else of the last destination
+	named                bool       // dst is from an address that the caller named
 	waiting              bool       // on Stack.udpWait
 	sending, sendingLast ring.Frame // taken off sendq, not yet sent
 

@@ -121,7 +121,7 @@ func (u *UDPConn) sendNow(p []byte, src netip.Addr, dst netip.AddrPort) bool {
 func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPort) bool {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || src.IsValid() && d.key.Local != src ||
+	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || u.leaves(d, src) ||
 		l4+d.hdr.NetLen() > s.mtu(d) {
 		return false
 	}
@@ -254,7 +254,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 		local = netip.AddrFrom16(a).Unmap()
 	}
 	d := u.dst
-	if d == nil || d.gone || d.key.Remote != remote || local.IsValid() && d.key.Local != local {
+	if d == nil || d.gone || d.key.Remote != remote || u.leaves(d, local) {
 		if d = s.udpDst(u, local, remote); d == nil {
 			s.counters.txNoRoute.Add(1)
 			return true
@@ -287,10 +287,20 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 	return pkt
 }
 
+// leaves tells whether a datagram from src, invalid for the route's, is not from
+// the address of d, to which u sent before.
+func (u *UDPConn) leaves(d *dst, src netip.Addr) bool {
+	if src.IsValid() {
+		return d.key.Local != src
+	}
+	return u.named
+}
+
 // udpDst finds where a datagram goes; an unconnected socket remembers its
 // last destination.
 func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
-	if !local.IsValid() {
+	named := local.IsValid()
+	if !named {
 		r, err := s.cfg.Net.Route(remote, netip.Addr{})
 		if err != nil {
 			return nil
@@ -302,6 +312,6 @@ func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
 		return nil
 	}
 	s.unref(u.dst)
-	u.dst = d
+	u.dst, u.named = d, named
 	return d
 }
