@@ -363,7 +363,7 @@ func TestSilence(t *testing.T) {
 		"from nobody":          four(netip.MustParseAddr("0.0.0.0"), here),
 		"from a group":         four(netip.MustParseAddr("224.0.0.1"), here),
 		"from everybody":       four(netip.MustParseAddr("255.255.255.255"), here),
-		"from class E":         four(netip.MustParseAddr("250.1.2.3"), here),
+		"from this network":    four(netip.MustParseAddr("0.1.2.3"), here),
 		"to another":           four(addrA, netip.AddrPortFrom(netip.MustParseAddr("10.0.0.3"), here.Port())),
 		"to loopback":          four(addrA, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), here.Port())),
 		"bad UDP checksum":     edit(four(addrA, here), 14+20+6, 0x12, 0x34),
