@@ -52,6 +52,7 @@ type dst struct {
 	hdr   ip.Header
 	sum   uint16        // of the pseudo-header without the length
 	ready bool          // hdr is complete
+	stale bool          // and the kernel does not know the neighbour any more
 	gone  bool          // no route at present
 	why   syscall.Errno // what the kernel says to who sends then
 	refs  int
@@ -154,10 +155,7 @@ func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
 	mac, ok := s.cfg.Net.Neighbor(d.route.Link, d.route.NextHop)
 	if !ok {
 		// An address that once was right is used until another is known.
-		if s.now-d.asked > resolveWait || d.asked == 0 {
-			d.asked = s.now
-			s.cfg.Net.Resolve(d.route.Link, d.route.NextHop)
-		}
+		s.ask(d)
 		return
 	}
 	vlan := link.VLAN
@@ -165,9 +163,18 @@ func (s *Stack) resolveNeighbour(d *dst, link control.Link) {
 		vlan = 0 // the interface itself is the VLAN's, and tags
 	}
 	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
-	d.ready = true
+	d.ready, d.stale = true, false
 	d.confirmed = s.now
 	s.releaseHeld(d)
+}
+
+// ask has the kernel resolve d's neighbour, once a second at most (RFC 1122,
+// 2.3.2.1).
+func (s *Stack) ask(d *dst) {
+	if s.now-d.asked > resolveWait || d.asked == 0 {
+		d.asked = s.now
+		s.cfg.Net.Resolve(d.route.Link, d.route.NextHop)
+	}
 }
 
 // ecn is the ECN codepoint of what a socket without TCP sends: the user's own.
@@ -337,8 +344,9 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 		case c.Link != d.route.Link || c.Addr != d.route.NextHop:
 		case d.ready:
 			// Perhaps only forgotten by a kernel that saw no traffic. The
-			// address is used until another is known.
-			s.cfg.Net.Resolve(d.route.Link, d.route.NextHop)
+			// address is used until another is known, and who sends asks: nobody
+			// is asked for again and again on behalf of idle connections.
+			d.stale = true
 		default:
 			s.unreachable(d, syscall.EHOSTUNREACH)
 		}

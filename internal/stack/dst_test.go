@@ -229,3 +229,40 @@ func TestUDPSource(t *testing.T) {
 		send(netip.Addr{}, addrA)
 	}
 }
+
+// TestStaleNeighbour: a neighbour that is known no more is asked for when there
+// is something to send, and no more than once a second (RFC 1122, 2.3.2.1), not
+// for ever on behalf of sockets that are idle.
+func TestStaleNeighbour(t *testing.T) {
+	a, b, net := newRouted(t, pairOptions{})
+	var asked atomic.Int64
+	a.lock.Lock()
+	a.enter()
+	net.OnResolve = func(int, netip.Addr) { asked.Add(1) }
+	a.leave()
+	c := udpPair(t, a, b, addrB, nil)
+	for range 10 {
+		net.FailNeighbor(1, addrB) // as often as the kernel gives up
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("idle: asked %d times", n)
+	}
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	for _, size := range []int{1, 1000, 4000} {
+		if _, err := c.WriteTo(make([]byte, size), netip.AddrPort{}); err != nil {
+			t.Fatal(err)
+		}
+		if n, _, _, _, err := c.ReadFrom(make([]byte, size)); n != size || err != nil {
+			t.Fatal(n, err) // the address of before is good still
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
+	net.SetNeighbor(1, addrB, macs[addrB])
+	if a.lock.Lock(); c.dst.stale {
+		t.Error("still stale")
+	}
+	a.enter()
+	a.leave()
+}

@@ -58,6 +58,9 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 // is full, and nothing was sent. It copies: fragments are not for those in a
 // hurry.
 func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8) bool {
+	if d.stale {
+		s.ask(d)
+	}
 	plan, ok := d.hdr.Fragments(l4, s.mtu(d))
 	if !ok {
 		return true

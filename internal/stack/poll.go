@@ -244,6 +244,9 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 		s.hold(d, qi, pkt, ecn)
 		return true
 	}
+	if d.stale {
+		s.ask(d)
+	}
 	n := 0
 	for i := range pkt {
 		n += int(pkt[i].Len)
