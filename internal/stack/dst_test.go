@@ -266,3 +266,30 @@ func TestStaleNeighbour(t *testing.T) {
 	a.enter()
 	a.leave()
 }
+
+// TestUDPNoSource: a host without an address of the family sends nothing: it was
+// a packet of the other one.
+func TestUDPNoSource(t *testing.T) {
+	var sent atomic.Int64
+	a, _, net := newRouted(t, pairOptions{link: sim.LinkConfig{Tap: func(d sim.Dir, _ []byte) {
+		if d == sim.AtoB {
+			sent.Add(1)
+		}
+	}}})
+	link, _ := net.Link(1)
+	link.Addrs = link.Addrs[1:]
+	net.SetLink(link)
+	net.AddRoute(control.StaticRoute{Dst: netip.MustParsePrefix("10.0.0.0/24"), Link: 1})
+	if u, err := a.OpenUDP(netip.AddrPort{}, netip.AddrPortFrom(addrB, 9), nil); err != syscall.EADDRNOTAVAIL {
+		t.Errorf("%v, %v", u, err)
+	}
+	u, err := a.OpenUDP(netip.AddrPort{}, netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	u.WriteTo([]byte{1}, netip.AddrPortFrom(addrB, 9))
+	if n := sent.Load(); n != 0 {
+		t.Errorf("sent %d packets", n)
+	}
+}

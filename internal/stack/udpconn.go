@@ -73,6 +73,9 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		if err != nil {
 			return nil, err
 		}
+		if !route.Src.IsValid() {
+			return nil, syscall.EADDRNOTAVAIL // the host has none of the family
+		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
 	u := &UDPConn{s: s, remote: remote, forward: o.Forward, ip: o.IP, sending: ring.NoFrame}

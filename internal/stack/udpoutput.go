@@ -302,7 +302,7 @@ func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
 	named := local.IsValid()
 	if !named {
 		r, err := s.cfg.Net.Route(remote, netip.Addr{})
-		if err != nil {
+		if err != nil || !r.Src.IsValid() {
 			return nil
 		}
 		local = r.Src
