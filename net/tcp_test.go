@@ -2,6 +2,7 @@ package onload_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -338,6 +339,31 @@ func TestAllocs(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("UDP: %v allocations", n)
+	}
+}
+
+// failing fails with err whichever way it is used.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error)  { return 0, f.err }
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// TestCopyErrors: the errors of the other side of ReadFrom and WriteTo come
+// out as they are, in net's OpError.
+func TestCopyErrors(t *testing.T) {
+	a, b := memoryPair(t)
+	for _, e := range []error{syscall.EPERM, context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF} {
+		c, s := tcpPipe(t, a, b)
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_, from := c.ReadFrom(failing{e})
+		_, to := c.WriteTo(failing{e})
+		for _, err := range []error{from, to} {
+			if op, ok := err.(*net.OpError); !ok || op.Err != e {
+				t.Errorf("%v: %#v", e, err)
+			}
+		}
 	}
 }
 
