@@ -314,12 +314,12 @@ func (e *Engine) DialTimeout(network, address string, timeout time.Duration) (Co
 
 // DialTCP connects to raddr, from laddr unless that is nil.
 func (e *Engine) DialTCP(network string, laddr, raddr *TCPAddr) (*TCPConn, error) {
-	return (&Dialer{Engine: e}).dialTCPAddr(context.Background(), network, laddr, raddr)
+	return (&Dialer{Engine: e}).dialTCPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // DialUDP opens a socket connected to raddr, at laddr unless that is nil.
 func (e *Engine) DialUDP(network string, laddr, raddr *UDPAddr) (*UDPConn, error) {
-	return (&Dialer{Engine: e}).dialUDPAddr(context.Background(), network, laddr, raddr)
+	return (&Dialer{Engine: e}).dialUDPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // Listen listens as the package's Listen does.

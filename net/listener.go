@@ -166,7 +166,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (Li
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	l, err := lc.listenTCP(ctx, e, network, a.(*net.TCPAddr))
+	l, err := lc.listenTCP(ctx, e, optioned, network, a.(*net.TCPAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	c, err := lc.listenUDP(ctx, e, network, a.(*net.UDPAddr))
+	c, err := lc.listenUDP(ctx, e, optioned, network, a.(*net.UDPAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (lc *ListenConfig) listenTCPAddr(network string, laddr *net.TCPAddr) (*TCPL
 	if laddr == nil {
 		laddr = &net.TCPAddr{}
 	}
-	return lc.listenTCP(context.Background(), e, network, laddr)
+	return lc.listenTCP(context.Background(), e, bare, network, laddr)
 }
 
 func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPConn, error) {
@@ -246,12 +246,12 @@ func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPC
 	if laddr == nil {
 		laddr = &net.UDPAddr{}
 	}
-	return lc.listenUDP(context.Background(), e, network, laddr)
+	return lc.listenUDP(context.Background(), e, bare, network, laddr)
 }
 
 // listenTCP listens on laddr: by the kernel, whose socket holds the port, and
 // on every stack that receives for the address.
-func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string, laddr *net.TCPAddr) (*TCPListener, error) {
+func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (*TCPListener, error) {
 	fail := func(err error) (*TCPListener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
 	}
@@ -264,11 +264,9 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 	var o options
 	shardsOf := network
 	if !e.memory {
-		k, err := e.listenStd(ctx, lc.std(), network, laddr.String())
-		if err != nil {
+		if l.k, err = lc.kernelTCP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
-		l.k = k.(*net.TCPListener)
 		l.wide = isWide(l.k.Addr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
@@ -279,10 +277,12 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 			}
 			shardsOf = "tcp" + families
 		}
+	} else if !isSocketAddr(laddr.IP, laddr.Port) {
+		return fail(syscall.EINVAL)
 	} else if lc.Control != nil {
 		var families string
 		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
-			return fail(err)
+			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 		}
 		shardsOf = "tcp" + families
 	}
@@ -320,6 +320,22 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		l.pumped.Go(l.pump)
 	}
 	return l, nil
+}
+
+// kernelTCP is the kernel's listener on laddr.
+func (lc *ListenConfig) kernelTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (k *net.TCPListener, err error) {
+	if style == bare {
+		err = e.ns.Do(func() error {
+			k, err = net.ListenTCP(network, laddr)
+			return err
+		})
+		return k, err
+	}
+	l, err := e.listenStd(ctx, lc.std(), network, laddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // sharedPort is why a socket to which the kernel gave a port that another
