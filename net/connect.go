@@ -45,7 +45,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	kernel := func(why string) (*TCPConn, error) {
 		if r.style == bare {
 			var k *net.TCPConn
-			if err := r.e.ns.Do(func() (err error) { k, err = net.DialTCP(r.network, laddr, raddr); return err }); err != nil {
+			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialTCP(r.network, laddr, raddr); return err }); err != nil {
 				return nil, err
 			}
 			return kernelTCPConn(k, r.network, why), nil
@@ -111,7 +111,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	kernel := func(why string) (*UDPConn, error) {
 		if r.style == bare {
 			var k *net.UDPConn
-			if err := r.e.ns.Do(func() (err error) { k, err = net.DialUDP(r.network, laddr, raddr); return err }); err != nil {
+			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialUDP(r.network, laddr, raddr); return err }); err != nil {
 				return nil, err
 			}
 			return &UDPConn{k: k, network: r.network, why: why}, nil

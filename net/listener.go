@@ -260,7 +260,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 	}
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
-	l := &TCPListener{network: network}
+	l := &TCPListener{e: e, network: network}
 	var o options
 	shardsOf := network
 	if !e.memory {
@@ -315,9 +315,12 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 		return fail(err)
 	}
 	l.linger = o.linger
-	l.log = e.log
 	if l.k != nil {
 		l.pumped.Go(l.pump)
+		if !e.open.add(l) {
+			_ = l.close()
+			return fail(net.ErrClosed)
+		}
 	}
 	return l, nil
 }
@@ -325,7 +328,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 // kernelTCP is the kernel's listener on laddr.
 func (lc *ListenConfig) kernelTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (k *net.TCPListener, err error) {
 	if style == bare {
-		err = e.ns.Do(func() error {
+		err = e.inNS("listen", network, func() error {
 			k, err = net.ListenTCP(network, laddr)
 			return err
 		})
@@ -345,7 +348,7 @@ const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd have net listen, in the engine's namespace.
 func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {
-	err = e.ns.Do(func() error {
+	err = e.inNS("listen", network, func() error {
 		l, err = lc.Listen(ctx, network, address)
 		return err
 	})
@@ -353,7 +356,7 @@ func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, a
 }
 
 func (e *Engine) listenPacketStd(ctx context.Context, lc *net.ListenConfig, network, address string) (c net.PacketConn, err error) {
-	err = e.ns.Do(func() error {
+	err = e.inNS("listen", network, func() error {
 		c, err = lc.ListenPacket(ctx, network, address)
 		return err
 	})

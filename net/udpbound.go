@@ -77,6 +77,10 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	}
 	if c.k != nil {
 		c.pumped.Go(c.pump)
+		if !e.open.add(c) {
+			_ = c.close()
+			return fail(net.ErrClosed)
+		}
 	}
 	return c, nil
 }
@@ -84,7 +88,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 // kernelUDP is the kernel's socket bound to laddr.
 func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (k *net.UDPConn, err error) {
 	if style == bare {
-		err = e.ns.Do(func() error {
+		err = e.inNS("listen", network, func() error {
 			k, err = net.ListenUDP(network, laddr)
 			return err
 		})

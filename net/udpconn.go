@@ -393,6 +393,7 @@ func (c *UDPConn) close() error {
 	if c.k != nil {
 		_ = c.k.Close()
 		c.unshare()
+		c.e.open.remove(c)
 	}
 	c.pumped.Wait()
 	return first
