@@ -156,6 +156,29 @@ func TestInterfaceCannotBeOpened(t *testing.T) {
 	echo(t, ln, e.Dial, "127.0.0.1")
 }
 
+// TestLoopbackIsTheKernels: naming it, beside others, takes nothing from local
+// clients.
+func TestLoopbackIsTheKernels(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{p.A.If, "lo"}, Frames: 4096, RingSize: 1024, Fallback: true, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dial := func(network, address string) (net.Conn, error) { return e.DialTimeout(network, address, 5*time.Second) }
+	for _, ip := range []string{"127.0.0.1", p.A.Addr4.String()} {
+		echo(t, ln, dial, ip)
+	}
+	if st := e.Status(); st[0].Err != nil || st[1].Err == nil {
+		t.Errorf("Status: %+v", st)
+	}
+}
+
 // echo sends a message to ln, by dial, and back.
 func echo(t *testing.T, ln net.Listener, dial func(network, address string) (net.Conn, error), ip string) (client, server net.Conn) {
 	t.Helper()
