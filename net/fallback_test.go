@@ -3,9 +3,12 @@ package onload_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -245,6 +249,8 @@ func TestReasons(t *testing.T) {
 		{listen(p.A.Addr4.String() + ":0"), ""},
 		{listen("127.0.0.1:0"), "not accelerated"},
 		{nil, "no socket"},
+		{&onload.TCPListener{}, "no socket of this package"},
+		{&onload.UDPConn{}, "no socket of this package"},
 		{&net.TCPConn{}, "package net"},
 		{"x", "no socket of this package"},
 	} {
@@ -272,6 +278,44 @@ func TestAuto(t *testing.T) {
 	}
 	if s := e.Stats(); len(s) != 1 {
 		t.Errorf("Stats: %+v", s)
+	}
+}
+
+// TestMulticastNamespace: the namespace of the default engine is that of
+// multicast, too.
+func TestMulticastNamespace(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	c := exec.Command(os.Args[0], "-test.run=^TestHelperMulticast$")
+	c.Env = append(os.Environ(), "ONLOAD_NETNS="+p.A.Path, fmt.Sprintf("MULTICAST_IF=%d", p.A.Index))
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestHelperMulticast(t *testing.T) {
+	index, err := strconv.Atoi(os.Getenv("MULTICAST_IF"))
+	if err != nil {
+		return // it is only the child of the test above
+	}
+	cookie := func(c *onload.UDPConn, err error) (ns uint64) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) { ns, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ns
+	}
+	bound := cookie(onload.ListenUDP("udp4", nil))
+	group := cookie(onload.ListenMulticastUDP("udp4", &onload.Interface{Index: index}, &onload.UDPAddr{IP: onload.IPv4(224, 0, 0, 251)}))
+	if bound != group {
+		t.Errorf("a socket for multicast is in namespace %d, others are in %d", group, bound)
 	}
 }
 

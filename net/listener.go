@@ -145,7 +145,15 @@ func ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
 
 // ListenMulticastUDP is net.ListenMulticastUDP: multicast is the kernel's.
 func ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPConn, error) {
-	k, err := net.ListenMulticastUDP(network, ifi, gaddr)
+	e, err := Default()
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: udpOrNil(gaddr), Err: err}
+	}
+	var k *net.UDPConn
+	err = e.inNS("listen", network, func() error {
+		k, err = net.ListenMulticastUDP(network, ifi, gaddr)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
