@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/nettest"
@@ -179,6 +180,29 @@ func TestLoopbackIsTheKernels(t *testing.T) {
 		echo(t, ln, dial, ip)
 	}
 	if st := e.Status(); st[0].Err != nil || st[1].Err == nil {
+		t.Errorf("Status: %+v", st)
+	}
+}
+
+// TestInterfaceNamedByDigits: it is not the one with that number.
+func TestInterfaceNamedByDigits(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	err := p.A.Do(func() error {
+		l, err := netlink.LinkByName(p.A.If)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetDown(l), netlink.LinkSetName(l, "1"), netlink.LinkSetUp(l))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{"1"}, Frames: 4096, RingSize: 1024, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if st := e.Status(); st[0].Index != p.A.Index || st[0].Path.Driver != "veth" {
 		t.Errorf("Status: %+v", st)
 	}
 }
