@@ -13,9 +13,11 @@ import (
 // tcp dials one address, by the stack or by the kernel.
 func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
 	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
+	fits := isSocketAddr(raddr.IP, raddr.Port)
 	var local netip.AddrPort
 	if laddr != nil {
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
+		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
 	fail := func(err error) (*TCPConn, error) {
 		return nil, &net.OpError{Op: "dial", Net: r.network, Source: tcpOrNil(laddr), Addr: raddr, Err: err}
@@ -24,7 +26,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	why := "Multipath TCP is not accelerated"
 	if !r.d.MultipathTCP() {
 		var err error
-		if s, why, err = r.choose(local, remote); err != nil {
+		if s, why, err = r.choose(local, remote, fits); err != nil {
 			return fail(cause("connect", err))
 		}
 	}
@@ -41,6 +43,13 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		}
 	}
 	kernel := func(why string) (*TCPConn, error) {
+		if r.style == bare {
+			var k *net.TCPConn
+			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialTCP(r.network, laddr, raddr); return err }); err != nil {
+				return nil, err
+			}
+			return kernelTCPConn(k, r.network, why), nil
+		}
 		d := r.d.std()
 		if d.LocalAddr = nil; laddr != nil {
 			d.LocalAddr = laddr
@@ -75,14 +84,16 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 // udp opens a socket connected to one address.
 func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
 	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
+	fits := isSocketAddr(raddr.IP, raddr.Port)
 	var local netip.AddrPort
 	if laddr != nil {
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
+		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
 	fail := func(err error) (*UDPConn, error) {
 		return nil, &net.OpError{Op: "dial", Net: r.network, Source: udpOrNil(laddr), Addr: raddr, Err: err}
 	}
-	s, why, err := r.choose(local, remote)
+	s, why, err := r.choose(local, remote, fits)
 	if err != nil {
 		return fail(cause("connect", err))
 	}
@@ -98,6 +109,13 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 		}
 	}
 	kernel := func(why string) (*UDPConn, error) {
+		if r.style == bare {
+			var k *net.UDPConn
+			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialUDP(r.network, laddr, raddr); return err }); err != nil {
+				return nil, err
+			}
+			return &UDPConn{k: k, network: r.network, why: why}, nil
+		}
 		d := r.d.std()
 		if d.LocalAddr = nil; laddr != nil {
 			d.LocalAddr = laddr
@@ -114,7 +132,10 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	done := connectTrace(ctx, r.network, raddr.String())
 	opts := r.e.udpOptions(&o)
 	opts.Shared = o.shared()
-	u, err := s.OpenUDP(local, remote, opts)
+	var u *stack.UDPConn
+	if err = ctx.Err(); err == nil { // nothing else here would notice
+		u, err = s.OpenUDP(local, remote, opts)
+	}
 	done(err)
 	if err == syscall.EADDRINUSE && o.shared() && !r.e.memory {
 		return kernel(sharedDial)
@@ -126,18 +147,24 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 }
 
 // choose decides who carries a connection from local (which may be unset) to
-// remote: a stack, or the kernel, with the reason.
-func (r *race) choose(local, remote netip.AddrPort) (s *stack.Stack, why string, err error) {
+// remote: a stack, or the kernel, with the reason. fits tells whether they are
+// what the caller gave, which may have been no addresses at all.
+func (r *race) choose(local, remote netip.AddrPort, fits bool) (s *stack.Stack, why string, err error) {
 	dst, src := remote.Addr(), local.Addr()
+	v6 := src.Is6() // also ::, which a network of IPv4 refuses
 	if src.IsValid() && src.IsUnspecified() {
 		src = netip.Addr{}
 	}
 	kernel := !r.e.memory
 	switch last := r.network[len(r.network)-1]; {
+	case !fits && !kernel:
+		return nil, "", syscall.EINVAL
+	case !fits || kernel && last == '4' && v6:
+		return nil, "the addresses are invalid", nil // net says how
 	case kernel && (!dst.IsValid() || dst.IsUnspecified()):
 		return nil, "the destination is this host", nil
 	case kernel && (remote.Port() == 0 || src.IsValid() && src.Is4() != dst.Is4() || last == '4' && !dst.Is4() || last == '6' && dst.Is4()):
-		return nil, "the addresses are invalid", nil // net says how
+		return nil, "the addresses are invalid", nil
 	}
 	return r.e.way(dst, src)
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http/httptrace"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -309,4 +311,58 @@ func TestKeepAlive(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
+}
+
+// TestDialAsksOneFamily: a name dialed by tcp4 is not looked up in IPv6, which
+// may get no answer.
+func TestDialAsksOneFamily(t *testing.T) {
+	a, b := memoryPair(t)
+	port := serve(t, b, addrB+":0")
+	var asked atomic.Int32
+	r := &onload.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		c, s := net.Pipe()
+		go answerA(s, net.ParseIP(addrB), &asked)
+		return c, nil
+	}}
+	c, err := (&onload.Dialer{Engine: a, Resolver: r, Timeout: 20 * time.Second}).Dial("tcp4", "service.test.:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if n := asked.Load(); n != 0 {
+		t.Errorf("asked %d times for IPv6 addresses", n)
+	}
+}
+
+// answerA answers one question over a stream (RFC 1035 section 4.2.2) if it is
+// for IPv4 addresses, and counts the others.
+func answerA(c net.Conn, ip net.IP, others *atomic.Int32) {
+	defer c.Close()
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return
+	}
+	b := make([]byte, int(size[0])<<8|int(size[1]))
+	if _, err := io.ReadFull(c, b); err != nil {
+		return
+	}
+	var m dnsmessage.Message
+	if m.Unpack(b) != nil || len(m.Questions) != 1 {
+		return
+	}
+	q := m.Questions[0]
+	m.Response, m.Additionals = true, nil
+	if q.Type != dnsmessage.TypeA {
+		others.Add(1)
+		return
+	}
+	m.Answers = []dnsmessage.Resource{{
+		Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
+		Body:   &dnsmessage.AResource{A: [4]byte(ip.To4())},
+	}}
+	b, err := m.Pack()
+	if err != nil {
+		return
+	}
+	_, _ = c.Write(append([]byte{byte(len(b) >> 8), byte(len(b))}, b...))
 }

@@ -112,12 +112,12 @@ func DialTimeout(network, address string, timeout time.Duration) (Conn, error) {
 // chosen automatically; if the IP of raddr is nil or unspecified, this host is
 // assumed.
 func DialTCP(network string, laddr, raddr *TCPAddr) (*TCPConn, error) {
-	return new(Dialer).dialTCPAddr(context.Background(), network, laddr, raddr)
+	return new(Dialer).dialTCPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // DialUDP acts like Dial for UDP networks; see DialTCP for the addresses.
 func DialUDP(network string, laddr, raddr *UDPAddr) (*UDPConn, error) {
-	return new(Dialer).dialUDPAddr(context.Background(), network, laddr, raddr)
+	return new(Dialer).dialUDPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // Dial connects to the address on the named network.
@@ -129,15 +129,12 @@ func (d *Dialer) Dial(network, address string) (Conn, error) {
 // context, which must not be nil and has no effect on the connection once it
 // is made. The time left is divided among the addresses of a host.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (Conn, error) {
-	if ctx == nil {
-		panic("nil context")
-	}
+	ctx, cancel := d.dialCtx(ctx)
+	defer cancel()
 	e, err := orDefault(d.Engine)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	ctx, cancel := d.dialCtx(ctx)
-	defer cancel()
 	if !isTCP(network) && !isUDP(network) || !e.accelerates() && e.ns.IsZero() {
 		// Nothing to decide: net does all of it.
 		std := d.std()
@@ -162,19 +159,27 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (Conn
 func (d *Dialer) DialTCP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*TCPConn, error) {
 	ctx, cancel := d.dialCtx(ctx)
 	defer cancel()
-	return d.dialTCPAddr(ctx, network, net.TCPAddrFromAddrPort(laddr), net.TCPAddrFromAddrPort(raddr))
+	return d.dialTCPAddr(ctx, optioned, network, net.TCPAddrFromAddrPort(laddr), net.TCPAddrFromAddrPort(raddr))
 }
 
 // DialUDP acts like Dial for UDP networks using the provided context.
 func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip.AddrPort) (*UDPConn, error) {
 	ctx, cancel := d.dialCtx(ctx)
 	defer cancel()
-	return d.dialUDPAddr(ctx, network, net.UDPAddrFromAddrPort(laddr), net.UDPAddrFromAddrPort(raddr))
+	return d.dialUDPAddr(ctx, optioned, network, net.UDPAddrFromAddrPort(laddr), net.UDPAddrFromAddrPort(raddr))
 }
 
 // DialIP acts like Dial for IP networks using the provided context. It is
 // always the kernel's.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*IPConn, error) {
+	if family, _, _ := strings.Cut(network, ":"); family != "ip" && family != "ip4" && family != "ip6" {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+	}
+	if !raddr.IsValid() { // to net it is this host
+		if raddr = netip.IPv4Unspecified(); strings.HasPrefix(network, "ip6") {
+			raddr = netip.IPv6Unspecified()
+		}
+	}
 	e := *d
 	e.LocalAddr = nil
 	if laddr.IsValid() {
@@ -190,6 +195,11 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 // DialUnix acts like Dial for Unix networks using the provided context. It is
 // always the kernel's.
 func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *UnixAddr) (*UnixConn, error) {
+	switch network {
+	case "unix", "unixgram", "unixpacket":
+	default:
+		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+	}
 	e := *d
 	e.LocalAddr = nil
 	if laddr != nil {
@@ -206,8 +216,16 @@ func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *Uni
 	return c.(*UnixConn), nil
 }
 
+// dialStyle is how a dial of literal addresses has net dial them.
+type dialStyle bool
+
+const (
+	optioned dialStyle = false // as text, by a net.Dialer with the options of ours
+	bare     dialStyle = true  // as they are, which net does only without options
+)
+
 // dialTCPAddr is DialTCP for one address.
-func (d *Dialer) dialTCPAddr(ctx context.Context, network string, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
+func (d *Dialer) dialTCPAddr(ctx context.Context, style dialStyle, network string, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
 	fail := func(err error) (*TCPConn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Source: tcpOrNil(laddr), Addr: tcpOrNil(raddr), Err: err}
 	}
@@ -221,10 +239,10 @@ func (d *Dialer) dialTCPAddr(ctx context.Context, network string, laddr, raddr *
 	if err != nil {
 		return fail(err)
 	}
-	return (&race{d: d, e: e, network: network}).tcp(ctx, laddr, raddr)
+	return (&race{d: d, e: e, network: network, style: style}).tcp(ctx, laddr, raddr)
 }
 
-func (d *Dialer) dialUDPAddr(ctx context.Context, network string, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
+func (d *Dialer) dialUDPAddr(ctx context.Context, style dialStyle, network string, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
 	fail := func(err error) (*UDPConn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Source: udpOrNil(laddr), Addr: udpOrNil(raddr), Err: err}
 	}
@@ -238,11 +256,14 @@ func (d *Dialer) dialUDPAddr(ctx context.Context, network string, laddr, raddr *
 	if err != nil {
 		return fail(err)
 	}
-	return (&race{d: d, e: e, network: network}).udp(ctx, laddr, raddr)
+	return (&race{d: d, e: e, network: network, style: style}).udp(ctx, laddr, raddr)
 }
 
 // dialCtx applies Timeout, Deadline and Cancel to ctx.
 func (d *Dialer) dialCtx(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx == nil {
+		panic("nil context")
+	}
 	deadline := d.Deadline
 	if d.Timeout != 0 { // a negative one is a deadline that has passed
 		if at := time.Now().Add(d.Timeout); deadline.IsZero() || at.Before(deadline) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +29,7 @@ type Engine struct {
 	port *control.KernelPorts
 	ifs  []*iface
 
+	open    openSockets
 	sharers sharers
 	fresh   freshStates
 
@@ -119,10 +122,11 @@ func open(c Config) (_ *Engine, err error) {
 }
 
 // Close resets the accelerated connections, closes the accelerated listeners
-// and gives the interfaces back to the kernel. Connections that the kernel
-// carries are left alone.
+// and UDP sockets, the kernel's part of them included, and gives the interfaces
+// back to the kernel. Connections that the kernel carries are left alone.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		e.open.close()
 		var errs []error
 		for _, i := range e.ifs {
 			if i.stack != nil {
@@ -139,6 +143,43 @@ func (e *Engine) Close() error {
 		e.closeErr = errors.Join(errs...)
 	})
 	return e.closeErr
+}
+
+// openSockets are those that have a part of the kernel's, which is to end with
+// the engine: it would take clients that nobody serves.
+type openSockets struct {
+	mu     sync.Mutex
+	closed bool
+	m      map[partly]struct{}
+}
+
+type partly interface{ close() error }
+
+// add is false where the engine has been closed.
+func (o *openSockets) add(s partly) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.m == nil {
+		o.m = map[partly]struct{}{}
+	}
+	o.m[s] = struct{}{}
+	return !o.closed
+}
+
+func (o *openSockets) remove(s partly) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.m, s)
+}
+
+func (o *openSockets) close() {
+	o.mu.Lock()
+	o.closed = true
+	all := slices.Collect(maps.Keys(o.m))
+	o.mu.Unlock()
+	for _, s := range all { // each removes itself
+		_ = s.close()
+	}
 }
 
 // accelerates tells whether anything at all may be accelerated.
@@ -314,12 +355,12 @@ func (e *Engine) DialTimeout(network, address string, timeout time.Duration) (Co
 
 // DialTCP connects to raddr, from laddr unless that is nil.
 func (e *Engine) DialTCP(network string, laddr, raddr *TCPAddr) (*TCPConn, error) {
-	return (&Dialer{Engine: e}).dialTCPAddr(context.Background(), network, laddr, raddr)
+	return (&Dialer{Engine: e}).dialTCPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // DialUDP opens a socket connected to raddr, at laddr unless that is nil.
 func (e *Engine) DialUDP(network string, laddr, raddr *UDPAddr) (*UDPConn, error) {
-	return (&Dialer{Engine: e}).dialUDPAddr(context.Background(), network, laddr, raddr)
+	return (&Dialer{Engine: e}).dialUDPAddr(context.Background(), bare, network, laddr, raddr)
 }
 
 // Listen listens as the package's Listen does.

@@ -98,6 +98,16 @@ func addrPort(ip net.IP, port int, zone string) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap().WithZone(zone), uint16(port))
 }
 
+// isSocketAddr tells whether addrPort loses nothing: whether ip, which may be
+// empty, and port are what a socket's address holds.
+func isSocketAddr(ip net.IP, port int) bool {
+	switch len(ip) {
+	case 0, net.IPv4len, net.IPv6len:
+		return port == int(uint16(port))
+	}
+	return false
+}
+
 // isWide tells whether a kernel socket bound to that address is of IPv6.
 func isWide(a net.Addr) bool {
 	var ip net.IP

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -466,8 +467,8 @@ func describe(err error) string {
 }
 
 func describeAddr(a net.Addr) string {
-	if a == nil {
-		return "<nil>"
+	if v := reflect.ValueOf(a); a == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Sprintf("%T <nil>", a)
 	}
 	s := fmt.Sprintf("%T %s %s", a, a.Network(), maskPorts(a.String()))
 	if t, ok := a.(*net.TCPAddr); ok {

@@ -3,17 +3,22 @@ package onload_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -156,6 +161,52 @@ func TestInterfaceCannotBeOpened(t *testing.T) {
 	echo(t, ln, e.Dial, "127.0.0.1")
 }
 
+// TestLoopbackIsTheKernels: naming it, beside others, takes nothing from local
+// clients.
+func TestLoopbackIsTheKernels(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{p.A.If, "lo"}, Frames: 4096, RingSize: 1024, Fallback: true, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dial := func(network, address string) (net.Conn, error) { return e.DialTimeout(network, address, 5*time.Second) }
+	for _, ip := range []string{"127.0.0.1", p.A.Addr4.String()} {
+		echo(t, ln, dial, ip)
+	}
+	if st := e.Status(); st[0].Err != nil || st[1].Err == nil {
+		t.Errorf("Status: %+v", st)
+	}
+}
+
+// TestInterfaceNamedByDigits: it is not the one with that number.
+func TestInterfaceNamedByDigits(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	err := p.A.Do(func() error {
+		l, err := netlink.LinkByName(p.A.If)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetDown(l), netlink.LinkSetName(l, "1"), netlink.LinkSetUp(l))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{"1"}, Frames: 4096, RingSize: 1024, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if st := e.Status(); st[0].Index != p.A.Index || st[0].Path.Driver != "veth" {
+		t.Errorf("Status: %+v", st)
+	}
+}
+
 // echo sends a message to ln, by dial, and back.
 func echo(t *testing.T, ln net.Listener, dial func(network, address string) (net.Conn, error), ip string) (client, server net.Conn) {
 	t.Helper()
@@ -222,6 +273,8 @@ func TestReasons(t *testing.T) {
 		{listen(p.A.Addr4.String() + ":0"), ""},
 		{listen("127.0.0.1:0"), "not accelerated"},
 		{nil, "no socket"},
+		{&onload.TCPListener{}, "no socket of this package"},
+		{&onload.UDPConn{}, "no socket of this package"},
 		{&net.TCPConn{}, "package net"},
 		{"x", "no socket of this package"},
 	} {
@@ -249,6 +302,44 @@ func TestAuto(t *testing.T) {
 	}
 	if s := e.Stats(); len(s) != 1 {
 		t.Errorf("Stats: %+v", s)
+	}
+}
+
+// TestMulticastNamespace: the namespace of the default engine is that of
+// multicast, too.
+func TestMulticastNamespace(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	c := exec.Command(os.Args[0], "-test.run=^TestHelperMulticast$")
+	c.Env = append(os.Environ(), "ONLOAD_NETNS="+p.A.Path, fmt.Sprintf("MULTICAST_IF=%d", p.A.Index))
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestHelperMulticast(t *testing.T) {
+	index, err := strconv.Atoi(os.Getenv("MULTICAST_IF"))
+	if err != nil {
+		return // it is only the child of the test above
+	}
+	cookie := func(c *onload.UDPConn, err error) (ns uint64) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) { ns, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ns
+	}
+	bound := cookie(onload.ListenUDP("udp4", nil))
+	group := cookie(onload.ListenMulticastUDP("udp4", &onload.Interface{Index: index}, &onload.UDPAddr{IP: onload.IPv4(224, 0, 0, 251)}))
+	if bound != group {
+		t.Errorf("a socket for multicast is in namespace %d, others are in %d", group, bound)
 	}
 }
 

@@ -3,6 +3,7 @@ package onload
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -93,7 +94,7 @@ func (e *Engine) openAuto() {
 func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 	c := &e.cfg
 	dev, err := afxdp.Open(afxdp.Config{
-		Interface: l.Name,
+		Interface: strconv.Itoa(l.Index), // a name may be a number, of another one
 		Queues:    c.Queues,
 		Mode:      mode,
 		ZeroCopy:  c.ZeroCopy,

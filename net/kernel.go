@@ -2,6 +2,7 @@ package onload
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 )
@@ -21,11 +22,29 @@ func (e *Engine) dialKernel(ctx context.Context, d *net.Dialer, network, address
 }
 
 func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address string) (c net.Conn, err error) {
-	err = e.ns.Do(func() error {
+	err = e.inNS("dial", network, func() error {
 		c, err = d.DialContext(ctx, network, address)
 		return err
 	})
 	return c, err
+}
+
+// inNS runs fn, a call of net's, in the engine's namespace. Where that cannot
+// be entered, the engine being closed or a capability gone, the error is of
+// net's kind too.
+func (e *Engine) inNS(op, network string, fn func() error) error {
+	entered := false
+	err := e.ns.Do(func() error {
+		entered = true
+		return fn()
+	})
+	if entered {
+		return err
+	}
+	if errors.Is(err, os.ErrClosed) {
+		err = net.ErrClosed
+	}
+	return &net.OpError{Op: op, Net: network, Err: err}
 }
 
 // dialInNS is how names are resolved from a namespace.

@@ -145,7 +145,15 @@ func ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
 
 // ListenMulticastUDP is net.ListenMulticastUDP: multicast is the kernel's.
 func ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPConn, error) {
-	k, err := net.ListenMulticastUDP(network, ifi, gaddr)
+	e, err := Default()
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: udpOrNil(gaddr), Err: err}
+	}
+	var k *net.UDPConn
+	err = e.inNS("listen", network, func() error {
+		k, err = net.ListenMulticastUDP(network, ifi, gaddr)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +174,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (Li
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	l, err := lc.listenTCP(ctx, e, network, a.(*net.TCPAddr))
+	l, err := lc.listenTCP(ctx, e, optioned, network, a.(*net.TCPAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +195,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	c, err := lc.listenUDP(ctx, e, network, a.(*net.UDPAddr))
+	c, err := lc.listenUDP(ctx, e, optioned, network, a.(*net.UDPAddr))
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +237,7 @@ func (lc *ListenConfig) listenTCPAddr(network string, laddr *net.TCPAddr) (*TCPL
 	if laddr == nil {
 		laddr = &net.TCPAddr{}
 	}
-	return lc.listenTCP(context.Background(), e, network, laddr)
+	return lc.listenTCP(context.Background(), e, bare, network, laddr)
 }
 
 func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPConn, error) {
@@ -246,12 +254,12 @@ func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPC
 	if laddr == nil {
 		laddr = &net.UDPAddr{}
 	}
-	return lc.listenUDP(context.Background(), e, network, laddr)
+	return lc.listenUDP(context.Background(), e, bare, network, laddr)
 }
 
 // listenTCP listens on laddr: by the kernel, whose socket holds the port, and
 // on every stack that receives for the address.
-func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string, laddr *net.TCPAddr) (*TCPListener, error) {
+func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (*TCPListener, error) {
 	fail := func(err error) (*TCPListener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
 	}
@@ -260,15 +268,13 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 	}
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
-	l := &TCPListener{network: network}
+	l := &TCPListener{e: e, network: network}
 	var o options
 	shardsOf := network
 	if !e.memory {
-		k, err := e.listenStd(ctx, lc.std(), network, laddr.String())
-		if err != nil {
+		if l.k, err = lc.kernelTCP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
-		l.k = k.(*net.TCPListener)
 		l.wide = isWide(l.k.Addr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
@@ -279,10 +285,12 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 			}
 			shardsOf = "tcp" + families
 		}
+	} else if !isSocketAddr(laddr.IP, laddr.Port) {
+		return fail(syscall.EINVAL)
 	} else if lc.Control != nil {
 		var families string
 		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
-			return fail(err)
+			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 		}
 		shardsOf = "tcp" + families
 	}
@@ -315,11 +323,30 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, network string
 		return fail(err)
 	}
 	l.linger = o.linger
-	l.log = e.log
 	if l.k != nil {
 		l.pumped.Go(l.pump)
+		if !e.open.add(l) {
+			_ = l.close()
+			return fail(net.ErrClosed)
+		}
 	}
 	return l, nil
+}
+
+// kernelTCP is the kernel's listener on laddr.
+func (lc *ListenConfig) kernelTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (k *net.TCPListener, err error) {
+	if style == bare {
+		err = e.inNS("listen", network, func() error {
+			k, err = net.ListenTCP(network, laddr)
+			return err
+		})
+		return k, err
+	}
+	l, err := e.listenStd(ctx, lc.std(), network, laddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // sharedPort is why a socket to which the kernel gave a port that another
@@ -329,7 +356,7 @@ const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd have net listen, in the engine's namespace.
 func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {
-	err = e.ns.Do(func() error {
+	err = e.inNS("listen", network, func() error {
 		l, err = lc.Listen(ctx, network, address)
 		return err
 	})
@@ -337,7 +364,7 @@ func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, a
 }
 
 func (e *Engine) listenPacketStd(ctx context.Context, lc *net.ListenConfig, network, address string) (c net.PacketConn, err error) {
-	err = e.ns.Do(func() error {
+	err = e.inNS("listen", network, func() error {
 		c, err = lc.ListenPacket(ctx, network, address)
 		return err
 	})

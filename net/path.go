@@ -54,13 +54,13 @@ func PathOf(v any) Path {
 	case *TCPListener:
 		if c != nil && len(c.on) > 0 {
 			return pathOf(c.on...)
-		} else if c != nil {
+		} else if c.ok() {
 			return Path{Reason: c.why}
 		}
 	case *UDPConn:
 		if c != nil && len(c.on) > 0 {
 			return pathOf(c.on...)
-		} else if c != nil {
+		} else if c.ok() {
 			return Path{Reason: c.why}
 		}
 	case interface{ NetConn() net.Conn }:

@@ -12,6 +12,7 @@ type race struct {
 	d       *Dialer
 	e       *Engine
 	network string
+	style   dialStyle
 }
 
 // split parts addrs into those of the family of the first, and the others.

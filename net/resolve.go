@@ -47,7 +47,7 @@ func resolveHost(ctx context.Context, r *Resolver, network, host string) (ips []
 			// As net: hosts exist that can bind :: but not connect to it.
 			ips = append(ips, net.IPAddr{IP: net.IPv4zero})
 		}
-	} else if ips, err = r.LookupIPAddr(ctx, host); err != nil {
+	} else if ips, err = lookupHost(ctx, r, network, host); err != nil {
 		return nil, err
 	}
 	keep := ips[:0]
@@ -69,6 +69,26 @@ func resolveHost(ctx context.Context, r *Resolver, network, host string) (ips []
 		return nil, &net.AddrError{Err: errNoSuitableAddr, Addr: host}
 	}
 	return keep, nil
+}
+
+// lookupHost asks for what the network needs only, as net does: a server that
+// does not answer for the other family must not hold it up.
+func lookupHost(ctx context.Context, r *Resolver, network, host string) (ips []net.IPAddr, err error) {
+	family := network[len(network)-1]
+	if family != '4' && family != '6' {
+		return r.LookupIPAddr(ctx, host)
+	}
+	found, err := r.LookupIP(ctx, "ip"+string(family), host)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range found {
+		if family == '6' && ip.IsLinkLocalUnicast() {
+			return r.LookupIPAddr(ctx, host) // tells zones, which /etc/hosts may have
+		}
+		ips = append(ips, net.IPAddr{IP: ip})
+	}
+	return ips, nil
 }
 
 // matchLocal keeps the addresses that can be reached from local.

@@ -2,6 +2,7 @@ package onload_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
 
@@ -341,6 +343,31 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
+// failing fails with err whichever way it is used.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error)  { return 0, f.err }
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// TestCopyErrors: the errors of the other side of ReadFrom and WriteTo come
+// out as they are, in net's OpError.
+func TestCopyErrors(t *testing.T) {
+	a, b := memoryPair(t)
+	for _, e := range []error{syscall.EPERM, context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF} {
+		c, s := tcpPipe(t, a, b)
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_, from := c.ReadFrom(failing{e})
+		_, to := c.WriteTo(failing{e})
+		for _, err := range []error{from, to} {
+			if op, ok := err.(*net.OpError); !ok || op.Err != e {
+				t.Errorf("%v: %#v", e, err)
+			}
+		}
+	}
+}
+
 // TestEngineClose: what blocks on an engine that closes returns.
 func TestEngineClose(t *testing.T) {
 	a, b := memoryPair(t)
@@ -368,6 +395,54 @@ func TestEngineClose(t *testing.T) {
 	}
 	if _, err := a.Dial("tcp", addrB+":1"); err == nil {
 		t.Error("Dial on a closed engine")
+	}
+}
+
+// TestEngineCloseKernelPart: what listens by the kernel too ends with its
+// engine, and takes no more clients; calls on the engine fail like net's on
+// what is closed.
+func TestEngineCloseKernelPart(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := e.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := p.A.Dial("tcp", "127.0.0.1:"+portOf(ln))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	waiting.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := waiting.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a client that nobody accepted: %v", err)
+	}
+	if c, err := p.A.Dial("tcp", "127.0.0.1:"+portOf(ln)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a client that comes later: %v", err)
+		c.Close()
+	}
+	if c, err := p.A.ListenPacket("udp", u.LocalAddr().String()); err != nil {
+		t.Errorf("the port: %v", err)
+	} else {
+		c.Close()
+	}
+	_, accept := ln.Accept()
+	_, _, read := u.ReadFrom(make([]byte, 1))
+	_, dial := e.Dial("tcp", "127.0.0.1:9")
+	_, dialUDP := e.DialUDP("udp", nil, &net.UDPAddr{Port: 9})
+	_, listen := e.Listen("tcp", ":0")
+	_, listenUDP := e.ListenUDP("udp", nil)
+	for i, err := range []error{accept, read, dial, dialUDP, listen, listenUDP} {
+		if op := (*net.OpError)(nil); !errors.As(err, &op) || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("call %d: %v", i, err)
+		}
 	}
 }
 

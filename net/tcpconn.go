@@ -80,6 +80,15 @@ func (c *TCPConn) opError(op, call string, err error) error {
 	return &net.OpError{Op: op, Net: c.network(), Source: c.local(), Addr: c.remote(), Err: cause(call, err)}
 }
 
+// copyError is the error of ReadFrom or WriteTo: this connection's as Read or
+// Write gave it, or the other side's, of which nothing is to be made.
+func (c *TCPConn) copyError(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &net.OpError{Op: op, Net: c.network(), Source: c.local(), Addr: c.remote(), Err: err}
+}
+
 // setError is opError for the methods where net puts the local address
 // elsewhere.
 func (c *TCPConn) setError(call string, err error) error {
@@ -149,10 +158,7 @@ func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
 		return c.readFromKernel(r)
 	}
 	n, err := copyBuffered(writerOnly{c}, r)
-	if err == io.EOF {
-		return n, err
-	}
-	return n, c.opError("readfrom", "readfrom", err)
+	return n, c.copyError("readfrom", err)
 }
 
 // readFromKernel shows net the connection behind one of ours, so that it can
@@ -181,10 +187,7 @@ func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
 		return c.k.WriteTo(w)
 	}
 	n, err := copyBuffered(w, readerOnly{c})
-	if err == io.EOF {
-		return n, err
-	}
-	return n, c.opError("writeto", "writeto", err)
+	return n, c.copyError("writeto", err)
 }
 
 // Close closes the connection. Blocked calls return errors that are

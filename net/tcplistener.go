@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -25,13 +23,13 @@ type TCPListener struct {
 	shards []*stack.TCPListener
 	on     []*stack.Stack
 
+	e       *Engine // of one that has shards
 	network string
 	wide    bool
 	why     string // not accelerated
 	laddr   net.Addr
 	linger  *int
 	unshare func() // set with k and shards
-	log     *zap.Logger
 
 	pumped sync.WaitGroup
 	tokens chan struct{} // one for each connection of the kernel's that waits
@@ -196,6 +194,7 @@ func (l *TCPListener) close() error {
 	if l.k != nil {
 		_ = l.k.Close()
 		l.unshare()
+		l.e.open.remove(l)
 		for _, s := range l.shards {
 			s.HoldPort()
 		}

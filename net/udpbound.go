@@ -15,7 +15,7 @@ import (
 
 // listenUDP opens a socket bound to laddr: the kernel's, which holds the port,
 // and one on every stack that receives for the address.
-func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string, laddr *net.UDPAddr) (*UDPConn, error) {
+func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (*UDPConn, error) {
 	fail := func(err error) (*UDPConn, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
 	}
@@ -24,11 +24,10 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 	var o options
 	shardsOf := network
 	if !e.memory {
-		k, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
-		if err != nil {
+		var err error
+		if c.k, err = lc.kernelUDP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
-		c.k = k.(*net.UDPConn)
 		c.wide = isWide(c.k.LocalAddr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
 		if lc.Control != nil && e.accelerates() {
@@ -39,11 +38,13 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 			}
 			shardsOf = "udp" + families
 		}
+	} else if !isSocketAddr(laddr.IP, laddr.Port) {
+		return fail(syscall.EINVAL)
 	} else if lc.Control != nil {
 		var families string
 		var err error
 		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
-			return fail(err)
+			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 		}
 		shardsOf = "udp" + families
 	}
@@ -76,8 +77,28 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, network string
 	}
 	if c.k != nil {
 		c.pumped.Go(c.pump)
+		if !e.open.add(c) {
+			_ = c.close()
+			return fail(net.ErrClosed)
+		}
 	}
 	return c, nil
+}
+
+// kernelUDP is the kernel's socket bound to laddr.
+func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (k *net.UDPConn, err error) {
+	if style == bare {
+		err = e.inNS("listen", network, func() error {
+			k, err = net.ListenUDP(network, laddr)
+			return err
+		})
+		return k, err
+	}
+	c, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
 }
 
 // open opens a socket on each of the stacks, or none.
@@ -127,6 +148,19 @@ func (c *UDPConn) pump() {
 // maxFailures is how many reads in a row may fail before the kernel's socket
 // is given up.
 const maxFailures = 100
+
+// shardTo is shardFor for an address as the caller gave it: what is none the
+// kernel refuses, in net's words.
+func (c *UDPConn) shardTo(dst netip.Addr, port int) (*stack.UDPConn, error) {
+	bound := c.s.LocalAddr().Addr()
+	if port > 0 && port == int(uint16(port)) && (!bound.IsValid() || bound.Is4() == dst.Is4()) {
+		return c.shardFor(dst)
+	}
+	if c.k == nil {
+		return nil, syscall.EINVAL
+	}
+	return nil, nil
+}
 
 // shardFor returns the socket that sends to dst, nil for the kernel's.
 func (c *UDPConn) shardFor(dst netip.Addr) (*stack.UDPConn, error) {

@@ -193,11 +193,13 @@ func (c *UDPConn) Write(b []byte) (int, error) {
 	if c.s == nil {
 		return c.k.Write(b)
 	}
-	var n int
-	var err error = syscall.EDESTADDRREQ
-	if c.connected {
-		n, err = c.s.WriteTo(b, netip.AddrPort{})
+	if !c.connected {
+		if c.k != nil {
+			return c.k.Write(b) // which fails
+		}
+		return 0, c.opError("write", "write", syscall.EDESTADDRREQ)
 	}
+	n, err := c.s.WriteTo(b, netip.AddrPort{})
 	return n, c.opError("write", "write", err)
 }
 
@@ -233,7 +235,7 @@ func (c *UDPConn) WriteToUDP(b []byte, addr *UDPAddr) (int, error) {
 		err = errMissingAddress
 	default:
 		dst := addrPort(addr.IP, addr.Port, addr.Zone)
-		s, e := c.shardFor(dst.Addr())
+		s, e := c.shardTo(dst.Addr(), addr.Port)
 		if s == nil && e == nil {
 			return c.k.WriteToUDP(b, addr)
 		}
@@ -264,7 +266,7 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 		err = errMissingAddress
 	default:
 		dst := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-		s, e := c.shardFor(dst.Addr())
+		s, e := c.shardTo(dst.Addr(), int(dst.Port()))
 		if s == nil && e == nil {
 			return c.k.WriteToUDPAddrPort(b, addr)
 		}
@@ -289,14 +291,21 @@ func (c *UDPConn) WriteMsgUDP(b, oob []byte, addr *UDPAddr) (n, oobn int, err er
 		return c.k.WriteMsgUDP(b, oob, addr)
 	}
 	var dst netip.AddrPort
+	port := 0
 	if addr != nil {
-		dst = addrPort(addr.IP, addr.Port, addr.Zone)
+		dst, port = addrPort(addr.IP, addr.Port, addr.Zone), addr.Port
 	}
-	n, oobn, err = c.writeMsg(b, oob, dst, addr != nil)
+	s, err := c.msgShard(dst.Addr(), port, addr != nil)
+	if err == nil && s == nil {
+		return c.k.WriteMsgUDP(b, oob, addr)
+	}
+	if err == nil {
+		n, err = writeMsg(s, b, oob, dst)
+	}
 	if err != nil {
 		err = c.writeError("sendmsg", udpOrNil(addr), err)
 	}
-	return n, oobn, err
+	return n, 0, err
 }
 
 // WriteMsgUDPAddrPort is like WriteMsgUDP but takes a netip.AddrPort.
@@ -308,38 +317,38 @@ func (c *UDPConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oo
 		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
 	}
 	dst := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	n, oobn, err = c.writeMsg(b, oob, dst, addr.IsValid())
+	s, err := c.msgShard(dst.Addr(), int(dst.Port()), addr.IsValid())
+	if err == nil && s == nil {
+		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
+	}
+	if err == nil {
+		n, err = writeMsg(s, b, oob, dst)
+	}
 	if err != nil {
 		err = c.writeError("sendmsg", addrPortAddr{addr}, err)
 	}
-	return n, oobn, err
+	return n, 0, err
 }
 
-func (c *UDPConn) writeMsg(b, oob []byte, dst netip.AddrPort, given bool) (n, oobn int, err error) {
+// msgShard returns the socket that sends a message to dst, nil for the
+// kernel's; given tells whether the caller named an address.
+func (c *UDPConn) msgShard(dst netip.Addr, port int, given bool) (*stack.UDPConn, error) {
 	switch {
 	case c.connected && given:
-		return 0, 0, net.ErrWriteToConnected
-	case !c.connected && !given:
-		return 0, 0, errMissingAddress
+		return nil, net.ErrWriteToConnected
+	case c.connected:
+		return c.s, nil
+	case !given:
+		return nil, errMissingAddress
 	}
-	s := c.s
-	if !c.connected {
-		if s, err = c.shardFor(dst.Addr()); err != nil {
-			return 0, 0, err
-		}
-	}
-	if s == nil {
-		n, oobn, err = c.k.WriteMsgUDPAddrPort(b, oob, dst)
-		if op, ok := err.(*net.OpError); ok {
-			err = op.Err
-		}
-		return n, oobn, err
-	}
+	return c.shardTo(dst, port)
+}
+
+func writeMsg(s *stack.UDPConn, b, oob []byte, dst netip.AddrPort) (int, error) {
 	if len(oob) > 0 {
-		return 0, 0, errNoOOB
+		return 0, errNoOOB
 	}
-	n, err = s.WriteTo(b, dst)
-	return n, 0, err
+	return s.WriteTo(b, dst)
 }
 
 // LocalAddr returns the local address, a *UDPAddr, which all callers share.
@@ -384,6 +393,7 @@ func (c *UDPConn) close() error {
 	if c.k != nil {
 		_ = c.k.Close()
 		c.unshare()
+		c.e.open.remove(c)
 	}
 	c.pumped.Wait()
 	return first

@@ -60,6 +60,11 @@ func open(c *Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("afxdp: %w", err)
 	}
+	if !l.ethernet {
+		// Of loopback, too: what comes in there is from this host's sockets,
+		// which nothing but the kernel can answer.
+		return nil, fmt.Errorf("afxdp: %s is no Ethernet link: %w", l.name, errors.ErrUnsupported)
+	}
 	if err := c.queues(l); err != nil {
 		return nil, err
 	}

@@ -179,14 +179,27 @@ func TestNoSuchInterface(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, c := range []Config{{RxRing: 100}, {TxRing: 8}, {Frames: -1}, {Frames: 1}, {FrameSize: 1000}, {Interface: "lo", Queues: []int{64}}} {
-		if c.Interface == "" {
-			c.Interface = "lo"
-		}
+	for _, c := range []Config{{RxRing: 100}, {TxRing: 8}, {Frames: -1}, {Frames: 1}, {FrameSize: 1000}} {
+		c.Interface = "lo"
 		if d, err := Open(c); err == nil {
 			d.Close()
 			t.Errorf("%+v accepted", c)
 		}
+	}
+	p := lab.NewPair(t, lab.Options{})
+	if d, err := Open(Config{Interface: p.A.If, InNS: p.A.Do, Queues: []int{64}}); err == nil {
+		d.Close()
+		t.Error("queue 64 accepted")
+	}
+}
+
+// TestNoEthernet: loopback and its like are refused. Steered away from the
+// kernel, this host's own clients would find nobody.
+func TestNoEthernet(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	_, err := Open(Config{Interface: "lo", InNS: p.A.Do})
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "lo is no Ethernet link") {
+		t.Error(err)
 	}
 }
 
