@@ -212,7 +212,8 @@ func TestDialWrongNetwork(t *testing.T) {
 			t.Error("DialTCP took a nil context")
 		}
 	}()
-	_, _ = d.DialTCP(nil, "tcp", netip.AddrPort{}, netip.AddrPort{}) //nolint:staticcheck // as net, which panics
+	//lint:ignore SA1012 net panics, and so do we
+	_, _ = d.DialTCP(nil, "tcp", netip.AddrPort{}, netip.AddrPort{})
 }
 
 // TestDialUDPCancelled: a context that is over opens no socket.

@@ -12,9 +12,9 @@ const (
 	// process, which has a limit.
 	poolPorts = 4096
 	poolPart  = 8
-	// With so many idle, a port is used again rather sooner than another one is
-	// reserved.
-	idleEnough = 512
+	// Fewer are not chosen from: who has seen one of them, as any server has that
+	// we connected to, could guess the next (RFC 6056).
+	idleLeast = 512
 	// Limits on the search.
 	portTries    = 4
 	reserveTries = 32
@@ -25,22 +25,15 @@ const (
 type flowTaken func(local, remote netip.AddrPort, age int64) bool
 
 // bind reserves a port for a connection from local to remote. A local port 0
-// is chosen at random (RFC 6056): of ended connections; where there are many,
+// is chosen at random (RFC 6056): where there are many, of ended connections or
 // of connections to other peers, as the kernel does; else a new one.
 func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool, taken flowTaken) (*port, error) {
 	if local.Port() != 0 {
 		return t.bindLocal(proto, local, false, shared)
 	}
 	k := localAddr{proto, local.Addr()}
-	for range portTries {
-		p, age := t.takeIdle(k)
-		if p == nil {
-			break
-		}
-		if !taken(p.addr(), remote, age) {
-			return p, nil
-		}
-		t.release(p)
+	if p := t.tryIdle(k, min(idleLeast, t.enough), remote, taken); p != nil {
+		return p, nil
 	}
 	for range portTries {
 		p := t.takeUsed(k, t.enough, rand.Int())
@@ -55,6 +48,9 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 	for range reserveTries {
 		p, err := t.reserve(proto, local, false)
 		if err != nil {
+			if p := t.tryIdle(k, 1, remote, taken); p != nil {
+				return p, nil
+			}
 			if p := t.search(k, remote, taken); p != nil {
 				return p, nil
 			}
@@ -72,27 +68,37 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 	return nil, syscall.EADDRNOTAVAIL
 }
 
-// takeIdle takes a port that no connection uses, one of the older ones, since
-// the younger are in TIME-WAIT; age is how old that has to be. nil: there is
-// none.
-func (t *portTable) takeIdle(k localAddr) (p *port, age int64) {
+// tryIdle takes a port that no connection uses, if there are at least so many
+// of them.
+func (t *portTable) tryIdle(k localAddr, least int, remote netip.AddrPort, taken flowTaken) *port {
+	for range portTries {
+		p := t.takeIdle(k, least)
+		if p == nil {
+			return nil
+		}
+		if !taken(p.addr(), remote, reuseSoon) {
+			return p
+		}
+		t.release(p)
+	}
+	return nil
+}
+
+// takeIdle takes one of the oldest quarter, since the younger are in TIME-WAIT.
+func (t *portTable) takeIdle(k localAddr, least int) *port {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sp := t.spaces[k]
-	if sp == nil || len(sp.idle) == 0 {
-		return nil, 0
-	}
-	age = reuseAfter
-	if len(sp.idle) >= min(idleEnough, t.enough) {
-		age = reuseSoon
+	if sp == nil || len(sp.idle) < least {
+		return nil
 	}
 	idle := sp.idle
-	i := rand.IntN(max(min(len(idle), 32), len(idle)/4))
-	p = idle[i]
+	i := rand.IntN((len(idle) + 3) / 4)
+	p := idle[i]
 	idle[i], idle[0] = idle[0], nil
 	sp.idle = idle[1:]
 	p.refs = 1
-	return p, age
+	return p
 }
 
 // takeUsed takes the port at i, which may be any number, of a pool that has

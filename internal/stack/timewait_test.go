@@ -25,6 +25,7 @@ func TestRFC6191Dial(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a, b := newPair(t, pairOptions{tcp: tcp.Config{NoTimestamps: tt.noTS}})
+			a.ports.enough = 1 // a port in TIME-WAIT is chosen at once
 			l, err := b.ListenTCP(netip.AddrPortFrom(addrB, 0), nil)
 			if err != nil {
 				t.Fatal(err)
