@@ -320,3 +320,34 @@ func TestUDPSegmented(t *testing.T) {
 		})
 	}
 }
+
+// Read into nothing returns at once, as net's does, and takes no datagram.
+func TestUDPReadNothing(t *testing.T) {
+	a, b := memoryPair(t)
+	l, err := b.ListenPacket("udp", addrB+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := a.Dial("udp", l.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := c.Read(nil); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := l.WriteTo([]byte("x"), c.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 10)
+	for _, p := range [][]byte{nil, buf} {
+		if n, err := c.Read(p); n != min(len(p), 1) || err != nil {
+			t.Errorf("into %d bytes: %d, %v", len(p), n, err)
+		}
+	}
+	c.Close()
+	if _, err := c.Read(nil); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}

@@ -112,6 +112,9 @@ func (c *UDPConn) Read(b []byte) (int, error) {
 	if c.s == nil {
 		return c.k.Read(b)
 	}
+	if len(b) == 0 && !c.s.Closed() {
+		return 0, nil // as net, whose ReadFrom waits
+	}
 	n, _, _, _, err := c.s.ReadFrom(b)
 	return n, c.opError("read", "read", err)
 }

@@ -172,7 +172,7 @@ func (u *UDPConn) dead() syscall.Errno {
 
 // check returns what ends a call before it begins.
 func (u *UDPConn) check(w *waiter) error {
-	if u.closed.Load() || u.s.closing.Load() {
+	if u.Closed() {
 		return errClosed
 	}
 	if w.over() {
@@ -212,6 +212,9 @@ func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err 
 		}
 	}
 }
+
+// Closed tells whether the socket, or its stack, is closed.
+func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.closing.Load() }
 
 // push queues a received datagram; it takes the frames of ds, or returns
 // false. w is who to wake.
