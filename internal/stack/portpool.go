@@ -36,14 +36,9 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 		return p, nil
 	}
 	for range portTries {
-		p := t.takeUsed(k, t.enough, rand.Int())
-		if p == nil {
-			break
-		}
-		if !taken(p.addr(), remote, reuseAfter) {
+		if p := t.tryUsed(k, t.enough, rand.Int(), remote, taken); p != nil {
 			return p, nil
 		}
-		t.release(p)
 	}
 	for range reserveTries {
 		p, err := t.reserve(proto, local, false)
@@ -101,8 +96,17 @@ func (t *portTable) takeIdle(k localAddr, least int) *port {
 	return p
 }
 
-// takeUsed takes the port at i, which may be any number, of a pool that has
-// at least so many, with those that use it. nil: there is none.
+// tryUsed takes the port at i, which may be any number, of a pool that has at
+// least so many, if connections use it, none of them to remote.
+func (t *portTable) tryUsed(k localAddr, least, i int, remote netip.AddrPort, taken flowTaken) *port {
+	p := t.takeUsed(k, least, i)
+	if p != nil && taken(p.addr(), remote, reuseAfter) {
+		t.release(p)
+		return nil
+	}
+	return p
+}
+
 func (t *portTable) takeUsed(k localAddr, least, i int) *port {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -110,15 +114,12 @@ func (t *portTable) takeUsed(k localAddr, least, i int) *port {
 	if sp == nil || len(sp.pool) < max(least, 1) {
 		return nil
 	}
-	// The idle ones were offered already, and are in that list too.
-	for range portTries {
-		if p := sp.pool[i%len(sp.pool)]; p.refs > 0 {
-			p.refs++
-			return p
-		}
-		i++
+	p := sp.pool[i%len(sp.pool)]
+	if p.refs == 0 {
+		return nil // those that are idle were offered already
 	}
-	return nil
+	p.refs++
+	return p
 }
 
 // search looks at every port of the pool, when no more can be had: the kernel
@@ -134,14 +135,9 @@ func (t *portTable) search(k localAddr, remote netip.AddrPort, taken flowTaken) 
 	t.mu.Unlock()
 	first := rand.IntN(n + 1)
 	for i := range n {
-		p := t.takeUsed(k, 1, first+i)
-		if p == nil {
-			continue
-		}
-		if !taken(p.addr(), remote, reuseAfter) {
+		if p := t.tryUsed(k, 1, first+i, remote, taken); p != nil {
 			return p
 		}
-		t.release(p)
 	}
 	return nil
 }
