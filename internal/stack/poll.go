@@ -251,6 +251,9 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	for i := range pkt {
 		n += int(pkt[i].Len)
 	}
+	if n > bareSegment {
+		s.work += int64(n)
+	}
 	tx := int(s.txOf[qi])
 	if q := s.queues[tx]; q.TxSpace() < len(pkt) && !s.makeRoom(tx, q, len(pkt)) {
 		s.counters.txFull.Add(1)
@@ -260,6 +263,10 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
 	return s.post(tx, pkt, hl)
 }
+
+// bareSegment is what a segment without data, or nearly, may take: it is no
+// work done.
+const bareSegment = 64
 
 // front is the n bytes in front of pkt, for lower headers.
 func (s *Stack) front(pkt []ring.Desc, n int) []byte {

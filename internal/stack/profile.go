@@ -9,7 +9,7 @@ import (
 type Profile uint8
 
 const (
-	// Balanced spins briefly, as long as it pays and processors are idle.
+	// Balanced spins as long as it pays and nobody else wants the processor.
 	Balanced Profile = iota
 	// Latency spins long: a waiting goroutine owns its processor.
 	Latency
@@ -38,11 +38,8 @@ func ParseProfile(s string) (Profile, error) {
 
 // Spin budgets: how long a goroutine polls before it parks.
 const (
-	latencySpin = 100 * time.Millisecond
-	// Waking a parked goroutine costs 20 to 70 us here; spinning up to about
-	// twice that never loses more than it can win.
-	balancedSpinMax = 100 * time.Microsecond
-	balancedSpinMin = 5 * time.Microsecond
+	latencySpin  = 100 * time.Millisecond
+	balancedSpin = time.Millisecond // at most; policy decides
 )
 
 // spinBudget returns the budget of a Profile, or spin where that is set.
@@ -57,5 +54,5 @@ func (p Profile) spinBudget(spin time.Duration) int64 {
 	case p == Throughput:
 		return 0
 	}
-	return int64(balancedSpinMax)
+	return int64(balancedSpin)
 }

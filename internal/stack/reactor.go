@@ -120,6 +120,9 @@ func (s *Stack) reactOnce(packet bool) {
 	}
 	for i := 0; ; i++ {
 		n := s.poll()
+		if n > 0 && !packet && s.seat != nil {
+			s.seat.absent = absentFor // who was to poll did not for a tick
+		}
 		woken := s.leave()
 		if woken > 0 {
 			// Who was woken runs on this processor now; another one would

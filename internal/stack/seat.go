@@ -12,54 +12,101 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seat is where one goroutine that may not spin waits for packets itself: in
-// the runtime's netpoller, on a descriptor that reports each arrival. The
-// thread that the packet wakes then runs the reader at once. The way over the
-// reactor costs a second goroutine and, where processors are idle, the wake-up
-// of a second thread.
+// seat is where one goroutine waits for packets itself, asleep: in the
+// runtime's netpoller, on a descriptor that reports each arrival. The thread
+// that the packet wakes then runs the reader at once. The way over the reactor
+// costs a second goroutine and, where processors are idle, the wake-up of a
+// second thread.
 //
 // While somebody sits the queues are not armed and the reactor sleeps until
 // the next timer.
 type seat struct {
-	file *os.File
-	conn syscall.RawConn
+	fds  []int                 // the queues' descriptors
+	desc atomic.Pointer[place] // nil: the seat is closed
 	look func(uintptr) bool
 
-	taken atomic.Pointer[waiter] // who sits; nil: nobody
+	taken atomic.Pointer[waiter] // the goroutine that sits; nil: nobody
 	bad   atomic.Bool            // the descriptor failed: nobody sits any more
+
+	wanted bool // whether the seat is to be open; under the lock
+	absent int  // so often who rises arms the queues, though packets are frequent; under the lock
 }
 
-// openSeat makes the seat of a stack whose goroutines never spin. Those that
-// do would be told of each packet that they have long seen.
-func (s *Stack) openSeat() error {
-	if s.spin > 0 {
-		return nil
+// place is the seat's descriptor in the runtime's netpoller.
+type place struct {
+	file *os.File
+	conn syscall.RawConn
+}
+
+// moving holds the seat while it is opened or closed.
+var moving waiter
+
+func (t *seat) open() bool { return t.desc.Load() != nil && !t.bad.Load() }
+
+// raise makes the goroutine that sits rise.
+func (t *seat) raise() {
+	if p := t.desc.Load(); p != nil {
+		_ = p.file.SetReadDeadline(past) // fails only when closed: nobody sits then
 	}
-	var fds []int
+}
+
+// makeSeat makes the seat of a stack whose goroutines do not always spin.
+func (s *Stack) makeSeat() {
+	if s.spin > 0 && s.policy == nil {
+		return
+	}
+	t := &seat{}
 	for _, q := range s.queues {
 		fd := q.EdgeFD()
 		if fd < 0 {
-			return nil
+			return
 		}
-		fds = append(fds, fd)
+		t.fds = append(t.fds, fd)
 	}
-	fd, err := joinEdges(fds)
-	if err != nil {
-		return err
-	}
-	t := &seat{file: os.NewFile(uintptr(fd), "onload-seat")}
 	// The runtime forgets an edge that came before it was asked to wait: so
 	// look at the rings, each time.
 	t.look = func(uintptr) bool { return s.rxPending() }
-	if t.conn, err = t.file.SyscallConn(); err != nil {
-		t.file.Close()
+	s.seat = t
+}
+
+// setSeat opens the seat or closes it, as the way of waiting wants. Closed, no
+// packet wakes an idle thread of the runtime while a goroutine spins. With one
+// processor none is idle then. The lock is held.
+func (s *Stack) setSeat() error {
+	t := s.seat
+	if t == nil {
+		return nil
+	}
+	t.wanted = s.policy == nil || !s.policy.eager || runtime.GOMAXPROCS(0) == 1
+	return s.settleSeat()
+}
+
+// settleSeat opens or closes the seat where that is wanted and nobody sits.
+// The lock is held.
+func (s *Stack) settleSeat() error {
+	t := s.seat
+	if t.wanted == (t.desc.Load() != nil) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
+		return nil
+	}
+	defer t.taken.Store(nil)
+	if !t.wanted {
+		return t.desc.Swap(nil).file.Close()
+	}
+	fd, err := joinEdges(t.fds)
+	if err != nil {
+		t.bad.Store(true)
 		return err
 	}
-	if err := t.file.SetReadDeadline(time.Time{}); err != nil {
-		t.file.Close()
+	p := &place{file: os.NewFile(uintptr(fd), "onload-seat")}
+	if p.conn, err = p.file.SyscallConn(); err == nil {
+		err = p.file.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		t.bad.Store(true)
+		p.file.Close()
 		return fmt.Errorf("the runtime cannot poll the queues' descriptor: %w", err)
 	}
-	s.seat = t
+	t.desc.Store(p)
 	return nil
 }
 
@@ -88,40 +135,66 @@ func joinEdges(fds []int) (fd int, err error) {
 	return fd, nil
 }
 
-// closeSeat waits for who sits to rise, and releases the descriptor. The
-// stack is closing, so nobody sits down any more.
+// closeSeat waits until nobody sits, and releases the descriptor. The stack is
+// closing, so nobody sits down any more.
 func (s *Stack) closeSeat() {
 	t := s.seat
 	if t == nil {
 		return
 	}
-	for w := t.taken.Load(); w != nil; w = t.taken.Load() {
-		s.wake(w)
+	for !t.taken.CompareAndSwap(nil, &moving) {
+		s.unseat()
 		runtime.Gosched()
 	}
-	t.file.Close()
+	if p := t.desc.Swap(nil); p != nil {
+		p.file.Close()
+	}
 }
 
-// seated tells whether somebody sits.
-func (s *Stack) seated() bool { return s.seat != nil && s.seat.taken.Load() != nil }
-
-// past is a deadline that makes who sits rise.
-var past = time.Unix(1, 0)
-
-// sitTurns is how often in a row who sits polls for others only, before it
-// leaves the seat to them and parks.
-const sitTurns = 4
-
-// sit waits at the queues until k is ready, w's deadline passes or somebody
-// wakes w, and polls when packets come. false: the seat is not to be had, or
-// better left to others; the caller parks.
-func (s *Stack) sit(k socket, d direction, w *waiter) bool {
-	t := s.seat
-	if t == nil || t.bad.Load() || !t.taken.CompareAndSwap(nil, w) {
+// seated reports whether a goroutine sits.
+func (s *Stack) seated() bool {
+	if s.seat == nil {
 		return false
 	}
-	if s.closing.Load() {
-		// Close waits for who sits before it takes the rings away.
+	w := s.seat.taken.Load()
+	return w != nil && w != &moving
+}
+
+// unseat wakes the goroutine that sits, if there is one.
+func (s *Stack) unseat() {
+	if w := s.seat.taken.Load(); w != nil {
+		s.wake(w)
+	}
+}
+
+// past is a deadline that makes the goroutine that sits rise.
+var past = time.Unix(1, 0)
+
+const (
+	// sitTurns is how often in a row the goroutine that sits polls for others
+	// only, before it leaves the seat to them and parks.
+	sitTurns = 4
+	// denseGap is the time between packets, ns, below which a goroutine that
+	// rises with data does not arm the queues: it will most likely be back
+	// soon, and arming and disarming cost two system calls. The reactor notices
+	// within a tick when it is not.
+	denseGap = int64(200_000)
+	// absentFor is how often the queues are armed all the same after the
+	// reactor has found packets that nobody had polled for a tick.
+	absentFor = 64
+)
+
+// sit waits at the queues until k is ready, w's deadline passes or somebody
+// wakes w, and polls when packets come; the wait began at start. false: the
+// seat is not to be had, or better left to others; the caller parks.
+func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
+	t := s.seat
+	if t == nil || !t.open() || s.leader.Load() || !t.taken.CompareAndSwap(nil, w) {
+		return false
+	}
+	p := t.desc.Load()
+	if s.closing.Load() || s.leader.Load() || p == nil {
+		// Close waits for the seat before it takes the rings away.
 		t.taken.Store(nil)
 		return false
 	}
@@ -129,18 +202,18 @@ func (s *Stack) sit(k socket, d direction, w *waiter) bool {
 	others := 0
 	if s.armed.Load() && s.lock.TryLock() {
 		// Who answers quickly has answered while we were transmitting.
-		if s.seatTurn(k, d, &others) {
+		if s.seatTurn(k, d, &start, &others) {
 			return true
 		}
 	}
 	for others < sitTurns {
 		s.kickHeld()
 		w.state.Store(waiterSeated)
-		if k.ready(d) || w.timedOut() {
+		if k.ready(d) || w.timedOut() || s.leader.Load() {
 			w.state.Store(waiterIdle)
 			break
 		}
-		err := t.conn.Read(t.look)
+		err := p.conn.Read(t.look)
 		if !w.state.CompareAndSwap(waiterSeated, waiterIdle) {
 			break // somebody woke us
 		}
@@ -152,11 +225,11 @@ func (s *Stack) sit(k socket, d direction, w *waiter) bool {
 			}
 			// Meant for one who sat before us. Whoever wakes us from here on
 			// finds us seated again, and sets the deadline after this.
-			_ = t.file.SetReadDeadline(time.Time{})
+			_ = p.file.SetReadDeadline(time.Time{})
 			continue
 		}
 		s.lock.Lock()
-		if s.seatTurn(k, d, &others) {
+		if s.seatTurn(k, d, &start, &others) {
 			return true
 		}
 	}
@@ -164,24 +237,34 @@ func (s *Stack) sit(k socket, d direction, w *waiter) bool {
 	return others < sitTurns
 }
 
-// seatTurn is a poll turn of who sits; the lock is held, and released. true:
-// k is ready, and the seat free. others counts the turns in a row that were
-// good for others only.
-func (s *Stack) seatTurn(k socket, d direction, others *int) (risen bool) {
+// seatTurn is a poll turn of the goroutine that sits; the lock is held, and
+// released. true: k is ready, and the seat free. start is when the last packet
+// came or the wait began, and is updated; others counts the turns in a row that
+// were good for others only.
+func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
 	s.enter()
+	t := s.seat
 	if s.closing.Load() {
 		s.leave()
-		s.seat.taken.Store(nil)
+		t.taken.Store(nil)
 		return true
 	}
+	gap := s.now - *start
 	if s.rxPending() || !s.armed.Load() {
-		s.poll()
+		if s.poll() > 0 {
+			s.arrived(gap, true)
+			*start = s.now
+		}
 	}
 	if risen = k.ready(d); risen {
-		s.seat.taken.Store(nil)
-		if !s.armLocked() {
-			s.poll()
-			s.armLocked()
+		t.taken.Store(nil)
+		_ = s.settleSeat() // where it fails nobody sits any more
+		if t.absent > 0 || gap > denseGap {
+			t.absent = max(t.absent-1, 0)
+			if !s.armLocked() {
+				s.poll()
+				s.armLocked()
+			}
 		}
 	} else {
 		s.disarm()
@@ -201,7 +284,7 @@ func (s *Stack) seatTurn(k socket, d direction, others *int) (risen bool) {
 		return false
 	}
 	*others++
-	runtime.Gosched() // who was woken runs on this processor
+	runtime.Gosched() // the goroutines that were woken run on this processor
 	return false
 }
 
@@ -215,5 +298,5 @@ func (s *Stack) rise() {
 	}
 }
 
-// guarded tells whether packets wake somebody: the reactor need not tick.
+// guarded reports whether packets wake somebody: the reactor need not tick.
 func (s *Stack) guarded() bool { return s.armed.Load() || s.seated() }

@@ -49,12 +49,11 @@ type Config struct {
 // Stack is one user-space TCP/UDP stack over the queues of one interface.
 type Stack struct {
 	// Looked at by every spin; changes rarely.
-	queues   []driver.Queue
-	spin     int64
-	adaptive bool
-	batches  bool // kicks may wait for more datagrams
-	virtual  bool
-	txOf     [maxQueues]uint8 // which queue sends what belongs to one
+	queues  []driver.Queue
+	spin    int64 // longest spin, ns
+	batches bool  // kicks may wait for more datagrams
+	virtual bool
+	txOf    [maxQueues]uint8 // which queue sends what belongs to one
 
 	lock        *ring.Lock
 	leader      atomic.Bool // a goroutine spins
@@ -65,7 +64,10 @@ type Stack struct {
 	gone        atomic.Bool   // the interface was deleted
 	successor   atomic.Pointer[waiter]
 	successorAt atomic.Int64  // since when it waits, ns
-	seat        *seat         // nil: goroutines spin
+	seat        *seat         // nil: nobody waits at the queues asleep
+	breath      breath        // of the leader
+	spinNow     atomic.Int64  // policy's budget, ns
+	sharedUntil atomic.Int64  // policy's
 	nextTimer   atomic.Int64  // earliest timer, ns
 	turns       atomic.Uint64 // poll turns done
 	woken       atomic.Int32  // goroutines that were woken and do not run yet
@@ -80,9 +82,11 @@ type Stack struct {
 	tx     [48]ring.Desc // packet under construction
 	pkt    ip.Packet
 	seg    tcp.Segment
-	kick   uint64 // queues with something to transmit, a bit each
-	rekick uint64 // queues whose kick is to be repeated
-	sent   uint64 // packets put on transmit rings
+	kick   uint64  // queues with something to transmit, a bit each
+	rekick uint64  // queues whose kick is to be repeated
+	sent   uint64  // packets put on transmit rings
+	work   int64   // bytes received and sent, for policy
+	policy *policy // of the profile balanced, else nil
 
 	gatherUntil int64 // when gathering is looked through
 
@@ -176,7 +180,6 @@ func New(cfg Config) (*Stack, error) {
 	s := &Stack{
 		queues:    cfg.Device.Queues(),
 		spin:      cfg.Profile.spinBudget(cfg.Spin),
-		adaptive:  cfg.Profile == Balanced && cfg.Spin == 0,
 		batches:   cfg.Profile != Latency,
 		refillAt:  refillAt(caps.RxRing, cfg.Device.Arena().Frames(), len(cfg.Device.Queues())),
 		virtual:   caps.Virtual,
@@ -212,14 +215,11 @@ func New(cfg Config) (*Stack, error) {
 			s.txOf[i] = uint8(i)
 		}
 	}
-	if err := s.openSeat(); err != nil {
-		cfg.Device.Close()
-		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
+	if cfg.Profile == Balanced && cfg.Spin == 0 {
+		s.policy = newPolicy(wakeCPU, wakeLatency)
+		s.spinNow.Store(s.policy.budget(now))
 	}
-	if err := s.startReactor(); err != nil {
-		if s.seat != nil {
-			s.seat.file.Close()
-		}
+	if err := s.startWaiting(); err != nil {
 		cfg.Device.Close()
 		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
 	}
@@ -271,6 +271,7 @@ func (s *Stack) Close() error {
 			runtime.Gosched()
 		}
 		s.closeSeat()
+		s.breath.close()
 		s.ports.close()
 		// Whoever takes the lock from now on finds the stack closing, and
 		// touches no queue.

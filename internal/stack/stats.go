@@ -13,6 +13,7 @@ type counters struct {
 	emptyPolls            atomic.Uint64
 	spinHits, spinMisses  atomic.Uint64
 	parks, wakes, sits    atomic.Uint64
+	shared                atomic.Uint64
 	reactorWakes, arms    atomic.Uint64
 	rxMalformed           atomic.Uint64
 	rxBogus, rxChecksum   atomic.Uint64
@@ -31,6 +32,7 @@ type Stats struct {
 	SpinHits, SpinMisses uint64 // waits that spinning ended, and that it did not
 	Parks, Wakes         uint64 // goroutines put to sleep, and woken by packets
 	Sits                 uint64 // times that a goroutine waited for packets itself, asleep
+	Shared               uint64 // times that a spin found another thread on its processor
 	ReactorWakes, Arms   uint64 // wake-ups of the reactor; times that the queues were armed
 	Deferred, Contended  uint64 // work left to the lock's holder; waits for the lock
 	RxMalformed          uint64 // packets with bad headers
@@ -60,7 +62,7 @@ func (s *Stack) Stats() Stats {
 	st := Stats{
 		Polls: s.turns.Load(), EmptyPolls: c.emptyPolls.Load(),
 		SpinHits: c.spinHits.Load(), SpinMisses: c.spinMisses.Load(),
-		Parks: c.parks.Load(), Wakes: c.wakes.Load(), Sits: c.sits.Load(),
+		Parks: c.parks.Load(), Wakes: c.wakes.Load(), Sits: c.sits.Load(), Shared: c.shared.Load(),
 		ReactorWakes: c.reactorWakes.Load(), Arms: c.arms.Load(),
 		Deferred: s.lock.Deferred.Load(), Contended: s.lock.Contended.Load(),
 		RxMalformed: c.rxMalformed.Load(), RxBogus: c.rxBogus.Load(), RxChecksum: c.rxChecksum.Load(),

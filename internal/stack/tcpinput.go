@@ -36,6 +36,7 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		s.cache.FreeDescs(ds)
 		return
 	}
+	s.work += int64(p.L4Len - hl)
 	seg.ECN = p.TOS & 3
 	ds[0].Off += uint16(hl)
 	ds[0].Len -= uint16(hl)

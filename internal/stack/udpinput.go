@@ -47,6 +47,7 @@ func (s *Stack) udpInput(qi int, ds []ring.Desc) {
 		s.cache.FreeDescs(ds)
 		return
 	}
+	s.work += int64(s.pkt.L4Len)
 	s.counters.udpIn.Add(1)
 }
 

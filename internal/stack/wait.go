@@ -33,7 +33,6 @@ const (
 // first.
 type waiter struct {
 	state atomic.Uint32
-	spin  int32                   // adaptive budget, ns; 0: not yet known
 	more  atomic.Pointer[waiting] // made by who first parks or sets a deadline
 }
 
@@ -91,7 +90,7 @@ func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 		}
 		w.more.Load().ch <- count // one token per parking: never blocks
 	default:
-		_ = s.seat.file.SetReadDeadline(past) // fails only when closed: nobody sits then
+		s.seat.raise()
 	}
 	return true
 }
@@ -184,9 +183,9 @@ func (w *waiter) stop() {
 // wait returns when k is ready in direction d (nil), or when w's deadline has
 // passed. At most one goroutine waits on w at a time.
 //
-// The waiting goroutine polls the queues itself for its spin budget: a
-// goroutine that somebody else must wake costs 20 to 70 us here, a poll
-// nothing (design, section 4). One that may not spin waits at the queues.
+// The waiting goroutine polls the queues itself as long as that is expected to
+// pay: a goroutine that another must wake costs 20 to 70 us here, a poll
+// nothing (design, section 4). Then it waits at the queues, asleep.
 func (s *Stack) wait(k socket, d direction, w *waiter) error {
 	for {
 		if k.ready(d) {
@@ -196,10 +195,10 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 		if w.expired(now) {
 			return os.ErrDeadlineExceeded
 		}
-		if b := s.budget(w); b > 0 {
-			if s.pollAt(now) {
-				continue
-			}
+		if s.pollAt(now) {
+			continue
+		}
+		if b := s.budget(now); b > 0 {
 			if s.lead() {
 				if s.spinFor(k, d, w, now, b) {
 					continue
@@ -207,7 +206,8 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 			} else if s.successor.CompareAndSwap(nil, w) {
 				s.successorAt.Store(now)
 			}
-		} else if s.sit(k, d, w) || s.pollOnce() {
+		}
+		if s.sit(k, d, w, now) || s.spin == 0 && s.pollOnce() {
 			continue
 		}
 		s.park(k, d, w)
@@ -221,8 +221,8 @@ func (s *Stack) pollAt(now int64) bool {
 		return false
 	}
 	s.enterAt(now)
-	if !s.closing.Load() {
-		s.poll()
+	if !s.closing.Load() && s.poll() > 0 {
+		s.arrived(0, false)
 	}
 	if s.leave() > 0 {
 		runtime.Gosched()
@@ -245,151 +245,4 @@ func (s *Stack) park(k socket, d direction, w *waiter) {
 	if <-p.ch {
 		s.woken.Add(-1)
 	}
-}
-
-// budget is how long the owner of w may spin now, in ns.
-func (s *Stack) budget(w *waiter) int64 {
-	if !s.adaptive {
-		return s.spin
-	}
-	if w.spin == 0 {
-		w.spin = int32(balancedSpinMax / 2)
-	}
-	return min(int64(w.spin), s.spin)
-}
-
-// adapt learns from a spin: one that paid may last longer next time.
-func (s *Stack) adapt(w *waiter, paid bool) {
-	if !s.adaptive {
-		return
-	}
-	if paid {
-		w.spin = min(w.spin*2, int32(balancedSpinMax))
-	} else {
-		w.spin = max(w.spin/2, int32(balancedSpinMin))
-	}
-}
-
-// lead makes the caller the stack's one spinning goroutine.
-func (s *Stack) lead() bool {
-	if s.leader.Load() || !s.leader.CompareAndSwap(false, true) {
-		return false
-	}
-	if s.closing.Load() {
-		// Close waits for the leader before it takes the rings away.
-		s.leader.Store(false)
-		return false
-	}
-	if s.armed.Load() && s.lock.TryLock() {
-		s.enter()
-		s.disarm()
-		s.leave()
-	}
-	return true
-}
-
-const (
-	// How many empty looks at the rings pass between looks at the clock, and
-	// how long a spin goes on without giving way to other goroutines. A look
-	// costs some nanoseconds, the clock 25 to 50, Gosched 150 to 250.
-	spinLooks  = 32
-	yieldEvery = int64(10 * time.Microsecond)
-	// A Gosched that took longer ran somebody else: processors are not idle. Who
-	// ran may have been the peer: then it has left something.
-	busyYield = int64(5 * time.Microsecond)
-)
-
-// spinFor polls the queues until k is ready, w's deadline passes (true) or
-// the budget ends (false). The caller leads, and does not afterwards.
-func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
-	// The first look at the clock yields: others may be ready to run, perhaps
-	// the one that the answer is to come from.
-	yielded, now := start-yieldEvery, start
-	fresh := true // now was read some looks ago, and none found anything since
-	for i := 1; ; i++ {
-		if s.rxPending() && s.lock.TryLock() {
-			if fresh {
-				s.enterAt(now)
-				fresh = false
-			} else {
-				s.enter()
-			}
-			s.poll()
-			if s.leave() > 0 {
-				// Those woken run now, on this processor, instead of waiting
-				// for another to be woken by an interrupt.
-				runtime.Gosched()
-				s.kickHeld()
-			}
-		}
-		if k.ready(d) {
-			s.counters.spinHits.Add(1)
-			s.adapt(w, true)
-			s.leader.Store(false)
-			s.succeed(w)
-			return true
-		}
-		if i%spinLooks != 0 {
-			continue
-		}
-		now, fresh = nanotime(), true
-		if now >= s.nextTimer.Load() && s.lock.TryLock() {
-			s.enterAt(now)
-			s.poll()
-			s.leave()
-		}
-		if w.expired(now) {
-			s.leader.Store(false)
-			s.succeed(w)
-			return true
-		}
-		if now-start > budget {
-			break
-		}
-		if now-yielded >= yieldEvery {
-			runtime.Gosched()
-			after := nanotime()
-			if s.adaptive && after-now > busyYield && !s.rxPending() && !k.ready(d) {
-				break
-			}
-			start += after - now // others' time is not our spinning
-			yielded, now = after, after
-		}
-	}
-	s.counters.spinMisses.Add(1)
-	s.adapt(w, false)
-	s.leader.Store(false)
-	s.arm()
-	return false
-}
-
-// succeed hands the leader's role to a goroutine that parked because there
-// was a leader, if its own budget is not spent yet.
-func (s *Stack) succeed(w *waiter) {
-	if s.successor.Load() == nil {
-		return
-	}
-	next := s.successor.Swap(nil)
-	if next != nil && next != w && nanotime()-s.successorAt.Load() < s.spin {
-		s.wake(next)
-	}
-}
-
-// pollOnce does one poll turn for a caller that may not spin, and tells
-// whether anything was there.
-func (s *Stack) pollOnce() bool {
-	if !s.lead() {
-		return false
-	}
-	n := 0
-	if s.rxPending() && s.lock.TryLock() {
-		s.enter()
-		n = s.poll()
-		s.leave()
-	}
-	s.leader.Store(false)
-	if n == 0 {
-		s.arm()
-	}
-	return n > 0
 }

@@ -1,0 +1,320 @@
+package stack
+
+import (
+	"math"
+	"math/bits"
+)
+
+// policy decides for the profile balanced how long a goroutine that waits for
+// packets polls before it sleeps. It is pure: times are arguments, in ns.
+//
+// A spin of b ns costs the processor min(gap, b) ns, where gap is the time to
+// the next packet; a sleep costs a price. The policy learns the distribution
+// of gaps and takes the b with the least expected cost (gaps.best). There are
+// two prices:
+//
+//   - thrifty: the processor time of falling asleep and waking up. Whatever
+//     the load, this spends about the least processor time.
+//   - eager: in addition the latency of waking up, as far as latency is worth
+//     processor time. That is so only where an earlier answer brings the next
+//     request earlier (a closed loop), and where the processor has nothing
+//     else to do.
+//
+// Which of the two is better is not modelled but tried: time is cut into
+// epochs, now and then one of the other mode is put between, and what they got
+// done and what it cost is compared (trials).
+type policy struct {
+	wakeCPU     int64 // processor time of falling asleep and waking up
+	wakeLatency int64 // time from a packet's arrival to the goroutine's running
+
+	gaps   gaps
+	trials trials
+	epoch  epoch
+
+	eager  bool // the mode of this epoch
+	scarce bool // processor time is limited: thrifty for good
+
+	sharedUntil int64 // another thread wants the processor: sleep at once
+	sharedFor   int64 // length of that time: doubles while it is so again
+	learned     int   // gaps since budgets were computed
+	budgets     [2]int64
+}
+
+const (
+	// latencyPrice is what a relative saving of time is worth in relative
+	// processor time: 1 % more requests a second may cost 1/latencyPrice % more
+	// processor time each.
+	latencyPrice = 0.15
+
+	// budgetEvery is how many gaps pass before the budgets are computed anew.
+	budgetEvery = 16
+
+	sharedMin = int64(10_000_000)
+	sharedMax = int64(640_000_000)
+)
+
+func newPolicy(wakeCPU, wakeLatency int64) *policy {
+	p := &policy{wakeCPU: wakeCPU, wakeLatency: wakeLatency, eager: true}
+	p.trials.init()
+	p.budgets = [2]int64{wakeCPU, p.eagerPrice()}
+	return p
+}
+
+func (p *policy) eagerPrice() int64 {
+	return p.wakeCPU + int64(float64(p.wakeLatency)/latencyPrice)
+}
+
+// budget returns how long a wait that begins at now may spin.
+func (p *policy) budget(now int64) int64 {
+	switch {
+	case now < p.sharedUntil:
+		return 0
+	case p.eager && !p.scarce:
+		return p.budgets[1]
+	}
+	return p.budgets[0]
+}
+
+// arrived notes that a wait ended at now with a packet, gap after it began.
+// slept reports whether the goroutine slept at the end: the gap then includes
+// the wake-up. It reports whether an epoch is to be ended.
+func (p *policy) arrived(now, gap int64, slept bool) (ends bool) {
+	if slept {
+		gap = max(gap-p.wakeLatency, 0)
+	}
+	p.gaps.add(gap)
+	if p.learned++; p.learned >= budgetEvery {
+		p.learned = 0
+		p.budgets = [2]int64{p.gaps.best(p.wakeCPU), p.gaps.best(p.eagerPrice())}
+	}
+	return p.epoch.event(now)
+}
+
+// shared notes that another thread wanted the processor while the caller spun.
+func (p *policy) shared(now int64) {
+	if now-p.sharedUntil > 2*p.sharedFor {
+		p.sharedFor = sharedMin
+	} else {
+		p.sharedFor = min(2*p.sharedFor, sharedMax)
+	}
+	p.sharedUntil = now + p.sharedFor
+	p.epoch.void()
+}
+
+// endEpoch ends the epoch: work is all that the stack has done, in bytes, cpu
+// the processor time of the process. The next may be in the other mode.
+func (p *policy) endEpoch(now, work, cpu int64) {
+	j, ok := p.epoch.end(now, work, cpu)
+	if p.scarce || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
+		// There is nothing to choose.
+		p.trials.skip()
+		return
+	}
+	if ok {
+		p.eager = p.trials.next(p.eager, j)
+	}
+}
+
+// epoch measures what the stack gets done, and what that costs.
+type epoch struct {
+	events  int
+	began   int64 // 0: the next event begins it
+	work    int64
+	cpu     int64
+	started bool // work and cpu are those of its beginning
+}
+
+const (
+	epochEvents = 48
+	epochSettle = 4 // events after a change of mode that belong to neither
+	epochMin    = int64(500_000)
+	epochMax    = int64(250_000_000)
+)
+
+// event counts a wait that ended; it reports whether the epoch is to be begun
+// or ended, by end.
+func (e *epoch) event(now int64) bool {
+	e.events++
+	if !e.started {
+		return e.events >= epochSettle
+	}
+	return e.events >= epochEvents && now-e.began >= epochMin
+}
+
+// void gives up what was measured: the epoch begins again.
+func (e *epoch) void() { *e = epoch{} }
+
+// end begins the epoch where it has not begun, else ends it and returns its
+// cost: the logarithm of the time for each byte, and of the processor time as
+// far as that counts.
+func (e *epoch) end(now, work, cpu int64) (cost float64, ok bool) {
+	if !e.started {
+		*e = epoch{began: now, work: work, cpu: cpu, started: true}
+		return 0, false
+	}
+	t, w, c := now-e.began, work-e.work, cpu-e.cpu
+	*e = epoch{}
+	if t > epochMax || w <= 0 || c <= 0 {
+		return 0, false // too sparse to say anything
+	}
+	return math.Log(float64(t)/float64(w)) + latencyPrice*math.Log(float64(c)/float64(w)), true
+}
+
+// trials compares eager epochs with thrifty ones.
+type trials struct {
+	home    bool // the mode between the trials: true is eager
+	trying  bool // this epoch is of the other mode
+	paired  bool // cost is that of a trial
+	left    int  // epochs at home before the next trial
+	every   int
+	before  float64 // cost of the home epoch before the trial
+	trial   float64
+	usual   float64 // moving average of the cost at home
+	n       int
+	gain    float64 // of eager over thrifty, mean
+	scatter float64 // its variance
+}
+
+const (
+	trialsMost   = 64   // epochs from one trial to the next
+	trialsMemory = 12   // trials that count
+	trialsPrior  = 0.09 // variance of a trial, before any is known
+	trialsSure   = 1.5  // standard errors
+	trialsMargin = 0.03
+	trialsChange = 0.4 // change of the cost at home that makes the past void
+)
+
+func (t *trials) init() { *t = trials{home: true, left: 1, every: 1, scatter: trialsPrior} }
+
+// skip is for an epoch in which there was nothing to choose.
+func (t *trials) skip() { t.trying, t.paired, t.left = false, false, max(t.left, 1) }
+
+// next takes the cost of an epoch in the mode eager, and returns the mode of
+// the one that follows.
+func (t *trials) next(eager bool, cost float64) bool {
+	if t.trying {
+		t.trial, t.trying, t.paired = cost, false, true
+		return t.home
+	}
+	if t.paired {
+		t.paired = false
+		t.judge(t.trial - (t.before+cost)/2)
+	}
+	t.before = cost
+	if math.Abs(cost-t.usual) > trialsChange && t.n > 0 {
+		t.every, t.left = 1, 0
+		t.n, t.scatter = min(t.n, 2), max(t.scatter, trialsPrior)
+		t.usual = cost
+	} else {
+		t.usual += (cost - t.usual) / 8
+	}
+	if t.left--; t.left <= 0 {
+		t.left, t.trying = t.every, true
+		return !t.home
+	}
+	return t.home
+}
+
+// judge takes the cost of a trial above that of its neighbours.
+func (t *trials) judge(above float64) {
+	gain := above // of eager, where home is eager
+	if !t.home {
+		gain = -above
+	}
+	gain = min(max(gain, -2), 2)
+	t.n = min(t.n+1, trialsMemory)
+	d := gain - t.gain
+	if t.n == 1 {
+		t.gain, d = gain, 0
+	}
+	t.gain += d / float64(t.n)
+	t.scatter += (d*d - t.scatter) / float64(t.n+1)
+	doubt := trialsSure * math.Sqrt(t.scatter/float64(t.n))
+	home := t.home
+	switch {
+	case t.gain-doubt > trialsMargin:
+		t.home = true
+	case t.gain+doubt < trialsMargin || t.n >= trialsMemory/2:
+		t.home = false // where nothing is gained the processor is not to pay
+	default:
+		t.left = t.every
+		return // not known yet
+	}
+	if home != t.home {
+		t.every = 1
+	} else {
+		t.every = min(2*t.every, trialsMost)
+	}
+	t.left = t.every
+}
+
+// gaps is a histogram of times to the next packet that forgets.
+type gaps struct {
+	count [gapBuckets]uint32
+	sum   [gapBuckets]uint64 // of the gaps in the bucket, ns
+	total uint32
+}
+
+const (
+	// Buckets are half octaves, from gapMin up to more than a millisecond.
+	gapShift   = 9 // gapMin is 1<<9, 512 ns
+	gapBuckets = 26
+	gapsMost   = 256 // then all counts are halved
+)
+
+// bucket returns the index of the bucket of gap.
+func gapBucket(gap int64) int {
+	v := uint64(max(gap, 0)) >> (gapShift - 1)
+	if v < 2 {
+		return 0
+	}
+	n := bits.Len64(v) - 1 // 1 is the octave from 512 ns on
+	i := 2*(n-1) + int(v>>(n-1)&1) + 1
+	return min(i, gapBuckets-1)
+}
+
+// gapEdge is the upper end of bucket i, ns.
+func gapEdge(i int) int64 {
+	if i == 0 {
+		return 1 << gapShift
+	}
+	lower := int64(1) << (gapShift + (i-1)/2)
+	if (i-1)%2 == 0 {
+		return lower + lower/2
+	}
+	return 2 * lower
+}
+
+func (g *gaps) add(gap int64) {
+	i := gapBucket(gap)
+	g.count[i]++
+	g.sum[i] += uint64(max(gap, 0))
+	if g.total++; g.total < gapsMost {
+		return
+	}
+	g.total = 0
+	for i := range g.count {
+		if g.count[i] > 0 {
+			g.sum[i] = g.sum[i] / uint64(g.count[i]) * uint64(g.count[i]/2)
+			g.count[i] /= 2
+		}
+		g.total += g.count[i]
+	}
+}
+
+// best returns the spin, in ns, with the least expected cost if a sleep costs
+// price.
+func (g *gaps) best(price int64) int64 {
+	longer := int64(g.total) // gaps that a spin would not outlast
+	spent := int64(0)        // by those that it does
+	least, best := longer*price, int64(0)
+	for i := range gapBuckets - 1 {
+		longer -= int64(g.count[i])
+		spent += int64(g.sum[i])
+		edge := gapEdge(i)
+		if cost := spent + longer*(edge+price); cost < least {
+			least, best = cost, edge
+		}
+	}
+	return best
+}
