@@ -38,6 +38,9 @@ func (s *Stack) arrived(gap int64, slept bool) {
 			_ = s.setSeat() // where it fails nobody sits
 		}
 	}
+	if s.seat != nil && s.seat.spins != p.spins(s.now) {
+		_ = s.setSeat() // a time of sharing has ended; where it fails nobody sits
+	}
 	if b := p.budget(s.now); b != s.spinNow.Load() {
 		s.spinNow.Store(b)
 	}

@@ -69,11 +69,15 @@ func (p *policy) budget(now int64) int64 {
 	switch {
 	case now < p.sharedUntil:
 		return 0
-	case p.eager && !p.scarce:
+	case p.spins(now):
 		return p.budgets[1]
 	}
 	return p.budgets[0]
 }
+
+// spins reports whether a wait that begins at now may spin for the sake of
+// latency.
+func (p *policy) spins(now int64) bool { return p.eager && !p.scarce && now >= p.sharedUntil }
 
 // arrived notes that a wait ended at now with a packet, gap after it began.
 // slept reports whether the goroutine slept at the end: the gap then includes

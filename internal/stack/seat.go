@@ -28,8 +28,9 @@ type seat struct {
 	taken atomic.Pointer[waiter] // the goroutine that sits; nil: nobody
 	bad   atomic.Bool            // the descriptor failed: nobody sits any more
 
-	wanted bool // whether the seat is to be open; under the lock
-	absent int  // so often who rises arms the queues, though packets are frequent; under the lock
+	wanted atomic.Bool // whether the seat is to be open; changed under the lock
+	spins  bool        // whether goroutines were to spin when that was decided; under the lock
+	absent int         // so often who rises arms the queues, though packets are frequent; under the lock
 }
 
 // place is the seat's descriptor in the runtime's netpoller.
@@ -77,7 +78,8 @@ func (s *Stack) setSeat() error {
 	if t == nil {
 		return nil
 	}
-	t.wanted = s.policy == nil || !s.policy.eager || runtime.GOMAXPROCS(0) == 1
+	t.spins = s.policy != nil && s.policy.spins(s.now)
+	t.wanted.Store(!t.spins || runtime.GOMAXPROCS(0) == 1)
 	return s.settleSeat()
 }
 
@@ -85,11 +87,12 @@ func (s *Stack) setSeat() error {
 // The lock is held.
 func (s *Stack) settleSeat() error {
 	t := s.seat
-	if t.wanted == (t.desc.Load() != nil) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
+	wanted := t.wanted.Load()
+	if wanted == (t.desc.Load() != nil) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
 		return nil
 	}
 	defer t.taken.Store(nil)
-	if !t.wanted {
+	if !wanted {
 		return t.desc.Swap(nil).file.Close()
 	}
 	fd, err := joinEdges(t.fds)

@@ -67,6 +67,7 @@ func (s *Stack) noteShared(now int64) {
 	s.enterAt(now)
 	s.policy.shared(now)
 	s.sharedUntil.Store(s.policy.sharedUntil)
+	_ = s.setSeat() // where it fails nobody sits
 	s.leave()
 }
 

@@ -23,13 +23,14 @@ func (s *Stack) lead() bool {
 		s.leader.Store(false)
 		return false
 	}
-	if s.armed.Load() && s.lock.TryLock() {
-		s.enter()
-		s.disarm()
-		s.leave()
-	}
 	if s.seated() {
 		s.unseat() // it would be told of each packet that we poll
+	}
+	if (s.armed.Load() || s.seat != nil && s.seat.open() != s.seat.wanted.Load()) && s.lock.TryLock() {
+		s.enter()
+		s.disarm()
+		_ = s.settleSeat() // where it fails nobody sits
+		s.leave()
 	}
 	return true
 }
