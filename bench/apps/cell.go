@@ -1,0 +1,85 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/onload-go/onload/bench/apps/program"
+	"github.com/onload-go/onload/bench/apps/result"
+)
+
+// The conditions under which the ends run.
+const (
+	cores   = "cores"   // a processor each
+	oneCore = "onecore" // all on the same processor
+	free    = "free"    // wherever the kernel puts them
+	quota   = "quota"   // each in a cgroup that may use a fifth of a processor
+)
+
+func conditions() []string { return []string{cores, oneCore, free, quota} }
+
+// The loads.
+const (
+	closed = "closed" // every connection asks again when it has its answer
+)
+
+// rung says which ends use onload, with which profile, and which build of
+// this program they are.
+type rung struct {
+	Name           string
+	Server, Client bool
+	Profile        string // empty: none is set
+	Build          string // of -child; empty: this one
+}
+
+// kernelRung is what all others are compared with.
+const kernelRung = "kernel"
+
+var sides = []rung{
+	{Name: kernelRung},
+	{Name: "S", Server: true},
+	{Name: "C", Client: true},
+	{Name: "SC", Server: true, Client: true},
+}
+
+// rungs multiplies sides by profiles and builds. The kernel has neither.
+func rungs(names, profiles []string, builds []build) (gs []rung) {
+	for _, side := range sides {
+		if side.Name == kernelRung {
+			gs = append(gs, side)
+			continue
+		}
+		if !slices.Contains(names, side.Name) {
+			continue
+		}
+		for _, profile := range profiles {
+			for _, b := range builds {
+				g := side
+				if profile != "" {
+					g.Profile = profile
+					g.Name += ":" + profile
+				}
+				if b.name != "" {
+					g.Build = b.path
+					g.Name += "@" + b.name
+				}
+				gs = append(gs, g)
+			}
+		}
+	}
+	return gs
+}
+
+// build is a build of this program.
+type build struct{ name, path string }
+
+// cells multiplies what was chosen.
+func cells(programs []*program.Program, conds []string, conns []int) (cs []result.Cell) {
+	for _, cond := range conds {
+		for _, n := range conns {
+			for _, p := range programs {
+				cs = append(cs, result.Cell{Program: p.Name, Condition: cond, Load: closed, Conns: n})
+			}
+		}
+	}
+	return cs
+}

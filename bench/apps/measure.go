@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/onload-go/onload/bench/apps/result"
+	"github.com/onload-go/onload/bench/harness"
+	"github.com/onload-go/onload/bench/report"
+)
+
+// session is one run of this command.
+type session struct {
+	*options
+	runner   *runner
+	set      result.Set
+	failures []string
+	progress *harness.Progress
+}
+
+// measure runs every cell on every rung in every round.
+func (s *session) measure(ctx context.Context) error {
+	s.progress = harness.NewProgress(s.rounds * len(s.cells) * len(s.rungs))
+	defer s.progress.End()
+	for round := range s.rounds {
+		for i, c := range s.cells {
+			for j := range s.rungs {
+				// Each round begins with another rung: none is always the one
+				// after a disturbance of the one before.
+				g := &s.rungs[(i+j+round)%len(s.rungs)]
+				if err := s.one(ctx, round, c, g); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// one runs a cell on a rung, a second time if it fails: on a machine that
+// others use a run may starve. Both failures are kept.
+func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) error {
+	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, s.rounds, c, g.Name)
+	s.progress.Show(name)
+	r := &result.Run{Cell: c, Rung: g.Name, Round: round}
+	for try := range 2 {
+		var err error
+		if r.Measured, err = s.runner.once(ctx, c, g); err == nil {
+			r.Error = ""
+			break
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		r.Measured, r.Error = nil, err.Error()
+		if err := s.fail(name, try, err); err != nil {
+			return err
+		}
+	}
+	s.progress.Done++
+	return s.set.Add(r)
+}
+
+// fail says that a run failed and keeps what its ends said.
+func (s *session) fail(name string, try int, err error) error {
+	line := fmt.Sprintf("%s, try %d: %v", name, try+1, err)
+	s.progress.Say("FAILED " + line)
+	s.failures = append(s.failures, line)
+	f := (*harness.Failure)(nil)
+	if !errors.As(err, &f) {
+		return nil
+	}
+	dir := filepath.Join(s.out, "failures")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file := report.FileName(fmt.Sprintf("%d-%s", len(s.failures), name)) + ".txt"
+	return os.WriteFile(filepath.Join(dir, file), []byte(line+"\n\n"+f.Detail+"\n"), 0o644)
+}
