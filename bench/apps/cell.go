@@ -19,8 +19,25 @@ func conditions() []string { return []string{cores, oneCore, free, quota} }
 
 // The loads.
 const (
-	closed = "closed" // every connection asks again when it has its answer
+	closed = "closed"  // every connection asks again when it has its answer
+	open10 = "open10%" // Poisson arrivals at a share of the kernel's capacity
+	open50 = "open50%"
+	open80 = "open80%"
+	eachMS = "each-ms" // a request each millisecond, on one connection
+	idle   = "idle"    // connections without a request
 )
+
+func loads() []string { return []string{closed, open10, open50, open80, eachMS, idle} }
+
+// capacityConns is how many connections the kernel's capacity is measured
+// with, and an open loop has.
+const capacityConns = 32
+
+// shares are the open loops' rates as parts of the kernel's capacity.
+var shares = map[string]float64{open10: 0.1, open50: 0.5, open80: 0.8}
+
+// quotaShare is the part of a processor that an end may use under quota.
+const quotaShare = 0.2
 
 // rung says which ends use onload, with which profile, and which build of
 // this program they are.
@@ -72,14 +89,26 @@ func rungs(names, profiles []string, builds []build) (gs []rung) {
 // build is a build of this program.
 type build struct{ name, path string }
 
-// cells multiplies what was chosen.
-func cells(programs []*program.Program, conds []string, conns []int) (cs []result.Cell) {
+// cells multiplies what was chosen; conns are those of the closed loop.
+func cells(programs []*program.Program, conds, loads []string, conns []int) (cs []result.Cell) {
 	for _, cond := range conds {
-		for _, n := range conns {
-			for _, p := range programs {
-				cs = append(cs, result.Cell{Program: p.Name, Condition: cond, Load: closed, Conns: n})
+		for _, l := range loads {
+			for _, n := range connsOf(l, conns) {
+				for _, p := range programs {
+					cs = append(cs, result.Cell{Program: p.Name, Condition: cond, Load: l, Conns: n})
+				}
 			}
 		}
 	}
 	return cs
+}
+
+func connsOf(load string, conns []int) []int {
+	switch load {
+	case closed:
+		return conns
+	case eachMS:
+		return []int{1}
+	}
+	return []int{capacityConns}
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/onload-go/onload/bench/apps/program"
+	"github.com/onload-go/onload/bench/apps/result"
 	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	onload "github.com/onload-go/onload/net"
@@ -31,6 +33,7 @@ type order struct {
 	Host     string // own address
 	Remote   string // address and port of the server, or of a proxy's upstream
 	Conns    int
+	Kind     kind
 	Duration time.Duration // measured, after Warm
 	Warm     time.Duration
 	CPU      int    // to run on, -1: any
@@ -43,7 +46,7 @@ type message struct {
 	Error    string          `json:",omitempty"`
 	Server   *program.Server `json:",omitempty"` // it can be called
 	Mark     string          `json:",omitempty"` // the measurement begins or ends at this moment
-	Sample   *load.Sample    `json:",omitempty"` // what the client measured
+	Sample   *result.Sample  `json:",omitempty"` // what the client measured
 	Counters any             `json:",omitempty"` // of onload, the last that an end says
 }
 
@@ -59,7 +62,12 @@ func child(o *order) error {
 	}
 	harness.Settle(o.Bound)
 	out := json.NewEncoder(os.Stdout)
-	say := func(m message) { _ = out.Encode(m) } // a parent that is gone has ended us
+	var mu sync.Mutex
+	say := func(m message) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = out.Encode(m) // a parent that is gone has ended us
+	}
 	err := o.run(say)
 	if err != nil {
 		say(message{Error: err.Error()})
@@ -118,11 +126,10 @@ func (o *order) call(p *program.Program, n *program.Network, say func(message)) 
 		return err
 	}
 	time.AfterFunc(o.Warm, func() { say(message{Mark: begin}) })
-	sm, err := closedLoop(calls, &load.Spec{Warm: o.Warm, Duration: o.Duration})
+	sm, err := o.Kind.drive(calls, &load.Spec{Warm: o.Warm, Duration: o.Duration}, func() { say(message{Mark: end}) })
 	if err != nil {
 		return err
 	}
-	say(message{Mark: end})
-	say(message{Sample: &sm})
+	say(message{Sample: sm})
 	return nil
 }

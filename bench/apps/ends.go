@@ -17,15 +17,29 @@ import (
 type runner struct {
 	pair     *lab.Pair // the client is in A
 	cpus     []int
-	duration time.Duration
+	duration time.Duration // the least that is measured; see timesOf
 	softirqs *harness.Softirqs
+}
+
+// timesOf is how long a cell is measured, after how long a warm-up. A quota is
+// given out ten times a second, and slow arrivals need time to make a tail.
+func (r *runner) timesOf(c result.Cell) (d, warm time.Duration) {
+	d = r.duration
+	if c.Load != closed {
+		d *= 2
+	}
+	if c.Condition == quota {
+		d = max(d, time.Second)
+	}
+	return d, max(d/5, 50*time.Millisecond)
 }
 
 // one is an end that runs.
 type one struct {
 	*harness.Process
-	role string
-	cpu  int
+	role  string
+	cpu   int
+	group *harness.Group // or nil
 }
 
 // run is a run of a cell on a rung.
@@ -34,28 +48,33 @@ type run struct {
 	ctx  context.Context
 	cell result.Cell
 	rung *rung
+	kind kind
 	ends []*one
 }
 
 // once runs c on g, a process for each end.
-func (r *runner) once(ctx context.Context, c result.Cell, g *rung) (m *result.Measured, err error) {
-	bound := 5*r.duration + 20*time.Second
+func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind) (m *result.Measured, err error) {
+	d, warm := r.timesOf(c)
+	bound := 5*d + 20*time.Second
 	ctx, cancel := context.WithTimeout(ctx, bound+3*time.Second)
 	defer cancel()
-	u := &run{runner: r, ctx: ctx, cell: c, rung: g}
+	u := &run{runner: r, ctx: ctx, cell: c, rung: g, kind: k}
 	defer func() {
 		cancel() // whoever is still there has had its time
 		var said []string
 		for _, e := range u.ends {
 			_ = e.Cmd.Wait()
 			said = append(said, e.role+":", e.Stderr.String())
+			if e.group != nil {
+				err = errors.Join(err, e.group.Close())
+			}
 		}
 		if err != nil {
 			err = &harness.Failure{Err: err, Detail: strings.Join(said, "\n")}
 		}
 	}()
 	p := program.Find(c.Program)
-	o := order{Program: c.Program, Conns: c.Conns, Duration: r.duration, Warm: max(r.duration/4, 50*time.Millisecond), Bound: bound}
+	o := order{Program: c.Program, Conns: c.Conns, Kind: k, Duration: d, Warm: warm, Bound: bound}
 	proxy := p.Upstream != nil
 	if proxy {
 		if o.Remote, err = u.serve(o, upstream, r.pair.A, false); err != nil {
@@ -92,6 +111,14 @@ func (u *run) start(o order, role string, ns *lab.NS, onload bool) (*one, error)
 	if u.rung.Build != "" {
 		exe = u.rung.Build
 	}
+	var group *harness.Group
+	if u.cell.Condition == quota {
+		var err error
+		if group, err = harness.NewGroup(quotaShare); err != nil {
+			return nil, err
+		}
+		o.Cgroup = group.Procs()
+	}
 	var env []string
 	if onload {
 		env = append(env, "ONLOAD_INTERFACES="+ns.If)
@@ -101,9 +128,12 @@ func (u *run) start(o order, role string, ns *lab.NS, onload bool) (*one, error)
 	}
 	p, err := harness.Start(u.ctx, ns, exe, &o, env...)
 	if err != nil {
+		if group != nil {
+			err = errors.Join(err, group.Close())
+		}
 		return nil, err
 	}
-	e := &one{p, role, o.CPU}
+	e := &one{p, role, o.CPU, group}
 	u.ends = append(u.ends, e)
 	return e, nil
 }
@@ -155,7 +185,7 @@ func (u *run) listen(cl *one) (*result.Measured, error) {
 				return nil, errors.New("no accounts: it did not say when it began and ended")
 			}
 			u.account(r, from, to)
-			if r.Sample.Ops == 0 {
+			if r.Sample.Ops == 0 && !u.kind.Idle {
 				return nil, errors.New("not one answer")
 			}
 		default:

@@ -42,9 +42,10 @@ func parse(args []string) (*options, error) {
 	}
 	chosenPrograms := list("programs", "all", "programs", programs)
 	chosenRungs := list("rungs", "all", "rungs beside the kernel's, which always runs", sideNames)
-	chosenConds := list("conditions", "cores,onecore", "conditions", conditions())
+	chosenConds := list("conditions", "all", "conditions", conditions())
 	profiles := f.String("profiles", "", "profiles of onload's ends, separated by commas: balanced, latency, throughput (default none is set)")
-	connsFlag := f.String("conns", "1,32,512", "numbers of connections")
+	chosenLoads := list("loads", "all", "loads", loads())
+	connsFlag := f.String("conns", "1,32,512", "numbers of connections of the closed loop")
 	children := f.String("child", "", "name=path,...: the ends of rungs NAME@name are the build of this program at path, and ratios of the later to the first are printed")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 3; 1 with -quick)")
 	f.DurationVar(&o.duration, "time", 0, "measured for each cell, rung and round (default 400ms; 100ms with -quick)")
@@ -68,6 +69,10 @@ func parse(args []string) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
+	ls, err := chosenLoads()
+	if err != nil {
+		return nil, err
+	}
 	var conns []int
 	if err := harness.Numbers(*connsFlag, &conns); err != nil {
 		return nil, fmt.Errorf("-conns: %w", err)
@@ -80,7 +85,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.rungs = rungs(sidesWanted, strings.Split(*profiles, ","), o.builds)
-	o.cells = cells(ps, conds, conns)
+	o.cells = cells(ps, conds, ls, conns)
 	if o.rounds == 0 {
 		if o.rounds = 3; o.quick {
 			o.rounds = 1

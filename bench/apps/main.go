@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/onload-go/onload/bench/apps/result"
 	"github.com/onload-go/onload/bench/harness"
 )
 
@@ -68,7 +69,8 @@ func execute(ctx context.Context, o *options) error {
 	if err != nil {
 		return fmt.Errorf("no network namespaces: %w; run as root", err)
 	}
-	s := &session{options: o, runner: &runner{pair: pair, cpus: harness.Processors(), duration: o.duration, softirqs: harness.NewSoftirqs()}}
+	s := &session{options: o, runner: &runner{pair: pair, cpus: harness.Processors(), duration: o.duration, softirqs: harness.NewSoftirqs()},
+		capacity: map[result.Cell]float64{}}
 	merr := s.measure(ctx)
 	if err := s.set.Table(os.Stdout, s.layout()); err != nil {
 		return err

@@ -19,6 +19,7 @@ type session struct {
 	set      result.Set
 	failures []string
 	progress *harness.Progress
+	capacity map[result.Cell]float64 // the kernel's, requests/s, by program and condition
 }
 
 // measure runs every cell on every rung in every round.
@@ -45,10 +46,13 @@ func (s *session) measure(ctx context.Context) error {
 func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) error {
 	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, s.rounds, c, g.Name)
 	s.progress.Show(name)
-	r := &result.Run{Cell: c, Rung: g.Name, Round: round}
+	k, err := s.kindOf(ctx, c, round)
+	if err != nil {
+		return err
+	}
+	r := &result.Run{Cell: c, Rung: g.Name, Round: round, Rate: k.Rate}
 	for try := range 2 {
-		var err error
-		if r.Measured, err = s.runner.once(ctx, c, g); err == nil {
+		if r.Measured, err = s.runner.once(ctx, c, g, k); err == nil {
 			r.Error = ""
 			break
 		}
@@ -62,6 +66,40 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 	}
 	s.progress.Done++
 	return s.set.Add(r)
+}
+
+// kindOf is how the clients of a cell ask in a round: on all rungs at the same
+// moments.
+func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, error) {
+	switch c.Load {
+	case closed:
+		return kind{}, nil
+	case idle:
+		return kind{Idle: true}, nil
+	case eachMS:
+		return kind{Rate: 1000}, nil
+	}
+	limit, err := s.capacityOf(ctx, c)
+	return kind{Rate: limit * shares[c.Load], Random: true, Seed: uint64(round)}, err
+}
+
+// capacityOf is what the kernel answers in a closed loop: of the first round,
+// where that has been measured, else of a run for the purpose.
+func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error) {
+	c.Load, c.Conns = closed, capacityConns
+	if limit := s.capacity[c]; limit > 0 {
+		return limit, nil
+	}
+	f, ok := s.set.Figure(c, kernelRung, report.OpsPerS)
+	if !ok {
+		m, err := s.runner.once(ctx, c, &sides[0], kind{})
+		if err != nil {
+			return 0, fmt.Errorf("the kernel's capacity for %s: %w", c, err)
+		}
+		f.Median = float64(m.Ops) / m.Seconds
+	}
+	s.capacity[c] = f.Median
+	return f.Median, nil
 }
 
 // fail says that a run failed and keeps what its ends said.

@@ -8,13 +8,23 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/report"
 )
 
+// Sample is what a client measured.
+type Sample struct {
+	Ops     int64 // answers in Seconds
+	Seconds float64
+	Hist    []byte `json:",omitempty"` // latency, ns, HdrHistogram V2 compressed
+	// Of the open loop: how late requests were put into the queue, and how
+	// many of those due were not answered soon after the end.
+	Late       []byte `json:",omitempty"`
+	Unanswered int64  `json:",omitempty"`
+}
+
 // Measured is what a run gave.
 type Measured struct {
-	load.Sample
+	Sample
 	// CPU is the processor time of each end while it was measured, and Softirq
 	// what softirqs took beside them, as shares of one processor. Others is
 	// what programs took that are not ours: noise.
@@ -33,7 +43,12 @@ type Cell struct {
 }
 
 func (c Cell) String() string {
-	return fmt.Sprintf("%s, %s, %s, %d conn.", c.Program, c.Condition, c.Load, c.Conns)
+	return c.Program + ", " + c.Where()
+}
+
+// Where is the cell without its program.
+func (c Cell) Where() string {
+	return fmt.Sprintf("%s, %s, %d conn.", c.Condition, c.Load, c.Conns)
 }
 
 // Run is a cell on a rung in a round.
@@ -41,24 +56,34 @@ type Run struct {
 	Cell  Cell
 	Rung  string
 	Round int
-	Error string `json:",omitempty"`
+	Rate  float64 `json:",omitempty"` // of an open loop, requests/s
+	Error string  `json:",omitempty"`
 	*Measured
 	Metrics map[string]float64
 }
 
-// Metrics that report has not.
+// Metrics that report has not. Processor time is in microseconds for a
+// request, of idle ends in milliseconds a second.
 const (
-	CPUClient = "client-cpu-us/op"
-	CPUServer = "server-cpu-us/op"
+	CPUClient  = "client-cpu-us/op"
+	CPUServer  = "server-cpu-us/op"
+	IdleCPU    = "server-cpu-ms/s"
+	Late       = "late-us" // the median of how late the open loop's client woke
+	Unanswered = "unanswered-%"
 )
 
 // metrics computes the figures of a run. Latencies are microseconds.
 func (m *Measured) metrics() (map[string]float64, error) {
+	f := map[string]float64{report.Others: 100 * m.Others}
+	if m.Ops == 0 {
+		f[IdleCPU] = 1e3 * m.CPU["server"]
+		return f, nil
+	}
 	h, err := hdrhistogram.Decode(m.Hist)
 	if err != nil {
 		return nil, err
 	}
-	f := map[string]float64{report.OpsPerS: float64(m.Ops) / m.Seconds, report.Mean: h.Mean() / 1e3, report.MaxUS: float64(h.Max()) / 1e3}
+	f[report.OpsPerS], f[report.Mean], f[report.MaxUS] = float64(m.Ops)/m.Seconds, h.Mean()/1e3, float64(h.Max())/1e3
 	for name, q := range map[string]float64{report.P50: 50, report.P99: 99, report.P999: 99.9} {
 		f[name] = float64(h.ValueAtPercentile(q)) / 1e3
 	}
@@ -74,7 +99,14 @@ func (m *Measured) metrics() (map[string]float64, error) {
 		}
 	}
 	f[report.CPUPerOp] = all * us
-	f[report.Others] = 100 * m.Others
+	if len(m.Late) > 0 {
+		late, err := hdrhistogram.Decode(m.Late)
+		if err != nil {
+			return nil, err
+		}
+		f[Late] = float64(late.ValueAtPercentile(50)) / 1e3
+		f[Unanswered] = 100 * float64(m.Unanswered) / float64(m.Unanswered+h.TotalCount())
+	}
 	return f, nil
 }
 
