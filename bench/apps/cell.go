@@ -7,34 +7,12 @@ import (
 	"github.com/onload-go/onload/bench/apps/result"
 )
 
-// The conditions under which the ends run.
-const (
-	cores   = "cores"   // a processor each
-	oneCore = "onecore" // all on the same processor
-	free    = "free"    // wherever the kernel puts them
-	quota   = "quota"   // each in a cgroup that may use a fifth of a processor
-)
-
-func conditions() []string { return []string{cores, oneCore, free, quota} }
-
-// The loads.
-const (
-	closed = "closed"  // every connection asks again when it has its answer
-	open10 = "open10%" // Poisson arrivals at a share of the kernel's capacity
-	open50 = "open50%"
-	open80 = "open80%"
-	eachMS = "each-ms" // a request each millisecond, on one connection
-	idle   = "idle"    // connections without a request
-)
-
-func loads() []string { return []string{closed, open10, open50, open80, eachMS, idle} }
-
 // capacityConns is how many connections the kernel's capacity is measured
 // with, and an open loop has.
 const capacityConns = 32
 
 // shares are the open loops' rates as parts of the kernel's capacity.
-var shares = map[string]float64{open10: 0.1, open50: 0.5, open80: 0.8}
+var shares = map[string]float64{result.Open10: 0.1, result.Open50: 0.5, result.Open80: 0.8}
 
 // quotaShare is the part of a processor that an end may use under quota.
 const quotaShare = 0.2
@@ -105,9 +83,9 @@ func cells(programs []*program.Program, conds, loads []string, conns []int) (cs 
 
 func connsOf(load string, conns []int) []int {
 	switch load {
-	case closed:
+	case result.Closed:
 		return conns
-	case eachMS:
+	case result.EachMS:
 		return []int{1}
 	}
 	return []int{capacityConns}

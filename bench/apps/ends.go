@@ -25,10 +25,10 @@ type runner struct {
 // given out ten times a second, and slow arrivals need time to make a tail.
 func (r *runner) timesOf(c result.Cell) (d, warm time.Duration) {
 	d = r.duration
-	if c.Load != closed {
+	if c.Load != result.Closed {
 		d *= 2
 	}
-	if c.Condition == quota {
+	if c.Condition == result.Quota {
 		d = max(d, time.Second)
 	}
 	return d, max(d/5, 50*time.Millisecond)
@@ -97,9 +97,9 @@ func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind) (m *r
 // placement is the processor of a role.
 func (u *run) placement(role string) int {
 	switch {
-	case u.cell.Condition == cores && role == server:
+	case u.cell.Condition == result.Cores && role == server:
 		return u.cpus[1]
-	case u.cell.Condition == cores || u.cell.Condition == oneCore:
+	case u.cell.Condition == result.Cores || u.cell.Condition == result.OneCore:
 		return u.cpus[0]
 	}
 	return -1
@@ -112,7 +112,7 @@ func (u *run) start(o order, role string, ns *lab.NS, onload bool) (*one, error)
 		exe = u.rung.Build
 	}
 	var group *harness.Group
-	if u.cell.Condition == quota {
+	if u.cell.Condition == result.Quota {
 		var err error
 		if group, err = harness.NewGroup(quotaShare); err != nil {
 			return nil, err

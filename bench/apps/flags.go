@@ -17,6 +17,7 @@ import (
 
 // options are what the flags ask for.
 type options struct {
+	programs []*program.Program
 	cells    []result.Cell
 	rungs    []rung
 	builds   []build
@@ -42,9 +43,9 @@ func parse(args []string) (*options, error) {
 	}
 	chosenPrograms := list("programs", "all", "programs", programs)
 	chosenRungs := list("rungs", "all", "rungs beside the kernel's, which always runs", sideNames)
-	chosenConds := list("conditions", "all", "conditions", conditions())
+	chosenConds := list("conditions", "all", "conditions", result.Conditions())
 	profiles := f.String("profiles", "", "profiles of onload's ends, separated by commas: balanced, latency, throughput (default none is set)")
-	chosenLoads := list("loads", "all", "loads", loads())
+	chosenLoads := list("loads", "all", "loads", result.Loads())
 	connsFlag := f.String("conns", "1,32,512", "numbers of connections of the closed loop")
 	children := f.String("child", "", "name=path,...: the ends of rungs NAME@name are the build of this program at path, and ratios of the later to the first are printed")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 3; 1 with -quick)")
@@ -77,15 +78,14 @@ func parse(args []string) (*options, error) {
 	if err := harness.Numbers(*connsFlag, &conns); err != nil {
 		return nil, fmt.Errorf("-conns: %w", err)
 	}
-	var ps []*program.Program
 	for _, n := range names {
-		ps = append(ps, program.Find(n))
+		o.programs = append(o.programs, program.Find(n))
 	}
 	if o.builds, err = builds(*children); err != nil {
 		return nil, err
 	}
 	o.rungs = rungs(sidesWanted, strings.Split(*profiles, ","), o.builds)
-	o.cells = cells(ps, conds, ls, conns)
+	o.cells = cells(o.programs, conds, ls, conns)
 	if o.rounds == 0 {
 		if o.rounds = 3; o.quick {
 			o.rounds = 1
@@ -99,7 +99,7 @@ func parse(args []string) (*options, error) {
 	if o.rounds < 1 || o.duration < time.Millisecond {
 		return nil, errors.New("-rounds and -time must be positive")
 	}
-	if len(harness.Processors()) < 2 && slices.Contains(conds, cores) {
+	if len(harness.Processors()) < 2 && slices.Contains(conds, result.Cores) {
 		return nil, errors.New("there is one processor: condition cores needs two")
 	}
 	return o, nil
@@ -128,8 +128,8 @@ func builds(s string) (bs []build, err error) {
 
 // layout is that of the tables. With several builds, each is also compared
 // with the first.
-func (s *session) layout() *result.Layout {
-	l := &result.Layout{Base: kernelRung, Cells: s.cells}
+func (s *session) layout() result.Layout {
+	l := result.Layout{Base: kernelRung, Cells: s.cells}
 	for _, g := range s.rungs {
 		l.Rungs = append(l.Rungs, g.Name)
 	}

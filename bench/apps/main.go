@@ -17,7 +17,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/onload-go/onload/bench/apps/result"
 	"github.com/onload-go/onload/bench/harness"
@@ -53,6 +55,16 @@ func main() {
 // mtu is that of the link.
 const mtu = 1500
 
+// limits are what a reader must know about every run.
+var limits = []string{
+	"Over veth the sender's system call runs the receiver's part of the kernel: figures of a NIC are different ones. No wire, no interrupts.",
+	"The kernel's ends have Go's and the machine's defaults, its congestion control too.",
+	"CPU time is that of all ends, spinning included, with the softirqs that are in no process: the threads ksoftirqd/N, or with CONFIG_IRQ_TIME_ACCOUNTING all of them from /proc/stat in steps of 10 ms.",
+	"others-% is processor time that programs took which are not ours (100 is one processor): where it is not small, believe the ratios within a round, not the absolute figures.",
+	"An open loop's client sleeps until a request is due, on a timerfd, and latency counts from when it was due; late-us is the median of how late it woke. A client on a busy processor wakes late, on every rung.",
+	"p99.9 of slow arrivals is of few requests: at 1,000 a second of one.",
+}
+
 func execute(ctx context.Context, o *options) error {
 	if o.out == "" {
 		dir, err := os.MkdirTemp("", "onload-apps-")
@@ -71,16 +83,22 @@ func execute(ctx context.Context, o *options) error {
 	}
 	s := &session{options: o, runner: &runner{pair: pair, cpus: harness.Processors(), duration: o.duration, softirqs: harness.NewSoftirqs()},
 		capacity: map[result.Cell]float64{}}
+	r := &s.report
+	*r = result.Report{Command: strings.Join(os.Args[1:], " "), Began: time.Now(), Rounds: o.rounds, Duration: o.duration,
+		Machine: harness.Machine(pair), Layout: s.layout(), Limits: append(limits, n.Notes...)}
+	r.Machine.Pinning = "by condition"
+	for _, p := range o.programs {
+		r.Programs = append(r.Programs, [2]string{p.Name, p.Doc})
+	}
 	merr := s.measure(ctx)
-	if err := s.set.Table(os.Stdout, s.layout()); err != nil {
+	r.Took = time.Since(r.Began).Round(time.Second)
+	r.Finish()
+	if err := errors.Join(r.Text(os.Stdout), r.Write(o.out)); err != nil {
 		return err
 	}
-	for _, f := range s.failures {
-		fmt.Println("FAILED", f)
-	}
-	fmt.Println("results are in", o.out)
-	if merr == nil && len(s.failures) > 0 {
-		merr = fmt.Errorf("%d runs failed; see %s", len(s.failures), o.out)
+	fmt.Printf("%v; results are in %s\n", r.Took, o.out)
+	if merr == nil && len(r.Failures) > 0 {
+		merr = fmt.Errorf("%d runs failed; see %s", len(r.Failures), o.out)
 	}
 	return merr
 }

@@ -16,8 +16,7 @@ import (
 type session struct {
 	*options
 	runner   *runner
-	set      result.Set
-	failures []string
+	report   result.Report
 	progress *harness.Progress
 	capacity map[result.Cell]float64 // the kernel's, requests/s, by program and condition
 }
@@ -65,18 +64,18 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 		}
 	}
 	s.progress.Done++
-	return s.set.Add(r)
+	return s.report.Add(r)
 }
 
 // kindOf is how the clients of a cell ask in a round: on all rungs at the same
 // moments.
 func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, error) {
 	switch c.Load {
-	case closed:
+	case result.Closed:
 		return kind{}, nil
-	case idle:
+	case result.Idle:
 		return kind{Idle: true}, nil
-	case eachMS:
+	case result.EachMS:
 		return kind{Rate: 1000}, nil
 	}
 	limit, err := s.capacityOf(ctx, c)
@@ -86,11 +85,11 @@ func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, e
 // capacityOf is what the kernel answers in a closed loop: of the first round,
 // where that has been measured, else of a run for the purpose.
 func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error) {
-	c.Load, c.Conns = closed, capacityConns
+	c.Load, c.Conns = result.Closed, capacityConns
 	if limit := s.capacity[c]; limit > 0 {
 		return limit, nil
 	}
-	f, ok := s.set.Figure(c, kernelRung, report.OpsPerS)
+	f, ok := s.report.Figure(c, kernelRung, report.OpsPerS)
 	if !ok {
 		m, err := s.runner.once(ctx, c, &sides[0], kind{})
 		if err != nil {
@@ -106,7 +105,7 @@ func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error
 func (s *session) fail(name string, try int, err error) error {
 	line := fmt.Sprintf("%s, try %d: %v", name, try+1, err)
 	s.progress.Say("FAILED " + line)
-	s.failures = append(s.failures, line)
+	s.report.Failures = append(s.report.Failures, line)
 	f := (*harness.Failure)(nil)
 	if !errors.As(err, &f) {
 		return nil
@@ -115,6 +114,6 @@ func (s *session) fail(name string, try int, err error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	file := report.FileName(fmt.Sprintf("%d-%s", len(s.failures), name)) + ".txt"
+	file := report.FileName(fmt.Sprintf("%d-%s", len(s.report.Failures), name)) + ".txt"
 	return os.WriteFile(filepath.Join(dir, file), []byte(line+"\n\n"+f.Detail+"\n"), 0o644)
 }

@@ -3,7 +3,6 @@
 package result
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -32,23 +31,6 @@ type Measured struct {
 	Softirq, Others float64
 	Wall            float64        // seconds
 	Counters        map[string]any // of onload, by end
-}
-
-// Cell is what every rung runs in every round.
-type Cell struct {
-	Program   string
-	Condition string
-	Load      string
-	Conns     int
-}
-
-func (c Cell) String() string {
-	return c.Program + ", " + c.Where()
-}
-
-// Where is the cell without its program.
-func (c Cell) Where() string {
-	return fmt.Sprintf("%s, %s, %d conn.", c.Condition, c.Load, c.Conns)
 }
 
 // Run is a cell on a rung in a round.
@@ -123,6 +105,7 @@ func (s *Set) Add(r *Run) error {
 			return err
 		}
 		r.Metrics = m
+		r.Hist, r.Late = nil, nil // its figures are kept
 	}
 	s.Runs = append(s.Runs, r)
 	return nil

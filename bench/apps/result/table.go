@@ -7,6 +7,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/onload-go/onload/bench/plot"
 	"github.com/onload-go/onload/bench/report"
 )
 
@@ -70,7 +71,7 @@ func (s *Set) Table(w io.Writer, l *Layout) error {
 			fmt.Fprintln(tw)
 			for _, c := range rows {
 				f, ok := s.Figure(c, l.Base, metric)
-				fmt.Fprintf(tw, "%s\t%s\t", c.Program, cell(report.Number(f.Median), ok))
+				fmt.Fprintf(tw, "%s\t%s\t", c.Program, cell(plot.Number(f.Median), ok))
 				for _, col := range l.columns() {
 					fmt.Fprintf(tw, "%s\t", s.compare(c, col, metric))
 				}
@@ -94,7 +95,7 @@ func (s *Set) Table(w io.Writer, l *Layout) error {
 func (s *Set) compare(c Cell, col column, metric string) string {
 	if metric == IdleCPU {
 		f, ok := s.Figure(c, col.of, metric)
-		return cell(report.Number(f.Median), ok)
+		return cell(plot.Number(f.Median), ok)
 	}
 	r, ok := s.Ratio(c, col.of, col.to, metric)
 	return cell(Ratio(r), ok)
