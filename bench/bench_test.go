@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/report"
 	"github.com/onload-go/onload/internal/lab"
@@ -16,8 +17,12 @@ import (
 
 // The children of a run are this program.
 func TestMain(m *testing.M) {
-	if js := os.Getenv(orderEnv); js != "" {
-		if err := child(js); err != nil {
+	var ord order
+	if is, err := harness.Order(&ord); is {
+		if err == nil {
+			err = child(&ord)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -12,9 +11,8 @@ import (
 	"runtime/pprof"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/onload-go/onload/bench/gvisor"
+	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/raw"
 	"github.com/onload-go/onload/bench/rung"
@@ -35,8 +33,6 @@ type order struct {
 	Profile    string        // file for a CPU profile, or empty
 }
 
-const orderEnv = "GO_BENCH_ORDER"
-
 // greeting is what a server says when it can be called.
 type greeting struct {
 	Addrs []string
@@ -51,28 +47,11 @@ type farewell struct {
 	MaxProcs    int
 }
 
-func child(js string) error {
-	var o order
-	if err := json.Unmarshal([]byte(js), &o); err != nil {
+func child(o *order) error {
+	if err := harness.Place(o.CPU, ""); err != nil {
 		return err
 	}
-	if err := pin(o.CPU); err != nil {
-		return err
-	}
-	os.Unsetenv(orderEnv)
-	os.Unsetenv(pinnedEnv)
-	// Whatever hangs shows where before the end.
-	time.AfterFunc(o.Bound, func() {
-		fmt.Fprintf(os.Stderr, "no end after %v; goroutines:\n", o.Bound)
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
-		os.Exit(3)
-	})
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
-		lim.Max = max(lim.Max, 1<<20)
-		lim.Cur = lim.Max
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &lim) // the case fails by itself if it needs more
-	}
+	harness.Settle(o.Bound)
 	if o.Profile != "" {
 		f, err := os.Create(o.Profile)
 		if err != nil {

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"time"
 
+	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/rung"
 	"github.com/onload-go/onload/internal/lab"
@@ -20,7 +15,7 @@ import (
 
 // runner runs single cases.
 type runner struct {
-	lab      *network
+	lab      *harness.Network
 	mode     string
 	cc       string // congestion control of the kernel's TCP
 	cpus     [2]int // client, server; -1: any
@@ -40,71 +35,18 @@ func (r *runner) profileOf(label, end string) string {
 	return filepath.Join(r.profiles, label+"."+end+".pprof")
 }
 
-// process is a child.
-type process struct {
-	cmd    *lab.Cmd
-	stdin  io.Closer
-	out    *json.Decoder
-	stderr tail
-}
-
-// tail keeps the beginning of what a child says about its failure.
-type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if room := 1<<18 - t.b.Len(); room > 0 {
-		t.b.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(t.b.String())
-}
-
-func start(ctx context.Context, ns *lab.NS, o *order) (*process, error) {
-	js, err := json.Marshal(o)
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: ns.CommandContext(ctx, "/proc/self/exe")}
-	p.cmd.Env = append(os.Environ(), orderEnv+"="+string(js))
+func start(ctx context.Context, ns *lab.NS, o *order) (*harness.Process, error) {
+	var env []string
 	if rung.TwoProcs(o.Kind) {
-		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS=2")
+		env = append(env, "GOMAXPROCS=2")
 	}
-	p.cmd.Stderr = &p.stderr
-	p.cmd.WaitDelay = time.Second
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = json.NewDecoder(out)
-	return p, p.cmd.Start()
+	return harness.Start(ctx, ns, harness.Self, o, env...)
 }
-
-// failure is a run without a result, with what the children said.
-type failure struct {
-	err    error
-	detail string
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
 
 // last reads the farewell.
-func (p *process) last() (load.Sample, error) {
+func last(p *harness.Process) (load.Sample, error) {
 	var f farewell
-	if err := p.out.Decode(&f); err != nil {
+	if err := p.Out.Decode(&f); err != nil {
 		return f.Sample, fmt.Errorf("died without a result (%w)", err)
 	}
 	if f.Unsupported {
@@ -118,7 +60,7 @@ func (p *process) last() (load.Sample, error) {
 
 // once runs one case on one rung, a process for each end.
 func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label string) (j load.Joined, err error) {
-	pair, err := r.lab.pair(c.MTU, g.NoOffload)
+	pair, err := r.lab.Pair(c.MTU, g.NoOffload)
 	if err != nil {
 		return j, err
 	}
@@ -144,30 +86,30 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 		so.Profile, co.Profile = r.profileOf(label, server), r.profileOf(label, client)
 	}
 
-	before, self := readLoad(), load.Spent()
+	before, self := harness.ReadLoad(), load.Spent()
 	srv, err := start(ctx, b, so)
 	if err != nil {
 		return j, err
 	}
-	var cl *process
+	var cl *harness.Process
 	defer func() {
 		cancel() // whoever is still there has had its time
-		_ = srv.cmd.Wait()
-		said := srv.stderr.String()
+		_ = srv.Cmd.Wait()
+		said := srv.Stderr.String()
 		if cl != nil {
-			_ = cl.cmd.Wait()
-			said = "client:\n" + cl.stderr.String() + "\nserver:\n" + said
+			_ = cl.Cmd.Wait()
+			said = "client:\n" + cl.Stderr.String() + "\nserver:\n" + said
 		}
 		if err != nil {
-			err = &failure{err, said}
+			err = &harness.Failure{Err: err, Detail: said}
 		}
 	}()
 	var hello struct {
 		greeting
 		farewell
 	}
-	if err := srv.out.Decode(&hello); err != nil {
-		return j, fmt.Errorf("server: %w: %s", err, srv.stderr.String())
+	if err := srv.Out.Decode(&hello); err != nil {
+		return j, fmt.Errorf("server: %w: %s", err, srv.Stderr.String())
 	}
 	if hello.Unsupported {
 		return j, load.ErrUnsupported
@@ -179,9 +121,9 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 	if cl, err = start(ctx, a, co); err != nil {
 		return j, err
 	}
-	clientSample, cerr := cl.last()
-	srv.stdin.Close()
-	serverSample, serr := srv.last()
+	clientSample, cerr := last(cl)
+	srv.In.Close()
+	serverSample, serr := last(srv)
 	if errors.Is(cerr, load.ErrUnsupported) {
 		return j, cerr
 	}
@@ -191,22 +133,14 @@ func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label stri
 	if serr != nil {
 		return j, fmt.Errorf("server: %w", serr)
 	}
-	_, _ = cl.cmd.Wait(), srv.cmd.Wait()
+	_, _ = cl.Cmd.Wait(), srv.Cmd.Wait()
 	j = load.Join(clientSample, serverSample)
-	after := readLoad()
-	j.Wall = after.at.Sub(before.at).Seconds()
+	after := harness.ReadLoad()
+	j.Wall = after.At.Sub(before.At).Seconds()
 	if r.irqTime {
-		j.Softirq = after.softirq - before.softirq
+		j.Softirq = after.Softirq - before.Softirq
 	}
-	ours := seconds(cl.cmd) + seconds(srv.cmd) + load.Spent().Sub(self).Total()
-	j.Others = max(0, after.busy-before.busy-ours)
+	ours := cl.Seconds() + srv.Seconds() + load.Spent().Sub(self).Total()
+	j.Others = max(0, after.Busy-before.Busy-ours)
 	return j, nil
-}
-
-// seconds is what a process that has ended used.
-func seconds(c *lab.Cmd) float64 {
-	if c.ProcessState == nil {
-		return 0
-	}
-	return (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds()
 }

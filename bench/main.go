@@ -24,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/micro"
 	"github.com/onload-go/onload/bench/report"
@@ -46,8 +47,12 @@ type options struct {
 }
 
 func main() {
-	if js := os.Getenv(orderEnv); js != "" {
-		if err := child(js); err != nil {
+	var ord order
+	if is, err := harness.Order(&ord); is {
+		if err == nil {
+			err = child(&ord)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -103,7 +108,7 @@ func parse(args []string) (*options, error) {
 	var idle []int
 	for name, into := range map[string]*[]int{"sizes": &o.sizes, "mtus": &o.mtus, "conns": &o.conns, "rates": &o.rates,
 		"datagrams": &o.datagrams, "idle": &idle} {
-		if err := numbers(*lists[name], into); err != nil {
+		if err := harness.Numbers(*lists[name], into); err != nil {
 			return nil, fmt.Errorf("-%s: %w", name, err)
 		}
 	}
@@ -114,11 +119,11 @@ func parse(args []string) (*options, error) {
 		o.idle = idle[0]
 	}
 	var err error
-	if o.workloads, err = choose("workload", *workloads, load.Workloads()); err != nil {
+	if o.workloads, err = harness.Choose("workload", *workloads, load.Workloads()); err != nil {
 		return nil, err
 	}
 	o.every = *rungs == "all" || *rungs == ""
-	chosen, err := choose("rung", *rungs, names)
+	chosen, err := harness.Choose("rung", *rungs, names)
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +171,12 @@ func (o *options) inMemory(r *report.Report) error {
 		return nil
 	}
 	rounds := min(o.rounds, 3)
-	p := &progress{total: micro.Steps(rounds), began: time.Now(), terminal: isTerminal()}
+	p := harness.NewProgress(micro.Steps(rounds))
 	ms, err := micro.Run(o.micro, rounds, o.memory, func(name string) {
-		p.show("in memory, " + name)
-		p.done++
+		p.Show("in memory, " + name)
+		p.Done++
 	})
-	p.end()
+	p.End()
 	r.MicroRuns = ms
 	return err
 }

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/raw"
@@ -118,37 +115,4 @@ func defaults(quick bool) plan {
 	}
 	return plan{sizes: []int{1, 1024, 16384, 65536}, mtus: []int{1500, 9000, 65535}, conns: []int{1, 32, 1000, 10_000},
 		rates: []int{1000, 10000, 50000}, datagrams: []int{report.SmallDatagram, 1472}, idle: 5000}
-}
-
-// numbers reads "1,2,3"; empty keeps what there is.
-func numbers(s string, into *[]int) error {
-	if s == "" {
-		return nil
-	}
-	var l []int
-	for _, f := range strings.Split(s, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(f))
-		if err != nil || n <= 0 {
-			return fmt.Errorf("%q is not a list of positive numbers", s)
-		}
-		if !slices.Contains(l, n) {
-			l = append(l, n)
-		}
-	}
-	*into = l
-	return nil
-}
-
-// choose picks names out of those that there are, in their order.
-func choose(what, s string, there []string) ([]string, error) {
-	if s == "" || s == "all" {
-		return there, nil
-	}
-	want := strings.Split(s, ",")
-	for _, w := range want {
-		if !slices.Contains(there, w) {
-			return nil, fmt.Errorf("no %s %q: there are %s", what, w, strings.Join(there, ", "))
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(there), func(n string) bool { return !slices.Contains(want, n) }), nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/load"
 	"github.com/onload-go/onload/bench/report"
 	"github.com/onload-go/onload/bench/rung"
@@ -39,13 +40,17 @@ func run(ctx context.Context, o *options) error {
 	r := &report.Report{Command: strings.Join(os.Args[1:], " "), Began: time.Now(), Quick: o.quick, Rounds: o.rounds,
 		Duration: o.duration, XDPMode: o.mode, Limits: limits}
 	cpus := [2]int{-1, -1}
-	if p := processors(); o.pin && len(p) >= 2 {
+	if p := harness.Processors(); o.pin && len(p) >= 2 {
 		cpus = [2]int{p[0], p[1]}
 	}
-	n := newNetwork()
-	defer n.close()
-	pair, err := n.pair(mtu, false)
-	r.Machine = machine(pair, cpus)
+	n := harness.NewNetwork()
+	defer n.Close()
+	pair, err := n.Pair(mtu, false)
+	r.Machine = harness.Machine(pair, "gvisor", "cilium/ebpf")
+	r.Machine.Pinning = fmt.Sprintf("client on processor %d, server on %d, GOMAXPROCS 1 each (rung net-free: none)", cpus[0], cpus[1])
+	if cpus[0] < 0 {
+		r.Machine.Pinning = "none: there is one processor for both ends, or -pin=false"
+	}
 	if o.cc != "" {
 		r.Machine.Congestion = o.cc + " by TCP_CONGESTION, where the machine's default is " + r.Machine.Congestion
 	}
@@ -59,7 +64,7 @@ func run(ctx context.Context, o *options) error {
 	if err := o.inMemory(r); err != nil {
 		r.Failures = append(r.Failures, "microbenchmarks: "+err.Error())
 	}
-	r.Limits = append(r.Limits, n.notes...)
+	r.Limits = append(r.Limits, n.Notes...)
 	r.Took = time.Since(r.Began)
 	r.Finish()
 	fmt.Println()
@@ -77,8 +82,8 @@ func run(ctx context.Context, o *options) error {
 }
 
 // measure runs every case on every rung in every round.
-func measure(ctx context.Context, o *options, r *report.Report, n *network, cpus [2]int) error {
-	rr := &runner{lab: n, mode: o.mode, cc: o.cc, cpus: cpus, duration: o.duration, irqTime: irqTimeApart()}
+func measure(ctx context.Context, o *options, r *report.Report, n *harness.Network, cpus [2]int) error {
+	rr := &runner{lab: n, mode: o.mode, cc: o.cc, cpus: cpus, duration: o.duration, irqTime: harness.IRQTimeApart()}
 	if o.profiles {
 		rr.profiles = filepath.Join(o.out, "profiles")
 		if err := os.MkdirAll(rr.profiles, 0o755); err != nil {
@@ -97,7 +102,7 @@ func measure(ctx context.Context, o *options, r *report.Report, n *network, cpus
 			}
 		}
 	}
-	p := &progress{total: total, began: time.Now(), terminal: isTerminal()}
+	p := harness.NewProgress(total)
 	for round := range o.rounds {
 		for ci, c := range r.Cases {
 			for i := range o.rungs {
@@ -113,13 +118,13 @@ func measure(ctx context.Context, o *options, r *report.Report, n *network, cpus
 			}
 		}
 	}
-	p.end()
+	p.End()
 	return nil
 }
 
-func one(ctx context.Context, o *options, r *report.Report, rr *runner, round int, g *rung.Rung, c load.Case, p *progress) error {
+func one(ctx context.Context, o *options, r *report.Report, rr *runner, round int, g *rung.Rung, c load.Case, p *harness.Progress) error {
 	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, o.rounds, c, g.Name)
-	p.show(name)
+	p.Show(name)
 	label := report.FileName(c.String(), g.Name, fmt.Sprint("round", round+1))
 	j, err := rr.once(ctx, g, c, label)
 	if ctx.Err() != nil {
@@ -132,7 +137,7 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 			return errors.New("interrupted")
 		}
 	}
-	p.done++
+	p.Done++
 	run := &report.Run{Round: round, Rung: g.Name, Case: c, Joined: j}
 	if errors.Is(err, load.ErrUnsupported) {
 		return nil
@@ -140,10 +145,10 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 	if err != nil {
 		run.Error = err.Error()
 		line := name + ": " + err.Error()
-		p.say("FAILED " + line)
+		p.Say("FAILED " + line)
 		r.Failures = append(r.Failures, line)
-		if f := (*failure)(nil); errors.As(err, &f) {
-			if err := keep(filepath.Join(o.out, "failures"), label+".txt", line+"\n\n"+f.detail); err != nil {
+		if f := (*harness.Failure)(nil); errors.As(err, &f) {
+			if err := keep(filepath.Join(o.out, "failures"), label+".txt", line+"\n\n"+f.Detail); err != nil {
 				return err
 			}
 		}

@@ -7,12 +7,14 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/onload-go/onload/bench/plot"
 )
 
 //go:embed page.html
 var page string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"num": Number}).Parse(page))
+var pageTemplate = Page(page)
 
 // drawing is a chart on the page.
 type drawing struct {
@@ -42,8 +44,7 @@ func (r *Report) HTML(w io.Writer) error {
 		Where  *table
 	}{Report: r, Tables: r.tables(), Facts: r.facts(), Where: r.spentTable()}
 	for _, c := range r.charts() {
-		// chart.svg escapes the names that it takes from elsewhere.
-		data.Charts = append(data.Charts, drawing{c.title, c.note, template.HTML(c.svg())})
+		data.Charts = append(data.Charts, drawing{c.Title, c.Note, template.HTML(c.SVG())})
 	}
 	return pageTemplate.Execute(w, data)
 }
@@ -65,12 +66,12 @@ func (r *Report) tables() (ts []table) {
 			for _, col := range append(slices.Clone(cols), Others) {
 				cell := "-"
 				if f, ok := row.Metrics[col]; ok {
-					cell = Number(f.Median)
+					cell = plot.Number(f.Median)
 				}
 				tr.Cells = append(tr.Cells, cell)
 			}
 			f := row.Metrics[head]
-			tr.Cells = slices.Insert(tr.Cells, len(cols), Number(f.Min)+" to "+Number(f.Max))
+			tr.Cells = slices.Insert(tr.Cells, len(cols), plot.Number(f.Min)+" to "+plot.Number(f.Max))
 			n := fmt.Sprint(row.Rounds)
 			if row.Failed > 0 {
 				n = fmt.Sprintf("%d, %d failed", row.Rounds, row.Failed)
@@ -84,17 +85,6 @@ func (r *Report) tables() (ts []table) {
 }
 
 func (r *Report) facts() [][2]string {
-	m := &r.Machine
-	var on, off []string
-	for name, v := range m.Offloads {
-		if v {
-			on = append(on, name)
-		} else {
-			off = append(off, name)
-		}
-	}
-	slices.Sort(on)
-	slices.Sort(off)
 	var modes []string
 	for _, row := range r.Rows {
 		for _, p := range strings.Split(row.Paths, " <-> ") {
@@ -104,12 +94,5 @@ func (r *Report) facts() [][2]string {
 		}
 	}
 	slices.Sort(modes)
-	facts := [][2]string{
-		{"CPU", fmt.Sprintf("%s, %d processors", m.CPU, m.CPUs)}, {"kernel", m.Kernel}, {"Go", m.Go + " " + m.OS}, {"revision", m.Revision},
-		{"interface", m.Driver}, {"XDP mode asked", r.XDPMode}, {"paths got", strings.Join(modes, "; ")}, {"pinning", m.Pinning},
-		{"congestion control of the kernel", m.Congestion}, {"busy polling", m.BusyPoll}, {"GOGC, GOMEMLIMIT", m.GOGC + ", " + m.MemLimit},
-		{"load before", m.Load}, {"offloads on", strings.Join(on, " ")}, {"offloads off", strings.Join(off, " ")},
-		{"modules", strings.Join(m.Modules, ", ")}, {"remarks", strings.Join(m.Notes, "; ")},
-	}
-	return slices.DeleteFunc(facts, func(f [2]string) bool { return f[1] == "" })
+	return append(r.Machine.Facts(), [2]string{"XDP mode asked", r.XDPMode}, [2]string{"paths got", strings.Join(modes, "; ")})
 }

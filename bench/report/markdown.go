@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/plot"
 )
 
 // headline is a column of the table of medians.
@@ -106,7 +107,7 @@ func shortCase(name string) string {
 // grouped is Number with all figures of whole numbers, by thousands.
 func grouped(v float64) string {
 	if v < 1000 {
-		return Number(v)
+		return plot.Number(v)
 	}
 	unit := 1.0
 	for v/unit >= 1000 {

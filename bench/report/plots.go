@@ -8,13 +8,14 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/plot"
 )
 
 // charts are all that the cases give.
-func (r *Report) charts() (cs []*chart) {
-	add := func(c *chart) {
-		c.series = slices.DeleteFunc(c.series, func(s series) bool { return len(s.points) == 0 })
-		if len(c.series) > 0 {
+func (r *Report) charts() (cs []*plot.Chart) {
+	add := func(c *plot.Chart) {
+		c.Series = slices.DeleteFunc(c.Series, func(s plot.Series) bool { return len(s.Points) == 0 })
+		if len(c.Series) > 0 {
 			cs = append(cs, c)
 		}
 	}
@@ -52,12 +53,12 @@ func (r *Report) smallest(w string) (best load.Case, ok bool) {
 	return best, ok
 }
 
-func (r *Report) ccdf(c load.Case, title string) *chart {
-	ch := &chart{title: title, xLabel: "full round trip, us", yLabel: "percentile", xLog: true, yLog: true, nines: true,
-		note: "All rounds together. Further down is rarer: at p99.9 one of a thousand round trips takes longer than x."}
+func (r *Report) ccdf(c load.Case, title string) *plot.Chart {
+	ch := &plot.Chart{Title: title, XLabel: "full round trip, us", YLabel: "percentile", XLog: true, YLog: true, Nines: true,
+		Note: "All rounds together. Further down is rarer: at p99.9 one of a thousand round trips takes longer than x."}
 	for _, name := range r.rungNames {
 		if row := r.find(c, name); row != nil && row.hist != nil {
-			ch.series = append(ch.series, series{name, tailOf(row.hist)})
+			ch.Series = append(ch.Series, plot.Series{Name: name, Points: tailOf(row.hist)})
 		}
 	}
 	return ch
@@ -65,7 +66,7 @@ func (r *Report) ccdf(c load.Case, title string) *chart {
 
 // tailOf is the share that takes longer than x, down to the last ten samples:
 // below, it is chance.
-func tailOf(h *hdrhistogram.Histogram) (ps []point) {
+func tailOf(h *hdrhistogram.Histogram) (ps []plot.Point) {
 	total := float64(h.TotalCount())
 	for nines := 0.; nines <= 6; nines += 0.02 {
 		rest := math.Pow(10, -nines)
@@ -76,50 +77,50 @@ func tailOf(h *hdrhistogram.Histogram) (ps []point) {
 		if x <= 0 {
 			continue
 		}
-		ps = append(ps, point{x: x, y: rest})
+		ps = append(ps, plot.Point{X: x, Y: rest})
 	}
 	return ps
 }
 
 // over is a metric over a parameter of a workload's cases.
-func (r *Report) over(w, title, xLabel, yLabel, metric string, x func(load.Case) int) *chart {
-	ch := &chart{title: title, xLabel: xLabel, yLabel: yLabel, xLog: true, yLog: true, note: "Medians; bars: from the least to the most over rounds."}
+func (r *Report) over(w, title, xLabel, yLabel, metric string, x func(load.Case) int) *plot.Chart {
+	ch := &plot.Chart{Title: title, XLabel: xLabel, YLabel: yLabel, XLog: true, YLog: true, Note: "Medians; bars: from the least to the most over rounds."}
 	for _, c := range r.Cases {
-		if c.Workload == w && !slices.Contains(ch.xTicks, float64(x(c))) {
-			ch.xTicks = append(ch.xTicks, float64(x(c)))
+		if c.Workload == w && !slices.Contains(ch.XTicks, float64(x(c))) {
+			ch.XTicks = append(ch.XTicks, float64(x(c)))
 		}
 	}
-	slices.Sort(ch.xTicks)
+	slices.Sort(ch.XTicks)
 	for _, name := range r.rungNames {
-		s := series{name: name}
+		s := plot.Series{Name: name}
 		for _, row := range r.Rows {
 			if f, ok := row.Metrics[metric]; ok && row.Rung == name && row.Params.Workload == w && f.Median > 0 {
-				s.points = append(s.points, point{float64(x(row.Params)), f.Median, f.Min, f.Max})
+				s.Points = append(s.Points, plot.Point{X: float64(x(row.Params)), Y: f.Median, Lo: f.Min, Hi: f.Max})
 			}
 		}
-		slices.SortFunc(s.points, func(a, b point) int { return int(a.x - b.x) })
-		ch.series = append(ch.series, s)
+		slices.SortFunc(s.Points, func(a, b plot.Point) int { return int(a.X - b.X) })
+		ch.Series = append(ch.Series, s)
 	}
 	return ch
 }
 
-func (r *Report) barsOf(w, title, yLabel, metric string, group func(load.Case) string) *chart {
-	ch := &chart{title: title, yLabel: yLabel, note: "Medians; thin lines: from the least to the most over rounds."}
+func (r *Report) barsOf(w, title, yLabel, metric string, group func(load.Case) string) *plot.Chart {
+	ch := &plot.Chart{Title: title, YLabel: yLabel, Note: "Medians; thin lines: from the least to the most over rounds."}
 	index := map[string]int{}
 	for _, c := range r.Cases {
-		if g := group(c); c.Workload == w && !slices.Contains(ch.groups, g) {
-			index[g] = len(ch.groups)
-			ch.groups = append(ch.groups, g)
+		if g := group(c); c.Workload == w && !slices.Contains(ch.Groups, g) {
+			index[g] = len(ch.Groups)
+			ch.Groups = append(ch.Groups, g)
 		}
 	}
 	for _, name := range r.rungNames {
-		s := series{name: name}
+		s := plot.Series{Name: name}
 		for _, row := range r.Rows {
 			if f, ok := row.Metrics[metric]; ok && row.Rung == name && row.Params.Workload == w {
-				s.points = append(s.points, point{float64(index[group(row.Params)]), f.Median, max(0, f.Min), f.Max})
+				s.Points = append(s.Points, plot.Point{X: float64(index[group(row.Params)]), Y: f.Median, Lo: max(0, f.Min), Hi: f.Max})
 			}
 		}
-		ch.series = append(ch.series, s)
+		ch.Series = append(ch.Series, s)
 	}
 	return ch
 }

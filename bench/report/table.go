@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/onload-go/onload/bench/load"
+	"github.com/onload-go/onload/bench/plot"
 )
 
 // columns of the table of a workload.
@@ -37,23 +38,6 @@ func label(workload, metric string) string {
 	return metric
 }
 
-// Number formats a figure with three digits that count.
-func Number(v float64) string {
-	switch {
-	case v == 0:
-		return "0"
-	case v >= 1e6 || v <= -1e6:
-		return fmt.Sprintf("%.3gM", v/1e6)
-	case v >= 1e3 || v <= -1e3:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 100 || v <= -100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.3g", v)
-}
-
 // Table writes what people read on a terminal: medians over the rounds, and
 // the range of the main metric.
 func (r *Report) Table(w io.Writer) error {
@@ -78,12 +62,12 @@ func (r *Report) Table(w io.Writer) error {
 			for _, col := range cols {
 				cell := "-"
 				if f, ok := row.Metrics[col]; ok {
-					cell = Number(f.Median)
+					cell = plot.Number(f.Median)
 				}
 				fmt.Fprintf(tw, "%s\t", cell)
 			}
 			f := row.Metrics[head]
-			fmt.Fprintf(tw, "%s to %s\t%s\t", Number(f.Min), Number(f.Max), Number(row.Metrics[Others].Median))
+			fmt.Fprintf(tw, "%s to %s\t%s\t", plot.Number(f.Min), plot.Number(f.Max), plot.Number(row.Metrics[Others].Median))
 			if row.Failed > 0 {
 				fmt.Fprintf(tw, "failed in %d of %d rounds\t", row.Failed, row.Failed+row.Rounds)
 			}
@@ -104,14 +88,14 @@ func (r *Report) verdictTable(w io.Writer) error {
 	}
 	for _, v := range r.Verdicts {
 		fmt.Fprintf(tw, "%s\t%s\t%s %s\t%s\t%s (%s to %s)\t%s\n", v.Target, v.Case, v.Metric, v.Ratios(), v.Want,
-			Number(v.Ratio.Median), Number(v.Ratio.Min), Number(v.Ratio.Max), v.Word())
+			plot.Number(v.Ratio.Median), plot.Number(v.Ratio.Min), plot.Number(v.Ratio.Max), v.Word())
 	}
 	if len(r.Micro) > 0 {
 		fmt.Fprintln(tw, "\nin one process\tstack\tns/op (median, range)\tGbit/s\tB/conn\tB/op\tallocs/op")
 	}
 	for _, m := range r.Micro {
-		fmt.Fprintf(tw, "%s\t%s\t%s (%s to %s)\t%s\t%s\t%d\t%d\n", m.Name, m.Stack, Number(m.NsPerOp.Median), Number(m.NsPerOp.Min), Number(m.NsPerOp.Max),
-			Number(m.GbitPerS.Median), Number(m.BytesPerConn.Median), m.BytesPerOp, m.AllocsPerOp)
+		fmt.Fprintf(tw, "%s\t%s\t%s (%s to %s)\t%s\t%s\t%d\t%d\n", m.Name, m.Stack, plot.Number(m.NsPerOp.Median), plot.Number(m.NsPerOp.Min), plot.Number(m.NsPerOp.Max),
+			plot.Number(m.GbitPerS.Median), plot.Number(m.BytesPerConn.Median), m.BytesPerOp, m.AllocsPerOp)
 	}
 	fmt.Fprintln(tw)
 	if t := r.spentTable(); t != nil {

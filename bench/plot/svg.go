@@ -1,4 +1,5 @@
-package report
+// Package plot draws charts of lines and bars as SVG.
+package plot
 
 import (
 	"fmt"
@@ -7,24 +8,25 @@ import (
 	"strings"
 )
 
-// point is a figure at x, with its range over the rounds.
-type point struct{ x, y, lo, hi float64 }
+// Point is a figure at X, with its range over the rounds.
+type Point struct{ X, Y, Lo, Hi float64 }
 
-// series is what one rung gave.
-type series struct {
-	name   string
-	points []point
+// Series is what one rung gave.
+type Series struct {
+	Name   string
+	Points []Point
 }
 
-// chart is a plot with lines over numbers, or, with groups, bars.
-type chart struct {
-	title, note    string
-	xLabel, yLabel string
-	xLog, yLog     bool
-	xTicks         []float64 // where the x are few known numbers
-	nines          bool      // y is a share that remains, named by nines
-	groups         []string  // bars: x is the index of a group
-	series         []series
+// Chart is a plot with lines over numbers, or, with Groups, bars.
+type Chart struct {
+	Title, Note    string
+	XLabel, YLabel string
+	XLog, YLog     bool
+	XTicks         []float64 // where the x are few known numbers
+	Nines          bool      // y is a share that remains, named by nines
+	Groups         []string  // bars: X is the index of a group
+	Ref            float64   // a line across, what others are compared with; 0: none
+	Series         []Series
 }
 
 // style is how a rung looks in every plot.
@@ -49,6 +51,10 @@ var styles = map[string]style{
 	"net-frames":    {"#9e9ac8", "2 2"},
 	"gvisor":        {"#e377c2", ""},
 	"gvisor-gso":    {"#8c1d6b", ""},
+	"kernel":        {"#d62728", ""},
+	"S":             {"#7b5ea7", ""},
+	"C":             {"#17a2b8", ""},
+	"SC":            {"#1f77b4", ""},
 }
 
 func styleOf(name string) style {
@@ -155,24 +161,24 @@ func (c *canvas) text(x, y float64, attrs, s string) {
 	fmt.Fprintf(c, `<text x="%.1f" y="%.1f" %s>%s</text>`, x, y, attrs, html.EscapeString(s))
 }
 
-// svg draws the chart.
-func (ch *chart) svg() string {
+// SVG draws the chart. It escapes the names that it takes from elsewhere.
+func (ch *Chart) SVG() string {
 	c := &canvas{}
-	fmt.Fprintf(c, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, width, height, width, height, html.EscapeString(ch.title))
+	fmt.Fprintf(c, `<svg viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`, width, height, width, height, html.EscapeString(ch.Title))
 	lo, hi, xlo, xhi := math.Inf(1), 0., math.Inf(1), 0.
-	for _, s := range ch.series {
-		for _, p := range s.points {
-			if p.y > 0 {
-				lo = min(lo, p.y)
+	for _, s := range ch.Series {
+		for _, p := range s.Points {
+			if p.Y > 0 {
+				lo = min(lo, p.Y)
 			}
-			if p.lo > 0 {
-				lo = min(lo, p.lo)
+			if p.Lo > 0 {
+				lo = min(lo, p.Lo)
 			}
-			hi, xlo, xhi = max(hi, p.y, p.hi), min(xlo, p.x), max(xhi, p.x)
+			hi, xlo, xhi = max(hi, p.Y, p.Hi), min(xlo, p.X), max(xhi, p.X)
 		}
 	}
-	y := newAxis(lo, hi, ch.yLog)
-	if ch.nines {
+	y := newAxis(lo, hi, ch.YLog)
+	if ch.Nines {
 		y = axis{lo: math.Pow(10, math.Floor(math.Log10(lo))), hi: 1, log: true}
 		for v := 1.; v >= y.lo*0.99; v /= 10 {
 			y.ticks = append(y.ticks, v)
@@ -182,24 +188,24 @@ func (ch *chart) svg() string {
 	for _, t := range y.ticks {
 		c.line(left, py(t), left+plotWidth, py(t), `class="grid"`)
 		name := short(t)
-		if ch.nines {
+		if ch.Nines {
 			name = ninesName(t)
 		}
 		c.text(left-7, py(t)+4, `text-anchor="end"`, name)
 	}
-	if ch.groups != nil {
+	if ch.Groups != nil {
 		ch.bars(c, py)
 	} else {
-		ch.lines(c, newAxis(xlo, xhi, ch.xLog), py)
+		ch.lines(c, newAxis(xlo, xhi, ch.XLog), py)
 	}
 	c.line(left, top+plotHeight, left+plotWidth, top+plotHeight, `class="axis"`)
 	c.line(left, top, left, top+plotHeight, `class="axis"`)
-	c.text(left+plotWidth/2, height-12, `text-anchor="middle" class="label"`, ch.xLabel)
-	fmt.Fprintf(c, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle" class="label">%s</text>`, top+plotHeight/2, html.EscapeString(ch.yLabel))
-	for i, s := range ch.series {
-		st, ly := styleOf(s.name), float64(top+14+20*i)
+	c.text(left+plotWidth/2, height-12, `text-anchor="middle" class="label"`, ch.XLabel)
+	fmt.Fprintf(c, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle" class="label">%s</text>`, top+plotHeight/2, html.EscapeString(ch.YLabel))
+	for i, s := range ch.Series {
+		st, ly := styleOf(s.Name), float64(top+14+20*i)
 		c.line(width-right+14, ly-4, width-right+38, ly-4, fmt.Sprintf(`stroke="%s" stroke-width="3" stroke-dasharray="%s"`, st.color, st.dash))
-		c.text(width-right+44, ly, "", s.name)
+		c.text(width-right+44, ly, "", s.Name)
 	}
 	c.WriteString("</svg>")
 	return c.String()
@@ -214,11 +220,11 @@ func ninesName(v float64) string {
 	return fmt.Sprintf("p%.*f", digits, 100*(1-v))
 }
 
-func (ch *chart) lines(c *canvas, x axis, py func(float64) float64) {
-	if ch.xTicks != nil {
-		x.ticks = ch.xTicks
-		if ch.xLog && len(ch.xTicks) > 1 {
-			x.lo, x.hi = ch.xTicks[0]/1.3, ch.xTicks[len(ch.xTicks)-1]*1.3
+func (ch *Chart) lines(c *canvas, x axis, py func(float64) float64) {
+	if ch.XTicks != nil {
+		x.ticks = ch.XTicks
+		if ch.XLog && len(ch.XTicks) > 1 {
+			x.lo, x.hi = ch.XTicks[0]/1.3, ch.XTicks[len(ch.XTicks)-1]*1.3
 		}
 	}
 	px := func(v float64) float64 { return left + plotWidth*min(1, max(0, x.at(v))) }
@@ -226,46 +232,54 @@ func (ch *chart) lines(c *canvas, x axis, py func(float64) float64) {
 		c.line(px(t), top, px(t), top+plotHeight, `class="grid"`)
 		c.text(px(t), top+plotHeight+17, `text-anchor="middle"`, short(t))
 	}
-	for _, s := range ch.series {
-		st := styleOf(s.name)
+	for _, s := range ch.Series {
+		st := styleOf(s.Name)
 		var pts []string
-		for _, p := range s.points {
-			pts = append(pts, fmt.Sprintf("%.1f,%.1f", px(p.x), py(p.y)))
+		for _, p := range s.Points {
+			pts = append(pts, fmt.Sprintf("%.1f,%.1f", px(p.X), py(p.Y)))
 		}
 		fmt.Fprintf(c, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.8" stroke-dasharray="%s"><title>%s</title></polyline>`,
-			strings.Join(pts, " "), st.color, st.dash, html.EscapeString(s.name))
-		if ch.nines {
+			strings.Join(pts, " "), st.color, st.dash, html.EscapeString(s.Name))
+		if ch.Nines {
 			continue // hundreds of points, no ranges
 		}
-		for _, p := range s.points {
-			if p.hi > p.lo {
-				c.line(px(p.x), py(p.lo), px(p.x), py(p.hi), fmt.Sprintf(`stroke="%s" stroke-width="1" opacity="0.6"`, st.color))
+		for _, p := range s.Points {
+			if p.Hi > p.Lo {
+				c.line(px(p.X), py(p.Lo), px(p.X), py(p.Hi), fmt.Sprintf(`stroke="%s" stroke-width="1" opacity="0.6"`, st.color))
 			}
 			fmt.Fprintf(c, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"><title>%s at %s: %s (%s to %s)</title></circle>`,
-				px(p.x), py(p.y), st.color, html.EscapeString(s.name), short(p.x), Number(p.y), Number(p.lo), Number(p.hi))
+				px(p.X), py(p.Y), st.color, html.EscapeString(s.Name), short(p.X), Number(p.Y), Number(p.Lo), Number(p.Hi))
 		}
 	}
 }
 
-func (ch *chart) bars(c *canvas, py func(float64) float64) {
-	group := float64(plotWidth) / float64(len(ch.groups))
-	w := group * 0.86 / float64(max(1, len(ch.series)))
-	for i, g := range ch.groups {
-		c.text(left+group*(float64(i)+0.5), top+plotHeight+17, `text-anchor="middle"`, g)
+func (ch *Chart) bars(c *canvas, py func(float64) float64) {
+	group := float64(plotWidth) / float64(len(ch.Groups))
+	w := group * 0.86 / float64(max(1, len(ch.Series)))
+	for i, g := range ch.Groups {
+		x, y := left+group*(float64(i)+0.5), float64(top+plotHeight+17)
+		attrs := `text-anchor="middle"`
+		if len(ch.Groups) > 8 { // side by side they would run into each other
+			attrs = fmt.Sprintf(`text-anchor="end" transform="rotate(-25 %.1f %.1f)"`, x, y)
+		}
+		c.text(x, y, attrs, g)
 	}
-	for si, s := range ch.series {
-		st := styleOf(s.name)
-		for _, p := range s.points {
-			x0 := left + group*(p.x+0.07) + w*float64(si)
+	if ch.Ref > 0 {
+		c.line(left, py(ch.Ref), left+plotWidth, py(ch.Ref), `class="axis" stroke-dasharray="4 3"`)
+	}
+	for si, s := range ch.Series {
+		st := styleOf(s.Name)
+		for _, p := range s.Points {
+			x0 := left + group*(p.X+0.07) + w*float64(si)
 			fmt.Fprintf(c, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s (%s to %s)</title></rect>`,
-				x0, py(p.y), max(1, w-1.5), top+plotHeight-py(p.y), st.color, html.EscapeString(s.name), html.EscapeString(ch.groups[int(p.x)]),
-				Number(p.y), Number(p.lo), Number(p.hi))
-			if p.hi > p.lo {
+				x0, py(p.Y), max(1, w-1.5), top+plotHeight-py(p.Y), st.color, html.EscapeString(s.Name), html.EscapeString(ch.Groups[int(p.X)]),
+				Number(p.Y), Number(p.Lo), Number(p.Hi))
+			if p.Hi > p.Lo {
 				mid := x0 + (w-1.5)/2
-				c.line(mid, py(p.lo), mid, py(p.hi), `stroke="#555" stroke-width="1"`)
+				c.line(mid, py(p.Lo), mid, py(p.Hi), `stroke="#555" stroke-width="1"`)
 			}
-			if len(ch.groups)*len(ch.series) <= 26 { // else they run into each other
-				c.text(x0+w/2, py(max(p.y, p.hi))-4, `text-anchor="middle" class="small"`, brief(p.y))
+			if len(ch.Groups)*len(ch.Series) <= 26 { // else they run into each other
+				c.text(x0+w/2, py(max(p.Y, p.Hi))-4, `text-anchor="middle" class="small"`, brief(p.Y))
 			}
 		}
 	}
@@ -282,4 +296,21 @@ func brief(v float64) string {
 		return fmt.Sprintf("%.1fk", v/1e3)
 	}
 	return Number(v)
+}
+
+// Number formats a figure with three digits that count.
+func Number(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 1e6 || v <= -1e6:
+		return fmt.Sprintf("%.3gM", v/1e6)
+	case v >= 1e3 || v <= -1e3:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 100 || v <= -100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }

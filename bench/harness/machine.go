@@ -1,4 +1,4 @@
-package main
+package harness
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,15 +22,15 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// busyness is the machine's accounts, in seconds of processor time since boot.
-type busyness struct {
-	at            time.Time
-	busy, softirq float64
+// Load is the machine's accounts, in seconds of processor time since boot.
+type Load struct {
+	At            time.Time
+	Busy, Softirq float64
 }
 
-// readLoad reads them; the kernel counts in hundredths of a second.
-func readLoad() busyness {
-	l := busyness{at: time.Now()}
+// ReadLoad reads them; the kernel counts in hundredths of a second.
+func ReadLoad() Load {
+	l := Load{At: time.Now()}
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return l
@@ -38,16 +39,37 @@ func readLoad() busyness {
 	var user, nice, system, idle, iowait, irq, softirq float64
 	if n, _ := fmt.Sscanf(string(line), "cpu %g %g %g %g %g %g %g", &user, &nice, &system, &idle, &iowait, &irq, &softirq); n == 7 {
 		const hz = 100
-		l.softirq = (irq + softirq) / hz
-		l.busy = (user + nice + system) / hz
+		l.Softirq = (irq + softirq) / hz
+		l.Busy = (user + nice + system) / hz
 	}
 	return l
 }
 
-// irqTimeApart tells whether the kernel takes the time of interrupts and
+// softirqsByCPU is the time of interrupts and softirqs on each processor, in
+// seconds since boot.
+func softirqsByCPU() (l []float64) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(b)) {
+		var cpu int
+		var user, nice, system, idle, iowait, irq, softirq float64
+		if n, _ := fmt.Sscanf(line, "cpu%d %g %g %g %g %g %g %g", &cpu, &user, &nice, &system, &idle, &iowait, &irq, &softirq); n == 8 {
+			for len(l) <= cpu {
+				l = append(l, 0)
+			}
+			const hz = 100
+			l[cpu] = (irq + softirq) / hz
+		}
+	}
+	return l
+}
+
+// IRQTimeApart reports whether the kernel takes the time of interrupts and
 // softirqs out of that of the process they interrupt. Unknown counts as no,
 // so that nothing is counted twice.
-func irqTimeApart() bool {
+func IRQTimeApart() bool {
 	f, err := os.Open("/proc/config.gz")
 	if err != nil {
 		return false
@@ -61,8 +83,10 @@ func irqTimeApart() bool {
 	return err == nil && bytes.Contains(b, []byte("CONFIG_IRQ_TIME_ACCOUNTING=y"))
 }
 
-// machine records what the figures depend on.
-func machine(p *lab.Pair, cpus [2]int) report.Machine {
+// Machine records what the figures depend on: the machine, the pair's devices
+// (nil: there are none), and the versions of the modules named, by parts of
+// their paths.
+func Machine(p *lab.Pair, modules ...string) report.Machine {
 	m := report.Machine{
 		Go:       runtime.Version(),
 		OS:       runtime.GOOS + "/" + runtime.GOARCH,
@@ -73,14 +97,10 @@ func machine(p *lab.Pair, cpus [2]int) report.Machine {
 		GOGC:     env("GOGC", "100 (default)"),
 		MemLimit: env("GOMEMLIMIT", "none (default)"),
 		Revision: revision(),
-		Pinning:  fmt.Sprintf("client on processor %d, server on %d, GOMAXPROCS 1 each (rung net-free: none)", cpus[0], cpus[1]),
-	}
-	if cpus[0] < 0 {
-		m.Pinning = "none: there is one processor for both ends, or -pin=false"
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
-			if strings.Contains(d.Path, "gvisor") || strings.Contains(d.Path, "cilium/ebpf") {
+			if slices.ContainsFunc(modules, func(part string) bool { return strings.Contains(d.Path, part) }) {
 				m.Modules = append(m.Modules, d.Path+" "+d.Version)
 			}
 		}

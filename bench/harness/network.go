@@ -1,4 +1,4 @@
-package main
+package harness
 
 import (
 	"errors"
@@ -7,10 +7,10 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// network holds the veth pairs, each made when it is first wanted.
-type network struct {
+// Network holds the veth pairs, each made when it is first wanted.
+type Network struct {
 	pairs map[pairKey]*lab.Pair
-	notes []string
+	Notes []string // what a reader of the report must know
 }
 
 type pairKey struct {
@@ -18,9 +18,11 @@ type pairKey struct {
 	noOffload bool
 }
 
-func newNetwork() *network { return &network{pairs: map[pairKey]*lab.Pair{}} }
+// NewNetwork has no pair yet.
+func NewNetwork() *Network { return &Network{pairs: map[pairKey]*lab.Pair{}} }
 
-func (n *network) pair(mtu int, noOffload bool) (*lab.Pair, error) {
+// Pair is the pair with that MTU, with or without offloads.
+func (n *Network) Pair(mtu int, noOffload bool) (*lab.Pair, error) {
 	k := pairKey{mtu, noOffload}
 	if p := n.pairs[k]; p != nil {
 		return p, nil
@@ -47,16 +49,17 @@ func (n *network) pair(mtu int, noOffload bool) (*lab.Pair, error) {
 }
 
 // note keeps a line for the report, once.
-func (n *network) note(s string) {
-	for _, have := range n.notes {
+func (n *Network) note(s string) {
+	for _, have := range n.Notes {
 		if have == s {
 			return
 		}
 	}
-	n.notes = append(n.notes, s)
+	n.Notes = append(n.Notes, s)
 }
 
-func (n *network) close() error {
+// Close removes all pairs.
+func (n *Network) Close() error {
 	var errs []error
 	for _, p := range n.pairs {
 		errs = append(errs, p.Close())

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/onload-go/onload/bench/apps/result"
+	"github.com/onload-go/onload/bench/harness"
+	"github.com/onload-go/onload/bench/report"
+)
+
+// session is one run of this command.
+type session struct {
+	*options
+	runner   *runner
+	report   result.Report
+	progress *harness.Progress
+	capacity map[result.Cell]float64 // the kernel's, requests/s, by program and condition
+}
+
+// measure runs every cell on every rung in every round.
+func (s *session) measure(ctx context.Context) error {
+	s.progress = harness.NewProgress(s.rounds * len(s.cells) * len(s.rungs))
+	defer s.progress.End()
+	for round := range s.rounds {
+		for i, c := range s.cells {
+			for j := range s.rungs {
+				// Each round begins with another rung: none is always the one
+				// after a disturbance of the one before.
+				g := &s.rungs[(i+j+round)%len(s.rungs)]
+				if err := s.one(ctx, round, c, g); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// one runs a cell on a rung, a second time if it fails: on a machine that
+// others use a run may starve. Both failures are kept.
+func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) error {
+	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, s.rounds, c, g.Name)
+	s.progress.Show(name)
+	k, err := s.kindOf(ctx, c, round)
+	if err != nil {
+		return err
+	}
+	r := &result.Run{Cell: c, Rung: g.Name, Round: round, Rate: k.Rate}
+	for try := range 2 {
+		if r.Measured, err = s.runner.once(ctx, c, g, k); err == nil {
+			r.Error = ""
+			break
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		r.Measured, r.Error = nil, err.Error()
+		if err := s.fail(name, try, err); err != nil {
+			return err
+		}
+	}
+	s.progress.Done++
+	return s.report.Add(r)
+}
+
+// kindOf is how the clients of a cell ask in a round: on all rungs at the same
+// moments.
+func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, error) {
+	switch c.Load {
+	case result.Closed:
+		return kind{}, nil
+	case result.Idle:
+		return kind{Idle: true}, nil
+	case result.EachMS:
+		return kind{Rate: 1000}, nil
+	}
+	limit, err := s.capacityOf(ctx, c)
+	return kind{Rate: limit * shares[c.Load], Random: true, Seed: uint64(round)}, err
+}
+
+// capacityOf is what the kernel answers in a closed loop: of the first round,
+// where that has been measured, else of a run for the purpose.
+func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error) {
+	c.Load, c.Conns = result.Closed, capacityConns
+	if limit := s.capacity[c]; limit > 0 {
+		return limit, nil
+	}
+	f, ok := s.report.Figure(c, kernelRung, report.OpsPerS)
+	if !ok {
+		m, err := s.runner.once(ctx, c, &sides[0], kind{})
+		if err != nil {
+			return 0, fmt.Errorf("the kernel's capacity for %s: %w", c, err)
+		}
+		f.Median = float64(m.Ops) / m.Seconds
+	}
+	s.capacity[c] = f.Median
+	return f.Median, nil
+}
+
+// fail says that a run failed and keeps what its ends said.
+func (s *session) fail(name string, try int, err error) error {
+	line := fmt.Sprintf("%s, try %d: %v", name, try+1, err)
+	s.progress.Say("FAILED " + line)
+	s.report.Failures = append(s.report.Failures, line)
+	f := (*harness.Failure)(nil)
+	if !errors.As(err, &f) {
+		return nil
+	}
+	dir := filepath.Join(s.out, "failures")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file := report.FileName(fmt.Sprintf("%d-%s", len(s.report.Failures), name)) + ".txt"
+	return os.WriteFile(filepath.Join(dir, file), []byte(line+"\n\n"+f.Detail+"\n"), 0o644)
+}

@@ -1,0 +1,51 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/tidwall/redcon"
+)
+
+const key = "key"
+
+var redis = &Program{
+	Name: "redis",
+	Doc:  "tidwall/redcon and go-redis, GET of 64 bytes",
+	Serve: func(n *Network, host, _ string) (*Server, error) {
+		return n.serve(host, func(l net.Listener) error {
+			return redcon.Serve(l, command, func(redcon.Conn) bool { return true }, nil)
+		})
+	},
+	Dial: dialRedis,
+}
+
+func command(c redcon.Conn, cmd redcon.Command) {
+	switch strings.ToLower(string(cmd.Args[0])) {
+	case "get":
+		c.WriteBulk(payload)
+	case "ping":
+		c.WriteString("PONG")
+	default:
+		c.WriteError("ERR unknown command")
+	}
+}
+
+// dialRedis has one client with a pool, of which each Call keeps a connection.
+func dialRedis(n *Network, addr string, conns int) ([]Call, error) {
+	ctx := context.Background()
+	c := goredis.NewClient(&goredis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, PoolSize: conns, Dialer: n.DialContext})
+	return each(conns, func() (Call, error) {
+		conn := c.Conn()
+		return func() error {
+			b, err := conn.Get(ctx, key).Bytes()
+			if err == nil && len(b) != Payload {
+				err = fmt.Errorf("a value of %d bytes", len(b))
+			}
+			return err
+		}, nil
+	})
+}

@@ -1,0 +1,53 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// placedEnv marks a process that is where it is to run.
+const placedEnv = "GO_BENCH_PLACED"
+
+// Processors returns those that this process may use.
+func Processors() []int {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil
+	}
+	var l []int
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			l = append(l, i)
+		}
+	}
+	return l
+}
+
+// Place moves this process to the processor cpu, unless that is negative, and
+// into the cgroup whose file cgroup.procs is named, unless that is empty. It
+// starts the program anew: threads that there are already would stay where
+// they are, and the Go runtime would keep its number of processors.
+func Place(cpu int, cgroup string) error {
+	if cpu < 0 && cgroup == "" || os.Getenv(placedEnv) != "" {
+		return nil
+	}
+	if cgroup != "" {
+		if err := os.WriteFile(cgroup, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+			return err
+		}
+	}
+	if cpu >= 0 {
+		var set unix.CPUSet
+		set.Set(cpu)
+		runtime.LockOSThread()
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("processor %d: %w", cpu, err)
+		}
+	}
+	return syscall.Exec(Self, os.Args, append(os.Environ(), placedEnv+"=yes"))
+}
