@@ -95,10 +95,8 @@ func (w *Watcher) path(mounts []mount, own membership, limits bool) []string {
 	if cgroup == "" {
 		return nil
 	}
-	// Of several mounts the one that shows most ancestors. What was mounted
-	// later hides what was at the same point before.
-	slices.Reverse(mounts)
-	defer slices.Reverse(mounts)
+	// Of several mounts the one that shows most ancestors. Others may cover it:
+	// the directory is not there then.
 	var best []string
 	for _, m := range mounts {
 		if m.cpu != v1 || m.v2 == v1 {

@@ -30,8 +30,8 @@ type thread struct {
 //
 // The kernel has no such sum: /proc/self/schedstat is the main thread's alone.
 // So this costs an fstat and a pread of 0.75 us for each thread, and an open
-// file each; see BenchmarkRunDelay. View.Preempted, which is one system
-// call, rises whenever this does.
+// file each; see BenchmarkRunDelay. View.Preempted is the cheap, coarse
+// sign: one system call for all threads.
 func (w *Watcher) RunDelay() (total time.Duration, ok bool) {
 	t := &w.threads
 	if t.dir == noFile {
