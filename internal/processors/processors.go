@@ -62,8 +62,8 @@ func (v View) Processors() float64 {
 	return float64(v.Usable)
 }
 
-// Read takes one snapshot. It looks for the process's cgroup anew; see
-// BenchmarkRead for the cost.
+// Read takes one snapshot. It finds the process's cgroup and opens all files
+// for it, which takes 110 us (BenchmarkRead).
 func Read() View {
 	w := Watch()
 	defer w.Close()

@@ -79,7 +79,9 @@ func (w *Watcher) locate(membership []byte) {
 	}
 }
 
-// View takes a snapshot. See BenchmarkView for the cost.
+// View takes a snapshot. It costs 9.5 us (BenchmarkView) with one cgroup to
+// look at, of which the check that the process has not been moved is 3, and 1
+// to 2 us for each cgroup more: once in 10 ms that is a thousandth of a processor.
 func (w *Watcher) View() View {
 	if now := w.membership.read(&w.buf); !bytes.Equal(now, w.known) {
 		w.locate(now)
