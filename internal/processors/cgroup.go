@@ -125,7 +125,7 @@ func (m mount) path(cgroup string) (dirs []string) {
 		return nil // above what is mounted
 	}
 	for n := len(names); n >= 0; n-- {
-		dirs = append(dirs, strings.TrimSuffix(m.point, "/")+strings.Join(append([]string{""}, names[:n]...), "/"))
+		dirs = append(dirs, strings.TrimRight(m.point, "/")+strings.Join(append([]string{""}, names[:n]...), "/"))
 	}
 	return dirs
 }
