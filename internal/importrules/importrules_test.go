@@ -36,6 +36,7 @@ var rules = []rule{
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},
+	{"internal/processors", nil},
 	{"internal/importrules", nil},
 	{"internal/interop", nil}, // tests only
 	{"internal/testlong", nil},
@@ -186,6 +187,7 @@ func TestCheck(t *testing.T) {
 		{"internal/lab", "net", false},
 		{"internal/lab", "internal/control", false},
 		{"internal/netns", "internal/lab", false},
+		{"internal/processors", "internal/netns", false},
 		{"net", "internal/stack", true},
 		{"net", "driver/afxdp", true},
 		{"net", "internal/lab", false},
