@@ -47,9 +47,11 @@ func (s *Stack) arrived(gap int64, slept bool) {
 }
 
 // processorTime returns what the process has used, ns.
-func processorTime() int64 {
+func processorTime() int64 { return processorClock(unix.CLOCK_PROCESS_CPUTIME_ID) }
+
+func processorClock(id int32) int64 {
 	var t unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) != nil {
+	if unix.ClockGettime(id, &t) != nil {
 		return 0
 	}
 	return t.Nano()

@@ -91,7 +91,7 @@ func (p *policy) arrived(now, gap int64, slept bool) (ends bool) {
 		p.learned = 0
 		p.budgets = [2]int64{p.gaps.best(p.wakeCPU), p.gaps.best(p.eagerPrice())}
 	}
-	return p.epoch.event(now)
+	return p.epoch.event(now, p.trials.trying)
 }
 
 // shared notes that another thread wanted the processor while the caller spun.
@@ -130,17 +130,21 @@ type epoch struct {
 
 const (
 	epochEvents = 48
-	epochSettle = 4 // events after a change of mode that belong to neither
+	epochTrial  = 24 // in a trial
+	epochSettle = 4  // events after a change of mode that belong to neither
 	epochMin    = int64(500_000)
 	epochMax    = int64(250_000_000)
 )
 
 // event counts a wait that ended; it reports whether the epoch is to be begun
 // or ended, by end.
-func (e *epoch) event(now int64) bool {
+func (e *epoch) event(now int64, trial bool) bool {
 	e.events++
 	if !e.started {
 		return e.events >= epochSettle
+	}
+	if trial {
+		return e.events >= epochTrial
 	}
 	return e.events >= epochEvents && now-e.began >= epochMin
 }
@@ -180,7 +184,7 @@ type trials struct {
 }
 
 const (
-	trialsMost   = 64   // epochs from one trial to the next
+	trialsMost   = 256  // epochs from one trial to the next
 	trialsMemory = 12   // trials that count
 	trialsPrior  = 0.09 // variance of a trial, before any is known
 	trialsSure   = 1.5  // standard errors

@@ -1,20 +1,27 @@
 package stack
 
-import "golang.org/x/sys/unix"
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
 
 // sharing finds out during a spin whether another thread wants the processor.
 //
-// Two things show it. A sched_yield(2) that ran somebody: it also lets a
-// thread run that the kernel has not let preempt the spinner, which would
-// otherwise wait for the tick, 4 ms. But a yield reaches threads of the same
-// cgroup and session only. Any other shows as a gap between two looks at the
-// clock; so does an interrupt, or the hypervisor. The kernel's count of
-// involuntary context switches tells them apart: it also counts a yield that
-// ran somebody.
+// Two things show it. A sched_yield(2) that took long: it also lets a thread
+// run that the kernel has not let preempt the spinner, which would otherwise
+// wait for the tick, 4 ms. But a yield reaches threads of the same cgroup and
+// session only. Any other shows as a gap between two looks at the clock. So
+// does an interrupt, or a thread of the runtime's: the clock of the processor
+// time that the process has used tells them apart.
 type sharing struct {
 	next   int64 // when to yield
 	looked int64 // when the clock was last looked at, 0: not comparable
-	base   int64 // context switches of this thread, -1: unknown
+	base   int64 // processor time used when the clock showed since, -1: unknown
+	since  int64
+
+	spun int64 // ns that are looked at together
+	lost int64 // of that to others
 }
 
 const (
@@ -27,35 +34,62 @@ const (
 	yieldAlone = int64(1_500)
 	// Without others no gap between two looks is as long, but for interrupts.
 	gapAlone = int64(10_000)
+
+	// A processor is shared where others take a quarter of a spin, or a
+	// millisecond. The kernel's threads take less.
+	sharedShare  = 4
+	sharedAtOnce = int64(1_000_000)
+	// sharedLook is how much spinning is looked at together, ns.
+	sharedLook = int64(100_000)
 )
 
-// yield lets another thread run, and reports whether one did.
-func (h *sharing) yield(now int64) (shared bool) {
-	h.base = switches()
-	before := nanotime()
+// begin begins a spin.
+func (h *sharing) begin(now int64) { h.next, h.looked, h.base = now+courtesyFirst, 0, -1 }
+
+// yield lets another thread run, and reports whether the processor is shared.
+func (h *sharing) yield() bool {
+	h.base, h.since = usedTime(), nanotime()
 	schedYield()
 	after := nanotime()
 	h.next, h.looked = after+courtesyEvery, after
-	return after-before > yieldAlone && switches() != h.base
+	return after-h.since > yieldAlone && h.lose(after)
 }
 
-// preempted reports whether another thread ran since the last look; now was
-// just read.
-func (h *sharing) preempted(now int64) bool {
+// look reports whether the processor is shared; now was just read.
+func (h *sharing) look(now int64) bool {
 	gap := now - h.looked
 	fresh := h.looked != 0
 	h.looked = now
-	return fresh && gap > gapAlone && h.base >= 0 && switches() != h.base
+	return fresh && gap > gapAlone && h.base >= 0 && h.lose(now)
 }
 
-// switches returns how often the thread lost its processor while it could have
-// gone on: ru_nivcsw of getrusage(2).
-func switches() int64 {
-	var r unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_THREAD, &r) != nil {
-		return -1
+// lose counts what others took of the processor since the base.
+func (h *sharing) lose(now int64) bool {
+	used := usedTime()
+	d := max(now-h.since-(used-h.base), 0)
+	h.base, h.since = used, now
+	h.lost += d
+	return d >= sharedAtOnce
+}
+
+// end ends a spin of so many ns, and reports whether the processor is shared.
+func (h *sharing) end(spun int64) bool {
+	if h.spun += spun; h.spun < sharedLook && h.lost < sharedLook {
+		return false
 	}
-	return r.Nivcsw
+	shared := h.lost*sharedShare >= h.spun
+	h.spun, h.lost = 0, 0
+	return shared
+}
+
+// usedTime returns the processor time, ns, that the process has used, or where
+// it may use several processors at once the thread.
+func usedTime() int64 {
+	clock := int32(unix.CLOCK_PROCESS_CPUTIME_ID)
+	if runtime.GOMAXPROCS(0) > 1 {
+		clock = unix.CLOCK_THREAD_CPUTIME_ID
+	}
+	return processorClock(clock)
 }
 
 // noteShared has waits sleep at once for a while.

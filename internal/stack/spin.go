@@ -51,13 +51,29 @@ const (
 // packet has come for the budget (false). The caller leads, and does not
 // afterwards.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
+	began := start
+	hit := s.spinUntil(k, d, w, start, budget)
+	if now := nanotime(); s.sharing.end(now - began) {
+		s.noteShared(now)
+	}
+	s.leader.Store(false)
+	if hit {
+		s.succeed(w)
+	} else if s.seat == nil || !s.seat.open() {
+		s.arm()
+	}
+	return hit
+}
+
+func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64) bool {
 	// The first look at the clock yields: others may be ready to run, perhaps
 	// the one that the answer is to come from.
 	yielded, now := start-yieldEvery, start
 	first := true
 	fresh := true // now was read some looks ago, and none found anything since
 	others := 0
-	sharing := sharing{next: start + courtesyFirst}
+	h := &s.sharing
+	h.begin(start)
 	for i := 1; ; i++ {
 		if s.rxPending() && s.lock.TryLock() {
 			if fresh {
@@ -76,18 +92,13 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 				runtime.Gosched()
 				s.kickHeld()
 				if others++; others > leadTurns && !k.ready(d) {
-					s.leader.Store(false)
-					s.succeed(w)
 					return false
 				}
 			}
-			sharing.base = -1
-			sharing.looked = 0
+			h.looked, h.base = 0, -1
 		}
 		if k.ready(d) {
 			s.counters.spinHits.Add(1)
-			s.leader.Store(false)
-			s.succeed(w)
 			return true
 		}
 		if i%spinLooks != 0 {
@@ -98,20 +109,15 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 			s.enterAt(now)
 			s.poll()
 			s.leave()
-			sharing.looked = 0
+			h.looked = 0
 		}
 		if w.expired(now) {
-			s.leader.Store(false)
-			s.succeed(w)
 			return true
 		}
 		if now-start > budget {
 			break
 		}
-		if sharing.preempted(now) {
-			s.noteShared(now)
-			break
-		}
+		shared := h.look(now)
 		if now-yielded >= yieldEvery {
 			if first {
 				runtime.Gosched()
@@ -122,26 +128,18 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 			after := nanotime()
 			start += after - now // others' time is not our spinning
 			yielded, now = after, after
-			sharing.base = -1
-			sharing.looked = now
+			h.looked, h.base = now, -1
 		}
-		if now >= sharing.next {
-			shared := sharing.yield(now)
-			now = nanotime()
-			if shared {
-				s.noteShared(now)
-				if !s.rxPending() && !k.ready(d) {
-					break
-				}
-				budget = 0 // unless that was the answer
-			}
+		if now >= h.next {
+			shared = h.yield() || shared
+			now = h.looked
+		}
+		if shared {
+			s.noteShared(now)
+			break
 		}
 	}
 	s.counters.spinMisses.Add(1)
-	s.leader.Store(false)
-	if s.seat == nil || !s.seat.open() {
-		s.arm()
-	}
 	return false
 }
 

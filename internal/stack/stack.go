@@ -66,6 +66,7 @@ type Stack struct {
 	successorAt atomic.Int64  // since when it waits, ns
 	seat        *seat         // nil: nobody waits at the queues asleep
 	breath      breath        // of the leader
+	sharing     sharing       // likewise
 	spinNow     atomic.Int64  // policy's budget, ns
 	sharedUntil atomic.Int64  // policy's
 	nextTimer   atomic.Int64  // earliest timer, ns
