@@ -53,9 +53,9 @@ const (
 	sharedMax = int64(640_000_000)
 )
 
-func newPolicy(wakeCPU, wakeLatency int64) *policy {
+func newPolicy(wakeCPU, wakeLatency int64, seed uint64) *policy {
 	p := &policy{wakeCPU: wakeCPU, wakeLatency: wakeLatency, eager: true}
-	p.trials.init()
+	p.trials.init(seed)
 	p.budgets = [2]int64{wakeCPU, p.eagerPrice()}
 	return p
 }
@@ -178,21 +178,27 @@ type trials struct {
 	before  float64 // cost of the home epoch before the trial
 	trial   float64
 	usual   float64 // moving average of the cost at home
+	unusual int     // epochs in a row that were far from it
+	rng     uint64
 	n       int
 	gain    float64 // of eager over thrifty, mean
 	scatter float64 // its variance
 }
 
 const (
-	trialsMost   = 256  // epochs from one trial to the next
-	trialsMemory = 12   // trials that count
-	trialsPrior  = 0.09 // variance of a trial, before any is known
-	trialsSure   = 1.5  // standard errors
-	trialsMargin = 0.03
-	trialsChange = 0.4 // change of the cost at home that makes the past void
+	trialsMost    = 256  // epochs from one trial to the next
+	trialsMemory  = 12   // trials that count
+	trialsPrior   = 0.09 // variance of a trial, before any is known
+	trialsSure    = 1.5  // standard errors
+	trialsMargin  = 0.03
+	trialsChange  = 0.4 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
+	trialsUnusual = 4
+	trialsClear   = 0.2 // gain beyond doubt that makes trials rare soon
 )
 
-func (t *trials) init() { *t = trials{home: true, left: 1, every: 1, scatter: trialsPrior} }
+func (t *trials) init(seed uint64) {
+	*t = trials{home: true, left: 1, every: 1, scatter: trialsPrior, rng: seed}
+}
 
 // skip is for an epoch in which there was nothing to choose.
 func (t *trials) skip() { t.trying, t.paired, t.left = false, false, max(t.left, 1) }
@@ -209,18 +215,37 @@ func (t *trials) next(eager bool, cost float64) bool {
 		t.judge(t.trial - (t.before+cost)/2)
 	}
 	t.before = cost
-	if math.Abs(cost-t.usual) > trialsChange && t.n > 0 {
-		t.every, t.left = 1, 0
-		t.n, t.scatter = min(t.n, 2), max(t.scatter, trialsPrior)
-		t.usual = cost
-	} else {
-		t.usual += (cost - t.usual) / 8
-	}
+	t.watch(cost)
 	if t.left--; t.left <= 0 {
-		t.left, t.trying = t.every, true
+		t.wait()
+		t.trying = true
 		return !t.home
 	}
 	return t.home
+}
+
+// watch has trials come sooner where the cost at home has changed for more than
+// a moment: the other mode may be the better one now.
+func (t *trials) watch(cost float64) {
+	if math.Abs(cost-t.usual) < trialsChange {
+		t.usual += (cost - t.usual) / 8
+		t.unusual = 0
+		return
+	}
+	if t.unusual++; t.unusual < trialsUnusual {
+		return
+	}
+	t.usual, t.unusual = cost, 0
+	t.every = max(t.every/8, 1)
+	t.left = min(t.left, t.every)
+	t.n, t.scatter = min(t.n, 2), max(t.scatter, trialsPrior)
+}
+
+// wait sets how many epochs pass before the next trial. The number is random:
+// both ends of a connection try, and must not do so at the same time.
+func (t *trials) wait() {
+	t.rng = t.rng*6364136223846793005 + 1442695040888963407
+	t.left = t.every/2 + 1 + int(t.rng>>33)%t.every
 }
 
 // judge takes the cost of a trial above that of its neighbours.
@@ -245,15 +270,18 @@ func (t *trials) judge(above float64) {
 	case t.gain+doubt < trialsMargin || t.n >= trialsMemory/2:
 		t.home = false // where nothing is gained the processor is not to pay
 	default:
-		t.left = t.every
+		t.wait()
 		return // not known yet
 	}
-	if home != t.home {
+	switch {
+	case home != t.home:
 		t.every = 1
-	} else {
+	case math.Abs(t.gain)-doubt > trialsClear:
+		t.every = min(4*t.every, trialsMost)
+	default:
 		t.every = min(2*t.every, trialsMost)
 	}
-	t.left = t.every
+	t.wait()
 }
 
 // gaps is a histogram of times to the next packet that forgets.

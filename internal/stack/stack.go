@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	mrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -217,7 +218,7 @@ func New(cfg Config) (*Stack, error) {
 		}
 	}
 	if cfg.Profile == Balanced && cfg.Spin == 0 {
-		s.policy = newPolicy(wakeCPU, wakeLatency)
+		s.policy = newPolicy(wakeCPU, wakeLatency, mrand.Uint64())
 		s.spinNow.Store(s.policy.budget(now))
 	}
 	if err := s.startWaiting(); err != nil {
