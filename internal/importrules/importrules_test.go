@@ -43,7 +43,7 @@ var rules = []rule{
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/lab", []string{"internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
-	{"internal/stack", []string{"internal/control", "tcp", "udp", "ip", "ring", "driver"}},
+	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"net", []string{"internal/stack", "internal/control", "internal/netns", "tcp", "udp", "ip", "ring", "driver/..."}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},
 	{"examples", []string{"examples/...", "net", "internal/lab"}},

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // What a sleep costs, ns: processor time, and latency.
 const (
 	wakeCPU     = int64(6_000)
-	wakeLatency = int64(30_000)
+	wakeLatency = int64(30_000) // until it is measured
 )
 
 // startWaiting makes what goroutines wait with.
@@ -13,6 +13,7 @@ func (s *Stack) startWaiting() (err error) {
 	if err = s.breath.init(); err != nil {
 		return err
 	}
+	s.openLimits()
 	s.makeSeat()
 	if err = s.setSeat(); err == nil {
 		err = s.startReactor()
@@ -31,6 +32,7 @@ func (s *Stack) arrived(gap int64, slept bool) {
 	if p == nil {
 		return
 	}
+	s.look()
 	if p.arrived(s.now, gap, slept) {
 		eager := p.eager
 		p.endEpoch(s.now, s.work, processorTime())

@@ -31,8 +31,10 @@ type policy struct {
 	trials trials
 	epoch  epoch
 
-	eager  bool // the mode of this epoch
-	scarce bool // processor time is limited: thrifty for good
+	eager bool // the mode of this epoch
+
+	scarceUntil int64  // a quota limits processor time: thrifty
+	throttled   uint64 // periods in which the quota did not suffice
 
 	sharedUntil int64 // another thread wants the processor: sleep at once
 	sharedFor   int64 // length of that time: doubles while it is so again
@@ -48,6 +50,9 @@ const (
 
 	// budgetEvery is how many gaps pass before the budgets are computed anew.
 	budgetEvery = 16
+
+	// scarceFor is how long a quota is believed to be tight, ns.
+	scarceFor = int64(1_000_000_000)
 
 	sharedMin = int64(10_000_000)
 	sharedMax = int64(640_000_000)
@@ -77,7 +82,9 @@ func (p *policy) budget(now int64) int64 {
 
 // spins reports whether a wait that begins at now may spin for the sake of
 // latency.
-func (p *policy) spins(now int64) bool { return p.eager && !p.scarce && now >= p.sharedUntil }
+func (p *policy) spins(now int64) bool {
+	return p.eager && now >= p.scarceUntil && now >= p.sharedUntil
+}
 
 // arrived notes that a wait ended at now with a packet, gap after it began.
 // slept reports whether the goroutine slept at the end: the gap then includes
@@ -105,11 +112,22 @@ func (p *policy) shared(now int64) {
 	p.epoch.void()
 }
 
+// limited notes a cgroup's quota, in processors (0: none), and in how many
+// periods it did not suffice. Time that is spun away is then missing later: a
+// goroutine spins for the sake of latency only where it may have a processor
+// for itself, and nothing was throttled of late.
+func (p *policy) limited(now int64, quota float64, throttled uint64) {
+	if quota > 0 && (quota < 1 || throttled > p.throttled) {
+		p.scarceUntil = now + scarceFor
+	}
+	p.throttled = throttled
+}
+
 // endEpoch ends the epoch: work is all that the stack has done, in bytes, cpu
 // the processor time of the process. The next may be in the other mode.
 func (p *policy) endEpoch(now, work, cpu int64) {
 	j, ok := p.epoch.end(now, work, cpu)
-	if p.scarce || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
+	if now < p.scarceUntil || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
 		// There is nothing to choose.
 		p.trials.skip()
 		return

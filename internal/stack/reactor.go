@@ -96,6 +96,9 @@ func (s *Stack) react() {
 			return
 		}
 		packet := err == nil
+		if !packet {
+			s.limits.woken(s.reactor.sleepAt.Load(), nanotime())
+		}
 		s.counters.reactorWakes.Add(1)
 		if t := s.turns.Load(); !packet && !s.armed.Load() && (t != turns || s.seated()) && !s.timerDue() {
 			turns = t // somebody polls

@@ -87,6 +87,9 @@ func (s *Stack) setSeat() error {
 // The lock is held.
 func (s *Stack) settleSeat() error {
 	t := s.seat
+	if t == nil {
+		return nil
+	}
 	wanted := t.wanted.Load()
 	if wanted == (t.desc.Load() != nil) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
 		return nil
@@ -218,12 +221,13 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		}
 		err := p.conn.Read(t.look)
 		if !w.state.CompareAndSwap(waiterSeated, waiterIdle) {
-			break // somebody woke us
+			s.rise(w.over()) // somebody woke us: others poll, but for deadlines
+			return true
 		}
 		if err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.bad.Store(true)
-				s.rise()
+				s.rise(true)
 				return false
 			}
 			// Meant for one who sat before us. Whoever wakes us from here on
@@ -236,7 +240,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 			return true
 		}
 	}
-	s.rise()
+	s.rise(others < sitTurns) // else the goroutines that it woke poll next
 	return others < sitTurns
 }
 
@@ -291,11 +295,13 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 	return false
 }
 
-// rise gives up the seat. The queues are armed: the reactor looks after the
-// packets from now on.
-func (s *Stack) rise() {
+// rise gives up the seat. With arm the reactor looks after the packets from now
+// on, else others are about to, and it only sees to it within a tick.
+func (s *Stack) rise(arm bool) {
 	s.seat.taken.Store(nil)
-	s.arm()
+	if arm {
+		s.arm()
+	}
 	if !s.armed.Load() {
 		s.wakeReactorBy(nanotime() + reactorTick)
 	}

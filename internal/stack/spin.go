@@ -135,8 +135,9 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 			now = h.looked
 		}
 		if shared {
-			s.noteShared(now)
-			break
+			if s.noteShared(now); s.policy != nil {
+				break
+			}
 		}
 	}
 	s.counters.spinMisses.Add(1)

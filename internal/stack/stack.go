@@ -64,10 +64,11 @@ type Stack struct {
 	down        atomic.Uint32 // errno of a device that failed for good, 0: it works
 	gone        atomic.Bool   // the interface was deleted
 	successor   atomic.Pointer[waiter]
-	successorAt atomic.Int64  // since when it waits, ns
-	seat        *seat         // nil: nobody waits at the queues asleep
-	breath      breath        // of the leader
-	sharing     sharing       // likewise
+	successorAt atomic.Int64 // since when it waits, ns
+	seat        *seat        // nil: nobody waits at the queues asleep
+	breath      breath       // of the leader
+	sharing     sharing      // likewise
+	limits      limits
 	spinNow     atomic.Int64  // policy's budget, ns
 	sharedUntil atomic.Int64  // policy's
 	nextTimer   atomic.Int64  // earliest timer, ns
@@ -230,6 +231,7 @@ func New(cfg Config) (*Stack, error) {
 	s.enter()
 	s.learnVLANs()
 	s.leave()
+	s.warn()
 	return s, nil
 }
 
@@ -279,6 +281,8 @@ func (s *Stack) Close() error {
 		// touches no queue.
 		s.lock.Lock()
 		s.closeErr = s.cfg.Device.Close()
+		s.limits.watcher.Close()
+		s.limits.watcher = nil
 		s.leave()
 	})
 	return s.closeErr
