@@ -24,6 +24,7 @@ import (
 const (
 	floodGap  = int64(10_000) // from one turn to the next, ns
 	floodRun  = 64
+	answerGap = int64(50_000) // likewise, of answers: a handler's time
 	answerRun = 8
 	holdMost  = 64
 	floodWait = int64(30_000) // ns
@@ -76,7 +77,7 @@ func (s *Stack) deferKick(u *UDPConn) (batch bool) {
 // held, and leave follows.
 func (s *Stack) deferAnswer() {
 	pending := s.woken.Load() > 0
-	if s.expected && s.now-s.lastAnswer > floodGap {
+	if s.expected && s.now-s.lastAnswer > answerGap {
 		s.answers = 0 // they do more than to answer
 	}
 	s.lastAnswer, s.expected = s.now, pending
