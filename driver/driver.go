@@ -63,9 +63,13 @@ type Queue interface {
 	WaitFD() int
 
 	// EdgeFD is a descriptor that reports every arrival to an edge-triggered
-	// epoll, armed or not; -1 where there is none. It belongs to the Queue. Who
-	// spins has no use for it. Safe without the lock.
+	// epoll, armed or not; -1 where there is none. It belongs to the Queue, and
+	// the caller says NoEdges when it has no use for it. Safe without the lock.
 	EdgeFD() int
+
+	// NoEdges revokes EdgeFD: no arrival need be reported until it is called
+	// again. Safe without the lock.
+	NoEdges()
 
 	// Stats returns the counters since the start. Safe without the lock.
 	Stats() Stats
@@ -108,7 +112,10 @@ type Caps struct {
 	Driver   string // kernel driver or own name: "veth", "sim", "virtio"
 	Mode     string // "native", "generic", "sim", "vfio"
 	ZeroCopy bool
-	Virtual  bool // no wire: a checksum that is only the pseudo-header's is valid
+	// EdgesFree reports whether edges that nobody waits for cost nothing worth
+	// mention.
+	EdgesFree bool
+	Virtual   bool // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1

@@ -154,6 +154,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 // describe fills in what the device can do.
 func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 	d.caps = driver.Caps{
+		EdgesFree: true,
 		Driver:    l.driver,
 		Mode:      mode.String(),
 		ZeroCopy:  d.queues[0].zc,

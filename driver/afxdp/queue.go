@@ -296,6 +296,9 @@ func (q *Queue) WaitFD() int { return q.ep }
 // EdgeFD implements driver.Queue: the receiving socket.
 func (q *Queue) EdgeFD() int { return q.fd }
 
+// NoEdges implements driver.Queue: the kernel reports to whoever waits.
+func (q *Queue) NoEdges() {}
+
 // Caps implements driver.Queue.
 func (q *Queue) Caps() *driver.Caps { return q.caps }
 

@@ -35,7 +35,7 @@ func (q *Queue) Disarm() {
 // WaitFD implements driver.Queue.
 func (q *Queue) WaitFD() int { return q.fd }
 
-// EdgeFD implements driver.Queue. From the first call on the peer writes it.
+// EdgeFD implements driver.Queue. The peer writes it until NoEdges.
 func (q *Queue) EdgeFD() int {
 	q.wakeMu.Lock()
 	defer q.wakeMu.Unlock()
@@ -45,8 +45,8 @@ func (q *Queue) EdgeFD() int {
 			return -1
 		}
 		q.edgeFD = fd
-		q.edges.Store(true)
 	}
+	q.edges.Store(q.edgeFD >= 0)
 	return q.edgeFD
 }
 
@@ -54,7 +54,7 @@ func (q *Queue) EdgeFD() int {
 func (q *Queue) edge() {
 	q.wakeMu.Lock()
 	defer q.wakeMu.Unlock()
-	if q.edgeFD >= 0 {
+	if q.edges.Load() && !q.closed {
 		q.write(q.edgeFD)
 	}
 }
@@ -92,11 +92,16 @@ func (q *Queue) wake() {
 // write makes one of our eventfds readable. It fails only when the counter is
 // full: readable it is then too.
 func (q *Queue) write(fd int) {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(fd, one[:])
+	_, _ = unix.Write(fd, oneEvent)
 	q.wakeups.Add(1)
 }
+
+// oneEvent adds one to an eventfd; a local array would be allocated under the
+// race detector.
+var oneEvent = binary.NativeEndian.AppendUint64(nil, 1)
+
+// NoEdges implements driver.Queue.
+func (q *Queue) NoEdges() { q.edges.Store(false) }
 
 // settle takes back a wake-up, so that WaitFD is not readable any more.
 func (q *Queue) settle() {

@@ -91,9 +91,9 @@ func TestDeferAnswer(t *testing.T) {
 		}
 	}
 	a.woken.Store(100)
-	write(floodGap+1, false)
+	write(answerGap+1, false)
 	for range answerRun - 1 {
-		write(floodGap, false)
+		write(answerGap, false)
 	}
 	for range holdMost - 1 {
 		write(100, true)
@@ -102,10 +102,10 @@ func TestDeferAnswer(t *testing.T) {
 	write(100, true)
 	a.woken.Store(0)
 	write(100, false)
-	write(10*floodGap, false) // no more were to come: no matter how long ago
+	write(10*answerGap, false) // no more were to come: no matter how long ago
 	a.woken.Store(1)
 	write(100, true)
-	write(floodGap+1, false)
+	write(answerGap+1, false)
 	for range answerRun - 1 {
 		write(100, false)
 	}

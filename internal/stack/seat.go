@@ -21,7 +21,6 @@ import (
 // While somebody sits the queues are not armed and the reactor sleeps until
 // the next timer.
 type seat struct {
-	fds  []int                 // the queues' descriptors
 	desc atomic.Pointer[place] // nil: the seat is closed
 	look func(uintptr) bool
 
@@ -57,13 +56,6 @@ func (s *Stack) makeSeat() {
 		return
 	}
 	t := &seat{}
-	for _, q := range s.queues {
-		fd := q.EdgeFD()
-		if fd < 0 {
-			return
-		}
-		t.fds = append(t.fds, fd)
-	}
 	// The runtime forgets an edge that came before it was asked to wait: so
 	// look at the rings, each time.
 	t.look = func(uintptr) bool { return s.rxPending() }
@@ -79,7 +71,7 @@ func (s *Stack) setSeat() error {
 		return nil
 	}
 	t.spins = s.policy != nil && s.policy.spins(s.now)
-	t.wanted.Store(!t.spins || runtime.GOMAXPROCS(0) == 1)
+	t.wanted.Store(!t.spins || runtime.GOMAXPROCS(0) == 1 && s.Caps().EdgesFree)
 	return s.settleSeat()
 }
 
@@ -96,9 +88,19 @@ func (s *Stack) settleSeat() error {
 	}
 	defer t.taken.Store(nil)
 	if !wanted {
+		s.noEdges()
 		return t.desc.Swap(nil).file.Close()
 	}
-	fd, err := joinEdges(t.fds)
+	var fds []int
+	for _, q := range s.queues {
+		fd := q.EdgeFD()
+		if fd < 0 {
+			t.bad.Store(true)
+			return nil // the device cannot
+		}
+		fds = append(fds, fd)
+	}
+	fd, err := joinEdges(fds)
 	if err != nil {
 		t.bad.Store(true)
 		return err
@@ -139,6 +141,12 @@ func joinEdges(fds []int) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+func (s *Stack) noEdges() {
+	for _, q := range s.queues {
+		q.NoEdges()
+	}
 }
 
 // closeSeat waits until nobody sits, and releases the descriptor. The stack is

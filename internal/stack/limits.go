@@ -1,0 +1,94 @@
+package stack
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/processors"
+)
+
+// limits is what the stack knows of the processors that the process may use.
+type limits struct {
+	watcher *processors.Watcher // under the lock
+	next    int64               // when to look again, ns
+	wake    processors.Wake     // what a wake-up costs here
+	view    processors.View
+}
+
+// lookEvery is how often the limits are looked at while packets come, ns: it
+// takes 10 us.
+const lookEvery = int64(100_000_000)
+
+// wakeMost bounds what is believed of a wake-up, ns: on a busy machine it takes
+// as long as others run.
+const wakeMost = int64(100_000)
+
+// openLimits begins to watch. The cost of a wake-up is measured meanwhile.
+func (s *Stack) openLimits() {
+	l := &s.limits
+	l.watcher = processors.Watch()
+	l.view = l.watcher.View()
+	l.next = s.now + lookEvery
+	if s.policy == nil {
+		return
+	}
+	s.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
+	l.wake.Set(time.Duration(s.policy.wakeLatency))
+	go func() {
+		if d, err := processors.WakeCost(); err == nil {
+			l.wake.Set(d)
+		}
+	}()
+}
+
+// look renews what the policy knows of the processors. The lock is held.
+func (s *Stack) look() {
+	l := &s.limits
+	if s.now < l.next || l.watcher == nil {
+		return
+	}
+	l.next = s.now + lookEvery
+	l.view = l.watcher.View()
+	s.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
+	s.policy.wakeLatency = min(int64(l.wake.Cost()), wakeMost)
+}
+
+// woken notes that the reactor's timer, due at due, woke it now.
+func (l *limits) woken(due, now int64) {
+	if due != never && now > due {
+		l.wake.Observe(time.Duration(now - due))
+	}
+}
+
+// Warnings says why waiting cannot work as the profile means it, in sentences.
+func (s *Stack) Warnings() (l []string) {
+	if s.policy != nil || s.spin < longSpin {
+		return nil
+	}
+	s.lock.Lock()
+	s.enter()
+	v := s.limits.view
+	s.leave()
+	if v.Quota > 0 {
+		l = append(l, fmt.Sprintf("a goroutine that waits keeps a processor busy, and a cgroup grants %.2g: it will be throttled; profile balanced sleeps instead", v.Quota))
+	}
+	if v.Usable == 1 {
+		l = append(l, "a goroutine that waits keeps a processor busy, and there is only one: others run when it gives way, every 10 us; profile balanced shares it")
+	}
+	if n := s.counters.shared.Load(); n > 0 {
+		l = append(l, fmt.Sprintf("%d times another thread wanted the processor of a goroutine that polled: there are more spinning goroutines and other programs than processors; profile balanced sleeps then", n))
+	}
+	return l
+}
+
+// longSpin is the budget from which on a goroutine that waits owns a processor.
+const longSpin = int64(time.Millisecond)
+
+// warn logs what Warnings says, once.
+func (s *Stack) warn() {
+	for _, w := range s.Warnings() {
+		s.log.Warn("onload: "+w, zap.String("interface", s.cfg.Name))
+	}
+}
