@@ -108,6 +108,9 @@ func (o *order) run(say func(message)) error {
 		}
 		s, err = p.Serve(n, o.Host, o.Remote)
 	case prepare:
+		if p.External.Prepare == nil {
+			return nil
+		}
 		return p.External.Prepare(o.Dir)
 	case upstream:
 		if p.Upstream == nil {

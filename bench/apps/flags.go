@@ -18,6 +18,7 @@ import (
 // options are what the flags ask for.
 type options struct {
 	programs []*program.Program
+	missing  []string // programs that this machine cannot run
 	cells    []result.Cell
 	rungs    []rung
 	builds   []build
@@ -79,12 +80,27 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("-conns: %w", err)
 	}
 	for _, n := range names {
-		o.programs = append(o.programs, program.Find(n))
+		p := program.Find(n)
+		if err := p.Missing(); err != nil {
+			// Whoever asks for it by name is not content without.
+			if len(names) < len(programs) {
+				return nil, fmt.Errorf("program %s: %w", n, err)
+			}
+			o.missing = append(o.missing, fmt.Sprintf("LEFT OUT: %s: %v.", n, err))
+			continue
+		}
+		o.programs = append(o.programs, p)
 	}
 	if o.builds, err = builds(*children); err != nil {
 		return nil, err
 	}
-	o.rungs = rungs(sidesWanted, strings.Split(*profiles, ","), o.builds)
+	chosenProfiles := []string{""} // none is set
+	if *profiles != "" {
+		if chosenProfiles, err = harness.Choose("profile", *profiles, []string{"balanced", "latency", "throughput"}); err != nil {
+			return nil, err
+		}
+	}
+	o.rungs = rungs(sidesWanted, chosenProfiles, o.builds)
 	o.cells = cells(o.programs, conds, ls, conns)
 	if o.rounds == 0 {
 		if o.rounds = 3; o.quick {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,7 +93,7 @@ func execute(ctx context.Context, o *options) error {
 	}
 	r := &s.report
 	*r = result.Report{Command: strings.Join(os.Args[1:], " "), Began: time.Now(), Rounds: o.rounds, Duration: o.duration,
-		Machine: harness.Machine(pair), Layout: s.layout(), Limits: append(limits, n.Notes...)}
+		Machine: harness.Machine(pair), Layout: s.layout(), Limits: limits, Notes: slices.Concat(o.missing, n.Notes)}
 	r.Machine.Pinning = "by condition"
 	for _, p := range o.programs {
 		r.Programs = append(r.Programs, [2]string{p.Name, p.Doc})

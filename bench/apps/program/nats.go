@@ -73,6 +73,10 @@ var natsRequest = &Program{
 }
 
 var natsServer = &External{
+	Needs: func() error {
+		_, err := sources()
+		return err
+	},
 	Prepare: buildNATS,
 	Command: func(dir, host string, onload bool) (*Command, error) {
 		name := natsKernel

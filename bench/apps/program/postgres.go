@@ -20,6 +20,10 @@ var postgres = &Program{
 	Name: "PostgreSQL",
 	Doc:  "PostgreSQL, over the kernel, and jackc/pgx, a prepared SELECT of 64 bytes",
 	External: &External{
+		Needs: func() error {
+			_, err := postgresTool("initdb")
+			return err
+		},
 		Prepare: initPostgres,
 		Command: func(dir, host string, _ bool) (*Command, error) {
 			path, err := postgresTool("postgres")

@@ -34,7 +34,9 @@ type Program struct {
 
 // External is a server that no library of ours is linked into.
 type External struct {
-	// Prepare makes what it needs in a folder, once in a session.
+	// Needs reports what is missing on this machine.
+	Needs func() error
+	// Prepare makes what it needs in a folder, once in a session; nil: nothing.
 	Prepare func(dir string) error
 	// Command is what to run, and the address where it serves then.
 	Command func(dir, host string, onload bool) (*Command, error)
@@ -55,6 +57,14 @@ type Command struct {
 type Server struct {
 	Addr string // to dial
 	Path string // how its packets travel
+}
+
+// Missing reports what this machine lacks to run the program.
+func (p *Program) Missing() error {
+	if p.External == nil {
+		return nil
+	}
+	return p.External.Needs()
 }
 
 // All lists the programs in the order of the report.

@@ -29,12 +29,12 @@ var redisServer = &Program{
 	Name: "redis-server",
 	Doc:  "Redis itself, over the kernel, and go-redis, GET of 64 bytes",
 	External: &External{
-		Prepare: func(string) error {
-			_, err := exec.LookPath("redis-server")
+		Needs: func() error {
+			_, err := redisPath()
 			return err
 		},
 		Command: func(_, host string, _ bool) (*Command, error) {
-			path, err := exec.LookPath("redis-server")
+			path, err := redisPath()
 			return &Command{Args: []string{path, "--bind", host, "--port", "6379", "--save", "", "--protected-mode", "no", "--daemonize", "no", "--logfile", ""},
 				Addr: net.JoinHostPort(host, "6379")}, err
 		},
@@ -61,6 +61,14 @@ var redisServer = &Program{
 		}
 		return calls, nil
 	},
+}
+
+func redisPath() (string, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		err = fmt.Errorf("%w (package redis-server)", err)
+	}
+	return path, err
 }
 
 func command(c redcon.Conn, cmd redcon.Command) {

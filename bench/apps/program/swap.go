@@ -60,13 +60,15 @@ func buildNATS(dir string) error {
 }
 
 // sources is the folder of this module, as it was when this program was built.
+// To build from it takes the command go.
 func sources() (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Dir(filepath.Dir(file))
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
 		return "", fmt.Errorf("the sources of this program are needed: %w", err)
 	}
-	return root, nil
+	_, err := exec.LookPath("go")
+	return root, err
 }
 
 func goTool(dir string, args ...string) error {
