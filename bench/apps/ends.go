@@ -19,6 +19,7 @@ type runner struct {
 	pair     *lab.Pair // the client is in A
 	cpus     []int
 	duration time.Duration // the least that is measured; see timesOf
+	periods  int           // of a quota, that are measured at least
 	softirqs *harness.Softirqs
 }
 
@@ -30,7 +31,7 @@ func (r *runner) timesOf(c result.Cell) (d, warm time.Duration) {
 		d *= 2
 	}
 	if c.Condition == result.Quota {
-		d = max(d, time.Second)
+		d = max(d, time.Duration(r.periods)*harness.QuotaPeriod)
 	}
 	return d, max(d/5, 50*time.Millisecond)
 }

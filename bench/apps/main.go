@@ -91,6 +91,9 @@ func execute(ctx context.Context, o *options) error {
 	if err := os.Chmod(s.dir, 0o711); err != nil { // PostgreSQL is another user
 		return err
 	}
+	if s.runner.periods = 10; o.quick {
+		s.runner.periods = 4
+	}
 	r := &s.report
 	*r = result.Report{Command: strings.Join(os.Args[1:], " "), Began: time.Now(), Rounds: o.rounds, Duration: o.duration,
 		Machine: harness.Machine(pair), Layout: s.layout(), Limits: limits, Notes: slices.Concat(o.missing, n.Notes)}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Group is a cgroup with a quota of processor time.
@@ -15,8 +16,9 @@ type Group struct {
 	dir string
 }
 
-// quotaPeriod is the kernel's default and that of container runtimes.
-const quotaPeriod = 100_000 // microseconds
+// QuotaPeriod is how often a quota is given out: the kernel's default and that
+// of container runtimes.
+const QuotaPeriod = 100 * time.Millisecond
 
 // NewGroup makes a cgroup whose processes may use share of one processor,
 // under cgroup v1 or v2, whichever has the controller cpu. The caller closes
@@ -52,7 +54,7 @@ func NewGroup(share float64) (*Group, error) {
 
 // limits are the files of a quota.
 func limits(share float64, v2 bool) map[string]string {
-	period, us := strconv.Itoa(quotaPeriod), strconv.Itoa(int(share*quotaPeriod))
+	period, us := strconv.Itoa(int(QuotaPeriod.Microseconds())), strconv.Itoa(int(share*float64(QuotaPeriod.Microseconds())))
 	if v2 {
 		return map[string]string{"cpu.max": us + " " + period}
 	}
