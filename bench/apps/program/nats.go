@@ -73,10 +73,7 @@ var natsRequest = &Program{
 }
 
 var natsServer = &External{
-	Needs: func() error {
-		_, err := sources()
-		return err
-	},
+	Needs:   fetchNATS,
 	Prepare: buildNATS,
 	Command: func(dir, host string, onload bool) (*Command, error) {
 		name := natsKernel

@@ -34,7 +34,7 @@ type Program struct {
 
 // External is a server that no library of ours is linked into.
 type External struct {
-	// Needs reports what is missing on this machine.
+	// Needs reports what is missing on this machine, and cannot be fetched.
 	Needs func() error
 	// Prepare makes what it needs in a folder, once in a session; nil: nothing.
 	Prepare func(dir string) error

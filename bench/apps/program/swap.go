@@ -32,7 +32,7 @@ func buildNATS(dir string) error {
 	if err := goTool(root, "build", "-trimpath", "-o", filepath.Join(dir, natsKernel), natsModule); err != nil {
 		return err
 	}
-	from, err := goOutput(root, "list", "-m", "-f", "{{.Dir}}", natsModule)
+	from, err := goOutput(root, offline, "list", "-m", "-f", "{{.Dir}}", natsModule)
 	if err != nil {
 		return err
 	}
@@ -59,6 +59,20 @@ func buildNATS(dir string) error {
 	return goTool(dir, "build", "-trimpath", "-mod=mod", "-o", filepath.Join(dir, natsOnload), natsModule)
 }
 
+// fetchNATS brings what buildNATS needs into Go's module cache: it runs where
+// there is no network.
+func fetchNATS() error {
+	root, err := sources()
+	if err != nil {
+		return err
+	}
+	_, err = goOutput(root, nil, "list", "-deps", natsModule)
+	return err
+}
+
+// offline has go fail rather than wait for a network.
+var offline = []string{"GOPROXY=off"}
+
 // sources is the folder of this module, as it was when this program was built.
 // To build from it takes the command go.
 func sources() (string, error) {
@@ -72,16 +86,14 @@ func sources() (string, error) {
 }
 
 func goTool(dir string, args ...string) error {
-	_, err := goOutput(dir, args...)
+	_, err := goOutput(dir, offline, args...)
 	return err
 }
 
-// goOutput runs go without a network: what it needs is there since this
-// program was built from the same go.mod.
-func goOutput(dir string, args ...string) (string, error) {
+func goOutput(dir string, env []string, args ...string) (string, error) {
 	c := exec.Command("go", args...)
 	c.Dir = dir
-	c.Env = append(os.Environ(), "GOPROXY=off", "GOWORK=off", "GOFLAGS=-buildvcs=false")
+	c.Env = append(append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false"), env...)
 	var msgs bytes.Buffer
 	c.Stderr = &msgs
 	out, err := c.Output()
