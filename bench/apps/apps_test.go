@@ -29,6 +29,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if args := os.Getenv(runEnv); args != "" {
+		o, err := parse(strings.Fields(args))
+		if err == nil {
+			err = execute(context.Background(), o)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
