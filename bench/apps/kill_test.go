@@ -36,6 +36,8 @@ func TestEndsDieWithParent(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	// By now the client is connected, most likely: before, it would end by itself.
+	time.Sleep(500 * time.Millisecond)
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
