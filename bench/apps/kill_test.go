@@ -23,7 +23,7 @@ const runEnv = "GO_APPS_TEST_RUN"
 func TestEndsDieWithParent(t *testing.T) {
 	lab.NeedRoot(t)
 	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), runEnv+"=-programs net/http -rungs SC -conditions quota -loads idle -time 1m -out "+t.TempDir())
+	c.Env = append(os.Environ(), runEnv+"=-programs net/http -rungs SC -conditions quota -loads idle -time 10m -out "+t.TempDir())
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
