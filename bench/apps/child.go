@@ -22,6 +22,7 @@ const (
 	client   = "client"
 	server   = "server"
 	upstream = "upstream"
+	prepare  = "prepare" // makes what an external server needs, and ends
 )
 
 // order is what a child is told to be. Children of other builds of this
@@ -38,6 +39,7 @@ type order struct {
 	Warm     time.Duration
 	CPU      int    // to run on, -1: any
 	Cgroup   string // its file cgroup.procs, or empty
+	Dir      string // what an external server needs
 	Bound    time.Duration
 }
 
@@ -94,13 +96,22 @@ func (o *order) run(say func(message)) error {
 	if o.Onload {
 		n = program.Onload()
 	}
+	n.Host = o.Host
 	var s *program.Server
 	var err error
 	switch o.Role {
 	case client:
 		return o.call(p, n.Checked(), say)
 	case server:
+		if p.External != nil {
+			return o.become(p.External, say)
+		}
 		s, err = p.Serve(n, o.Host, o.Remote)
+	case prepare:
+		if p.External.Prepare == nil {
+			return nil
+		}
+		return p.External.Prepare(o.Dir)
 	case upstream:
 		if p.Upstream == nil {
 			return errors.New("has no upstream")
@@ -117,10 +128,18 @@ func (o *order) run(say func(message)) error {
 	return nil
 }
 
+// startup is how long an external server may take to start.
+const startup = 10 * time.Second
+
 func (o *order) call(p *program.Program, n *program.Network, say func(message)) error {
 	calls, err := p.Dial(n, o.Remote, o.Conns)
 	if err != nil {
 		return err
+	}
+	if p.External != nil { // nothing else says when it can be called
+		for end := time.Now().Add(startup); calls[0]() != nil && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 	if err := connect(calls); err != nil {
 		return err
@@ -130,6 +149,7 @@ func (o *order) call(p *program.Program, n *program.Network, say func(message)) 
 	if err != nil {
 		return err
 	}
+	sm.Lost = program.Lost()
 	say(message{Sample: sm})
 	return nil
 }

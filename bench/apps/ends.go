@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/onload-go/onload/bench/apps/program"
@@ -18,6 +19,7 @@ type runner struct {
 	pair     *lab.Pair // the client is in A
 	cpus     []int
 	duration time.Duration // the least that is measured; see timesOf
+	periods  int           // of a quota, that are measured at least
 	softirqs *harness.Softirqs
 }
 
@@ -29,7 +31,7 @@ func (r *runner) timesOf(c result.Cell) (d, warm time.Duration) {
 		d *= 2
 	}
 	if c.Condition == result.Quota {
-		d = max(d, time.Second)
+		d = max(d, time.Duration(r.periods)*harness.QuotaPeriod)
 	}
 	return d, max(d/5, 50*time.Millisecond)
 }
@@ -52,8 +54,9 @@ type run struct {
 	ends []*one
 }
 
-// once runs c on g, a process for each end.
-func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind) (m *result.Measured, err error) {
+// once runs c on g, a process for each end. dir is what an external server
+// needs.
+func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind, dir string) (m *result.Measured, err error) {
 	d, warm := r.timesOf(c)
 	bound := 5*d + 20*time.Second
 	ctx, cancel := context.WithTimeout(ctx, bound+3*time.Second)
@@ -74,7 +77,7 @@ func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind) (m *r
 		}
 	}()
 	p := program.Find(c.Program)
-	o := order{Program: c.Program, Conns: c.Conns, Kind: k, Duration: d, Warm: warm, Bound: bound}
+	o := order{Program: c.Program, Dir: dir, Conns: c.Conns, Kind: k, Duration: d, Warm: warm, Bound: bound}
 	proxy := p.Upstream != nil
 	if proxy {
 		if o.Remote, err = u.serve(o, upstream, r.pair.A, false); err != nil {
@@ -91,7 +94,41 @@ func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind) (m *r
 	if m, err = u.listen(cl); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	if p.External != nil {
+		if err := checkXDP(r.pair.B, g.Server); err != nil {
+			return nil, err
+		}
+		return m, u.ends[0].end(p.External.Stop)
+	}
 	return m, u.stop(m)
+}
+
+// end ends an external server, by force if it does not do so by itself.
+func (e *one) end(by syscall.Signal) error {
+	if err := e.Cmd.Process.Signal(by); err != nil {
+		return fmt.Errorf("%s: %w", e.role, err)
+	}
+	t := time.AfterFunc(5*time.Second, func() { _ = e.Cmd.Process.Kill() })
+	defer t.Stop()
+	_ = e.Cmd.Wait() // its status is its own affair
+	return nil
+}
+
+// makeReady has a build of this program prepare an external server in dir.
+func (r *runner) makeReady(ctx context.Context, name, build, dir string) error {
+	const bound = 5 * time.Minute // it may compile
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	u := &run{runner: r, ctx: ctx, rung: &rung{Build: build}}
+	e, err := u.start(order{Program: name, Dir: dir, Bound: bound}, prepare, r.pair.B, false)
+	if err != nil {
+		return err
+	}
+	_, err = e.next()
+	if werr := e.Cmd.Wait(); err == nil {
+		err = werr
+	}
+	return err
 }
 
 // placement is the processor of a role.

@@ -18,6 +18,7 @@ import (
 // options are what the flags ask for.
 type options struct {
 	programs []*program.Program
+	missing  []string // programs that this machine cannot run
 	cells    []result.Cell
 	rungs    []rung
 	builds   []build
@@ -37,20 +38,28 @@ func parse(args []string) (*options, error) {
 		sideNames = append(sideNames, s.Name)
 	}
 	f := flag.NewFlagSet("apps", flag.ContinueOnError)
-	list := func(name, def, doc string, there []string) func() ([]string, error) {
-		v := f.String(name, def, doc+": "+strings.Join(there, ", "))
-		return func() ([]string, error) { return harness.Choose(name, *v, there) }
+	// list is a flag that chooses among names: all of them, where -quick does
+	// not take those in quick.
+	list := func(name, doc, quick string, there []string) func() ([]string, error) {
+		v := f.String(name, "", doc+": "+strings.Join(there, ", "))
+		return func() ([]string, error) {
+			if *v == "" && o.quick {
+				*v = quick
+			}
+			return harness.Choose(name, *v, there)
+		}
 	}
-	chosenPrograms := list("programs", "all", "programs", programs)
-	chosenRungs := list("rungs", "all", "rungs beside the kernel's, which always runs", sideNames)
-	chosenConds := list("conditions", "all", "conditions", result.Conditions())
+	chosenPrograms := list("programs", "programs", "", programs)
+	chosenRungs := list("rungs", "rungs beside the kernel's, which always runs", "", sideNames)
+	chosenConds := list("conditions", "conditions", "", result.Conditions())
+	quickLoads := strings.Join([]string{result.Closed, result.Open50, result.EachMS}, ",")
+	chosenLoads := list("loads", "loads (with -quick "+quickLoads+")", quickLoads, result.Loads())
 	profiles := f.String("profiles", "", "profiles of onload's ends, separated by commas: balanced, latency, throughput (default none is set)")
-	chosenLoads := list("loads", "all", "loads", result.Loads())
-	connsFlag := f.String("conns", "1,32,512", "numbers of connections of the closed loop")
+	connsFlag := f.String("conns", "", "numbers of connections of the closed loop (default 1,32,512; 1,32 with -quick)")
 	children := f.String("child", "", "name=path,...: the ends of rungs NAME@name are the build of this program at path, and ratios of the later to the first are printed")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds (default 3; 1 with -quick)")
 	f.DurationVar(&o.duration, "time", 0, "measured for each cell, rung and round (default 400ms; 100ms with -quick)")
-	f.BoolVar(&o.quick, "quick", false, "one round of short runs")
+	f.BoolVar(&o.quick, "quick", false, "one round of short runs, of fewer loads: some minutes")
 	f.StringVar(&o.out, "out", "", "folder for the results (default a new one below the temporary folder)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -74,17 +83,35 @@ func parse(args []string) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
-	var conns []int
+	conns := []int{1, 32, 512}
+	if o.quick {
+		conns = conns[:2]
+	}
 	if err := harness.Numbers(*connsFlag, &conns); err != nil {
 		return nil, fmt.Errorf("-conns: %w", err)
 	}
 	for _, n := range names {
-		o.programs = append(o.programs, program.Find(n))
+		p := program.Find(n)
+		if err := p.Missing(); err != nil {
+			// Whoever asks for it by name is not content without.
+			if len(names) < len(programs) {
+				return nil, fmt.Errorf("program %s: %w", n, err)
+			}
+			o.missing = append(o.missing, fmt.Sprintf("LEFT OUT: %s: %v.", n, err))
+			continue
+		}
+		o.programs = append(o.programs, p)
 	}
 	if o.builds, err = builds(*children); err != nil {
 		return nil, err
 	}
-	o.rungs = rungs(sidesWanted, strings.Split(*profiles, ","), o.builds)
+	chosenProfiles := []string{""} // none is set
+	if *profiles != "" {
+		if chosenProfiles, err = harness.Choose("profile", *profiles, []string{"balanced", "latency", "throughput"}); err != nil {
+			return nil, err
+		}
+	}
+	o.rungs = rungs(sidesWanted, chosenProfiles, o.builds)
 	o.cells = cells(o.programs, conds, ls, conns)
 	if o.rounds == 0 {
 		if o.rounds = 3; o.quick {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -42,7 +43,7 @@ func main() {
 		return
 	}
 	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 		defer stop()
 		err = execute(ctx, o)
 	}
@@ -82,10 +83,20 @@ func execute(ctx context.Context, o *options) error {
 		return fmt.Errorf("no network namespaces: %w; run as root", err)
 	}
 	s := &session{options: o, runner: &runner{pair: pair, cpus: harness.Processors(), duration: o.duration, softirqs: harness.NewSoftirqs()},
-		capacity: map[result.Cell]float64{}}
+		capacity: map[result.Cell]float64{}, prepared: map[preparation]prepared{}}
+	if s.dir, err = harness.Scratch(); err != nil {
+		return err
+	}
+	defer os.RemoveAll(s.dir)
+	if err := os.Chmod(s.dir, 0o711); err != nil { // PostgreSQL is another user
+		return err
+	}
+	if s.runner.periods = 10; o.quick {
+		s.runner.periods = 4
+	}
 	r := &s.report
 	*r = result.Report{Command: strings.Join(os.Args[1:], " "), Began: time.Now(), Rounds: o.rounds, Duration: o.duration,
-		Machine: harness.Machine(pair), Layout: s.layout(), Limits: append(limits, n.Notes...)}
+		Machine: harness.Machine(pair), Layout: s.layout(), Limits: limits, Notes: slices.Concat(o.missing, n.Notes)}
 	r.Machine.Pinning = "by condition"
 	for _, p := range o.programs {
 		r.Programs = append(r.Programs, [2]string{p.Name, p.Doc})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/onload-go/onload/bench/apps/program"
 	"github.com/onload-go/onload/bench/apps/result"
 	"github.com/onload-go/onload/bench/harness"
 	"github.com/onload-go/onload/bench/report"
@@ -19,11 +20,33 @@ type session struct {
 	report   result.Report
 	progress *harness.Progress
 	capacity map[result.Cell]float64 // the kernel's, requests/s, by program and condition
+	dir      string                  // for what external servers need
+	prepared map[preparation]prepared
+}
+
+// prepared is where what it needs is, or why it is not.
+type prepared struct {
+	dir string
+	err error
+}
+
+// preparation is that of an external server by a build of this program.
+type preparation struct {
+	server *program.External
+	build  string
 }
 
 // measure runs every cell on every rung in every round.
 func (s *session) measure(ctx context.Context) error {
-	s.progress = harness.NewProgress(s.rounds * len(s.cells) * len(s.rungs))
+	total := 0
+	for _, c := range s.cells {
+		for i := range s.rungs {
+			if applies(c, &s.rungs[i]) {
+				total += s.rounds
+			}
+		}
+	}
+	s.progress = harness.NewProgress(total)
 	defer s.progress.End()
 	for round := range s.rounds {
 		for i, c := range s.cells {
@@ -31,6 +54,9 @@ func (s *session) measure(ctx context.Context) error {
 				// Each round begins with another rung: none is always the one
 				// after a disturbance of the one before.
 				g := &s.rungs[(i+j+round)%len(s.rungs)]
+				if !applies(c, g) {
+					continue
+				}
 				if err := s.one(ctx, round, c, g); err != nil {
 					return err
 				}
@@ -51,7 +77,7 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 	}
 	r := &result.Run{Cell: c, Rung: g.Name, Round: round, Rate: k.Rate}
 	for try := range 2 {
-		if r.Measured, err = s.runner.once(ctx, c, g, k); err == nil {
+		if r.Measured, err = s.run(ctx, c, g, k); err == nil {
 			r.Error = ""
 			break
 		}
@@ -65,6 +91,33 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 	}
 	s.progress.Done++
 	return s.report.Add(r)
+}
+
+// run runs a cell on a rung, after what its server needs is there.
+func (s *session) run(ctx context.Context, c result.Cell, g *rung, k kind) (*result.Measured, error) {
+	p := program.Find(c.Program)
+	if p.External == nil {
+		return s.runner.once(ctx, c, g, k, "")
+	}
+	prep := preparation{p.External, g.Build}
+	have, ok := s.prepared[prep]
+	if !ok {
+		have.dir = filepath.Join(s.dir, fmt.Sprint(len(s.prepared)))
+		if have.err = os.Mkdir(have.dir, 0o755); have.err == nil {
+			have.err = s.runner.makeReady(ctx, p.Name, g.Build, have.dir)
+		}
+		s.prepared[prep] = have
+	}
+	if have.err != nil {
+		return nil, fmt.Errorf("cannot be prepared: %w", have.err)
+	}
+	return s.runner.once(ctx, c, g, k, have.dir)
+}
+
+// applies reports whether a cell can run on a rung.
+func applies(c result.Cell, g *rung) bool {
+	e := program.Find(c.Program).External
+	return e == nil || !e.KernelOnly || !g.Server
 }
 
 // kindOf is how the clients of a cell ask in a round: on all rungs at the same
@@ -91,7 +144,7 @@ func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error
 	}
 	f, ok := s.report.Figure(c, kernelRung, report.OpsPerS)
 	if !ok {
-		m, err := s.runner.once(ctx, c, &sides[0], kind{})
+		m, err := s.run(ctx, c, &sides[0], kind{})
 		if err != nil {
 			return 0, fmt.Errorf("the kernel's capacity for %s: %w", c, err)
 		}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 )
 
 // Group is a cgroup with a quota of processor time.
@@ -16,12 +16,9 @@ type Group struct {
 	dir string
 }
 
-// quotaPeriod is the kernel's default and that of container runtimes.
-const quotaPeriod = 100_000 // microseconds
-
-// groupPrefix begins the names of all our cgroups; the process that made one
-// follows.
-const groupPrefix = "onload-bench-"
+// QuotaPeriod is how often a quota is given out: the kernel's default and that
+// of container runtimes.
+const QuotaPeriod = 100 * time.Millisecond
 
 // NewGroup makes a cgroup whose processes may use share of one processor,
 // under cgroup v1 or v2, whichever has the controller cpu. The caller closes
@@ -35,14 +32,14 @@ func NewGroup(share float64) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	sweep(root)
+	sweep(root, os.Remove) // there may be a process in one that still ends
 	if v2 {
 		err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+cpu"), 0)
 		if err != nil {
 			return nil, fmt.Errorf("the controller cpu cannot be delegated: %w", err)
 		}
 	}
-	dir, err := os.MkdirTemp(root, groupPrefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(root, ownPattern())
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +54,7 @@ func NewGroup(share float64) (*Group, error) {
 
 // limits are the files of a quota.
 func limits(share float64, v2 bool) map[string]string {
-	period, us := strconv.Itoa(quotaPeriod), strconv.Itoa(int(share*quotaPeriod))
+	period, us := strconv.Itoa(int(QuotaPeriod.Microseconds())), strconv.Itoa(int(share*float64(QuotaPeriod.Microseconds())))
 	if v2 {
 		return map[string]string{"cpu.max": us + " " + period}
 	}
@@ -93,15 +90,3 @@ func (g *Group) Procs() string { return filepath.Join(g.dir, "cgroup.procs") }
 
 // Close removes the cgroup.
 func (g *Group) Close() error { return os.Remove(g.dir) }
-
-// sweep removes the cgroups of processes that could not do it themselves.
-func sweep(root string) {
-	dirs, _ := filepath.Glob(filepath.Join(root, groupPrefix+"*"))
-	for _, d := range dirs {
-		name, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(d), groupPrefix), "-")
-		pid, err := strconv.Atoi(name)
-		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
-			_ = os.Remove(d) // there may be a process in it that still ends
-		}
-	}
-}

@@ -3,8 +3,6 @@ package harness
 import (
 	"errors"
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -43,23 +41,5 @@ func TestLimits(t *testing.T) {
 	}
 	if got, want := limits(0.2, false), (map[string]string{"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "20000"}); !maps.Equal(got, want) {
 		t.Errorf("v1: %v", got)
-	}
-}
-
-// Cgroups of processes that are gone are removed, others stay.
-func TestSweep(t *testing.T) {
-	root := t.TempDir()
-	gone, mine := filepath.Join(root, groupPrefix+"99999999-1"), filepath.Join(root, groupPrefix+"1-1")
-	for _, d := range []string{gone, mine} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sweep(root)
-	if _, err := os.Stat(gone); !os.IsNotExist(err) {
-		t.Errorf("%s is still there: %v", gone, err)
-	}
-	if _, err := os.Stat(mine); err != nil {
-		t.Error(err)
 	}
 }

@@ -41,10 +41,15 @@ func Place(cpu int, cgroup string) error {
 			return err
 		}
 	}
+	runtime.LockOSThread()
+	// The signal that ends this process with its parent belongs to the thread
+	// that was first, and this may be another.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
 	if cpu >= 0 {
 		var set unix.CPUSet
 		set.Set(cpu)
-		runtime.LockOSThread()
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
 			return fmt.Errorf("processor %d: %w", cpu, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -67,10 +68,16 @@ func growBuffer(c net.PacketConn) {
 	}
 }
 
+var lost atomic.Int64
+
+// Lost is how many datagrams had no answer in time and were sent again.
+func Lost() int64 { return lost.Load() }
+
 func resolve(client *dns.Client, c *dns.Conn) error {
 	for range tries {
 		r, _, err := client.ExchangeWithConn(new(dns.Msg).SetQuestion(question, dns.TypeA), c)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
+			lost.Add(1)
 			continue
 		}
 		if err == nil && len(r.Answer) != 1 {

@@ -13,6 +13,7 @@ type Network struct {
 	Listen       func(network, addr string) (net.Listener, error)
 	DialContext  func(ctx context.Context, network, addr string) (net.Conn, error)
 	ListenPacket func(network, addr string) (net.PacketConn, error)
+	Host         string // own address
 	accelerated  bool
 }
 
@@ -44,11 +45,22 @@ func (n *Network) path(socket any) (string, error) {
 	return p.String(), nil
 }
 
-// Checked is n for a client: its dials fail where they are not accelerated.
+// Checked is n for a client: what it opens fails where it is not accelerated.
 func (n *Network) Checked() *Network {
 	c := *n
 	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := n.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := n.path(conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
+	c.ListenPacket = func(network, addr string) (net.PacketConn, error) {
+		conn, err := n.ListenPacket(network, addr)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ package program
 import (
 	"bytes"
 	"slices"
+	"syscall"
 )
 
 // Payload is the size of every body, value or message, in bytes.
@@ -26,6 +27,30 @@ type Program struct {
 	// Upstream starts the server behind the server; nil: there is none. Such
 	// a program is a proxy: its listening and its dialling side are compared.
 	Upstream func(n *Network, host string) (*Server, error)
+	// External is the server in place of Serve, where that is a program of
+	// its own.
+	External *External
+}
+
+// External is a server that no library of ours is linked into.
+type External struct {
+	// Needs reports what is missing on this machine, and cannot be fetched.
+	Needs func() error
+	// Prepare makes what it needs in a folder, once in a session; nil: nothing.
+	Prepare func(dir string) error
+	// Command is what to run, and the address where it serves then.
+	Command func(dir, host string, onload bool) (*Command, error)
+	// Stop ends it.
+	Stop syscall.Signal
+	// KernelOnly: it always uses the kernel's sockets.
+	KernelOnly bool
+}
+
+// Command is a program with its arguments.
+type Command struct {
+	Args []string // the first is its path
+	User uint32   // to run as; 0: as this process
+	Addr string
 }
 
 // Server is one that serves.
@@ -34,9 +59,18 @@ type Server struct {
 	Path string // how its packets travel
 }
 
+// Missing reports what this machine lacks to run the program.
+func (p *Program) Missing() error {
+	if p.External == nil {
+		return nil
+	}
+	return p.External.Needs()
+}
+
 // All lists the programs in the order of the report.
 func All() []*Program {
-	return []*Program{netHTTP, netHTTPS, http2, grpcUnary, dnsUDP, reverseProxy, redis, fastHTTP, websockets}
+	return []*Program{netHTTP, netHTTPS, http2, grpcUnary, dnsUDP, reverseProxy, redis, fastHTTP, websockets,
+		redisServer, postgres, natsPublish, natsRequest, quicEcho}
 }
 
 // Find returns the program of that name, or nil.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os/exec"
 	"strings"
+	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/tidwall/redcon"
@@ -21,6 +23,52 @@ var redis = &Program{
 		})
 	},
 	Dial: dialRedis,
+}
+
+var redisServer = &Program{
+	Name: "redis-server",
+	Doc:  "Redis itself, over the kernel, and go-redis, GET of 64 bytes",
+	External: &External{
+		Needs: func() error {
+			_, err := redisPath()
+			return err
+		},
+		Command: func(_, host string, _ bool) (*Command, error) {
+			path, err := redisPath()
+			return &Command{Args: []string{path, "--bind", host, "--port", "6379", "--save", "", "--protected-mode", "no", "--daemonize", "no", "--logfile", ""},
+				Addr: net.JoinHostPort(host, "6379")}, err
+		},
+		Stop:       syscall.SIGTERM,
+		KernelOnly: true,
+	},
+	Dial: func(n *Network, addr string, conns int) ([]Call, error) {
+		calls, err := dialRedis(n, addr, conns)
+		if err != nil {
+			return nil, err
+		}
+		// The value is there from the first Call on.
+		get, set := calls[0], false
+		calls[0] = func() error {
+			if !set {
+				c := goredis.NewClient(&goredis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
+				defer c.Close()
+				if err := c.Set(context.Background(), key, payload, 0).Err(); err != nil {
+					return err
+				}
+				set = true
+			}
+			return get()
+		}
+		return calls, nil
+	},
+}
+
+func redisPath() (string, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		err = fmt.Errorf("%w (package redis-server)", err)
+	}
+	return path, err
 }
 
 func command(c redcon.Conn, cmd redcon.Command) {

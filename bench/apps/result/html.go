@@ -94,7 +94,7 @@ func (r *Report) chart(g Cell, metric string) (*plot.Chart, bool) {
 
 // table has the figures of each program on each rung.
 func (r *Report) table(g Cell) table {
-	metrics := []string{report.OpsPerS, report.P50, report.P99, report.P999, CPUClient, CPUServer, report.CPUPerOp, Late, Unanswered, report.Others}
+	metrics := []string{report.OpsPerS, report.P50, report.P99, report.P999, CPUClient, CPUServer, report.CPUPerOp, Late, Unanswered, report.LostPct, report.Others}
 	if g.Load == Idle {
 		metrics = []string{IdleCPU, report.Others}
 	} else if g.Load == Closed {

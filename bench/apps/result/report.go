@@ -22,7 +22,8 @@ type Report struct {
 	Machine  report.Machine
 	Layout   Layout
 	Programs [][2]string // names and what they are
-	Limits   []string    // what a reader must know
+	Limits   []string    // what a reader must know of every run
+	Notes    []string    // and of this one
 	Failures []string
 	Verdicts []Verdict
 	Rows     []Row

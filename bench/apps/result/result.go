@@ -19,6 +19,7 @@ type Sample struct {
 	// many of those due were not answered soon after the end.
 	Late       []byte `json:",omitempty"`
 	Unanswered int64  `json:",omitempty"`
+	Lost       int64  `json:",omitempty"` // datagrams sent again, warm-up included
 }
 
 // Measured is what a run gave.
@@ -69,6 +70,7 @@ func (m *Measured) metrics() (map[string]float64, error) {
 	for name, q := range map[string]float64{report.P50: 50, report.P99: 99, report.P999: 99.9} {
 		f[name] = float64(h.ValueAtPercentile(q)) / 1e3
 	}
+	f[report.LostPct] = 100 * float64(m.Lost) / float64(m.Ops)
 	us := 1e6 / f[report.OpsPerS]
 	all := m.Softirq
 	for end, share := range m.CPU {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/onload-go/onload/bench/report"
@@ -233,6 +232,8 @@ func (r *Report) verdictText(w io.Writer) error {
 	for _, f := range r.Failures {
 		fmt.Fprintln(w, "FAILED:", f)
 	}
-	_, err := fmt.Fprintln(w, strings.Join(r.Limits, "\n"))
-	return err
+	for _, n := range r.Notes {
+		fmt.Fprintln(w, "note:", n)
+	}
+	return nil
 }
