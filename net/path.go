@@ -95,6 +95,9 @@ type InterfaceStatus struct {
 	Index int
 	// Err is why it is left to the kernel, or what has broken it since.
 	Err error
+	// Warnings say why goroutines cannot wait as the profile means it: no
+	// processor for each that spins, a cgroup's quota.
+	Warnings []string
 	// Path and Queues describe an accelerated interface.
 	Path   Path
 	Queues int
@@ -109,6 +112,7 @@ func (e *Engine) Status() []InterfaceStatus {
 			st.Err = i.stack.Err()
 			st.Path = pathOf(i.stack)
 			st.Queues = len(i.stack.Device().Queues())
+			st.Warnings = i.stack.Warnings()
 		}
 		if st.Err != nil {
 			st.Path = Path{Reason: st.Err.Error()}

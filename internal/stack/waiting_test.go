@@ -1,0 +1,167 @@
+package stack
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/internal/processors"
+)
+
+// TestBreath: what the kernel carries goes on while a goroutine spins on the
+// only processor of the process. Without going through the netpoller each trip
+// over a pipe would wait for the runtime's look at it, every 10 ms.
+func TestBreath(t *testing.T) {
+	a, b := newPair(t, pairOptions{profile: Latency})
+	_, s := connect(t, a, b, addrB)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s.userError() == nil {
+			_ = s.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if _, err := s.Read(make([]byte, 1)); err != os.ErrDeadlineExceeded {
+				return
+			}
+		}
+	}()
+	var pipes [2][2]*os.File
+	for i := range pipes {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		pipes[i] = [2]*os.File{r, w}
+	}
+	go func() {
+		p := make([]byte, 1)
+		for {
+			if _, err := pipes[0][0].Read(p); err != nil {
+				return
+			}
+			if _, err := pipes[1][1].Write(p); err != nil {
+				return
+			}
+		}
+	}()
+	const trips = 300
+	start := time.Now()
+	p := make([]byte, 1)
+	for range trips {
+		if _, err := pipes[0][1].Write(p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pipes[1][0].Read(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Two looks of the runtime's a trip would be 6 s.
+	if d := time.Since(start); d > trips*5*time.Millisecond {
+		t.Errorf("%d trips over a pipe took %v beside a goroutine that spins", trips, d)
+	}
+	s.Close()
+	<-done
+}
+
+// TestSharing: a processor is shared where others take a quarter of what was
+// spun, or a millisecond at once.
+func TestSharing(t *testing.T) {
+	for _, c := range []struct {
+		lost, spun int64
+		shared     bool
+	}{
+		{sharedLook/sharedShare - 1, sharedLook, false},
+		{sharedLook / sharedShare, sharedLook, true},
+		{sharedLook / 2, sharedLook / 2, false}, // too little to say
+		{sharedLook, sharedLook / 2, true},
+		{0, 100 * sharedLook, false},
+	} {
+		h := sharing{lost: c.lost}
+		if got := h.end(c.spun); got != c.shared {
+			t.Errorf("%d of %d ns lost: shared %v, want %v", c.lost, c.spun, got, c.shared)
+		}
+	}
+	var h sharing
+	h.base, h.since = usedTime(), nanotime()-2*sharedAtOnce // 2 ms that the process has not used
+	if !h.lose(nanotime()) {
+		t.Errorf("%d ns were lost at once, and %d counted", 2*sharedAtOnce, h.lost)
+	}
+	// A wait that goes on alone loses nothing that counts.
+	h = sharing{}
+	h.begin(nanotime())
+	h.base, h.since = usedTime(), nanotime()
+	for usedTime()-h.base < 1_000_000 {
+	}
+	before := h.base
+	h.lose(nanotime())
+	if used := h.base - before; h.base-before < 1_000_000 || h.since == 0 {
+		t.Errorf("%d ns used after a millisecond of computing", used)
+	}
+}
+
+// TestSeatFollowsPolicy: while goroutines spin the seat is closed, where idle
+// threads of the runtime would be woken by each packet; while the processor is
+// shared it is open.
+func TestSeatFollowsPolicy(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	a, _ := newPair(t, pairOptions{profile: Balanced})
+	a.lock.Lock()
+	a.enter()
+	defer a.leave()
+	p := a.policy
+	p.eager, p.scarceUntil, p.sharedUntil = true, 0, 0
+	if err := a.setSeat(); err != nil || a.seat.open() {
+		t.Fatalf("the seat is open while goroutines spin (%v)", err)
+	}
+	p.shared(a.now)
+	if err := a.setSeat(); err != nil || !a.seat.open() {
+		t.Fatalf("the seat is closed while the processor is shared (%v)", err)
+	}
+	p.sharedUntil = 0
+	a.arrived(1000, false)
+	if p.eager && a.seat.open() {
+		t.Error("the seat is still open when goroutines spin again")
+	}
+	p.limited(a.now, 0.2, 0)
+	if p.spins(a.now) || p.spins(a.now+scarceFor-1) {
+		t.Error("goroutines spin though a cgroup grants a fifth of a processor")
+	}
+}
+
+// TestWarnings: the profile for latency says where it cannot work as meant.
+func TestWarnings(t *testing.T) {
+	for _, c := range []struct {
+		profile Profile
+		view    processors.View
+		shared  uint64
+		want    []string
+	}{
+		{Latency, processors.View{Usable: 4}, 0, nil},
+		{Latency, processors.View{Usable: 1}, 0, []string{"only one"}},
+		{Latency, processors.View{Usable: 4, Quota: 0.5}, 0, []string{"grants 0.5"}},
+		{Latency, processors.View{Usable: 1, Quota: 0.5}, 3, []string{"grants 0.5", "only one", "3 times"}},
+		{Balanced, processors.View{Usable: 1, Quota: 0.5}, 3, nil},
+		{Throughput, processors.View{Usable: 1, Quota: 0.5}, 3, nil},
+	} {
+		a, _ := newPair(t, pairOptions{profile: c.profile})
+		a.lock.Lock()
+		a.limits.view = c.view
+		a.enter()
+		a.leave()
+		a.counters.shared.Store(c.shared)
+		got := a.Warnings()
+		if len(got) != len(c.want) {
+			t.Errorf("%v, %+v: %q", c.profile, c.view, got)
+			continue
+		}
+		for i, w := range c.want {
+			if !strings.Contains(got[i], w) {
+				t.Errorf("%v, %+v: %q does not say %q", c.profile, c.view, got[i], w)
+			}
+		}
+	}
+}
