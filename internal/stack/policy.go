@@ -126,14 +126,14 @@ func (p *policy) limited(now int64, quota float64, throttled uint64) {
 // endEpoch ends the epoch: work is all that the stack has done, in bytes, cpu
 // the processor time of the process. The next may be in the other mode.
 func (p *policy) endEpoch(now, work, cpu int64) {
-	j, ok := p.epoch.end(now, work, cpu)
+	c, ok := p.epoch.end(now, work, cpu)
 	if now < p.scarceUntil || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
 		// There is nothing to choose.
 		p.trials.skip()
 		return
 	}
 	if ok {
-		p.eager = p.trials.next(p.eager, j)
+		p.eager = p.trials.next(c)
 	}
 }
 
@@ -170,35 +170,42 @@ func (e *epoch) event(now int64, trial bool) bool {
 // void gives up what was measured: the epoch begins again.
 func (e *epoch) void() { *e = epoch{} }
 
+// cost is what an epoch cost: logarithms of the time and of the processor time
+// for each byte.
+type cost struct{ time, cpu float64 }
+
+// all is both, processor time as far as it counts.
+func (c cost) all() float64 { return c.time + latencyPrice*c.cpu }
+
 // end begins the epoch where it has not begun, else ends it and returns its
-// cost: the logarithm of the time for each byte, and of the processor time as
-// far as that counts.
-func (e *epoch) end(now, work, cpu int64) (cost float64, ok bool) {
+// cost.
+func (e *epoch) end(now, work, cpu int64) (c cost, ok bool) {
 	if !e.started {
 		*e = epoch{began: now, work: work, cpu: cpu, started: true}
-		return 0, false
+		return c, false
 	}
-	t, w, c := now-e.began, work-e.work, cpu-e.cpu
+	t, w, used := now-e.began, work-e.work, cpu-e.cpu
 	*e = epoch{}
-	if t > epochMax || w <= 0 || c <= 0 {
-		return 0, false // too sparse to say anything
+	if t > epochMax || w <= 0 || used <= 0 {
+		return c, false // too sparse to say anything
 	}
-	return math.Log(float64(t)/float64(w)) + latencyPrice*math.Log(float64(c)/float64(w)), true
+	return cost{math.Log(float64(t) / float64(w)), math.Log(float64(used) / float64(w))}, true
 }
 
 // trials compares eager epochs with thrifty ones.
 type trials struct {
 	home    bool // the mode between the trials: true is eager
 	trying  bool // this epoch is of the other mode
-	paired  bool // cost is that of a trial
+	paired  bool // the epoch before was a trial
 	left    int  // epochs at home before the next trial
 	every   int
-	before  float64 // cost of the home epoch before the trial
-	trial   float64
+	before  cost // of the home epoch before the trial
+	trial   cost
 	usual   float64 // moving average of the cost at home
 	unusual int     // epochs in a row that were far from it
 	rng     uint64
 	n       int
+	dearer  float64 // processor time of eager above that of thrifty, mean of logarithms
 	gain    float64 // of eager over thrifty, mean
 	scatter float64 // its variance
 }
@@ -209,6 +216,7 @@ const (
 	trialsPrior   = 0.09 // variance of a trial, before any is known
 	trialsSure    = 1.5  // standard errors
 	trialsMargin  = 0.03
+	trialsDearer  = 0.1 // processor time that eager may cost where the gain is in doubt
 	trialsChange  = 0.4 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
 	trialsUnusual = 4
 	trialsClear   = 0.2 // gain beyond doubt that makes trials rare soon
@@ -221,19 +229,19 @@ func (t *trials) init(seed uint64) {
 // skip is for an epoch in which there was nothing to choose.
 func (t *trials) skip() { t.trying, t.paired, t.left = false, false, max(t.left, 1) }
 
-// next takes the cost of an epoch in the mode eager, and returns the mode of
-// the one that follows.
-func (t *trials) next(eager bool, cost float64) bool {
+// next takes the cost of an epoch, and returns the mode of the one that
+// follows.
+func (t *trials) next(c cost) (eager bool) {
 	if t.trying {
-		t.trial, t.trying, t.paired = cost, false, true
+		t.trial, t.trying, t.paired = c, false, true
 		return t.home
 	}
 	if t.paired {
 		t.paired = false
-		t.judge(t.trial - (t.before+cost)/2)
+		t.judge(t.trial.all()-(t.before.all()+c.all())/2, t.trial.cpu-(t.before.cpu+c.cpu)/2)
 	}
-	t.before = cost
-	t.watch(cost)
+	t.before = c
+	t.watch(c.all())
 	if t.left--; t.left <= 0 {
 		t.wait()
 		t.trying = true
@@ -266,14 +274,16 @@ func (t *trials) wait() {
 	t.left = t.every/2 + 1 + int(t.rng>>33)%t.every
 }
 
-// judge takes the cost of a trial above that of its neighbours.
-func (t *trials) judge(above float64) {
-	gain := above // of eager, where home is eager
+// judge takes the cost of a trial above that of its neighbours, and the
+// processor time likewise.
+func (t *trials) judge(above, cpu float64) {
+	gain, dearer := above, -cpu // of eager, where home is eager
 	if !t.home {
-		gain = -above
+		gain, dearer = -gain, -dearer
 	}
 	gain = min(max(gain, -2), 2)
 	t.n = min(t.n+1, trialsMemory)
+	t.dearer += (min(max(dearer, -2), 2) - t.dearer) / float64(t.n)
 	d := gain - t.gain
 	if t.n == 1 {
 		t.gain, d = gain, 0
@@ -285,8 +295,11 @@ func (t *trials) judge(above float64) {
 	switch {
 	case t.gain-doubt > trialsMargin:
 		t.home = true
-	case t.gain+doubt < trialsMargin || t.n >= trialsMemory/2:
-		t.home = false // where nothing is gained the processor is not to pay
+	case t.gain+doubt < trialsMargin:
+		t.home = false
+	case t.n >= trialsMemory/2:
+		// Where nothing is gained for sure, the processor is not to pay.
+		t.home = t.dearer < trialsDearer
 	default:
 		t.wait()
 		return // not known yet
