@@ -113,6 +113,7 @@ type Caps struct {
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1
 	RxMetaLen int  // bytes that the device may use in front of received data
+	TxRoom    int  // bytes in front of each transmitted Desc that the device uses
 	TSO       int  // largest IP packet that the device segments itself; 0: none
 	TSOFrags  int  // most Descs of such a packet
 	LargeRx   bool // packets above the MTU may arrive (GRO, the peer's GSO)

@@ -43,8 +43,9 @@ type Config struct {
 	// Frames and FrameSize (2048 or 4096) are the packet memory of an
 	// interface, RingSize the entries of its rings. 0 is the default.
 	Frames, FrameSize, RingSize int
-	// Offloads: whether packets of up to 64 KiB are sent where the device cuts
-	// them to the MTU, or hands them to a peer on this machine whole.
+	// Offloads is what is left to the device: to complete checksums, and to cut
+	// packets of up to 64 KiB to the MTU, or to hand them to a peer on this
+	// machine whole.
 	Offloads Offloads
 	// BusyPoll is the most packets that one poll of a NIC handles; 0 leaves
 	// it to interrupts.
@@ -145,13 +146,15 @@ const (
 	ZeroCopyOff = afxdp.ZeroCopyOff
 )
 
-// Offloads tells whether packets may be sent that the device segments.
+// Offloads says what is left to the device.
 type Offloads = afxdp.Offloads
 
 // Choices of Offloads.
 const (
 	// OffloadsAuto uses what the device offers. PathOf tells.
 	OffloadsAuto = afxdp.OffloadsAuto
-	// OffloadsOff sends frame by frame.
+	// OffloadsOff sends frame by frame, with checksums.
 	OffloadsOff = afxdp.OffloadsOff
+	// OffloadsChecksum sends frame by frame, without.
+	OffloadsChecksum = afxdp.OffloadsChecksum
 )

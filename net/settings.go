@@ -122,12 +122,12 @@ var knobs = []knob{
 		checkRing,
 	},
 	{
-		Setting{"Offloads", "ONLOAD_OFFLOADS", "auto, off", "auto",
-			"whether packets larger than the MTU are sent, for the device to segment"},
+		Setting{"Offloads", "ONLOAD_OFFLOADS", "auto, checksum, off", "auto",
+			"what is left to the device: checksums, and to segment packets larger than the MTU; checksums; nothing"},
 		func(c *Config, v string) error {
-			return choose(&c.Offloads, v, map[string]Offloads{"auto": OffloadsAuto, "off": OffloadsOff})
+			return choose(&c.Offloads, v, map[string]Offloads{"auto": OffloadsAuto, "checksum": OffloadsChecksum, "off": OffloadsOff})
 		},
-		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsOff) },
+		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsChecksum, OffloadsOff) },
 	},
 	{
 		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets", "0 (interrupts)",

@@ -25,6 +25,7 @@ func TestConfigFromEnv(t *testing.T) {
 		{[]string{"ONLOAD_SPIN=off"}, Config{Spin: -1}},
 		{[]string{"ONLOAD_XDP_MODE=generic", "ONLOAD_ZEROCOPY=require"}, Config{Mode: ModeGeneric, ZeroCopy: ZeroCopyRequire}},
 		{[]string{"ONLOAD_OFFLOADS=off"}, Config{Offloads: OffloadsOff}},
+		{[]string{"ONLOAD_OFFLOADS=checksum"}, Config{Offloads: OffloadsChecksum}},
 		{[]string{"ONLOAD_QUEUES=0,2-4"}, Config{Queues: []int{0, 2, 3, 4}}},
 		{[]string{"ONLOAD_FRAMES=1024", "ONLOAD_FRAME_SIZE=2048", "ONLOAD_RING_SIZE=512", "ONLOAD_BUSY_POLL=64"},
 			Config{Frames: 1024, FrameSize: 2048, RingSize: 512, BusyPoll: 64}},

@@ -135,6 +135,9 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
 			maxFrags: maxFrags(l, m),
 		}
+		if first != nil {
+			q.txMeta = first.txMeta
+		}
 		if err := openSocket(q, c, l, m, first); err != nil {
 			d.closeQueues()
 			return err
@@ -162,6 +165,8 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 		MaxFrags:  maxFrags(l, m),
 		RxMetaLen: rxHeadroom,
 		LargeRx:   mode == ModeGeneric,
+		TxCsum:    d.queues[0].txMeta > 0,
+		TxRoom:    d.queues[0].txMeta,
 		TxRing:    c.TxRing,
 		RxRing:    c.RxRing,
 		RSSKey:    l.rssKey,
@@ -184,7 +189,7 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 
 // offload has the device segment packets where it can.
 func (d *Device) offload(c *Config, l *linkInfo) {
-	if c.Offloads == OffloadsOff {
+	if c.Offloads != OffloadsAuto {
 		return
 	}
 	var n *lane

@@ -44,7 +44,7 @@ func tryOpen(ns *lab.NS, c Config) (*Device, error) {
 	return d, nil
 }
 
-// put lays a packet out over frames of at most 4096 bytes.
+// put lays a packet out over frames, behind the room that the device wants.
 func put(t testing.TB, d *Device, b []byte) (ds []ring.Desc) {
 	t.Helper()
 	for len(b) > 0 {
@@ -52,9 +52,10 @@ func put(t testing.TB, d *Device, b []byte) (ds []ring.Desc) {
 		if !ok {
 			t.Fatal("no free frame")
 		}
-		n := copy(d.arena.Bytes(f), b)
+		off := d.caps.TxRoom
+		n := copy(d.arena.Bytes(f)[off:], b)
 		b = b[n:]
-		ds = append(ds, ring.Desc{Frame: f, Len: uint16(n), Flags: ring.FlagMore})
+		ds = append(ds, ring.Desc{Frame: f, Off: uint16(off), Len: uint16(n), Flags: ring.FlagMore})
 	}
 	ds[len(ds)-1].Flags = 0
 	return ds

@@ -18,6 +18,7 @@ type linkInfo struct {
 
 	ethernet bool
 	qdisc    string // empty where the kernel does not tell
+	txCsum   bool   // it completes checksums in copy mode
 	gsoMax   int    // largest packet that it takes for segmentation, bytes
 
 	prog     uint32 // id of the XDP program attached, 0: none
@@ -26,6 +27,7 @@ type linkInfo struct {
 	features uint64 // NETDEV_XDP_ACT_*
 	known    bool   // features is valid (Linux 6.3)
 	zcSegs   int    // descriptors per packet in zero-copy mode
+	xskActs  uint64 // NETDEV_XSK_FLAGS_* of zero-copy mode
 
 	rssKey   []byte
 	rssTable []uint32
@@ -130,6 +132,7 @@ func (l *linkInfo) askEthtool() {
 		l.rx, l.tx = rx, tx
 	}
 	l.rx, l.tx = max(l.rx, 1), max(l.tx, 1)
+	l.txCsum = ethtoolFlag(fd, l.name, unix.ETHTOOL_GTXCSUM)
 	if key, table, err := rss(fd, l.name); err == nil {
 		l.rssKey, l.rssTable = key, table
 	}
@@ -141,6 +144,7 @@ const (
 	netdevIfindex   = 1
 	netdevFeatures  = 3
 	netdevZCMaxSegs = 4
+	netdevXSKFlags  = 6
 )
 
 // askNetdev asks what XDP the driver does. Kernels before 6.3 do not know.
@@ -168,6 +172,8 @@ func (l *linkInfo) askNetdev() {
 			l.features, l.known = native.Uint64(v), true
 		case typ == netdevZCMaxSegs:
 			l.zcSegs = max(int(attrUint32(v)), 1)
+		case typ == netdevXSKFlags && len(v) >= 8:
+			l.xskActs = native.Uint64(v)
 		}
 	})
 }

@@ -42,6 +42,7 @@ type Queue struct {
 	txProd   uint32
 	posted   int // Descs not yet completed
 	maxFrags int
+	txMeta   int // bytes that the kernel reads in front of each packet
 	comp     kring[uint64]
 	compCons uint32
 

@@ -78,7 +78,7 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 		}
 	}()
 	if share == nil {
-		if err := registerUMEM(q.fd, q.arena); err != nil {
+		if err := q.register(l, c, m); err != nil {
 			if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
 				return fmt.Errorf("afxdp: locking %d MiB of packet memory: raise RLIMIT_MEMLOCK, grant CAP_IPC_LOCK, or ask for fewer frames: %w",
 					len(q.arena.Mem())>>20, err)
