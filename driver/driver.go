@@ -108,7 +108,8 @@ type Caps struct {
 	Driver   string // kernel driver or own name: "veth", "sim", "virtio"
 	Mode     string // "native", "generic", "sim", "vfio"
 	ZeroCopy bool
-	Virtual  bool // no wire: a checksum that is only the pseudo-header's is valid
+	NAPI     string // settings of the kernel's polling, empty where nothing was asked for
+	Virtual  bool   // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1

@@ -103,6 +103,7 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 		RxRing:    c.RingSize,
 		TxRing:    c.RingSize,
 		BusyPoll:  c.BusyPoll,
+		NAPI:      c.NAPI,
 		Offloads:  c.Offloads,
 		InNS:      e.ns.Do,
 		Log:       e.log,

@@ -16,6 +16,9 @@ type Path struct {
 	Driver      string // of the interface
 	Mode        string // "native", "generic", "sim"
 	ZeroCopy    bool
+	// NAPI says what was set of the kernel's polling, or kept, or why it could
+	// not be; empty where Config.NAPI asks for nothing.
+	NAPI string
 	// TSO is the largest packet that the device segments, in bytes; 0 is none.
 	TSO int
 
@@ -77,7 +80,7 @@ func pathOf(ss ...*stack.Stack) Path {
 	for _, s := range ss {
 		caps := s.Caps()
 		names = append(names, s.Name())
-		p.Driver, p.Mode = caps.Driver, caps.Mode
+		p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
 		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
 		p.TSO = min(p.TSO, caps.TSO)
 	}

@@ -136,6 +136,14 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.BusyPoll, 0) },
 	},
 	{
+		Setting{"NAPI", "ONLOAD_NAPI", "keep, defer, thread", "keep",
+			"polling of a NIC by the kernel, in zero-copy mode: as it is, interrupts held back while we poll (turns ONLOAD_BUSY_POLL on), a thread of the kernel for each queue (Linux 6.19)"},
+		func(c *Config, v string) error {
+			return choose(&c.NAPI, v, map[string]NAPI{"keep": NAPIKeep, "defer": NAPIDefer, "thread": NAPIThread})
+		},
+		func(c *Config) error { return oneOf(c.NAPI, NAPIKeep, NAPIDefer, NAPIThread) },
+	},
+	{
 		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",
 			"receive buffer of a connection"},
 		func(c *Config, v string) error { return size(&c.RcvBuf, v) },

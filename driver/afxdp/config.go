@@ -81,6 +81,8 @@ type Config struct {
 	// handles; 0 leaves the NIC to its interrupts. It has no effect where the
 	// queue has no NAPI of its own (virtual links, copy mode).
 	BusyPoll int
+	// NAPI is what becomes of the kernel's own polling.
+	NAPI NAPI
 	// TxBudget is the most Descs that one system call sends in copy mode
 	// (Linux 6.18; 32 before), -1 for the kernel's default.
 	TxBudget int
@@ -107,6 +109,9 @@ func (c *Config) defaults() error {
 	def(&c.TxBudget, min(DefaultTxBudget, c.TxRing))
 	def(&c.MaxPorts, DefaultMaxPorts)
 	def(&c.MaxFlows, DefaultMaxFlows)
+	if c.NAPI == NAPIDefer {
+		def(&c.BusyPoll, defaultBusyPoll)
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/afxdp/bpf"
+	"github.com/onload-go/onload/driver/afxdp/undo"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -29,6 +30,8 @@ type Device struct {
 	// reference, and each Queue's to its Device, keep it.
 	link link.Link
 	objs bpf.SteerObjects
+
+	napi *undo.Hold // nil: nothing was set
 
 	mu     sync.Mutex // steering and Close
 	closed bool
@@ -101,6 +104,7 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
+	d.setNAPI(c, l)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
 		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
@@ -238,7 +242,8 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
-	var errs []error
+	// NAPI first: drivers may reset the NIC when the program goes.
+	errs := []error{d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}

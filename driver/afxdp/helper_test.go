@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -203,6 +204,19 @@ func ethOf(src, dst [6]byte, ip []byte, tags ...uint16) []byte {
 func datagram(src, dst host, sport, dport uint16, data []byte) []byte {
 	l4 := udpOf(netip.AddrPortFrom(src.addr, sport), netip.AddrPortFrom(dst.addr, dport), data)
 	return ethOf(src.mac, dst.mac, ipOf(src.addr, dst.addr, udp, 1, 0, 0, l4))
+}
+
+// needs skips the test on a kernel without what it tests. With CI=true it fails
+// instead.
+func needs(t *testing.T, kernel string, has bool) {
+	t.Helper()
+	if has {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI=true, but no Linux %s", kernel)
+	}
+	t.Skipf("SKIPPED, needs Linux %s", kernel)
 }
 
 func anyPort(p uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, p) }

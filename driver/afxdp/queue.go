@@ -50,7 +50,8 @@ type Queue struct {
 	txFD     int   // transmits; -1: nothing does
 	lane     *lane // nil: the device segments nothing
 	zc       bool
-	busyPoll bool
+	napi     uint32 // the instance that polls the queue, 0: none
+	busyPoll bool   // RxBatch has it polled
 
 	ep       int // WaitFD
 	armed    bool

@@ -118,7 +118,7 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 			return err
 		}
 	}
-	q.tune(c)
+	q.tune(c, l)
 	return q.makeEpoll()
 }
 
@@ -187,20 +187,24 @@ func setSndbuf(fd int) {
 
 // tune sets options that make the socket faster, and are no loss where the
 // kernel refuses them.
-func (q *Queue) tune(c *Config) {
+func (q *Queue) tune(c *Config, l *linkInfo) {
 	if q.txSize > 0 {
 		setSndbuf(q.txFD)
 		if c.TxBudget > 0 {
 			_ = setXDPInt(q.txFD, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
 		}
 	}
-	if c.BusyPoll == 0 {
+	// Without a NAPI id there is nothing to poll, and the options would only
+	// hold back interrupts; on a virtual link the sender polls.
+	if l.virtual() {
 		return
 	}
-	// Without a NAPI id there is nothing to poll, and the options would only
-	// hold back interrupts.
 	id, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID)
 	if err != nil || id == 0 {
+		return
+	}
+	q.napi = uint32(id)
+	if c.BusyPoll == 0 || c.NAPI == NAPIThread {
 		return
 	}
 	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
