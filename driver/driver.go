@@ -108,8 +108,10 @@ type Caps struct {
 	Driver   string // kernel driver or own name: "veth", "sim", "virtio"
 	Mode     string // "native", "generic", "sim", "vfio"
 	ZeroCopy bool
-	NAPI     string // settings of the kernel's polling, empty where nothing was asked for
-	Virtual  bool   // no wire: a checksum that is only the pseudo-header's is valid
+	// CopyReason is why a device that might be in zero-copy mode is not.
+	CopyReason string
+	NAPI       string // settings of the kernel's polling, empty where nothing was asked for
+	Virtual    bool   // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1

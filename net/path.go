@@ -16,6 +16,9 @@ type Path struct {
 	Driver      string // of the interface
 	Mode        string // "native", "generic", "sim"
 	ZeroCopy    bool
+	// CopyReason is why packets are copied between NIC and process; empty where
+	// ZeroCopy, and on in-memory links.
+	CopyReason string
 	// NAPI says what was set of the kernel's polling, or kept, or why it could
 	// not be; empty where Config.NAPI asks for nothing.
 	NAPI string
@@ -81,6 +84,9 @@ func pathOf(ss ...*stack.Stack) Path {
 		caps := s.Caps()
 		names = append(names, s.Name())
 		p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
+		if caps.CopyReason != "" {
+			p.CopyReason = caps.CopyReason
+		}
 		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
 		p.TSO = min(p.TSO, caps.TSO)
 	}
@@ -99,8 +105,9 @@ type InterfaceStatus struct {
 	// Err is why it is left to the kernel, or what has broken it since.
 	Err error
 	// Path and Queues describe an accelerated interface.
-	Path   Path
-	Queues int
+	Path      Path
+	Queues    int
+	FrameSize int // bytes of a frame of packet memory
 }
 
 // Status tells what became of each interface that was asked for.
@@ -112,6 +119,7 @@ func (e *Engine) Status() []InterfaceStatus {
 			st.Err = i.stack.Err()
 			st.Path = pathOf(i.stack)
 			st.Queues = len(i.stack.Device().Queues())
+			st.FrameSize = i.stack.Device().Arena().FrameSize()
 		}
 		if st.Err != nil {
 			st.Path = Path{Reason: st.Err.Error()}

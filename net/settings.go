@@ -103,7 +103,7 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.Frames, 0) },
 	},
 	{
-		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096",
+		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096, or 2048 where only that gives zero-copy",
 			"bytes of a frame"},
 		func(c *Config, v string) error {
 			return choose(&c.FrameSize, v, map[string]int{"2048": 2048, "4096": 4096})

@@ -71,7 +71,8 @@ type Config struct {
 	ZeroCopy  ZeroCopy
 
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536
-	FrameSize int // 4096 (default) or 2048
+	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
+	anySize   bool
 	// RxRing and TxRing are the rings' entries, powers of two. The kernel
 	// receives into RxRing frames in turn: fewer may stay in the processor's
 	// cache, more survive a burst.
@@ -103,6 +104,7 @@ func (c *Config) defaults() error {
 			*v = d
 		}
 	}
+	c.anySize = c.FrameSize == 0
 	def(&c.FrameSize, DefaultFrameSize)
 	def(&c.RxRing, DefaultRing)
 	def(&c.TxRing, DefaultRing)

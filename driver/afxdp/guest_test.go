@@ -115,6 +115,22 @@ func instance(t *testing.T, id uint32) napi {
 	return n
 }
 
+// Frames of either size are in zero-copy mode, and a NIC that has none says so.
+func TestGuestFrameSize(t *testing.T) {
+	names, hosts := nics(t)
+	for _, size := range []int{2048, 4096} {
+		a, b := open1(t, names[0], Config{FrameSize: size}), open1(t, names[1], Config{FrameSize: size})
+		if c := a.Caps(); c.ZeroCopy == (c.CopyReason != "") || a.arena.FrameSize() != size {
+			t.Errorf("zero-copy %v, %q, frames of %d bytes", c.ZeroCopy, c.CopyReason, a.arena.FrameSize())
+		}
+		t.Logf("%d: %s", size, a.Caps().CopyReason)
+		exchangeGuest(t, a, b, hosts[0], hosts[1])
+		must(t, a.Close())
+		must(t, b.Close())
+	}
+}
+
+// Both ways of polling carry packets, and are put back.
 func TestGuestNAPI(t *testing.T) {
 	for _, want := range []NAPI{NAPIDefer, NAPIThread} {
 		t.Run(want.String(), func(t *testing.T) {
