@@ -48,8 +48,9 @@ type Config struct {
 	// packets of up to 64 KiB to the MTU, or to hand them to a peer on this
 	// machine whole.
 	Offloads Offloads
-	// BusyPoll is the most packets that one poll of a NIC handles; 0 leaves
-	// it to interrupts.
+	// BusyPoll is the most packets that one poll of a NIC handles, which
+	// goroutines that spin do by a system call each time they look; 0 leaves it
+	// to interrupts.
 	BusyPoll int
 
 	// NAPI is what becomes of the kernel's own polling of a NIC's queues, where

@@ -108,6 +108,9 @@ type InterfaceStatus struct {
 	Path      Path
 	Queues    int
 	FrameSize int // bytes of a frame of packet memory
+	// Advice is what would suit this process better about the NIC's interrupts,
+	// queues and node; empty where nothing is known, or nothing is to be said.
+	Advice []string
 }
 
 // Status tells what became of each interface that was asked for.
@@ -119,6 +122,7 @@ func (e *Engine) Status() []InterfaceStatus {
 			st.Err = i.stack.Err()
 			st.Path = pathOf(i.stack)
 			st.Queues = len(i.stack.Device().Queues())
+			st.Advice = e.advice(i.stack)
 			st.FrameSize = i.stack.Device().Arena().FrameSize()
 		}
 		if st.Err != nil {
@@ -127,6 +131,15 @@ func (e *Engine) Status() []InterfaceStatus {
 		l = append(l, st)
 	}
 	return l
+}
+
+// advice is that of the device, where it has any.
+func (e *Engine) advice(s *stack.Stack) []string {
+	d, ok := s.Device().(interface{ Advice(spins bool) []string })
+	if !ok {
+		return nil
+	}
+	return d.Advice(e.cfg.Profile != Throughput && e.cfg.Spin >= 0)
 }
 
 // Stats returns the counters of every accelerated interface, by name.

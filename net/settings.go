@@ -131,13 +131,13 @@ var knobs = []knob{
 	},
 	{
 		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets", "0 (interrupts)",
-			"most packets that one poll of the NIC handles"},
+			"most packets that one poll of the NIC handles; goroutines that spin then poll it by a system call each time they look"},
 		func(c *Config, v string) error { return number(&c.BusyPoll, v) },
 		func(c *Config) error { return atLeast(c.BusyPoll, 0) },
 	},
 	{
 		Setting{"NAPI", "ONLOAD_NAPI", "keep, defer, thread", "keep",
-			"polling of a NIC by the kernel, in zero-copy mode: as it is, interrupts held back while we poll (turns ONLOAD_BUSY_POLL on), a thread of the kernel for each queue (Linux 6.19)"},
+			"how the kernel polls a NIC's queues: as it does; with interrupts held back while goroutines poll (turns ONLOAD_BUSY_POLL on); by a thread for each (Linux 6.19)"},
 		func(c *Config, v string) error {
 			return choose(&c.NAPI, v, map[string]NAPI{"keep": NAPIKeep, "defer": NAPIDefer, "thread": NAPIThread})
 		},

@@ -78,8 +78,8 @@ type Config struct {
 	// cache, more survive a burst.
 	RxRing, TxRing int
 
-	// BusyPoll is the most packets that one poll of the NIC by RxBatch
-	// handles; 0 leaves the NIC to its interrupts. It has no effect where the
+	// BusyPoll is the most packets that one poll of the NIC by RxPending or
+	// RxBatch handles; 0 leaves the NIC to its interrupts. It has no effect where the
 	// queue has no NAPI of its own (virtual links, copy mode).
 	BusyPoll int
 	// NAPI is what becomes of the kernel's own polling.

@@ -19,11 +19,13 @@ import (
 // Device is an interface with an AF_XDP socket on each of its queues, and the
 // program that steers to them. It implements driver.Device.
 type Device struct {
-	name   string
-	index  int
-	arena  *ring.Arena
-	queues []*Queue
-	caps   driver.Caps
+	name    string
+	index   int
+	receive int // queues of the interface
+	inNS    func(func() error) error
+	arena   *ring.Arena
+	queues  []*Queue
+	caps    driver.Caps
 
 	// An object of the link package detaches when it is collected: this
 	// reference, and each Queue's to its Device, keep it.
@@ -75,7 +77,7 @@ func open(c *Config) (_ *Device, err error) {
 		return nil, foreignProgram(l)
 	}
 	d := &Device{
-		name: l.name, index: l.index,
+		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS,
 		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
 	defer func() {

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +65,8 @@ func open1(t *testing.T, name string, c Config) *Device {
 	return d
 }
 
-// exchangeGuest sends datagrams from a to b until some have come.
+// exchangeGuest sends a datagram from a to b, again where it is lost: a NIC that
+// was just opened drops some.
 func exchangeGuest(t *testing.T, a, b *Device, src, dst host) {
 	t.Helper()
 	want := datagram(src, dst, 1000, 80, pattern(500))
@@ -130,9 +133,29 @@ func TestGuestFrameSize(t *testing.T) {
 	}
 }
 
-// Both ways of polling carry packets, and are put back.
+// interrupts is how many the devices have raised so far.
+func interrupts(t *testing.T) (n int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/interrupts")
+	must(t, err)
+	for line := range strings.Lines(string(b)) {
+		if !strings.Contains(line, "eth") && !strings.Contains(line, "input") {
+			continue
+		}
+		for _, w := range strings.Fields(line)[1:] {
+			k, err := strconv.Atoi(w)
+			if err != nil {
+				break
+			}
+			n += k
+		}
+	}
+	return n
+}
+
+// All ways of polling carry packets, and are put back.
 func TestGuestNAPI(t *testing.T) {
-	for _, want := range []NAPI{NAPIDefer, NAPIThread} {
+	for _, want := range []NAPI{NAPIKeep, NAPIDefer, NAPIThread} {
 		t.Run(want.String(), func(t *testing.T) {
 			names, hosts := nics(t)
 			a, b := open1(t, names[0], Config{NAPI: want}), open1(t, names[1], Config{NAPI: want})
@@ -149,8 +172,12 @@ func TestGuestNAPI(t *testing.T) {
 			if a.queues[0].busyPoll != (want == NAPIDefer) {
 				t.Error("busy polling:", a.queues[0].busyPoll)
 			}
-			exchangeGuest(t, a, b, hosts[0], hosts[1])
-			exchangeGuest(t, b, a, hosts[1], hosts[0])
+			began, before := time.Now(), interrupts(t)
+			for range 20 {
+				exchangeGuest(t, a, b, hosts[0], hosts[1])
+				exchangeGuest(t, b, a, hosts[1], hosts[0])
+			}
+			t.Logf("20 round trips: %v, %d interrupts", time.Since(began), interrupts(t)-before)
 			must(t, a.Close())
 			must(t, b.Close())
 			n = instance(t, id)
@@ -203,6 +230,24 @@ func TestGuestNAPIKilled(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	until(t, func() bool { n := instance(t, id); return n.defers == 0 && n.flush == 0 })
+}
+
+// Interrupts are found, and on more than one processor there is something to
+// say of them (vmrun -smp 2).
+func TestGuestAdvice(t *testing.T) {
+	names, _ := nics(t)
+	a := open1(t, names[0], Config{})
+	said := a.Advice(true)
+	t.Logf("%q, interrupts %v", said, queueIRQs(a.index))
+	if runtime.NumCPU() == 1 {
+		t.Skip("SKIPPED: one processor")
+	}
+	if len(said) != len(a.queues) || !strings.HasPrefix(said[0], "queue 0 of "+names[0]+": its interrupt ") {
+		t.Errorf("%q", said)
+	}
+	if said := a.Advice(false); len(said) != 0 {
+		t.Errorf("%q to a process that sleeps, and may use all processors", said)
+	}
 }
 
 // A NIC completes what was left to it: the other end gets a whole checksum.

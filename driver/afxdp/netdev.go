@@ -2,15 +2,17 @@ package afxdp
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
 // The netdev family of generic netlink, from linux/netdev.h.
 const (
-	netdevDevGet  = 1
-	netdevNAPIGet = 11
-	netdevNAPISet = 14
+	netdevDevGet   = 1
+	netdevQueueGet = 10
+	netdevNAPIGet  = 11
+	netdevNAPISet  = 14
 
 	devAttrIfindex   = 1
 	devAttrFeatures  = 3
@@ -24,6 +26,14 @@ const (
 	napiAttrDefer    = 5
 	napiAttrFlush    = 6
 	napiAttrThreaded = 8
+
+	queueAttrID      = 1
+	queueAttrIfindex = 2
+	queueAttrType    = 3
+	queueAttrNAPI    = 4
+
+	queueTypeRX = 0
+	queueTypeTX = 1
 
 	threadedBusyPoll = 2 // NETDEV_NAPI_THREADED_BUSY_POLL
 )
@@ -139,6 +149,77 @@ func (n *napi) parse(b []byte) {
 			n.threaded, n.threads = attrUint32(v), true
 		}
 	})
+}
+
+// nicQueue is a queue of an interface, and the NAPI instance that polls it.
+type nicQueue struct {
+	id   int
+	kind uint32 // queueTypeRX, queueTypeTX
+	napi uint32 // 0: not told
+}
+
+// listQueues asks for the queues of an interface (Linux 6.8).
+func listQueues(family uint16, ifindex int) ([]nicQueue, error) {
+	msgs, err := nlQuery(unix.NETLINK_GENERIC, family, unix.NLM_F_DUMP,
+		nlAttr(genl(netdevQueueGet), queueAttrIfindex, native.AppendUint32(nil, uint32(ifindex))))
+	if err != nil {
+		return nil, fmt.Errorf("queues: %w", err)
+	}
+	var all []nicQueue
+	for _, m := range msgs {
+		q := nicQueue{id: -1}
+		nlAttrs(m[min(genlLen, len(m)):], func(typ uint16, v []byte) {
+			switch typ {
+			case queueAttrID:
+				q.id = int(attrUint32(v))
+			case queueAttrType:
+				q.kind = attrUint32(v)
+			case queueAttrNAPI:
+				q.napi = attrUint32(v)
+			}
+		})
+		if q.id >= 0 {
+			all = append(all, q)
+		}
+	}
+	return all, nil
+}
+
+// queueIRQs maps receive queues to their interrupts, as far as the driver
+// tells.
+func queueIRQs(ifindex int) map[int]int {
+	irqs := map[int]int{}
+	family, err := netdevFamily()
+	if err != nil {
+		return irqs
+	}
+	instances, err1 := listNAPIs(family, ifindex)
+	queues, err2 := listQueues(family, ifindex)
+	if err1 != nil || err2 != nil {
+		return irqs
+	}
+	ofNAPI := map[uint32]int{}
+	for _, n := range instances {
+		if n.irq > 0 {
+			ofNAPI[n.id] = n.irq
+		}
+	}
+	for _, q := range queues {
+		if irq, ok := ofNAPI[q.napi]; ok && q.kind == queueTypeRX {
+			irqs[q.id] = irq
+		}
+	}
+	return irqs
+}
+
+// transmits reports whether the NAPI instance polls the transmit queue, too.
+func transmits(ifindex, queue int, napi uint32) bool {
+	family, err := netdevFamily()
+	if err != nil {
+		return false
+	}
+	all, err := listQueues(family, ifindex)
+	return err == nil && slices.Contains(all, nicQueue{queue, queueTypeTX, napi})
 }
 
 // set is a request that sets what is given of a NAPI instance.

@@ -208,7 +208,9 @@ func (q *Queue) tune(c *Config, l *linkInfo) {
 		return
 	}
 	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
-	if q.busyPoll && q.txSize > 0 {
+	// A call to transmit then polls instead of waking the driver, and nothing
+	// leaves where another instance transmits (virtio_net, gve).
+	if q.busyPoll && q.txSize > 0 && transmits(l.index, q.id, q.napi) {
 		setBusyPoll(q.txFD, c.BusyPoll)
 	}
 }
