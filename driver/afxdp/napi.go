@@ -85,7 +85,7 @@ func (d *Device) setNAPI(c *Config, l *linkInfo) {
 			ids = append(ids, q.napi)
 		}
 	}
-	p := &napiPlan{want: c.NAPI, link: l, ids: ids, dirs: napiDirs}
+	p := &napiPlan{want: c.NAPI, link: l, queue: d.queues[0].id, ids: ids, dirs: napiDirs}
 	if d.napi, err = p.make(prefix); err != nil {
 		d.caps.NAPI = fmt.Sprintf("%v not set: %v", c.NAPI, err)
 		c.Log.Warn("afxdp: NAPI settings are left alone", zap.String("interface", l.name), zap.Stringer("wanted", c.NAPI), zap.Error(err))
@@ -109,9 +109,11 @@ func napiName(l *linkInfo) (string, error) {
 type napiPlan struct {
 	want NAPI
 	link *linkInfo
-	ids  []uint32
-	dirs napiPaths
-	said string // what was done
+	// queue is one of the process's own, and ids are the instances of all.
+	queue int
+	ids   []uint32
+	dirs  napiPaths
+	said  string // what was done
 }
 
 // make sets each NAPI instance where the kernel has settings of each (Linux
@@ -126,7 +128,7 @@ func (p *napiPlan) make(prefix string) (*undo.Hold, error) {
 	family, err := netdevFamily()
 	if err == nil {
 		if n, err := queryNAPI(family, p.ids[0]); err == nil && n.own {
-			name, plan = fmt.Sprint(prefix, p.ids[0]), func() ([]undo.Step, func() error, error) { return p.perInstance(family) }
+			name, plan = fmt.Sprint(prefix, "q", p.queue), func() ([]undo.Step, func() error, error) { return p.perInstance(family) }
 		}
 	}
 	p.said = fmt.Sprintf("%v, set by another process", p.want)
