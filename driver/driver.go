@@ -115,11 +115,15 @@ type Caps struct {
 	// EdgesFree reports whether edges that nobody waits for cost nothing worth
 	// mention.
 	EdgesFree bool
-	Virtual   bool // no wire: a checksum that is only the pseudo-header's is valid
+	// CopyReason is why a device that might be in zero-copy mode is not.
+	CopyReason string
+	NAPI       string // settings of the kernel's polling, empty where nothing was asked for
+	Virtual    bool   // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1
 	RxMetaLen int  // bytes that the device may use in front of received data
+	TxRoom    int  // bytes in front of each transmitted Desc that the device uses
 	TSO       int  // largest IP packet that the device segments itself; 0: none
 	TSOFrags  int  // most Descs of such a packet
 	LargeRx   bool // packets above the MTU may arrive (GRO, the peer's GSO)

@@ -41,14 +41,22 @@ type Config struct {
 	// Queues are the receive queues to take, of each interface; none is all.
 	Queues []int
 	// Frames and FrameSize (2048 or 4096) are the packet memory of an
-	// interface, RingSize the entries of its rings. 0 is the default.
+	// interface, RingSize the entries of its rings. 0 is the default;
+	// of FrameSize 4096, or 2048 where only that gives zero-copy.
 	Frames, FrameSize, RingSize int
-	// Offloads: whether packets of up to 64 KiB are sent where the device cuts
-	// them to the MTU, or hands them to a peer on this machine whole.
+	// Offloads is what is left to the device: to complete checksums, and to cut
+	// packets of up to 64 KiB to the MTU, or to hand them to a peer on this
+	// machine whole.
 	Offloads Offloads
-	// BusyPoll is the most packets that one poll of a NIC handles; 0 leaves
-	// it to interrupts.
+	// BusyPoll is the most packets that one poll of a NIC handles, which
+	// goroutines that spin do by a system call each time they look; 0 leaves it
+	// to interrupts.
 	BusyPoll int
+
+	// NAPI is what becomes of the kernel's own polling of a NIC's queues, where
+	// they are in zero-copy mode. What is changed is put back by Close, and also
+	// after a crash.
+	NAPI NAPI
 
 	// RcvBuf and SndBuf are the buffers of a TCP connection in bytes, and
 	// bound those of UDP sockets; 0 is the default, which for TCP grows on
@@ -145,13 +153,31 @@ const (
 	ZeroCopyOff = afxdp.ZeroCopyOff
 )
 
-// Offloads tells whether packets may be sent that the device segments.
+// NAPI is what becomes of the kernel's own polling of a NIC's queues.
+type NAPI = afxdp.NAPI
+
+// Choices of NAPI.
+const (
+	// NAPIKeep leaves it as it is.
+	NAPIKeep = afxdp.NAPIKeep
+	// NAPIDefer holds interrupts back while goroutines poll, and turns BusyPoll
+	// on. It fits the profile Latency: a packet that comes when nobody polls any
+	// more may be 200 us late.
+	NAPIDefer = afxdp.NAPIDefer
+	// NAPIThread has a thread of the kernel poll each queue all the time, on a
+	// processor of its own (Linux 6.19).
+	NAPIThread = afxdp.NAPIThread
+)
+
+// Offloads says what is left to the device.
 type Offloads = afxdp.Offloads
 
 // Choices of Offloads.
 const (
 	// OffloadsAuto uses what the device offers. PathOf tells.
 	OffloadsAuto = afxdp.OffloadsAuto
-	// OffloadsOff sends frame by frame.
+	// OffloadsOff sends frame by frame, with checksums.
 	OffloadsOff = afxdp.OffloadsOff
+	// OffloadsChecksum sends frame by frame, without.
+	OffloadsChecksum = afxdp.OffloadsChecksum
 )

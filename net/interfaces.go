@@ -103,6 +103,7 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 		RxRing:    c.RingSize,
 		TxRing:    c.RingSize,
 		BusyPoll:  c.BusyPoll,
+		NAPI:      c.NAPI,
 		Offloads:  c.Offloads,
 		InNS:      e.ns.Do,
 		Log:       e.log,
@@ -110,7 +111,7 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stack.New(stack.Config{
+	s, err := stack.New(stack.Config{
 		Name:    l.Name,
 		Link:    l.Index,
 		Device:  dev,
@@ -124,4 +125,10 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 		MaxOrphans:   c.MaxOrphans,
 		MaxTimeWaits: c.MaxTimeWaits,
 	})
+	if err == nil && e.log.Core().Enabled(zap.DebugLevel) {
+		for _, a := range e.advice(s) {
+			e.log.Debug("advice", zap.String("interface", l.Name), zap.String("is", a))
+		}
+	}
+	return s, err
 }

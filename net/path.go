@@ -16,6 +16,12 @@ type Path struct {
 	Driver      string // of the interface
 	Mode        string // "native", "generic", "sim"
 	ZeroCopy    bool
+	// CopyReason is why packets are copied between NIC and process; empty where
+	// ZeroCopy, and on in-memory links.
+	CopyReason string
+	// NAPI says what was set of the kernel's polling, or kept, or why it could
+	// not be; empty where Config.NAPI asks for nothing.
+	NAPI string
 	// TSO is the largest packet that the device segments, in bytes; 0 is none.
 	TSO int
 
@@ -77,7 +83,10 @@ func pathOf(ss ...*stack.Stack) Path {
 	for _, s := range ss {
 		caps := s.Caps()
 		names = append(names, s.Name())
-		p.Driver, p.Mode = caps.Driver, caps.Mode
+		p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
+		if caps.CopyReason != "" {
+			p.CopyReason = caps.CopyReason
+		}
 		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
 		p.TSO = min(p.TSO, caps.TSO)
 	}
@@ -99,8 +108,12 @@ type InterfaceStatus struct {
 	// processor for each that spins, a cgroup's quota.
 	Warnings []string
 	// Path and Queues describe an accelerated interface.
-	Path   Path
-	Queues int
+	Path      Path
+	Queues    int
+	FrameSize int // bytes of a frame of packet memory
+	// Advice is what would suit this process better about the NIC's interrupts,
+	// queues and node; empty where nothing is known, or nothing is to be said.
+	Advice []string
 }
 
 // Status tells what became of each interface that was asked for.
@@ -113,6 +126,8 @@ func (e *Engine) Status() []InterfaceStatus {
 			st.Path = pathOf(i.stack)
 			st.Queues = len(i.stack.Device().Queues())
 			st.Warnings = i.stack.Warnings()
+			st.Advice = e.advice(i.stack)
+			st.FrameSize = i.stack.Device().Arena().FrameSize()
 		}
 		if st.Err != nil {
 			st.Path = Path{Reason: st.Err.Error()}
@@ -120,6 +135,15 @@ func (e *Engine) Status() []InterfaceStatus {
 		l = append(l, st)
 	}
 	return l
+}
+
+// advice is that of the device, where it has any.
+func (e *Engine) advice(s *stack.Stack) []string {
+	d, ok := s.Device().(interface{ Advice(spins bool) []string })
+	if !ok {
+		return nil
+	}
+	return d.Advice(e.cfg.Profile != Throughput && e.cfg.Spin >= 0)
 }
 
 // Stats returns the counters of every accelerated interface, by name.

@@ -103,7 +103,7 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.Frames, 0) },
 	},
 	{
-		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096",
+		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096, or 2048 where only that gives zero-copy",
 			"bytes of a frame"},
 		func(c *Config, v string) error {
 			return choose(&c.FrameSize, v, map[string]int{"2048": 2048, "4096": 4096})
@@ -122,18 +122,26 @@ var knobs = []knob{
 		checkRing,
 	},
 	{
-		Setting{"Offloads", "ONLOAD_OFFLOADS", "auto, off", "auto",
-			"whether packets larger than the MTU are sent, for the device to segment"},
+		Setting{"Offloads", "ONLOAD_OFFLOADS", "auto, checksum, off", "auto",
+			"what is left to the device: checksums, and to segment packets larger than the MTU; checksums; nothing"},
 		func(c *Config, v string) error {
-			return choose(&c.Offloads, v, map[string]Offloads{"auto": OffloadsAuto, "off": OffloadsOff})
+			return choose(&c.Offloads, v, map[string]Offloads{"auto": OffloadsAuto, "checksum": OffloadsChecksum, "off": OffloadsOff})
 		},
-		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsOff) },
+		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsChecksum, OffloadsOff) },
 	},
 	{
 		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets", "0 (interrupts)",
-			"most packets that one poll of the NIC handles"},
+			"most packets that one poll of the NIC handles; goroutines that spin then poll it by a system call each time they look"},
 		func(c *Config, v string) error { return number(&c.BusyPoll, v) },
 		func(c *Config) error { return atLeast(c.BusyPoll, 0) },
+	},
+	{
+		Setting{"NAPI", "ONLOAD_NAPI", "keep, defer, thread", "keep",
+			"how the kernel polls a NIC's queues: as it does; with interrupts held back while goroutines poll (turns ONLOAD_BUSY_POLL on); by a thread for each (Linux 6.19)"},
+		func(c *Config, v string) error {
+			return choose(&c.NAPI, v, map[string]NAPI{"keep": NAPIKeep, "defer": NAPIDefer, "thread": NAPIThread})
+		},
+		func(c *Config) error { return oneOf(c.NAPI, NAPIKeep, NAPIDefer, NAPIThread) },
 	},
 	{
 		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",

@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -137,7 +136,7 @@ func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int6
 	m.Seq += k
 	m.Off += uint16(k)
 	m.Len -= uint16(k)
-	m.Sum = ip.Sum(c.h.Arena.Bytes(f)[m.Off : m.Off+m.Len])
+	m.Sum = c.h.sum(c.h.Arena.Bytes(f)[m.Off : m.Off+m.Len])
 }
 
 // sampleRTT measures by the oldest frame that was acknowledged now and sent

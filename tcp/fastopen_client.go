@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -90,7 +89,7 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 	*d = ring.Desc{Frame: f, Off: uint16(ring.Headroom - n), Len: uint16(n + size)}
 	hdr := a.Data(*d)[:n]
 	fill(hdr)
-	c.checksum(hdr, size, ip.Sum(data[:size]), d)
+	c.checksum(hdr, size, c.h.sum(data[:size]), d)
 	ok = c.owner.Transmit(c.h.pkt[:1], ectNone)
 	c.h.Cache.Release(f)
 	if ok {
@@ -203,7 +202,7 @@ func (c *Conn) cleanSYNData(n uint32) {
 			m.Seq += n
 			m.Off += uint16(n)
 			m.Len -= uint16(n)
-			m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+			m.Sum = c.h.sum(a.Bytes(f)[m.Off : m.Off+m.Len])
 			break
 		}
 		n -= uint32(m.Len)

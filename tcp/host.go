@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -207,6 +208,24 @@ func (h *Host) Orphans() int { return h.orphans }
 
 // maxFrags bounds the frames of a packet: 64 KiB in 2 KiB frames, and some.
 const maxFrags = 48
+
+// Fill copies src to dst, as ip.SumCopy, and returns the payload's sum for
+// ring.Meta: 0 where the device sums.
+func (h *Host) Fill(dst, src []byte) uint16 {
+	if h.TxCsum {
+		copy(dst, src)
+		return 0
+	}
+	return ip.SumCopy(dst, src)
+}
+
+// sum is Fill without the copy.
+func (h *Host) sum(b []byte) uint16 {
+	if h.TxCsum {
+		return 0
+	}
+	return ip.Sum(b)
+}
 
 // Caps are the properties of a device that shape packets.
 type Caps struct {

@@ -70,7 +70,7 @@ func (c *Conn) write(p []byte) (n int) {
 		for _, f := range fs[:count] {
 			k := min(took, chunk)
 			m := a.Meta(f)
-			m.Sum = ip.SumCopy(a.Bytes(f)[ring.Headroom:], p[n:n+k])
+			m.Sum = c.h.Fill(a.Bytes(f)[ring.Headroom:], p[n:n+k])
 			m.Off, m.Len = ring.Headroom, uint16(k)
 			c.sndBox.Push(a, f)
 			n += k
@@ -96,7 +96,7 @@ func (c *Conn) WriteNow(p []byte) bool {
 		return false
 	}
 	m := c.h.Arena.Meta(f)
-	m.Sum = ip.SumCopy(c.h.Arena.Bytes(f)[ring.Headroom:], p)
+	m.Sum = c.h.Fill(c.h.Arena.Bytes(f)[ring.Headroom:], p)
 	m.Off, m.Len = ring.Headroom, uint16(len(p))
 	c.sndUsed.add(1, len(p))
 	c.enqueue(f)
@@ -207,10 +207,10 @@ func (c *Conn) topUp(f ring.Frame) bool {
 	k := copy(a.Bytes(c.sndTail)[t.Off+t.Len:][:room], src)
 	sum := m.Sum
 	if k < len(src) {
-		sum = ip.Sum(src[:k])
+		sum = c.h.sum(src[:k])
 		m.Off += uint16(k)
 		m.Len -= uint16(k)
-		m.Sum = ip.Sum(src[k:])
+		m.Sum = c.h.sum(src[k:])
 	}
 	if t.Len&1 != 0 {
 		sum = ip.Swap(sum)
@@ -235,12 +235,12 @@ func (c *Conn) split(f ring.Frame, n int) bool {
 	}
 	m, k := a.Meta(f), a.Meta(g)
 	k.Off, k.Len = ring.Headroom, m.Len-uint16(n)
-	k.Sum = ip.SumCopy(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[int(m.Off)+n:m.Off+m.Len])
+	k.Sum = c.h.Fill(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[int(m.Off)+n:m.Off+m.Len])
 	k.Seq = m.Seq + uint32(n)
 	k.Flags, k.Retrans = m.Flags, m.Retrans
 	k.Stamp, k.Lost = m.Stamp, m.Lost
 	m.Len = uint16(n)
-	m.Sum = ip.Sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+	m.Sum = c.h.sum(a.Bytes(f)[m.Off : m.Off+m.Len])
 	k.Prev, k.Next = f, m.Next
 	m.Next = g
 	if k.Next != ring.NoFrame {

@@ -47,6 +47,9 @@ func Parse(b []byte, l4len int, v6 bool, h *Header) error {
 	return nil
 }
 
+// ChecksumOff is the offset of the checksum in the header.
+const ChecksumOff = 6
+
 // Put writes the header of a datagram of l4len bytes, itself included. sum is
 // the sum of pseudo-header and payload; the checksum written is complete.
 func Put(b []byte, src, dst uint16, l4len int, sum uint16) {

@@ -89,7 +89,7 @@ func Open(c Config) (load.Network, error) {
 	if p, ok := profiles[c.Kind]; ok {
 		cfg := onload.Config{Interfaces: []string{c.Interface}, Mode: mode, Profile: p}
 		if c.Kind == Frames {
-			cfg.Offloads = onload.OffloadsOff
+			cfg.Offloads = onload.OffloadsChecksum
 		}
 		e, err := onload.New(cfg)
 		if err != nil {

@@ -3,6 +3,7 @@ package afxdp
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -157,6 +158,28 @@ func TestWhatToTry(t *testing.T) {
 				t.Errorf("binds %v, want %v", got, tt.binds)
 			}
 		})
+	}
+	gve := &linkInfo{driver: "gve", known: true, features: actBasic | actRedirect | actZeroCopy, mtu: 3000, rx: 1, zcSegs: 1}
+	for name, tt := range map[string]struct {
+		c    Config
+		l    *linkInfo
+		want string
+	}{
+		"any size": {Config{FrameSize: 4096, anySize: true}, hw, "zero-copy 4096, zero-copy without multi-buffer 4096, " +
+			"zero-copy 2048, zero-copy without multi-buffer 2048, copy 4096, copy without multi-buffer 4096, "},
+		"large MTU": {Config{FrameSize: 4096, anySize: true}, gve, "zero-copy 4096, zero-copy without multi-buffer 4096, " +
+			"zero-copy 2048, copy 4096, copy without multi-buffer 4096, "},
+		"size": {Config{FrameSize: 2048}, gve, "zero-copy 2048, copy 2048, copy without multi-buffer 2048, "},
+		"copy": {Config{FrameSize: 4096, anySize: true, ZeroCopy: ZeroCopyOff}, hw, "copy 4096, copy without multi-buffer 4096, "},
+		"veth": {Config{FrameSize: 4096, anySize: true}, veth, "copy 4096, copy without multi-buffer 4096, "},
+	} {
+		got := ""
+		for _, a := range attempts(&tt.c, tt.l, true) {
+			got += fmt.Sprintf("%v %d, ", a.bindMode, a.frameSize)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s; want %s", name, got, tt.want)
+		}
 	}
 	for _, tt := range []struct {
 		l    *linkInfo

@@ -71,16 +71,19 @@ type Config struct {
 	ZeroCopy  ZeroCopy
 
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536
-	FrameSize int // 4096 (default) or 2048
+	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
+	anySize   bool
 	// RxRing and TxRing are the rings' entries, powers of two. The kernel
 	// receives into RxRing frames in turn: fewer may stay in the processor's
 	// cache, more survive a burst.
 	RxRing, TxRing int
 
-	// BusyPoll is the most packets that one poll of the NIC by RxBatch
-	// handles; 0 leaves the NIC to its interrupts. It has no effect where the
+	// BusyPoll is the most packets that one poll of the NIC by RxPending or
+	// RxBatch handles; 0 leaves the NIC to its interrupts. It has no effect where the
 	// queue has no NAPI of its own (virtual links, copy mode).
 	BusyPoll int
+	// NAPI is what becomes of the kernel's own polling.
+	NAPI NAPI
 	// TxBudget is the most Descs that one system call sends in copy mode
 	// (Linux 6.18; 32 before), -1 for the kernel's default.
 	TxBudget int
@@ -101,12 +104,16 @@ func (c *Config) defaults() error {
 			*v = d
 		}
 	}
+	c.anySize = c.FrameSize == 0
 	def(&c.FrameSize, DefaultFrameSize)
 	def(&c.RxRing, DefaultRing)
 	def(&c.TxRing, DefaultRing)
 	def(&c.TxBudget, min(DefaultTxBudget, c.TxRing))
 	def(&c.MaxPorts, DefaultMaxPorts)
 	def(&c.MaxFlows, DefaultMaxFlows)
+	if c.NAPI == NAPIDefer {
+		def(&c.BusyPoll, defaultBusyPoll)
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}

@@ -3,7 +3,6 @@ package afxdp
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 
 	"github.com/cilium/ebpf/link"
@@ -13,22 +12,28 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/afxdp/bpf"
+	"github.com/onload-go/onload/driver/afxdp/undo"
 	"github.com/onload-go/onload/ring"
 )
 
 // Device is an interface with an AF_XDP socket on each of its queues, and the
 // program that steers to them. It implements driver.Device.
 type Device struct {
-	name   string
-	index  int
-	arena  *ring.Arena
-	queues []*Queue
-	caps   driver.Caps
+	name    string
+	index   int
+	receive int // queues of the interface
+	inNS    func(func() error) error
+	arena   *ring.Arena
+	queues  []*Queue
+	caps    driver.Caps
 
 	// An object of the link package detaches when it is collected: this
 	// reference, and each Queue's to its Device, keep it.
 	link link.Link
 	objs bpf.SteerObjects
+
+	napi   *undo.Hold // nil: nothing was set
+	copies string     // why, where the sockets are not in zero-copy mode
 
 	mu     sync.Mutex // steering and Close
 	closed bool
@@ -72,7 +77,7 @@ func open(c *Config) (_ *Device, err error) {
 		return nil, foreignProgram(l)
 	}
 	d := &Device{
-		name: l.name, index: l.index,
+		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS,
 		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
 	defer func() {
@@ -80,9 +85,6 @@ func open(c *Config) (_ *Device, err error) {
 			_ = d.Close()
 		}
 	}()
-	if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
-		return nil, fmt.Errorf("afxdp: %w", err)
-	}
 	// Kernels before 5.11 count maps against the limit, all count the UMEM of
 	// a process without CAP_IPC_LOCK. What is refused shows below.
 	_ = rlimit.RemoveMemlock()
@@ -101,72 +103,33 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
+	d.setNAPI(c, l)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
-		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
-		zap.Int("frames", c.Frames), zap.Bool("hugepages", d.arena.Huge()))
+		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.String("copies", d.caps.CopyReason), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
+		zap.Int("frames", c.Frames), zap.Int("frameSize", d.arena.FrameSize()), zap.Bool("hugepages", d.arena.Huge()))
 	return d, nil
-}
-
-// bind opens a socket on every queue, all in the best way that works.
-func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
-	var errs []error
-	for _, m := range bindModes(c, l, native) {
-		err := d.bindAll(c, l, m)
-		if err == nil {
-			return m, nil
-		}
-		errs = append(errs, err)
-		var busy *QueueError
-		if errors.As(err, &busy) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
-			return m, err
-		}
-		c.Log.Debug("afxdp: bind refused", zap.Stringer("as", m), zap.Error(err))
-	}
-	return bindMode{}, errors.Join(errs...)
-}
-
-func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
-	owner := make([]uint16, d.arena.Frames())
-	var first *Queue
-	for i, id := range c.Queues {
-		q := &Queue{
-			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
-			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
-			maxFrags: maxFrags(l, m),
-		}
-		if err := openSocket(q, c, l, m, first); err != nil {
-			d.closeQueues()
-			return err
-		}
-		if q.target = q.most; !q.zc {
-			q.target = min(q.most, fewFrames)
-		}
-		if first == nil {
-			first = q
-		}
-		runtime.AddCleanup(q, unmap, q.mems())
-		d.queues = append(d.queues, q)
-	}
-	return nil
 }
 
 // describe fills in what the device can do.
 func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 	d.caps = driver.Caps{
-		EdgesFree: true,
-		Driver:    l.driver,
-		Mode:      mode.String(),
-		ZeroCopy:  d.queues[0].zc,
-		Virtual:   l.virtual(),
-		MTU:       l.mtu,
-		MaxFrags:  maxFrags(l, m),
-		RxMetaLen: rxHeadroom,
-		LargeRx:   mode == ModeGeneric,
-		TxRing:    c.TxRing,
-		RxRing:    c.RxRing,
-		RSSKey:    l.rssKey,
-		RSSTable:  l.rssTable,
+		EdgesFree:  true,
+		Driver:     l.driver,
+		Mode:       mode.String(),
+		ZeroCopy:   d.queues[0].zc,
+		CopyReason: d.copies,
+		Virtual:    l.virtual(),
+		MTU:        l.mtu,
+		MaxFrags:   maxFrags(l, m),
+		RxMetaLen:  rxHeadroom,
+		LargeRx:    mode == ModeGeneric,
+		TxCsum:     d.queues[0].txMeta > 0,
+		TxRoom:     d.queues[0].txMeta,
+		TxRing:     c.TxRing,
+		RxRing:     c.RxRing,
+		RSSKey:     l.rssKey,
+		RSSTable:   l.rssTable,
 	}
 	for _, q := range d.queues {
 		q.caps = &d.caps
@@ -185,7 +148,7 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 
 // offload has the device segment packets where it can.
 func (d *Device) offload(c *Config, l *linkInfo) {
-	if c.Offloads == OffloadsOff {
+	if c.Offloads != OffloadsAuto {
 		return
 	}
 	var n *lane
@@ -234,7 +197,8 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
-	var errs []error
+	// NAPI first: drivers may reset the NIC when the program goes.
+	errs := []error{d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func tryOpen(ns *lab.NS, c Config) (*Device, error) {
 	return d, nil
 }
 
-// put lays a packet out over frames of at most 4096 bytes.
+// put lays a packet out over frames, behind the room that the device wants.
 func put(t testing.TB, d *Device, b []byte) (ds []ring.Desc) {
 	t.Helper()
 	for len(b) > 0 {
@@ -52,9 +53,10 @@ func put(t testing.TB, d *Device, b []byte) (ds []ring.Desc) {
 		if !ok {
 			t.Fatal("no free frame")
 		}
-		n := copy(d.arena.Bytes(f), b)
+		off := d.caps.TxRoom
+		n := copy(d.arena.Bytes(f)[off:], b)
 		b = b[n:]
-		ds = append(ds, ring.Desc{Frame: f, Len: uint16(n), Flags: ring.FlagMore})
+		ds = append(ds, ring.Desc{Frame: f, Off: uint16(off), Len: uint16(n), Flags: ring.FlagMore})
 	}
 	ds[len(ds)-1].Flags = 0
 	return ds
@@ -202,6 +204,19 @@ func ethOf(src, dst [6]byte, ip []byte, tags ...uint16) []byte {
 func datagram(src, dst host, sport, dport uint16, data []byte) []byte {
 	l4 := udpOf(netip.AddrPortFrom(src.addr, sport), netip.AddrPortFrom(dst.addr, dport), data)
 	return ethOf(src.mac, dst.mac, ipOf(src.addr, dst.addr, udp, 1, 0, 0, l4))
+}
+
+// needs skips the test on a kernel without what it tests. With CI=true it fails
+// instead.
+func needs(t *testing.T, kernel string, has bool) {
+	t.Helper()
+	if has {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI=true, but no Linux %s", kernel)
+	}
+	t.Skipf("SKIPPED, needs Linux %s", kernel)
 }
 
 func anyPort(p uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, p) }

@@ -18,6 +18,7 @@ type linkInfo struct {
 
 	ethernet bool
 	qdisc    string // empty where the kernel does not tell
+	txCsum   bool   // it completes checksums in copy mode
 	gsoMax   int    // largest packet that it takes for segmentation, bytes
 
 	prog     uint32 // id of the XDP program attached, 0: none
@@ -26,6 +27,7 @@ type linkInfo struct {
 	features uint64 // NETDEV_XDP_ACT_*
 	known    bool   // features is valid (Linux 6.3)
 	zcSegs   int    // descriptors per packet in zero-copy mode
+	xskActs  uint64 // NETDEV_XSK_FLAGS_* of zero-copy mode
 
 	rssKey   []byte
 	rssTable []uint32
@@ -130,44 +132,8 @@ func (l *linkInfo) askEthtool() {
 		l.rx, l.tx = rx, tx
 	}
 	l.rx, l.tx = max(l.rx, 1), max(l.tx, 1)
+	l.txCsum = ethtoolFlag(fd, l.name, unix.ETHTOOL_GTXCSUM)
 	if key, table, err := rss(fd, l.name); err == nil {
 		l.rssKey, l.rssTable = key, table
 	}
-}
-
-// The netdev family of generic netlink, from linux/netdev.h.
-const (
-	netdevDevGet    = 1
-	netdevIfindex   = 1
-	netdevFeatures  = 3
-	netdevZCMaxSegs = 4
-)
-
-// askNetdev asks what XDP the driver does. Kernels before 6.3 do not know.
-func (l *linkInfo) askNetdev() {
-	genl := func(cmd byte) []byte { return []byte{cmd, 1, 0, 0} }
-	msgs, err := nlQuery(unix.NETLINK_GENERIC, unix.GENL_ID_CTRL, 0,
-		nlAttr(genl(unix.CTRL_CMD_GETFAMILY), unix.CTRL_ATTR_FAMILY_NAME, []byte("netdev\x00")))
-	if err != nil || len(msgs) == 0 || len(msgs[0]) < 4 {
-		return
-	}
-	var family uint16
-	nlAttrs(msgs[0][4:], func(typ uint16, v []byte) {
-		if typ == unix.CTRL_ATTR_FAMILY_ID && len(v) >= 2 {
-			family = native.Uint16(v)
-		}
-	})
-	msgs, err = nlQuery(unix.NETLINK_GENERIC, family, 0,
-		nlAttr(genl(netdevDevGet), netdevIfindex, native.AppendUint32(nil, uint32(l.index))))
-	if err != nil || len(msgs) == 0 || len(msgs[0]) < 4 {
-		return
-	}
-	nlAttrs(msgs[0][4:], func(typ uint16, v []byte) {
-		switch {
-		case typ == netdevFeatures && len(v) >= 8:
-			l.features, l.known = native.Uint64(v), true
-		case typ == netdevZCMaxSegs:
-			l.zcSegs = max(int(attrUint32(v)), 1)
-		}
-	})
 }

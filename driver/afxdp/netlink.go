@@ -23,13 +23,7 @@ func nlQuery(proto int, typ, flags uint16, body []byte) ([][]byte, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}); err != nil {
 		return nil, err
 	}
-	req := make([]byte, unix.NLMSG_HDRLEN, unix.NLMSG_HDRLEN+len(body))
-	native.PutUint32(req[0:], uint32(unix.NLMSG_HDRLEN+len(body)))
-	native.PutUint16(req[4:], typ)
-	native.PutUint16(req[6:], unix.NLM_F_REQUEST|flags)
-	native.PutUint32(req[8:], 1)
-	req = append(req, body...)
-	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, nlRequest(typ, flags, body), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, fmt.Errorf("netlink request: %w", err)
 	}
 	var out [][]byte
@@ -59,11 +53,22 @@ func nlQuery(proto int, typ, flags uint16, body []byte) ([][]byte, error) {
 				return out, nil
 			}
 			out = append(out, append([]byte(nil), m.Data...))
-			if m.Header.Flags&unix.NLM_F_MULTI == 0 {
+			// Of a dump netdev's messages do not say that more come.
+			if (m.Header.Flags|flags)&(unix.NLM_F_MULTI|unix.NLM_F_DUMP) == 0 {
 				return out, nil
 			}
 		}
 	}
+}
+
+// nlRequest is a request with its header.
+func nlRequest(typ, flags uint16, body []byte) []byte {
+	req := make([]byte, unix.NLMSG_HDRLEN, unix.NLMSG_HDRLEN+len(body))
+	native.PutUint32(req[0:], uint32(unix.NLMSG_HDRLEN+len(body)))
+	native.PutUint16(req[4:], typ)
+	native.PutUint16(req[6:], unix.NLM_F_REQUEST|flags)
+	native.PutUint32(req[8:], 1)
+	return append(req, body...)
 }
 
 // nlAttr appends an attribute to b, padded.
@@ -94,6 +99,14 @@ func attrUint32(b []byte) uint32 {
 		return 0
 	}
 	return native.Uint32(b)
+}
+
+// attrUint is a number of 4 or 8 bytes, as the kernel likes.
+func attrUint(b []byte) uint64 {
+	if len(b) >= 8 {
+		return native.Uint64(b)
+	}
+	return uint64(attrUint32(b))
 }
 
 func attrString(b []byte) string {

@@ -11,14 +11,17 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Offloads tells whether packets may be sent that the device segments.
+// Offloads says what is left to the device.
 type Offloads int
 
 const (
 	// OffloadsAuto uses what the device offers. Caps tells.
 	OffloadsAuto Offloads = iota
-	// OffloadsOff sends frame by frame.
+	// OffloadsOff leaves it nothing: packets are sent frame by frame, with
+	// their checksums.
 	OffloadsOff
+	// OffloadsChecksum leaves it checksums, but sends frame by frame.
+	OffloadsChecksum
 )
 
 // lane sends the packets that the device is to segment: an AF_XDP socket takes

@@ -42,6 +42,7 @@ type Queue struct {
 	txProd   uint32
 	posted   int // Descs not yet completed
 	maxFrags int
+	txMeta   int // bytes that the kernel reads in front of each packet
 	comp     kring[uint64]
 	compCons uint32
 
@@ -49,7 +50,8 @@ type Queue struct {
 	txFD     int   // transmits; -1: nothing does
 	lane     *lane // nil: the device segments nothing
 	zc       bool
-	busyPoll bool
+	napi     uint32 // the instance that polls the queue, 0: none
+	busyPoll bool   // RxBatch has it polled
 
 	ep       int // WaitFD
 	armed    bool
@@ -215,8 +217,25 @@ func (q *Queue) Refill() int {
 	return done
 }
 
-// RxPending implements driver.Queue. It is safe even after Close.
+// RxPending implements driver.Queue. It is safe even after Close. Where the NIC
+// is to be polled instead of interrupting, this does it: it is what a spinning
+// goroutine calls.
 func (q *Queue) RxPending() bool {
+	if q.waits() {
+		return true
+	}
+	if !q.busyPoll || q.dead.Load() || !q.fdMu.TryLock() {
+		return false
+	}
+	if q.fd >= 0 {
+		recvKick(q.fd)
+	}
+	q.fdMu.Unlock()
+	return q.waits()
+}
+
+// waits reports whether something is on the receive ring.
+func (q *Queue) waits() bool {
 	return atomic.LoadUint32(q.rx.prod) != q.seen.Load() && !q.dead.Load()
 }
 

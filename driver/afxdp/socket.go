@@ -78,7 +78,7 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 		}
 	}()
 	if share == nil {
-		if err := registerUMEM(q.fd, q.arena); err != nil {
+		if err := q.register(l, c, m); err != nil {
 			if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
 				return fmt.Errorf("afxdp: locking %d MiB of packet memory: raise RLIMIT_MEMLOCK, grant CAP_IPC_LOCK, or ask for fewer frames: %w",
 					len(q.arena.Mem())>>20, err)
@@ -118,7 +118,7 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 			return err
 		}
 	}
-	q.tune(c)
+	q.tune(c, l)
 	return q.makeEpoll()
 }
 
@@ -187,24 +187,30 @@ func setSndbuf(fd int) {
 
 // tune sets options that make the socket faster, and are no loss where the
 // kernel refuses them.
-func (q *Queue) tune(c *Config) {
+func (q *Queue) tune(c *Config, l *linkInfo) {
 	if q.txSize > 0 {
 		setSndbuf(q.txFD)
 		if c.TxBudget > 0 {
 			_ = setXDPInt(q.txFD, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
 		}
 	}
-	if c.BusyPoll == 0 {
+	// Without a NAPI id there is nothing to poll, and the options would only
+	// hold back interrupts; on a virtual link the sender polls.
+	if l.virtual() {
 		return
 	}
-	// Without a NAPI id there is nothing to poll, and the options would only
-	// hold back interrupts.
 	id, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID)
 	if err != nil || id == 0 {
 		return
 	}
+	q.napi = uint32(id)
+	if c.BusyPoll == 0 || c.NAPI == NAPIThread {
+		return
+	}
 	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
-	if q.busyPoll && q.txSize > 0 {
+	// A call to transmit then polls instead of waking the driver, and nothing
+	// leaves where another instance transmits (virtio_net, gve).
+	if q.busyPoll && q.txSize > 0 && transmits(l.index, q.id, q.napi) {
 		setBusyPoll(q.txFD, c.BusyPoll)
 	}
 }

@@ -75,12 +75,16 @@ func getXDP(fd, opt int, p unsafe.Pointer, size uintptr) error {
 
 func setXDPInt(fd, opt int, v uint32) error { return setXDP(fd, opt, unsafe.Pointer(&v), 4) }
 
-func registerUMEM(fd int, a *ring.Arena) error {
+// registerUMEM: meta is the bytes in front of each packet for the kernel.
+func registerUMEM(fd int, a *ring.Arena, meta int) error {
 	mem := a.Mem()
 	reg := unix.XDPUmemReg{
 		Addr: uint64(uintptr(unsafe.Pointer(&mem[0]))),
 		Len:  uint64(len(mem)),
 		Size: uint32(a.FrameSize()),
+	}
+	if meta > 0 {
+		reg.Flags, reg.Tx_metadata_len = unix.XDP_UMEM_TX_METADATA_LEN, uint32(meta)
 	}
 	return setXDP(fd, unix.XDP_UMEM_REG, unsafe.Pointer(&reg), unsafe.Sizeof(reg))
 }
@@ -152,6 +156,12 @@ func ethtool(fd int, name string, p unsafe.Pointer) error {
 		return e
 	}
 	return nil
+}
+
+// ethtoolFlag is one of the requests that ask for a yes or no.
+func ethtoolFlag(fd int, name string, cmd uint32) bool {
+	v := struct{ cmd, data uint32 }{cmd: cmd}
+	return ethtool(fd, name, unsafe.Pointer(&v)) == nil && v.data != 0
 }
 
 // channels returns the number of receive and transmit queues in use.

@@ -49,6 +49,7 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 			q.stats.txRefused.Add(1)
 			break
 		}
+		first := q.txProd
 		for i, d := range pkt {
 			options := uint32(unix.XDP_PKT_CONTD)
 			if i == n-1 {
@@ -61,6 +62,10 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 			}
 			q.txProd++
 			q.arena.Posted(d.Frame)
+		}
+		if pkt[0].Flags&ring.FlagCsumPartial != 0 {
+			q.tx.slots[first&q.tx.mask].Options |= unix.XDP_TX_METADATA
+			q.putMeta(&pkt[0])
 		}
 		space -= n
 		done += n
@@ -93,8 +98,12 @@ func (q *Queue) sendable(pkt []ring.Desc, size int) bool {
 	if len(pkt) > most || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
 		return false
 	}
+	if pkt[0].Flags&ring.FlagCsumPartial != 0 && !q.completes(&pkt[0]) {
+		return false
+	}
 	for _, d := range pkt {
-		if d.Len == 0 || int(d.Off)+int(d.Len) > size || int(d.Frame) >= q.arena.Frames() {
+		// The kernel wants room for its metadata in front of every Desc.
+		if d.Len == 0 || int(d.Off) < q.txMeta || int(d.Off)+int(d.Len) > size || int(d.Frame) >= q.arena.Frames() {
 			return false
 		}
 	}

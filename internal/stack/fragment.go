@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 
 	"github.com/onload-go/onload/ip"
@@ -76,6 +77,9 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8
 	if q.TxSpace() < need && !s.makeRoom(tx, q, need) {
 		return false
 	}
+	if pkt[0].Flags&ring.FlagCsumPartial != 0 {
+		s.complete(pkt)
+	}
 	src := reader{s: s, pkt: pkt}
 	id := rand.Uint32() // of a keyed generator (RFC 7739 section 5.3)
 	for {
@@ -96,6 +100,25 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8
 			return true // without this one, the others are worth nothing
 		}
 	}
+}
+
+// complete fills in the checksum of a datagram that no device can: it sees
+// fragments. CsumStart is the first byte of pkt.
+func (s *Stack) complete(pkt []ring.Desc) {
+	sum, odd := uint16(0), false
+	for i := range pkt {
+		part := ip.Sum(s.arena.Data(pkt[i]))
+		if odd {
+			part = ip.Swap(part)
+		}
+		sum = ip.Add(sum, part)
+		odd = odd != (pkt[i].Len&1 != 0)
+	}
+	if sum == 0xffff {
+		sum = 0 // RFC 768: zero means no checksum
+	}
+	binary.BigEndian.PutUint16(s.arena.Data(pkt[0])[pkt[0].CsumOff:], ^sum)
+	pkt[0].Flags &^= ring.FlagCsumPartial
 }
 
 // reader reads the bytes of a packet one after the other.

@@ -131,7 +131,7 @@ func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPor
 	}
 	m := s.arena.Meta(f)
 	m.Off, m.Len = ring.Headroom, uint16(len(p))
-	m.Sum = ip.SumCopy(s.arena.Bytes(f)[ring.Headroom:], p)
+	m.Sum = s.host.Fill(s.arena.Bytes(f)[ring.Headroom:], p)
 	m.Prev = ring.NoFrame
 	if ok = s.send(d, 0, s.udpPacket(d, f, u.local.Port(), to.Port(), l4), d.ecn()); ok {
 		s.confirm(d)
@@ -141,7 +141,8 @@ func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPor
 	return ok
 }
 
-// envelop copies a datagram into frames, summing it on the way.
+// envelop copies a datagram into frames, summing it on the way unless the
+// device does.
 func (s *Stack) envelop(p []byte, src netip.Addr, dst netip.AddrPort) (first ring.Frame, ok bool) {
 	room := s.arena.FrameSize() - ring.Headroom
 	last := ring.NoFrame
@@ -155,7 +156,7 @@ func (s *Stack) envelop(p []byte, src netip.Addr, dst netip.AddrPort) (first rin
 		m := s.arena.Meta(f)
 		k := min(len(p)-n, room)
 		m.Off, m.Len = ring.Headroom, uint16(k)
-		m.Sum = ip.SumCopy(s.arena.Bytes(f)[ring.Headroom:], p[n:n+k])
+		m.Sum = s.host.Fill(s.arena.Bytes(f)[ring.Headroom:], p[n:n+k])
 		m.Prev = ring.NoFrame
 		if first == ring.NoFrame {
 			first = f
@@ -283,7 +284,14 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 	pkt[len(pkt)-1].Flags = 0
 	pkt[0].Off -= udp.HeaderLen
 	pkt[0].Len += udp.HeaderLen
-	udp.Put(s.arena.Bytes(f)[pkt[0].Off:], from, to, l4, sum)
+	hdr := s.arena.Bytes(f)[pkt[0].Off:]
+	if s.host.TxCsum {
+		pkt[0].Flags |= ring.FlagCsumPartial
+		pkt[0].CsumStart, pkt[0].CsumOff = 0, udp.ChecksumOff
+		udp.PutPartial(hdr, from, to, l4, sum)
+		return pkt
+	}
+	udp.Put(hdr, from, to, l4, sum)
 	return pkt
 }
 

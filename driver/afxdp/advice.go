@@ -1,0 +1,52 @@
+package afxdp
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver/afxdp/affinity"
+)
+
+// Advice says what would suit this process better about the interrupts of its
+// queues, their processors and the NIC's node, a line for each matter. spins:
+// goroutines poll before they sleep. It asks the kernel each time; nil for
+// virtual links, and where sysfs is that of another network namespace.
+func (d *Device) Advice(spins bool) []string {
+	if n, err := readNumber(filepath.Join(napiDirs.sysfs, d.name, "ifindex")); err != nil || n != uint64(d.index) {
+		return nil
+	}
+	f := affinity.Facts{Interface: d.name, Receive: d.receive, RSS: d.caps.RSSTable, Spins: spins, Process: ownCPUs()}
+	irqs := map[int]int{}
+	// What cannot be asked is looked for by name.
+	_ = d.inNS(func() error {
+		irqs = queueIRQs(d.index)
+		return nil
+	})
+	for _, q := range d.queues {
+		irq, ok := irqs[q.id]
+		if !ok {
+			irq = -1
+		}
+		f.Queues = append(f.Queues, affinity.Queue{ID: q.id, IRQ: irq})
+	}
+	if ok, err := f.Read("/"); !ok || err != nil {
+		return nil
+	}
+	return f.Advise()
+}
+
+// ownCPUs are the processors that the process may use, of the first 1,024.
+func ownCPUs() (l affinity.CPUs) {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(os.Getpid(), &set) != nil {
+		return nil
+	}
+	for c := range 64 * len(set) {
+		if set.IsSet(c) {
+			l = append(l, c)
+		}
+	}
+	return l
+}

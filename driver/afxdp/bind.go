@@ -1,0 +1,169 @@
+package afxdp
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/ring"
+)
+
+// attempt is one way to bind, with the size of frames.
+type attempt struct {
+	bindMode
+	frameSize int
+}
+
+// String is the attempt in words.
+func (a attempt) String() string {
+	return fmt.Sprintf("%v, frames of %d bytes", a.bindMode, a.frameSize)
+}
+
+// attempts lists what to try, best first. Drivers want zero-copy frames of a
+// size: Amazon's ENA 4,096 bytes, Google's gve 2,048. Where none was asked for
+// the other is tried before zero-copy is given up.
+func attempts(c *Config, l *linkInfo, native bool) (as []attempt) {
+	other := 2048
+	if c.FrameSize == other {
+		other = 4096
+	}
+	modes := bindModes(c, l, native)
+	for _, m := range modes {
+		if m.zeroCopy {
+			as = append(as, attempt{m, c.FrameSize})
+		}
+	}
+	if c.anySize {
+		o := *c
+		o.FrameSize = other
+		for _, m := range bindModes(&o, l, native) {
+			if m.zeroCopy {
+				as = append(as, attempt{m, other})
+			}
+		}
+	}
+	for _, m := range modes {
+		if !m.zeroCopy {
+			as = append(as, attempt{m, c.FrameSize})
+		}
+	}
+	return as
+}
+
+// bind opens a socket on every queue, all in the best way that works.
+func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
+	var errs []error
+	for _, a := range attempts(c, l, native) {
+		if err := d.makeArena(c.Frames, a.frameSize); err != nil {
+			return a.bindMode, err
+		}
+		err := d.bindAll(c, l, a.bindMode)
+		if err == nil {
+			if !d.queues[0].zc {
+				d.copies = copyReason(c, l, native, errs)
+				if l.known && len(errs) > 0 {
+					c.Log.Warn("afxdp: packets are copied", zap.String("interface", l.name), zap.String("because", d.copies))
+				}
+			}
+			return a.bindMode, nil
+		}
+		errs = append(errs, fmt.Errorf("%w (frames of %d bytes)", err, a.frameSize))
+		// Memory that cannot be mapped for the NIC can still be copied from.
+		noMemory := errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+		var busy *QueueError
+		if errors.As(err, &busy) || errors.Is(err, unix.EPERM) || noMemory && !a.zeroCopy {
+			return a.bindMode, err
+		}
+		c.Log.Debug("afxdp: bind refused", zap.Stringer("as", a), zap.Error(err))
+	}
+	return bindMode{}, errors.Join(errs...)
+}
+
+// makeArena makes the arena, if there is none of that size.
+func (d *Device) makeArena(frames, size int) error {
+	if d.arena != nil {
+		if d.arena.FrameSize() == size {
+			return nil
+		}
+		if err := d.arena.Close(); err != nil {
+			return fmt.Errorf("afxdp: %w", err)
+		}
+		d.arena = nil
+	}
+	a, err := ring.NewArena(frames, size)
+	if err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
+	d.arena = a
+	return nil
+}
+
+// copyReason is why the sockets copy, of which the kernel says little: refused
+// is what came of each attempt.
+func copyReason(c *Config, l *linkInfo, native bool, refused []error) string {
+	switch {
+	case c.ZeroCopy == ZeroCopyOff:
+		return "zero-copy is turned off"
+	case l.virtual():
+		return "a " + l.driver + " link has no zero-copy"
+	case !native:
+		return "the XDP program runs in generic mode"
+	case l.known && l.features&actZeroCopy == 0:
+		return "driver " + l.driver + " has no zero-copy"
+	}
+	var said []string
+	hint := ""
+	for _, err := range refused {
+		if s := strings.TrimPrefix(err.Error(), "afxdp: "); s != "" {
+			said = append(said, s)
+		}
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP):
+			hint = "the driver may want a smaller MTU, fewer queues in use (ethtool -L) or its offloads off"
+		case errors.Is(err, unix.EINVAL):
+			hint = "the driver may want another MTU or ring size"
+		case errors.Is(err, unix.ENOMEM):
+			hint = "the memory could not be mapped for the NIC"
+		}
+	}
+	s := "driver " + l.driver + " refused zero-copy: " + strings.Join(said, "; ")
+	if hint != "" {
+		s += ": " + hint
+	}
+	if !c.anySize {
+		s += "; frames of another size were not tried, as one is set"
+	}
+	return s
+}
+
+func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
+	owner := make([]uint16, d.arena.Frames())
+	var first *Queue
+	for i, id := range c.Queues {
+		q := &Queue{
+			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
+			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
+			maxFrags: maxFrags(l, m),
+		}
+		if first != nil {
+			q.txMeta = first.txMeta
+		}
+		if err := openSocket(q, c, l, m, first); err != nil {
+			d.closeQueues()
+			return err
+		}
+		if q.target = q.most; !q.zc {
+			q.target = min(q.most, fewFrames)
+		}
+		if first == nil {
+			first = q
+		}
+		runtime.AddCleanup(q, unmap, q.mems())
+		d.queues = append(d.queues, q)
+	}
+	return nil
+}

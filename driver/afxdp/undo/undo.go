@@ -1,0 +1,216 @@
+// Package undo puts settings of the kernel back that outlive the process that
+// made them, whatever ends it.
+//
+// Settings of a network interface belong to nobody: no descriptor holds them.
+// So before they are changed it is written down, in a file below /run, what
+// puts them back, and a guardian is started: a shell that waits for the end of
+// a FIFO which every user of the settings has open. When the last of them has
+// closed it, or died, the guardian puts back. It has the descriptors it needs
+// from us, so it depends on no path and no namespace; it is in a session of its
+// own and deaf to the terminal's signals. Where it was killed as well (a whole
+// control group was), the file is left, and the next to come puts back first.
+//
+// A shell and cat, since a library cannot start its host program again without
+// running that program's init functions, a child without exec would keep the
+// process's memory and rings, and a kernel object with a destructor does not
+// exist for this.
+package undo
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is where what is to be put back is written down. It must be empty after
+// a boot.
+const Dir = "/run/onload"
+
+// A Step puts settings back: Data is written to File in one call, or, where
+// that is empty, to the kernel's generic netlink.
+type Step struct {
+	File string `json:",omitempty"`
+	Data []byte
+}
+
+// open returns what Data is written to.
+func (s *Step) open() (*os.File, error) {
+	if s.File != "" {
+		return os.OpenFile(s.File, os.O_WRONLY, 0)
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
+	if err != nil {
+		return nil, os.NewSyscallError("socket(AF_NETLINK)", err)
+	}
+	return os.NewFile(uintptr(fd), "netlink"), nil
+}
+
+func (s *Step) do() error {
+	f, err := s.open()
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(s.Data)
+	return errors.Join(err, f.Close())
+}
+
+// maxSteps is how many a shell can name: it knows ten descriptors.
+const maxSteps = 2
+
+// patience is how long a guardian that is about to end is waited for.
+const patience = 2 * time.Second
+
+// Hold keeps settings as they are, together with those of other processes that
+// have the same name.
+type Hold struct {
+	dir, name string
+	fifo      *os.File
+}
+
+// Make changes settings. name is the same for all who share them: who finds
+// them held joins, and plan is not called. Else plan looks at the settings, and
+// returns what puts them back, at most two Steps, and what changes them; no
+// Steps where there is nothing to do: the Hold is nil then.
+//
+// It runs inside the network namespace that the settings belong to.
+func Make(dir, name string, plan func() (back []Step, change func() error, err error)) (*Hold, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	h := &Hold{dir: dir, name: name}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		state, err := h.lock()
+		if err == nil {
+			defer state.Close()
+			return h.begin(state, plan)
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		if h.join() {
+			return h, nil
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("%s: another process holds it, and its guardian does not answer: %w", h.path(), err)
+		}
+	}
+}
+
+func (h *Hold) path() string     { return filepath.Join(h.dir, h.name) }
+func (h *Hold) fifoPath() string { return h.path() + ".fifo" }
+
+// lock opens the file with the Steps, unless a guardian or a process has it.
+func (h *Hold) lock() (*os.File, error) { return lock(h.path(), os.O_CREATE) }
+
+func lock(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("flock", err)
+	}
+	return f, nil
+}
+
+// begin is Make for the first.
+func (h *Hold) begin(state *os.File, plan func() ([]Step, func() error, error)) (*Hold, error) {
+	if err := heal(state); err != nil {
+		return nil, err
+	}
+	steps, change, err := plan()
+	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	if len(steps) > maxSteps {
+		return nil, fmt.Errorf("%d steps to put back: at most %d", len(steps), maxSteps)
+	}
+	b, err := json.Marshal(steps)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := state.WriteAt(b, 0); err != nil {
+		return nil, err
+	}
+	if err := h.guard(state, steps); err != nil {
+		return nil, errors.Join(err, state.Truncate(0))
+	}
+	if err := change(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// heal does what a guardian that was killed could not.
+func heal(state *os.File) error {
+	b, err := io.ReadAll(io.NewSectionReader(state, 0, 1<<20))
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	var steps []Step
+	var errs []error
+	// What cannot be read was being written: nothing was changed yet.
+	if json.Unmarshal(b, &steps) == nil {
+		for i := range steps {
+			errs = append(errs, steps[i].do())
+		}
+	}
+	err = errors.Join(errs...)
+	if errors.Is(err, os.ErrPermission) {
+		return err // for who may
+	}
+	// Other Steps fail for what is gone, an interface or a NAPI instance, and
+	// would fail for ever.
+	return state.Truncate(0)
+}
+
+// Heal puts back what dead processes left under names that begin with prefix,
+// and whose guardians died too. It runs inside their network namespace.
+func Heal(dir, prefix string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range paths {
+		if strings.HasSuffix(p, ".fifo") {
+			continue
+		}
+		f, err := lock(p, 0)
+		if err != nil {
+			continue // held by the living
+		}
+		errs = append(errs, heal(f), f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives the settings up. The last who does has them put back before it
+// returns.
+func (h *Hold) Close() error {
+	if h == nil || h.fifo == nil {
+		return nil
+	}
+	err := h.fifo.Close()
+	h.fifo = nil
+	for end := time.Now().Add(patience / 4); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if st, e := os.Stat(h.path()); e == nil && st.Size() == 0 {
+			break // put back
+		}
+		state, e := h.lock()
+		if e != nil {
+			continue // others hold them, or the guardian is at work
+		}
+		// It was killed.
+		return errors.Join(err, heal(state), state.Close())
+	}
+	return err
+}
