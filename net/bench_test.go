@@ -1,6 +1,7 @@
 package onload
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -70,4 +71,41 @@ func BenchmarkRoundTripBlocking(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkRoundTripFresh: 64 bytes there and back; each Write is done by a
+// goroutine that was started for it, as in net/http's HTTP/2, and has so many
+// bytes of stack in use above.
+func BenchmarkRoundTripFresh(b *testing.B) {
+	for _, above := range []int{0, 1024, 2048} {
+		b.Run(fmt.Sprint("above=", above), func(b *testing.B) {
+			c, s := benchPair(b, Latency)
+			buf := make([]byte, 64)
+			done := make(chan struct{}, 1)
+			hop := func(from, to Conn) {
+				go func() {
+					below(above, func() { from.Write(buf) })
+					done <- struct{}{}
+				}()
+				<-done
+				to.Read(buf)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				hop(c, s)
+				hop(s, c)
+			}
+		})
+	}
+}
+
+// below calls fn below n bytes of stack.
+func below(n int, fn func()) byte {
+	if n <= 0 {
+		fn()
+		return 0
+	}
+	var frame [256]byte
+	frame[n%len(frame)] = 1
+	return frame[(n+1)%len(frame)] + below(n-len(frame), fn)
 }

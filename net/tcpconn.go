@@ -109,11 +109,16 @@ func (c *TCPConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.s.Read(b)
 	if err != nil && err != io.EOF {
-		if err = c.tellOnce(err, io.EOF); err != io.EOF {
-			err = c.opError("read", "read", err)
-		}
+		err = c.readError(err)
 	}
 	return n, err
+}
+
+func (c *TCPConn) readError(err error) error {
+	if err = c.tellOnce(err, io.EOF); err == io.EOF {
+		return err
+	}
+	return c.opError("read", "read", err)
 }
 
 // Write writes all of b, or returns how much it has taken and why no more.
@@ -126,9 +131,13 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 	}
 	n, err := c.s.Write(b)
 	if err != nil {
-		err = c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
+		err = c.writeError(err)
 	}
 	return n, err
+}
+
+func (c *TCPConn) writeError(err error) error {
+	return c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
 }
 
 // tellOnce returns the error that broke the connection to the first who meets

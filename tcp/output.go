@@ -180,9 +180,11 @@ func (c *Conn) sendNew(now int64) bool {
 		if p := c.cc.pacer; p != nil && !p.ready(now) {
 			return true
 		}
-		if !c.transmit(c.sndNext, count, bytes, fin, now) {
+		// transmit, without the call: writers come here with small stacks.
+		if pkt, ecn := c.segment(c.sndNext, count, bytes, fin, now); !c.owner.Transmit(pkt, ecn) {
 			return false
 		}
+		c.transmitted(c.sndNext, count, bytes, fin, now)
 	}
 	// Not cwnd holds data back, and much of it is unused: it proves nothing
 	// (RFC 7661).
@@ -289,21 +291,29 @@ func (c *Conn) rescue(now int64) bool {
 // and the FIN behind them where fin. It does the accounts of a first
 // transmission or a retransmission.
 func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) bool {
+	if pkt, ecn := c.segment(f, count, bytes, fin, now); !c.owner.Transmit(pkt, ecn) {
+		return false
+	}
+	c.transmitted(f, count, bytes, fin, now)
+	return true
+}
+
+// segment makes the packet that transmit sends. ecn is the codepoint for its IP
+// header.
+func (c *Conn) segment(f ring.Frame, count, bytes int, fin bool, now int64) (pkt []ring.Desc, ecn uint8) {
 	a := c.h.Arena
 	m := a.Meta(f)
 	fl := FlagACK
 	if fin {
 		fl |= FlagFIN
 	}
-	// New data alone is ECN-capable, and carries CWR: RFC 3168 sections 6.1.2,
-	// 6.1.4, 6.1.5 and 6.1.6.
-	ecn := uint8(ectNone)
-	if c.ecn&ecnECT != 0 && bytes > 0 && m.Flags&(frameLost|frameTimed) == 0 {
+	ecn = ectNone
+	if c.capable(bytes, m) {
 		ecn = ect0
 		fl |= Flags(c.ecn & ecnCWR)
 	}
 	hl := c.headerLen()
-	pkt := c.h.pkt[:max(count, 1)]
+	pkt = c.h.pkt[:max(count, 1)]
 	sum, odd := uint16(0), false
 	g := f
 	for i := range pkt {
@@ -334,11 +344,21 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		d.SegSize = c.mss
 	}
 	c.putChecksum(hdr, bytes, sum, d)
-	if !c.owner.Transmit(pkt, ecn) {
-		return false
-	}
-	if fl&FlagCWR != 0 {
-		c.ecn &^= ecnCWR
+	return pkt, ecn
+}
+
+// capable reports whether a packet of bytes bytes that begins with the frame of
+// m is ECN-capable, and carries CWR: new data alone is and does (RFC 3168
+// sections 6.1.2, 6.1.4, 6.1.5 and 6.1.6).
+func (c *Conn) capable(bytes int, m *ring.Meta) bool {
+	return c.ecn&ecnECT != 0 && bytes > 0 && m.Flags&(frameLost|frameTimed) == 0
+}
+
+// transmitted does the accounts of what transmit sent.
+func (c *Conn) transmitted(f ring.Frame, count, bytes int, fin bool, now int64) {
+	m := c.h.Arena.Meta(f)
+	if c.capable(bytes, m) {
+		c.ecn &^= ecnCWR // the peer was told
 	}
 	c.h.Stats.OutSegs.Add(1)
 	c.segsOut++
@@ -355,7 +375,6 @@ func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) boo
 		c.noteSent(f, count, bytes, fin, now)
 	}
 	c.acked()
-	return true
 }
 
 // noteSent does the accounts of a first transmission.

@@ -22,16 +22,71 @@ func (q *Queue) TxSpace() int {
 // (more than Caps.MaxFrags Descs, an empty or impossible Desc) is taken and
 // dropped, and counted as TxInvalid: it must not block those behind it.
 func (q *Queue) TxBatch(ds []ring.Desc) int {
+	// Writers come here with small stacks: what nearly all batches are, one
+	// packet, needs little.
+	switch {
+	case len(ds) == 1 && ds[0].Flags&(ring.FlagMore|ring.FlagGSO) == 0 && q.sound(&ds[0]) &&
+		q.posted < q.txSize && !q.dead.Load():
+		options := uint32(0)
+		if ds[0].Flags&ring.FlagCsumPartial != 0 {
+			if !q.completes(&ds[0]) {
+				break
+			}
+			options = unix.XDP_TX_METADATA
+			q.putMeta(&ds[0])
+		}
+		q.put(&ds[0], options)
+		q.publish(q.txProd - 1)
+		q.stats.txPackets.Add(1)
+		q.stats.txBytes.Add(uint64(ds[0].Len))
+		return 1
+	case len(ds) > 0 && ds[0].Flags&ring.FlagGSO != 0:
+		return q.txLarge(ds)
+	}
+	return q.txBatch(ds)
+}
+
+// txLarge is TxBatch for a packet that the device segments.
+func (q *Queue) txLarge(ds []ring.Desc) int {
+	n, total := ring.PacketLen(ds)
+	if n < len(ds) || q.dead.Load() || !q.sendable(ds) {
+		return q.txBatch(ds)
+	}
+	if !q.txSegment(ds, total) {
+		return 0
+	}
+	return len(ds)
+}
+
+// sound reports whether the kernel would take d as a piece of a packet.
+func (q *Queue) sound(d *ring.Desc) bool {
+	// The kernel wants room for its metadata in front of every Desc.
+	return d.Len != 0 && int(d.Off) >= q.txMeta && int(d.Off)+int(d.Len) <= q.arena.FrameSize() && int(d.Frame) < q.arena.Frames()
+}
+
+// put puts d on the ring, which has room.
+func (q *Queue) put(d *ring.Desc, options uint32) {
+	q.tx.slots[q.txProd&q.tx.mask] = unix.XDPDesc{
+		Addr:    uint64(d.Frame)*uint64(q.arena.FrameSize()) + uint64(d.Off),
+		Len:     uint32(d.Len),
+		Options: options,
+	}
+	q.txProd++
+	q.arena.Posted(d.Frame)
+}
+
+// txBatch is TxBatch for whatever there is.
+func (q *Queue) txBatch(ds []ring.Desc) int {
 	if q.dead.Load() {
 		return 0
 	}
-	size, space := q.arena.FrameSize(), q.txSize-q.posted
+	space := q.txSize - q.posted
 	var packets, bytes uint64
 	done, start := 0, q.txProd
 	for done < len(ds) {
 		n, total := ring.PacketLen(ds[done:])
 		pkt := ds[done : done+n]
-		if !q.sendable(pkt, size) {
+		if !q.sendable(pkt) {
 			q.stats.txInvalid.Add(1)
 			done += n
 			continue
@@ -50,18 +105,12 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 			break
 		}
 		first := q.txProd
-		for i, d := range pkt {
+		for i := range pkt {
 			options := uint32(unix.XDP_PKT_CONTD)
 			if i == n-1 {
 				options = 0
 			}
-			q.tx.slots[q.txProd&q.tx.mask] = unix.XDPDesc{
-				Addr:    uint64(d.Frame)*uint64(size) + uint64(d.Off),
-				Len:     uint32(d.Len),
-				Options: options,
-			}
-			q.txProd++
-			q.arena.Posted(d.Frame)
+			q.put(&pkt[i], options)
 		}
 		if pkt[0].Flags&ring.FlagCsumPartial != 0 {
 			q.tx.slots[first&q.tx.mask].Options |= unix.XDP_TX_METADATA
@@ -90,7 +139,7 @@ func (q *Queue) publish(start uint32) {
 
 // sendable tells whether the kernel would take the packet: of a Desc that it
 // refuses it never returns the frame.
-func (q *Queue) sendable(pkt []ring.Desc, size int) bool {
+func (q *Queue) sendable(pkt []ring.Desc) bool {
 	most := q.maxFrags
 	if pkt[0].Flags&ring.FlagGSO != 0 {
 		most = laneFrags
@@ -101,9 +150,8 @@ func (q *Queue) sendable(pkt []ring.Desc, size int) bool {
 	if pkt[0].Flags&ring.FlagCsumPartial != 0 && !q.completes(&pkt[0]) {
 		return false
 	}
-	for _, d := range pkt {
-		// The kernel wants room for its metadata in front of every Desc.
-		if d.Len == 0 || int(d.Off) < q.txMeta || int(d.Off)+int(d.Len) > size || int(d.Frame) >= q.arena.Frames() {
+	for i := range pkt {
+		if !q.sound(&pkt[i]) {
 			return false
 		}
 	}

@@ -39,6 +39,7 @@ var rules = []rule{
 	{"internal/processors", nil},
 	{"internal/importrules", nil},
 	{"internal/interop", nil}, // tests only
+	{"internal/stackuse", nil},
 	{"internal/testlong", nil},
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/lab", []string{"internal/netns"}},

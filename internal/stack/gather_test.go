@@ -35,7 +35,9 @@ func TestGather(t *testing.T) {
 			for i := 0; i < 1000 && b.poll() < 3; i++ {
 				runtime.Gosched()
 			}
-			b.output()
+			for c := b.nextDirty(); c != nil; c = b.nextDirty() {
+				b.noteOutput(c, c.tc.Output(b.now))
+			}
 			if ok, _, _ := d.tc.Gathering(); ok {
 				return
 			}

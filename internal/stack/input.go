@@ -9,15 +9,24 @@ import (
 
 // input dispatches a batch of received Descs; every frame is kept or freed.
 func (s *Stack) input(qi int, ds []ring.Desc) {
-	for len(ds) > 0 {
-		n, total := ring.PacketLen(ds)
-		s.packet(qi, ds[:n], total)
-		ds = ds[n:]
+	for at := 0; at < len(ds); {
+		n, total := ring.PacketLen(ds[at:])
+		pkt := s.network(qi, ds[at:at+n], total)
+		at += n
+		if len(pkt) == 0 {
+			continue
+		}
+		if s.pkt.Proto == ip.ProtoTCP {
+			s.tcpInput(qi, pkt)
+		} else {
+			s.transport(qi, pkt)
+		}
 	}
 }
 
-// packet dispatches one received packet.
-func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
+// network reads the headers below the transport's, into s.pkt. It returns the
+// packet without them; nil: it was dropped, or is a fragment.
+func (s *Stack) network(qi int, ds []ring.Desc, total int) []ring.Desc {
 	p := &s.pkt
 	first := s.arena.Bytes(ds[0].Frame)[ds[0].Off:][:ds[0].Len]
 	if s.again = s.repeat.Match(first, total, p); !s.again {
@@ -26,7 +35,7 @@ func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 		if err := ip.Parse(first, total, p); err != nil {
 			s.counters.rxMalformed.Add(1)
 			s.cache.FreeDescs(ds)
-			return
+			return nil
 		}
 		// The steering takes packets by port; those to other hosts' addresses,
 		// and those that no honest host sends, are dropped in silence (attack
@@ -34,11 +43,11 @@ func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 		if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) || p.Tags > 0 && !s.onVLAN(p) {
 			s.counters.rxBogus.Add(1)
 			s.cache.FreeDescs(ds)
-			return
+			return nil
 		}
 		if p.Fragment {
 			s.fragment(qi, ds)
-			return
+			return nil
 		}
 		s.repeat.Learn(first, p)
 		s.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
@@ -46,9 +55,8 @@ func (s *Stack) packet(qi int, ds []ring.Desc, total int) {
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
 		s.counters.rxMalformed.Add(1)
-		return
 	}
-	s.transport(qi, ds)
+	return ds
 }
 
 // trim cuts ds to the n bytes from off on: the headers in front and Ethernet

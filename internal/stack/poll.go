@@ -97,6 +97,9 @@ func (s *Stack) caughtUp() bool {
 // leave ends a section: it does the work that others left, sends what became
 // due, wakes who became ready, and unlocks. It returns how many goroutines it
 // woke.
+//
+// A writer may be a goroutine that was started to write, with a small stack:
+// what comes below here is kept shallow (TestStackUse, in package onload).
 func (s *Stack) leave() (woken int) {
 	for {
 		s.lock.Take(s.doWork)
@@ -123,27 +126,69 @@ func (s *Stack) finishTurn() (woken int) {
 	if s.closing.Load() {
 		return 0
 	}
-	for {
+	for again := true; again; {
 		sent := s.sent
-		s.output()
+		for c := s.nextDirty(); c != nil; c = s.nextDirty() {
+			s.noteOutput(c, c.tc.Output(s.now))
+		}
 		s.flush()
-		if len(s.dead) > 0 {
-			s.bury()
-		}
-		if len(s.blocked) == 0 && len(s.udpWait) == 0 {
-			if len(s.dirty) == 0 {
-				break
-			}
-			continue
-		}
-		if s.sent == sent {
-			// Stopped by a full ring with nothing taken: the device owes us
-			// completions. Look again soon.
-			s.setTimer(&s.retry, s.now+txRetry)
-			break
-		}
-		s.unblock()
+		again = len(s.dead)+len(s.dirty)+len(s.blocked)+len(s.udpWait) > 0 && s.goOn(sent)
 	}
+	if len(s.wakes) > 0 {
+		woken = s.wakeAll()
+	}
+	return woken
+}
+
+// nextDirty returns a connection that the turn touched and that has not sent
+// yet; nil: there is none.
+func (s *Stack) nextDirty() *TCPConn {
+	for s.outputs < len(s.dirty) {
+		c := s.dirty[s.outputs]
+		s.dirty[s.outputs] = nil
+		s.outputs++
+		c.dirty = false
+		if !c.gone {
+			return c
+		}
+	}
+	s.dirty, s.outputs = s.dirty[:0], 0
+	return nil
+}
+
+// noteOutput does what follows from an Output of c; more is its result.
+func (s *Stack) noteOutput(c *TCPConn, more bool) {
+	if more && !c.blocked {
+		c.blocked = true
+		s.blocked = append(s.blocked, c)
+	}
+	if ok, _, _ := c.tc.Gathering(); ok && !c.gathers {
+		s.noteGather(c)
+	}
+	s.schedule(c)
+}
+
+// goOn reports whether connections are to be asked once more what they have to
+// send; sent is Stack.sent from before they were.
+func (s *Stack) goOn(sent uint64) bool {
+	if len(s.dead) > 0 {
+		s.bury()
+	}
+	if len(s.blocked) == 0 && len(s.udpWait) == 0 {
+		return len(s.dirty) > 0
+	}
+	if s.sent == sent {
+		// Stopped by a full ring with nothing taken: the device owes us
+		// completions. Look again soon.
+		s.setTimer(&s.retry, s.now+txRetry)
+		return false
+	}
+	s.unblock()
+	return true
+}
+
+// wakeAll wakes those noted during the turn, and returns how many waited.
+func (s *Stack) wakeAll() (woken int) {
 	for i, w := range s.wakes {
 		s.wakes[i] = nil
 		if s.resume(w, true) {
@@ -155,30 +200,6 @@ func (s *Stack) finishTurn() (woken int) {
 	}
 	s.wakes = s.wakes[:0]
 	return woken
-}
-
-// output lets every connection that the turn touched send.
-func (s *Stack) output() {
-	for len(s.dirty) > 0 {
-		dirty := s.dirty
-		s.dirty = s.spare[:0]
-		for i, c := range dirty {
-			dirty[i] = nil
-			c.dirty = false
-			if c.gone {
-				continue
-			}
-			if c.tc.Output(s.now) && !c.blocked {
-				c.blocked = true
-				s.blocked = append(s.blocked, c)
-			}
-			if ok, _, _ := c.tc.Gathering(); ok && !c.gathers {
-				s.noteGather(c)
-			}
-			s.schedule(c)
-		}
-		s.spare = dirty[:0]
-	}
 }
 
 // touch notes that c wants Output at the end of the turn.
@@ -244,6 +265,14 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 		s.hold(d, qi, pkt, ecn)
 		return true
 	}
+	tx := int(s.txOf[qi])
+	hl := s.address(d, tx, pkt, ecn)
+	return hl > 0 && s.post(tx, pkt, hl)
+}
+
+// address writes the destination's headers in front of pkt, for the transmit
+// ring tx, and returns their length in bytes; 0: the ring is full.
+func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 	if d.stale {
 		s.ask(d)
 	}
@@ -254,14 +283,13 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	if n > bareSegment {
 		s.work += int64(n)
 	}
-	tx := int(s.txOf[qi])
 	if q := s.queues[tx]; q.TxSpace() < len(pkt) && !s.makeRoom(tx, q, len(pkt)) {
 		s.counters.txFull.Add(1)
-		return false
+		return 0
 	}
-	hl := d.hdr.Len()
+	hl = d.hdr.Len()
 	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
-	return s.post(tx, pkt, hl)
+	return hl
 }
 
 // bareSegment is what a segment without data, or nearly, may take: it is no

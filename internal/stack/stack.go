@@ -111,8 +111,8 @@ type Stack struct {
 	icmp       ip.Limiter
 	wakes      []*waiter
 	dirty      []*TCPConn // to be given Output at the end of the turn
+	outputs    int        // so many of them were
 	blocked    []*TCPConn // stopped by a full transmit ring
-	spare      []*TCPConn
 	dead       []*TCPConn // closed during the turn
 	gathering  []*TCPConn // had acknowledgements that wait for more segments
 	udpWait    []*UDPConn // sockets with datagrams waiting for the transmit ring

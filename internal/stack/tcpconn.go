@@ -69,9 +69,16 @@ func (s *Stack) newTCPConn(d *dst, localPort, remotePort uint16) *TCPConn {
 	return c
 }
 
-// Transmit implements tcp.Owner.
+// Transmit implements tcp.Owner. It is send, without the call.
 func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
-	return c.s.send(c.dst, int(c.qi), pkt, ecn)
+	s, d := c.s, c.dst
+	if !d.ready {
+		s.hold(d, int(c.qi), pkt, ecn)
+		return true
+	}
+	tx := int(s.txOf[c.qi])
+	hl := s.address(d, tx, pkt, ecn)
+	return hl > 0 && s.post(tx, pkt, hl)
 }
 
 // Notify implements tcp.Owner. It only notes: the protocol is in the middle
@@ -125,16 +132,24 @@ func (k lingering) ready(direction) bool {
 // do has the protocol do what flag says: now, if the lock is free, else by
 // its holder.
 func (c *TCPConn) do(flag uint32) {
+	if c.begin(flag) {
+		c.s.leave()
+	}
+}
+
+// begin is do without its end: true, the lock is held, and leave is to follow.
+func (c *TCPConn) begin(flag uint32) bool {
 	c.todo.Or(flag)
 	s := c.s
-	if s.lock.Defer(&c.work) {
-		s.enter()
-		s.doWork(&c.work)
-		if flag == todoOutput {
-			s.deferAnswer()
-		}
-		s.leave()
+	if !s.lock.Defer(&c.work) {
+		return false
 	}
+	s.enter()
+	s.doWork(&c.work)
+	if flag == todoOutput {
+		s.deferAnswer()
+	}
+	return true
 }
 
 // doWork does the work that w's owner left. The lock is held.
@@ -207,46 +222,56 @@ func (s *Stack) bury() {
 // FIN.
 func (c *TCPConn) Read(p []byte) (int, error) {
 	c.rmu.Lock()
-	defer c.rmu.Unlock()
 	for {
-		if err := c.userError(); err != nil {
-			return 0, err
-		}
-		if len(p) == 0 {
-			return 0, nil
-		}
-		if c.r.over() {
-			return 0, os.ErrDeadlineExceeded
-		}
-		// Before the data: what came before the error is read first.
-		err := c.failure()
-		n, eof, update := c.tc.Read(p)
-		if update {
-			c.do(todoWindow)
-		}
-		if n > 0 {
-			// A stack that was closed meanwhile has taken its frames away.
-			if c.s.closing.Load() {
-				return 0, errClosed
+		n, err := c.readNow(p)
+		if n == 0 && err == nil && len(p) > 0 {
+			if err = c.s.wait(c, dirRead, &c.r); err == nil {
+				continue
 			}
-			return n, nil
 		}
-		if eof {
-			return 0, io.EOF
-		}
-		if err != nil {
-			return 0, err
-		}
-		if c.state.Load()&stReadClosed != 0 {
-			return 0, io.EOF
-		}
-		if c.tc.State() == tcp.SynSent {
-			c.do(todoConnect) // nobody answers a SYN that waits for data
-		}
-		if err := c.s.wait(c, dirRead, &c.r); err != nil {
-			return 0, err
-		}
+		c.rmu.Unlock()
+		return n, err
 	}
+}
+
+// readNow reads what has arrived. 0, nil: there is nothing to read yet, or p is
+// empty. rmu is held.
+func (c *TCPConn) readNow(p []byte) (int, error) {
+	if err := c.userError(); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if c.r.over() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	// Before the data: what came before the error is read first.
+	err := c.failure()
+	n, eof, update := c.tc.Read(p)
+	if update {
+		c.do(todoWindow)
+	}
+	if n > 0 {
+		// A stack that was closed meanwhile has taken its frames away.
+		if c.s.closing.Load() {
+			return 0, errClosed
+		}
+		return n, nil
+	}
+	if eof {
+		return 0, io.EOF
+	}
+	if err != nil {
+		return 0, err
+	}
+	if c.state.Load()&stReadClosed != 0 {
+		return 0, io.EOF
+	}
+	if c.tc.State() == tcp.SynSent {
+		c.do(todoConnect) // nobody answers a SYN that waits for data
+	}
+	return 0, nil
 }
 
 // userError is the error of a socket that the user, or the stack's owner,
@@ -270,8 +295,48 @@ func (c *TCPConn) failure() error {
 
 // Write writes all of p, waiting for room in the send buffer. Where it fails
 // it returns how much was taken before.
-func (c *TCPConn) Write(p []byte) (n int, err error) {
+func (c *TCPConn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
+	n, locked := c.take(p)
+	if locked {
+		c.s.leave()
+	}
+	if n >= bulkWrite {
+		c.s.takeAcks()
+	}
+	if n < len(p) || n == 0 {
+		return c.writeRest(p, n)
+	}
+	c.wmu.Unlock()
+	return n, nil
+}
+
+// take takes what it can of p without waiting, and returns how many bytes.
+// locked: it took the lock, and leave is to follow; else others send what it
+// took. wmu is held.
+func (c *TCPConn) take(p []byte) (n int, locked bool) {
+	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.ending.Load() || c.w.over() || c.tc.Err() != nil {
+		return 0, false // writeRest says why
+	}
+	s := c.s
+	if len(p) <= smallWrite && s.lock.TryLock() {
+		s.enter()
+		if !c.gone && !s.closing.Load() && c.tc.WriteNow(p) {
+			s.touch(c)
+			s.deferAnswer()
+			return len(p), true
+		}
+		s.leave()
+	}
+	n = c.tc.Write(p)
+	// Also where nothing was taken: a writer that the arena starved is tried
+	// again by the protocol's timer.
+	return n, c.begin(todoOutput)
+}
+
+// writeRest goes on with a Write that has taken n bytes of p, or nothing for
+// whatever reason. wmu is held, and released.
+func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	defer c.wmu.Unlock()
 	for {
 		if err := c.userError(); err != nil {
@@ -289,14 +354,11 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if len(p) == 0 {
 			return 0, nil // nor is there a segment to make of it
 		}
-		if len(p)-n <= smallWrite && c.writeNow(p[n:]) {
-			return len(p), nil
-		}
-		k := c.tc.Write(p[n:])
+		k, locked := c.take(p[n:])
 		n += k
-		// Also where nothing was taken: a writer that the arena starved is
-		// tried again by the protocol's timer.
-		c.do(todoOutput)
+		if locked {
+			c.s.leave()
+		}
 		if k >= bulkWrite {
 			c.s.takeAcks()
 		}
@@ -331,23 +393,6 @@ func (s *Stack) takeAcks() {
 // smallWrite is what is copied under the lock, in bytes, rather than handed to
 // its holder.
 const smallWrite = 256
-
-// writeNow sends p at once where the lock is free and nothing stands in the
-// way. wmu is held.
-func (c *TCPConn) writeNow(p []byte) bool {
-	s := c.s
-	if !s.lock.TryLock() {
-		return false
-	}
-	s.enter()
-	ok := !c.gone && !s.closing.Load() && c.tc.WriteNow(p)
-	if ok {
-		s.touch(c)
-		s.deferAnswer()
-	}
-	s.leave()
-	return ok
-}
 
 // CloseRead makes reads return io.EOF where they would wait, as
 // shutdown(SHUT_RD) does; the peer is not told.

@@ -12,29 +12,37 @@ import (
 // tcpInput gives the segment in ds to the connection, TIME-WAIT entry or
 // listener that it belongs to, else answers it with a reset.
 func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
+	if c := s.segment(qi, ds); c != nil {
+		c.tc.Input(&s.seg, s.now)
+	}
+}
+
+// segment reads the TCP header of ds into s.seg and returns the connection that
+// it belongs to, touched. nil: it belongs to none, and was dealt with.
+func (s *Stack) segment(qi int, ds []ring.Desc) *TCPConn {
 	p, seg := &s.pkt, &s.seg
 	if p.DstMAC[0]&1 != 0 {
 		// Sent to many: no segment of an honest host (RFC 1122, 4.2.3.10).
 		s.counters.rxBogus.Add(1)
 		s.cache.FreeDescs(ds)
-		return
+		return nil
 	}
 	b := s.arena.Data(ds[0])
 	hl, err := seg.Parse(b, p.L4Len)
 	if err != nil {
 		s.counters.rxMalformed.Add(1)
 		s.cache.FreeDescs(ds)
-		return
+		return nil
 	}
 	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[16:])) {
 		s.counters.rxChecksum.Add(1)
 		s.cache.FreeDescs(ds)
-		return
+		return nil
 	}
 	if !seg.Flags.Sane() { // attack 20
 		s.host.Stats.BogusFlags.Add(1)
 		s.cache.FreeDescs(ds)
-		return
+		return nil
 	}
 	s.work += int64(p.L4Len - hl)
 	seg.ECN = p.TOS & 3
@@ -45,21 +53,30 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 	ports := binary.BigEndian.Uint32(b)
 	if s.again && ports == s.lastPorts && s.lastConn != nil {
 		// seg has the addresses of the segment before.
-		s.connInput(qi, s.lastConn, seg)
-		return
+	} else if s.lookup(b, ports); s.lastConn == nil {
+		s.strayInput(qi, seg)
+		return nil
 	}
+	c := s.lastConn
+	c.qi = uint8(qi)
+	s.touch(c)
+	return c
+}
+
+// lookup makes lastConn the connection of the segment whose header is b, nil if
+// there is none, and completes seg. ports are those of b, as on the wire.
+func (s *Stack) lookup(b []byte, ports uint32) {
+	p, seg := &s.pkt, &s.seg
 	s.lastPorts = ports
 	seg.Local = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(b[2:]))
 	seg.Remote = netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(b[0:]))
-	c := s.lastConn
-	if c == nil || !c.tc.Between(seg.Local, seg.Remote) {
-		c = s.conn(seg.Local, seg.Remote)
-		s.lastConn = c
+	if c := s.lastConn; c == nil || !c.tc.Between(seg.Local, seg.Remote) {
+		s.lastConn = s.conn(seg.Local, seg.Remote)
 	}
-	if c != nil {
-		s.connInput(qi, c, seg)
-		return
-	}
+}
+
+// strayInput deals with a segment that belongs to no connection.
+func (s *Stack) strayInput(qi int, seg *tcp.Segment) {
 	if t := s.timeWaitOf(seg.Local, seg.Remote); t != nil {
 		s.timeWaitInput(qi, t, seg)
 		return
@@ -71,13 +88,6 @@ func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
 		return
 	}
 	s.refuse(qi, seg)
-}
-
-// connInput gives seg, which arrived on queue qi, to its connection.
-func (s *Stack) connInput(qi int, c *TCPConn, seg *tcp.Segment) {
-	c.qi = uint8(qi)
-	c.tc.Input(seg, s.now)
-	s.touch(c)
 }
 
 // listener finds who listens on a for remote: the exact address first.

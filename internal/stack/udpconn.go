@@ -193,24 +193,32 @@ func (u *UDPConn) check(w *waiter) error {
 // has; dst is the address that it was sent to.
 func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err error) {
 	u.rmu.Lock()
-	defer u.rmu.Unlock()
 	for {
-		if err = u.check(&u.r); err != nil {
-			return
-		}
 		var ok bool
-		if n, full, src, dst, ok = u.rq.Read(p); ok {
-			// A stack that was closed meanwhile has taken its frames away.
-			if u.s.closing.Load() {
-				return 0, 0, netip.AddrPort{}, netip.AddrPort{}, errClosed
+		n, full, src, dst, ok, err = u.readNow(p)
+		if !ok && err == nil {
+			u.paused()
+			if err = u.s.wait(u, dirRead, &u.r); err == nil {
+				continue
 			}
-			return
 		}
-		u.paused()
-		if err = u.s.wait(u, dirRead, &u.r); err != nil {
-			return
-		}
+		u.rmu.Unlock()
+		return n, full, src, dst, err
 	}
+}
+
+// readNow is ReadFrom for a datagram that is there; ok tells that one is. rmu is
+// held.
+func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bool, err error) {
+	if err = u.check(&u.r); err != nil {
+		return
+	}
+	n, full, src, dst, ok = u.rq.Read(p)
+	if ok && u.s.closing.Load() {
+		// A stack that was closed meanwhile has taken its frames away.
+		return 0, 0, netip.AddrPort{}, netip.AddrPort{}, false, errClosed
+	}
+	return
 }
 
 // Closed tells whether the socket, or its stack, is closed.
@@ -218,19 +226,24 @@ func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.closing.Load() }
 
 // push queues a received datagram; it takes the frames of ds, or returns
 // false. w is who to wake.
-func (u *UDPConn) push(ds []ring.Desc, src, dst netip.AddrPort) bool {
+func (u *UDPConn) push(ds []ring.Desc, src, dst *netip.AddrPort) bool {
 	f := u.forward
 	if f.s != u.s {
-		// Another stack's socket: its frames are of another arena.
-		ok := f.Inject(u.s.gather(ds), src, dst)
-		if ok {
-			u.s.cache.FreeDescs(ds)
-		}
-		return ok
+		return u.pass(f, ds, src, dst)
 	}
 	ok := f.queue(ds, src, dst)
 	if ok {
 		u.s.notify(&f.r)
+	}
+	return ok
+}
+
+// pass is push for the socket f of another stack, whose frames are of another
+// arena.
+func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, src, dst *netip.AddrPort) bool {
+	ok := f.Inject(u.s.gather(ds), *src, *dst)
+	if ok {
+		u.s.cache.FreeDescs(ds)
 	}
 	return ok
 }
@@ -241,13 +254,14 @@ const minUDPBuf = 4096
 
 // queue is rq.Push for the producers of all stacks. Sockets that nobody reads
 // must not take the frames that the others receive into.
-func (u *UDPConn) queue(ds []ring.Desc, src, dst netip.AddrPort) bool {
+func (u *UDPConn) queue(ds []ring.Desc, src, dst *netip.AddrPort) bool {
 	if u.rq.Held() >= minUDPBuf && u.s.arena.FreeFrames() < u.s.host.Reserve/2 {
 		return false
 	}
 	u.rqmu.Lock()
-	defer u.rqmu.Unlock()
-	return !u.closed.Load() && u.rq.Push(ds, src, dst)
+	ok := !u.closed.Load() && u.rq.Push(ds, *src, *dst)
+	u.rqmu.Unlock()
+	return ok
 }
 
 // Inject has ReadFrom return a datagram that came another way, by the
@@ -258,7 +272,7 @@ func (u *UDPConn) Inject(p []byte, src, dst netip.AddrPort) bool {
 	if !ok {
 		return false
 	}
-	if !u.queue(ds, src, dst) {
+	if !u.queue(ds, &src, &dst) {
 		for i := range ds {
 			s.arena.Free(ds[i].Frame)
 		}

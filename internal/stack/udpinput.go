@@ -10,31 +10,10 @@ import (
 // udpInput gives the datagram in ds to the socket that it belongs to: one
 // connected to its sender first, then one bound to its port.
 func (s *Stack) udpInput(qi int, ds []ring.Desc) {
-	p := &s.pkt
-	var h udp.Header
-	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
-		s.counters.udpErr.Add(1)
-		s.cache.FreeDescs(ds)
+	if ds = s.datagram(ds); ds == nil {
 		return
 	}
-	if h.Len < p.L4Len {
-		if ds = s.trim(ds, 0, h.Len); ds == nil {
-			return
-		}
-		p.L4Len = h.Len
-	}
-	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
-		s.counters.rxChecksum.Add(1)
-		s.cache.FreeDescs(ds)
-		return
-	}
-	src := netip.AddrPortFrom(p.Src, h.SrcPort)
-	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
 	u := s.lastUDP
-	if u == nil || src != s.lastUDPSrc || dst != s.lastUDPDst {
-		u = s.udpSocket(dst, src)
-		s.lastUDP, s.lastUDPSrc, s.lastUDPDst = u, src, dst
-	}
 	if u == nil {
 		s.counters.rxNoSocket.Add(1)
 		s.portUnreachable(qi, ds)
@@ -42,13 +21,43 @@ func (s *Stack) udpInput(qi int, ds []ring.Desc) {
 	}
 	ds[0].Off += udp.HeaderLen
 	ds[0].Len -= udp.HeaderLen
-	if !u.push(ds, src, dst) {
+	if !u.push(ds, &s.lastUDPSrc, &s.lastUDPDst) {
 		s.counters.udpErr.Add(1)
 		s.cache.FreeDescs(ds)
 		return
 	}
 	s.work += int64(s.pkt.L4Len)
 	s.counters.udpIn.Add(1)
+}
+
+// datagram reads the UDP header of ds, and makes lastUDP the socket that it
+// belongs to, nil if there is none. It returns ds without what follows the
+// datagram; nil: it was dropped.
+func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
+	p := &s.pkt
+	var h udp.Header
+	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
+		s.counters.udpErr.Add(1)
+		s.cache.FreeDescs(ds)
+		return nil
+	}
+	if h.Len < p.L4Len {
+		if ds = s.trim(ds, 0, h.Len); ds == nil {
+			return nil
+		}
+		p.L4Len = h.Len
+	}
+	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
+		s.counters.rxChecksum.Add(1)
+		s.cache.FreeDescs(ds)
+		return nil
+	}
+	src := netip.AddrPortFrom(p.Src, h.SrcPort)
+	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
+	if s.lastUDP == nil || src != s.lastUDPSrc || dst != s.lastUDPDst {
+		s.lastUDP, s.lastUDPSrc, s.lastUDPDst = s.udpSocket(dst, src), src, dst
+	}
+	return ds
 }
 
 func (s *Stack) udpSocket(local, remote netip.AddrPort) *UDPConn {

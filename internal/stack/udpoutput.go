@@ -33,49 +33,80 @@ func (u *UDPConn) WriteTo(p []byte, dst netip.AddrPort) (int, error) {
 // WriteFrom is WriteTo with a source address of the caller's choice, which
 // must be one of the host's.
 func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, error) {
+	u.wmu.Lock()
+	if d := u.packNow(p, src, dst); d != nil {
+		s := u.s
+		if s.sentSmall(d, s.send(d, 0, s.tx[:1], d.ecn())) {
+			u.endSend()
+			u.wmu.Unlock()
+			return len(p), nil
+		}
+		s.leave()
+	}
+	for {
+		queued, err := u.enqueue(p, src, dst)
+		switch {
+		case queued:
+			u.send()
+		case err == nil:
+			if err = u.s.wait(u, dirWrite, &u.w); err == nil {
+				continue
+			}
+		}
+		u.wmu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+}
+
+// ends completes the source and the destination of a datagram of n bytes. The
+// source may stay invalid: the route's.
+func (u *UDPConn) ends(n int, src *netip.Addr, dst *netip.AddrPort) error {
 	if !dst.IsValid() {
-		if dst = u.remote; !dst.IsValid() {
-			return 0, syscall.EDESTADDRREQ
+		if *dst = u.remote; !dst.IsValid() {
+			return syscall.EDESTADDRREQ
 		}
 	}
-	if len(p) > maxUDP6 || len(p) > maxUDP4 && dst.Addr().Is4() {
-		return 0, syscall.EMSGSIZE
+	if n > maxUDP6 || n > maxUDP4 && dst.Addr().Is4() {
+		return syscall.EMSGSIZE
 	}
 	if !src.IsValid() && u.local.Addr().IsValid() && !u.local.Addr().IsUnspecified() {
-		src = u.local.Addr()
+		*src = u.local.Addr()
 	}
 	if src.IsValid() && src.Is4() != dst.Addr().Is4() {
-		return 0, syscall.EINVAL
+		return syscall.EINVAL
 	}
-	u.wmu.Lock()
-	defer u.wmu.Unlock()
-	for {
-		if err := u.check(&u.w); err != nil {
-			return 0, err
-		}
-		if e := u.lost.Load(); e != 0 {
-			return 0, syscall.Errno(e)
-		}
-		if u.queued.Load() < u.sndBuf.Load() {
-			if len(p) <= smallWrite && u.sendNow(p, src, dst) {
-				return len(p), nil
-			}
-			if f, ok := u.s.envelop(p, src, dst); ok {
-				u.queued.Add(u.s.chainBytes(f))
-				u.sendq.Push(u.s.arena, f)
-				u.send()
-				return len(p), nil
-			}
-			// The arena is exhausted: what the device holds comes back first.
-			if !u.s.pollOnce() {
-				return 0, syscall.ENOBUFS
-			}
-			continue
-		}
-		if err := u.s.wait(u, dirWrite, &u.w); err != nil {
-			return 0, err
-		}
+	return nil
+}
+
+// enqueue puts a datagram on sendq. false, nil: it is to be tried again as soon
+// as u is ready. wmu is held.
+func (u *UDPConn) enqueue(p []byte, src netip.Addr, dst netip.AddrPort) (queued bool, err error) {
+	if err := u.ends(len(p), &src, &dst); err != nil {
+		return false, err
 	}
+	if err := u.check(&u.w); err != nil {
+		return false, err
+	}
+	if e := u.lost.Load(); e != 0 {
+		return false, syscall.Errno(e)
+	}
+	if u.queued.Load() >= u.sndBuf.Load() {
+		return false, nil
+	}
+	f, ok := u.s.envelop(p, src, dst)
+	if !ok {
+		// The arena is exhausted: what the device holds comes back first.
+		if !u.s.pollOnce() {
+			return false, syscall.ENOBUFS
+		}
+		return false, nil
+	}
+	u.queued.Add(u.s.chainBytes(f))
+	u.sendq.Push(u.s.arena, f)
+	return true, nil
 }
 
 // send has what WriteTo left sent: now, if the lock is free, else by its
@@ -86,7 +117,9 @@ func (u *UDPConn) send() {
 		return
 	}
 	s.enter()
-	s.doWork(&u.work)
+	if !s.closing.Load() {
+		s.sendQueued(u)
+	}
 	u.endSend()
 }
 
@@ -100,44 +133,59 @@ func (u *UDPConn) endSend() {
 	}
 }
 
-// sendNow sends p at once, without the hand-over that sendq is, where the lock
-// is free and nothing stands in the way. wmu is held.
-func (u *UDPConn) sendNow(p []byte, src netip.Addr, dst netip.AddrPort) bool {
+// packNow makes a packet of p, the one of Stack.tx, to be sent at once without
+// the hand-over that sendq is, where p is small, the lock is free and nothing
+// stands in the way. It returns its destination, and the lock is held. nil:
+// enqueue is to do it, or says why not. wmu is held.
+func (u *UDPConn) packNow(p []byte, src netip.Addr, to netip.AddrPort) *dst {
 	s := u.s
-	if u.queued.Load() != 0 || !s.lock.TryLock() {
-		return false
+	if len(p) > smallWrite || u.queued.Load() != 0 || u.Closed() || u.w.over() || u.dead() != 0 ||
+		u.errno.Load() != 0 || u.lost.Load() != 0 {
+		return nil
+	}
+	if u.ends(len(p), &src, &to) != nil || !s.lock.TryLock() {
+		return nil
 	}
 	s.enter()
-	if s.closing.Load() || !s.sendSmall(u, p, src.Unmap(), dst) {
-		s.leave()
-		return false
+	if !s.closing.Load() {
+		src = src.Unmap()
+		if d := s.packSmall(u, p, &src, &to); d != nil {
+			return d
+		}
 	}
-	u.endSend()
-	return true
+	s.leave()
+	return nil
 }
 
-// sendSmall sends p in one packet to the destination that u sent to before;
-// false: it was not sent. The lock is held.
-func (s *Stack) sendSmall(u *UDPConn, p []byte, src netip.Addr, to netip.AddrPort) bool {
+// packSmall makes a packet of p to the destination that u sent to before, and
+// returns that; nil: it cannot. The lock is held.
+func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrPort) *dst {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || u.leaves(d, src) ||
+	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || u.leaves(d, *src) ||
 		l4+d.hdr.NetLen() > s.mtu(d) {
-		return false
+		return nil
 	}
 	f, ok := s.cache.Alloc()
 	if !ok {
-		return false
+		return nil
 	}
 	m := s.arena.Meta(f)
 	m.Off, m.Len = ring.Headroom, uint16(len(p))
 	m.Sum = s.host.Fill(s.arena.Bytes(f)[ring.Headroom:], p)
 	m.Prev = ring.NoFrame
-	if ok = s.send(d, 0, s.udpPacket(d, f, u.local.Port(), to.Port(), l4), d.ecn()); ok {
+	s.udpPacket(d, f, u.local.Port(), to.Port(), l4)
+	return d
+}
+
+// sentSmall does what follows from sending packSmall's packet; ok tells that the
+// ring took it.
+func (s *Stack) sentSmall(d *dst, ok bool) bool {
+	if ok {
 		s.confirm(d)
 		s.counters.udpOut.Add(1)
 	}
-	s.cache.Release(f)
+	s.cache.Release(s.tx[0].Frame)
 	return ok
 }
 
@@ -246,6 +294,21 @@ func (s *Stack) dropQueued(u *UDPConn) {
 // sendDatagram sends one datagram; false: the transmit ring is full. One that
 // cannot be sent at all is dropped, as IP does.
 func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
+	d, pkt := s.openEnvelope(u, f)
+	if d == nil {
+		s.counters.txNoRoute.Add(1)
+		return true
+	}
+	if !s.sendAny(d, 0, pkt, d.ecn()) {
+		return false
+	}
+	s.counters.udpOut.Add(1)
+	return true
+}
+
+// openEnvelope makes a packet of the datagram f, and finds its destination, nil
+// where there is none.
+func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc) {
 	e := s.arena.Bytes(f)[:envSize]
 	remote := netip.AddrFrom16([16]byte(e[envRemote:])).Unmap()
 	port := binary.BigEndian.Uint16(e[envPort:])
@@ -254,21 +317,14 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	if a := [16]byte(e[envLocal:]); a != ([16]byte{}) {
 		local = netip.AddrFrom16(a).Unmap()
 	}
-	d := u.dst
+	d = u.dst
 	if d == nil || d.gone || d.key.Remote != remote || u.leaves(d, local) {
 		if d = s.udpDst(u, local, remote); d == nil {
-			s.counters.txNoRoute.Add(1)
-			return true
+			return nil, nil
 		}
 	}
 	s.confirm(d)
-	l4 := udp.HeaderLen + size
-	pkt := s.udpPacket(d, f, u.local.Port(), port, l4)
-	if !s.sendAny(d, 0, pkt, d.ecn()) {
-		return false
-	}
-	s.counters.udpOut.Add(1)
-	return true
+	return d, s.udpPacket(d, f, u.local.Port(), port, udp.HeaderLen+size)
 }
 
 // udpPacket writes the UDP header in front of the first frame and returns the
