@@ -93,7 +93,8 @@ type Profile = stack.Profile
 
 // Profiles.
 const (
-	// Balanced spins briefly, as long as it pays and processors are idle.
+	// Balanced spins as long as that gets more done and nobody else wants the
+	// processor.
 	Balanced = stack.Balanced
 	// Latency spins long: a waiting goroutine owns its processor.
 	Latency = stack.Latency

@@ -62,7 +62,7 @@ var knobs = []knob{
 	},
 	{
 		Setting{"Profile", "ONLOAD_PROFILE", "latency, balanced, throughput", "balanced",
-			"how goroutines wait: spinning long, briefly, not at all"},
+			"how goroutines wait: spinning long, as long as it gets more done, not at all"},
 		func(c *Config, v string) error {
 			return choose(&c.Profile, v, map[string]Profile{"latency": Latency, "balanced": Balanced, "throughput": Throughput})
 		},
