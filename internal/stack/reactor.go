@@ -124,7 +124,7 @@ func (s *Stack) reactOnce(packet bool) {
 	for i := 0; ; i++ {
 		n := s.poll()
 		if n > 0 && !packet && s.seat != nil {
-			s.seat.absent = absentFor // who was to poll did not for a tick
+			s.seat.absent.Store(absentFor) // who was to poll did not for a tick
 		}
 		woken := s.leave()
 		if woken > 0 {

@@ -27,9 +27,9 @@ type seat struct {
 	taken atomic.Pointer[waiter] // the goroutine that sits; nil: nobody
 	bad   atomic.Bool            // the descriptor failed: nobody sits any more
 
-	wanted atomic.Bool // whether the seat is to be open; changed under the lock
-	spins  bool        // whether goroutines were to spin when that was decided; under the lock
-	absent int         // so often who rises arms the queues, though packets are frequent; under the lock
+	wanted atomic.Bool  // whether the seat is to be open; changed under the lock
+	spins  bool         // whether goroutines were to spin when that was decided; under the lock
+	absent atomic.Int32 // waits that are yet to arm the queues when they end, though packets are frequent
 }
 
 // place is the seat's descriptor in the runtime's netpoller.
@@ -42,6 +42,13 @@ type place struct {
 var moving waiter
 
 func (t *seat) open() bool { return t.desc.Load() != nil && !t.bad.Load() }
+
+// mustArm reports whether a wait that ends arms the queues, though the next
+// packet is expected soon.
+func (t *seat) mustArm() bool {
+	n := t.absent.Load()
+	return n > 0 && t.absent.CompareAndSwap(n, n-1)
+}
 
 // raise makes the goroutine that sits rise.
 func (t *seat) raise() {
@@ -187,15 +194,16 @@ var past = time.Unix(1, 0)
 const (
 	// sitTurns is how often in a row the goroutine that sits polls for others
 	// only, before it leaves the seat to them and parks.
-	sitTurns = 4
+	sitTurns = 16
 	// denseGap is the time between packets, ns, below which a goroutine that
 	// rises with data does not arm the queues: it will most likely be back
 	// soon, and arming and disarming cost two system calls. The reactor notices
 	// within a tick when it is not.
 	denseGap = int64(200_000)
-	// absentFor is how often the queues are armed all the same after the
-	// reactor has found packets that nobody had polled for a tick.
-	absentFor = 64
+	// absentFor is how many waits arm the queues all the same after the reactor
+	// has found packets that nobody had polled for a tick: those who waited
+	// were done, as clients are between their requests.
+	absentFor = 1024
 )
 
 // sit waits at the queues until k is ready, w's deadline passes or somebody
@@ -248,7 +256,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 			return true
 		}
 	}
-	s.rise(others < sitTurns) // else the goroutines that it woke poll next
+	s.rise(true)
 	return others < sitTurns
 }
 
@@ -274,8 +282,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 	if risen = k.ready(d); risen {
 		t.taken.Store(nil)
 		_ = s.settleSeat() // where it fails nobody sits any more
-		if t.absent > 0 || gap > denseGap {
-			t.absent = max(t.absent-1, 0)
+		if t.mustArm() || gap > denseGap {
 			if !s.armLocked() {
 				s.poll()
 				s.armLocked()
@@ -307,7 +314,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 // on, else others are about to, and it only sees to it within a tick.
 func (s *Stack) rise(arm bool) {
 	s.seat.taken.Store(nil)
-	if arm {
+	if s.seat.mustArm() || arm {
 		s.arm()
 	}
 	if !s.armed.Load() {

@@ -44,7 +44,7 @@ const (
 	yieldEvery = int64(10_000)
 	// leadTurns is how often in a row a leader polls for others only, before
 	// it leaves the role to them.
-	leadTurns = 4
+	leadTurns = 64
 )
 
 // spinFor polls the queues until k is ready, w's deadline passes (true) or no
@@ -59,6 +59,9 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 	s.leader.Store(false)
 	if hit {
 		s.succeed(w)
+		if s.seat != nil && s.seat.mustArm() {
+			s.arm()
+		}
 	} else if s.seat == nil || !s.seat.open() {
 		s.arm()
 	}
