@@ -21,6 +21,7 @@ func (s *Stack) startWaiting() (err error) {
 	if err != nil {
 		s.closeSeat()
 		s.breath.close()
+		s.limits.watcher.Close()
 	}
 	return err
 }
