@@ -233,6 +233,13 @@ func TestTorture(t *testing.T) {
 			}()
 		}
 		time.Sleep(300 * time.Millisecond)
+		for _, d := range []*Device{a, b} {
+			for _, q := range d.queues {
+				for q.Stats().RxPackets == 0 { // on a busy machine that takes longer
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}
 		a.SetLink(false)
 		time.Sleep(20 * time.Millisecond)
 		a.SetLink(true)

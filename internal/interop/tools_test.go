@@ -266,7 +266,8 @@ http {
 				dials.Add(1)
 				start := time.Now()
 				c, err := e.DialContext(ctx, network, address)
-				if d := time.Since(start); d > 500*time.Millisecond {
+				// One that is lost is sent again after a second.
+				if d := time.Since(start); d > time.Second {
 					t.Errorf("connecting took %v: a SYN was lost", d)
 				}
 				if err == nil && !onload.PathOf(c).Accelerated {
