@@ -231,22 +231,28 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		if eof {
-			return 0, io.EOF
-		}
-		if err != nil {
-			return 0, err
-		}
-		if c.state.Load()&stReadClosed != 0 {
-			return 0, io.EOF
-		}
-		if c.tc.State() == tcp.SynSent {
-			c.do(todoConnect) // nobody answers a SYN that waits for data
-		}
-		if err := c.s.wait(c, dirRead, &c.r); err != nil {
+		if err := c.waitData(eof, err); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// waitData waits for something to read where there was nothing. eof and err are
+// what ends the stream instead.
+func (c *TCPConn) waitData(eof bool, err error) error {
+	if eof {
+		return io.EOF
+	}
+	if err != nil {
+		return err
+	}
+	if c.state.Load()&stReadClosed != 0 {
+		return io.EOF
+	}
+	if c.tc.State() == tcp.SynSent {
+		c.do(todoConnect) // nobody answers a SYN that waits for data
+	}
+	return c.s.wait(c, dirRead, &c.r)
 }
 
 // userError is the error of a socket that the user, or the stack's owner,
@@ -274,17 +280,8 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for {
-		if err := c.userError(); err != nil {
+		if err := c.mayWrite(); err != nil {
 			return n, err
-		}
-		if c.w.over() {
-			return n, os.ErrDeadlineExceeded
-		}
-		if err := c.failure(); err != nil {
-			return n, err
-		}
-		if c.state.Load()&stWriteClosed != 0 {
-			return n, syscall.EPIPE
 		}
 		if len(p) == 0 {
 			return 0, nil // nor is there a segment to make of it
@@ -294,12 +291,7 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		}
 		k := c.tc.Write(p[n:])
 		n += k
-		// Also where nothing was taken: a writer that the arena starved is
-		// tried again by the protocol's timer.
-		c.do(todoOutput)
-		if k >= bulkWrite {
-			c.s.takeAcks()
-		}
+		c.written(k)
 		if n == len(p) {
 			return n, nil
 		}
@@ -309,6 +301,32 @@ func (c *TCPConn) Write(p []byte) (n int, err error) {
 		if err := c.s.wait(c, dirWrite, &c.w); err != nil {
 			return n, err
 		}
+	}
+}
+
+// mayWrite is why nothing may be written now, or nil.
+func (c *TCPConn) mayWrite() error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	if c.w.over() {
+		return os.ErrDeadlineExceeded
+	}
+	if err := c.failure(); err != nil {
+		return err
+	}
+	if c.state.Load()&stWriteClosed != 0 {
+		return syscall.EPIPE
+	}
+	return nil
+}
+
+// written has k bytes sent that were put into the send buffer. Also 0: a writer
+// that the arena starved is tried again by the protocol's timer.
+func (c *TCPConn) written(k int) {
+	c.do(todoOutput)
+	if k >= bulkWrite {
+		c.s.takeAcks()
 	}
 }
 
