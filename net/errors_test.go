@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"syscall"
@@ -74,6 +75,7 @@ type errorLab struct {
 	b    *lab.NS
 	self string // address of h
 	peer string // address of b
+	dir  string // for files
 }
 
 // must is for what a case does not test.
@@ -129,6 +131,20 @@ func (l *errorLab) listen() net.Listener {
 var past = time.Unix(1, 0)
 
 func second(_ any, err error) error { return err }
+
+// count has a number compared as an error is.
+func count(n int64) error { return fmt.Errorf("%d", n) }
+
+// file returns a new file that holds s, open at its beginning.
+func (l *errorLab) file(s string) *os.File {
+	l.t.Helper()
+	name := filepath.Join(l.dir, "file")
+	l.must(os.WriteFile(name, []byte(s), 0o600))
+	f, err := os.Open(name)
+	l.must(err)
+	l.t.Cleanup(func() { f.Close() })
+	return f
+}
 
 // waitReset waits until c has seen a reset.
 func waitReset(l *errorLab, c net.Conn) {
@@ -297,6 +313,156 @@ var errorCases = []struct {
 		c, _ := l.tcp()
 		l.must(c.Close())
 		return second(c.WriteTo(io.Discard))
+	}},
+
+	{"copy from a reset connection", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, s := l.tcp()
+		l.must(s.SetLinger(0))
+		l.must(s.Close())
+		n, err := c.ReadFrom(from)
+		_, again := c.ReadFrom(from) // the error is told once
+		return errors.Join(count(n), err, again)
+	}},
+	{"copy of what came before a reset", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, s := l.tcp()
+		l.must(second(s.Write([]byte("x"))))
+		time.Sleep(20 * time.Millisecond)
+		done := make(chan error)
+		go func() {
+			n, err := io.Copy(c, from)
+			done <- errors.Join(count(n), err)
+		}()
+		time.Sleep(20 * time.Millisecond)
+		l.must(s.SetLinger(0))
+		l.must(s.Close())
+		return <-done
+	}},
+	{"copy to a reset connection", func(l *errorLab) error {
+		c, s := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("x"))))
+		l.must(s.SetLinger(0))
+		l.must(s.Close())
+		waitReset(l, c)
+		n, err := io.Copy(c, from)
+		return errors.Join(count(n), err)
+	}},
+	{"copy to a connection that is shut down", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("x"))))
+		l.must(c.CloseWrite())
+		n, err := c.ReadFrom(from)
+		return errors.Join(count(n), err)
+	}},
+	{"copy from a closed connection", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, _ := l.tcp()
+		l.must(from.Close())
+		return errors.Join(second(c.ReadFrom(from)), second(from.WriteTo(c)))
+	}},
+	{"copy to a closed connection", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("x"))))
+		l.must(c.Close())
+		return second(c.ReadFrom(from))
+	}},
+	{"copy from a connection that is closed meanwhile", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, _ := l.tcp()
+		time.AfterFunc(20*time.Millisecond, func() { from.Close() })
+		return second(c.ReadFrom(from))
+	}},
+	{"copy read deadline", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, _ := l.tcp()
+		from.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		return second(io.Copy(c, from))
+	}},
+	{"copy write deadline", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("x"))))
+		c.SetWriteDeadline(past)
+		return second(io.Copy(c, from))
+	}},
+	{"copy up to a limit", func(l *errorLab) error {
+		c, s := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("0123456789"))))
+		limited := &io.LimitedReader{R: from, N: 4}
+		n, err := c.ReadFrom(limited)
+		got := make([]byte, 4)
+		l.must(second(io.ReadFull(s, got)))
+		rest := make([]byte, 10)
+		k, _ := from.Read(rest)
+		return errors.Join(count(n), err, fmt.Errorf("%q, then %q, %d left", got, rest[:k], limited.N))
+	}},
+	{"copy up to no limit", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, _ := l.tcp()
+		n, err := c.ReadFrom(io.LimitReader(from, 0))
+		return errors.Join(count(n), err)
+	}},
+	{"copy of a stream that ended", func(l *errorLab) error {
+		c, _ := l.tcp()
+		from, sent := l.tcp()
+		l.must(second(sent.Write([]byte("x"))))
+		l.must(sent.CloseWrite())
+		n, err := io.Copy(c, from)
+		again, err2 := io.Copy(c, from)
+		return errors.Join(count(n), err, count(again), err2)
+	}},
+	{"send a file that is closed", func(l *errorLab) error {
+		c, _ := l.tcp()
+		f := l.file("x")
+		l.must(f.Close())
+		return second(c.ReadFrom(f))
+	}},
+	{"send a directory", func(l *errorLab) error {
+		c, _ := l.tcp()
+		f, err := os.Open(l.dir)
+		l.must(err)
+		defer f.Close()
+		return second(c.ReadFrom(f))
+	}},
+	{"send a file to a reset connection", func(l *errorLab) error {
+		c, s := l.tcp()
+		l.must(s.SetLinger(0))
+		l.must(s.Close())
+		waitReset(l, c)
+		f := l.file("x")
+		n, err := c.ReadFrom(f)
+		at, _ := f.Seek(0, io.SeekCurrent)
+		return errors.Join(count(n), err, count(at))
+	}},
+	{"send a file to a closed connection", func(l *errorLab) error {
+		c, _ := l.tcp()
+		l.must(c.Close())
+		return second(c.ReadFrom(l.file("x")))
+	}},
+	{"send a file, deadline", func(l *errorLab) error {
+		c, _ := l.tcp()
+		c.SetWriteDeadline(past)
+		f := l.file("0123456789")
+		limited := &io.LimitedReader{R: f, N: 5}
+		n, err := c.ReadFrom(limited)
+		at, _ := f.Seek(0, io.SeekCurrent)
+		return errors.Join(count(n), err, count(limited.N), count(at))
+	}},
+	{"send a part of a file", func(l *errorLab) error {
+		c, s := l.tcp()
+		f := l.file("0123456789")
+		l.must(second(f.Seek(2, io.SeekStart)))
+		limited := &io.LimitedReader{R: f, N: 5}
+		n, err := c.ReadFrom(limited)
+		got := make([]byte, 5)
+		l.must(second(io.ReadFull(s, got)))
+		at, _ := f.Seek(0, io.SeekCurrent)
+		return errors.Join(count(n), err, count(limited.N), count(at), errors.New(string(got)))
 	}},
 
 	{"listen in use", func(l *errorLab) error { return second(l.h.Listen("tcp", l.listen().Addr().String())) }},
@@ -502,8 +668,9 @@ func TestErrors(t *testing.T) {
 	for _, tt := range errorCases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			dir := t.TempDir()
 			run := func(h errorHost) string {
-				return describe(tt.run(&errorLab{t: t, h: h, b: p.B, self: p.A.Addr4.String(), peer: p.B.Addr4.String()}))
+				return describe(tt.run(&errorLab{t: t, h: h, b: p.B, self: p.A.Addr4.String(), peer: p.B.Addr4.String(), dir: dir}))
 			}
 			want := run(stdHost{p.A})
 			if got := run(onloadHost{e}); got != want {

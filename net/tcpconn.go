@@ -149,56 +149,6 @@ func (c *TCPConn) tellOnce(err, then error) error {
 	return err
 }
 
-// copyBuffers are what ReadFrom and WriteTo copy through.
-var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
-func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {
-	b := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(b)
-	return io.CopyBuffer(dst, src, b[:])
-}
-
-// ReadFrom implements io.ReaderFrom: it writes what it reads from r.
-func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
-	if !c.ok() {
-		return 0, syscall.EINVAL
-	}
-	if c.s == nil {
-		return c.readFromKernel(r)
-	}
-	n, err := copyBuffered(writerOnly{c}, r)
-	return n, c.copyError("readfrom", err)
-}
-
-// readFromKernel shows net the connection behind one of ours, so that it can
-// splice.
-func (c *TCPConn) readFromKernel(r io.Reader) (int64, error) {
-	if from, ok := r.(*TCPConn); ok && from.ok() && from.k != nil {
-		return c.k.ReadFrom(from.k.TCPConn)
-	}
-	if l, ok := r.(*io.LimitedReader); ok {
-		if from, ok := l.R.(*TCPConn); ok && from.ok() && from.k != nil {
-			kl := io.LimitedReader{R: from.k.TCPConn, N: l.N}
-			n, err := c.k.ReadFrom(&kl)
-			l.N = kl.N
-			return n, err
-		}
-	}
-	return c.k.ReadFrom(r)
-}
-
-// WriteTo implements io.WriterTo: it writes what it reads to w.
-func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
-	if !c.ok() {
-		return 0, syscall.EINVAL
-	}
-	if c.s == nil {
-		return c.k.WriteTo(w)
-	}
-	n, err := copyBuffered(w, readerOnly{c})
-	return n, c.copyError("writeto", err)
-}
-
 // Close closes the connection. Blocked calls return errors that are
 // net.ErrClosed.
 func (c *TCPConn) Close() error {

@@ -21,7 +21,7 @@ type Meta struct {
 
 	Seq      uint32 // TCP sequence number of the first payload byte
 	Off, Len uint16 // payload inside the frame, bytes
-	Sum      uint16 // TX: ones' complement sum of the payload, see ip.Sum
+	Sum      uint16 // TX: ones' complement sum of the payload, see ip.Sum, once it is known
 	Flags    uint16 // owner's
 	refs     uint16 // holders: the owner, and each time that it is in the NIC's ring
 	inNIC    uint16 // how often it is in the NIC's ring

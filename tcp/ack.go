@@ -1,8 +1,6 @@
 package tcp
 
-import (
-	"github.com/onload-go/onload/ring"
-)
+import "github.com/onload-go/onload/ring"
 
 // inputAck processes acknowledgement, window and SACK blocks of an acceptable
 // segment: RFC 9293 section 3.10.7.4, fifth.
@@ -136,7 +134,7 @@ func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int6
 	m.Seq += k
 	m.Off += uint16(k)
 	m.Len -= uint16(k)
-	m.Sum = c.h.sum(c.h.Arena.Bytes(f)[m.Off : m.Off+m.Len])
+	c.sum(f, m)
 }
 
 // sampleRTT measures by the oldest frame that was acknowledged now and sent

@@ -27,6 +27,7 @@ type Conn struct {
 	errno    atomic.Uint32 // why the connection died; 0: it has not, or well
 	flags    atomic.Uint32 // shared* bits
 	chunk    atomic.Uint32 // payload that the writer puts in a frame
+	packet   atomic.Uint32 // payload of the largest packet that may be sent
 	sndLimit atomic.Uint32 // size of the send buffer
 	rcvLimit atomic.Uint32 // size of the receive buffer
 	rcvClamp atomic.Uint32 // most that the window may be, bytes

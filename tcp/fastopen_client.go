@@ -202,7 +202,7 @@ func (c *Conn) cleanSYNData(n uint32) {
 			m.Seq += n
 			m.Off += uint16(n)
 			m.Len -= uint16(n)
-			m.Sum = c.h.sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+			c.sum(f, m)
 			break
 		}
 		n -= uint32(m.Len)

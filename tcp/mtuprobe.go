@@ -149,10 +149,10 @@ func (c *Conn) fill(f ring.Frame, n int) bool {
 		}
 		took := uint16(copy(a.Bytes(f)[m.Off+m.Len:int(m.Off)+n], a.Bytes(g)[k.Off:k.Off+k.Len]))
 		m.Len += took
-		m.Sum = c.h.sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+		c.sum(f, m)
 		k.Off, k.Len, k.Seq = k.Off+took, k.Len-took, k.Seq+uint32(took)
 		if k.Len > 0 {
-			k.Sum = c.h.sum(a.Bytes(g)[k.Off : k.Off+k.Len])
+			c.sum(g, k)
 			continue
 		}
 		m.Next = k.Next

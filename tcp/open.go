@@ -214,4 +214,9 @@ func (c *Conn) updateMSS() {
 		chunk = room / mss * mss
 	}
 	c.chunk.Store(uint32(chunk))
+	packet := mss
+	if c.h.TSO > 0 {
+		packet = max((c.h.TSO-c.ipHeaderLen()-c.headerLen())/mss*mss, mss)
+	}
+	c.packet.Store(uint32(packet))
 }

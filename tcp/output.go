@@ -315,15 +315,21 @@ func (c *Conn) segment(f ring.Frame, count, bytes int, fin bool, now int64) (pkt
 	hl := c.headerLen()
 	pkt = c.h.pkt[:max(count, 1)]
 	sum, odd := uint16(0), false
+	partial := c.h.TxCsum || bytes > int(c.mss) // the device sums
 	g := f
 	for i := range pkt {
 		k := a.Meta(g)
-		s := k.Sum
-		if odd {
-			s = ip.Swap(s)
+		if !partial {
+			if k.Flags&frameUnsummed != 0 {
+				c.sum(g, k)
+			}
+			s := k.Sum
+			if odd {
+				s = ip.Swap(s)
+			}
+			sum = ip.Add(sum, s)
+			odd = odd != (k.Len&1 != 0)
 		}
-		sum = ip.Add(sum, s)
-		odd = odd != (k.Len&1 != 0)
 		pkt[i] = ring.Desc{Frame: g, Off: k.Off, Len: k.Len, Flags: ring.FlagMore}
 		g = k.Next
 	}

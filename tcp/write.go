@@ -7,13 +7,15 @@ import (
 
 // Bits of Meta.Flags on the send queue.
 const (
-	frameSacked  = 1 << iota // the peer holds it (RFC 2018)
-	frameLost                // taken for lost
-	frameRetrans             // its retransmission is in flight
-	frameFIN                 // stands for the FIN; no payload
-	frameTimed               // on the list by time of transmission
-	frameStamped             // it carries a stamp for rate samples
-	frameLimited             // the application did not fill the path when it was sent
+	frameSacked   = 1 << iota // the peer holds it (RFC 2018)
+	frameLost                 // taken for lost
+	frameRetrans              // its retransmission is in flight
+	frameFIN                  // stands for the FIN; no payload
+	frameTimed                // on the list by time of transmission
+	frameStamped              // it carries a stamp for rate samples
+	frameLimited              // the application did not fill the path when it was sent
+	frameUnsummed             // Meta.Sum is still to be computed, should it be needed
+	frameMoved                // it came whole, not by a copy
 )
 
 // writeBatch is how many frames Write takes from the arena at once.
@@ -40,41 +42,21 @@ func (c *Conn) Write(p []byte) (n int) {
 }
 
 func (c *Conn) write(p []byte) (n int) {
-	if c.flags.Load()&sharedNoWrite != 0 {
-		return 0
-	}
 	a := c.h.Arena
-	chunk := int(c.chunk.Load())
-	limit := int(c.sndLimit.Load())
 	var fs [writeBatch]ring.Frame
 	for n < len(p) {
-		frames, used := c.sndUsed.load()
-		room := min(limit-used, len(p)-n)
-		count := min((room+chunk-1)/chunk, sendFrames(limit)-frames, writeBatch)
-		// Leave frames for reception; but one frame per connection may always
-		// be tried for, so that everybody's acknowledgements wake somebody.
-		if spare := a.FreeFrames() - 2*c.h.Reserve; count > spare {
-			count = max(spare, 0)
-			if frames == 0 {
-				count = max(count, 1)
-			}
-		}
-		if room <= 0 || count <= 0 {
+		r := c.reserve(fs[:], len(p)-n)
+		if r.n == 0 {
 			break
 		}
-		if count = a.AllocN(fs[:count]); count == 0 {
-			break
-		}
-		took := min(room, count*chunk)
-		c.sndUsed.add(count, took)
-		for _, f := range fs[:count] {
-			k := min(took, chunk)
+		for _, f := range fs[:r.n] {
+			k := min(r.bytes, r.chunk)
 			m := a.Meta(f)
 			m.Sum = c.h.Fill(a.Bytes(f)[ring.Headroom:], p[n:n+k])
 			m.Off, m.Len = ring.Headroom, uint16(k)
 			c.sndBox.Push(a, f)
 			n += k
-			took -= k
+			r.bytes -= k
 		}
 	}
 	return n
@@ -188,8 +170,13 @@ func frameLen(m *ring.Meta) uint32 {
 // merge tops up the last unsent frame from f, so that many small writes leave
 // as few packets. True: f was used up, and released.
 func (c *Conn) merge(f ring.Frame) bool {
-	// A full frame is not worth copying.
-	return int(c.h.Arena.Meta(f).Len) < int(c.chunk.Load()) && c.topUp(f)
+	// A full frame is not worth copying, nor one that was moved so as not to be.
+	most := int(c.chunk.Load())
+	m := c.h.Arena.Meta(f)
+	if m.Flags&frameMoved != 0 {
+		most /= 2
+	}
+	return int(m.Len) < most && c.topUp(f)
 }
 
 // topUp is merge whatever f holds.
@@ -205,12 +192,18 @@ func (c *Conn) topUp(f ring.Frame) bool {
 	}
 	src := a.Bytes(f)[m.Off : m.Off+m.Len]
 	k := copy(a.Bytes(c.sndTail)[t.Off+t.Len:][:room], src)
+	if (t.Flags|m.Flags)&frameUnsummed != 0 {
+		t.Flags |= frameUnsummed
+		m.Flags |= frameUnsummed
+	}
 	sum := m.Sum
 	if k < len(src) {
-		sum = c.h.sum(src[:k])
 		m.Off += uint16(k)
 		m.Len -= uint16(k)
-		m.Sum = c.h.sum(src[k:])
+		if m.Flags&frameUnsummed == 0 {
+			sum = c.h.sum(src[:k])
+			m.Sum = c.h.sum(src[k:])
+		}
 	}
 	if t.Len&1 != 0 {
 		sum = ip.Swap(sum)
@@ -237,10 +230,10 @@ func (c *Conn) split(f ring.Frame, n int) bool {
 	k.Off, k.Len = ring.Headroom, m.Len-uint16(n)
 	k.Sum = c.h.Fill(a.Bytes(g)[ring.Headroom:], a.Bytes(f)[int(m.Off)+n:m.Off+m.Len])
 	k.Seq = m.Seq + uint32(n)
-	k.Flags, k.Retrans = m.Flags, m.Retrans
+	k.Flags, k.Retrans = m.Flags&^frameUnsummed, m.Retrans
 	k.Stamp, k.Lost = m.Stamp, m.Lost
 	m.Len = uint16(n)
-	m.Sum = c.h.sum(a.Bytes(f)[m.Off : m.Off+m.Len])
+	c.sum(f, m)
 	k.Prev, k.Next = f, m.Next
 	m.Next = g
 	if k.Next != ring.NoFrame {
@@ -259,6 +252,12 @@ func (c *Conn) split(f ring.Frame, n int) bool {
 	}
 	c.sndUsed.add(1, 0)
 	return true
+}
+
+// sum computes the sum of what f holds, as Host.sum does.
+func (c *Conn) sum(f ring.Frame, m *ring.Meta) {
+	m.Sum = c.h.sum(c.h.Arena.Bytes(f)[m.Off : m.Off+m.Len])
+	m.Flags &^= frameUnsummed
 }
 
 // private makes sure that f's headers may be written: a frame that is in the

@@ -35,34 +35,33 @@ func engineConfig(profile string, interfaces ...string) (onload.Config, error) {
 	return c, nil
 }
 
-// between measures one pair of ends, the client in pair.A and the server in
-// pair.B.
-func between(ctx context.Context, pair *lab.Pair, client, server string, each time.Duration, profile string) (line, error) {
-	l := line{Client: client, Server: server}
+// between measures the pair of ends that l names, the client in pair.A and the
+// server in pair.B.
+func between(ctx context.Context, pair *lab.Pair, l *line, each time.Duration) error {
 	cpus := [2]string{"-1", "-1"}
 	if p := processors(); len(p) >= 2 {
 		cpus = [2]string{strconv.Itoa(p[0]), strconv.Itoa(p[1])}
 	}
-	srv, err := startChild(ctx, pair.B, cpus[0], "server", server, profile, pair.B.If, pair.B.Addr4.String())
+	srv, err := startChild(ctx, pair.B, cpus[0], "server", l.Server, l.Profile, pair.B.If, pair.B.Addr4.String())
 	if err != nil {
-		return l, err
+		return err
 	}
 	defer srv.stop()
 	var s servers
 	if err := srv.receive(&s); err != nil {
-		return l, fmt.Errorf("server: %w", err)
+		return fmt.Errorf("server: %w", err)
 	}
-	cl, err := startChild(ctx, pair.A, cpus[1], "client", client, profile, pair.A.If, s.HTTP, s.TCP, each.String())
+	cl, err := startChild(ctx, pair.A, cpus[1], "client", l.Client, l.Profile, pair.A.If, s.HTTP, s.TCP, each.String())
 	if err != nil {
-		return l, err
+		return err
 	}
 	defer cl.stop()
 	var r results
 	if err := cl.receive(&r); err != nil {
-		return l, fmt.Errorf("client: %w", err)
+		return fmt.Errorf("client: %w", err)
 	}
 	l.ClientPath, l.ServerPath, l.HTTP, l.TCP = r.Path, s.Path, r.HTTP, r.TCP
-	return l, nil
+	return nil
 }
 
 // end is a child process.

@@ -5,8 +5,10 @@
 //
 // As root it makes two network namespaces joined by a veth pair, serves HTTP
 // and TCP in one and calls from the other, by the kernel and by onload, each
-// end in a process of its own. Without privileges it does the same within one
-// process: the kernel by loopback, onload over a link in memory.
+// end in a process of its own. The first lines of onload's are with the default
+// settings, those of the profile balanced; then come those of latency. Without
+// privileges it does the same within one process: the kernel by loopback,
+// onload over a link in memory.
 package main
 
 import (
@@ -33,15 +35,15 @@ func main() {
 		}
 		return
 	}
-	each := flag.Duration("time", 500*time.Millisecond, "how long to measure each line")
-	profile := flag.String("profile", "", "how onload waits: latency (default), balanced (default without root), throughput")
+	each := flag.Duration("time", 300*time.Millisecond, "how long to measure each line")
+	profile := flag.String("profile", "", "measure only this profile of onload's: balanced (the default one), latency, throughput")
 	flag.Parse()
 	if l := load(); l > float64(len(processors())) {
 		fmt.Printf("This machine is busy (load %.1f): the figures below mean little.\n\n", l)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *each, *profile); err != nil {
+	if err := run(ctx, *each, profiles(*profile)); err != nil {
 		if ctx.Err() != nil {
 			err = errors.New("interrupted")
 		}
@@ -50,15 +52,21 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, each time.Duration, profile string) error {
+// profiles are those to measure, the default one first.
+func profiles(only string) []string {
+	if only != "" {
+		return []string{only}
+	}
+	return []string{onload.Balanced.String(), onload.Latency.String()}
+}
+
+func run(ctx context.Context, each time.Duration, profiles []string) error {
 	pair, err := lab.MakePair(lab.Options{})
 	if err != nil {
 		fmt.Printf("No network namespaces (%v): everything runs in this process.\n", err)
 		fmt.Printf("The kernel's lines are loopback, onload's a link in memory. Run as root for the real thing.\n\n")
-		if profile == "" {
-			profile = "balanced" // two ends that spin long would fight for processors
-		}
-		lines, err := inProcess(ctx, each, profile)
+		// One profile: two ends that spin long would fight for processors.
+		lines, err := inProcess(ctx, each, profiles[0])
 		if err != nil {
 			return err
 		}
@@ -66,23 +74,22 @@ func run(ctx context.Context, each time.Duration, profile string) error {
 		return nil
 	}
 	defer pair.Close()
-	if profile == "" {
-		profile = "latency"
-	}
 	where := "in a process and on a processor of its own"
 	if len(processors()) < 2 {
 		where = "in a process of its own, on one processor for both"
 	}
 	fmt.Printf("Two network namespaces joined by a veth pair, each end %s.\n\n", where)
-	var lines []line
-	for _, ways := range [][2]string{{byKernel, byKernel}, {byKernel, byOnload}, {byOnload, byKernel}, {byOnload, byOnload}} {
-		l, err := between(ctx, pair, ways[0], ways[1], each, profile)
-		if err != nil {
-			return fmt.Errorf("%s to %s: %w", ways[0], ways[1], err)
-		}
-		lines = append(lines, l)
+	want := []line{{Client: byKernel, Server: byKernel}}
+	for _, p := range profiles {
+		want = append(want, line{Client: byKernel, Server: byOnload, Profile: p},
+			line{Client: byOnload, Server: byKernel, Profile: p}, line{Client: byOnload, Server: byOnload, Profile: p})
 	}
-	report(lines)
+	for i := range want {
+		if err := between(ctx, pair, &want[i], each); err != nil {
+			return fmt.Errorf("%s: %w", want[i].name(), err)
+		}
+	}
+	report(want)
 	return nil
 }
 
@@ -103,11 +110,21 @@ const (
 // line is what was measured for one pair of ends.
 type line struct {
 	Client, Server         string // way
+	Profile                string // of the ends that are onload's
 	ClientPath, ServerPath onload.Path
 	HTTP, TCP              quantiles
 }
 
-func (l line) name() string { return l.Client + " to " + l.Server }
+func (l line) name() string {
+	n := l.Client + " to " + l.Server
+	if l.Profile != "" {
+		n += ", " + l.Profile
+	}
+	if l.Profile == (onload.Config{}).Profile.String() {
+		n += " (default)"
+	}
+	return n
+}
 
 func report(lines []line) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 3, ' ', tabwriter.AlignRight)
@@ -125,16 +142,24 @@ func report(lines []line) {
 	table("TCP, 1 byte", func(l line) quantiles { return l.TCP })
 	w.Flush()
 	fmt.Println("How the packets travelled:")
+	told := map[string]bool{} // with each profile alike
 	for _, l := range lines {
-		fmt.Printf("  %s: client by %s, server by %s\n", l.name(), path(l.ClientPath), path(l.ServerPath))
+		way := fmt.Sprintf("  %s to %s: client by %s, server by %s\n", l.Client, l.Server, path(l.ClientPath), path(l.ServerPath))
+		if !told[way] {
+			fmt.Print(way)
+		}
+		told[way] = true
 	}
 }
 
 func path(p onload.Path) string {
-	if !p.Accelerated {
+	switch {
+	case !p.Accelerated:
 		return "the kernel"
+	case p.Mode == "sim":
+		return "a link in memory"
 	}
-	return p.String()
+	return "AF_XDP on " + p.String()
 }
 
 func micros(d time.Duration) string {

@@ -174,12 +174,12 @@ func inProcess(ctx context.Context, each time.Duration, profile string) ([]line,
 	defer b.Close()
 	var lines []line
 	for _, tt := range []struct {
-		way            string
+		way, profile   string
 		client, server network
 		ip             string
 	}{
-		{byKernel, kernelNetwork, kernelNetwork, "127.0.0.1"},
-		{byOnload, engineNetwork(a), engineNetwork(b), "10.0.0.2"},
+		{byKernel, "", kernelNetwork, kernelNetwork, "127.0.0.1"},
+		{byOnload, profile, engineNetwork(a), engineNetwork(b), "10.0.0.2"},
 	} {
 		s, err := serve(tt.server, tt.ip)
 		if err != nil {
@@ -190,7 +190,7 @@ func inProcess(ctx context.Context, each time.Duration, profile string) ([]line,
 		if err != nil {
 			return nil, err
 		}
-		lines = append(lines, line{tt.way, tt.way, r.Path, s.Path, r.HTTP, r.TCP})
+		lines = append(lines, line{tt.way, tt.way, tt.profile, r.Path, s.Path, r.HTTP, r.TCP})
 	}
 	return lines, nil
 }

@@ -259,19 +259,25 @@ func (c *TCPConn) readNow(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	return 0, c.noData(eof, err)
+}
+
+// noData is why there will be nothing to read where there was nothing, or nil:
+// it is worth waiting. eof and err are what ends the stream.
+func (c *TCPConn) noData(eof bool, err error) error {
 	if eof {
-		return 0, io.EOF
+		return io.EOF
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if c.state.Load()&stReadClosed != 0 {
-		return 0, io.EOF
+		return io.EOF
 	}
 	if c.tc.State() == tcp.SynSent {
 		c.do(todoConnect) // nobody answers a SYN that waits for data
 	}
-	return 0, nil
+	return nil
 }
 
 // userError is the error of a socket that the user, or the stack's owner,
@@ -339,17 +345,8 @@ func (c *TCPConn) take(p []byte) (n int, locked bool) {
 func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	defer c.wmu.Unlock()
 	for {
-		if err := c.userError(); err != nil {
+		if err := c.mayWrite(); err != nil {
 			return n, err
-		}
-		if c.w.over() {
-			return n, os.ErrDeadlineExceeded
-		}
-		if err := c.failure(); err != nil {
-			return n, err
-		}
-		if c.state.Load()&stWriteClosed != 0 {
-			return n, syscall.EPIPE
 		}
 		if len(p) == 0 {
 			return 0, nil // nor is there a segment to make of it
@@ -371,6 +368,32 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 		if err := c.s.wait(c, dirWrite, &c.w); err != nil {
 			return n, err
 		}
+	}
+}
+
+// mayWrite is why nothing may be written now, or nil.
+func (c *TCPConn) mayWrite() error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	if c.w.over() {
+		return os.ErrDeadlineExceeded
+	}
+	if err := c.failure(); err != nil {
+		return err
+	}
+	if c.state.Load()&stWriteClosed != 0 {
+		return syscall.EPIPE
+	}
+	return nil
+}
+
+// written has k bytes sent that were put into the send buffer. Also 0: a writer
+// that the arena starved is tried again by the protocol's timer.
+func (c *TCPConn) written(k int) {
+	c.do(todoOutput)
+	if k >= bulkWrite {
+		c.s.takeAcks()
 	}
 }
 
