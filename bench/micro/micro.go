@@ -51,7 +51,11 @@ func Stacks() []Stack {
 // onloadPair has the default profile: both ends are in one process and wait
 // for each other; two that spin long would fight for the processors.
 func onloadPair(mtu int) (Network, Network, error) {
-	c := onload.MemoryConfig{MTU: mtu, Config: onload.Config{Profile: onload.Balanced}}
+	return pairOf(mtu, onload.Config{Profile: onload.Balanced})
+}
+
+func pairOf(mtu int, cfg onload.Config) (Network, Network, error) {
+	c := onload.MemoryConfig{MTU: mtu, Config: cfg}
 	d := c
 	for _, a := range clients {
 		c.Addrs = append(c.Addrs, netip.PrefixFrom(a, 24))
