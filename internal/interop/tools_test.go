@@ -267,7 +267,7 @@ http {
 				start := time.Now()
 				c, err := e.DialContext(ctx, network, address)
 				// One that is lost is sent again after a second.
-				if d := time.Since(start); d > time.Second {
+				if d := time.Since(start); d > time.Second && synRetrans(e) > 0 {
 					t.Errorf("connecting took %v: a SYN was lost", d)
 				}
 				if err == nil && !onload.PathOf(c).Accelerated {
@@ -432,4 +432,12 @@ func ask(t testing.TB, n int, write, read func([]byte) (int, error), c interface
 	if !bytes.Equal(b[:k], q) {
 		t.Fatalf("%d bytes came back for %d, or others", k, n)
 	}
+}
+
+// synRetrans returns how many SYNs and SYN-ACKs e has sent again.
+func synRetrans(e *onload.Engine) (n uint64) {
+	for _, s := range e.Stats() {
+		n += s.TCP.TCPSynRetrans.Load()
+	}
+	return n
 }
