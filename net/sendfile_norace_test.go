@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/onload-go/onload/internal/allocs"
 )
 
 // TestSendFileAllocs: what a transfer allocates does not grow with the file,
@@ -17,7 +19,7 @@ func TestSendFileAllocs(t *testing.T) {
 	f, data := testFile(t, 512<<10)
 	in := make([]byte, len(data))
 	send := func(size int) float64 {
-		return testing.AllocsPerRun(20, func() {
+		return allocs.PerRun(20, func() {
 			if _, err := f.Seek(0, io.SeekStart); err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onload-go/onload/internal/allocs"
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
@@ -304,7 +305,7 @@ func TestAllocs(t *testing.T) {
 	a, b := memoryPair(t)
 	c, s := tcpPipe(t, a, b)
 	p := make([]byte, 100)
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := allocs.PerRun(1000, func() {
 		if _, err := c.Write(p); err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +325,7 @@ func TestAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bound.Close()
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := allocs.PerRun(1000, func() {
 		if _, err := u.Write(p); err != nil {
 			t.Fatal(err)
 		}

@@ -41,6 +41,7 @@ var rules = []rule{
 	{"internal/interop", nil}, // tests only
 	{"internal/stackuse", nil},
 	{"internal/testlong", nil},
+	{"internal/allocs", nil}, // tests only
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/lab", []string{"internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},

@@ -4,6 +4,8 @@ import (
 	"io"
 	"testing"
 	"unsafe"
+
+	"github.com/onload-go/onload/internal/allocs"
 )
 
 // TestTCPAllocs: neither Read, Write nor the protocol between them allocates,
@@ -30,7 +32,7 @@ func TestTCPAllocs(t *testing.T) {
 		for range 100 {
 			trip()
 		}
-		if n := testing.AllocsPerRun(500, trip); n != 0 {
+		if n := allocs.PerRun(500, trip); n != 0 {
 			t.Errorf("a round trip of %d bytes allocates %v times", size, n)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/internal/allocs"
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/testlong"
 )
@@ -235,7 +236,7 @@ func TestSpliceAllocs(t *testing.T) {
 	for range 100 {
 		trip()
 	}
-	if n := testing.AllocsPerRun(200, trip); n != 0 {
+	if n := allocs.PerRun(200, trip); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

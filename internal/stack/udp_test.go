@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/onload-go/onload/internal/allocs"
 )
 
 // udpPair opens a socket connected to one on b that echoes.
@@ -199,7 +201,7 @@ func TestUDPAllocs(t *testing.T) {
 	for range 100 {
 		trip()
 	}
-	if n := testing.AllocsPerRun(500, trip); n != 0 {
+	if n := allocs.PerRun(500, trip); n != 0 {
 		t.Errorf("a round trip allocates %v times", n)
 	}
 }
