@@ -17,11 +17,10 @@ import (
 func TestAttack22NeighbourFlood(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	net := v.cfg.Net.(*control.Static)
-	v.lock.Lock()
-	v.enter()
+	v.begin()
 	net.OnResolve = func(int, netip.Addr) {} // no answer until the test gives it
 	before := len(v.dsts)
-	v.leave()
+	v.end()
 	free := v.Stats().FreeFrames
 	var from []netip.AddrPort
 	for i := range 250 {
@@ -33,12 +32,11 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 		}
 	}
 	v.unnoticed(t) // behind the flood: it has been taken
-	v.lock.Lock()
-	v.enter()
+	v.begin()
 	if v.holding == 0 || v.holding > v.host.Reserve {
 		t.Errorf("%d frames wait for neighbours, want some and at most %d", v.holding, v.host.Reserve)
 	}
-	v.leave()
+	v.end()
 	if used := free - v.Stats().FreeFrames; used > v.host.Reserve+64 {
 		t.Errorf("%d frames held", used)
 	}
@@ -46,12 +44,11 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 		net.FailNeighbor(1, a.Addr())
 	}
 	v.unnoticed(t)
-	v.lock.Lock()
-	v.enter()
+	v.begin()
 	if v.holding != 0 || len(v.dsts) != before {
 		t.Errorf("%d frames and %d destinations are left, there were %d", v.holding, len(v.dsts), before)
 	}
-	v.leave()
+	v.end()
 }
 
 // Attack 22: ARP and neighbour advertisements are the kernel's business. Who

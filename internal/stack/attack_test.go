@@ -462,10 +462,9 @@ func TestAttack07SYNFlood(t *testing.T) {
 	free := v.Stats().FreeFrames
 	for range 10 {
 		flood(2000)
-		v.lock.Lock()
-		v.enter()
+		v.begin()
 		n := v.listener.tl.Embryonic()
-		v.leave()
+		v.end()
 		if n > 64 {
 			t.Fatalf("%d half-open connections, backlog 64", n)
 		}

@@ -54,7 +54,7 @@ func (u *UDPConn) paused() {
 
 // deferKick decides whether the frame that was just posted for u waits, and how
 // the turn ends: batch tells that it sends those that have waited. The lock is
-// held, and leave follows.
+// held, and end follows.
 func (s *Stack) deferKick(u *UDPConn) (batch bool) {
 	f := &u.flood
 	if s.now-f.last > floodGap {
@@ -74,7 +74,7 @@ func (s *Stack) deferKick(u *UDPConn) (batch bool) {
 }
 
 // deferAnswer decides whether what a writer's turn sends waits. The lock is
-// held, and leave follows.
+// held, and end follows.
 func (s *Stack) deferAnswer() {
 	pending := s.woken.Load() > 0
 	if s.expected && s.now-s.lastAnswer > answerGap {
@@ -131,16 +131,14 @@ func (s *Stack) flushHeld() {
 		case <-s.closed:
 			return
 		}
-		s.lock.Lock()
-		s.enter()
-		s.leave()
+		s.begin()
+		s.end()
 	}
 }
 
 // kickHeld sends what waits, unless others will.
 func (s *Stack) kickHeld() {
-	if s.held.Load() > 0 && s.woken.Load() == 0 && s.lock.TryLock() {
-		s.enter()
-		s.leave()
+	if s.held.Load() > 0 && s.woken.Load() == 0 && s.tryBegin() {
+		s.end()
 	}
 }

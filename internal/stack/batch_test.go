@@ -10,9 +10,8 @@ import (
 func TestDeferKick(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Throughput})
 	u := udpPair(t, a, b, addrB, nil)
-	a.lock.Lock()
-	a.enter()
-	defer a.leave()
+	a.begin()
+	defer a.end()
 	send := func(gap int64, waits, batch bool) {
 		t.Helper()
 		a.now += gap
@@ -75,9 +74,8 @@ func TestDeferKick(t *testing.T) {
 // Answers may share a kick as long as more are to be expected at once.
 func TestDeferAnswer(t *testing.T) {
 	a, _ := newPair(t, pairOptions{profile: Latency})
-	a.lock.Lock()
-	a.enter()
-	defer a.leave()
+	a.begin()
+	defer a.end()
 	defer a.woken.Store(0)
 	write := func(gap int64, waits bool) {
 		t.Helper()
@@ -121,10 +119,9 @@ func TestWritesShareKicks(t *testing.T) {
 		a.woken.Store(100) // as if they were to answer too
 		shared := false
 		for range 100 { // the reactor may kick between a write and the look
-			a.lock.Lock()
-			a.enter()
+			a.begin()
 			a.answers, a.expected = answerRun, false // as if quick ones came before
-			a.leave()
+			a.end()
 			if _, err := c.Write(make([]byte, size)); err != nil {
 				t.Fatal(err)
 			}

@@ -27,9 +27,8 @@ type sizes struct {
 }
 
 func (s *Stack) sizes() sizes {
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	s.cache.Flush()
 	for _, q := range s.queues {
 		q.Refill()
@@ -170,9 +169,8 @@ func TestChurnLeavesNothing(t *testing.T) {
 
 // drainTimeWait ends every TIME-WAIT now.
 func (s *Stack) drainTimeWait() {
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	for tw := range s.timeWaits.all() {
 		s.endTimeWait(tw)
 	}

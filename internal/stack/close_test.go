@@ -164,10 +164,9 @@ func TestCloseArms(t *testing.T) {
 			unarmed++ // a leader that left with data
 		}
 		d.Close()
-		if !b.guarded() && b.lock.TryLock() { // else another arms them
-			b.enter()
+		if !b.guarded() && b.tryBegin() { // else another arms them
 			ok := b.guarded() || b.rxPending()
-			b.leave()
+			b.end()
 			if !ok {
 				t.Fatal("nobody looks after the queues")
 			}

@@ -86,9 +86,8 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 		}
 		local = netip.AddrPortFrom(local.Addr(), p.number)
 	}
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	if s.closing.Load() {
 		s.ports.release(p)
 		return nil, false, errClosed
@@ -121,11 +120,10 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 // flowTaken tells whether the connection exists, or ended less than age
 // nanoseconds ago. It takes the lock.
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	tw := s.timeWaitOf(local, remote)
 	taken := s.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
-	s.leave()
+	s.end()
 	return taken
 }
 

@@ -268,8 +268,7 @@ func (s *Stack) onChange(c control.Change) {
 	if s.closing.Load() {
 		return
 	}
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	if !s.closing.Load() {
 		s.lastLocal = netip.Addr{}
 		s.repeat.Forget()
@@ -293,7 +292,7 @@ func (s *Stack) onChange(c control.Change) {
 			s.linkGone()
 		}
 	}
-	s.leave()
+	s.end()
 }
 
 // linkGone ends all connections: the queues went with the interface, and one

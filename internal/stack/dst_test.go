@@ -106,10 +106,9 @@ func TestNextHopChanged(t *testing.T) {
 			toNew.Add(1)
 		}
 	}}})
-	a.lock.Lock()
-	a.enter()
+	a.begin()
 	net.OnResolve = func(int, netip.Addr) {}
-	a.leave()
+	a.end()
 	net.SetNeighbor(1, old, oldMAC)
 	net.AddRoute(control.StaticRoute{Dst: far, Link: 1, Gateway: old})
 	u, err := a.OpenUDP(netip.AddrPort{}, netip.MustParseAddrPort("172.16.0.1:9"), nil)
@@ -137,10 +136,9 @@ func TestNextHopChanged(t *testing.T) {
 // asked for too many, never speaks of.
 func TestHoldEnds(t *testing.T) {
 	a, _, net := newRouted(t, pairOptions{})
-	a.lock.Lock()
-	a.enter()
+	a.begin()
 	net.OnResolve = func(int, netip.Addr) {}
-	a.leave()
+	a.end()
 	u, err := a.OpenUDP(netip.AddrPortFrom(addrA, 0), netip.AddrPort{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -152,15 +150,14 @@ func TestHoldEnds(t *testing.T) {
 		}
 	}
 	for _, wait := range []int64{resolveMost - 1e9, resolveMost + 1e9} {
-		a.lock.Lock()
-		a.enter()
+		a.begin()
 		a.now += wait
 		a.wheel.Advance(a.now, a.fire)
 		if early := wait < resolveMost; early != (a.holding > 0) || early != (len(a.dsts) > 2) {
 			t.Errorf("after %v %d frames wait, for %d destinations", time.Duration(wait), a.holding, len(a.dsts))
 		}
-		a.enter()
-		a.leave()
+		a.now = nanotime()
+		a.end()
 	}
 }
 
@@ -236,10 +233,9 @@ func TestUDPSource(t *testing.T) {
 func TestStaleNeighbour(t *testing.T) {
 	a, b, net := newRouted(t, pairOptions{})
 	var asked atomic.Int64
-	a.lock.Lock()
-	a.enter()
+	a.begin()
 	net.OnResolve = func(int, netip.Addr) { asked.Add(1) }
-	a.leave()
+	a.end()
 	c := udpPair(t, a, b, addrB, nil)
 	for range 10 {
 		net.FailNeighbor(1, addrB) // as often as the kernel gives up
@@ -260,11 +256,10 @@ func TestStaleNeighbour(t *testing.T) {
 		t.Errorf("asked %d times, want once", n)
 	}
 	net.SetNeighbor(1, addrB, macs[addrB])
-	if a.lock.Lock(); c.dst.stale {
+	if a.begin(); c.dst.stale {
 		t.Error("still stale")
 	}
-	a.enter()
-	a.leave()
+	a.end()
 }
 
 // TestUDPNoSource: a host without an address of the family sends nothing: it was

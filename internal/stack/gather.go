@@ -26,7 +26,7 @@ func (s *Stack) noteGather(c *TCPConn) {
 }
 
 // endGather has those acknowledgements sent that have waited long enough, or
-// all. The lock is held, and leave follows.
+// all. The lock is held, and end follows.
 func (s *Stack) endGather(all bool) {
 	waiting := s.gathering[:0]
 	s.gatherUntil = never

@@ -30,8 +30,7 @@ func TestGather(t *testing.T) {
 			if _, err := d.Read(p); err != nil {
 				t.Fatal(err)
 			}
-			b.lock.Lock()
-			b.enter()
+			b.begin()
 			for i := 0; i < 1000 && b.poll() < 3; i++ {
 				runtime.Gosched()
 			}
@@ -41,7 +40,7 @@ func TestGather(t *testing.T) {
 			if ok, _, _ := d.tc.Gathering(); ok {
 				return
 			}
-			b.leave()
+			b.end()
 		}
 		t.Fatal("no acknowledgement waits for more segments")
 	}
@@ -65,6 +64,6 @@ func TestGather(t *testing.T) {
 		if ok, _, _ := d.tc.Gathering(); ok || d.gathers || !d.dirty || b.gatherUntil != never {
 			t.Error("waits too long")
 		}
-		b.leave()
+		b.end()
 	}
 }

@@ -50,10 +50,9 @@ func (v *victim) suffer(t testing.TB, frames ...[]byte) {
 	for more := true; more; {
 		v.pollOnce()
 		// Only under the lock: who holds it may have some in hand.
-		v.lock.Lock()
-		v.enter()
+		v.begin()
 		more = v.rxPending()
-		v.leave()
+		v.end()
 	}
 }
 
@@ -74,9 +73,8 @@ func (v *victim) unharmed(t testing.TB, n int) {
 
 // held is the memory of incomplete datagrams.
 func (v *victim) held() int {
-	v.lock.Lock()
-	v.enter()
-	defer v.leave()
+	v.begin()
+	defer v.end()
 	return v.frags.Held()
 }
 

@@ -226,11 +226,10 @@ func TestIPOptionsPathMTU(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	a.lock.Lock()
-	a.enter()
+	a.begin()
 	a.udpTooBig(&ip.ICMPError{Proto: ip.ProtoUDP, Local: u.LocalAddr(), Remote: u.RemoteAddr(), MTU: 1000})
 	mtu := a.mtu(u.dst)
-	a.leave()
+	a.end()
 	if mtu != 1000 {
 		t.Errorf("the path's MTU is %d", mtu)
 	}

@@ -67,10 +67,9 @@ func (s *Stack) Warnings() (l []string) {
 	if s.policy != nil || s.spin < longSpin {
 		return nil
 	}
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	v := s.limits.view
-	s.leave()
+	s.end()
 	if v.Quota > 0 {
 		l = append(l, fmt.Sprintf("a goroutine that waits keeps a processor busy, and a cgroup grants %.2g: it will be throttled; profile balanced sleeps instead", v.Quota))
 	}

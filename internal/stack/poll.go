@@ -8,16 +8,10 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// enter begins a section under the lock: the clock is read once.
-func (s *Stack) enter() { s.now = nanotime() }
-
-// enterAt is enter for a caller that has just read the clock: now may be a
-// fraction of a microsecond old.
-func (s *Stack) enterAt(now int64) { s.now = max(s.now, now) }
-
 // poll is one turn: receive from every queue, run due timers. It returns the
 // number of Descs received. The lock is held.
 func (s *Stack) poll() (n int) {
+	s.mustHold()
 	starved, idle := false, false
 	for i, q := range s.queues {
 		k := q.RxBatch(s.rx[:])
@@ -92,33 +86,6 @@ func (s *Stack) caughtUp() bool {
 	}
 	s.late = 0
 	return true
-}
-
-// leave ends a section: it does the work that others left, sends what became
-// due, wakes who became ready, and unlocks. It returns how many goroutines it
-// woke.
-//
-// A writer may be a goroutine that was started to write, with a small stack:
-// what comes below here is kept shallow (TestStackUse, in package onload).
-func (s *Stack) leave() (woken int) {
-	for {
-		s.lock.Take(s.doWork)
-		woken += s.finishTurn()
-		next := min(s.wheel.Next(), s.gatherUntil)
-		if s.held.Load() > 0 {
-			next = min(next, s.heldSince+reactorTick)
-		}
-		if next != s.nextTimer.Load() {
-			s.nextTimer.Store(next)
-		}
-		guarded := s.guarded()
-		if s.lock.TryUnlock() {
-			if guarded {
-				s.wakeReactorBy(next)
-			}
-			return woken
-		}
-	}
 }
 
 // finishTurn sends and wakes until nothing is left to do.
@@ -204,6 +171,7 @@ func (s *Stack) wakeAll() (woken int) {
 
 // touch notes that c wants Output at the end of the turn.
 func (s *Stack) touch(c *TCPConn) {
+	s.mustHold()
 	if !c.dirty {
 		c.dirty = true
 		s.dirty = append(s.dirty, c)
@@ -261,6 +229,7 @@ func (s *Stack) flush() {
 // pkt begins at the transport header. false: the ring is full, and pkt is as
 // it was.
 func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	s.mustHold()
 	if !d.ready {
 		s.hold(d, qi, pkt, ecn)
 		return true

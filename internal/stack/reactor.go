@@ -116,8 +116,7 @@ func (s *Stack) timerDue() bool { return nanotime() >= s.nextTimer.Load() }
 const reactTurns = 64
 
 func (s *Stack) reactOnce(packet bool) {
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	if packet {
 		s.disarm()
 	}
@@ -126,7 +125,7 @@ func (s *Stack) reactOnce(packet bool) {
 		if n > 0 && !packet && s.seat != nil {
 			s.seat.absent.Store(absentFor) // who was to poll did not for a tick
 		}
-		woken := s.leave()
+		woken := s.end()
 		if woken > 0 {
 			// Who was woken runs on this processor now; another one would
 			// have to be woken by an interrupt first.
@@ -135,17 +134,16 @@ func (s *Stack) reactOnce(packet bool) {
 		if s.closing.Load() {
 			return
 		}
-		s.lock.Lock()
-		s.enter()
+		s.begin()
 		if n > 0 && i < reactTurns || s.leader.Load() {
 			if s.leader.Load() {
-				s.leave()
+				s.end()
 				return
 			}
 			continue
 		}
 		if s.guarded() || s.armLocked() {
-			s.leave()
+			s.end()
 			return
 		}
 	}
@@ -195,21 +193,20 @@ func (r *reactor) set(at int64) {
 // arm makes the queues wake the reactor at the next packet. A caller that
 // finds the lock taken leaves it to the reactor's next tick.
 func (s *Stack) arm() {
-	for !s.guarded() && !s.leader.Load() && s.lock.TryLock() {
-		s.enter()
+	for !s.guarded() && !s.leader.Load() && s.tryBegin() {
 		if s.closing.Load() {
-			s.leave()
+			s.end()
 			return
 		}
 		if !s.armLocked() {
 			s.poll()
 		}
-		s.leave()
+		s.end()
 	}
 }
 
 // armLocked arms every queue, also those that are armed; false means that a
-// packet is there already, no queue is armed, and the caller is to poll. leave
+// packet is there already, no queue is armed, and the caller is to poll. end
 // follows.
 func (s *Stack) armLocked() bool {
 	s.endGather(true)

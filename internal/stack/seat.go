@@ -222,7 +222,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	}
 	s.counters.sits.Add(1)
 	others := 0
-	if s.armed.Load() && s.lock.TryLock() {
+	if s.armed.Load() && s.tryBegin() {
 		// Who answers quickly has answered while we were transmitting.
 		if s.seatTurn(k, d, &start, &others) {
 			return true
@@ -251,7 +251,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 			_ = p.file.SetReadDeadline(time.Time{})
 			continue
 		}
-		s.lock.Lock()
+		s.begin()
 		if s.seatTurn(k, d, &start, &others) {
 			return true
 		}
@@ -265,10 +265,9 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 // came or the wait began, and is updated; others counts the turns in a row that
 // were good for others only.
 func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
-	s.enter()
 	t := s.seat
 	if s.closing.Load() {
-		s.leave()
+		s.end()
 		t.taken.Store(nil)
 		return true
 	}
@@ -294,7 +293,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 			s.endGather(true) // we are about to sleep
 		}
 	}
-	woken := s.leave()
+	woken := s.end()
 	if risen {
 		if !s.armed.Load() {
 			s.wakeReactorBy(nanotime() + reactorTick)

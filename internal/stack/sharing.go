@@ -95,14 +95,13 @@ func usedTime() int64 {
 // noteShared has waits sleep at once for a while.
 func (s *Stack) noteShared(now int64) {
 	s.counters.shared.Add(1)
-	if s.policy == nil || !s.lock.TryLock() {
+	if s.policy == nil || !s.tryBeginAt(now) {
 		return
 	}
-	s.enterAt(now)
 	s.policy.shared(now)
 	s.sharedUntil.Store(s.policy.sharedUntil)
 	_ = s.setSeat() // where it fails nobody sits
-	s.leave()
+	s.end()
 }
 
 // schedYield is sched_yield(2). The runtime may give our P to another thread

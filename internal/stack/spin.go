@@ -26,11 +26,10 @@ func (s *Stack) lead() bool {
 	if s.seated() {
 		s.unseat() // it would be told of each packet that we poll
 	}
-	if (s.armed.Load() || s.seat != nil && s.seat.open() != s.seat.wanted.Load()) && s.lock.TryLock() {
-		s.enter()
+	if (s.armed.Load() || s.seat != nil && s.seat.open() != s.seat.wanted.Load()) && s.tryBegin() {
 		s.disarm()
 		_ = s.settleSeat() // where it fails nobody sits
-		s.leave()
+		s.end()
 	}
 	return true
 }
@@ -78,18 +77,13 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 	h := &s.sharing
 	h.begin(start)
 	for i := 1; ; i++ {
-		if s.rxPending() && s.lock.TryLock() {
-			if fresh {
-				s.enterAt(now)
-				fresh = false
-			} else {
-				s.enter()
-			}
+		if s.rxPending() && (fresh && s.tryBeginAt(now) || !fresh && s.tryBegin()) {
+			fresh = false
 			if s.poll() > 0 {
 				s.arrived(s.now-start, false)
 				start = s.now
 			}
-			if s.leave() > 0 {
+			if s.end() > 0 {
 				// Those woken run now, on this processor, instead of waiting
 				// for another to be woken by an interrupt.
 				runtime.Gosched()
@@ -108,10 +102,9 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 			continue
 		}
 		now, fresh = nanotime(), true
-		if now >= s.nextTimer.Load() && s.lock.TryLock() {
-			s.enterAt(now)
+		if now >= s.nextTimer.Load() && s.tryBeginAt(now) {
 			s.poll()
-			s.leave()
+			s.end()
 			h.looked = 0
 		}
 		if w.expired(now) {
@@ -166,10 +159,9 @@ func (s *Stack) pollOnce() bool {
 		return false
 	}
 	n := 0
-	if s.rxPending() && s.lock.TryLock() {
-		s.enter()
+	if s.rxPending() && s.tryBegin() {
 		n = s.poll()
-		s.leave()
+		s.end()
 	}
 	s.leader.Store(false)
 	if n == 0 {

@@ -227,10 +227,9 @@ func New(cfg Config) (*Stack, error) {
 		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
 	}
 	s.unsub = cfg.Net.Subscribe(s.onChange)
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	s.learnVLANs()
-	s.leave()
+	s.end()
 	s.warn()
 	return s, nil
 }
@@ -279,11 +278,11 @@ func (s *Stack) Close() error {
 		s.ports.close()
 		// Whoever takes the lock from now on finds the stack closing, and
 		// touches no queue.
-		s.lock.Lock()
+		s.begin()
 		s.closeErr = s.cfg.Device.Close()
 		s.limits.watcher.Close()
 		s.limits.watcher = nil
-		s.leave()
+		s.end()
 	})
 	return s.closeErr
 }
@@ -291,9 +290,8 @@ func (s *Stack) Close() error {
 // shutdown resets all connections and marks the stack as closing. It returns
 // those who may be parked.
 func (s *Stack) shutdown() (wake []*waiter) {
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	s.ending.Store(true)
 	for c := range s.flows.all() {
 		wake = append(wake, &c.r, &c.w)

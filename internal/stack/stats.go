@@ -72,8 +72,7 @@ func (s *Stack) Stats() Stats {
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
 	}
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	st.Conns, st.TimeWaits = s.flows.len(), s.timeWaits.len()
 	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
 	st.Orphans = s.host.Orphans()
@@ -86,7 +85,7 @@ func (s *Stack) Stats() Stats {
 	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
 	st.Fragments = s.frags.Stats
-	s.leave()
+	s.end()
 	if s.closing.Load() {
 		return st
 	}

@@ -133,18 +133,17 @@ func (k lingering) ready(direction) bool {
 // its holder.
 func (c *TCPConn) do(flag uint32) {
 	if c.begin(flag) {
-		c.s.leave()
+		c.s.end()
 	}
 }
 
-// begin is do without its end: true, the lock is held, and leave is to follow.
+// begin is do without its end: true, the lock is held, and Stack.end is to follow.
 func (c *TCPConn) begin(flag uint32) bool {
 	c.todo.Or(flag)
 	s := c.s
-	if !s.lock.Defer(&c.work) {
+	if !s.beginOrDefer(&c.work) {
 		return false
 	}
-	s.enter()
 	s.doWork(&c.work)
 	if flag == todoOutput {
 		s.deferAnswer()
@@ -305,7 +304,7 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	n, locked := c.take(p)
 	if locked {
-		c.s.leave()
+		c.s.end()
 	}
 	if n >= bulkWrite {
 		c.s.takeAcks()
@@ -318,21 +317,20 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 }
 
 // take takes what it can of p without waiting, and returns how many bytes.
-// locked: it took the lock, and leave is to follow; else others send what it
+// locked: it took the lock, and Stack.end is to follow; else others send what it
 // took. wmu is held.
 func (c *TCPConn) take(p []byte) (n int, locked bool) {
 	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.ending.Load() || c.w.over() || c.tc.Err() != nil {
 		return 0, false // writeRest says why
 	}
 	s := c.s
-	if len(p) <= smallWrite && s.lock.TryLock() {
-		s.enter()
+	if len(p) <= smallWrite && s.tryBegin() {
 		if !c.gone && !s.closing.Load() && c.tc.WriteNow(p) {
 			s.touch(c)
 			s.deferAnswer()
 			return len(p), true
 		}
-		s.leave()
+		s.end()
 	}
 	n = c.tc.Write(p)
 	// Also where nothing was taken: a writer that the arena starved is tried
@@ -354,7 +352,7 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 		k, locked := c.take(p[n:])
 		n += k
 		if locked {
-			c.s.leave()
+			c.s.end()
 		}
 		if k >= bulkWrite {
 			c.s.takeAcks()
@@ -404,10 +402,9 @@ const bulkWrite = 16 << 10
 // look when the send buffer is full, and would by then have gone through more
 // frames than the processor's cache holds.
 func (s *Stack) takeAcks() {
-	if s.rxPending() && s.lock.TryLock() {
-		s.enter()
+	if s.rxPending() && s.tryBegin() {
 		s.poll()
-		if s.leave() > 0 {
+		if s.end() > 0 {
 			runtime.Gosched()
 		}
 	}
@@ -437,9 +434,8 @@ func (c *TCPConn) CloseWrite() error {
 		return err
 	}
 	// Who has just read EOF may be ahead of the turn that ends the connection.
-	c.s.lock.Lock()
-	c.s.enter()
-	c.s.leave()
+	c.s.begin()
+	c.s.end()
 	if c.state.Load()&stDone != 0 {
 		return syscall.ENOTCONN
 	}
@@ -538,14 +534,13 @@ func (c *TCPConn) look(fn func()) error {
 		return err
 	}
 	s := c.s
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	if s.closing.Load() {
-		s.leave()
+		s.end()
 		return errClosed
 	}
 	fn()
-	s.leave()
+	s.end()
 	return nil
 }
 

@@ -72,9 +72,8 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if backlog <= 0 {
 		backlog = defaultBacklog
 	}
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	if s.closing.Load() {
 		s.ports.release(p)
 		return nil, errClosed
@@ -132,13 +131,13 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	f := l.forward
 	f.qmu.Lock()
 	if f.closed.Load() {
-		// Nobody will take it. Who holds the lock, as we do, closes it next.
+		// Nobody will take it. We hold the lock: end closes it.
 		f.qmu.Unlock()
 		l.tl.Taken(tc)
 		c.tc.SetLinger(0)
 		c.state.Or(stClosed)
 		c.todo.Or(todoClose)
-		l.s.lock.Defer(&c.work)
+		l.s.lock.Post(&c.work)
 		return
 	}
 	f.queue = append(f.queue, accepted{c: c, from: l})
@@ -217,15 +216,14 @@ func (l *TCPListener) Close() error {
 	}
 	s := l.s
 	l.s.wake(&l.w)
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	if !s.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
 		s.listeners.remove(l.keys, l)
 		s.ports.release(l.port)
 	}
-	s.leave()
+	s.end()
 	for {
 		a, ok := l.pop()
 		if !ok {

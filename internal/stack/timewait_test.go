@@ -63,10 +63,9 @@ func TestRFC6191Dial(t *testing.T) {
 					t.Fatal("no TIME-WAIT")
 				}
 			}
-			a.lock.Lock()
-			a.enter()
+			a.begin()
 			a.timeWaitOf(first, l.Addr()).since = a.now - tt.age
-			a.leave()
+			a.end()
 			if again := talk() == first; again != tt.again {
 				t.Errorf("took the old one's ports: %v", again)
 			}

@@ -98,9 +98,8 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	}
 	u.port = p
 	u.local = netip.AddrPortFrom(local.Addr(), p.number)
-	s.lock.Lock()
-	s.enter()
-	defer s.leave()
+	s.begin()
+	defer s.end()
 	if err := s.insertUDP(u, connected, o.Shared); err != nil {
 		s.ports.release(p)
 		return nil, err
@@ -292,8 +291,7 @@ func (u *UDPConn) Close() error {
 	u.rmu.Lock()
 	u.wmu.Lock()
 	s := u.s
-	s.lock.Lock()
-	s.enter()
+	s.begin()
 	s.lastUDP = nil
 	if !s.closing.Load() {
 		s.sendQueued(u)
@@ -306,7 +304,7 @@ func (u *UDPConn) Close() error {
 		s.ports.release(u.port)
 		s.dropQueued(u)
 	}
-	s.leave()
+	s.end()
 	u.rqmu.Lock()
 	u.rq.Drain()
 	u.rqmu.Unlock()

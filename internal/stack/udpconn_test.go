@@ -49,7 +49,7 @@ func TestUDPWriteBufferGrows(t *testing.T) {
 	c := udpPair(t, a, b, addrB, nil)
 	size := a.arena.FrameSize()
 	c.SetWriteBuffer(4 * size)
-	a.lock.Lock() // so that nothing is sent
+	a.begin() // so that nothing is sent
 	done := make(chan error, 1)
 	go func() {
 		for range 8 {
@@ -74,6 +74,5 @@ func TestUDPWriteBufferGrows(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Error("the writer still waits")
 	}
-	a.enter()
-	a.leave()
+	a.end()
 }

@@ -129,8 +129,7 @@ func TestUDPPathMTU(t *testing.T) {
 		for a.rxPending() {
 			a.pollOnce()
 		}
-		a.lock.Lock()
-		a.enter()
+		a.begin()
 		if m := a.mtu(c.dst); m != least {
 			t.Errorf("%v: the path's MTU is %d, want %d", to, m, least)
 		}
@@ -138,8 +137,8 @@ func TestUDPPathMTU(t *testing.T) {
 		if m := a.mtu(c.dst); m != 1500 {
 			t.Errorf("%v: the path's MTU is %d for ever", to, m)
 		}
-		a.enter()
-		a.leave()
+		a.now = nanotime()
+		a.end()
 	}
 }
 

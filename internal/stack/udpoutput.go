@@ -41,7 +41,7 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 			u.wmu.Unlock()
 			return len(p), nil
 		}
-		s.leave()
+		s.end()
 	}
 	for {
 		queued, err := u.enqueue(p, src, dst)
@@ -113,10 +113,9 @@ func (u *UDPConn) enqueue(p []byte, src netip.Addr, dst netip.AddrPort) (queued 
 // holder. wmu is held.
 func (u *UDPConn) send() {
 	s := u.s
-	if !s.lock.Defer(&u.work) {
+	if !s.beginOrDefer(&u.work) {
 		return
 	}
-	s.enter()
 	if !s.closing.Load() {
 		s.sendQueued(u)
 	}
@@ -127,7 +126,7 @@ func (u *UDPConn) send() {
 func (u *UDPConn) endSend() {
 	s := u.s
 	batch := s.batches && s.deferKick(u)
-	s.leave()
+	s.end()
 	if batch {
 		u.flood.last = nanotime() // the kick took longer than a pause may
 	}
@@ -143,17 +142,16 @@ func (u *UDPConn) packNow(p []byte, src netip.Addr, to netip.AddrPort) *dst {
 		u.errno.Load() != 0 || u.lost.Load() != 0 {
 		return nil
 	}
-	if u.ends(len(p), &src, &to) != nil || !s.lock.TryLock() {
+	if u.ends(len(p), &src, &to) != nil || !s.tryBegin() {
 		return nil
 	}
-	s.enter()
 	if !s.closing.Load() {
 		src = src.Unmap()
 		if d := s.packSmall(u, p, &src, &to); d != nil {
 			return d
 		}
 	}
-	s.leave()
+	s.end()
 	return nil
 }
 

@@ -217,14 +217,13 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 // pollAt does a poll turn where a packet is there already and nobody holds the
 // lock; now was just read. False: it did not.
 func (s *Stack) pollAt(now int64) bool {
-	if s.armed.Load() || !s.rxPending() || !s.lock.TryLock() {
+	if s.armed.Load() || !s.rxPending() || !s.tryBeginAt(now) {
 		return false
 	}
-	s.enterAt(now)
 	if !s.closing.Load() && s.poll() > 0 {
 		s.arrived(0, false)
 	}
-	if s.leave() > 0 {
+	if s.end() > 0 {
 		runtime.Gosched()
 		s.kickHeld()
 	}

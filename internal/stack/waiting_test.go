@@ -113,9 +113,8 @@ func TestSharing(t *testing.T) {
 func TestSeatFollowsPolicy(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	a, _ := newPair(t, pairOptions{profile: Balanced})
-	a.lock.Lock()
-	a.enter()
-	defer a.leave()
+	a.begin()
+	defer a.end()
 	p := a.policy
 	p.eager, p.scarceUntil, p.sharedUntil = true, 0, 0
 	if err := a.setSeat(); err != nil || a.seat.open() {
@@ -152,10 +151,9 @@ func TestWarnings(t *testing.T) {
 		{Throughput, processors.View{Usable: 1, Quota: 0.5}, 3, nil},
 	} {
 		a, _ := newPair(t, pairOptions{profile: c.profile})
-		a.lock.Lock()
+		a.begin()
 		a.limits.view = c.view
-		a.enter()
-		a.leave()
+		a.end()
 		a.counters.shared.Store(c.shared)
 		got := a.Warnings()
 		if len(got) != len(c.want) {

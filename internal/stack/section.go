@@ -1,0 +1,69 @@
+package stack
+
+import "github.com/onload-go/onload/ring"
+
+// A section is what a goroutine does between taking the stack lock and giving
+// it back. It begins with one of the functions here, which read the clock once,
+// and always ends with end.
+
+// begin takes the lock and begins a section. It may have to wait for the lock.
+func (s *Stack) begin() {
+	s.lock.Lock()
+	s.now = nanotime()
+}
+
+// tryBegin begins a section if the lock is free, and reports whether it did.
+func (s *Stack) tryBegin() bool {
+	if !s.lock.TryLock() {
+		return false
+	}
+	s.now = nanotime()
+	return true
+}
+
+// tryBeginAt is tryBegin for a caller that has just read the clock: now may be
+// a fraction of a microsecond old.
+func (s *Stack) tryBeginAt(now int64) bool {
+	if !s.lock.TryLock() {
+		return false
+	}
+	s.now = max(s.now, now)
+	return true
+}
+
+// beginOrDefer begins a section if the lock is free. Otherwise it leaves w for
+// the holder of the lock, and returns false.
+func (s *Stack) beginOrDefer(w *ring.Work) bool {
+	if !s.lock.Defer(w) {
+		return false
+	}
+	s.now = nanotime()
+	return true
+}
+
+// end ends a section and unlocks. Before that it does the work that others
+// deferred, sends what became due and wakes the goroutines that became ready;
+// it returns their number.
+//
+// The caller may be a goroutine that was started for one Write, with a small
+// stack: calls from here on are kept shallow (TestStackUse, in package onload).
+func (s *Stack) end() (woken int) {
+	for {
+		s.lock.Take(s.doWork)
+		woken += s.finishTurn()
+		next := min(s.wheel.Next(), s.gatherUntil)
+		if s.held.Load() > 0 {
+			next = min(next, s.heldSince+reactorTick)
+		}
+		if next != s.nextTimer.Load() {
+			s.nextTimer.Store(next)
+		}
+		guarded := s.guarded()
+		if s.lock.TryUnlock() {
+			if guarded {
+				s.wakeReactorBy(next)
+			}
+			return woken
+		}
+	}
+}
