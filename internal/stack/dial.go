@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
 )
@@ -21,6 +22,15 @@ type TCPOptions struct {
 	// shards of a listener on several stacks.
 	Forward *TCPListener
 	IP      IPOptions // of the packets
+	// Route is how to reach the peer of DialTCP, where the caller has just
+	// looked it up; nil: it is looked up here.
+	Route *Route
+}
+
+// Route is a route as a caller has found it in Config.Net.
+type Route struct {
+	control.Route
+	Gen uint64 // Net.Gen before it was looked up: it counts only as long as that is so
 }
 
 // DialTCP connects. The zero Addr or port of local has the stack choose.
@@ -33,7 +43,7 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	route, err := s.cfg.Net.Route(remote.Addr(), local.Addr())
+	route, err := s.route(o.Route, remote.Addr(), local.Addr())
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +56,7 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	var c *TCPConn
 	var deferred bool
 	for range reserveTries {
-		if c, deferred, err = s.open(local, remote, o); err != errFlowTaken || local.Port() != 0 {
+		if c, deferred, err = s.open(local, remote, route, o); err != errFlowTaken || local.Port() != 0 {
 			break
 		}
 	}
@@ -66,13 +76,26 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	return c, nil
 }
 
+// route returns known, or looks the route up where that is nil.
+func (s *Stack) route(known *Route, dst, src netip.Addr) (*Route, error) {
+	if known != nil {
+		return known, nil
+	}
+	gen := s.cfg.Net.Gen()
+	r, err := s.cfg.Net.Route(dst, src)
+	if err != nil {
+		return nil, err
+	}
+	return &Route{r, gen}, nil
+}
+
 // errFlowTaken: another goroutine has connected from the same port to the same
 // peer in the meantime.
 var errFlowTaken = errors.New("stack: the connection exists")
 
 // open reserves a port and sends the SYN. deferred: that waits for the first
 // data, with which it goes (RFC 7413).
-func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, deferred bool, err error) {
+func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) (c *TCPConn, deferred bool, err error) {
 	cfg := o.TCP
 	if cfg == nil {
 		cfg = &s.cfg.TCP
@@ -100,7 +123,7 @@ func (s *Stack) open(local, remote netip.AddrPort, o *TCPOptions) (c *TCPConn, d
 		s.ports.release(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dst(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
+	d := s.dstBy(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route)
 	if d == nil {
 		s.ports.release(p)
 		return nil, false, syscall.ENETUNREACH

@@ -90,16 +90,19 @@ const (
 
 // dst returns the destination named k, counted; nil where there is no route.
 // The lock is held.
-func (s *Stack) dst(k dstKey) *dst {
+func (s *Stack) dst(k dstKey) *dst { return s.dstBy(k, nil) }
+
+// dstBy is dst for a caller that has just looked the route up.
+func (s *Stack) dstBy(k dstKey, route *Route) *dst {
 	d := s.dsts[k]
 	if d == nil {
 		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
-		if !s.resolveRoute(d) {
+		if !s.resolveRoute(d, route) {
 			return nil
 		}
 		s.dsts[k] = d
 	} else if d.gone {
-		if !s.resolveRoute(d) {
+		if !s.resolveRoute(d, route) {
 			return nil
 		}
 		s.news = true // the notice is under way
@@ -123,9 +126,16 @@ func (s *Stack) forget(d *dst) {
 	}
 }
 
-// resolveRoute looks d's route and neighbour up in the kernel's mirror.
-func (s *Stack) resolveRoute(d *dst) bool {
-	r, err := s.cfg.Net.Route(d.key.Remote, d.key.Local)
+// resolveRoute looks d's neighbour up in the kernel's mirror, and its route
+// unless the caller has found it already. It reports whether there is one.
+func (s *Stack) resolveRoute(d *dst, route *Route) bool {
+	var r control.Route
+	var err error
+	if route != nil && route.Gen == s.cfg.Net.Gen() {
+		r = route.Route
+	} else {
+		r, err = s.cfg.Net.Route(d.key.Remote, d.key.Local)
+	}
 	link, known := s.cfg.Net.Link(r.Link)
 	if err != nil || r.Local || !known || !s.carries(link) {
 		d.gone, d.ready, d.why = true, false, syscall.ENETUNREACH
@@ -351,7 +361,7 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 		}
 	case control.RouteChanged: // behind changes of links and addresses too
 		mtu, gone := s.mtu(d), d.gone
-		if !s.resolveRoute(d) {
+		if !s.resolveRoute(d, nil) {
 			s.unreachable(d, syscall.ENETUNREACH)
 			return
 		}

@@ -169,7 +169,7 @@ func TestLinkDownMany(t *testing.T) {
 	net.AddRoute(control.StaticRoute{Dst: netip.MustParsePrefix("172.16.0.0/12"), Link: 1, Gateway: addrB})
 	for i := range n {
 		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}), 9)
-		if _, _, err := a.open(netip.AddrPortFrom(addrA, 1000), to, &TCPOptions{PortHeld: true}); err != nil {
+		if _, _, err := a.open(netip.AddrPortFrom(addrA, 1000), to, nil, &TCPOptions{PortHeld: true}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,6 +22,9 @@ type UDPOptions struct {
 	// shards of a socket on several stacks.
 	Forward *UDPConn
 	IP      IPOptions // of the packets
+	// Route is how to reach the peer of a connected socket, where the caller
+	// has just looked it up; nil: it is looked up here.
+	Route *Route
 }
 
 // defaultUDPBuf is the kernel's rmem_default and wmem_default.
@@ -68,9 +71,10 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		o = &UDPOptions{}
 	}
 	connected := remote.IsValid()
+	route := o.Route
 	if connected && (!local.Addr().IsValid() || local.Addr().IsUnspecified()) {
-		route, err := s.cfg.Net.Route(remote.Addr(), netip.Addr{})
-		if err != nil {
+		var err error
+		if route, err = s.route(route, remote.Addr(), netip.Addr{}); err != nil {
 			return nil, err
 		}
 		if !route.Src.IsValid() {
@@ -100,21 +104,21 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	u.local = netip.AddrPortFrom(local.Addr(), p.number)
 	s.begin()
 	defer s.end()
-	if err := s.insertUDP(u, connected, o.Shared); err != nil {
+	if err := s.insertUDP(u, connected, o.Shared, route); err != nil {
 		s.ports.release(p)
 		return nil, err
 	}
 	return u, nil
 }
 
-// insertUDP puts u into the demultiplexer.
-func (s *Stack) insertUDP(u *UDPConn, connected, shared bool) error {
+// insertUDP puts u into the demultiplexer. route may be nil.
+func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) error {
 	if s.closing.Load() {
 		return errClosed
 	}
 	s.lastUDP = nil
 	if connected {
-		if u.dst = s.dst(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP)); u.dst == nil {
+		if u.dst = s.dstBy(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
