@@ -58,7 +58,7 @@ func (e *wireEnd) poll(now int64) {
 		ds[0].Off += uint16(n)
 		ds[0].Len -= uint16(n)
 		s.Payload = ds
-		e.c.Input(&s, now)
+		input(&e.c, &s, now)
 	}
 	e.n = 0
 	e.c.Output(now)

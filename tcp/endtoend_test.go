@@ -104,6 +104,7 @@ func TestAfterClose(t *testing.T) {
 		t.Error("a reader or writer would hang")
 	}
 	w.feed("A", 1, 1, 100)
+	w.want("R 1:0")
 	w.c.CloseWrite(w.now)
 	w.c.Close(w.now)
 	w.c.Abort(w.now)

@@ -274,7 +274,7 @@ func FuzzDuel(f *testing.F) {
 				if n > 0 {
 					s.Payload = rxFrames(t, w.h, make([]byte, n))
 				}
-				w.c.Input(&s, w.now)
+				input(&w.c, &s, w.now)
 				w.check()
 				if op&2 != 0 {
 					w.c.Output(w.now)

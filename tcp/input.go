@@ -7,15 +7,20 @@ import (
 )
 
 // Input takes a segment whose checksum was verified, and every frame of its
-// payload. Acknowledgements that can wait are sent by the next Output.
-func (c *Conn) Input(s *Segment, now int64) {
+// payload. The next Output sends the acknowledgements that can wait. Input
+// returns false, and leaves s as it is, where the connection has ended
+// (EvClosed or EvTimeWait): s is then for what the connection left behind, a
+// TimeWait, a Listener or nobody (RFC 9293 section 3.10.7.1).
+func (c *Conn) Input(s *Segment, now int64) bool {
+	st := c.State()
+	if st == Closed || st == TimeWaiting {
+		return false
+	}
 	c.h.Stats.InSegs.Add(1)
 	c.segsIn++
-	switch st := c.State(); {
+	switch {
 	case st == SynSent:
 		c.inputSynSent(s, now)
-	case st == Closed || st == TimeWaiting:
-		// Nobody asks us any more; what came late ends here.
 	case st == SynReceived && c.rare.fo != nil && c.repeatedSYN(s, now):
 	case c.predicted(s, st):
 		c.h.Stats.TCPHPHits.Add(1)
@@ -35,6 +40,7 @@ func (c *Conn) Input(s *Segment, now int64) {
 		}
 	}
 	c.freeRest(s)
+	return true
 }
 
 // freeRest frees the frames of s that c did not keep.

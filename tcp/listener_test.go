@@ -114,7 +114,7 @@ func (b *bench) in2(c *Conn, s Segment, data string) {
 		s.Payload = rxFrames(b.t, b.h, []byte(data))
 		s.Len = len(data)
 	}
-	c.Input(&s, b.now)
+	input(c, &s, b.now)
 }
 
 // in gives the listener a segment with data; what it answers is in b.sent.

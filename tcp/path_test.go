@@ -167,7 +167,7 @@ func (e *pathEnd) receive(d ring.Desc, ecn uint8) {
 	d.Off, d.Len = d.Off+uint16(n), d.Len-uint16(n)
 	ds[0] = d
 	s.Payload = ds[:]
-	e.c.Input(&s, e.p.now)
+	input(&e.c, &s, e.p.now)
 	e.work()
 }
 

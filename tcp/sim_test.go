@@ -85,6 +85,13 @@ func parseRx(t testing.TB, h *Host, b []byte, local, remote netip.AddrPort, s *S
 	return true
 }
 
+// input gives s to c, or to nobody where c has ended.
+func input(c *Conn, s *Segment, now int64) {
+	if !c.Input(s, now) {
+		c.h.freePayload(s)
+	}
+}
+
 // packet is one TCP packet on the simulated link.
 type packet struct {
 	at  int64
@@ -308,7 +315,7 @@ func (e *end) receive(b []byte, ecn uint8) {
 		e.lst.Input(&s, e.l.now)
 		return
 	}
-	e.c.Input(&s, e.l.now)
+	input(&e.c, &s, e.l.now)
 	e.check()
 }
 

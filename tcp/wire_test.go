@@ -21,6 +21,7 @@ type wire struct {
 	full bool // Transmit refuses
 	held []ring.Frame
 	hold bool // the NIC keeps frames
+	tw   *TimeWait
 
 	iss, peer uint32 // ours and the peer's
 	ts        bool
@@ -155,8 +156,40 @@ func (w *wire) in(flags string, seq, ack uint32, n int, opts ...opt) {
 	if n > 0 {
 		s.Payload = rxFrames(w.t, w.h, b)
 	}
-	w.c.Input(&s, w.now)
+	if !w.c.Input(&s, w.now) {
+		w.stray(&s)
+	}
 	w.check()
+}
+
+// stray does with a segment for a connection that has ended what a stack does
+// that has no listener.
+func (w *wire) stray(s *Segment) {
+	w.t.Helper()
+	f, ok := w.h.Cache.Alloc()
+	if !ok {
+		w.t.Fatal("no frame for an answer")
+	}
+	switch {
+	case w.c.State() != TimeWaiting:
+		w.h.freePayload(s)
+		if d, ok := w.h.Reset(s, f); ok {
+			w.Transmit([]ring.Desc{d}, 0)
+		}
+	default:
+		if w.tw == nil {
+			tw := w.c.TimeWait(w.now)
+			w.tw = &tw
+		}
+		act := w.tw.Input(w.h, s, w.now)
+		if act == TWReopen {
+			w.t.Fatal("the SYN is for a listener")
+		}
+		if act == TWAck {
+			w.Transmit([]ring.Desc{w.tw.PutAck(w.h, s.Local, s.Remote, f, w.now)}, 0)
+		}
+	}
+	w.h.Cache.Release(f)
 }
 
 // feed is in, and the Output that the stack does after its batch.

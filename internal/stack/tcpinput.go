@@ -12,8 +12,12 @@ import (
 // tcpInput gives the segment in ds to the connection, TIME-WAIT entry or
 // listener that it belongs to, else answers it with a reset.
 func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
-	if c := s.segment(qi, ds); c != nil {
-		c.tc.Input(&s.seg, s.now)
+	if c := s.segment(qi, ds); c != nil && !c.tc.Input(&s.seg, s.now) {
+		// An earlier segment of this turn ended the connection. What follows
+		// finds what finds it after the turn: a TIME-WAIT entry, a listener or
+		// nobody.
+		s.bury()
+		s.strayInput(qi, &s.seg)
 	}
 }
 
