@@ -12,7 +12,8 @@
 // The interfaces that ONLOAD_INTERFACES names ("eth0,eth1", or "auto" for
 // those whose driver runs XDP natively), or Config.Interfaces for an Engine
 // of one's own. The default is none. It takes CAP_NET_ADMIN, CAP_NET_RAW and
-// CAP_BPF, or root.
+// CAP_BPF, or root. With CAP_IPC_LOCK packet memory may exceed RLIMIT_MEMLOCK,
+// with CAP_PERFMON the XDP program runs without fences against Spectre.
 //
 // All else takes the kernel's way, with the same types and the same errors:
 // loopback and other local destinations, routes that leave by another

@@ -120,9 +120,8 @@ func (d *Device) load(c *Config, frags bool) error {
 	}
 	d.objs = bpf.SteerObjects{}
 	err = spec.LoadAndAssign(&d.objs, nil)
-	var ve *ebpf.VerifierError
-	if errors.As(err, &ve) {
-		return fmt.Errorf("afxdp: the kernel refused the XDP program (Linux 5.18 or later is needed): %w", err)
+	if ve := (*ebpf.VerifierError)(nil); errors.As(err, &ve) {
+		return refusedProgram(err)
 	}
 	if err != nil {
 		return denied("load of the XDP program", err, unix.CAP_BPF, unix.CAP_NET_ADMIN)

@@ -58,10 +58,7 @@ func attempts(c *Config, l *linkInfo, native bool) (as []attempt) {
 func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 	var errs []error
 	for _, a := range attempts(c, l, native) {
-		if err := d.makeArena(c.Frames, a.frameSize); err != nil {
-			return a.bindMode, err
-		}
-		err := d.bindAll(c, l, a.bindMode)
+		err := d.bindFewer(c, l, a)
 		if err == nil {
 			if !d.queues[0].zc {
 				d.copies = copyReason(c, l, native, errs)
@@ -83,10 +80,28 @@ func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 	return bindMode{}, errors.Join(errs...)
 }
 
+// bindFewer binds, with half of the frames each time that the limit on locked
+// memory refuses them, unless their number was asked for. All processes of a
+// user share the limit, so that nothing but trying shows how much is left.
+func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
+	for {
+		if err := d.makeArena(c.Frames, a.frameSize); err != nil {
+			return err
+		}
+		err := d.bindAll(c, l, a.bindMode)
+		var locked *lockError
+		if !errors.As(err, &locked) || !c.anyFrames || c.Frames/2 < leastFrames*len(c.Queues) {
+			return err
+		}
+		c.Frames /= 2
+		d.fewer = "RLIMIT_MEMLOCK is " + locked.limit() + " without CAP_IPC_LOCK"
+	}
+}
+
 // makeArena makes the arena, if there is none of that size.
 func (d *Device) makeArena(frames, size int) error {
 	if d.arena != nil {
-		if d.arena.FrameSize() == size {
+		if d.arena.FrameSize() == size && d.arena.Frames() == frames {
 			return nil
 		}
 		if err := d.arena.Close(); err != nil {

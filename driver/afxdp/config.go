@@ -61,6 +61,9 @@ const (
 	maxRing           = 1 << 16
 	maxQueues         = 1 << 12
 	minFramesPerQueue = 16
+	// leastFrames is the least packet memory for each queue that is taken without
+	// being asked for.
+	leastFrames = 64
 )
 
 // Config says what Open opens. All but Interface may be left zero.
@@ -73,6 +76,7 @@ type Config struct {
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536
 	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
 	anySize   bool
+	anyFrames bool
 	// RxRing and TxRing are the rings' entries, powers of two. The kernel
 	// receives into RxRing frames in turn: fewer may stay in the processor's
 	// cache, more survive a burst.
@@ -153,7 +157,7 @@ func (c *Config) queues(l *linkInfo) error {
 	if len(c.Queues) > maxQueues {
 		return fmt.Errorf("afxdp: %d queues of %s: at most %d", len(c.Queues), l.name, maxQueues)
 	}
-	if c.Frames == 0 {
+	if c.anyFrames = c.Frames == 0; c.anyFrames {
 		c.Frames = max(2*framesPerQueue, min(framesPerQueue*(1+len(c.Queues)), maxDefaultFrames))
 	}
 	if c.Frames < minFramesPerQueue*len(c.Queues) {

@@ -34,6 +34,7 @@ type Device struct {
 
 	napi   *undo.Hold // nil: nothing was set
 	copies string     // why, where the sockets are not in zero-copy mode
+	fewer  string     // why there are fewer frames than the queues want
 
 	mu     sync.Mutex // steering and Close
 	closed bool
@@ -85,8 +86,8 @@ func open(c *Config) (_ *Device, err error) {
 			_ = d.Close()
 		}
 	}()
-	// Kernels before 5.11 count maps against the limit, all count the UMEM of
-	// a process without CAP_IPC_LOCK. What is refused shows below.
+	// The kernel counts the UMEM of a process without CAP_IPC_LOCK against the
+	// limit. What is refused shows below.
 	_ = rlimit.RemoveMemlock()
 	mode, err := d.attach(c, l)
 	if err != nil {
@@ -100,6 +101,10 @@ func open(c *Config) (_ *Device, err error) {
 		if err := d.objs.Xsks.Put(uint32(q.id), uint32(q.fd)); err != nil {
 			return nil, denied("XSKMAP", err, unix.CAP_NET_ADMIN, unix.CAP_BPF)
 		}
+	}
+	if d.fewer != "" {
+		c.Log.Warn("afxdp: less packet memory than the queues want", zap.String("interface", l.name),
+			zap.Int("frames", c.Frames), zap.String("because", d.fewer))
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
@@ -183,6 +188,10 @@ func (d *Device) Queues() []driver.Queue {
 
 // Arena implements driver.Device: the UMEM.
 func (d *Device) Arena() *ring.Arena { return d.arena }
+
+// Fewer is why the arena has fewer frames than the queues want, for Status;
+// empty where it has them all, or as many as were asked for.
+func (d *Device) Fewer() string { return d.fewer }
 
 // Caps implements driver.Device.
 func (d *Device) Caps() *driver.Caps { return &d.caps }

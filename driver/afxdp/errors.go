@@ -157,6 +157,50 @@ func socketOwner(inode uint32) (pid int, name string) {
 	return 0, ""
 }
 
+// A lockError is the kernel's refusal to lock packet memory for a process
+// without CAP_IPC_LOCK.
+type lockError struct {
+	Bytes int
+	Err   error
+}
+
+// Error names the limit and the ways out.
+func (e *lockError) Error() string {
+	return fmt.Sprintf("afxdp: locking %d KiB of packet memory: RLIMIT_MEMLOCK is %s for all processes of this user together: "+
+		"raise it (ulimit -l, LimitMEMLOCK=), grant CAP_IPC_LOCK, or ask for fewer frames (ONLOAD_FRAMES): %v", e.Bytes>>10, e.limit(), e.Err)
+}
+
+// Unwrap returns the kernel's errno.
+func (e *lockError) Unwrap() error { return e.Err }
+
+// limit is RLIMIT_MEMLOCK in words.
+func (e *lockError) limit() string {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &l); err != nil {
+		return "unknown"
+	}
+	if l.Cur == unix.RLIM_INFINITY {
+		return "unlimited"
+	}
+	return fmt.Sprintf("%d KiB", l.Cur>>10)
+}
+
+// refusedProgram explains why the verifier refused the program.
+func refusedProgram(err error) error {
+	if lacks(unix.CAP_PERFMON) {
+		return fmt.Errorf("afxdp: this kernel refused the XDP program of a process that lacks CAP_PERFMON, "+
+			"from which later ones (Linux 6.6) accept it: %w", err)
+	}
+	return fmt.Errorf("afxdp: this kernel refused the XDP program (Linux 5.18 or later is needed): %w", err)
+}
+
+// lacks reports whether the process is without the capability.
+func lacks(capability int) bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&hdr, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) == 0
+}
+
 var capNames = map[int]string{
 	unix.CAP_NET_ADMIN: "CAP_NET_ADMIN",
 	unix.CAP_NET_RAW:   "CAP_NET_RAW",
@@ -170,14 +214,10 @@ func denied(step string, err error, wants ...int) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("afxdp: %s: %w", step, err)
 	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
 	var missing []string
-	if unix.Capget(&hdr, &data[0]) == nil {
-		for _, c := range wants {
-			if data[c/32].Effective&(1<<(c%32)) == 0 {
-				missing = append(missing, capNames[c])
-			}
+	for _, c := range wants {
+		if lacks(c) {
+			missing = append(missing, capNames[c])
 		}
 	}
 	if len(missing) == 0 {

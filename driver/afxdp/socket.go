@@ -79,9 +79,8 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 	}()
 	if share == nil {
 		if err := q.register(l, c, m); err != nil {
-			if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
-				return fmt.Errorf("afxdp: locking %d MiB of packet memory: raise RLIMIT_MEMLOCK, grant CAP_IPC_LOCK, or ask for fewer frames: %w",
-					len(q.arena.Mem())>>20, err)
+			if errors.Is(err, unix.ENOBUFS) {
+				return &lockError{Bytes: len(q.arena.Mem()), Err: err}
 			}
 			return denied("XDP_UMEM_REG", err, unix.CAP_IPC_LOCK)
 		}

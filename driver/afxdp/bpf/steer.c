@@ -130,6 +130,8 @@ struct ethhdr {
 	__be16 proto;
 };
 
+#define L3 sizeof(struct ethhdr) /* where IP begins, without VLAN tags */
+
 struct vlanhdr {
 	__be16 tci, proto;
 };
@@ -190,17 +192,32 @@ static __always_inline int pass(__u32 why)
 	return XDP_PASS;
 }
 
-// load copies len bytes at off. In generic mode the headers may lie behind
-// the linear part; the helper finds them there.
-static __always_inline int load(struct xdp_md *ctx, __u32 off, void *to, const __u32 len)
+// in_place copies len bytes at off, which is a constant, where they are in the
+// linear part of the packet.
+static __always_inline int in_place(struct xdp_md *ctx, const __u32 off, void *to, const __u32 len)
 {
-	void *data = (void *)(long)ctx->data;
+	void *at = (void *)(long)ctx->data + off;
 	void *end = (void *)(long)ctx->data_end;
 
-	if (off < 1024 && data + off + len <= end) {
-		__builtin_memcpy(to, data + off, len);
+	// Else clang adds a variable that it knows to be equal.
+	asm volatile("" : "+r"(at));
+	if (at + len > end)
 		return 0;
-	}
+	__builtin_memcpy(to, at, len);
+	return 1;
+}
+
+// load copies len bytes at off. Without CAP_PERFMON the verifier refuses the
+// sum of a packet's address and a variable. So two offsets are read in place:
+// usual, which most packets have there, and the one behind a VLAN tag. For all
+// others the helper reads. It also finds headers behind the linear part, where
+// generic mode may have them.
+static __always_inline int load(struct xdp_md *ctx, __u32 off, const __u32 usual, void *to, const __u32 len)
+{
+	if (off == usual && in_place(ctx, usual, to, len))
+		return 0;
+	if (off == usual + sizeof(struct vlanhdr) && in_place(ctx, usual + sizeof(struct vlanhdr), to, len))
+		return 0;
 	return bpf_xdp_load_bytes(ctx, off, to, len);
 }
 
@@ -210,7 +227,7 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, __u32 off, struct pack
 	__u32 ihl;
 	__u16 frag;
 
-	if (load(ctx, off, &ip, sizeof(ip)))
+	if (load(ctx, off, L3, &ip, sizeof(ip)))
 		return PASS_MALFORMED;
 	ihl = (ip.vihl & 15) * 4;
 	if (ip.vihl >> 4 != 4 || ihl < sizeof(ip))
@@ -234,7 +251,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 	__u8 next;
 	int i;
 
-	if (load(ctx, off, &ip, sizeof(ip)))
+	if (load(ctx, off, L3, &ip, sizeof(ip)))
 		return PASS_MALFORMED;
 	if (ip.vtc >> 4 != 6)
 		return PASS_MALFORMED;
@@ -254,7 +271,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 		if (next != PROTO_HOPOPTS && next != PROTO_DSTOPTS &&
 		    next != PROTO_ROUTING && next != PROTO_FRAGMENT)
 			break;
-		if (load(ctx, off, &eh, sizeof(eh)))
+		if (bpf_xdp_load_bytes(ctx, off, &eh, sizeof(eh)))
 			return PASS_MALFORMED;
 		if (next != PROTO_FRAGMENT) {
 			if (next == PROTO_ROUTING && eh.left != 0)
@@ -324,7 +341,7 @@ static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 	__u8 type;
 	int r;
 
-	if (load(ctx, outer->l4, &type, 1))
+	if (bpf_xdp_load_bytes(ctx, outer->l4, &type, 1))
 		return PASS_MALFORMED;
 	if (outer->family == 4) {
 		// Unreachable, time exceeded, parameter problem. Redirects and source
@@ -339,7 +356,7 @@ static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 		return r;
 	if ((p.proto != PROTO_TCP && p.proto != PROTO_UDP) || !p.first)
 		return PASS_PROTO;
-	if (load(ctx, p.l4, port, sizeof(port)))
+	if (bpf_xdp_load_bytes(ctx, p.l4, port, sizeof(port)))
 		return PASS_MALFORMED;
 	k.local = p.src;
 	k.remote = p.dst;
@@ -397,7 +414,7 @@ int onload_steer(struct xdp_md *ctx)
 	__u32 off = sizeof(eth);
 	int i, r;
 
-	if (load(ctx, 0, &eth, sizeof(eth)))
+	if (load(ctx, 0, 0, &eth, sizeof(eth)))
 		return pass(PASS_MALFORMED);
 	// Who is on any address has the kernel's socket too, which gets what was
 	// sent to many.
@@ -407,7 +424,7 @@ int onload_steer(struct xdp_md *ctx)
 	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {
 		struct vlanhdr tag;
 
-		if (load(ctx, off, &tag, sizeof(tag)))
+		if (load(ctx, off, L3, &tag, sizeof(tag)))
 			return pass(PASS_MALFORMED);
 		proto = bpf_ntohs(tag.proto);
 		off += sizeof(tag);
@@ -443,7 +460,8 @@ int onload_steer(struct xdp_md *ctx)
 	}
 	if (p.proto != PROTO_TCP && p.proto != PROTO_UDP)
 		return pass(PASS_PROTO);
-	if (load(ctx, p.l4, port, sizeof(port)))
+	if (p.family == 4 ? load(ctx, p.l4, L3 + sizeof(struct ipv4hdr), port, sizeof(port))
+			  : load(ctx, p.l4, L3 + sizeof(struct ipv6hdr), port, sizeof(port)))
 		return pass(PASS_MALFORMED);
 	k.local = p.dst;
 	k.remote = p.src;
