@@ -35,8 +35,8 @@ func (s *Stack) sizes() sizes {
 	}
 	z := sizes{
 		frames: s.arena.Frames() - s.arena.FreeFrames(),
-		flows:  s.flows.len(), timeWaits: s.timeWaits.len(), listeners: len(s.listeners),
-		udps: len(s.udps), udpFlows: len(s.udpFlows), dsts: len(s.dsts),
+		flows:  s.demux.flows.len(), timeWaits: s.demux.timeWaits.len(), listeners: len(s.demux.listeners),
+		udps: len(s.demux.udps), udpFlows: len(s.demux.udpFlows), dsts: len(s.dsts),
 		dirty: len(s.dirty), blocked: len(s.blocked), dead: len(s.dead),
 		gathering: len(s.gathering), udpWait: len(s.udpWait), holding: s.holding,
 		orphans: s.host.Orphans(), timers: s.wheel.Next() != never, fragments: s.frags.Held(),
@@ -48,7 +48,7 @@ func (s *Stack) sizes() sizes {
 			}
 		}
 	}
-	for _, l := range s.listeners {
+	for _, l := range s.demux.listeners {
 		for _, x := range l {
 			z.embryonic += x.socket.tl.Embryonic()
 			z.pending += x.socket.tl.Pending()
@@ -171,7 +171,7 @@ func TestChurnLeavesNothing(t *testing.T) {
 func (s *Stack) drainTimeWait() {
 	s.begin()
 	defer s.end()
-	for tw := range s.timeWaits.all() {
+	for tw := range s.demux.timeWaits.all() {
 		s.endTimeWait(tw)
 	}
 }

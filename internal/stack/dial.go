@@ -119,7 +119,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.release(p)
 		return nil, false, syscall.Errno(e)
 	}
-	if s.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
+	if s.demux.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
 		s.ports.release(p)
 		return nil, false, errFlowTaken
 	}
@@ -133,7 +133,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	mine := *cfg
 	mine.MTU = s.mtu(d)
 	c.tc.Init(s.host, c, &mine, local, remote)
-	s.flows.add(c)
+	s.demux.flows.add(c)
 	c.tc.Connect(s.now)
 	s.touch(c)
 	s.counters.tcpDials.Add(1)
@@ -144,8 +144,8 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 // nanoseconds ago. It takes the lock.
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	s.begin()
-	tw := s.timeWaitOf(local, remote)
-	taken := s.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
+	tw := s.demux.timeWaitOf(local, remote)
+	taken := s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
 	s.end()
 	return taken
 }

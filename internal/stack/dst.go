@@ -280,17 +280,14 @@ func (s *Stack) onChange(c control.Change) {
 	}
 	s.begin()
 	if !s.closing.Load() {
-		s.lastLocal = netip.Addr{}
-		s.repeat.Forget()
-		if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
-			s.learnVLANs()
-		}
+		s.locals.changed(c)
+		s.rx.repeat.Forget()
 		for _, d := range s.dsts {
 			s.applyChange(d, c)
 		}
 		if c.Kind == control.RouteChanged {
 			// The route may prefer another source now.
-			for _, l := range s.udps {
+			for _, l := range s.demux.udps {
 				for _, x := range l {
 					s.unref(x.socket.dst)
 					x.socket.dst = nil
@@ -318,10 +315,10 @@ func (s *Stack) fail(errno syscall.Errno) {
 	if !s.down.CompareAndSwap(0, uint32(errno)) {
 		return
 	}
-	for c := range s.flows.all() {
+	for c := range s.demux.flows.all() {
 		c.tc.Fail(errno)
 	}
-	for _, u := range s.udpFlows {
+	for _, u := range s.demux.udpFlows {
 		s.notify(&u.r)
 		s.notify(&u.w)
 	}
@@ -388,7 +385,7 @@ func (s *Stack) tell() {
 		return
 	}
 	s.news = false
-	for c := range s.flows.all() {
+	for c := range s.demux.flows.all() {
 		d := c.dst
 		if d.lost != 0 {
 			c.tc.Unreachable(d.lost, s.now)
@@ -398,7 +395,7 @@ func (s *Stack) tell() {
 			s.touch(c)
 		}
 	}
-	for _, u := range s.udpFlows {
+	for _, u := range s.demux.udpFlows {
 		var lost syscall.Errno
 		if u.dst.gone {
 			lost = u.dst.why

@@ -10,8 +10,8 @@ import (
 
 // fragment adds a fragment to its datagram, and dispatches that when it is
 // whole.
-func (s *Stack) fragment(qi int, ds []ring.Desc) {
-	p := &s.pkt
+func (s *Stack) fragment(ds []ring.Desc) {
+	p := &s.rx.pkt
 	s.counters.rxFragments.Add(1)
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
@@ -21,8 +21,8 @@ func (s *Stack) fragment(qi int, ds []ring.Desc) {
 	done := s.frags.Add(p, ds, s.now)
 	s.setTimer(&s.fragTimer, s.frags.Deadline())
 	if done != nil {
-		s.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
-		s.transport(qi, done)
+		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
+		s.transport(done)
 	}
 }
 
@@ -161,8 +161,8 @@ func (s *Stack) fill(src *reader, n int) (pkt []ring.Desc, ok bool) {
 
 // portUnreachable answers a datagram that nobody wants, as far as the limiter
 // allows, and frees it: its socket was closed a moment ago.
-func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
-	p := &s.pkt
+func (s *Stack) portUnreachable(ds []ring.Desc) {
+	p := &s.rx.pkt
 	if p.Answerable() && s.icmp.Allow(s.now) {
 		if f, ok := s.cache.Alloc(); ok {
 			back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
@@ -176,7 +176,7 @@ func (s *Stack) portUnreachable(qi int, ds []ring.Desc) {
 			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
 			pkt := append(s.fragTx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
 			h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
-			s.post(int(s.txOf[qi]), pkt, h.Len())
+			s.post(int(s.txOf[s.rx.queue]), pkt, h.Len())
 			s.cache.Release(f)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 func (s *Stack) icmpInput(ds []ring.Desc) {
 	b := s.arena.Data(ds[0])
 	var e ip.ICMPError
-	ok := len(ds) == 1 && s.icmpSumOK(b) && ip.ParseICMPError(&s.pkt, b, &e)
+	ok := len(ds) == 1 && s.icmpSumOK(b) && ip.ParseICMPError(&s.rx.pkt, b, &e)
 	s.cache.FreeDescs(ds)
 	if !ok {
 		s.counters.rxMalformed.Add(1)
@@ -20,7 +20,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 	s.counters.icmpErrors.Add(1)
 	switch e.Proto {
 	case ip.ProtoTCP:
-		if c := s.conn(e.Local, e.Remote); c != nil {
+		if c := s.demux.conn(e.Local, e.Remote); c != nil {
 			c.tc.ICMP(&e, s.now)
 			s.touch(c)
 		}
@@ -30,7 +30,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 		}
 		// Only a connected socket learns of it, as on Linux. That a datagram was
 		// too large is an error too: it is lost (RFC 1122, 4.1.3.3).
-		if u := s.udpFlows[makeFlowKey(e.Local, e.Remote)]; u != nil {
+		if u := s.demux.udpFlows[makeFlowKey(e.Local, e.Remote)]; u != nil {
 			if errno, hard := e.Errno(); hard || e.IsPTB() {
 				u.fail(errno)
 			}
@@ -48,7 +48,7 @@ const (
 // Anybody who knows the ports can forge one: what it says is not believed
 // below a floor, nor for long (RFC 5927, 7; RFC 8201, 4).
 func (s *Stack) udpTooBig(e *ip.ICMPError) {
-	u := s.udpSocket(e.Local, e.Remote)
+	u := s.demux.udpSocket(e.Local, e.Remote)
 	if u == nil {
 		return
 	}
@@ -63,7 +63,7 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 
 // icmpSumOK verifies the ICMP checksum of the packet in s.pkt.
 func (s *Stack) icmpSumOK(b []byte) bool {
-	p := &s.pkt
+	p := &s.rx.pkt
 	sum := ip.Sum(b)
 	if p.V6 {
 		sum = ip.Add(sum, ip.PseudoSum(p.Src, p.Dst, ip.ProtoICMPv6, len(b)))

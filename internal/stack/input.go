@@ -1,56 +1,56 @@
 package stack
 
 import (
-	"net/netip"
+	"sync/atomic"
 
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
-// input dispatches a batch of received Descs; every frame is kept or freed.
+// input dispatches a batch of Descs that queue qi received. Every frame is kept
+// or freed.
 func (s *Stack) input(qi int, ds []ring.Desc) {
+	s.rx.queue = qi
 	for at := 0; at < len(ds); {
 		n, total := ring.PacketLen(ds[at:])
-		pkt := s.network(qi, ds[at:at+n], total)
+		pkt := s.network(ds[at:at+n], total)
 		at += n
 		if len(pkt) == 0 {
 			continue
 		}
-		if s.pkt.Proto == ip.ProtoTCP {
-			s.tcpInput(qi, pkt)
+		if s.rx.pkt.Proto == ip.ProtoTCP {
+			s.tcpInput(pkt)
 		} else {
-			s.transport(qi, pkt)
+			s.transport(pkt)
 		}
 	}
 }
 
-// network reads the headers below the transport's, into s.pkt. It returns the
-// packet without them; nil: it was dropped, or is a fragment.
-func (s *Stack) network(qi int, ds []ring.Desc, total int) []ring.Desc {
-	p := &s.pkt
+// network reads the headers below the transport's into rx.pkt. It returns the
+// packet without them, or nil where the packet was dropped or is a fragment.
+func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
+	p := &s.rx.pkt
 	first := s.arena.Bytes(ds[0].Frame)[ds[0].Off:][:ds[0].Len]
-	if s.again = s.repeat.Match(first, total, p); !s.again {
-		s.repeat.Forget()
-		s.lastPorts = 0
+	if s.rx.again = s.rx.repeat.Match(first, total, p); !s.rx.again {
+		s.rx.repeat.Forget()
+		s.demux.lastPorts = 0
 		if err := ip.Parse(first, total, p); err != nil {
-			s.counters.rxMalformed.Add(1)
-			s.cache.FreeDescs(ds)
+			s.drop(ds, &s.counters.rxMalformed)
 			return nil
 		}
-		// The steering takes packets by port; those to other hosts' addresses,
-		// and those that no honest host sends, are dropped in silence (attack
-		// 20).
-		if ip.Bogus(p.Src, p.Dst) || !s.ours(p.Dst) || p.Tags > 0 && !s.onVLAN(p) {
-			s.counters.rxBogus.Add(1)
-			s.cache.FreeDescs(ds)
+		// The steering takes packets by port. Those to other hosts' addresses
+		// are dropped in silence, and so are those that no honest host sends
+		// (attack 20).
+		if ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.locals.onVLAN(p) {
+			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
 		if p.Fragment {
-			s.fragment(qi, ds)
+			s.fragment(ds)
 			return nil
 		}
-		s.repeat.Learn(first, p)
-		s.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
+		s.rx.repeat.Learn(first, p)
+		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
@@ -59,8 +59,9 @@ func (s *Stack) network(qi int, ds []ring.Desc, total int) []ring.Desc {
 	return ds
 }
 
-// trim cuts ds to the n bytes from off on: the headers in front and Ethernet
-// padding behind. nil: the packet is shorter than that; its frames are freed.
+// trim cuts ds to the n bytes from off on: off the headers in front, and the
+// Ethernet padding behind. Where the packet is shorter it frees the frames and
+// returns nil.
 func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 	if int(ds[0].Len) < off {
 		s.cache.FreeDescs(ds)
@@ -84,64 +85,39 @@ func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 	return nil
 }
 
-// transport dispatches the packet in s.pkt; ds starts at its transport header
+// drop frees the frames of a received packet, and counts it.
+func (s *Stack) drop(ds []ring.Desc, counter *atomic.Uint64) {
+	counter.Add(1)
+	s.cache.FreeDescs(ds)
+}
+
+// transport dispatches the packet in rx.pkt. ds starts at its transport header
 // and ends with its payload.
-func (s *Stack) transport(qi int, ds []ring.Desc) {
-	switch s.pkt.Proto {
+func (s *Stack) transport(ds []ring.Desc) {
+	switch s.rx.pkt.Proto {
 	case ip.ProtoTCP:
-		s.tcpInput(qi, ds)
+		s.tcpInput(ds)
 	case ip.ProtoUDP:
-		s.udpInput(qi, ds)
+		s.udpInput(ds)
 	case ip.ProtoICMP, ip.ProtoICMPv6:
 		s.icmpInput(ds)
 	default:
-		s.counters.rxMalformed.Add(1)
-		s.cache.FreeDescs(ds)
-	}
-}
-
-// ours tells whether a is one of this interface's addresses, or one that the
-// host would answer for on it.
-func (s *Stack) ours(a netip.Addr) bool {
-	if a == s.lastLocal {
-		return true
-	}
-	if _, ok := s.cfg.Net.Local(a); !ok {
-		return false
-	}
-	s.lastLocal = a
-	return true
-}
-
-// onVLAN tells whether a tagged packet is on this interface, or a VLAN above it:
-// those of other VLANs are other networks, which a trunk carries too (IEEE
-// 802.1Q). VID 0 is no VLAN but a priority; of VLANs within VLANs we have none.
-func (s *Stack) onVLAN(p *ip.Packet) bool {
-	return p.Tags == 1 && (p.VLAN == 0 || s.vlans[p.VLAN])
-}
-
-// learnVLANs reads from the mirror which VLANs there are. The lock is held.
-func (s *Stack) learnVLANs() {
-	s.vlans = make(map[uint16]bool)
-	for _, l := range s.cfg.Net.Links() {
-		if l.VLAN != 0 && l.Parent == s.cfg.Link && l.Up {
-			s.vlans[l.VLAN] = true
-		}
+		s.drop(ds, &s.counters.rxMalformed)
 	}
 }
 
 // checksumOK verifies the transport checksum found at field of the packet
 // that ds holds.
 func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
-	p := &s.pkt
+	p := &s.rx.pkt
 	if ds[0].Flags&(ring.FlagCsumGood|ring.FlagCsumPartial) != 0 {
 		return true
 	}
-	sum := ip.Add(s.pseudo, ip.Add(uint16(p.L4Len>>16), uint16(p.L4Len)))
+	sum := ip.Add(s.rx.pseudo, ip.Add(uint16(p.L4Len>>16), uint16(p.L4Len)))
 	// Between virtual machines and namespaces no wire is crossed, and the
 	// sender's kernel leaves only the pseudo-header's sum in the field
 	// (CHECKSUM_PARTIAL). A real NIC never delivers that.
-	if s.virtual && field == sum {
+	if s.rx.virtual && field == sum {
 		return true
 	}
 	odd := false

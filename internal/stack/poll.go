@@ -14,14 +14,14 @@ func (s *Stack) poll() (n int) {
 	s.mustHold()
 	starved, idle := false, false
 	for i, q := range s.queues {
-		k := q.RxBatch(s.rx[:])
+		k := q.RxBatch(s.rx.batch[:])
 		if k > 0 {
-			s.input(i, s.rx[:k])
+			s.input(i, s.rx.batch[:k])
 			n += k
 		} else {
 			idle = true
 		}
-		if q.Lacks() >= s.refillAt {
+		if q.Lacks() >= s.rx.refillAt {
 			starved = s.refill(q) || starved
 		}
 	}
@@ -66,12 +66,12 @@ func refillAt(rx, frames, queues int) int {
 // lacks so many that it is to be tried again.
 func (s *Stack) refill(q driver.Queue) bool {
 	q.Refill()
-	if q.Lacks() < s.refillAt {
+	if q.Lacks() < s.rx.refillAt {
 		return false
 	}
 	s.cache.Flush() // the last free frames may be there
 	q.Refill()
-	return q.Lacks() >= s.refillAt && q.Err() == nil // a broken queue takes none
+	return q.Lacks() >= s.rx.refillAt && q.Err() == nil // a broken queue takes none
 }
 
 // lateTurns is how many turns timers wait for the rings to be read.

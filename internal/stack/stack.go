@@ -11,10 +11,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	mrand "math/rand/v2"
 	"net"
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -51,9 +49,8 @@ type Config struct {
 type Stack struct {
 	// Looked at by every spin; changes rarely.
 	queues  []driver.Queue
-	spin    int64 // longest spin, ns
-	batches bool  // kicks may wait for more datagrams
-	virtual bool
+	spin    int64            // longest spin, ns
+	batches bool             // kicks may wait for more datagrams
 	txOf    [maxQueues]uint8 // which queue sends what belongs to one
 
 	lock        *ring.Lock
@@ -81,15 +78,12 @@ type Stack struct {
 	cache  *ring.Cache
 	host   *tcp.Host
 	wheel  *ring.Wheel
-	rx     [rxBatch]ring.Desc
 	tx     [48]ring.Desc // packet under construction
-	pkt    ip.Packet
-	seg    tcp.Segment
-	kick   uint64  // queues with something to transmit, a bit each
-	rekick uint64  // queues whose kick is to be repeated
-	sent   uint64  // packets put on transmit rings
-	work   int64   // bytes received and sent, for policy
-	policy *policy // of the profile balanced, else nil
+	kick   uint64        // queues with something to transmit, a bit each
+	rekick uint64        // queues whose kick is to be repeated
+	sent   uint64        // packets put on transmit rings
+	work   int64         // bytes received and sent, for policy
+	policy *policy       // of the profile balanced, else nil
 
 	gatherUntil int64 // when gathering is looked through
 
@@ -118,28 +112,13 @@ type Stack struct {
 	udpWait    []*UDPConn // sockets with datagrams waiting for the transmit ring
 	udpSpare   []*UDPConn
 
-	flows     table[TCPConn]
-	timeWaits table[timeWait]
-	flowSeed  maphash.Seed
-	listeners boundTable[*TCPListener]
-	udps      boundTable[*UDPConn]
-	udpFlows  map[flowKey]*UDPConn
+	rx        rx
+	demux     demux
+	locals    locals
 	dsts      map[dstKey]*dst
 	holdTimer ring.Timer
 	holding   int  // frames that wait for neighbours
 	news      bool // tell has something to do
-
-	// The last answers: most packets of a turn are of one flow.
-	repeat                 ip.Repeat
-	again                  bool   // pkt has the headers of the one before
-	pseudo                 uint16 // sum of its pseudo-header without the length
-	lastConn               *TCPConn
-	lastPorts              uint32   // of lastConn's segments, as on the wire; 0: look it up
-	lastUDP                *UDPConn // nil: look it up; none came, or a socket was opened or closed since
-	lastUDPSrc, lastUDPDst netip.AddrPort
-	lastLocal              netip.Addr
-
-	vlans map[uint16]bool // tags of the links above this one
 
 	reactor  reactor
 	ports    *portTable
@@ -147,15 +126,10 @@ type Stack struct {
 	log      *zap.Logger
 	unsub    func()
 	counters counters
-	refillAt int
 
 	closeOnce sync.Once
 	closeErr  error
 }
-
-// rxBatch is how many Descs a poll turn takes from a queue at once: enough
-// for several packets of 64 KiB.
-const rxBatch = 256
 
 // ICMP errors that we send: Linux's icmp_msgs_per_sec and icmp_msgs_burst.
 const (
@@ -184,15 +158,10 @@ func New(cfg Config) (*Stack, error) {
 		queues:    cfg.Device.Queues(),
 		spin:      cfg.Profile.spinBudget(cfg.Spin),
 		batches:   cfg.Profile != Latency,
-		refillAt:  refillAt(caps.RxRing, cfg.Device.Arena().Frames(), len(cfg.Device.Queues())),
-		virtual:   caps.Virtual,
 		lock:      ring.NewLock(),
 		now:       now,
 		arena:     cfg.Device.Arena(),
 		wheel:     ring.NewWheel(now),
-		listeners: make(boundTable[*TCPListener]),
-		udps:      make(boundTable[*UDPConn]),
-		udpFlows:  make(map[flowKey]*UDPConn),
 		dsts:      make(map[dstKey]*dst),
 		gathering: make([]*TCPConn, 0, gatherConns),
 		cfg:       cfg,
@@ -203,7 +172,10 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
-	s.initFlows()
+	s.demux.init()
+	s.locals.net, s.locals.link = cfg.Net, cfg.Link
+	s.rx.virtual = caps.Virtual
+	s.rx.refillAt = refillAt(caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.initFragments()
 	s.holdTimer.Kind = ofHeld
 	var seed [32]byte
@@ -228,7 +200,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.unsub = cfg.Net.Subscribe(s.onChange)
 	s.begin()
-	s.learnVLANs()
+	s.locals.learnVLANs() // from now on changes are heard of
 	s.end()
 	s.warn()
 	return s, nil
@@ -293,23 +265,23 @@ func (s *Stack) shutdown() (wake []*waiter) {
 	s.begin()
 	defer s.end()
 	s.ending.Store(true)
-	for c := range s.flows.all() {
+	for c := range s.demux.flows.all() {
 		wake = append(wake, &c.r, &c.w)
 		c.tc.Abort(s.now)
 		s.touch(c)
 	}
 	s.finishTurn()
-	for _, l := range s.listeners {
+	for _, l := range s.demux.listeners {
 		for _, x := range l {
 			wake = append(wake, &x.socket.w)
 		}
 	}
-	for _, l := range s.udps {
+	for _, l := range s.demux.udps {
 		for _, x := range l {
 			wake = append(wake, &x.socket.r, &x.socket.w)
 		}
 	}
-	for _, u := range s.udpFlows {
+	for _, u := range s.demux.udpFlows {
 		wake = append(wake, &u.r, &u.w)
 	}
 	s.closing.Store(true)
@@ -330,35 +302,3 @@ var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 
 // errClosed is what a closed socket or stack answers.
 var errClosed = net.ErrClosed
-
-// flowKey names a connected UDP socket. It is plain memory, so that hashing it is one
-// pass of the runtime's keyed hash (attack: hash flooding).
-type flowKey struct {
-	local, remote         [16]byte
-	localPort, remotePort uint16
-}
-
-func makeFlowKey(local, remote netip.AddrPort) flowKey {
-	return flowKey{local.Addr().As16(), remote.Addr().As16(), local.Port(), remote.Port()}
-}
-
-// portKey names a bound port; addr is all zero for IPv6's wildcard and the
-// mapped 0.0.0.0 for IPv4's.
-type portKey struct {
-	addr [16]byte
-	port uint16
-}
-
-var (
-	any4 = netip.IPv4Unspecified().As16()
-	any6 = netip.IPv6Unspecified().As16()
-)
-
-// portKeys returns the keys under which a socket bound to a is found: two
-// for the zero Addr, which means any address of both families.
-func portKeys(a netip.AddrPort) []portKey {
-	if !a.Addr().IsValid() {
-		return []portKey{{any4, a.Port()}, {any6, a.Port()}}
-	}
-	return []portKey{{a.Addr().As16(), a.Port()}}
-}

@@ -73,8 +73,8 @@ func (s *Stack) Stats() Stats {
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
 	}
 	s.begin()
-	st.Conns, st.TimeWaits = s.flows.len(), s.timeWaits.len()
-	st.Listeners, st.UDPs = len(s.listeners), len(s.udps)+len(s.udpFlows)
+	st.Conns, st.TimeWaits = s.demux.flows.len(), s.demux.timeWaits.len()
+	st.Listeners, st.UDPs = len(s.demux.listeners), len(s.demux.udps)+len(s.demux.udpFlows)
 	st.Orphans = s.host.Orphans()
 	if !s.closing.Load() {
 		s.cache.Flush()

@@ -165,7 +165,7 @@ func TestAttack24FlowFlooding(t *testing.T) {
 // nothing.
 func TestFlows(t *testing.T) {
 	s := &Stack{}
-	s.initFlows()
+	s.demux.init()
 	type ends struct{ local, remote netip.AddrPort }
 	var all []ends
 	for _, a := range []string{"10.0.0.1", "2001:db8::1"} {
@@ -187,17 +187,17 @@ func TestFlows(t *testing.T) {
 		d := &dst{key: dstKey{Pair: tcp.Pair{Local: e.local.Addr(), Remote: e.remote.Addr()}}}
 		c := s.newTCPConn(d, e.local.Port(), e.remote.Port())
 		conns[e] = c
-		s.flows.add(c)
+		s.demux.flows.add(c)
 	}
 	for _, e := range all {
-		if got := s.conn(e.local, e.remote); got != conns[e] {
+		if got := s.demux.conn(e.local, e.remote); got != conns[e] {
 			t.Errorf("%v: found %p, want %p", e, got, conns[e])
 		}
-		if s.conn(e.remote, e.local) != nil {
+		if s.demux.conn(e.remote, e.local) != nil {
 			t.Errorf("%v is found turned round", e)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { s.conn(all[1].local, all[1].remote); s.conn(all[25].local, all[25].remote) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.demux.conn(all[1].local, all[1].remote); s.demux.conn(all[25].local, all[25].remote) }); n != 0 {
 		t.Errorf("a search allocates %v times", n)
 	}
 }
@@ -205,7 +205,7 @@ func TestFlows(t *testing.T) {
 func BenchmarkFlowLookup(b *testing.B) {
 	for _, n := range []int{1, 1000, 100000} {
 		s := &Stack{}
-		s.initFlows()
+		s.demux.init()
 		dsts := map[netip.Addr]*dst{}
 		for i := range n {
 			l, r := flowOf(i)
@@ -214,13 +214,13 @@ func BenchmarkFlowLookup(b *testing.B) {
 				d = &dst{key: dstKey{Pair: tcp.Pair{Local: l.Addr(), Remote: r.Addr()}}}
 				dsts[r.Addr()] = d
 			}
-			s.flows.add(s.newTCPConn(d, l.Port(), r.Port()))
+			s.demux.flows.add(s.newTCPConn(d, l.Port(), r.Port()))
 		}
 		b.Run(fmt.Sprintf("conns=%d/hit", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := range b.N {
 				l, r := flowOf(i * 7919 % n)
-				if s.conn(l, r) == nil {
+				if s.demux.conn(l, r) == nil {
 					b.Fatal("lost")
 				}
 			}
@@ -228,7 +228,7 @@ func BenchmarkFlowLookup(b *testing.B) {
 		b.Run(fmt.Sprintf("conns=%d/miss", n), func(b *testing.B) {
 			for i := range b.N {
 				l, r := flowOf(i*7919%n + n)
-				if s.conn(l, r) != nil {
+				if s.demux.conn(l, r) != nil {
 					b.Fatal("found")
 				}
 			}

@@ -196,9 +196,9 @@ func (s *Stack) bury() {
 		s.dead[i] = nil
 		s.wheel.Stop(&c.timer)
 		c.gone = true
-		s.flows.remove(c)
-		if s.lastConn == c {
-			s.lastConn = nil
+		s.demux.flows.remove(c)
+		if s.demux.lastConn == c {
+			s.demux.lastConn = nil
 		}
 		if c.tw {
 			s.beginTimeWait(c)

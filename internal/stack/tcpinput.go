@@ -9,38 +9,37 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// tcpInput gives the segment in ds to the connection, TIME-WAIT entry or
-// listener that it belongs to, else answers it with a reset.
-func (s *Stack) tcpInput(qi int, ds []ring.Desc) {
-	if c := s.segment(qi, ds); c != nil && !c.tc.Input(&s.seg, s.now) {
+// tcpInput gives the segment in ds to the connection, the TIME-WAIT entry or the
+// listener that it belongs to. Where it belongs to none it is answered with a
+// reset.
+func (s *Stack) tcpInput(ds []ring.Desc) {
+	if c := s.segment(ds); c != nil && !c.tc.Input(&s.rx.seg, s.now) {
 		// An earlier segment of this turn ended the connection. What follows
 		// finds what finds it after the turn: a TIME-WAIT entry, a listener or
 		// nobody.
 		s.bury()
-		s.strayInput(qi, &s.seg)
+		s.strayInput(&s.rx.seg)
 	}
 }
 
-// segment reads the TCP header of ds into s.seg and returns the connection that
-// it belongs to, touched. nil: it belongs to none, and was dealt with.
-func (s *Stack) segment(qi int, ds []ring.Desc) *TCPConn {
-	p, seg := &s.pkt, &s.seg
+// segment reads the TCP header of ds into rx.seg and returns the connection that
+// it belongs to, touched. Where it belongs to none, segment deals with it and
+// returns nil.
+func (s *Stack) segment(ds []ring.Desc) *TCPConn {
+	p, seg := &s.rx.pkt, &s.rx.seg
 	if p.DstMAC[0]&1 != 0 {
 		// Sent to many: no segment of an honest host (RFC 1122, 4.2.3.10).
-		s.counters.rxBogus.Add(1)
-		s.cache.FreeDescs(ds)
+		s.drop(ds, &s.counters.rxBogus)
 		return nil
 	}
 	b := s.arena.Data(ds[0])
 	hl, err := seg.Parse(b, p.L4Len)
 	if err != nil {
-		s.counters.rxMalformed.Add(1)
-		s.cache.FreeDescs(ds)
+		s.drop(ds, &s.counters.rxMalformed)
 		return nil
 	}
 	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[16:])) {
-		s.counters.rxChecksum.Add(1)
-		s.cache.FreeDescs(ds)
+		s.drop(ds, &s.counters.rxChecksum)
 		return nil
 	}
 	if !seg.Flags.Sane() { // attack 20
@@ -55,63 +54,35 @@ func (s *Stack) segment(qi int, ds []ring.Desc) *TCPConn {
 	seg.Payload = ds
 
 	ports := binary.BigEndian.Uint32(b)
-	if s.again && ports == s.lastPorts && s.lastConn != nil {
+	if s.rx.again && ports == s.demux.lastPorts && s.demux.lastConn != nil {
 		// seg has the addresses of the segment before.
-	} else if s.lookup(b, ports); s.lastConn == nil {
-		s.strayInput(qi, seg)
+	} else if s.demux.lookup(p, seg, b, ports); s.demux.lastConn == nil {
+		s.strayInput(seg)
 		return nil
 	}
-	c := s.lastConn
-	c.qi = uint8(qi)
+	c := s.demux.lastConn
+	c.qi = uint8(s.rx.queue)
 	s.touch(c)
 	return c
 }
 
-// lookup makes lastConn the connection of the segment whose header is b, nil if
-// there is none, and completes seg. ports are those of b, as on the wire.
-func (s *Stack) lookup(b []byte, ports uint32) {
-	p, seg := &s.pkt, &s.seg
-	s.lastPorts = ports
-	seg.Local = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(b[2:]))
-	seg.Remote = netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(b[0:]))
-	if c := s.lastConn; c == nil || !c.tc.Between(seg.Local, seg.Remote) {
-		s.lastConn = s.conn(seg.Local, seg.Remote)
-	}
-}
-
 // strayInput deals with a segment that belongs to no connection.
-func (s *Stack) strayInput(qi int, seg *tcp.Segment) {
-	if t := s.timeWaitOf(seg.Local, seg.Remote); t != nil {
-		s.timeWaitInput(qi, t, seg)
+func (s *Stack) strayInput(seg *tcp.Segment) {
+	if t := s.demux.timeWaitOf(seg.Local, seg.Remote); t != nil {
+		s.timeWaitInput(t, seg)
 		return
 	}
-	if l := s.listener(seg.Local, seg.Remote); l != nil {
-		l.qi = qi
+	if l := s.demux.listener(seg.Local, seg.Remote); l != nil {
 		l.tl.Input(seg, s.now)
 		s.scheduleListener(l)
 		return
 	}
-	s.refuse(qi, seg)
-}
-
-// listener finds who listens on a for remote: the exact address first.
-func (s *Stack) listener(a, remote netip.AddrPort) *TCPListener {
-	if len(s.listeners) == 0 {
-		return nil
-	}
-	if l := s.listeners.find(portKey{a.Addr().As16(), a.Port()}, s.flowSeed, a, remote); l != nil {
-		return l
-	}
-	wild := any6
-	if a.Addr().Is4() {
-		wild = any4
-	}
-	return s.listeners.find(portKey{wild, a.Port()}, s.flowSeed, a, remote)
+	s.refuse(seg)
 }
 
 // refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and
 // frees its frames.
-func (s *Stack) refuse(qi int, seg *tcp.Segment) {
+func (s *Stack) refuse(seg *tcp.Segment) {
 	local, remote := seg.Local, seg.Remote
 	s.cache.FreeDescs(seg.Payload)
 	f, ok := s.cache.Alloc()
@@ -120,18 +91,18 @@ func (s *Stack) refuse(qi int, seg *tcp.Segment) {
 	}
 	if d, ok := s.host.Reset(seg, f); ok {
 		s.counters.txResets.Add(1)
-		s.reply(qi, ip.ProtoTCP, local, remote, d)
+		s.reply(ip.ProtoTCP, local, remote, d)
 	}
 	s.cache.Release(f)
 }
 
 // reply sends one packet that belongs to no connection.
-func (s *Stack) reply(qi int, proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
+func (s *Stack) reply(proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
 	d := s.dst(IPOptions{}.key(local.Addr(), remote.Addr(), proto))
 	if d == nil {
 		return false
 	}
-	ok := s.send(d, qi, pkt, 0)
+	ok := s.send(d, s.rx.queue, pkt, 0)
 	s.unref(d)
 	return ok
 }

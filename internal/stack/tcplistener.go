@@ -23,7 +23,6 @@ type TCPListener struct {
 	keys  []portKey
 	port  *port
 	timer ring.Timer
-	qi    int
 
 	forward *TCPListener // whose Accept gets the connections; itself, mostly
 
@@ -78,7 +77,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 		s.ports.release(p)
 		return nil, errClosed
 	}
-	if !s.listeners.add(l.keys, l, o.Shared) {
+	if !s.demux.listeners.add(l.keys, l, o.Shared) {
 		s.ports.release(p)
 		return nil, syscall.EADDRINUSE
 	}
@@ -93,7 +92,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 	if d == nil {
 		return false
 	}
-	ok := s.send(d, l.qi, pkt, ecn)
+	ok := s.send(d, s.rx.queue, pkt, ecn)
 	s.unref(d)
 	return ok
 }
@@ -117,9 +116,9 @@ func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owne
 		return nil, nil
 	}
 	c := s.newTCPConn(d, local.Port(), remote.Port())
-	c.qi = uint8(l.qi)
+	c.qi = uint8(s.rx.queue)
 	c.port = s.ports.share(l.port)
-	s.flows.add(c)
+	s.demux.flows.add(c)
 	s.touch(c)
 	s.counters.tcpAccepts.Add(1)
 	return &c.tc, c
@@ -220,7 +219,7 @@ func (l *TCPListener) Close() error {
 	if !s.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
-		s.listeners.remove(l.keys, l)
+		s.demux.listeners.remove(l.keys, l)
 		s.ports.release(l.port)
 	}
 	s.end()

@@ -52,7 +52,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 	if most <= 0 {
 		most = maxTimeWaits
 	}
-	if s.timeWaits.len() >= most {
+	if s.demux.timeWaits.len() >= most {
 		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
 		s.unref(c.dst)
@@ -67,7 +67,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		t.port = c.port
 	}
 	t.timer.Kind = ofTimeWait
-	s.timeWaits.add(t)
+	s.demux.timeWaits.add(t)
 	s.wheel.Set(&t.timer, t.tw.Deadline())
 }
 
@@ -82,7 +82,7 @@ func (s *Stack) fireTimeWait(t *timeWait) {
 
 func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
-	s.timeWaits.remove(t)
+	s.demux.timeWaits.remove(t)
 	s.unref(t.dst)
 	s.ports.release(t.port)
 }
@@ -90,7 +90,7 @@ func (s *Stack) endTimeWait(t *timeWait) {
 // reuseTimeWait clears the way for an outgoing connection; false: the old one
 // is too young.
 func (s *Stack) reuseTimeWait(local, remote netip.AddrPort) bool {
-	t := s.timeWaitOf(local, remote)
+	t := s.demux.timeWaitOf(local, remote)
 	if t == nil {
 		return true
 	}
@@ -102,13 +102,12 @@ func (s *Stack) reuseTimeWait(local, remote netip.AddrPort) bool {
 }
 
 // timeWaitInput gives a segment to t.
-func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
+func (s *Stack) timeWaitInput(t *timeWait, seg *tcp.Segment) {
 	act := t.tw.Input(s.host, seg, s.now)
 	if act == tcp.TWReopen {
-		if l := s.listener(seg.Local, seg.Remote); l != nil {
+		if l := s.demux.listener(seg.Local, seg.Remote); l != nil {
 			tw := t.tw
 			s.endTimeWait(t)
-			l.qi = qi
 			l.tl.Reopen(seg, &tw, s.now)
 			s.scheduleListener(l)
 			return
@@ -124,7 +123,7 @@ func (s *Stack) timeWaitInput(qi int, t *timeWait, seg *tcp.Segment) {
 		return
 	}
 	d := t.tw.PutAck(s.host, t.local(), t.remote(), f, s.now)
-	s.send(t.dst, qi, []ring.Desc{d}, 0)
+	s.send(t.dst, s.rx.queue, []ring.Desc{d}, 0)
 	s.cache.Release(f)
 }
 

@@ -64,7 +64,7 @@ func TestRFC6191Dial(t *testing.T) {
 				}
 			}
 			a.begin()
-			a.timeWaitOf(first, l.Addr()).since = a.now - tt.age
+			a.demux.timeWaitOf(first, l.Addr()).since = a.now - tt.age
 			a.end()
 			if again := talk() == first; again != tt.again {
 				t.Errorf("took the old one's ports: %v", again)

@@ -116,21 +116,21 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	if s.closing.Load() {
 		return errClosed
 	}
-	s.lastUDP = nil
+	s.demux.lastUDP = nil
 	if connected {
 		if u.dst = s.dstBy(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
-		if s.udpFlows[u.flow] != nil {
+		if s.demux.udpFlows[u.flow] != nil {
 			s.unref(u.dst)
 			return syscall.EADDRINUSE
 		}
-		s.udpFlows[u.flow] = u
+		s.demux.udpFlows[u.flow] = u
 		return nil
 	}
 	u.keys = portKeys(u.local)
-	if !s.udps.add(u.keys, u, shared) {
+	if !s.demux.udps.add(u.keys, u, shared) {
 		return syscall.EADDRINUSE
 	}
 	return nil
@@ -296,12 +296,12 @@ func (u *UDPConn) Close() error {
 	u.wmu.Lock()
 	s := u.s
 	s.begin()
-	s.lastUDP = nil
+	s.demux.lastUDP = nil
 	if !s.closing.Load() {
 		s.sendQueued(u)
-		s.udps.remove(u.keys, u)
-		if u.remote.IsValid() && s.udpFlows[u.flow] == u {
-			delete(s.udpFlows, u.flow)
+		s.demux.udps.remove(u.keys, u)
+		if u.remote.IsValid() && s.demux.udpFlows[u.flow] == u {
+			delete(s.demux.udpFlows, u.flow)
 		}
 		s.unref(u.dst)
 		u.dst = nil

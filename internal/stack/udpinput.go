@@ -9,24 +9,23 @@ import (
 
 // udpInput gives the datagram in ds to the socket that it belongs to: one
 // connected to its sender first, then one bound to its port.
-func (s *Stack) udpInput(qi int, ds []ring.Desc) {
+func (s *Stack) udpInput(ds []ring.Desc) {
 	if ds = s.datagram(ds); ds == nil {
 		return
 	}
-	u := s.lastUDP
+	u := s.demux.lastUDP
 	if u == nil {
 		s.counters.rxNoSocket.Add(1)
-		s.portUnreachable(qi, ds)
+		s.portUnreachable(ds)
 		return
 	}
 	ds[0].Off += udp.HeaderLen
 	ds[0].Len -= udp.HeaderLen
-	if !u.push(ds, &s.lastUDPSrc, &s.lastUDPDst) {
-		s.counters.udpErr.Add(1)
-		s.cache.FreeDescs(ds)
+	if !u.push(ds, &s.demux.lastUDPSrc, &s.demux.lastUDPDst) {
+		s.drop(ds, &s.counters.udpErr)
 		return
 	}
-	s.work += int64(s.pkt.L4Len)
+	s.work += int64(s.rx.pkt.L4Len)
 	s.counters.udpIn.Add(1)
 }
 
@@ -34,11 +33,10 @@ func (s *Stack) udpInput(qi int, ds []ring.Desc) {
 // belongs to, nil if there is none. It returns ds without what follows the
 // datagram; nil: it was dropped.
 func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
-	p := &s.pkt
+	p := &s.rx.pkt
 	var h udp.Header
 	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
-		s.counters.udpErr.Add(1)
-		s.cache.FreeDescs(ds)
+		s.drop(ds, &s.counters.udpErr)
 		return nil
 	}
 	if h.Len < p.L4Len {
@@ -48,32 +46,15 @@ func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 		p.L4Len = h.Len
 	}
 	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
-		s.counters.rxChecksum.Add(1)
-		s.cache.FreeDescs(ds)
+		s.drop(ds, &s.counters.rxChecksum)
 		return nil
 	}
 	src := netip.AddrPortFrom(p.Src, h.SrcPort)
 	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
-	if s.lastUDP == nil || src != s.lastUDPSrc || dst != s.lastUDPDst {
-		s.lastUDP, s.lastUDPSrc, s.lastUDPDst = s.udpSocket(dst, src), src, dst
+	if s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst {
+		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
 	return ds
-}
-
-func (s *Stack) udpSocket(local, remote netip.AddrPort) *UDPConn {
-	if len(s.udpFlows) > 0 {
-		if u := s.udpFlows[makeFlowKey(local, remote)]; u != nil {
-			return u
-		}
-	}
-	if u := s.udps.find(portKey{local.Addr().As16(), local.Port()}, s.flowSeed, local, remote); u != nil {
-		return u
-	}
-	wild := any6
-	if local.Addr().Is4() {
-		wild = any4
-	}
-	return s.udps.find(portKey{wild, local.Port()}, s.flowSeed, local, remote)
 }
 
 // gather copies a datagram out of its frames, for another stack's arena.

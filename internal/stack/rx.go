@@ -1,0 +1,27 @@
+package stack
+
+import (
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// rx is the packet that is being received, and how packets are received. It
+// belongs to the holder of the stack lock.
+type rx struct {
+	pkt    ip.Packet
+	seg    tcp.Segment
+	repeat ip.Repeat
+	again  bool   // pkt has the headers of the packet before it
+	pseudo uint16 // sum of pkt's pseudo-header without the length
+	queue  int    // index of the queue that it came by: answers leave by it too
+
+	virtual  bool // the queues are of a virtual link (driver.Caps)
+	refillAt int  // a queue that lacks so many frames is offered some
+
+	batch [rxBatch]ring.Desc
+}
+
+// rxBatch is how many Descs a poll turn takes from a queue at once: enough
+// for several packets of 64 KiB.
+const rxBatch = 256
