@@ -39,7 +39,7 @@ var rules = []rule{
 	{"internal/processors", nil},
 	{"internal/importrules", nil},
 	{"internal/interop", nil}, // tests only
-	{"internal/docs", nil}, // tests only
+	{"internal/docs", nil},    // tests only
 	{"internal/stackuse", nil},
 	{"internal/testlong", nil},
 	{"internal/allocs", nil}, // tests only
