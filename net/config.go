@@ -5,9 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/onload-go/onload/driver/afxdp"
-	"github.com/onload-go/onload/internal/stack"
-	"github.com/onload-go/onload/tcp"
+	"github.com/onload-go/onload/internal/engine"
 )
 
 // Config makes an Engine. The zero value is usable: everything takes the
@@ -89,96 +87,96 @@ type Config struct {
 }
 
 // Profile sets the knobs of waiting together.
-type Profile = stack.Profile
+type Profile = engine.Profile
 
 // Profiles.
 const (
 	// Balanced spins as long as that gets more done and nobody else wants the
 	// processor.
-	Balanced = stack.Balanced
+	Balanced = engine.Balanced
 	// Latency spins long: a waiting goroutine owns its processor.
-	Latency = stack.Latency
+	Latency = engine.Latency
 	// Throughput never spins: it sleeps in the runtime's netpoller.
-	Throughput = stack.Throughput
+	Throughput = engine.Throughput
 )
 
 // MTUProbing says when a TCP connection searches for the path's MTU by itself.
-type MTUProbing = tcp.MTUProbing
+type MTUProbing = engine.MTUProbing
 
 // Choices of MTUProbing.
 const (
 	// MTUProbeBlackHole is when large segments seem to vanish.
-	MTUProbeBlackHole = tcp.MTUProbeBlackHole
+	MTUProbeBlackHole = engine.MTUProbeBlackHole
 	// MTUProbeAlways is from the start.
-	MTUProbeAlways = tcp.MTUProbeAlways
+	MTUProbeAlways = engine.MTUProbeAlways
 	// MTUProbeOff is never: routers are expected to complain.
-	MTUProbeOff = tcp.MTUProbeOff
+	MTUProbeOff = engine.MTUProbeOff
 )
 
 // ECN says whether TCP connections use explicit congestion notification.
-type ECN = tcp.ECN
+type ECN = engine.ECN
 
 // Choices of ECN.
 const (
 	// ECNAccept is where the peer asks for it, as Linux's default.
-	ECNAccept = tcp.ECNAccept
+	ECNAccept = engine.ECNAccept
 	// ECNOn is to ask for it too.
-	ECNOn = tcp.ECNOn
+	ECNOn = engine.ECNOn
 	// ECNOff is never.
-	ECNOff = tcp.ECNOff
+	ECNOff = engine.ECNOff
 )
 
 // Mode is where the XDP program of an interface runs.
-type Mode = afxdp.Mode
+type Mode = engine.Mode
 
 // Modes.
 const (
 	// ModeAuto is the better of the two for the driver.
-	ModeAuto = afxdp.ModeAuto
+	ModeAuto = engine.ModeAuto
 	// ModeNative is in the driver.
-	ModeNative = afxdp.ModeNative
+	ModeNative = engine.ModeNative
 	// ModeGeneric is in the kernel's receive path, for any driver.
-	ModeGeneric = afxdp.ModeGeneric
+	ModeGeneric = engine.ModeGeneric
 )
 
-// ZeroCopy tells whether the NIC may read and write the frames itself.
-type ZeroCopy = afxdp.ZeroCopy
+// ZeroCopy says whether the NIC may read and write the frames itself.
+type ZeroCopy = engine.ZeroCopy
 
 // Choices of ZeroCopy.
 const (
 	// ZeroCopyAuto takes it where it can be had.
-	ZeroCopyAuto = afxdp.ZeroCopyAuto
+	ZeroCopyAuto = engine.ZeroCopyAuto
 	// ZeroCopyRequire fails without.
-	ZeroCopyRequire = afxdp.ZeroCopyRequire
+	ZeroCopyRequire = engine.ZeroCopyRequire
 	// ZeroCopyOff copies.
-	ZeroCopyOff = afxdp.ZeroCopyOff
+	ZeroCopyOff = engine.ZeroCopyOff
 )
 
 // NAPI is what becomes of the kernel's own polling of a NIC's queues.
-type NAPI = afxdp.NAPI
+type NAPI = engine.NAPI
 
 // Choices of NAPI.
 const (
 	// NAPIKeep leaves it as it is.
-	NAPIKeep = afxdp.NAPIKeep
+	NAPIKeep = engine.NAPIKeep
 	// NAPIDefer holds interrupts back while goroutines poll, and turns BusyPoll
 	// on. It fits the profile Latency: a packet that comes when nobody polls any
 	// more may be 200 us late.
-	NAPIDefer = afxdp.NAPIDefer
+	NAPIDefer = engine.NAPIDefer
 	// NAPIThread has a thread of the kernel poll each queue all the time, on a
 	// processor of its own (Linux 6.19).
-	NAPIThread = afxdp.NAPIThread
+	NAPIThread = engine.NAPIThread
 )
 
 // Offloads says what is left to the device.
-type Offloads = afxdp.Offloads
+type Offloads = engine.Offloads
 
 // Choices of Offloads.
 const (
 	// OffloadsAuto uses what the device offers. PathOf tells.
-	OffloadsAuto = afxdp.OffloadsAuto
+	OffloadsAuto = engine.OffloadsAuto
 	// OffloadsOff sends frame by frame, with checksums.
-	OffloadsOff = afxdp.OffloadsOff
+	OffloadsOff = engine.OffloadsOff
 	// OffloadsChecksum sends frame by frame, without.
-	OffloadsChecksum = afxdp.OffloadsChecksum
+	OffloadsChecksum = engine.OffloadsChecksum
 )

@@ -7,11 +7,15 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// tcp dials one address, by the stack or by the kernel.
+// tcp dials one address, by a stack or by the kernel.
 func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, error) {
+	fail := func(err error) (*TCPConn, error) {
+		return nil, &net.OpError{Op: "dial", Net: r.network, Source: tcpOrNil(laddr), Addr: raddr, Err: err}
+	}
 	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
 	fits := isSocketAddr(raddr.IP, raddr.Port)
 	var local netip.AddrPort
@@ -19,57 +23,29 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
 		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
-	fail := func(err error) (*TCPConn, error) {
-		return nil, &net.OpError{Op: "dial", Net: r.network, Source: tcpOrNil(laddr), Addr: raddr, Err: err}
-	}
-	var s *stack.Stack
-	why := "Multipath TCP is not accelerated"
-	if !r.d.MultipathTCP() {
-		var err error
-		if s, why, err = r.choose(local, remote, fits); err != nil {
-			return fail(cause("connect", err))
-		}
-	}
-	var o options
-	if s != nil {
-		if hook := r.d.control(); hook != nil {
-			var err error
-			if o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), raddr.String()); err != nil {
-				return fail(err)
-			}
-			if o.kernel != "" {
-				s, why = nil, o.kernel
-			}
-		}
+	w, o, err := r.way(ctx, local, remote, fits, raddr.String())
+	if err != nil {
+		return fail(err)
 	}
 	kernel := func(why string) (*TCPConn, error) {
-		if r.style == bare {
-			var k *net.TCPConn
-			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialTCP(r.network, laddr, raddr); return err }); err != nil {
-				return nil, err
-			}
-			return kernelTCPConn(k, r.network, why), nil
-		}
-		d := r.d.std()
-		if d.LocalAddr = nil; laddr != nil {
-			d.LocalAddr = laddr
-		}
-		c, err := r.e.dialStd(ctx, d, r.network, raddr.String())
+		c, err := r.kernel(ctx, tcpOrNil(laddr), raddr.String(), func() (net.Conn, error) {
+			return net.DialTCP(r.network, laddr, raddr)
+		})
 		if err != nil {
 			return nil, err
 		}
 		return kernelTCPConn(c.(*net.TCPConn), r.network, why), nil
 	}
-	if s == nil {
-		return kernel(why)
+	if w.Stack == nil {
+		return kernel(w.Why)
 	}
 	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
 	cfg.FastOpenConnect = r.d.FastOpen
 	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
 	done := connectTrace(ctx, r.network, raddr.String())
-	c, err := s.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg, Shared: o.shared(), IP: o.ip})
+	c, err := w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg, Shared: o.shared(), IP: o.ip, Route: &w.Route})
 	done(err)
-	if err == syscall.EADDRINUSE && o.shared() && !r.e.memory {
+	if err == syscall.EADDRINUSE && o.shared() && w.Kernel {
 		return kernel(sharedDial)
 	}
 	if err != nil {
@@ -83,6 +59,9 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 
 // udp opens a socket connected to one address.
 func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, error) {
+	fail := func(err error) (*UDPConn, error) {
+		return nil, &net.OpError{Op: "dial", Net: r.network, Source: udpOrNil(laddr), Addr: raddr, Err: err}
+	}
 	remote := addrPort(raddr.IP, raddr.Port, raddr.Zone)
 	fits := isSocketAddr(raddr.IP, raddr.Port)
 	var local netip.AddrPort
@@ -90,88 +69,84 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
 		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
-	fail := func(err error) (*UDPConn, error) {
-		return nil, &net.OpError{Op: "dial", Net: r.network, Source: udpOrNil(laddr), Addr: raddr, Err: err}
-	}
-	s, why, err := r.choose(local, remote, fits)
+	w, o, err := r.way(ctx, local, remote, fits, raddr.String())
 	if err != nil {
-		return fail(cause("connect", err))
-	}
-	var o options
-	if s != nil {
-		if hook := r.d.control(); hook != nil {
-			if o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), raddr.String()); err != nil {
-				return fail(err)
-			}
-			if o.kernel != "" {
-				s, why = nil, o.kernel
-			}
-		}
+		return fail(err)
 	}
 	kernel := func(why string) (*UDPConn, error) {
-		if r.style == bare {
-			var k *net.UDPConn
-			if err := r.e.inNS("dial", r.network, func() (err error) { k, err = net.DialUDP(r.network, laddr, raddr); return err }); err != nil {
-				return nil, err
-			}
-			return &UDPConn{k: k, network: r.network, why: why}, nil
-		}
-		d := r.d.std()
-		if d.LocalAddr = nil; laddr != nil {
-			d.LocalAddr = laddr
-		}
-		c, err := r.e.dialStd(ctx, d, r.network, raddr.String())
+		c, err := r.kernel(ctx, udpOrNil(laddr), raddr.String(), func() (net.Conn, error) {
+			return net.DialUDP(r.network, laddr, raddr)
+		})
 		if err != nil {
 			return nil, err
 		}
 		return &UDPConn{k: c.(*net.UDPConn), network: r.network, why: why}, nil
 	}
-	if s == nil {
-		return kernel(why)
+	if w.Stack == nil {
+		return kernel(w.Why)
 	}
 	done := connectTrace(ctx, r.network, raddr.String())
 	opts := r.e.udpOptions(&o)
-	opts.Shared = o.shared()
+	opts.Shared, opts.Route = o.shared(), &w.Route
 	var u *stack.UDPConn
 	if err = ctx.Err(); err == nil { // nothing else here would notice
-		u, err = s.OpenUDP(local, remote, opts)
+		u, err = w.Stack.OpenUDP(local, remote, opts)
 	}
 	done(err)
-	if err == syscall.EADDRINUSE && o.shared() && !r.e.memory {
+	if err == syscall.EADDRINUSE && o.shared() && w.Kernel {
 		return kernel(sharedDial)
 	}
 	if err != nil {
 		return fail(connectCause(err))
 	}
-	return &UDPConn{s: u, on: []*stack.Stack{s}, shards: []*stack.UDPConn{u}, network: r.network, connected: true}, nil
+	return &UDPConn{s: u, on: []*stack.Stack{w.Stack}, shards: []*stack.UDPConn{u}, network: r.network, connected: true}, nil
 }
 
-// choose decides who carries a connection from local (which may be unset) to
-// remote: a stack, or the kernel, with the reason. fits tells whether they are
-// what the caller gave, which may have been no addresses at all.
-func (r *race) choose(local, remote netip.AddrPort, fits bool) (s *stack.Stack, why string, err error) {
-	dst, src := remote.Addr(), local.Addr()
-	v6 := src.Is6() // also ::, which a network of IPv4 refuses
-	if src.IsValid() && src.IsUnspecified() {
-		src = netip.Addr{}
+// way asks who carries a connection from local (which may be unset) to remote,
+// and has the Control hook, where there is one, set its options. fits says that
+// they are what the caller gave, which may have been no addresses at all. The
+// error is for an OpError.
+func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, address string) (w engine.Way, o options, err error) {
+	if fits {
+		w, err = r.e.in.Way(family(r.network), local, remote)
+	} else {
+		w, err = r.e.in.Invalid()
 	}
-	kernel := !r.e.memory
-	switch last := r.network[len(r.network)-1]; {
-	case !fits && !kernel:
-		return nil, "", syscall.EINVAL
-	case !fits || kernel && last == '4' && v6:
-		return nil, "the addresses are invalid", nil // net says how
-	case kernel && (!dst.IsValid() || dst.IsUnspecified()):
-		return nil, "the destination is this host", nil
-	case kernel && (remote.Port() == 0 || src.IsValid() && src.Is4() != dst.Is4() || last == '4' && !dst.Is4() || last == '6' && dst.Is4()):
-		return nil, "the addresses are invalid", nil
+	if err != nil {
+		return w, o, cause("connect", err)
 	}
-	return r.e.way(dst, src)
+	if w.Kernel && isTCP(r.network) && r.d.MultipathTCP() {
+		return engine.Way{Why: "Multipath TCP is not accelerated", Kernel: true}, o, nil
+	}
+	hook := r.d.control()
+	if w.Stack == nil || hook == nil {
+		return w, o, nil
+	}
+	o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), address)
+	switch {
+	case err != nil || o.kernel == "":
+		return w, o, err
+	case !w.Kernel:
+		return w, o, o.needKernel()
+	}
+	return engine.Way{Why: o.kernel, Kernel: true}, o, nil
+}
+
+// kernel has net connect. exactly does so with the addresses as they are.
+func (r *race) kernel(ctx context.Context, laddr net.Addr, raddr string, exactly func() (net.Conn, error)) (c net.Conn, err error) {
+	if r.style == bare {
+		err = r.e.inNS("dial", r.network, func() (err error) { c, err = exactly(); return err })
+		return c, err
+	}
+	d := r.d.std()
+	d.LocalAddr = laddr
+	return r.e.dialStd(ctx, d, r.network, raddr)
 }
 
 // udpOptions are the options of an accelerated UDP socket.
 func (e *Engine) udpOptions(o *options) *stack.UDPOptions {
-	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip}
+	u := &stack.UDPOptions{IP: o.ip}
+	u.RcvBuf, u.SndBuf = e.in.Buffers()
 	if o.rcvBuf > 0 {
 		u.RcvBuf = o.rcvBuf
 	}

@@ -135,7 +135,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (Conn
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	if !isTCP(network) && !isUDP(network) || !e.accelerates() && e.ns.IsZero() {
+	if !isTCP(network) && !isUDP(network) || !e.in.Accelerates() && !e.in.OwnNS() {
 		// Nothing to decide: net does all of it.
 		std := d.std()
 		std.FallbackDelay, std.Resolver = d.FallbackDelay, d.resolver(e)
@@ -334,7 +334,7 @@ func (d *Dialer) resolver(e *Engine) *Resolver {
 	switch {
 	case d.Resolver != nil:
 		return d.Resolver
-	case !e.ns.IsZero():
+	case e.in.OwnNS():
 		return &net.Resolver{PreferGo: true, Dial: e.dialInNS}
 	}
 	return DefaultResolver

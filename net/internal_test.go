@@ -39,7 +39,10 @@ func TestMergeKeepAlive(t *testing.T) {
 }
 
 func TestTCPConfig(t *testing.T) {
-	e := &Engine{cfg: Config{RcvBuf: 1 << 16, Congestion: "newreno"}}
+	e, err := New(Config{RcvBuf: 1 << 16, Congestion: "newreno"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	got := e.tcpConfig(0, KeepAliveConfig{})
 	want := tcp.Config{RcvBuf: 1 << 16, Congestion: "newreno", NoDelay: true,
 		KeepAlive: tcp.KeepAlive{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}}
@@ -98,7 +101,10 @@ func TestSockopts(t *testing.T) {
 		{"no delay", unix.IPPROTO_TCP, unix.TCP_NODELAY, 0, fields{}, "tcp"},
 		{"no port", unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1, fields{}, ""},
 	} {
-		e := new(Engine)
+		e, err := New(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, network := range []string{"tcp4", "tcp6", "udp4", "udp6"} {
 			if !strings.Contains(network, tt.on) {
 				continue
@@ -136,7 +142,7 @@ func TestSockoptsKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	index := e.ifs[0].index
+	index := e.Status()[0].Index
 	far := map[string]string{}
 	for network, addr := range map[string]netip.Addr{"tcp4": p.B.Addr4, "tcp6": p.B.Addr6} {
 		l, err := p.B.Listen(network, netip.AddrPortFrom(addr, 0).String())

@@ -18,7 +18,7 @@ func (e *Engine) dialKernel(ctx context.Context, d *net.Dialer, network, address
 	if !isTCP(network) && !isUDP(network) {
 		return c, nil
 	}
-	return wrapConn(c, network, e.notice()), nil
+	return wrapConn(c, network, e.in.Notice()), nil
 }
 
 func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address string) (c net.Conn, err error) {
@@ -34,7 +34,7 @@ func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address st
 // net's kind too.
 func (e *Engine) inNS(op, network string, fn func() error) error {
 	entered := false
-	err := e.ns.Do(func() error {
+	err := e.in.InNS(func() error {
 		entered = true
 		return fn()
 	})

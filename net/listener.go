@@ -270,52 +270,48 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	l := &TCPListener{e: e, network: network}
 	var o options
-	shardsOf := network
-	if !e.memory {
+	shardsOf := family(network)
+	if e.in.Twin(at.Addr()) {
 		if l.k, err = lc.kernelTCP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
 		l.wide = isWide(l.k.Addr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
-		if lc.Control != nil && e.accelerates() {
-			var families string
-			if o, families, err = e.twinOptions(l.k); err != nil {
+		if lc.Control != nil && e.in.Accelerates() {
+			if o, shardsOf, err = e.twinOptions(l.k); err != nil {
 				_ = l.k.Close()
 				return fail(err)
 			}
-			shardsOf = "tcp" + families
 		}
 	} else if !isSocketAddr(laddr.IP, laddr.Port) {
 		return fail(syscall.EINVAL)
 	} else if lc.Control != nil {
-		var families string
-		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+		if o, shardsOf, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
 			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 		}
-		shardsOf = "tcp" + families
 	}
-	stacks, addr, why := e.shards(shardsOf, at.Addr())
-	if len(stacks) > 0 && l.k != nil {
+	sh := e.in.Shards(shardsOf, at.Addr())
+	if len(sh.Stacks) > 0 && l.k != nil {
 		l.unshare = o.share(e, network, l.k.Addr().(*net.TCPAddr).AddrPort())
 	}
 	if o.kernel != "" {
-		stacks, why = nil, o.kernel
+		sh.Stacks, sh.Why = nil, o.kernel
 	}
-	if len(stacks) == 0 {
-		if e.memory {
+	if len(sh.Stacks) == 0 {
+		if l.k == nil {
 			return fail(syscall.EADDRNOTAVAIL)
 		}
-		l.why = why
+		l.why = sh.Why
 		return l, nil
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
 	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err = l.open(stacks, netip.AddrPortFrom(addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: !e.memory, Shared: o.reusePort, IP: o.ip})
+	err = l.open(sh.Stacks, netip.AddrPortFrom(sh.Addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: l.k != nil, Shared: o.reusePort, IP: o.ip})
 	switch {
-	case err == syscall.EADDRINUSE && !e.memory:
+	case err == syscall.EADDRINUSE && l.k != nil:
 		l.unshare()
-		e.log.Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
+		e.in.Log().Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return l, nil
 	case err != nil:
@@ -325,7 +321,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 	l.linger = o.linger
 	if l.k != nil {
 		l.pumped.Go(l.pump)
-		if !e.open.add(l) {
+		if !e.in.Track(l, l.close) {
 			_ = l.close()
 			return fail(net.ErrClosed)
 		}

@@ -50,7 +50,7 @@ func (o *options) shared() bool { return o.reuseAddr || o.reusePort }
 // share joins the group of a bound socket with SO_REUSEPORT, the kernel's at a;
 // leave is for when it closes.
 func (o *options) share(e *Engine, network string, a netip.AddrPort) (leave func()) {
-	if !o.reusePort || o.kernel != "" || e.memory {
+	if !o.reusePort || o.kernel != "" {
 		return func() {}
 	}
 	network = familyOf(network, netip.IPv4Unspecified())

@@ -2,8 +2,8 @@ package onload
 
 import (
 	"net"
-	"strings"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -53,19 +53,19 @@ func PathOf(v any) Path {
 		return Path{Reason: "no socket"}
 	case *TCPConn:
 		if c != nil && c.s != nil {
-			return pathOf(c.s.Stack())
+			return onStacks(c.s.Stack())
 		} else if c != nil && c.k != nil {
 			return Path{Reason: c.k.why}
 		}
 	case *TCPListener:
 		if c != nil && len(c.on) > 0 {
-			return pathOf(c.on...)
+			return onStacks(c.on...)
 		} else if c.ok() {
 			return Path{Reason: c.why}
 		}
 	case *UDPConn:
 		if c != nil && len(c.on) > 0 {
-			return pathOf(c.on...)
+			return onStacks(c.on...)
 		} else if c.ok() {
 			return Path{Reason: c.why}
 		}
@@ -77,22 +77,8 @@ func PathOf(v any) Path {
 	return Path{Reason: "it is no socket of this package"}
 }
 
-func pathOf(ss ...*stack.Stack) Path {
-	p := Path{Accelerated: true, ZeroCopy: true, TSO: ss[0].Caps().TSO}
-	var names []string
-	for _, s := range ss {
-		caps := s.Caps()
-		names = append(names, s.Name())
-		p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
-		if caps.CopyReason != "" {
-			p.CopyReason = caps.CopyReason
-		}
-		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
-		p.TSO = min(p.TSO, caps.TSO)
-	}
-	p.Interface = strings.Join(names, ",")
-	return p
-}
+// onStacks is the path by those stacks, at least one.
+func onStacks(ss ...*stack.Stack) Path { return Path(engine.PathOf(ss...)) }
 
 // Stats are the counters of an accelerated interface.
 type Stats = stack.Stats
@@ -119,40 +105,14 @@ type InterfaceStatus struct {
 // Status tells what became of each interface that was asked for.
 func (e *Engine) Status() []InterfaceStatus {
 	var l []InterfaceStatus
-	for _, i := range e.ifs {
-		st := InterfaceStatus{Name: i.name, Index: i.index, Err: i.err}
-		if i.stack != nil {
-			st.Err = i.stack.Err()
-			st.Path = pathOf(i.stack)
-			st.Queues = len(i.stack.Device().Queues())
-			st.Warnings = i.stack.Warnings()
-			st.Advice = e.advice(i.stack)
-			st.FrameSize = i.stack.Device().Arena().FrameSize()
-		}
-		if st.Err != nil {
-			st.Path = Path{Reason: st.Err.Error()}
-		}
-		l = append(l, st)
+	for _, s := range e.in.Status() {
+		l = append(l, InterfaceStatus{
+			Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
+			Path: Path(s.Path), Queues: s.Queues, FrameSize: s.FrameSize, Advice: s.Advice,
+		})
 	}
 	return l
 }
 
-// advice is that of the device, where it has any.
-func (e *Engine) advice(s *stack.Stack) []string {
-	d, ok := s.Device().(interface{ Advice(spins bool) []string })
-	if !ok {
-		return nil
-	}
-	return d.Advice(e.cfg.Profile != Throughput && e.cfg.Spin >= 0)
-}
-
 // Stats returns the counters of every accelerated interface, by name.
-func (e *Engine) Stats() map[string]Stats {
-	m := map[string]Stats{}
-	for _, i := range e.ifs {
-		if i.stack != nil {
-			m[i.name] = i.stack.Stats()
-		}
-	}
-	return m
-}
+func (e *Engine) Stats() map[string]Stats { return e.in.Stats() }

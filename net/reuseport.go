@@ -54,7 +54,7 @@ func (s *sharers) join(e *Engine, network string, a netip.AddrPort) (leave func(
 func (e *Engine) countBound(network, addr string) (n int, err error) {
 	file := "/proc/thread-self/net/" + strings.TrimSuffix(network, "4")
 	const listening = "0A"
-	err = e.ns.Do(func() error {
+	err = e.in.InNS(func() error {
 		f, err := os.Open(file)
 		if err != nil {
 			return err

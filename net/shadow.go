@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/engine"
 )
 
 // shadow has the hook see a socket of the kernel's that is never connected,
@@ -47,16 +49,19 @@ func (e *Engine) shadow(ctx context.Context, hook func(context.Context, string, 
 	if o = before.changes(after); bound {
 		o.kernel = "a Control hook bound the socket"
 	}
-	if o.kernel != "" && e.memory {
-		return o, fmt.Errorf("%s, and there is no kernel: %w", o.kernel, errors.ErrUnsupported)
-	}
 	return o, nil
+}
+
+// needKernel is the error of options that only the kernel can follow, where no
+// kernel could carry the connection.
+func (o *options) needKernel() error {
+	return fmt.Errorf("%s, and there is no kernel: %w", o.kernel, errors.ErrUnsupported)
 }
 
 // freshSocket returns a socket of the engine's namespace.
 func (e *Engine) freshSocket(k sockKind) (*os.File, error) {
 	fd := -1
-	err := e.ns.Do(func() (err error) {
+	err := e.in.InNS(func() (err error) {
 		fd, err = unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, k.proto)
 		return os.NewSyscallError("socket", err)
 	})
@@ -79,11 +84,11 @@ func isBound(fd int) bool {
 
 // twinOptions are the options that a ListenConfig's hook has set on the
 // kernel's socket c, found by comparing it with a fresh one of its kind.
-// families is "4", "6", or "" where it is both's: hooks may set IPV6_V6ONLY.
-func (e *Engine) twinOptions(c syscall.Conn) (o options, families string, err error) {
+// f is AnyFamily where it is both's: hooks may set IPV6_V6ONLY.
+func (e *Engine) twinOptions(c syscall.Conn) (o options, f engine.Family, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return o, "", err
+		return o, f, err
 	}
 	var twin *sockState
 	var kind sockKind
@@ -92,31 +97,34 @@ func (e *Engine) twinOptions(c syscall.Conn) (o options, families string, err er
 		twin = stateOf(int(fd), kind)
 	})
 	if err != nil {
-		return o, "", err
+		return o, f, err
 	}
 	fresh, err := e.freshState(-1, kind) // Multipath TCP tells less
 	if err != nil {
-		return o, "", err
+		return o, f, err
 	}
 	o = fresh.changes(twin)
 	o.family6 = kind.family == unix.AF_INET6
 	switch {
 	case !o.family6:
-		families = "4"
+		f = engine.IPv4
 	case twin.get(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY).int() != 0:
-		families = "6"
+		f = engine.IPv6
 	}
-	return o, families, nil
+	return o, f, nil
 }
 
 // listenOptions is twinOptions where there is no kernel's socket.
-func (lc *ListenConfig) listenOptions(ctx context.Context, e *Engine, network string, at netip.Addr, address string) (o options, families string, err error) {
+func (lc *ListenConfig) listenOptions(ctx context.Context, e *Engine, network string, at netip.Addr, address string) (o options, f engine.Family, err error) {
 	hook := func(_ context.Context, network, address string, c syscall.RawConn) error {
 		return lc.Control(network, address, c)
 	}
 	o, err = e.shadow(ctx, hook, familyOf(network, at), address)
-	if families = strings.TrimLeft(network, "tcpud"); o.only6 {
-		families = "6"
+	if err == nil && o.kernel != "" {
+		err = o.needKernel()
 	}
-	return o, families, err
+	if f = family(network); o.only6 {
+		f = engine.IPv6
+	}
+	return o, f, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
@@ -309,7 +310,7 @@ func (c *TCPConn) SetUserTimeout(d time.Duration) error {
 	if !c.ok() {
 		return syscall.EINVAL
 	}
-	if err := checkTimeout(d); err != nil {
+	if err := engine.CheckTimeout(d); err != nil {
 		return c.anyError("set", "setsockopt", syscall.EINVAL)
 	}
 	if c.s != nil {

@@ -180,7 +180,7 @@ func (l *TCPListener) Close() error {
 	return l.opError("close", l.close())
 }
 
-// close closes all parts; the error is the first's.
+// close is Close without net's words for the error, which is the first part's.
 func (l *TCPListener) close() error {
 	var first error
 	for i, s := range l.shards {
@@ -194,7 +194,7 @@ func (l *TCPListener) close() error {
 	if l.k != nil {
 		_ = l.k.Close()
 		l.unshare()
-		l.e.open.remove(l)
+		l.e.in.Untrack(l)
 		for _, s := range l.shards {
 			s.HoldPort()
 		}

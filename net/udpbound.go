@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -20,55 +22,50 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
 	}
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
-	c := &UDPConn{e: e, log: e.log, network: network}
+	c := &UDPConn{e: e, log: e.in.Log(), network: network}
 	var o options
-	shardsOf := network
-	if !e.memory {
-		var err error
+	var err error
+	shardsOf := family(network)
+	if e.in.Twin(at.Addr()) {
 		if c.k, err = lc.kernelUDP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
 		c.wide = isWide(c.k.LocalAddr())
 		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
-		if lc.Control != nil && e.accelerates() {
-			var families string
-			if o, families, err = e.twinOptions(c.k); err != nil {
+		if lc.Control != nil && e.in.Accelerates() {
+			if o, shardsOf, err = e.twinOptions(c.k); err != nil {
 				_ = c.k.Close()
 				return fail(err)
 			}
-			shardsOf = "udp" + families
 		}
 	} else if !isSocketAddr(laddr.IP, laddr.Port) {
 		return fail(syscall.EINVAL)
 	} else if lc.Control != nil {
-		var families string
-		var err error
-		if o, families, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
+		if o, shardsOf, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
 			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 		}
-		shardsOf = "udp" + families
 	}
-	stacks, addr, why := e.shards(shardsOf, at.Addr())
-	if len(stacks) > 0 && c.k != nil {
+	sh := e.in.Shards(shardsOf, at.Addr())
+	if len(sh.Stacks) > 0 && c.k != nil {
 		c.unshare = o.share(e, network, c.k.LocalAddr().(*net.UDPAddr).AddrPort())
 	}
 	if o.kernel != "" {
-		stacks, why = nil, o.kernel
+		sh.Stacks, sh.Why = nil, o.kernel
 	}
-	if len(stacks) == 0 {
-		if e.memory {
+	if len(sh.Stacks) == 0 {
+		if c.k == nil {
 			return fail(syscall.EADDRNOTAVAIL)
 		}
-		c.why = why
+		c.why = sh.Why
 		return c, nil
 	}
 	opts := e.udpOptions(&o)
-	opts.PortHeld, opts.Shared = !e.memory, o.reusePort
-	err := c.open(stacks, netip.AddrPortFrom(addr, at.Port()), opts)
+	opts.PortHeld, opts.Shared = c.k != nil, o.reusePort
+	err = c.open(sh.Stacks, netip.AddrPortFrom(sh.Addr, at.Port()), opts)
 	switch {
-	case err == syscall.EADDRINUSE && !e.memory:
+	case err == syscall.EADDRINUSE && c.k != nil:
 		c.unshare()
-		e.log.Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
+		e.in.Log().Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
 		c.why = sharedPort
 		return c, nil
 	case err != nil:
@@ -77,7 +74,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	}
 	if c.k != nil {
 		c.pumped.Go(c.pump)
-		if !e.open.add(c) {
+		if !e.in.Track(c, c.close) {
 			_ = c.close()
 			return fail(net.ErrClosed)
 		}
@@ -164,19 +161,16 @@ func (c *UDPConn) shardTo(dst netip.Addr, port int) (*stack.UDPConn, error) {
 
 // shardFor returns the socket that sends to dst, nil for the kernel's.
 func (c *UDPConn) shardFor(dst netip.Addr) (*stack.UDPConn, error) {
-	gen := c.e.net.Gen()
+	gen := c.e.in.Gen()
 	i, ok := c.routes.get(dst, gen)
 	if !ok {
-		src := c.boundTo()
-		s, _, err := c.e.way(dst, src)
+		bound := c.s.LocalAddr()
+		w, err := c.e.in.Way(engine.AnyFamily, bound, netip.AddrPortFrom(dst, bound.Port()))
 		if err != nil {
 			return nil, err
 		}
-		i = kernelShard
-		for j, t := range c.on {
-			if t == s {
-				i = j
-			}
+		if i = slices.Index(c.on, w.Stack); i < 0 {
+			i = kernelShard
 		}
 		c.routes.put(dst, gen, i)
 	}
@@ -187,15 +181,6 @@ func (c *UDPConn) shardFor(dst netip.Addr) (*stack.UDPConn, error) {
 		return nil, nil
 	}
 	return c.shards[i], nil
-}
-
-// boundTo is the address that the socket is bound to, invalid for all.
-func (c *UDPConn) boundTo() netip.Addr {
-	a := c.s.LocalAddr().Addr()
-	if a.IsUnspecified() {
-		return netip.Addr{}
-	}
-	return a
 }
 
 // routeCache remembers who sends to a few destinations, so that a route is not

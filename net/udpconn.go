@@ -385,7 +385,7 @@ func (c *UDPConn) Close() error {
 	return c.opError("close", "close", c.close())
 }
 
-// close closes all parts; the error is the first's.
+// close is Close without net's words for the error, which is the first part's.
 func (c *UDPConn) close() error {
 	var first error
 	for i, s := range c.shards {
@@ -396,7 +396,7 @@ func (c *UDPConn) close() error {
 	if c.k != nil {
 		_ = c.k.Close()
 		c.unshare()
-		c.e.open.remove(c)
+		c.e.in.Untrack(c)
 	}
 	c.pumped.Wait()
 	return first

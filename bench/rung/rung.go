@@ -87,7 +87,8 @@ func Open(c Config) (load.Network, error) {
 	}
 	profiles := map[string]onload.Profile{Latency: onload.Latency, Frames: onload.Latency, Balanced: onload.Balanced, Throughput: onload.Throughput}
 	if p, ok := profiles[c.Kind]; ok {
-		cfg := onload.Config{Interfaces: []string{c.Interface}, Mode: mode, Profile: p}
+		modes := map[afxdp.Mode]onload.Mode{afxdp.ModeNative: onload.ModeNative, afxdp.ModeGeneric: onload.ModeGeneric}
+		cfg := onload.Config{Interfaces: []string{c.Interface}, Mode: modes[mode], Profile: p}
 		if c.Kind == Frames {
 			cfg.Offloads = onload.OffloadsChecksum
 		}

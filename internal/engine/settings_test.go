@@ -1,4 +1,4 @@
-package onload
+package engine
 
 import (
 	"reflect"
@@ -116,27 +116,6 @@ func TestSettings(t *testing.T) {
 		}
 		if s.Env == "" || s.Values == "" || s.Default == "" || s.Doc == "" {
 			t.Errorf("%+v is incomplete", s)
-		}
-	}
-}
-
-func TestEnvErrorReachesCallers(t *testing.T) {
-	t.Setenv("ONLOAD_PROFILE", "fast")
-	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "ONLOAD_PROFILE") {
-		t.Errorf("New: %v", err)
-	}
-	old := defaultEngine.engine
-	defaultEngine.engine = nil
-	t.Cleanup(func() { defaultEngine.engine, defaultEngine.err = old, nil })
-	for name, call := range map[string]func() error{
-		"Dial":         func() error { _, err := Dial("tcp", "127.0.0.1:1"); return err },
-		"Listen":       func() error { _, err := Listen("tcp", "127.0.0.1:0"); return err },
-		"ListenPacket": func() error { _, err := ListenPacket("udp", "127.0.0.1:0"); return err },
-		"DialTCP":      func() error { _, err := DialTCP("tcp", nil, &TCPAddr{Port: 1}); return err },
-		"ListenUDP":    func() error { _, err := ListenUDP("udp", nil); return err },
-	} {
-		if err := call(); err == nil || !strings.Contains(err.Error(), "ONLOAD_PROFILE") {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -1,17 +1,32 @@
-package onload
+package engine
 
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"syscall"
 
 	"go.uber.org/zap"
 
-	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
 )
+
+// Interface is one that the engine was told to accelerate.
+type Interface struct {
+	Name   string
+	Index  int          // of the link; 0: there is none
+	Stack  *stack.Stack // nil: see Err
+	Err    error        // why it could not be opened
+	Kernel bool         // a kernel stands behind it: the link and its addresses are the kernel's too
+}
+
+// err is why the interface carries nothing, or nil.
+func (i *Interface) err() error {
+	if i.Stack == nil {
+		return i.Err
+	}
+	return i.Stack.Err()
+}
 
 // openInterfaces takes the interfaces of the configuration.
 func (e *Engine) openInterfaces() error {
@@ -34,18 +49,18 @@ func (e *Engine) openInterfaces() error {
 	}
 	var errs []error
 	for _, name := range e.cfg.Interfaces {
-		i := &iface{name: name}
+		i := &Interface{Name: name, Kernel: true}
 		e.ifs = append(e.ifs, i)
 		if l, ok := byName[name]; !ok {
-			i.err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
+			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
-			i.index = l.Index
-			i.stack, i.err = e.openStack(l, e.cfg.Mode)
+			i.Index = l.Index
+			i.Stack, i.Err = e.openStack(l, e.cfg.Mode)
 		}
-		if i.err != nil {
-			errs = append(errs, fmt.Errorf("onload: interface %s: %w", name, i.err))
+		if i.Err != nil {
+			errs = append(errs, fmt.Errorf("onload: interface %s: %w", name, i.Err))
 			if e.cfg.Fallback {
-				e.log.Warn("interface is left to the kernel", zap.String("interface", name), zap.Error(i.err))
+				e.log.Warn("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
 			}
 		}
 	}
@@ -61,7 +76,7 @@ func (e *Engine) openControl() error {
 	if err != nil {
 		return fmt.Errorf("onload: netlink: %w", err)
 	}
-	if e.port, err = control.NewKernelPorts(e.ns); err != nil {
+	if e.reserver, err = control.NewKernelPorts(e.ns); err != nil {
 		return errors.Join(fmt.Errorf("onload: ports: %w", err), mirror.Close())
 	}
 	e.net = mirror
@@ -79,52 +94,26 @@ func (e *Engine) openAuto() {
 		if mode == ModeAuto && l.Kind == "device" {
 			mode = ModeNative
 		}
-		i := &iface{name: l.Name, index: l.Index}
-		if i.stack, i.err = e.openStack(l, mode); i.err != nil {
-			e.log.Info("interface is left to the kernel", zap.String("interface", l.Name), zap.Error(i.err))
+		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
+		if i.Stack, i.Err = e.openStack(l, mode); i.Err != nil {
+			e.log.Info("interface is left to the kernel", zap.String("interface", l.Name), zap.Error(i.Err))
 		}
 		e.ifs = append(e.ifs, i)
 	}
-	if len(e.stacks()) == 0 {
+	if len(e.working()) == 0 {
 		e.log.Warn("nothing is accelerated: no interface runs XDP natively", zap.String("because", e.whyNone()))
 	}
 }
 
-// openStack takes one interface.
+// openStack takes one link of the kernel's.
 func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
-	c := &e.cfg
-	dev, err := afxdp.Open(afxdp.Config{
-		Interface: strconv.Itoa(l.Index), // a name may be a number, of another one
-		Queues:    c.Queues,
-		Mode:      mode,
-		ZeroCopy:  c.ZeroCopy,
-		Frames:    c.Frames,
-		FrameSize: c.FrameSize,
-		RxRing:    c.RingSize,
-		TxRing:    c.RingSize,
-		BusyPoll:  c.BusyPoll,
-		NAPI:      c.NAPI,
-		Offloads:  c.Offloads,
-		InNS:      e.ns.Do,
-		Log:       e.log,
-	})
+	dev, err := e.openDevice(l, mode)
 	if err != nil {
 		return nil, err
 	}
-	s, err := stack.New(stack.Config{
-		Name:    l.Name,
-		Link:    l.Index,
-		Device:  dev,
-		Net:     e.net,
-		Ports:   e.port,
-		Profile: c.Profile,
-		Spin:    c.Spin,
-		TCP:     e.stackTCP(),
-		Log:     e.log,
-
-		MaxOrphans:   c.MaxOrphans,
-		MaxTimeWaits: c.MaxTimeWaits,
-	})
+	c := e.stackConfig()
+	c.Name, c.Link, c.Device = l.Name, l.Index, dev
+	s, err := stack.New(c)
 	if err == nil && e.log.Core().Enabled(zap.DebugLevel) {
 		for _, a := range e.advice(s) {
 			e.log.Debug("advice", zap.String("interface", l.Name), zap.String("is", a))

@@ -1,0 +1,15 @@
+// Package engine decides who carries a connection: one of our stacks, or the
+// kernel. It owns the stacks, their interfaces and devices, and the mirror of
+// the kernel's addresses and routes.
+//
+// It speaks netip addresses and errnos and knows no type of package net, which
+// a test enforces: its first client is package onload (folder net), the second
+// is to be the standard library's own net package.
+//
+// A client asks once, hands the answer down, and does with the kernel's sockets
+// whatever the answer leaves to the kernel:
+//
+//   - to connect: Engine.Way, then Way.Stack with Way.Route;
+//   - to bind: Engine.Twin says whether a kernel's socket belongs to it,
+//     Engine.Shards which stacks.
+package engine

@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/netns"
+	"github.com/onload-go/onload/tcp"
+)
+
+// Engine is a set of accelerated interfaces. Its methods may be called at the
+// same time.
+type Engine struct {
+	cfg      Config
+	log      *zap.Logger
+	ns       netns.Handle         // zero: the process's own
+	net      control.Network      // nil: nothing is accelerated
+	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
+	ifs      []*Interface
+	rest     bool   // the kernel carries what is of none of the interfaces
+	none     string // why nothing is accelerated, where net is nil
+
+	sockets sockets
+
+	noticed   sync.Once
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New makes an Engine of c alone. The settings of the environment are only
+// checked: unknown or invalid ONLOAD_* variables are an error here too.
+func New(c Config) (*Engine, error) {
+	_, err := ConfigFromEnv()
+	if err := errors.Join(err, c.check()); err != nil {
+		return nil, err
+	}
+	return open(c)
+}
+
+var defaultEngine struct {
+	sync.Mutex
+	engine *Engine
+	err    error
+}
+
+// Default returns the process's own engine, which is made from the ONLOAD_*
+// variables on first use and never closed. An error is kept.
+func Default() (*Engine, error) {
+	d := &defaultEngine
+	d.Lock()
+	defer d.Unlock()
+	if d.engine == nil && d.err == nil {
+		var c Config
+		if c, d.err = ConfigFromEnv(); d.err == nil {
+			d.engine, d.err = open(c)
+		}
+	}
+	return d.engine, d.err
+}
+
+func newEngine(c Config) *Engine {
+	e := &Engine{cfg: c, log: c.Logger}
+	if e.log == nil {
+		e.log = newLogger(zap.WarnLevel)
+	}
+	return e
+}
+
+// open makes the engine that c asks for. c is valid.
+func open(c Config) (_ *Engine, err error) {
+	e := newEngine(c)
+	e.rest = true
+	defer func() {
+		if err != nil {
+			_ = e.Close()
+		}
+	}()
+	if c.NetNS != "" {
+		if e.ns, err = netns.Open(c.NetNS); err != nil {
+			return nil, fmt.Errorf("onload: Config.NetNS: %w", err)
+		}
+	}
+	if len(c.Interfaces) == 0 {
+		e.none = noInterface
+		return e, nil
+	}
+	if err = e.openInterfaces(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close resets the accelerated connections, closes the accelerated listeners
+// and UDP sockets, the kernel's part of them included, and gives the interfaces
+// back to the kernel.
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() {
+		e.sockets.close()
+		var errs []error
+		for _, i := range e.ifs {
+			if i.Stack != nil {
+				errs = append(errs, i.Stack.Close())
+			}
+		}
+		if e.net != nil {
+			errs = append(errs, e.net.Close())
+		}
+		if e.reserver != nil {
+			errs = append(errs, e.reserver.Close())
+		}
+		errs = append(errs, e.ns.Close())
+		e.closeErr = errors.Join(errs...)
+	})
+	return e.closeErr
+}
+
+// Accelerates reports whether anything at all may be accelerated. Where not,
+// the kernel carries everything.
+func (e *Engine) Accelerates() bool { return e.net != nil }
+
+// Log is the log of what happens on the control path.
+func (e *Engine) Log() *zap.Logger { return e.log }
+
+// OwnNS reports whether the engine works in a network namespace that is not
+// simply the process's own.
+func (e *Engine) OwnNS() bool { return !e.ns.IsZero() }
+
+// InNS calls fn inside the engine's network namespace, on one thread. Its error
+// is fn's, or one of entering the namespace: os.ErrClosed after Close.
+func (e *Engine) InNS(fn func() error) error { return e.ns.Do(fn) }
+
+// Gen grows with every change of the network that may alter a Way. A client
+// that reads it before it asks may keep the answer until it changes.
+func (e *Engine) Gen() uint64 { return e.net.Gen() }
+
+// TCP is what new TCP connections start with.
+func (e *Engine) TCP() tcp.Config { return e.cfg.tcp() }
+
+// Buffers are the configured receive and send buffer in bytes; 0 is the default.
+func (e *Engine) Buffers() (rcv, snd int) { return e.cfg.RcvBuf, e.cfg.SndBuf }
+
+// ports are those that a kernel shares, or nil.
+func (e *Engine) ports() control.Ports {
+	if e.reserver == nil {
+		return nil // not an interface that holds nil
+	}
+	return e.reserver
+}

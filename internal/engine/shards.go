@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// Shards are the stacks on which a bound socket receives.
+type Shards struct {
+	Stacks []*stack.Stack
+	Addr   netip.Addr // to bind there; unset: all of both families
+	Why    string     // there are none; empty where there are
+}
+
+// Twin reports whether a socket bound to addr, which may be unset or a
+// wildcard, has a kernel socket beside the stacks': one that holds the port and
+// gets what is not accelerated.
+func (e *Engine) Twin(addr netip.Addr) bool {
+	if e.net != nil && addr.IsValid() && !addr.IsUnspecified() {
+		if link, ok := e.net.Local(addr); ok {
+			i, _ := e.behind(link)
+			return e.hasKernel(i)
+		}
+	}
+	return e.rest
+}
+
+// Shards returns the stacks on which a socket of that family receives that is
+// bound to addr, which may be unset or a wildcard.
+func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
+	switch {
+	case !e.Accelerates():
+		return Shards{Addr: addr, Why: e.Notice()}
+	case addr.IsValid() && !addr.IsUnspecified():
+		if addr.Zone() != "" {
+			return Shards{Addr: addr, Why: zoned}
+		}
+		link, ok := e.net.Local(addr)
+		if !ok {
+			return Shards{Addr: addr, Why: "the address is not ours"}
+		}
+		i, why := e.behind(link)
+		if why != "" {
+			return Shards{Addr: addr, Why: why}
+		}
+		return Shards{Stacks: []*stack.Stack{i.Stack}, Addr: addr}
+	}
+	// net listens on both families also when asked for 0.0.0.0, unless the
+	// network names one.
+	var at netip.Addr
+	switch f {
+	case IPv4:
+		at = netip.IPv4Unspecified()
+	case IPv6:
+		at = netip.IPv6Unspecified()
+	}
+	if ss := e.working(); len(ss) > 0 {
+		return Shards{Stacks: ss, Addr: at}
+	}
+	return Shards{Addr: at, Why: e.whyNone()}
+}
+
+// working are the stacks that nothing has broken.
+func (e *Engine) working() []*stack.Stack {
+	var l []*stack.Stack
+	for _, i := range e.ifs {
+		if i.err() == nil {
+			l = append(l, i.Stack)
+		}
+	}
+	return l
+}
+
+// whyNone is why no interface is accelerated.
+func (e *Engine) whyNone() string {
+	for _, i := range e.ifs {
+		if err := i.err(); err != nil {
+			return fmt.Sprintf("%s: %v", i.Name, err)
+		}
+	}
+	return noInterface
+}
+
+const noInterface = "no interface is configured (ONLOAD_INTERFACES)"
+
+// Notice says once that no interface is configured, and returns why nothing is
+// accelerated.
+func (e *Engine) Notice() string {
+	if e.none == noInterface {
+		e.noticed.Do(func() {
+			e.log.Warn("nothing is accelerated: no interface is configured; set ONLOAD_INTERFACES=auto or to names, or Config.Interfaces")
+		})
+	}
+	return e.none
+}

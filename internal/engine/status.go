@@ -1,0 +1,56 @@
+package engine
+
+import "github.com/onload-go/onload/internal/stack"
+
+// Status is the state of an interface. Package onload has the same struct,
+// where each field is described.
+type Status struct {
+	Name      string
+	Index     int
+	Err       error
+	Warnings  []string
+	Path      Path
+	Queues    int
+	FrameSize int
+	Advice    []string
+}
+
+// Status returns what became of each interface that was asked for.
+func (e *Engine) Status() []Status {
+	var l []Status
+	for _, i := range e.ifs {
+		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
+		if s := i.Stack; s != nil {
+			st.Path = PathOf(s)
+			st.Queues = len(s.Device().Queues())
+			st.Warnings = s.Warnings()
+			st.Advice = e.advice(s)
+			st.FrameSize = s.Device().Arena().FrameSize()
+		}
+		if st.Err != nil {
+			st.Path = Path{Reason: st.Err.Error()}
+		}
+		l = append(l, st)
+	}
+	return l
+}
+
+// advice is that of the device, where it has any.
+func (e *Engine) advice(s *stack.Stack) []string {
+	d, ok := s.Device().(interface{ Advice(spins bool) []string })
+	if !ok {
+		return nil
+	}
+	return d.Advice(e.cfg.Profile != Throughput && e.cfg.Spin >= 0)
+}
+
+// Stats returns the counters of every accelerated interface, by name.
+func (e *Engine) Stats() map[string]stack.Stats {
+	m := map[string]stack.Stats{}
+	for _, i := range e.ifs {
+		if i.Stack != nil {
+			m[i.Name] = i.Stack.Stats()
+		}
+	}
+	return m
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// Family is the IP version that a caller asks for.
+type Family uint8
+
+// Families.
+const (
+	AnyFamily Family = 0
+	IPv4      Family = 4
+	IPv6      Family = 6
+)
+
+// Way is who carries packets to a destination.
+type Way struct {
+	// Stack carries them, with Route; nil: the kernel does.
+	Stack *stack.Stack
+	Route stack.Route
+	// Why is the reason for the kernel; empty where Stack is set.
+	Why string
+	// Kernel says that the kernel could carry them too: a kernel stands behind
+	// the interface.
+	Kernel bool
+}
+
+// Way decides who carries a connection or datagrams to remote, from local,
+// whose address and port may be unset. f is the family that the caller named.
+// Invalid addresses are the kernel's, which says what is wrong with them.
+//
+// Errors are those of connect(2), of destinations that no kernel stands behind:
+// ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
+func (e *Engine) Way(f Family, local, remote netip.AddrPort) (Way, error) {
+	w, err := e.decide(f, local, remote)
+	switch {
+	case w.Stack != nil:
+		return w, nil
+	case w.Kernel:
+		return w, nil // the kernel finds the same as err, in its own words
+	case err == nil:
+		err = syscall.ENETUNREACH
+	}
+	return w, err
+}
+
+// Invalid is Way for what is no address at all.
+func (e *Engine) Invalid() (Way, error) {
+	if !e.rest {
+		return Way{}, syscall.EINVAL
+	}
+	return e.kernels(invalidAddresses), nil
+}
+
+const (
+	invalidAddresses = "the addresses are invalid"
+	thisHost         = "the destination is this host"
+)
+
+// kernels is the way of what is of no interface.
+func (e *Engine) kernels(why string) Way { return Way{Why: why, Kernel: e.rest} }
+
+func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
+	dst, src := remote.Addr(), local.Addr()
+	mixed := f == IPv4 && src.Is6() // also ::, which a network of IPv4 refuses
+	if src.IsUnspecified() {
+		src = netip.Addr{}
+	}
+	switch {
+	case e.rest && mixed:
+		return e.kernels(invalidAddresses), nil
+	case !dst.IsValid() || dst.IsUnspecified():
+		return e.kernels(thisHost), nil
+	case e.rest && (remote.Port() == 0 || src.IsValid() && src.Is4() != dst.Is4() || f == IPv4 && !dst.Is4() || f == IPv6 && dst.Is4()):
+		return e.kernels(invalidAddresses), nil
+	case !e.Accelerates():
+		return e.kernels(e.Notice()), nil
+	case dst.Zone() != "" || src.Zone() != "":
+		return e.kernels(zoned), nil
+	}
+	gen := e.net.Gen()
+	r, err := e.net.Route(dst, src)
+	switch {
+	case err != nil:
+		return e.kernels(fmt.Sprintf("no route: %v", err)), err
+	case r.Local:
+		return e.kernels(thisHost), nil
+	case r.Multicast:
+		return e.kernels("the destination is a multicast group"), nil
+	case r.Broadcast:
+		return e.kernels("the destination is a broadcast address"), nil
+	}
+	i, why := e.behind(r.Link)
+	w := Way{Why: why, Kernel: e.hasKernel(i)}
+	if why != "" {
+		return w, nil
+	}
+	if src.IsValid() {
+		// Replies come in where src lives.
+		from, ok := e.net.Local(src)
+		if !ok {
+			w.Why = "the local address is not ours"
+			return w, nil
+		}
+		if j, why := e.behind(from); why != "" {
+			w.Why = why
+			return w, nil
+		} else if j != i {
+			w.Why = "the local address is of another interface than the route"
+			return w, nil
+		}
+	}
+	return Way{Stack: i.Stack, Route: stack.Route{Route: r, Gen: gen}, Kernel: w.Kernel}, nil
+}
+
+const zoned = "the address has a zone"
+
+// behind returns the interface that carries the traffic of a link: itself, or
+// the one below a VLAN. why says why it cannot; the interface may be nil then.
+func (e *Engine) behind(link int) (i *Interface, why string) {
+	l, ok := e.net.Link(link)
+	if !ok {
+		return nil, fmt.Sprintf("interface %d is unknown", link)
+	}
+	for _, i := range e.ifs {
+		if i.Index == link || l.VLAN != 0 && i.Index == l.Parent {
+			if err := i.err(); err != nil {
+				return i, fmt.Sprintf("%s: %v", i.Name, err)
+			}
+			return i, ""
+		}
+	}
+	return nil, fmt.Sprintf("interface %s is not accelerated", l.Name)
+}
+
+// hasKernel reports whether the kernel can carry the traffic of i, which is nil
+// for what is of no interface of ours.
+func (e *Engine) hasKernel(i *Interface) bool {
+	if i == nil {
+		return e.rest
+	}
+	return i.Kernel
+}
