@@ -1,10 +1,40 @@
 // Package driver defines the edge between the stack and whatever carries its
 // packets: an AF_XDP socket (driver/afxdp), a NIC mapped by VFIO, an
-// in-memory link (driver/sim).
+// in-memory link (driver/sim). The suite in driver/drivertest is this contract
+// as code; every driver passes it.
 //
 // A Queue never blocks, works in batches, and leaves with the caller what a
-// call did not take. But for RxPending and Stats its methods are called under
-// the stack lock.
+// call did not take.
+//
+// # Locks
+//
+// RxPending, NoEdges, Stats, Err and Caps are safe without a lock, and at any
+// time. Every other method of a Queue is called under the stack lock. Steering
+// and the other methods of a Device are safe without it.
+//
+// # When a queue breaks
+//
+// Err reports a fault that does not pass: the interface is gone, a ring is
+// corrupt, the device was closed. From then on the queue takes and gives
+// nothing: RxBatch, TxBatch, TxSpace, Lacks and Reclaim return 0, RxPending
+// returns false, Kick returns Err, and Arm returns true, so that a caller that
+// would sleep looks at Err instead. A WaitFD that is armed becomes readable
+// where the device notices the fault by itself.
+//
+// # The link
+//
+// A link that is down is no fault: Err stays nil, and the queue works again
+// when the link is up. Meanwhile Kick returns ENETDOWN and leaves the packets
+// on the ring, or the packets are lost, as on a wire that nobody is at the
+// other end of. A driver whose interface the kernel knows says no more: the
+// kernel's netlink reports its state.
+//
+// # After Close
+//
+// After Device.Close every queue is broken, the packets are the kernel's again,
+// and WaitFD and EdgeFD return -1. Frames and arena must not be used any more.
+// Another Close does nothing and returns nil. AddPort and AddFlow return an
+// error, RemovePort and RemoveFlow nil: the entries went with the device.
 package driver
 
 import (
@@ -16,46 +46,61 @@ import (
 // Queue is one pair of receive and transmit rings. All queues of a Device
 // draw on one Arena.
 type Queue interface {
-	// RxBatch fills ds with received Descs and returns how many. A packet of
-	// several Descs is never cut: what does not fit whole waits. The frames
-	// are the caller's, one reference each.
+	// RxBatch fills ds with received Descs and returns how many. It never cuts
+	// a packet of several Descs: one that does not fit ds waits. The caller owns
+	// the frames, with one reference each.
 	RxBatch(ds []ring.Desc) int
 
-	// Refill gives the device free frames of the arena to receive into, and
-	// returns how many, or more where it lacks none. RxBatch does not do it by
-	// itself.
-	Refill() int
+	// Refill gives the device free frames of the arena to receive into, as many
+	// as it lacks or the arena has. RxBatch does not do it by itself.
+	Refill()
 
 	// Lacks returns how many frames Refill would give the device if the arena
 	// had them.
 	Lacks() int
 
-	// TxSpace returns how many Descs TxBatch would take now.
+	// TxSpace returns how many Descs TxBatch would take now. A Desc takes its
+	// place until Reclaim.
 	TxSpace() int
 
 	// TxBatch puts Descs on the transmit ring and returns how many it took,
 	// whole packets only. The ring holds the frames (Arena.Posted) until
-	// Reclaim. Nothing need move before Kick; but a packet with FlagGSO may
-	// leave at once, behind all that is on the ring, and its frames are then
-	// not held.
+	// Reclaim. Packets need not leave before Kick. A packet with FlagGSO may
+	// leave at once, behind all that is on the ring; then the ring does not hold
+	// its frames.
+	//
+	// A packet that the device can never send is taken, dropped and counted as
+	// TxInvalid, at TxBatch or at Kick: it must not block those behind it. Such
+	// are: an empty Desc, one outside of its frame, more Descs than Caps allow,
+	// a packet above the MTU without FlagGSO, an offload that Caps do not name.
 	TxBatch(ds []ring.Desc) int
 
-	// Kick makes the device transmit all that is on the ring.
+	// Kick makes the device transmit all that is on the ring. Its errors:
+	//
+	//   - EAGAIN: the device took a part, or nothing, for lack of room. The rest
+	//     is on the ring; the caller kicks again soon, without new packets.
+	//   - ENETDOWN: the link is down. The packets are on the ring, and leave with
+	//     the first Kick after the link is up. There is no hurry.
+	//   - Err's error: the queue is broken.
+	//
+	// With nothing on the ring Kick returns nil.
 	Kick() error
 
 	// Reclaim takes back transmitted frames (Arena.Completed) and returns
 	// how many.
 	Reclaim() int
 
-	// RxPending tells whether RxBatch would return something. Safe without
-	// the lock, and cheap: it is what a spinning goroutine looks at.
+	// RxPending reports whether RxBatch would return something. It is cheap: a
+	// spinning goroutine calls it again and again.
 	RxPending() bool
 
-	// Arm asks for WaitFD to become readable at the next packet, once.
-	// alreadyReady tells that one is there already.
+	// Arm asks for WaitFD to become readable at the next packet, once. It
+	// reports whether a packet is there already, or the queue is broken; then
+	// the queue is not armed. An armed queue may be armed again.
 	Arm() (alreadyReady bool)
 
-	// Disarm revokes Arm: no wake-up is paid for while somebody polls.
+	// Disarm revokes Arm: no packet pays for a wake-up while somebody polls.
+	// WaitFD is not readable then.
 	Disarm()
 
 	// WaitFD is the descriptor that Arm speaks of. It belongs to the Queue,
@@ -63,19 +108,19 @@ type Queue interface {
 	WaitFD() int
 
 	// EdgeFD is a descriptor that reports every arrival to an edge-triggered
-	// epoll, armed or not; -1 where there is none. It belongs to the Queue, and
-	// the caller says NoEdges when it has no use for it. Safe without the lock.
+	// epoll, armed or not; -1 where there is none. It belongs to the Queue. The
+	// caller calls NoEdges when it has no more use for it.
 	EdgeFD() int
 
-	// NoEdges revokes EdgeFD: no arrival need be reported until it is called
-	// again. Safe without the lock.
+	// NoEdges revokes EdgeFD: arrivals need not be reported until EdgeFD is
+	// called again.
 	NoEdges()
 
-	// Stats returns the counters since the start. Safe without the lock.
+	// Stats returns the counters since the start; they outlive Close.
 	Stats() Stats
 
-	// Err returns what broke the queue for good (link gone, ring corrupt), or
-	// nil. RxBatch and TxBatch take nothing then. Safe without the lock.
+	// Err returns the fault that broke the queue for good, or nil. The first
+	// fault stays.
 	Err() error
 
 	// Caps returns what the queue can do. It does not change.
@@ -90,19 +135,25 @@ type Device interface {
 	Arena() *ring.Arena
 	Caps() *Caps
 	Steering
+	// Close ends the device, see "After Close" above. Nobody may be in a method
+	// of its queues that needs the stack lock.
 	Close() error
 }
 
 // Steering tells the device which packets are ours; all others stay the
-// kernel's. Entries are counted: each Add wants its Remove. local's zero
-// Addr (the invalid one) means any address of either family; 0.0.0.0 and ::
-// any of that family.
+// kernel's. Entries are counted: each Add wants its Remove. The zero Addr (the
+// invalid one) as local means any address of either family; 0.0.0.0 and ::
+// mean any of that family.
 type Steering interface {
-	// AddPort takes packets of proto (6 or 17) to local.
+	// AddPort takes packets of proto (6 or 17) to local. It returns
+	// EPROTONOSUPPORT for another protocol, EINVAL for port 0.
 	AddPort(proto uint8, local netip.AddrPort) error
+	// RemovePort returns ENOENT where there is no such entry, as RemoveFlow.
 	RemovePort(proto uint8, local netip.AddrPort) error
 	// AddFlow decides for one flow before any port does: ours, or the
-	// kernel's although its port is ours.
+	// kernel's although its port is ours. Of several entries for one flow the
+	// last added decides, until all are removed. It returns EINVAL where the
+	// flow is not exact: an address is missing or unspecified, a port is 0.
 	AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error
 	RemoveFlow(proto uint8, local, remote netip.AddrPort) error
 }
@@ -112,12 +163,12 @@ type Caps struct {
 	Driver   string // kernel driver or own name: "veth", "sim", "virtio"
 	Mode     string // "native", "generic", "sim", "vfio"
 	ZeroCopy bool
-	// EdgesFree reports whether edges that nobody waits for cost nothing worth
-	// mention.
+	// EdgesFree reports whether edges that nobody waits for cost next to
+	// nothing.
 	EdgesFree bool
 	// CopyReason is why a device that might be in zero-copy mode is not.
 	CopyReason string
-	NAPI       string // settings of the kernel's polling, empty where nothing was asked for
+	NAPI       string // settings of the kernel's polling, empty where none were asked for
 	Virtual    bool   // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO

@@ -3,6 +3,8 @@ package ip
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/onload-go/onload/ring"
 )
 
 // MaxHeader is the longest that Header writes: Ethernet, a VLAN tag, IPv6 and
@@ -69,6 +71,15 @@ func (h *Header) Len() int { return int(h.n) }
 
 // NetLen is the length of the IP header in bytes.
 func (h *Header) NetLen() int { return int(h.n - h.net) }
+
+// Describe sets in d, the first Desc of a packet that begins with the headers
+// of h, what a device wants to know of them: NetOff and FlagV6.
+func (h *Header) Describe(d *ring.Desc) {
+	d.NetOff = uint16(h.net)
+	if h.NetLen() == ipv6Len {
+		d.Flags |= ring.FlagV6
+	}
+}
 
 // Put writes the headers of a packet with l4len bytes of transport header and
 // payload to b, which has Len bytes at least. ecn is the ECN codepoint, id

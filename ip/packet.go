@@ -68,6 +68,16 @@ func Parse(first []byte, total int, p *Packet) error {
 	return ErrNotIP
 }
 
+// NetOffset returns the offset of the network header in an Ethernet frame, in
+// bytes; the length of the frame if it has none.
+func NetOffset(frame []byte) int {
+	var p Packet
+	if _, _, err := parseEther(frame, &p); err != nil {
+		return len(frame)
+	}
+	return p.NetOff
+}
+
 // parseEther reads the link header; up to two VLAN tags are looked through.
 func parseEther(b []byte, p *Packet) (off int, typ uint16, err error) {
 	if len(b) < etherLen {

@@ -18,31 +18,43 @@ const Headroom = 192
 type DescFlags uint16
 
 const (
-	// FlagMore: the packet goes on in the next Desc of the batch.
+	// FlagMore: the packet continues in the next Desc of the batch.
 	FlagMore DescFlags = 1 << iota
 	// FlagCsumGood (RX): the device verified the transport checksum.
 	FlagCsumGood
 	// FlagCsumPartial: the transport checksum field holds only the sum of the
-	// pseudo-header. On TX the device completes it from CsumStart and
-	// CsumOff; on RX no wire was crossed and nothing is left to verify.
+	// pseudo-header. On TX the device completes it, from CsumStart and CsumOff;
+	// on RX the packet crossed no wire, so there is nothing to verify.
 	FlagCsumPartial
-	// FlagGSO: a packet larger than the MTU; SegSize is the payload of each
-	// segment that it stands for (on RX 0 where the device did not tell). On TX
-	// it comes with FlagCsumPartial: who cuts it sums the segments.
+	// FlagGSO: a packet larger than the MTU, which stands for segments of
+	// SegSize bytes of payload (on RX 0 where the device does not say). On TX it
+	// comes with FlagCsumPartial: the device that cuts the packet sums the
+	// segments.
 	FlagGSO
+	// FlagV6 (TX, with FlagCsumPartial): the packet is IPv6, else IPv4.
+	FlagV6
+	// FlagCWR (TX, with FlagGSO): the TCP header carries CWR, which only the
+	// first segment may repeat (RFC 3168 section 6.1.2).
+	FlagCWR
 )
 
 // A Desc is one piece of a packet in a frame. It is pointer-free. A packet of
 // several frames is a run of Descs of which all but the last carry FlagMore;
-// all of the packet's properties stand in the first.
+// the properties of the packet are in the first. Offsets and lengths are in
+// bytes; those of headers count from the start of the data.
+//
+// On TX, CsumStart, CsumOff, NetOff and HdrLen are set with FlagCsumPartial.
+// A device that completes checksums or segments packets needs no more, so no
+// driver parses a packet.
 type Desc struct {
 	Frame     Frame
-	Off, Len  uint16 // of the data inside the frame, bytes
+	Off, Len  uint16 // of the data inside the frame
 	Flags     DescFlags
-	CsumStart uint16 // offset of the transport header from the start of data
-	CsumOff   uint16 // offset of the checksum field from CsumStart
+	CsumStart uint16 // of the transport header
+	CsumOff   uint16 // of the checksum field, from CsumStart: 16 is TCP, 6 UDP
 	SegSize   uint16
-	Hash      uint32 // RSS hash where the device gives one, else 0
+	NetOff    uint16 // of the IP header
+	HdrLen    uint16 // link, network and transport headers: the payload's offset
 }
 
 // PacketLen returns the number of Descs and the bytes of the packet that

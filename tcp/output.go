@@ -347,6 +347,9 @@ func (c *Conn) segment(f ring.Frame, count, bytes int, fin bool, now int64) (pkt
 	sum = ip.Add(sum, c.putSegment(hdr, m.Seq, fl, now))
 	if bytes > int(c.mss) {
 		d.Flags |= ring.FlagGSO
+		if fl&FlagCWR != 0 {
+			d.Flags |= ring.FlagCWR
+		}
 		d.SegSize = c.mss
 	}
 	c.putChecksum(hdr, bytes, sum, d)

@@ -61,7 +61,7 @@ func (c *Conn) putChecksum(hdr []byte, n int, sum uint16, d *ring.Desc) {
 	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
 	if c.h.TxCsum || d.Flags&ring.FlagGSO != 0 {
 		d.Flags |= ring.FlagCsumPartial
-		d.CsumStart, d.CsumOff = 0, 16
+		d.CsumStart, d.CsumOff, d.HdrLen = 0, 16, uint16(len(hdr))
 		binary.BigEndian.PutUint16(hdr[16:], pseudo)
 		return
 	}

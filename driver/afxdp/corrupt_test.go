@@ -90,8 +90,8 @@ func checkBroken(t *testing.T, q *Queue) {
 		t.Errorf("BadDesc %d", s.BadDesc)
 	}
 	ds := make([]ring.Desc, 4)
-	if q.RxBatch(ds) != 0 || q.TxBatch(ds) != 0 || q.TxSpace() != 0 || q.Refill() != 0 || q.Reclaim() != 0 ||
-		q.RxPending() || q.Arm() || !errors.Is(q.Kick(), ErrCorrupt) {
+	if q.RxBatch(ds) != 0 || q.TxBatch(ds) != 0 || q.TxSpace() != 0 || q.Lacks() != 0 || q.Reclaim() != 0 ||
+		q.RxPending() || !q.Arm() || !errors.Is(q.Kick(), ErrCorrupt) {
 		t.Error("the queue goes on")
 	}
 }

@@ -212,9 +212,10 @@ func TestByNumber(t *testing.T) {
 	if d.Name() != p.A.If || d.Index() != p.A.Index || d.Arena().FrameSize() != 2048 {
 		t.Errorf("%s, %d", d.Name(), d.Index())
 	}
-	if n := d.queues[0].Refill(); n != 1024 {
-		t.Errorf("refilled %d, want half of the frames", n)
+	if n := d.queues[0].Lacks(); n != 1024 {
+		t.Errorf("lacks %d, want half of the frames", n)
 	}
+	d.queues[0].Refill()
 	must(t, d.AddPort(udp, anyPort(7)))
 	frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(1472))
 	injector(t, p.B)(frame)

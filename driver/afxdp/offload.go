@@ -1,7 +1,6 @@
 package afxdp
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -38,7 +37,8 @@ type lane struct {
 
 const (
 	vnetHdrLen = 10 // struct virtio_net_hdr
-	flagCWR    = 0x80
+	tcpSum     = 16 // offset of the checksum field (RFC 9293 section 3.1)
+	tcpLen     = 20 // without options
 
 	// laneFrags is the most frames of a packet: 64 KiB in frames that carry
 	// one segment of Ethernet's MTU each, and some.
@@ -101,30 +101,24 @@ func openLane(l *linkInfo) (_ *lane, err error) {
 	return n, nil
 }
 
-// prepare describes pkt to the kernel. false: it is no TCP packet that can be
-// segmented.
+// prepare describes pkt to the kernel. It returns false where pkt is no TCP
+// packet that can be segmented.
 func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	d := &pkt[0]
-	b := a.Data(*d)
-	l4 := int(d.CsumStart)
-	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || l4 < 14+20 || l4+20 > len(b) {
+	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || d.CsumOff != tcpSum ||
+		int(d.HdrLen) < int(d.CsumStart)+tcpLen || d.HdrLen > d.Len {
 		return false
 	}
-	hdrLen := l4 + int(b[l4+12]>>4)*4
-	l3 := 14
-	for l3 <= maxL2 && binary.BigEndian.Uint16(b[l3-2:]) == unix.ETH_P_8021Q {
-		l3 += 4
-	}
 	gso := byte(unix.VIRTIO_NET_HDR_GSO_TCPV4)
-	if b[l3]>>4 == 6 {
+	if d.Flags&ring.FlagV6 != 0 {
 		gso = unix.VIRTIO_NET_HDR_GSO_TCPV6
 	}
-	if b[l4+13]&flagCWR != 0 {
+	if d.Flags&ring.FlagCWR != 0 {
 		gso |= unix.VIRTIO_NET_HDR_GSO_ECN // of the first segment only
 	}
 	h := &n.hdr
 	h[0], h[1] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, gso
-	native.PutUint16(h[2:], uint16(hdrLen))
+	native.PutUint16(h[2:], d.HdrLen)
 	native.PutUint16(h[4:], d.SegSize)
 	native.PutUint16(h[6:], d.CsumStart)
 	native.PutUint16(h[8:], d.CsumOff)

@@ -98,10 +98,11 @@ func segmentOf(src, dst host, seq uint32, partial bool, data []byte, tags ...uin
 	return ethOf(src.mac, dst.mac, ipOf(src.addr, dst.addr, tcp, 1, 0x4000, 0, b), tags...)
 }
 
-// gso marks pkt as one to be segmented.
-func gso(ds []ring.Desc, l4, size int) {
-	ds[0].Flags |= ring.FlagGSO | ring.FlagCsumPartial
+// gso marks pkt as one to be segmented, with further flags.
+func gso(ds []ring.Desc, l4, size int, flags ring.DescFlags) {
+	ds[0].Flags |= ring.FlagGSO | ring.FlagCsumPartial | flags
 	ds[0].CsumStart, ds[0].CsumOff, ds[0].SegSize = uint16(l4), 16, uint16(size)
+	ds[0].HdrLen = uint16(l4) + 32
 }
 
 // Large packets arrive whole at a generic peer, cut to the MTU at a native
@@ -142,7 +143,10 @@ type segmentStream struct {
 	seq      uint32
 }
 
-const testMSS = 1400
+const (
+	testMSS = 1400
+	flagCWR = 0x80
+)
 
 // run sends a large packet between small ones, some times, and takes in all.
 func (s *segmentStream) run() {
@@ -154,8 +158,12 @@ func (s *segmentStream) run() {
 		all = append(all, put(t, s.a, segmentOf(s.src, s.dst, s.seq, false, before, s.tags...))...)
 		b := segmentOf(s.src, s.dst, s.seq+100, true, large, s.tags...)
 		b[s.l4+13] |= flagCWR
+		flags := ring.FlagCWR
+		if s.src.addr.Is6() {
+			flags |= ring.FlagV6
+		}
 		ds := put(t, s.a, b)
-		gso(ds, s.l4, testMSS)
+		gso(ds, s.l4, testMSS, flags)
 		all = append(all, ds...)
 		all = append(all, put(t, s.a, segmentOf(s.src, s.dst, s.seq+100+uint32(size), false, after, s.tags...))...)
 		if n := q.TxBatch(all); n != len(all) {
@@ -228,10 +236,14 @@ func TestSegmentationLimits(t *testing.T) {
 		"no size":       func(ds []ring.Desc) { ds[0].SegSize = 0 },
 		"full checksum": func(ds []ring.Desc) { ds[0].Flags &^= ring.FlagCsumPartial },
 		"bad offset":    func(ds []ring.Desc) { ds[0].CsumStart = 60000 },
+		"worse offset":  func(ds []ring.Desc) { ds[0].CsumStart = 65530 },
+		"no header":     func(ds []ring.Desc) { ds[0].HdrLen = 0 },
+		"long header":   func(ds []ring.Desc) { ds[0].HdrLen = ds[0].Len + 1 },
+		"UDP":           func(ds []ring.Desc) { ds[0].CsumOff = 6 },
 	} {
 		before := q.Stats().TxInvalid
 		ds := put(t, a, large)
-		gso(ds, 34, testMSS)
+		gso(ds, 34, testMSS, 0)
 		spoil(ds)
 		if n := q.TxBatch(ds); n != len(ds) {
 			t.Errorf("%s: TxBatch took %d of %d", name, n, len(ds))
@@ -244,7 +256,7 @@ func TestSegmentationLimits(t *testing.T) {
 		}
 	}
 	ds := put(t, a, large)
-	gso(ds, 34, testMSS)
+	gso(ds, 34, testMSS, 0)
 	rx := make([]ring.Desc, 64)
 	if n := testing.AllocsPerRun(100, func() {
 		if n := q.TxBatch(ds); n != len(ds) {

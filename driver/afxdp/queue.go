@@ -186,13 +186,10 @@ func (q *Queue) Lacks() int {
 }
 
 // Refill implements driver.Queue.
-func (q *Queue) Refill() int {
-	if q.dead.Load() {
-		return 0
-	}
-	done := 0
-	for want := q.target - q.lent; want > 0; want = q.target - q.lent {
-		n := q.arena.AllocN(q.batch[:min(want, len(q.batch))])
+func (q *Queue) Refill() {
+	filled := false
+	for lacks := q.Lacks(); lacks > 0; lacks = q.target - q.lent {
+		n := q.arena.AllocN(q.batch[:min(lacks, len(q.batch))])
 		if n == 0 {
 			break
 		}
@@ -203,18 +200,14 @@ func (q *Queue) Refill() int {
 			q.fillProd++
 		}
 		q.lent += n
-		done += n
+		filled = true
 	}
-	if done > 0 {
+	if filled {
 		atomic.StoreUint32(q.fill.prod, q.fillProd)
 		if q.zc && q.fill.needWakeup() {
 			recvKick(q.fd)
 		}
 	}
-	if q.lent >= q.target {
-		return q.most // whatever was asked for: it lacks none
-	}
-	return done
 }
 
 // RxPending implements driver.Queue. It is safe even after Close. Where the NIC
@@ -242,10 +235,7 @@ func (q *Queue) waits() bool {
 // Arm implements driver.Queue. Where a packet is there already the queue is
 // not armed.
 func (q *Queue) Arm() (alreadyReady bool) {
-	if q.dead.Load() {
-		return false
-	}
-	if q.RxPending() {
+	if q.dead.Load() || q.RxPending() {
 		return true
 	}
 	// Also the moment to notice that the interface is gone: nothing else that
@@ -255,7 +245,7 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		switch e := recvKick(q.fd); e {
 		case unix.ENXIO, unix.ENODEV, unix.EBADF:
 			q.fail(fmt.Errorf("afxdp: queue %d of %s: the interface is gone: %w", q.id, q.dev.name, e))
-			return false
+			return true
 		}
 	}
 	q.ev.Events = unix.EPOLLIN | unix.EPOLLONESHOT
@@ -265,7 +255,7 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	}
 	if e := epollCtl(q.ep, op, q.fd, &q.ev); e != 0 {
 		q.fail(fmt.Errorf("afxdp: epoll_ctl: %w", e))
-		return false
+		return true
 	}
 	q.armed, q.watched = true, true
 	// A packet that came before epoll_ctl is found by it; looking saves the

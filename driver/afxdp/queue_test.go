@@ -412,7 +412,7 @@ func TestLinkDownAndGone(t *testing.T) {
 			if err := q.Err(); !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV) {
 				t.Errorf("gone: Err %v", err)
 			}
-			if q.TxBatch(pkt) != 0 || q.RxBatch(make([]ring.Desc, 4)) != 0 || q.Refill() != 0 || q.TxSpace() != 0 || q.Kick() == nil {
+			if q.TxBatch(pkt) != 0 || q.RxBatch(make([]ring.Desc, 4)) != 0 || q.Lacks() != 0 || q.TxSpace() != 0 || q.Kick() == nil {
 				t.Error("gone, and still takes packets")
 			}
 			// An end that only receives notices when it goes to sleep.
@@ -455,7 +455,7 @@ func TestUseAfterClose(t *testing.T) {
 	if q.Err() == nil || q.RxPending() || q.Stats().TxPackets != 1 {
 		t.Errorf("after Close: %v, %+v", q.Err(), q.Stats())
 	}
-	if q.RxBatch(make([]ring.Desc, 1)) != 0 || q.TxBatch(make([]ring.Desc, 1)) != 0 || q.Arm() {
+	if q.RxBatch(make([]ring.Desc, 1)) != 0 || q.TxBatch(make([]ring.Desc, 1)) != 0 || !q.Arm() {
 		t.Error("closed, and still working")
 	}
 	must(t, a.Close())
@@ -559,7 +559,7 @@ func TestReceiveOnly(t *testing.T) {
 	if err := q.Kick(); err != nil || q.Reclaim() != 0 || q.Err() != nil {
 		t.Errorf("Kick %v, Err %v", err, q.Err())
 	}
-	if q.Refill() == 0 {
+	if q.Refill(); q.Lacks() != 0 {
 		t.Error("no frames to receive into")
 	}
 }

@@ -21,6 +21,7 @@ type Device struct {
 	peer   *Device
 	out    *direction // of what we send
 	down   *atomic.Bool
+	closed atomic.Bool
 	rss    *driver.Toeplitz
 	tap    func(Dir, []byte)
 
@@ -116,15 +117,20 @@ func (d *Device) Arena() *ring.Arena { return d.arena }
 // Caps implements driver.Device.
 func (d *Device) Caps() *driver.Caps { return &d.caps }
 
-// Close implements driver.Device. Nobody may use the device's queues or
-// frames any more; the peer may go on sending, to nobody.
+// Close implements driver.Device. The peer may go on sending, to nobody.
 func (d *Device) Close() error {
-	d.Break(net.ErrClosed)
+	if d.closed.Swap(true) {
+		return nil
+	}
+	d.Break(errClosed)
+	d.steering.close()
 	for _, q := range d.queues {
 		q.close()
 	}
 	return d.arena.Close()
 }
+
+var errClosed = fmt.Errorf("sim: device closed: %w", net.ErrClosed)
 
 // Break makes the queues fail for good with err, as when a NIC is unplugged.
 func (d *Device) Break(err error) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -118,10 +119,10 @@ func TestCorrupt(t *testing.T) {
 	va, vb := link(t, small(Config{TxCsum: true}), small(Config{TakeAll: true, Virtual: true, RxInfo: true}),
 		LinkConfig{AtoB: Faults{Corrupt: 1}})
 	f := build(protoUDP, addr4[0], addr4[1], fill(1000, 0))
-	start, off := setSum(f, true)
+	first := setSum(f, true)
 	passed := 0
 	for range 200 {
-		send(t, va.queues[0], va.arena, f, ring.Desc{Flags: ring.FlagCsumPartial, CsumStart: start, CsumOff: off})
+		send(t, va.queues[0], va.arena, f, first)
 		for _, r := range recv(t, vb.queues[0], vb.arena) {
 			if r.desc.Flags&ring.FlagCsumPartial != 0 {
 				t.Fatal("a corrupted packet is partial")
@@ -222,7 +223,7 @@ func TestMark(t *testing.T) {
 			f[15] |= 2 << 4
 		} else if ends.ect {
 			f[15] |= 2
-			putIPv4Sum(f[14:])
+			putIPv4Sum(f[14:34])
 		}
 		for range 4 {
 			send(t, a.queues[0], a.arena, f, ring.Desc{})
@@ -233,7 +234,7 @@ func TestMark(t *testing.T) {
 			ecn := r.data[15] & 3
 			if ends.v6 {
 				ecn = r.data[15] >> 4 & 3
-			} else if sum16(0, r.data[14:34]) != 0xffff {
+			} else if ip.Sum(r.data[14:34]) != 0xffff {
 				t.Error("IPv4 checksum")
 			}
 			if ecn == 3 {

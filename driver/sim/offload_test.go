@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -13,12 +14,12 @@ const big = 64000 // payload of a TSO packet
 
 func tsoPacket(ends [2]netip.AddrPort) (frame []byte, first ring.Desc) {
 	f := build(protoTCP, ends[0], ends[1], fill(big, 3))
-	var h headers
-	h.parse(f)
-	f[h.l4+13] = 0x80 | 0x18 | 1 // CWR, ACK, PSH, FIN
-	binary.BigEndian.PutUint32(f[h.l4+4:], 0xfffff000)
-	start, off := setSum(f, true)
-	return f, ring.Desc{Flags: ring.FlagGSO | ring.FlagCsumPartial, SegSize: 1400, CsumStart: start, CsumOff: off}
+	first = setSum(f, true)
+	f[first.CsumStart+13] = 0x80 | 0x18 | 1 // CWR, ACK, PSH, FIN
+	binary.BigEndian.PutUint32(f[first.CsumStart+4:], 0xfffff000)
+	first.Flags |= ring.FlagGSO | ring.FlagCWR
+	first.SegSize = 1400
+	return f, first
 }
 
 func TestSegmentation(t *testing.T) {
@@ -34,18 +35,18 @@ func TestSegmentation(t *testing.T) {
 		var data []byte
 		for i, s := range got {
 			var h headers
-			if !h.parse(s.data) || h.end != len(s.data) || !verified(s.data) {
+			if !h.parse(s.data) || h.L4Off+h.L4Len != len(s.data) || !verified(s.data) {
 				t.Fatalf("segment %d: bad lengths or checksum", i)
 			}
-			if !h.v6 {
-				if sum16(0, s.data[14:34]) != 0xffff {
+			if !h.V6 {
+				if ip.Sum(s.data[14:34]) != 0xffff {
 					t.Fatalf("segment %d: bad IPv4 checksum", i)
 				}
 				if id := binary.BigEndian.Uint16(s.data[18:]); id != uint16(i) {
 					t.Errorf("segment %d: id %d", i, id)
 				}
 			}
-			if seq := binary.BigEndian.Uint32(s.data[h.l4+4:]); seq != 0xfffff000+uint32(i)*1400 {
+			if seq := binary.BigEndian.Uint32(s.data[h.L4Off+4:]); seq != 0xfffff000+uint32(i)*1400 {
 				t.Errorf("segment %d: sequence number %x", i, seq)
 			}
 			want := byte(0x10)
@@ -55,13 +56,13 @@ func TestSegmentation(t *testing.T) {
 			if i == len(got)-1 {
 				want |= 9
 			}
-			if fl := s.data[h.l4+13]; fl != want {
+			if fl := s.data[h.L4Off+13]; fl != want {
 				t.Errorf("segment %d: flags %x, want %x", i, fl, want)
 			}
 			if s.desc.Flags != ring.FlagCsumGood {
 				t.Errorf("segment %d: Desc flags %x", i, s.desc.Flags)
 			}
-			data = append(data, s.data[h.headerSize:]...)
+			data = append(data, s.data[first.HdrLen:]...)
 		}
 		if !bytes.Equal(data, fill(big, 3)) {
 			t.Error("other bytes")
@@ -112,8 +113,7 @@ func TestPartialChecksum(t *testing.T) {
 				a, b := link(t, small(Config{TxCsum: true}), small(Config{TakeAll: true, Virtual: virtual}), LinkConfig{})
 				f := build(proto, ends[0], ends[1], fill(333, 1))
 				full := bytes.Clone(f)
-				start, off := setSum(f, true)
-				send(t, a.queues[0], a.arena, f, ring.Desc{Flags: ring.FlagCsumPartial, CsumStart: start, CsumOff: off})
+				send(t, a.queues[0], a.arena, f, setSum(f, true))
 				got := recv(t, b.queues[0], b.arena)
 				if len(got) != 1 || got[0].desc.Flags != 0 {
 					t.Fatal("reception")
@@ -133,12 +133,15 @@ func TestPartialChecksum(t *testing.T) {
 func TestUnsegmentable(t *testing.T) {
 	a, b := link(t, small(Config{TSO: 65535, TxCsum: true, MaxFrags: 64}), small(Config{TakeAll: true}), LinkConfig{})
 	f := build(protoUDP, addr4[0], addr4[1], fill(1300, 1))
-	send(t, a.queues[0], a.arena, f, ring.Desc{Flags: ring.FlagGSO, SegSize: 500})
+	first := setSum(f, true)
+	first.Flags |= ring.FlagGSO
+	first.SegSize = 500
+	send(t, a.queues[0], a.arena, f, first)
 	if a.queues[0].Stats().TxInvalid != 1 || b.queues[0].RxPending() {
 		t.Error("UDP was segmented")
 	}
 	// A segment size that does not fit the MTU.
-	f, first := tsoPacket(addr4)
+	f, first = tsoPacket(addr4)
 	first.SegSize = 1461
 	send(t, a.queues[0], a.arena, f, first)
 	if a.queues[0].Stats().TxInvalid != 2 || b.queues[0].RxPending() {
@@ -164,7 +167,13 @@ func FuzzHeaders(f *testing.F) {
 		if len(frame) == 0 || len(frame) > 20000 {
 			return
 		}
-		for _, d := range []ring.Desc{{}, {Flags: ring.FlagGSO, SegSize: seg}, {Flags: ring.FlagCsumPartial, CsumStart: seg, CsumOff: 16}} {
+		const gso = ring.FlagGSO | ring.FlagCsumPartial
+		for _, d := range []ring.Desc{
+			{},
+			{Flags: gso, SegSize: seg, NetOff: 14, CsumStart: 34, CsumOff: 16, HdrLen: 54},
+			{Flags: gso, SegSize: 100, NetOff: seg, CsumStart: seg + 20, CsumOff: 16, HdrLen: seg + 40},
+			{Flags: ring.FlagCsumPartial, CsumStart: seg, CsumOff: 16},
+		} {
 			send(t, a.queues[0], a.arena, frame, d)
 		}
 		for _, q := range b.queues {

@@ -209,7 +209,7 @@ func (q *Queue) direct(p *packet, held int, d *ring.Desc) bool {
 	d.Frame, q.fill = q.fill[k], q.fill[:k]
 	n := copy(q.dev.arena.Bytes(d.Frame)[headroom:], p.buf)
 	d.Off, d.Len, d.Flags = uint16(headroom), uint16(n), p.flags
-	d.CsumStart, d.CsumOff, d.SegSize, d.Hash = p.csumStart, p.csumOff, p.segSize, p.hash
+	d.CsumStart, d.CsumOff, d.SegSize, d.NetOff, d.HdrLen = p.csumStart, p.csumOff, p.segSize, 0, 0
 	return true
 }
 
@@ -237,7 +237,7 @@ func (q *Queue) receive(p *packet, held int) {
 	default:
 		q.rxPackets.Add(1)
 		q.rxBytes.Add(uint64(len(p.buf)))
-		d := ring.Desc{Flags: p.flags, CsumStart: p.csumStart, CsumOff: p.csumOff, SegSize: p.segSize, Hash: p.hash}
+		d := ring.Desc{Flags: p.flags, CsumStart: p.csumStart, CsumOff: p.csumOff, SegSize: p.segSize}
 		for b := p.buf; len(b) > 0; {
 			k := len(q.fill) - 1
 			d.Frame, q.fill = q.fill[k], q.fill[:k]
@@ -257,15 +257,18 @@ func (q *Queue) receive(p *packet, held int) {
 
 // Refill implements driver.Queue. Frames that were received into and not taken
 // yet count as lent, so that each one that RxBatch gives wants one back.
-func (q *Queue) Refill() int {
+func (q *Queue) Refill() {
 	n := len(q.fill)
-	got := q.dev.arena.AllocN(q.fill[n:max(n, cap(q.fill)-q.rx.n)])
-	q.fill = q.fill[:n+got]
-	return got
+	q.fill = q.fill[:n+q.dev.arena.AllocN(q.fill[n:n+q.Lacks()])]
 }
 
 // Lacks implements driver.Queue.
-func (q *Queue) Lacks() int { return cap(q.fill) - len(q.fill) }
+func (q *Queue) Lacks() int {
+	if q.broken.Load() != nil {
+		return 0
+	}
+	return max(cap(q.fill)-q.rx.n-len(q.fill), 0)
+}
 
 // TxSpace implements driver.Queue.
 func (q *Queue) TxSpace() int {
@@ -307,7 +310,7 @@ func (q *Queue) post(d *ring.Desc) {
 	q.dev.arena.Posted(d.Frame)
 	t := q.tx.slot()
 	t.Frame, t.Off, t.Len, t.Flags = d.Frame, d.Off, d.Len, d.Flags
-	t.CsumStart, t.CsumOff, t.SegSize = d.CsumStart, d.CsumOff, d.SegSize
+	t.CsumStart, t.CsumOff, t.SegSize, t.NetOff, t.HdrLen = d.CsumStart, d.CsumOff, d.SegSize, d.NetOff, d.HdrLen
 }
 
 // Kick implements driver.Queue.
@@ -387,18 +390,16 @@ func (q *Queue) gather() (p *packet, k int) {
 	for i := range k {
 		at += copy(p.buf[at:], q.dev.arena.Data(*q.tx.at(i)))
 	}
-	p.flags = first.Flags & (ring.FlagCsumPartial | ring.FlagGSO)
+	p.flags = first.Flags & (ring.FlagCsumPartial | ring.FlagGSO | txFlags)
 	p.csumStart, p.csumOff, p.segSize = first.CsumStart, first.CsumOff, first.SegSize
-	off, _ := netOffset(p.buf)
-	limit := cfg.MTU
-	if p.flags&ring.FlagGSO != 0 {
-		limit = cfg.TSO
-		ok = p.segSize > 0 && p.flags&ring.FlagCsumPartial != 0
+	p.netOff, p.hdrLen = first.NetOff, first.HdrLen
+	switch {
+	case p.flags&ring.FlagGSO != 0:
+		ok = segmentable(p) && total-int(p.netOff) <= cfg.TSO
+	case p.flags&ring.FlagCsumPartial != 0:
+		ok = cfg.TxCsum && int(p.csumStart)+int(p.csumOff)+2 <= total
 	}
-	if p.flags&ring.FlagCsumPartial != 0 {
-		ok = ok && (cfg.TxCsum || p.flags&ring.FlagGSO != 0) && int(p.csumStart)+int(p.csumOff)+2 <= total
-	}
-	if !ok || total-off > limit || wireSize(p) > cfg.MTU {
+	if !ok || wireSize(p) > cfg.MTU {
 		q.put(p)
 		return nil, k
 	}
@@ -409,9 +410,7 @@ func (q *Queue) gather() (p *packet, k int) {
 func (q *Queue) launch(p *packet) {
 	peer := &q.dev.peer.cfg
 	if p.flags&ring.FlagGSO != 0 && !peer.LargeRx {
-		if !q.segment(p, q.emitFn) {
-			q.txInvalid.Add(1)
-		}
+		q.segment(p, q.emitFn)
 		q.put(p)
 		return
 	}
@@ -423,7 +422,7 @@ func (q *Queue) launch(p *packet) {
 
 // Reclaim implements driver.Queue.
 func (q *Queue) Reclaim() int {
-	if q.comps.n == 0 {
+	if q.comps.n == 0 || q.broken.Load() != nil {
 		return 0
 	}
 	now := int64(0)
@@ -442,6 +441,9 @@ func (q *Queue) Reclaim() int {
 
 // RxPending implements driver.Queue.
 func (q *Queue) RxPending() bool {
+	if q.broken.Load() != nil {
+		return false
+	}
 	if q.ready.Load() > 0 {
 		return true
 	}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+
+	"github.com/onload-go/onload/ip"
 )
 
 type localAddr struct {
@@ -15,6 +17,13 @@ type localAddr struct {
 type flowKey struct {
 	proto         uint8
 	local, remote netip.AddrPort
+}
+
+func flowOf(proto uint8, local, remote netip.AddrPort) flowKey {
+	return flowKey{
+		proto, netip.AddrPortFrom(local.Addr().Unmap(), local.Port()),
+		netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()),
+	}
 }
 
 type flowEntry struct {
@@ -33,9 +42,10 @@ const maxFrags = 256
 
 // steering decides which packets are ours (see driver.Steering).
 type steering struct {
-	mu    sync.RWMutex
-	ports map[localAddr]map[uint16]int32
-	flows map[flowKey]flowEntry
+	mu     sync.RWMutex
+	closed bool
+	ports  map[localAddr]map[uint16]int32
+	flows  map[flowKey]flowEntry
 
 	frags    map[fragKey]bool
 	fragRing [maxFrags]fragKey
@@ -46,21 +56,37 @@ func newSteering() *steering {
 	return &steering{ports: map[localAddr]map[uint16]int32{}, flows: map[flowKey]flowEntry{}, frags: map[fragKey]bool{}}
 }
 
-func checkProto(proto uint8) error {
+func checkEntry(proto uint8, local netip.AddrPort) error {
 	if proto != protoTCP && proto != protoUDP {
-		return fmt.Errorf("sim: protocol %d: must be TCP or UDP", proto)
+		return fmt.Errorf("sim: steering of protocol %d: %w", proto, syscall.EPROTONOSUPPORT)
+	}
+	if local.Port() == 0 {
+		return fmt.Errorf("sim: steering of port 0: %w", syscall.EINVAL)
 	}
 	return nil
 }
 
+// close ends steering: nothing is ours any more.
+func (s *steering) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	clear(s.ports)
+	clear(s.flows)
+	clear(s.frags)
+}
+
 // AddPort implements driver.Steering.
 func (s *steering) AddPort(proto uint8, local netip.AddrPort) error {
-	if err := checkProto(proto); err != nil {
+	if err := checkEntry(proto, local); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := localAddr{proto, local.Addr()}
+	if s.closed {
+		return errClosed
+	}
+	at := localAddr{proto, local.Addr().Unmap()}
 	if s.ports[at] == nil {
 		s.ports[at] = map[uint16]int32{}
 	}
@@ -72,7 +98,10 @@ func (s *steering) AddPort(proto uint8, local netip.AddrPort) error {
 func (s *steering) RemovePort(proto uint8, local netip.AddrPort) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := localAddr{proto, local.Addr()}
+	if s.closed {
+		return nil // it went with the device
+	}
+	at := localAddr{proto, local.Addr().Unmap()}
 	ports := s.ports[at]
 	switch n := ports[local.Port()]; n {
 	case 0:
@@ -89,17 +118,20 @@ func (s *steering) RemovePort(proto uint8, local netip.AddrPort) error {
 
 // AddFlow implements driver.Steering.
 func (s *steering) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error {
-	if err := checkProto(proto); err != nil {
+	if err := checkEntry(proto, local); err != nil {
 		return err
+	}
+	k := flowOf(proto, local, remote)
+	l, r := k.local.Addr(), k.remote.Addr()
+	if !l.IsValid() || !r.IsValid() || l.Is4() != r.Is4() || l.IsUnspecified() || r.IsUnspecified() || remote.Port() == 0 {
+		return fmt.Errorf("sim: flow %v to %v: must be exact: %w", local, remote, syscall.EINVAL)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := flowKey{proto, local, remote}
-	e := s.flows[k]
-	if e.n > 0 && e.ours != ours {
-		return fmt.Errorf("sim: flow %v, %v: decided otherwise: %w", local, remote, syscall.EEXIST)
+	if s.closed {
+		return errClosed
 	}
-	s.flows[k] = flowEntry{ours, e.n + 1}
+	s.flows[k] = flowEntry{ours, s.flows[k].n + 1}
 	return nil
 }
 
@@ -107,7 +139,10 @@ func (s *steering) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool)
 func (s *steering) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := flowKey{proto, local, remote}
+	if s.closed {
+		return nil
+	}
+	k := flowOf(proto, local, remote)
 	e := s.flows[k]
 	if e.n == 0 {
 		return fmt.Errorf("sim: flow %v, %v: %w", local, remote, syscall.ENOENT)
@@ -123,12 +158,14 @@ func (s *steering) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 // ours decides for a received packet.
 func (s *steering) ours(b []byte, h *headers) bool {
 	switch {
-	case h.fragment:
+	case h.Fragment:
 		return s.fragment(h)
-	case h.proto == protoICMP && !h.v6, h.proto == protoICMPv6 && h.v6:
-		return s.icmp(b, h)
+	case h.Proto == ip.ProtoICMP && !h.V6, h.Proto == ip.ProtoICMPv6 && h.V6:
+		// An error is for the flow that it quotes.
+		var e ip.ICMPError
+		return ip.ParseICMPError(&h.Packet, b[h.L4Off:h.L4Off+h.L4Len], &e) && s.lookup(e.Proto, e.Local, e.Remote)
 	}
-	return s.lookup(h.proto, netip.AddrPortFrom(h.dst, h.dport), netip.AddrPortFrom(h.src, h.sport))
+	return s.lookup(h.Proto, h.destination(), h.source())
 }
 
 func (s *steering) lookup(proto uint8, local, remote netip.AddrPort) bool {
@@ -155,13 +192,13 @@ func (s *steering) lookup(proto uint8, local, remote netip.AddrPort) bool {
 // fragment decides by the first fragment; those that come before it are not
 // ours.
 func (s *steering) fragment(h *headers) bool {
-	k := fragKey{h.src, h.dst, h.fragID, h.proto}
-	if !h.firstFrag {
+	k := fragKey{h.Src, h.Dst, h.FragID, h.Proto}
+	if h.FragOff != 0 {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		return s.frags[k]
 	}
-	ours := s.lookup(h.proto, netip.AddrPortFrom(h.dst, h.dport), netip.AddrPortFrom(h.src, h.sport))
+	ours := s.lookup(h.Proto, h.destination(), h.source())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.frags[k]; !ok {
@@ -171,28 +208,4 @@ func (s *steering) fragment(h *headers) bool {
 	}
 	s.frags[k] = ours
 	return ours
-}
-
-// icmp decides for an ICMP error by the packet that it quotes, of which we
-// are the source.
-func (s *steering) icmp(b []byte, h *headers) bool {
-	p := b[h.l4:]
-	if len(p) < 8 {
-		return false
-	}
-	if h.v6 && p[0] >= 128 {
-		return false
-	}
-	if !h.v6 {
-		switch p[0] {
-		case 3, 4, 11, 12:
-		default:
-			return false
-		}
-	}
-	q := headers{v6: h.v6}
-	if !q.parseIP(p[8:], h.l4+8) || q.l4 == 0 {
-		return false
-	}
-	return s.lookup(q.proto, netip.AddrPortFrom(q.src, q.sport), netip.AddrPortFrom(q.dst, q.dport))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -51,14 +52,14 @@ var (
 // build makes a TCP or UDP frame with right checksums.
 func build(proto uint8, src, dst netip.AddrPort, payload []byte) []byte {
 	v6 := src.Addr().Is6()
-	ip, l4 := 20, 20
+	l3, l4 := 20, 20
 	if v6 {
-		ip = 40
+		l3 = 40
 	}
 	if proto == protoUDP {
 		l4 = 8
 	}
-	b := make([]byte, 14+ip+l4+len(payload))
+	b := make([]byte, 14+l3+l4+len(payload))
 	n := b[14:]
 	if v6 {
 		binary.BigEndian.PutUint16(b[12:], 0x86dd)
@@ -75,9 +76,9 @@ func build(proto uint8, src, dst netip.AddrPort, payload []byte) []byte {
 		s, d := src.Addr().As4(), dst.Addr().As4()
 		copy(n[12:], s[:])
 		copy(n[16:], d[:])
-		putIPv4Sum(n)
+		putIPv4Sum(n[:l3])
 	}
-	t := n[ip:]
+	t := n[l3:]
 	binary.BigEndian.PutUint16(t, src.Port())
 	binary.BigEndian.PutUint16(t[2:], dst.Port())
 	if proto == protoTCP {
@@ -92,26 +93,35 @@ func build(proto uint8, src, dst netip.AddrPort, payload []byte) []byte {
 }
 
 // setSum puts the transport checksum of a frame, or only the pseudo-header's.
-func setSum(b []byte, partial bool) (start, off uint16) {
+// It returns the Desc that describes the frame to a device that completes it.
+func setSum(b []byte, partial bool) (d ring.Desc) {
 	var h headers
 	if !h.parse(b) {
 		panic("setSum")
 	}
-	off = 16
-	if h.proto == protoUDP {
-		off = 6
+	l4 := b[h.L4Off:]
+	d = ring.Desc{NetOff: uint16(h.NetOff), CsumStart: uint16(h.L4Off), CsumOff: tcpSum}
+	if h.Proto == protoUDP {
+		d.CsumOff, d.HdrLen = 6, d.CsumStart+8
+	} else {
+		d.HdrLen = d.CsumStart + uint16(l4[12]>>4)*4
 	}
-	l4 := b[h.l4:]
-	l4[off], l4[off+1] = 0, 0
-	s := uint16(sum16(h.pseudo(len(l4)), nil))
-	if !partial {
-		s = ^uint16(sum16(uint32(s), l4))
+	if h.V6 {
+		d.Flags |= ring.FlagV6
 	}
-	binary.BigEndian.PutUint16(l4[off:], s)
-	return uint16(h.l4), off
+	field := l4[d.CsumOff:][:2]
+	field[0], field[1] = 0, 0
+	s := ip.PseudoSum(h.Src, h.Dst, h.Proto, len(l4))
+	if partial {
+		d.Flags |= ring.FlagCsumPartial
+	} else {
+		s = ^ip.Add(s, ip.Sum(l4))
+	}
+	binary.BigEndian.PutUint16(field, s)
+	return d
 }
 
-// verified tells whether a received frame's transport checksum is right.
+// verified reports whether a received frame's transport checksum is right.
 func verified(b []byte) bool {
 	var h headers
 	return h.parse(b) && h.verify(b)

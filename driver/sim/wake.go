@@ -33,7 +33,11 @@ func (q *Queue) Disarm() {
 }
 
 // WaitFD implements driver.Queue.
-func (q *Queue) WaitFD() int { return q.fd }
+func (q *Queue) WaitFD() int {
+	q.wakeMu.Lock()
+	defer q.wakeMu.Unlock()
+	return q.fd
+}
 
 // EdgeFD implements driver.Queue. The peer writes it until NoEdges.
 func (q *Queue) EdgeFD() int {
@@ -153,6 +157,7 @@ func (q *Queue) close() {
 		q.timer.Stop()
 	}
 	_ = unix.Close(q.fd) // an eventfd has nothing to lose
+	q.fd = -1
 	if q.edgeFD >= 0 {
 		_ = unix.Close(q.edgeFD)
 		q.edgeFD = -1

@@ -18,8 +18,7 @@ type packet struct {
 	home  *lane
 	flags ring.DescFlags // of the whole packet, without FlagMore
 
-	csumStart, csumOff, segSize uint16
-	hash                        uint32
+	csumStart, csumOff, segSize, netOff, hdrLen uint16 // as in ring.Desc
 }
 
 // lane leads from one queue of the sender to one of the receiver.
@@ -219,6 +218,9 @@ func (q *Queue) emit(p *packet) {
 	q.arrive(p)
 }
 
+// txFlags are properties that only a sender tells its device.
+const txFlags = ring.FlagV6 | ring.FlagCWR
+
 // arrive steers p to a queue of the peer.
 func (q *Queue) arrive(p *packet) {
 	peer := q.dev.peer
@@ -241,18 +243,17 @@ func (q *Queue) arrive(p *packet) {
 		return
 	}
 	i := 0
-	p.hash = 0
-	if parsed && (len(peer.queues) > 1 || peer.cfg.RxInfo) {
-		p.hash = h.rss(peer.rss)
-		i = driver.RSSQueue(peer.caps.RSSTable, p.hash)
+	if parsed && len(peer.queues) > 1 {
+		i = driver.RSSQueue(peer.caps.RSSTable, h.rss(peer.rss))
 	}
 	if peer.cfg.RxInfo {
+		p.flags &^= txFlags
 		if parsed && p.flags&ring.FlagCsumPartial == 0 && h.verify(p.buf) {
 			p.flags |= ring.FlagCsumGood
 		}
 	} else {
 		// Nobody tells the receiver what the packet went through.
-		p.flags, p.segSize, p.hash = 0, 0, 0
+		p.flags, p.segSize = 0, 0
 	}
 	q.push(p, i)
 }
@@ -278,8 +279,8 @@ func (q *Queue) get(n int) *packet {
 		p.buf = make([]byte, max(n, 2048))
 	}
 	p.buf = p.buf[:n]
-	p.due, p.seq, p.home, p.flags, p.hash = 0, 0, nil, 0, 0
-	p.csumStart, p.csumOff, p.segSize = 0, 0, 0
+	p.due, p.seq, p.home, p.flags = 0, 0, nil, 0
+	p.csumStart, p.csumOff, p.segSize, p.netOff, p.hdrLen = 0, 0, 0, 0, 0
 	return p
 }
 

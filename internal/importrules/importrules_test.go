@@ -33,6 +33,8 @@ var rules = []rule{
 	{"tcp", []string{"ip", "ring"}},
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
+	{"driver/sim", []string{"driver", "ip", "ring"}}, // a device that computes checksums, segments and steers
+	{"driver/drivertest", []string{"driver", "ip", "ring"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},

@@ -258,6 +258,9 @@ func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 	}
 	hl = d.hdr.Len()
 	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
+	if first := &pkt[0]; first.Flags&ring.FlagCsumPartial != 0 {
+		d.hdr.Describe(first)
+	}
 	return hl
 }
 
@@ -280,12 +283,14 @@ func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
 	partial := first.Flags&ring.FlagCsumPartial != 0
 	if partial {
 		first.CsumStart += n
+		first.HdrLen += n
 	}
 	sent := s.queues[tx].TxBatch(pkt) == len(pkt)
 	first.Off += n
 	first.Len -= n
 	if partial {
 		first.CsumStart -= n
+		first.HdrLen -= n
 	}
 	if sent {
 		s.kick |= 1 << tx

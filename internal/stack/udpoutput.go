@@ -341,7 +341,7 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 	hdr := s.arena.Bytes(f)[pkt[0].Off:]
 	if s.host.TxCsum {
 		pkt[0].Flags |= ring.FlagCsumPartial
-		pkt[0].CsumStart, pkt[0].CsumOff = 0, udp.ChecksumOff
+		pkt[0].CsumStart, pkt[0].CsumOff, pkt[0].HdrLen = 0, udp.ChecksumOff, udp.HeaderLen
 		udp.PutPartial(hdr, from, to, l4, sum)
 		return pkt
 	}
