@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +22,8 @@ var documented = []string{"net_admin", "net_raw", "bpf"}
 const usualMemlock = 8 << 20
 
 // TestPrivileges: a process that has what the documents name, and nothing else,
-// connects over AF_XDP in both modes. One that lacks any of it is told which.
+// connects over AF_XDP in both modes. One that lacks any of it is told which, and
+// what helps.
 func TestPrivileges(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	ln, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
@@ -39,25 +41,42 @@ func TestPrivileges(t *testing.T) {
 			c.Close()
 		}
 	}()
-	run := func(t *testing.T, mode, lacks string, memlock int, more ...string) {
-		t.Helper()
-		caps := slices.DeleteFunc(append(slices.Clone(documented), more...), func(c string) bool { return c == lacks })
-		c := p.A.Nobody(t, caps, memlock, "-test.run=^TestHelperPrivileges$", "-test.v")
-		c.Env = append(os.Environ(), "PRIVILEGES_IF="+p.A.If, "PRIVILEGES_MODE="+mode,
-			"PRIVILEGES_TO="+ln.Addr().String(), "PRIVILEGES_LACKS="+lacks)
-		out, err := c.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "PASS: TestHelperPrivileges") {
-			t.Errorf("%v\n%s", err, out)
-		}
+	for _, tt := range []struct {
+		name    string
+		mode    string
+		caps    []string
+		memlock int
+		frames  int    // 0: as many as may be
+		want    string // of the error; empty: it connects
+	}{
+		{"native", "native", documented, usualMemlock, 0, ""},
+		{"generic", "generic", documented, usualMemlock, 0, ""},
+		{"no CAP_NET_ADMIN", "auto", without("net_admin"), usualMemlock, 0, "lacks CAP_NET_ADMIN:"},
+		{"no CAP_NET_RAW", "auto", without("net_raw"), usualMemlock, 0, "lacks CAP_NET_RAW:"},
+		{"no CAP_BPF", "auto", without("bpf"), usualMemlock, 0, "lacks CAP_BPF:"},
+		{"no memory", "auto", documented, 64 << 10, 0, "RLIMIT_MEMLOCK is 64 KiB"},
+
+		// The ways out that the last error names.
+		{"many frames", "auto", documented, 1 << 20, 1024, "raise it (ulimit -l, LimitMEMLOCK=), grant CAP_IPC_LOCK, or ask for fewer frames (ONLOAD_FRAMES)"},
+		{"raised", "auto", documented, usualMemlock, 1024, ""},
+		{"CAP_IPC_LOCK", "auto", append(without(""), "ipc_lock"), 1 << 20, 1024, ""},
+		{"fewer frames", "auto", documented, 1 << 20, 128, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := p.A.Nobody(t, tt.caps, tt.memlock, "-test.run=^TestHelperPrivileges$", "-test.v")
+			c.Env = append(os.Environ(), "PRIVILEGES_IF="+p.A.If, "PRIVILEGES_MODE="+tt.mode,
+				"PRIVILEGES_FRAMES="+strconv.Itoa(tt.frames), "PRIVILEGES_TO="+ln.Addr().String(), "PRIVILEGES_WANT="+tt.want)
+			out, err := c.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "PASS: TestHelperPrivileges") {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
-	for _, mode := range []string{"native", "generic"} {
-		t.Run(mode, func(t *testing.T) { run(t, mode, "", usualMemlock) })
-	}
-	t.Run("all memory", func(t *testing.T) { run(t, "auto", "", usualMemlock, "ipc_lock") })
-	for _, c := range documented {
-		t.Run("without "+c, func(t *testing.T) { run(t, "auto", c, usualMemlock) })
-	}
-	t.Run("without memory", func(t *testing.T) { run(t, "auto", "RLIMIT_MEMLOCK", 64<<10) })
+}
+
+// without returns the documented capabilities but one.
+func without(name string) []string {
+	return slices.DeleteFunc(slices.Clone(documented), func(c string) bool { return c == name })
 }
 
 // TestHelperPrivileges is the process of TestPrivileges.
@@ -67,18 +86,18 @@ func TestHelperPrivileges(t *testing.T) {
 		return
 	}
 	mode := map[string]onload.Mode{"native": onload.ModeNative, "generic": onload.ModeGeneric}[os.Getenv("PRIVILEGES_MODE")]
-	e, err := onload.New(onload.Config{Interfaces: []string{name}, Mode: mode, Logger: zap.NewNop()})
-	if lacks := os.Getenv("PRIVILEGES_LACKS"); lacks != "" {
-		want := "lacks CAP_" + strings.ToUpper(lacks) + ":"
-		if strings.HasPrefix(lacks, "RLIMIT") {
-			want = lacks + " is 64 KiB"
-		} else if !errors.Is(err, os.ErrPermission) {
-			t.Errorf("%v is no permission error", err)
-		}
+	frames, err := strconv.Atoi(os.Getenv("PRIVILEGES_FRAMES"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := onload.New(onload.Config{Interfaces: []string{name}, Mode: mode, Frames: frames, Logger: zap.NewNop()})
+	if want := os.Getenv("PRIVILEGES_WANT"); want != "" {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
-		t.Log(err)
+		if strings.HasPrefix(want, "lacks") && !errors.Is(err, os.ErrPermission) {
+			t.Errorf("%v is no permission error", err)
+		}
 		return
 	}
 	if err != nil {

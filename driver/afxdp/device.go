@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
@@ -62,9 +63,9 @@ func Open(c Config) (*Device, error) {
 }
 
 func open(c *Config) (_ *Device, err error) {
-	l, err := lookupLink(c.Interface)
+	l, err := freeLink(c.Interface)
 	if err != nil {
-		return nil, fmt.Errorf("afxdp: %w", err)
+		return nil, err
 	}
 	if !l.ethernet {
 		// Of loopback, too: what comes in there is from this host's sockets,
@@ -73,9 +74,6 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	if err := c.queues(l); err != nil {
 		return nil, err
-	}
-	if l.prog != 0 {
-		return nil, foreignProgram(l)
 	}
 	d := &Device{
 		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS,
@@ -114,6 +112,24 @@ func open(c *Config) (_ *Device, err error) {
 		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.String("copies", d.caps.CopyReason), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
 		zap.Int("frames", c.Frames), zap.Int("frameSize", d.arena.FrameSize()), zap.Bool("hugepages", d.arena.Huge()))
 	return d, nil
+}
+
+// freeLink looks the interface up, and waits for the end of a program that
+// nobody keeps attached any more: the kernel detaches that of a process that was
+// killed some time after the process can be seen to be gone.
+func freeLink(name string) (*linkInfo, error) {
+	for start := time.Now(); ; time.Sleep(busyStep) {
+		l, err := lookupLink(name)
+		if err != nil {
+			return nil, fmt.Errorf("afxdp: %w", err)
+		}
+		if l.prog == 0 {
+			return l, nil
+		}
+		if e := foreignProgram(l); time.Since(start) >= e.patience() {
+			return nil, e
+		}
+	}
 }
 
 // describe fills in what the device can do.

@@ -4,47 +4,85 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver/afxdp/bpf"
 )
 
 // ErrCorrupt is what breaks a queue whose rings hold something impossible:
 // a descriptor outside the arena, or a frame that the kernel did not have.
 var ErrCorrupt = errors.New("afxdp: corrupt descriptor in a ring")
 
-// A ProgramError tells that somebody else's XDP program is on the interface.
+// A ProgramError is the refusal of an interface that has an XDP program already,
+// which is somebody else's.
 type ProgramError struct {
 	Interface string
 	ID        uint32
 	Name      string // empty where it may not be read
 	Mode      string // "native", "generic", "offloaded"
-	PID       int    // a process that holds it, 0 where unknown
+	PID       int    // a process that keeps it attached, 0 where none is seen
 	Process   string // its name
+	Pin       string // a file in a bpf filesystem that keeps it attached, where there is no process
+	Link      uint32 // the bpf_link that attaches it, 0: none, or none that is seen
+	Unseen    bool   // this process may not look for a bpf_link
 	Err       error
 }
 
 // Error names the program and says what to do.
 func (e *ProgramError) Error() string {
-	name, todo := "of unknown name", fmt.Sprintf("run \"ip link set dev %s xdp off\"", e.Interface)
+	name := "of unknown name"
 	if e.Name != "" {
 		name = strconv.Quote(e.Name)
 	}
-	if e.PID != 0 {
-		todo = fmt.Sprintf("stop process %d (%s), which holds it", e.PID, e.Process)
-	}
 	return fmt.Sprintf("afxdp: interface %s already has XDP program %d (%s, %s mode), and takes only one: "+
-		"%s, or use another interface: %v", e.Interface, e.ID, name, e.Mode, todo, e.Err)
+		"%s, or use another interface: %v", e.Interface, e.ID, name, e.Mode, e.remedy(), e.Err)
+}
+
+// remedy is how the program is detached. The kernel refuses to detach one behind
+// the back of its bpf_link, and ip(8) takes the mode from the word alone.
+func (e *ProgramError) remedy() string {
+	words := map[string]string{"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
+	off := fmt.Sprintf("run \"ip link set dev %s %s off\"", e.Interface, words[e.Mode])
+	switch h := (holder{e.PID, e.Process}); {
+	case h.own():
+		return "close the Engine of this process that has it, or use that one"
+	case h.PID != 0:
+		return fmt.Sprintf("stop process %d (%s), which keeps it attached", h.PID, h.Process)
+	case e.Pin != "":
+		return fmt.Sprintf("run \"rm %s\", which keeps it attached", e.Pin)
+	case e.Link != 0:
+		return fmt.Sprintf("stop what keeps its bpf_link %d, which cannot be seen from here", e.Link)
+	case e.Unseen:
+		return off + ", or where that is refused stop the process that keeps it attached, which cannot be seen from here"
+	}
+	return off
 }
 
 // Unwrap returns the kernel's errno.
 func (e *ProgramError) Unwrap() error { return e.Err }
 
-func foreignProgram(l *linkInfo) error {
+// patience is how long the program may be waited for, which may be about to go by
+// itself: the kernel forgets a bpf_link before it detaches the program, and takes
+// back what was a process's some time after its end. One of ours always has a
+// link.
+func (e *ProgramError) patience() time.Duration {
+	switch h := (holder{e.PID, e.Process}); {
+	case h.lives() || e.Pin != "":
+		return 0
+	case h.PID != 0:
+		return goneWait
+	case e.Link != 0 || e.Unseen || e.Name == bpf.SteerProgOnloadSteer:
+		return busyWait
+	}
+	return busyWait / 4
+}
+
+func foreignProgram(l *linkInfo) *ProgramError {
 	e := &ProgramError{Interface: l.name, ID: l.prog, Mode: l.progMode, Err: unix.EBUSY}
 	if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(l.prog)); err == nil {
 		if info, err := p.Info(); err == nil {
@@ -52,63 +90,50 @@ func foreignProgram(l *linkInfo) error {
 		}
 		p.Close()
 	}
-	e.PID, e.Process = programHolder(l.prog)
+	h := linkHolder(l.index, l.prog)
+	if e.PID, e.Process = h.PID, h.Process; h.PID != 0 {
+		return e
+	}
+	id, err := xdpLink(l.index, l.prog)
+	if e.Unseen = err != nil; id != 0 {
+		e.Link, e.Pin = uint32(id), pinOf(id)
+	}
 	return e
 }
 
-// programHolder finds a process that has the program, or a link with it, open.
-func programHolder(id uint32) (pid int, name string) {
-	want := fmt.Sprintf("\nprog_id:\t%d\n", id)
-	infos, err := filepath.Glob("/proc/[0-9]*/fdinfo/*")
-	if err != nil {
-		return 0, ""
-	}
-	for _, f := range infos {
-		if b, err := os.ReadFile(f); err == nil && strings.Contains(string(b), want) {
-			return process(f)
-		}
-	}
-	return 0, ""
-}
-
-// process names the process that a file below /proc belongs to.
-func process(path string) (pid int, name string) {
-	pid, err := strconv.Atoi(strings.Split(path, "/")[2])
-	if err != nil {
-		return 0, ""
-	}
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil {
-		return pid, "?"
-	}
-	return pid, strings.TrimSpace(string(comm))
-}
-
-// A QueueError tells that a queue of the interface belongs to another socket.
+// A QueueError is the refusal of a queue that belongs to another socket.
 type QueueError struct {
 	Interface string
 	Queue     int
+	Queues    int    // of the interface
 	PID       int    // holder, 0 where unknown
 	Process   string // its name
 	Err       error
 }
 
-// Error names the holder where it is known.
+// Error names the holder where it is known, and says what to do.
 func (e *QueueError) Error() string {
-	who := "another AF_XDP socket (its process cannot be seen from here)"
-	if e.PID != 0 {
-		who = fmt.Sprintf("process %d (%s)", e.PID, e.Process)
+	by, remedy := "another AF_XDP socket, whose process cannot be seen from here", "stop that"
+	switch h := (holder{e.PID, e.Process}); {
+	case h.own():
+		by, remedy = "an Engine of this process", "close that"
+	case h.PID != 0:
+		by = fmt.Sprintf("process %d (%s)", h.PID, h.Process)
 	}
-	return fmt.Sprintf("afxdp: queue %d of %s is taken by %s: choose other queues: %v", e.Queue, e.Interface, who, e.Err)
+	if e.Queues > 1 {
+		remedy += ", or choose other queues (ONLOAD_QUEUES)"
+	}
+	return fmt.Sprintf("afxdp: queue %d of %s is taken by %s: %s: %v", e.Queue, e.Interface, by, remedy, e.Err)
 }
 
 // Unwrap returns the kernel's errno.
 func (e *QueueError) Unwrap() error { return e.Err }
 
-func busyQueue(l *linkInfo, queue int) error {
-	e := &QueueError{Interface: l.name, Queue: queue, Err: unix.EBUSY}
+func busyQueue(l *linkInfo, queue int) *QueueError {
+	e := &QueueError{Interface: l.name, Queue: queue, Queues: l.rx, Err: unix.EBUSY}
 	if ino := queueHolder(l.index, queue); ino != 0 {
-		e.PID, e.Process = socketOwner(ino)
+		h := socketHolder(ino)
+		e.PID, e.Process = h.PID, h.Process
 	}
 	return e
 }
@@ -139,22 +164,6 @@ func queueHolder(ifindex, queue int) (inode uint32) {
 		})
 	}
 	return inode
-}
-
-// socketOwner finds a process that has the socket open.
-func socketOwner(inode uint32) (pid int, name string) {
-	want := fmt.Sprintf("socket:[%d]", inode)
-	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
-	if err != nil {
-		return 0, ""
-	}
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err != nil || to != want {
-			continue
-		}
-		return process(fd)
-	}
-	return 0, ""
 }
 
 // A lockError is the kernel's refusal to lock packet memory for a process

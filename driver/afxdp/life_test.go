@@ -1,7 +1,6 @@
 package afxdp
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
@@ -85,79 +81,6 @@ func TestKeptAlive(t *testing.T) {
 		t.Error("detached")
 	}
 	runtime.KeepAlive(d)
-}
-
-func TestForeignProgram(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.String(), func(t *testing.T) {
-			p := lab.NewPair(t, lab.Options{})
-			prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-				Name: "somebody", Type: ebpf.XDP, License: "MIT",
-				Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
-			})
-			must(t, err)
-			defer prog.Close()
-			flags := link.XDPDriverMode
-			if mode == ModeGeneric {
-				flags = link.XDPGenericMode
-			}
-			var l link.Link
-			must(t, p.A.Do(func() (err error) {
-				l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: p.A.Index, Flags: flags})
-				return err
-			}))
-			defer l.Close()
-			before := openFiles(t)
-			d, err := tryOpen(p.A, Config{Mode: mode})
-			if err == nil {
-				d.Close()
-				t.Fatal("opened over a foreign program")
-			}
-			var pe *ProgramError
-			if !errors.As(err, &pe) || pe.Name != "somebody" || pe.Mode != mode.String() || pe.PID != os.Getpid() || !errors.Is(err, unix.EBUSY) {
-				t.Errorf("error %#v", err)
-			}
-			for _, part := range []string{p.A.If, fmt.Sprint(pe.ID), "somebody", mode.String(), "stop process"} {
-				if !strings.Contains(err.Error(), part) {
-					t.Errorf("%q does not mention %q", err, part)
-				}
-			}
-			if after := openFiles(t); len(after) != len(before) {
-				t.Errorf("descriptors left: %v", after)
-			}
-			if now := program(t, p.A); now.prog != pe.ID {
-				t.Errorf("program %d was replaced by %d", pe.ID, now.prog)
-			}
-		})
-	}
-}
-
-// A queue that another socket has.
-func TestQueueTaken(t *testing.T) {
-	p := lab.NewPair(t, lab.Options{})
-	d := openAt(t, p.A, Config{Frames: 1024, RxRing: 256})
-	must(t, d.link.Close()) // else the program is in the way first
-	start := time.Now()
-	d2, err := tryOpen(p.A, Config{Frames: 1024, RxRing: 256})
-	if err == nil {
-		d2.Close()
-		t.Fatal("opened a queue twice")
-	}
-	var qe *QueueError
-	if !errors.As(err, &qe) || qe.Queue != 0 || qe.Interface != p.A.If || !errors.Is(err, unix.EBUSY) {
-		t.Errorf("error %#v: %v", err, err)
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("took %v", took)
-	}
-	if diag := diagnosable(t, p.A); diag && qe.PID != os.Getpid() {
-		t.Errorf("holder %d, want %d: %v", qe.PID, os.Getpid(), err)
-	} else if !diag {
-		t.Log("this kernel does not list AF_XDP sockets (CONFIG_XDP_SOCKETS_DIAG)")
-	}
-	if program(t, p.A).prog != 0 {
-		t.Error("program left after failure")
-	}
 }
 
 func diagnosable(t *testing.T, ns *lab.NS) (ok bool) {
@@ -246,66 +169,6 @@ func TestPermission(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "MEMLOCK") {
 		t.Errorf("error %v: a limit on memory is not what is wrong", err)
-	}
-}
-
-// TestHelperHold is the child of TestKilled.
-func TestHelperHold(t *testing.T) {
-	if os.Getenv("AFXDP_HOLD") == "" {
-		return
-	}
-	mode := ModeNative
-	if os.Getenv("AFXDP_HOLD") == ModeGeneric.String() {
-		mode = ModeGeneric
-	}
-	d, err := Open(Config{Interface: "veth0", Mode: mode})
-	if err == nil {
-		err = d.AddPort(tcp, anyPort(80))
-	}
-	fmt.Println("opened:", err)
-	time.Sleep(time.Minute)
-}
-
-// kill -9 leaves no program and no socket behind.
-func TestKilled(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.String(), func(t *testing.T) {
-			p := lab.NewPair(t, lab.Options{})
-			c := p.A.Command("/proc/self/exe", "-test.run=^TestHelperHold$", "-test.v")
-			c.Env = append(os.Environ(), "AFXDP_HOLD="+mode.String())
-			out, err := c.StdoutPipe()
-			must(t, err)
-			must(t, c.Start())
-			for s := bufio.NewScanner(out); s.Scan(); {
-				if strings.HasPrefix(s.Text(), "opened:") {
-					if s.Text() != "opened: <nil>" {
-						t.Fatal(s.Text())
-					}
-					break
-				}
-			}
-			if program(t, p.A).prog == 0 {
-				t.Fatal("the child has no program attached")
-			}
-			if d, err := tryOpen(p.A, Config{}); err == nil {
-				d.Close()
-				t.Error("opened while the child has it")
-			} else if !strings.Contains(err.Error(), fmt.Sprintf("process %d ", c.Process.Pid)) {
-				t.Errorf("%q does not name process %d", err, c.Process.Pid)
-			}
-			must(t, c.Process.Kill())
-			_ = c.Wait()
-			for start := time.Now(); program(t, p.A).prog != 0; time.Sleep(time.Millisecond) {
-				if time.Since(start) > 2*time.Second {
-					t.Fatal("the program is still there")
-				}
-			}
-			must(t, p.B.Ping(p.A.Addr4))
-			d := openAt(t, p.A, Config{Mode: mode})
-			if d.Caps().Mode != mode.String() {
-				t.Errorf("mode %s", d.Caps().Mode)
-			}
-		})
 	}
 }
 

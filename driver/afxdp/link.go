@@ -21,7 +21,7 @@ type linkInfo struct {
 	txCsum   bool   // it completes checksums in copy mode
 	gsoMax   int    // largest packet that it takes for segmentation, bytes
 
-	prog     uint32 // id of the XDP program attached, 0: none
+	prog     uint32 // id of the XDP program attached, or of one of several; 0: none
 	progMode string
 
 	features uint64 // NETDEV_XDP_ACT_*
@@ -100,17 +100,12 @@ func lookupLink(name string) (*linkInfo, error) {
 }
 
 func (l *linkInfo) parseXDP(b []byte) {
-	modes := [...]string{"no", "native", "generic", "offloaded", "several modes"}
+	modes := map[uint16]string{
+		unix.IFLA_XDP_DRV_PROG_ID: "native", unix.IFLA_XDP_SKB_PROG_ID: "generic", unix.IFLA_XDP_HW_PROG_ID: "offloaded",
+	}
 	nlAttrs(b, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.IFLA_XDP_ATTACHED:
-			if len(v) > 0 && int(v[0]) < len(modes) {
-				l.progMode = modes[v[0]]
-			}
-		case unix.IFLA_XDP_PROG_ID, unix.IFLA_XDP_DRV_PROG_ID, unix.IFLA_XDP_SKB_PROG_ID, unix.IFLA_XDP_HW_PROG_ID:
-			if id := attrUint32(v); id != 0 {
-				l.prog = id
-			}
+		if mode := modes[typ]; mode != "" && attrUint32(v) != 0 {
+			l.prog, l.progMode = attrUint32(v), mode
 		}
 	})
 }

@@ -54,9 +54,11 @@ func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 }
 
 // A queue is EBUSY for 14 to 22 ms after its last socket was closed, since the
-// kernel frees the pool behind a grace period; longer on a busy machine.
+// kernel frees the pool behind a grace period; longer on a busy machine. Where
+// nobody is seen who has it, it is waited for longer.
 const (
 	busyWait = time.Second
+	goneWait = 10 * time.Second
 	busyStep = 2 * time.Millisecond
 )
 
@@ -93,18 +95,11 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 	if share != nil {
 		flags, fd = unix.XDP_SHARED_UMEM, share.fd
 	}
-	deadline := time.Now().Add(busyWait)
-	for {
-		err = bindXDP(q.fd, l.index, q.id, flags, fd)
-		if err != unix.EBUSY {
-			break
+	if err := bindFree(q, l, flags, fd); err != nil {
+		var busy *QueueError
+		if errors.As(err, &busy) {
+			return err
 		}
-		if time.Now().After(deadline) {
-			return busyQueue(l, q.id)
-		}
-		time.Sleep(busyStep)
-	}
-	if err != nil {
 		return denied(fmt.Sprintf("bind of queue %d of %s, %s", q.id, l.name, m), err, unix.CAP_NET_RAW)
 	}
 	opts, err := xdpOptions(q.fd)
@@ -119,6 +114,25 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 	}
 	q.tune(c, l)
 	return q.makeEpoll()
+}
+
+// bindFree binds, and waits for a queue that is about to be free.
+func bindFree(q *Queue, l *linkInfo, flags uint16, share int) error {
+	start := time.Now()
+	for wait := busyWait; ; time.Sleep(busyStep) {
+		err := bindXDP(q.fd, l.index, q.id, flags, share)
+		if err != unix.EBUSY {
+			return err
+		}
+		if time.Since(start) < wait {
+			continue
+		}
+		busy := busyQueue(l, q.id)
+		if (holder{busy.PID, busy.Process}).lives() || wait == goneWait {
+			return busy
+		}
+		wait = goneWait
+	}
 }
 
 // openTx makes the socket that only transmits. To the kernel a socket is

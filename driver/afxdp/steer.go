@@ -180,7 +180,7 @@ func (d *Device) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 
 func steerError(what string, n int, err error) error {
 	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("afxdp: %d %s entries: the map is full, see Config: %w", n, what, unix.ENOSPC)
+		return fmt.Errorf("afxdp: %d %s entries: no more can be steered to this process: %w", n, what, unix.ENOSPC)
 	}
 	return fmt.Errorf("afxdp: %s entry: %w", what, err)
 }
