@@ -15,9 +15,9 @@ const (
 	// askAgain is how long a resolution may be under way before Resolve asks
 	// once more; the kernel gives up after 3 s by itself.
 	askAgain = 5 * time.Second
-	// confirmEvery is how often the kernel hears that a neighbour is in use.
+	// ConfirmEvery is how often the kernel hears that a neighbour is in use.
 	// It forgets unused ones after 60 s (gc_stale_time), if it needs room.
-	confirmEvery = 10 * time.Second
+	ConfirmEvery = 10 * time.Second
 	// maxRequests bounds the requests waiting and the resolutions under way,
 	// as the kernel bounds its table (gc_thresh3).
 	maxRequests = 1024
@@ -112,7 +112,7 @@ func (k *Kernel) Confirm(link int, addr netip.Addr) {
 		return
 	}
 	now, last := time.Now().UnixNano(), n.confirmed.Load()
-	if now-last < int64(confirmEvery) || !n.confirmed.CompareAndSwap(last, now) {
+	if now-last < int64(ConfirmEvery) || !n.confirmed.CompareAndSwap(last, now) {
 		return
 	}
 	k.requests.mu.Lock()

@@ -19,7 +19,7 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 	net := v.cfg.Net.(*control.Static)
 	v.begin()
 	net.OnResolve = func(int, netip.Addr) {} // no answer until the test gives it
-	before := len(v.dsts)
+	before := len(v.dests.all)
 	v.end()
 	free := v.Stats().FreeFrames
 	var from []netip.AddrPort
@@ -33,8 +33,8 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 	}
 	v.unnoticed(t) // behind the flood: it has been taken
 	v.begin()
-	if v.holding == 0 || v.holding > v.host.Reserve {
-		t.Errorf("%d frames wait for neighbours, want some and at most %d", v.holding, v.host.Reserve)
+	if v.dests.parked == 0 || v.dests.parked > v.host.Reserve {
+		t.Errorf("%d frames wait for neighbours, want some and at most %d", v.dests.parked, v.host.Reserve)
 	}
 	v.end()
 	if used := free - v.Stats().FreeFrames; used > v.host.Reserve+64 {
@@ -45,8 +45,8 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 	}
 	v.unnoticed(t)
 	v.begin()
-	if v.holding != 0 || len(v.dsts) != before {
-		t.Errorf("%d frames and %d destinations are left, there were %d", v.holding, len(v.dsts), before)
+	if v.dests.parked != 0 || len(v.dests.all) != before {
+		t.Errorf("%d frames and %d destinations are left, there were %d", v.dests.parked, len(v.dests.all), before)
 	}
 	v.end()
 }

@@ -128,7 +128,7 @@ func (s *Stack) flushHeld() {
 	for {
 		select {
 		case <-s.flusher:
-		case <-s.closed:
+		case <-s.life.closed:
 			return
 		}
 		s.begin()

@@ -36,10 +36,10 @@ func (s *Stack) sizes() sizes {
 	z := sizes{
 		frames: s.arena.Frames() - s.arena.FreeFrames(),
 		flows:  s.demux.flows.len(), timeWaits: s.demux.timeWaits.len(), listeners: len(s.demux.listeners),
-		udps: len(s.demux.udps), udpFlows: len(s.demux.udpFlows), dsts: len(s.dsts),
-		dirty: len(s.dirty), blocked: len(s.blocked), dead: len(s.dead),
-		gathering: len(s.gathering), udpWait: len(s.udpWait), holding: s.holding,
-		orphans: s.host.Orphans(), timers: s.wheel.Next() != never, fragments: s.frags.Held(),
+		udps: len(s.demux.udps), udpFlows: len(s.demux.udpFlows), dsts: len(s.dests.all),
+		dirty: len(s.turn.dirty), blocked: len(s.turn.blocked), dead: len(s.turn.dead),
+		gathering: len(s.turn.gathering), udpWait: len(s.turn.udpWait), holding: s.dests.parked,
+		orphans: s.host.Orphans(), timers: s.wheel.Next() != never, fragments: s.fragments.Reassembler.Held(),
 	}
 	for _, sp := range s.ports.spaces {
 		for _, p := range sp.used {

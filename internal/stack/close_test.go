@@ -55,7 +55,7 @@ func TestCloseUnderLoad(t *testing.T) {
 			wg.Go(func() { useUntilClosed(t, a, l.Addr(), u.LocalAddr()) })
 		}
 		wg.Go(func() {
-			for !a.closing.Load() {
+			for !a.life.closing.Load() {
 				a.Stats()
 				time.Sleep(time.Millisecond)
 			}

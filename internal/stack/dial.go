@@ -111,11 +111,11 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	}
 	s.begin()
 	defer s.end()
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		s.ports.release(p)
 		return nil, false, errClosed
 	}
-	if e := s.down.Load(); e != 0 {
+	if e := s.life.down.Load(); e != 0 {
 		s.ports.release(p)
 		return nil, false, syscall.Errno(e)
 	}
@@ -123,7 +123,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.release(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dstBy(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route)
+	d := s.dests.get(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route, s.now)
 	if d == nil {
 		s.ports.release(p)
 		return nil, false, syscall.ENETUNREACH
@@ -131,7 +131,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	c = s.newTCPConn(d, local.Port(), remote.Port())
 	c.port = p
 	mine := *cfg
-	mine.MTU = s.mtu(d)
+	mine.MTU = s.dests.mtuOf(d, s.now)
 	c.tc.Init(s.host, c, &mine, local, remote)
 	s.demux.flows.add(c)
 	c.tc.Connect(s.now)

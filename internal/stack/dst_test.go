@@ -153,8 +153,8 @@ func TestHoldEnds(t *testing.T) {
 		a.begin()
 		a.now += wait
 		a.wheel.Advance(a.now, a.fire)
-		if early := wait < resolveMost; early != (a.holding > 0) || early != (len(a.dsts) > 2) {
-			t.Errorf("after %v %d frames wait, for %d destinations", time.Duration(wait), a.holding, len(a.dsts))
+		if early := wait < resolveMost; early != (a.dests.parked > 0) || early != (len(a.dests.all) > 2) {
+			t.Errorf("after %v %d frames wait, for %d destinations", time.Duration(wait), a.dests.parked, len(a.dests.all))
 		}
 		a.now = nanotime()
 		a.end()

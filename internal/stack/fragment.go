@@ -18,8 +18,8 @@ func (s *Stack) fragment(ds []ring.Desc) {
 		s.counters.rxMalformed.Add(1)
 		return
 	}
-	done := s.frags.Add(p, ds, s.now)
-	s.setTimer(&s.fragTimer, s.frags.Deadline())
+	done := s.fragments.Add(p, ds, s.now)
+	s.setTimer(&s.fragments.timer, s.fragments.Deadline())
 	if done != nil {
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 		s.transport(done)
@@ -32,10 +32,18 @@ const (
 	maxPeerFragBytes = maxFragBytes / 4
 )
 
-func (s *Stack) initFragments() {
-	limit := min(maxFragBytes, len(s.arena.Mem())/8)
-	s.frags.Init(s.cache, limit, min(maxPeerFragBytes, limit))
-	s.fragTimer.Kind = ofFragments
+// fragments are the datagrams that are being put together, and the one that is
+// being cut. They belong to the holder of the stack lock.
+type fragments struct {
+	ip.Reassembler
+	timer ring.Timer
+	tx    [24]ring.Desc // the fragment under construction
+}
+
+func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
+	limit := min(maxFragBytes, len(arena.Mem())/8)
+	f.Init(cache, limit, min(maxPeerFragBytes, limit))
+	f.timer.Kind = ofFragments
 }
 
 // sendAny is send for packets of any size: UDP's may be larger than the MTU,
@@ -48,7 +56,7 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	for i := range pkt {
 		l4 += int(pkt[i].Len)
 	}
-	if l4+d.hdr.NetLen() > s.mtu(d) || len(pkt) > s.host.MaxFrags {
+	if l4+d.hdr.NetLen() > s.dests.mtuOf(d, s.now) || len(pkt) > s.host.MaxFrags {
 		return s.sendFragments(d, qi, pkt, l4, ecn)
 	}
 	return s.send(d, qi, pkt, ecn)
@@ -60,9 +68,9 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 // hurry.
 func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8) bool {
 	if d.stale {
-		s.ask(d)
+		s.dests.ask(d, s.now)
 	}
-	plan, ok := d.hdr.Fragments(l4, s.mtu(d))
+	plan, ok := d.hdr.Fragments(l4, s.dests.mtuOf(d, s.now))
 	if !ok {
 		return true
 	}
@@ -143,7 +151,7 @@ func (r *reader) read(b []byte) (n int) {
 // fill copies the next n bytes of src into new frames. ok is false where
 // there are not enough.
 func (s *Stack) fill(src *reader, n int) (pkt []ring.Desc, ok bool) {
-	pkt = s.fragTx[:0]
+	pkt = s.fragments.tx[:0]
 	for n > 0 && len(pkt) < cap(pkt) {
 		f, ok := s.cache.Alloc()
 		if !ok {
@@ -157,28 +165,4 @@ func (s *Stack) fill(src *reader, n int) (pkt []ring.Desc, ok bool) {
 		pkt[len(pkt)-1].Flags = 0
 	}
 	return pkt, n == 0
-}
-
-// portUnreachable answers a datagram that nobody wants, as far as the limiter
-// allows, and frees it: its socket was closed a moment ago.
-func (s *Stack) portUnreachable(ds []ring.Desc) {
-	p := &s.rx.pkt
-	if p.Answerable() && s.icmp.Allow(s.now) {
-		if f, ok := s.cache.Alloc(); ok {
-			back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
-			quote := s.arena.Bytes(ds[0].Frame)[ds[0].Off-back : ds[0].Off+ds[0].Len]
-			var h ip.Header
-			proto := uint8(ip.ProtoICMP)
-			if p.V6 {
-				proto = ip.ProtoICMPv6
-			}
-			h.InitReply(p, proto, 0, defaultTTL)
-			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
-			pkt := append(s.fragTx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
-			h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
-			s.post(int(s.txOf[s.rx.queue]), pkt, h.Len())
-			s.cache.Release(f)
-		}
-	}
-	s.cache.FreeDescs(ds)
 }

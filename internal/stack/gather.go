@@ -15,22 +15,22 @@ const gatherConns = 64
 
 // noteGather keeps an eye on c, whose acknowledgement waits.
 func (s *Stack) noteGather(c *TCPConn) {
-	if len(s.gathering) == cap(s.gathering) {
+	if len(s.turn.gathering) == cap(s.turn.gathering) {
 		c.tc.EndGather(false)
 		s.touch(c)
 		return
 	}
-	s.gathering = append(s.gathering, c)
+	s.turn.gathering = append(s.turn.gathering, c)
 	c.gathers = true
-	s.gatherUntil = min(s.gatherUntil, s.now+gatherIdle)
+	s.turn.gatherUntil = min(s.turn.gatherUntil, s.now+gatherIdle)
 }
 
 // endGather has those acknowledgements sent that have waited long enough, or
 // all. The lock is held, and end follows.
 func (s *Stack) endGather(all bool) {
-	waiting := s.gathering[:0]
-	s.gatherUntil = never
-	for _, c := range s.gathering {
+	waiting := s.turn.gathering[:0]
+	s.turn.gatherUntil = never
+	for _, c := range s.turn.gathering {
 		ok, since, last := c.tc.Gathering()
 		until := min(last+gatherIdle, since+gatherMost)
 		switch {
@@ -38,13 +38,13 @@ func (s *Stack) endGather(all bool) {
 			c.gathers = false
 		case !all && s.now < until:
 			waiting = append(waiting, c)
-			s.gatherUntil = min(s.gatherUntil, until)
+			s.turn.gatherUntil = min(s.turn.gatherUntil, until)
 		default:
 			c.gathers = false
 			c.tc.EndGather(!all && s.now >= last+gatherIdle)
 			s.touch(c)
 		}
 	}
-	clear(s.gathering[len(waiting):])
-	s.gathering = waiting
+	clear(s.turn.gathering[len(waiting):])
+	s.turn.gathering = waiting
 }

@@ -46,7 +46,7 @@ func TestGather(t *testing.T) {
 	}
 	for _, last := range []bool{false, true} {
 		gather()
-		if !d.gathers || b.gatherUntil == never {
+		if !d.gathers || b.turn.gatherUntil == never {
 			t.Fatal("nobody looks after it")
 		}
 		if last {
@@ -55,13 +55,13 @@ func TestGather(t *testing.T) {
 			_, since, came := d.tc.Gathering()
 			until := min(since+gatherMost, came+gatherIdle)
 			b.now = until - 1
-			if b.endGather(false); !d.gathers || d.dirty || b.gatherUntil != until {
+			if b.endGather(false); !d.gathers || d.dirty || b.turn.gatherUntil != until {
 				t.Error("does not wait as long as it may")
 			}
 			b.now = until
 			b.endGather(false)
 		}
-		if ok, _, _ := d.tc.Gathering(); ok || d.gathers || !d.dirty || b.gatherUntil != never {
+		if ok, _, _ := d.tc.Gathering(); ok || d.gathers || !d.dirty || b.turn.gatherUntil != never {
 			t.Error("waits too long")
 		}
 		b.end()

@@ -75,7 +75,7 @@ func (v *victim) unharmed(t testing.TB, n int) {
 func (v *victim) held() int {
 	v.begin()
 	defer v.end()
-	return v.frags.Held()
+	return v.fragments.Held()
 }
 
 // packetOf is a frame to the victim.
@@ -272,11 +272,11 @@ func TestForgedICMP(t *testing.T) {
 			}
 			refused = message{"", 1, 4, 0, own}
 		}
-		mtu := v.mtu(u.dst)
+		mtu := v.dests.mtuOf(u.dst, v.now)
 		for _, m := range forged {
 			v.suffer(t, icmpOf(peer.Addr(), to, m.typ, m.code, m.rest, m.quote))
-			if e := u.errno.Load(); e != 0 || v.mtu(u.dst) != mtu {
-				t.Errorf("%v, %s: error %v, MTU %d", to, m.name, syscall.Errno(e), v.mtu(u.dst))
+			if e := u.errno.Load(); e != 0 || v.dests.mtuOf(u.dst, v.now) != mtu {
+				t.Errorf("%v, %s: error %v, MTU %d", to, m.name, syscall.Errno(e), v.dests.mtuOf(u.dst, v.now))
 			}
 		}
 		b := icmpOf(peer.Addr(), to, refused.typ, refused.code, 0, own)

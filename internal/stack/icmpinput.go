@@ -52,11 +52,11 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	if u == nil {
 		return
 	}
-	d := s.dsts[u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP)]
+	d := s.dests.all[u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP)]
 	if d == nil {
 		return
 	}
-	if m := max(e.MTU, minPathMTU4); m < s.mtu(d) {
+	if m := max(e.MTU, minPathMTU4); m < s.dests.mtuOf(d, s.now) {
 		d.pathMTU, d.pathUntil = m, s.now+pathMTUTime
 	}
 }

@@ -228,7 +228,7 @@ func TestIPOptionsPathMTU(t *testing.T) {
 	defer u.Close()
 	a.begin()
 	a.udpTooBig(&ip.ICMPError{Proto: ip.ProtoUDP, Local: u.LocalAddr(), Remote: u.RemoteAddr(), MTU: 1000})
-	mtu := a.mtu(u.dst)
+	mtu := a.dests.mtuOf(u.dst, a.now)
 	a.end()
 	if mtu != 1000 {
 		t.Errorf("the path's MTU is %d", mtu)

@@ -88,6 +88,6 @@ const longSpin = int64(time.Millisecond)
 // warn logs what Warnings says, once.
 func (s *Stack) warn() {
 	for _, w := range s.Warnings() {
-		s.log.Warn("onload: "+w, zap.String("interface", s.cfg.Name))
+		s.cfg.Log.Warn("onload: "+w, zap.String("interface", s.cfg.Name))
 	}
 }

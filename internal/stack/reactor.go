@@ -89,7 +89,7 @@ func (s *Stack) react() {
 		}
 	}
 	var turns uint64
-	for !s.closing.Load() {
+	for !s.life.closing.Load() {
 		s.scheduleReactor()
 		err := s.reactor.conn.Read(look)
 		if errors.Is(err, os.ErrClosed) {
@@ -131,7 +131,7 @@ func (s *Stack) reactOnce(packet bool) {
 			// have to be woken by an interrupt first.
 			runtime.Gosched()
 		}
-		if s.closing.Load() {
+		if s.life.closing.Load() {
 			return
 		}
 		s.begin()
@@ -194,7 +194,7 @@ func (r *reactor) set(at int64) {
 // finds the lock taken leaves it to the reactor's next tick.
 func (s *Stack) arm() {
 	for !s.guarded() && !s.leader.Load() && s.tryBegin() {
-		if s.closing.Load() {
+		if s.life.closing.Load() {
 			s.end()
 			return
 		}
@@ -211,7 +211,7 @@ func (s *Stack) arm() {
 func (s *Stack) armLocked() bool {
 	s.endGather(true)
 	for _, q := range s.queues {
-		if s.down.Load() == 0 && q.Arm() {
+		if s.life.down.Load() == 0 && q.Arm() {
 			for _, q := range s.queues {
 				q.Disarm()
 			}

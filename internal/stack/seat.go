@@ -215,7 +215,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		return false
 	}
 	p := t.desc.Load()
-	if s.closing.Load() || s.leader.Load() || p == nil {
+	if s.life.closing.Load() || s.leader.Load() || p == nil {
 		// Close waits for the seat before it takes the rings away.
 		t.taken.Store(nil)
 		return false
@@ -266,7 +266,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 // were good for others only.
 func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
 	t := s.seat
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		s.end()
 		t.taken.Store(nil)
 		return true

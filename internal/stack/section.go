@@ -51,7 +51,7 @@ func (s *Stack) end() (woken int) {
 	for {
 		s.lock.Take(s.doWork)
 		woken += s.finishTurn()
-		next := min(s.wheel.Next(), s.gatherUntil)
+		next := min(s.wheel.Next(), s.turn.gatherUntil)
 		if s.held.Load() > 0 {
 			next = min(next, s.heldSince+reactorTick)
 		}

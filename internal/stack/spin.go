@@ -18,7 +18,7 @@ func (s *Stack) lead() bool {
 	if s.leader.Load() || !s.leader.CompareAndSwap(false, true) {
 		return false
 	}
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		// Close waits for the leader before it takes the rings away.
 		s.leader.Store(false)
 		return false

@@ -56,7 +56,7 @@ func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 		}
 		if t.Len() > 0 {
 			// A stack that was closed meanwhile has taken its frames away.
-			if c.s.closing.Load() {
+			if c.s.life.closing.Load() {
 				t.Drop()
 				return false, errClosed
 			}

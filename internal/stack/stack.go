@@ -12,11 +12,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
-	"net"
-	"runtime"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,10 +52,6 @@ type Stack struct {
 	lock        *ring.Lock
 	leader      atomic.Bool // a goroutine spins
 	armed       atomic.Bool // changed under lock
-	ending      atomic.Bool // Close has begun: resets are its doing
-	closing     atomic.Bool
-	down        atomic.Uint32 // errno of a device that failed for good, 0: it works
-	gone        atomic.Bool   // the interface was deleted
 	successor   atomic.Pointer[waiter]
 	successorAt atomic.Int64 // since when it waits, ns
 	seat        *seat        // nil: nobody waits at the queues asleep
@@ -85,8 +77,6 @@ type Stack struct {
 	work   int64         // bytes received and sent, for policy
 	policy *policy       // of the profile balanced, else nil
 
-	gatherUntil int64 // when gathering is looked through
-
 	mayHold    bool          // the packets of this turn may wait
 	holdSent   uint64        // only as long as sent is this; anyPackets: whatever they are
 	held       atomic.Int32  // turns whose packets wait on a ring for a kick
@@ -96,46 +86,21 @@ type Stack struct {
 	expected   bool          // more were to come after the last
 	lastAnswer int64         // when the last was
 	flusher    chan struct{} // wakes the goroutine that sends them
-	closed     chan struct{} // closed by Close
-	retry      ring.Timer
-	late       int // turns that due timers have waited
-	frags      ip.Reassembler
-	fragTimer  ring.Timer
-	fragTx     [24]ring.Desc
 	icmp       ip.Limiter
-	wakes      []*waiter
-	dirty      []*TCPConn // to be given Output at the end of the turn
-	outputs    int        // so many of them were
-	blocked    []*TCPConn // stopped by a full transmit ring
-	dead       []*TCPConn // closed during the turn
-	gathering  []*TCPConn // had acknowledgements that wait for more segments
-	udpWait    []*UDPConn // sockets with datagrams waiting for the transmit ring
-	udpSpare   []*UDPConn
 
+	turn      turn
 	rx        rx
+	fragments fragments
 	demux     demux
 	locals    locals
-	dsts      map[dstKey]*dst
-	holdTimer ring.Timer
-	holding   int  // frames that wait for neighbours
-	news      bool // tell has something to do
+	dests     dests
+	life      life
 
 	reactor  reactor
 	ports    *portTable
 	cfg      Config
-	log      *zap.Logger
-	unsub    func()
 	counters counters
-
-	closeOnce sync.Once
-	closeErr  error
 }
-
-// ICMP errors that we send: Linux's icmp_msgs_per_sec and icmp_msgs_burst.
-const (
-	icmpPerSecond = 1000
-	icmpBurst     = 50
-)
 
 // maxQueues bounds the queues of a stack: a bit each in Stack.kick.
 const maxQueues = 64
@@ -155,29 +120,25 @@ func New(cfg Config) (*Stack, error) {
 	caps := cfg.Device.Caps()
 	now := nanotime()
 	s := &Stack{
-		queues:    cfg.Device.Queues(),
-		spin:      cfg.Profile.spinBudget(cfg.Spin),
-		batches:   cfg.Profile != Latency,
-		lock:      ring.NewLock(),
-		now:       now,
-		arena:     cfg.Device.Arena(),
-		wheel:     ring.NewWheel(now),
-		dsts:      make(map[dstKey]*dst),
-		gathering: make([]*TCPConn, 0, gatherConns),
-		cfg:       cfg,
-		log:       cfg.Log,
-
-		gatherUntil: never,
-		closed:      make(chan struct{}),
+		queues:  cfg.Device.Queues(),
+		spin:    cfg.Profile.spinBudget(cfg.Spin),
+		batches: cfg.Profile != Latency,
+		lock:    ring.NewLock(),
+		now:     now,
+		arena:   cfg.Device.Arena(),
+		wheel:   ring.NewWheel(now),
+		cfg:     cfg,
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
+	s.life.closed = make(chan struct{})
+	s.turn.init()
 	s.demux.init()
+	s.dests.init(cfg.Net, cfg.Link, s.arena, s.queues[0].Caps().MTU)
 	s.locals.net, s.locals.link = cfg.Net, cfg.Link
 	s.rx.virtual = caps.Virtual
 	s.rx.refillAt = refillAt(caps.RxRing, s.arena.Frames(), len(s.queues))
-	s.initFragments()
-	s.holdTimer.Kind = ofHeld
+	s.fragments.init(s.arena, s.cache)
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
@@ -198,12 +159,24 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Device.Close()
 		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
 	}
-	s.unsub = cfg.Net.Subscribe(s.onChange)
+	s.life.unsub = cfg.Net.Subscribe(s.onChange)
 	s.begin()
 	s.locals.learnVLANs() // from now on changes are heard of
 	s.end()
 	s.warn()
 	return s, nil
+}
+
+// newHost makes the shared part of the connections from the device's
+// capabilities.
+func (s *Stack) newHost() *tcp.Host {
+	caps := s.Caps()
+	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
+	h.Gather = true
+	if s.cfg.MaxOrphans > 0 {
+		h.MaxOrphans = s.cfg.MaxOrphans
+	}
+	return h
 }
 
 // Name is the interface's name.
@@ -220,7 +193,7 @@ func (s *Stack) Device() driver.Device { return s.cfg.Device }
 
 // Err returns what broke the stack for good, or nil.
 func (s *Stack) Err() error {
-	if s.gone.Load() {
+	if s.life.gone.Load() {
 		return errGone
 	}
 	for _, q := range s.queues {
@@ -229,63 +202,6 @@ func (s *Stack) Err() error {
 		}
 	}
 	return nil
-}
-
-// Close resets every connection, releases every port and closes the device.
-// Calls blocked on sockets of the stack return net.ErrClosed.
-func (s *Stack) Close() error {
-	s.closeOnce.Do(func() {
-		s.unsub()
-		wake := s.shutdown()
-		for _, w := range wake {
-			s.wake(w)
-		}
-		s.stopReactor()
-		close(s.closed)
-		for s.leader.Load() {
-			runtime.Gosched()
-		}
-		s.closeSeat()
-		s.breath.close()
-		s.ports.close()
-		// Whoever takes the lock from now on finds the stack closing, and
-		// touches no queue.
-		s.begin()
-		s.closeErr = s.cfg.Device.Close()
-		s.limits.watcher.Close()
-		s.limits.watcher = nil
-		s.end()
-	})
-	return s.closeErr
-}
-
-// shutdown resets all connections and marks the stack as closing. It returns
-// those who may be parked.
-func (s *Stack) shutdown() (wake []*waiter) {
-	s.begin()
-	defer s.end()
-	s.ending.Store(true)
-	for c := range s.demux.flows.all() {
-		wake = append(wake, &c.r, &c.w)
-		c.tc.Abort(s.now)
-		s.touch(c)
-	}
-	s.finishTurn()
-	for _, l := range s.demux.listeners {
-		for _, x := range l {
-			wake = append(wake, &x.socket.w)
-		}
-	}
-	for _, l := range s.demux.udps {
-		for _, x := range l {
-			wake = append(wake, &x.socket.r, &x.socket.w)
-		}
-	}
-	for _, u := range s.demux.udpFlows {
-		wake = append(wake, &u.r, &u.w)
-	}
-	s.closing.Store(true)
-	return wake
 }
 
 // rxPending tells whether a packet waits on any queue.
@@ -297,8 +213,3 @@ func (s *Stack) rxPending() bool {
 	}
 	return false
 }
-
-var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
-
-// errClosed is what a closed socket or stack answers.
-var errClosed = net.ErrClosed

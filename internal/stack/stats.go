@@ -76,7 +76,7 @@ func (s *Stack) Stats() Stats {
 	st.Conns, st.TimeWaits = s.demux.flows.len(), s.demux.timeWaits.len()
 	st.Listeners, st.UDPs = len(s.demux.listeners), len(s.demux.udps)+len(s.demux.udpFlows)
 	st.Orphans = s.host.Orphans()
-	if !s.closing.Load() {
+	if !s.life.closing.Load() {
 		s.cache.Flush()
 		for _, q := range s.queues {
 			q.Refill() // what is lent does not vary with when it was last offered
@@ -84,9 +84,9 @@ func (s *Stack) Stats() Stats {
 	}
 	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
-	st.Fragments = s.frags.Stats
+	st.Fragments = s.fragments.Stats
 	s.end()
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		return st
 	}
 	for _, q := range s.queues {

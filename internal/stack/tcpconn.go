@@ -73,7 +73,7 @@ func (s *Stack) newTCPConn(d *dst, localPort, remotePort uint16) *TCPConn {
 func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	s, d := c.s, c.dst
 	if !d.ready {
-		s.hold(d, int(c.qi), pkt, ecn)
+		s.sendLater(d, int(c.qi), pkt, ecn)
 		return true
 	}
 	tx := int(s.txOf[c.qi])
@@ -88,7 +88,7 @@ func (c *TCPConn) Notify(ev tcp.Event) {
 	if ev&(tcp.EvClosed|tcp.EvTimeWait) != 0 && !c.dying {
 		c.dying = true
 		c.tw = ev&tcp.EvTimeWait != 0
-		s.dead = append(s.dead, c)
+		s.turn.dead = append(s.turn.dead, c)
 	}
 	if ev&(tcp.EvReadable|tcp.EvError|tcp.EvHup|tcp.EvConnected|tcp.EvClosed) != 0 {
 		s.notify(&c.r)
@@ -101,7 +101,7 @@ func (c *TCPConn) Notify(ev tcp.Event) {
 // ready implements socket.
 func (c *TCPConn) ready(d direction) bool {
 	st := c.state.Load()
-	if st&stClosed != 0 || c.s.closing.Load() {
+	if st&stClosed != 0 || c.s.life.closing.Load() {
 		return true
 	}
 	if d == dirRead {
@@ -110,11 +110,20 @@ func (c *TCPConn) ready(d direction) bool {
 	return c.tc.Writable() || st&stWriteClosed != 0
 }
 
+// Readable tells whether Read would return at once, with data or an error,
+// having looked at the queues.
+func (c *TCPConn) Readable() bool {
+	if !c.ready(dirRead) {
+		c.s.pollOnce()
+	}
+	return c.ready(dirRead)
+}
+
 // connecting waits for the outcome of a Dial.
 type connecting struct{ c *TCPConn }
 
 func (k connecting) ready(direction) bool {
-	if k.c.state.Load()&stClosed != 0 || k.c.s.closing.Load() || k.c.tc.Err() != nil {
+	if k.c.state.Load()&stClosed != 0 || k.c.s.life.closing.Load() || k.c.tc.Err() != nil {
 		return true
 	}
 	st := k.c.tc.State()
@@ -126,7 +135,7 @@ func (k connecting) ready(direction) bool {
 type lingering struct{ c *TCPConn }
 
 func (k lingering) ready(direction) bool {
-	return k.c.state.Load()&stDone != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.closing.Load()
+	return k.c.state.Load()&stDone != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.life.closing.Load()
 }
 
 // do has the protocol do what flag says: now, if the lock is free, else by
@@ -153,7 +162,7 @@ func (c *TCPConn) begin(flag uint32) bool {
 
 // doWork does the work that w's owner left. The lock is held.
 func (s *Stack) doWork(w *ring.Work) {
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		return
 	}
 	switch w.Kind {
@@ -192,8 +201,8 @@ func (c *TCPConn) doTodo() {
 
 // bury takes the connections that ended during the turn out of the tables.
 func (s *Stack) bury() {
-	for i, c := range s.dead {
-		s.dead[i] = nil
+	for i, c := range s.turn.dead {
+		s.turn.dead[i] = nil
 		s.wheel.Stop(&c.timer)
 		c.gone = true
 		s.demux.flows.remove(c)
@@ -203,7 +212,7 @@ func (s *Stack) bury() {
 		if c.tw {
 			s.beginTimeWait(c)
 		} else {
-			s.unref(c.dst)
+			s.dests.unref(c.dst)
 			s.ports.release(c.port)
 		}
 		c.dst, c.port = nil, nil
@@ -214,7 +223,7 @@ func (s *Stack) bury() {
 			c.tc.Free()
 		}
 	}
-	s.dead = s.dead[:0]
+	s.turn.dead = s.turn.dead[:0]
 }
 
 // Read reads what has arrived, waiting for something. io.EOF is the peer's
@@ -253,7 +262,7 @@ func (c *TCPConn) readNow(p []byte) (int, error) {
 	}
 	if n > 0 {
 		// A stack that was closed meanwhile has taken its frames away.
-		if c.s.closing.Load() {
+		if c.s.life.closing.Load() {
 			return 0, errClosed
 		}
 		return n, nil
@@ -282,7 +291,7 @@ func (c *TCPConn) noData(eof bool, err error) error {
 // userError is the error of a socket that the user, or the stack's owner,
 // has closed.
 func (c *TCPConn) userError() error {
-	if c.state.Load()&stClosed != 0 || c.s.ending.Load() {
+	if c.state.Load()&stClosed != 0 || c.s.life.ending.Load() {
 		return errClosed
 	}
 	return nil
@@ -320,12 +329,12 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 // locked: it took the lock, and Stack.end is to follow; else others send what it
 // took. wmu is held.
 func (c *TCPConn) take(p []byte) (n int, locked bool) {
-	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.ending.Load() || c.w.over() || c.tc.Err() != nil {
+	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
 		return 0, false // writeRest says why
 	}
 	s := c.s
 	if len(p) <= smallWrite && s.tryBegin() {
-		if !c.gone && !s.closing.Load() && c.tc.WriteNow(p) {
+		if !c.gone && !s.life.closing.Load() && c.tc.WriteNow(p) {
 			s.touch(c)
 			s.deferAnswer()
 			return len(p), true
@@ -463,7 +472,7 @@ func (c *TCPConn) Close() error {
 	c.s.wake(&c.w)
 	c.rmu.Lock()
 	c.wmu.Lock()
-	if !c.s.closing.Load() {
+	if !c.s.life.closing.Load() {
 		c.do(todoClose)
 		if sec := c.tc.Linger(); sec > 0 {
 			c.s.setDeadline(&c.w, time.Now().Add(time.Duration(sec)*time.Second))
@@ -535,7 +544,7 @@ func (c *TCPConn) look(fn func()) error {
 	}
 	s := c.s
 	s.begin()
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		s.end()
 		return errClosed
 	}

@@ -98,11 +98,11 @@ func (s *Stack) refuse(seg *tcp.Segment) {
 
 // reply sends one packet that belongs to no connection.
 func (s *Stack) reply(proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
-	d := s.dst(IPOptions{}.key(local.Addr(), remote.Addr(), proto))
+	d := s.dests.get(IPOptions{}.key(local.Addr(), remote.Addr(), proto), nil, s.now)
 	if d == nil {
 		return false
 	}
 	ok := s.send(d, s.rx.queue, pkt, 0)
-	s.unref(d)
+	s.dests.unref(d)
 	return ok
 }

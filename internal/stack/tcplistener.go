@@ -73,7 +73,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	}
 	s.begin()
 	defer s.end()
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		s.ports.release(p)
 		return nil, errClosed
 	}
@@ -88,30 +88,30 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
+	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return false
 	}
 	ok := s.send(d, s.rx.queue, pkt, ecn)
-	s.unref(d)
+	s.dests.unref(d)
 	return ok
 }
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
+	d := l.s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, l.s.now)
 	if d == nil {
 		return 0
 	}
-	n := l.s.mtu(d)
-	l.s.unref(d)
+	n := l.s.dests.mtuOf(d, l.s.now)
+	l.s.dests.unref(d)
 	return n
 }
 
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dst(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP))
+	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return nil, nil
 	}
@@ -166,7 +166,7 @@ func (l *TCPListener) Inject(v any) bool {
 
 // ready implements socket.
 func (l *TCPListener) ready(direction) bool {
-	return l.queued.Load() > 0 || l.closed.Load() || l.s.closing.Load()
+	return l.queued.Load() > 0 || l.closed.Load() || l.s.life.closing.Load()
 }
 
 func (l *TCPListener) pop() (a accepted, ok bool) {
@@ -190,7 +190,7 @@ func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
 	l.amu.Lock()
 	defer l.amu.Unlock()
 	for {
-		if l.closed.Load() || l.s.closing.Load() {
+		if l.closed.Load() || l.s.life.closing.Load() {
 			return nil, nil, errClosed
 		}
 		if l.w.timedOut() {
@@ -216,7 +216,7 @@ func (l *TCPListener) Close() error {
 	s := l.s
 	l.s.wake(&l.w)
 	s.begin()
-	if !s.closing.Load() {
+	if !s.life.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
 		s.demux.listeners.remove(l.keys, l)

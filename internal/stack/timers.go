@@ -35,7 +35,7 @@ const (
 	ofTCPListener
 	ofTimeWait
 	ofFragments
-	ofHeld
+	ofParked
 )
 
 // before is what has a field at p with that offset.
@@ -53,10 +53,10 @@ func (s *Stack) fire(t *ring.Timer) {
 		}
 		s.scheduleListener(l)
 	case ofFragments:
-		s.frags.Expire(s.now)
-		s.setTimer(t, s.frags.Deadline())
-	case ofHeld:
-		s.fireHold()
+		s.fragments.Expire(s.now)
+		s.setTimer(t, s.fragments.Deadline())
+	case ofParked:
+		s.fireParked()
 	case ofTimeWait:
 		s.fireTimeWait((*timeWait)(before(unsafe.Pointer(t), unsafe.Offsetof(timeWait{}.timer))))
 	}
@@ -73,7 +73,7 @@ func (s *Stack) fireTCP(c *TCPConn) {
 		c.tc.Expire(s.now)
 		s.touch(c)
 	} else {
-		s.confirm(c.dst)
+		s.dests.confirm(c.dst, s.now)
 	}
 	s.schedule(c)
 }

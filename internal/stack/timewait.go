@@ -55,7 +55,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 	if s.demux.timeWaits.len() >= most {
 		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
-		s.unref(c.dst)
+		s.dests.unref(c.dst)
 		s.ports.release(c.port)
 		return
 	}
@@ -83,7 +83,7 @@ func (s *Stack) fireTimeWait(t *timeWait) {
 func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
 	s.demux.timeWaits.remove(t)
-	s.unref(t.dst)
+	s.dests.unref(t.dst)
 	s.ports.release(t.port)
 }
 
@@ -125,16 +125,4 @@ func (s *Stack) timeWaitInput(t *timeWait, seg *tcp.Segment) {
 	d := t.tw.PutAck(s.host, t.local(), t.remote(), f, s.now)
 	s.send(t.dst, s.rx.queue, []ring.Desc{d}, 0)
 	s.cache.Release(f)
-}
-
-// newHost makes the shared part of the connections from the device's
-// capabilities.
-func (s *Stack) newHost() *tcp.Host {
-	caps := s.Caps()
-	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
-	h.Gather = true
-	if s.cfg.MaxOrphans > 0 {
-		h.MaxOrphans = s.cfg.MaxOrphans
-	}
-	return h
 }

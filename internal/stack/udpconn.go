@@ -113,17 +113,17 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 
 // insertUDP puts u into the demultiplexer. route may be nil.
 func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) error {
-	if s.closing.Load() {
+	if s.life.closing.Load() {
 		return errClosed
 	}
 	s.demux.lastUDP = nil
 	if connected {
-		if u.dst = s.dstBy(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route); u.dst == nil {
+		if u.dst = s.dests.get(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route, s.now); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
 		if s.demux.udpFlows[u.flow] != nil {
-			s.unref(u.dst)
+			s.dests.unref(u.dst)
 			return syscall.EADDRINUSE
 		}
 		s.demux.udpFlows[u.flow] = u
@@ -147,7 +147,7 @@ func (u *UDPConn) Stack() *Stack { return u.s }
 
 // ready implements socket.
 func (u *UDPConn) ready(d direction) bool {
-	if u.closed.Load() || u.s.closing.Load() || u.errno.Load() != 0 || u.dead() != 0 {
+	if u.closed.Load() || u.s.life.closing.Load() || u.errno.Load() != 0 || u.dead() != 0 {
 		return true
 	}
 	if d == dirRead {
@@ -170,7 +170,7 @@ func (u *UDPConn) dead() syscall.Errno {
 	if !u.remote.IsValid() {
 		return 0
 	}
-	return syscall.Errno(u.s.down.Load())
+	return syscall.Errno(u.s.life.down.Load())
 }
 
 // check returns what ends a call before it begins.
@@ -217,7 +217,7 @@ func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bo
 		return
 	}
 	n, full, src, dst, ok = u.rq.Read(p)
-	if ok && u.s.closing.Load() {
+	if ok && u.s.life.closing.Load() {
 		// A stack that was closed meanwhile has taken its frames away.
 		return 0, 0, netip.AddrPort{}, netip.AddrPort{}, false, errClosed
 	}
@@ -225,7 +225,7 @@ func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bo
 }
 
 // Closed tells whether the socket, or its stack, is closed.
-func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.closing.Load() }
+func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.life.closing.Load() }
 
 // push queues a received datagram; it takes the frames of ds, or returns
 // false. w is who to wake.
@@ -297,13 +297,13 @@ func (u *UDPConn) Close() error {
 	s := u.s
 	s.begin()
 	s.demux.lastUDP = nil
-	if !s.closing.Load() {
+	if !s.life.closing.Load() {
 		s.sendQueued(u)
 		s.demux.udps.remove(u.keys, u)
 		if u.remote.IsValid() && s.demux.udpFlows[u.flow] == u {
 			delete(s.demux.udpFlows, u.flow)
 		}
-		s.unref(u.dst)
+		s.dests.unref(u.dst)
 		u.dst = nil
 		s.ports.release(u.port)
 		s.dropQueued(u)

@@ -130,11 +130,11 @@ func TestUDPPathMTU(t *testing.T) {
 			a.pollOnce()
 		}
 		a.begin()
-		if m := a.mtu(c.dst); m != least {
+		if m := a.dests.mtuOf(c.dst, a.now); m != least {
 			t.Errorf("%v: the path's MTU is %d, want %d", to, m, least)
 		}
 		a.now += pathMTUTime
-		if m := a.mtu(c.dst); m != 1500 {
+		if m := a.dests.mtuOf(c.dst, a.now); m != 1500 {
 			t.Errorf("%v: the path's MTU is %d for ever", to, m)
 		}
 		a.now = nanotime()

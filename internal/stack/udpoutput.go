@@ -116,7 +116,7 @@ func (u *UDPConn) send() {
 	if !s.beginOrDefer(&u.work) {
 		return
 	}
-	if !s.closing.Load() {
+	if !s.life.closing.Load() {
 		s.sendQueued(u)
 	}
 	u.endSend()
@@ -145,7 +145,7 @@ func (u *UDPConn) packNow(p []byte, src netip.Addr, to netip.AddrPort) *dst {
 	if u.ends(len(p), &src, &to) != nil || !s.tryBegin() {
 		return nil
 	}
-	if !s.closing.Load() {
+	if !s.life.closing.Load() {
 		src = src.Unmap()
 		if d := s.packSmall(u, p, &src, &to); d != nil {
 			return d
@@ -161,7 +161,7 @@ func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrP
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
 	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || u.leaves(d, *src) ||
-		l4+d.hdr.NetLen() > s.mtu(d) {
+		l4+d.hdr.NetLen() > s.dests.mtuOf(d, s.now) {
 		return nil
 	}
 	f, ok := s.cache.Alloc()
@@ -180,7 +180,7 @@ func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrP
 // ring took it.
 func (s *Stack) sentSmall(d *dst, ok bool) bool {
 	if ok {
-		s.confirm(d)
+		s.dests.confirm(d, s.now)
 		s.counters.udpOut.Add(1)
 	}
 	s.cache.Release(s.tx[0].Frame)
@@ -260,7 +260,7 @@ func (s *Stack) sendQueued(u *UDPConn) {
 		if !s.sendDatagram(u, f) {
 			if !u.waiting {
 				u.waiting = true
-				s.udpWait = append(s.udpWait, u)
+				s.turn.udpWait = append(s.turn.udpWait, u)
 			}
 			return
 		}
@@ -321,7 +321,7 @@ func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc)
 			return nil, nil
 		}
 	}
-	s.confirm(d)
+	s.dests.confirm(d, s.now)
 	return d, s.udpPacket(d, f, u.local.Port(), port, udp.HeaderLen+size)
 }
 
@@ -369,11 +369,11 @@ func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
 		}
 		local = r.Src
 	}
-	d := s.dst(u.ip.key(local, remote, ip.ProtoUDP))
+	d := s.dests.get(u.ip.key(local, remote, ip.ProtoUDP), nil, s.now)
 	if d == nil {
 		return nil
 	}
-	s.unref(u.dst)
+	s.dests.unref(u.dst)
 	u.dst, u.named = d, named
 	return d
 }

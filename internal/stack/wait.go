@@ -220,7 +220,7 @@ func (s *Stack) pollAt(now int64) bool {
 	if s.armed.Load() || !s.rxPending() || !s.tryBeginAt(now) {
 		return false
 	}
-	if !s.closing.Load() && s.poll() > 0 {
+	if !s.life.closing.Load() && s.poll() > 0 {
 		s.arrived(0, false)
 	}
 	if s.end() > 0 {

@@ -1,0 +1,154 @@
+package stack
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// dests are the destinations of our packets, as the kernel's tables have them.
+// They belong to the holder of the stack lock.
+type dests struct {
+	net   control.Network
+	arena *ring.Arena
+	link  int // the interface's index
+	mtu   int // of the interface
+
+	all    map[dstKey]*dst
+	news   bool // Stack.tell has something to do
+	parked int  // frames that wait for neighbours
+	timer  ring.Timer
+}
+
+// resolveWait is the time between two requests for a neighbour, ns (RFC 1122,
+// 2.3.2.1).
+const resolveWait = int64(time.Second)
+
+func (t *dests) init(net control.Network, link int, arena *ring.Arena, mtu int) {
+	t.net, t.link, t.arena, t.mtu = net, link, arena, mtu
+	t.all = make(map[dstKey]*dst)
+	t.timer.Kind = ofParked
+}
+
+// get returns the destination named k, counted, or nil where there is no route.
+// route is that of a caller that has just looked it up, else nil.
+func (t *dests) get(k dstKey, route *Route, now int64) *dst {
+	d := t.all[k]
+	if d == nil {
+		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
+		if !t.resolveRoute(d, route, now) {
+			return nil
+		}
+		t.all[k] = d
+	} else if d.gone {
+		if !t.resolveRoute(d, route, now) {
+			return nil
+		}
+		t.news = true // the notice is under way
+	}
+	d.refs++
+	return d
+}
+
+// unref gives up a use of d.
+func (t *dests) unref(d *dst) {
+	if d == nil {
+		return
+	}
+	d.refs--
+	t.forget(d)
+}
+
+// forget drops a destination that nobody uses and no packet waits for.
+func (t *dests) forget(d *dst) {
+	if d.refs == 0 && len(d.parked) == 0 {
+		delete(t.all, d.key)
+	}
+}
+
+// resolveRoute looks d's neighbour up in the kernel's mirror, and its route
+// unless the caller has found it already. It reports whether there is one.
+func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
+	var r control.Route
+	var err error
+	if route != nil && route.Gen == t.net.Gen() {
+		r = route.Route
+	} else {
+		r, err = t.net.Route(d.key.Remote, d.key.Local)
+	}
+	link, known := t.net.Link(r.Link)
+	if err != nil || r.Local || !known || !t.carries(link) {
+		d.gone, d.ready, d.why = true, false, syscall.ENETUNREACH
+		if errno, ok := err.(syscall.Errno); ok && errno != syscall.EADDRNOTAVAIL {
+			d.why = errno // of a route that is unreachable, prohibited or a black hole
+		}
+		return false
+	}
+	if r.Link != d.route.Link || r.NextHop != d.route.NextHop {
+		// What the old neighbour gets would go where the route no longer leads.
+		d.ready, d.asked = false, 0
+	}
+	d.route, d.gone = r, false
+	t.resolveNeighbour(d, now)
+	return true
+}
+
+// carries reports whether packets for l leave through this stack's interface:
+// it is the interface, or a VLAN on it.
+func (t *dests) carries(l control.Link) bool {
+	return l.Index == t.link || l.VLAN != 0 && l.Parent == t.link
+}
+
+// resolveNeighbour completes d's headers, or asks the kernel for what is
+// missing. Parked packets can go where d is ready afterwards.
+func (t *dests) resolveNeighbour(d *dst, now int64) {
+	link, ok := t.net.Link(d.route.Link)
+	if !ok {
+		return
+	}
+	mac, ok := t.net.Neighbor(d.route.Link, d.route.NextHop)
+	if !ok {
+		// An address that once was right is used until another is known.
+		t.ask(d, now)
+		return
+	}
+	vlan := link.VLAN
+	if link.Index == t.link {
+		vlan = 0 // the interface itself is the VLAN's, and tags
+	}
+	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
+	d.ready, d.stale = true, false
+	d.confirmed = now
+}
+
+// ask has the kernel resolve d's neighbour, once in resolveWait at most.
+func (t *dests) ask(d *dst, now int64) {
+	if now-d.asked > resolveWait || d.asked == 0 {
+		d.asked = now
+		t.net.Resolve(d.route.Link, d.route.NextHop)
+	}
+}
+
+// confirm tells the kernel that d's neighbour answers: it sees none of our
+// traffic, and would let the entry go.
+func (t *dests) confirm(d *dst, now int64) {
+	if d != nil && now-d.confirmed > int64(control.ConfirmEvery) {
+		d.confirmed = now
+		t.net.Confirm(d.route.Link, d.route.NextHop)
+	}
+}
+
+// mtuOf returns the largest IP packet that d's route takes, in bytes.
+func (t *dests) mtuOf(d *dst, now int64) int {
+	m := t.mtu
+	if d.route.MTU > 0 && d.route.MTU < m {
+		m = d.route.MTU
+	}
+	if d.pathMTU > 0 && d.pathMTU < m && now < d.pathUntil {
+		m = d.pathMTU
+	}
+	return m
+}

@@ -1,0 +1,121 @@
+package stack
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"go.uber.org/zap"
+)
+
+// life is how a stack ends. Its marks are written under the stack lock and read
+// without.
+type life struct {
+	ending  atomic.Bool   // Close has begun: resets are its doing
+	closing atomic.Bool   // nobody touches the queues any more
+	down    atomic.Uint32 // errno of a device that failed for good, 0: it works
+	gone    atomic.Bool   // the interface was deleted
+
+	closed chan struct{} // closed by Close
+	unsub  func()        // ends the kernel's notices
+	once   sync.Once
+	err    error // what Close returns
+}
+
+var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
+
+// errClosed is what a closed socket or stack answers.
+var errClosed = net.ErrClosed
+
+// Close resets every connection, releases every port and closes the device.
+// Calls blocked on sockets of the stack return net.ErrClosed.
+func (s *Stack) Close() error {
+	s.life.once.Do(func() {
+		s.life.unsub()
+		wake := s.shutdown()
+		for _, w := range wake {
+			s.wake(w)
+		}
+		s.stopReactor()
+		close(s.life.closed)
+		for s.leader.Load() {
+			runtime.Gosched()
+		}
+		s.closeSeat()
+		s.breath.close()
+		s.ports.close()
+		// Whoever takes the lock from now on finds the stack closing, and
+		// touches no queue.
+		s.begin()
+		s.life.err = s.cfg.Device.Close()
+		s.limits.watcher.Close()
+		s.limits.watcher = nil
+		s.end()
+	})
+	return s.life.err
+}
+
+// shutdown resets all connections and marks the stack as closing. It returns
+// those who may be parked.
+func (s *Stack) shutdown() (wake []*waiter) {
+	s.begin()
+	defer s.end()
+	s.life.ending.Store(true)
+	for c := range s.demux.flows.all() {
+		wake = append(wake, &c.r, &c.w)
+		c.tc.Abort(s.now)
+		s.touch(c)
+	}
+	s.finishTurn()
+	for _, l := range s.demux.listeners {
+		for _, x := range l {
+			wake = append(wake, &x.socket.w)
+		}
+	}
+	for _, l := range s.demux.udps {
+		for _, x := range l {
+			wake = append(wake, &x.socket.r, &x.socket.w)
+		}
+	}
+	for _, u := range s.demux.udpFlows {
+		wake = append(wake, &u.r, &u.w)
+	}
+	s.life.closing.Store(true)
+	return wake
+}
+
+// linkGone ends all connections: the queues went with the interface, and one
+// of the same name would be another.
+func (s *Stack) linkGone() {
+	s.life.gone.Store(true)
+	s.fail(syscall.ENETDOWN)
+}
+
+// fail ends every connection, of TCP and UDP, with errno: nothing will come
+// or go any more.
+func (s *Stack) fail(errno syscall.Errno) {
+	if !s.life.down.CompareAndSwap(0, uint32(errno)) {
+		return
+	}
+	for c := range s.demux.flows.all() {
+		c.tc.Fail(errno)
+	}
+	for _, u := range s.demux.udpFlows {
+		s.notify(&u.r)
+		s.notify(&u.w)
+	}
+}
+
+// checkQueues notices a device that failed for good: its rings are corrupt,
+// or it is gone (attack 26). The lock is held.
+func (s *Stack) checkQueues() {
+	for _, q := range s.queues {
+		if err := q.Err(); err != nil && s.life.down.Load() == 0 {
+			s.cfg.Log.Error("stack: the device failed", zap.String("interface", s.cfg.Name), zap.Error(err))
+			s.fail(syscall.EIO)
+		}
+	}
+}

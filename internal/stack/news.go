@@ -1,0 +1,111 @@
+package stack
+
+import (
+	"syscall"
+
+	"github.com/onload-go/onload/internal/control"
+)
+
+// onChange hears of the kernel's changes from the mirror's goroutine.
+func (s *Stack) onChange(c control.Change) {
+	if s.life.closing.Load() {
+		return
+	}
+	s.begin()
+	defer s.end()
+	if s.life.closing.Load() {
+		return
+	}
+	s.locals.changed(c)
+	s.rx.repeat.Forget()
+	for _, d := range s.dests.all {
+		s.applyChange(d, c)
+	}
+	if c.Kind == control.RouteChanged {
+		// The route may prefer another source now.
+		for _, l := range s.demux.udps {
+			for _, x := range l {
+				s.dests.unref(x.socket.dst)
+				x.socket.dst = nil
+			}
+		}
+	}
+	s.tell()
+	if c.Kind == control.LinkGone && c.Link == s.cfg.Link {
+		s.linkGone()
+	}
+}
+
+// applyChange brings one destination up to date. News for its sockets wait for
+// tell.
+func (s *Stack) applyChange(d *dst, c control.Change) {
+	switch c.Kind {
+	case control.NeighborUp:
+		if c.Link == d.route.Link && c.Addr == d.route.NextHop {
+			s.resolve(d)
+		}
+	case control.NeighborFailed:
+		switch {
+		case c.Link != d.route.Link || c.Addr != d.route.NextHop:
+		case d.ready:
+			// Perhaps the kernel has only forgotten it, since it saw no traffic.
+			// The address is used until another is known. The next sender asks:
+			// nobody is asked for again and again on behalf of idle connections.
+			d.stale = true
+		default:
+			s.unreachable(d, syscall.EHOSTUNREACH)
+		}
+	case control.RouteChanged: // behind changes of links and addresses too
+		mtu, gone := s.dests.mtuOf(d, s.now), d.gone
+		if !s.dests.resolveRoute(d, nil, s.now) {
+			s.unreachable(d, syscall.ENETUNREACH)
+			return
+		}
+		s.sendParked(d)
+		if s.dests.mtuOf(d, s.now) != mtu {
+			d.cut, s.dests.news = true, true
+		}
+		s.dests.news = s.dests.news || gone
+	}
+}
+
+// unreachable notes that d cannot be reached at present, and gives up what
+// waits for it.
+func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
+	d.lost, s.dests.news = errno, true
+	s.dests.drop(d)
+}
+
+// tell has the sockets learn what became of their destinations. It is one pass
+// over them, since a link that goes down takes all destinations with it. An
+// unreachable destination is fatal for connections that are being made, and a
+// hint for others. A UDP socket hears of it when it writes (WriteFrom), as on
+// Linux.
+func (s *Stack) tell() {
+	if !s.dests.news {
+		return
+	}
+	s.dests.news = false
+	for c := range s.demux.flows.all() {
+		d := c.dst
+		if d.lost != 0 {
+			c.tc.Unreachable(d.lost, s.now)
+			s.touch(c)
+		} else if d.cut {
+			c.tc.SetPathMTU(s.dests.mtuOf(d, s.now), s.now)
+			s.touch(c)
+		}
+	}
+	for _, u := range s.demux.udpFlows {
+		var lost syscall.Errno
+		if u.dst.gone {
+			lost = u.dst.why
+		}
+		if u.lost.Swap(uint32(lost)) == 0 && lost != 0 {
+			s.notify(&u.w)
+		}
+	}
+	for _, d := range s.dests.all {
+		d.lost, d.cut = 0, false
+	}
+}

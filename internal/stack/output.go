@@ -1,0 +1,125 @@
+package stack
+
+import (
+	"math/bits"
+	"syscall"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// flush makes the devices transmit.
+func (s *Stack) flush() {
+	if s.kickDeferred() {
+		return
+	}
+	for s.kick != 0 {
+		i := bits.TrailingZeros64(s.kick)
+		s.kick &^= 1 << i
+		q := s.queues[i]
+		if err := q.Kick(); err != nil {
+			s.counters.kickErrors.Add(1)
+			s.checkQueues()
+			if err == syscall.EAGAIN {
+				// The kernel took a part, and is to be asked again soon.
+				s.rekick |= 1 << i
+				s.setTimer(&s.turn.retry, s.now+txRetry)
+			}
+		}
+		q.Reclaim()
+	}
+	if s.held.Load() > 0 {
+		s.held.Store(0)
+		s.lastAnswer = nanotime() // a kick of many takes longer than a pause may
+	}
+}
+
+// send puts a packet behind the destination's headers on a transmit ring.
+// pkt begins at the transport header. false: the ring is full, and pkt is as
+// it was.
+func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	s.mustHold()
+	if !d.ready {
+		s.sendLater(d, qi, pkt, ecn)
+		return true
+	}
+	tx := int(s.txOf[qi])
+	hl := s.address(d, tx, pkt, ecn)
+	return hl > 0 && s.post(tx, pkt, hl)
+}
+
+// address writes the destination's headers in front of pkt, for the transmit
+// ring tx, and returns their length in bytes; 0: the ring is full.
+func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
+	if d.stale {
+		s.dests.ask(d, s.now)
+	}
+	n := 0
+	for i := range pkt {
+		n += int(pkt[i].Len)
+	}
+	if n > bareSegment {
+		s.work += int64(n)
+	}
+	if q := s.queues[tx]; q.TxSpace() < len(pkt) && !s.makeRoom(tx, q, len(pkt)) {
+		s.counters.txFull.Add(1)
+		return 0
+	}
+	hl = d.hdr.Len()
+	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
+	if first := &pkt[0]; first.Flags&ring.FlagCsumPartial != 0 {
+		d.hdr.Describe(first)
+	}
+	return hl
+}
+
+// bareSegment is what a segment without data, or nearly, may take: it is no
+// work done.
+const bareSegment = 64
+
+// front is the n bytes in front of pkt, for lower headers.
+func (s *Stack) front(pkt []ring.Desc, n int) []byte {
+	off := int(pkt[0].Off)
+	return s.arena.Bytes(pkt[0].Frame)[off-n : off]
+}
+
+// post puts pkt, and the hl bytes of headers in front of it, on the transmit
+// ring tx. false: it is full. pkt stays as it was.
+func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
+	first, n := &pkt[0], uint16(hl)
+	first.Off -= n
+	first.Len += n
+	partial := first.Flags&ring.FlagCsumPartial != 0
+	if partial {
+		first.CsumStart += n
+		first.HdrLen += n
+	}
+	sent := s.queues[tx].TxBatch(pkt) == len(pkt)
+	first.Off += n
+	first.Len -= n
+	if partial {
+		first.CsumStart -= n
+		first.HdrLen -= n
+	}
+	if sent {
+		s.kick |= 1 << tx
+		s.sent++
+	}
+	return sent
+}
+
+// makeRoom transmits and reclaims what is on a full ring.
+func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
+	if q.Reclaim(); q.TxSpace() >= n {
+		return true
+	}
+	q.Kick()
+	s.kick &^= 1 << qi
+	q.Reclaim()
+	return q.TxSpace() >= n
+}
+
+// atomicID is the IPv4 identification of all that is no fragment: it carries
+// DF, so it needs none (RFC 6864 section 4.1), and nothing may be learned from
+// it (attack 6). That it is constant lets a kernel peer join segments (GRO).
+const atomicID = 0
