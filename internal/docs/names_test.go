@@ -16,7 +16,11 @@ var foreign = []string{
 	"preadv",                                                                                                                // a system call
 	"postgresql",                                                                                                            // a package of Debian
 	"gtests/net/tcp", "tools/testing/selftests/net/packetdrill", "tcp_disorder_fin_in_FIN_WAIT", "net.inet.tcp", "fastopen", // scripts of others, and their folders
-	"./server",      // the reader's own program
+	"./server",                               // the reader's own program
+	"./micro",                                // with -C bench
+	"tcp/NAME.go", "driver/NAME", "ONLOAD_*", // to be filled in
+	"h.Stats", // an expression
+	"sudo", "retract",
 	"guest",         // a build tag
 	"testdata/fuzz", // what a fuzzer makes beside itself
 }

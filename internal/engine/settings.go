@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/onload-go/onload/tcp"
 )
 
 // Setting describes a field of Config and its environment variable.
@@ -156,12 +158,10 @@ var knobs = []knob{
 		func(c *Config) error { return atLeast(c.SndBuf, 0) },
 	},
 	{
-		Setting{"Congestion", "ONLOAD_CONGESTION", "cubic, newreno, bbr", "cubic",
+		Setting{"Congestion", "ONLOAD_CONGESTION", strings.Join(tcp.CongestionNames(), ", "), tcp.CongestionNames()[0],
 			"TCP's congestion control"},
-		func(c *Config, v string) error {
-			return choose(&c.Congestion, v, map[string]string{"cubic": "cubic", "newreno": "newreno", "bbr": "bbr"})
-		},
-		func(c *Config) error { return oneOf(c.Congestion, "", "cubic", "newreno", "bbr") },
+		func(c *Config, v string) error { c.Congestion = v; return checkCongestion(c) },
+		checkCongestion,
 	},
 	{
 		Setting{"MTUProbing", "ONLOAD_MTU_PROBING", "blackhole, always, off", "blackhole",
@@ -389,6 +389,13 @@ func choose[T any](p *T, v string, of map[string]T) error {
 func oneOf[T comparable](v T, of ...T) error {
 	if !slices.Contains(of, v) {
 		return fmt.Errorf("%v is no choice", v)
+	}
+	return nil
+}
+
+func checkCongestion(c *Config) error {
+	if !tcp.ValidCongestion(c.Congestion) {
+		return fmt.Errorf("%s is no choice", c.Congestion)
 	}
 	return nil
 }
