@@ -70,9 +70,10 @@ type Queue interface {
 	// its frames.
 	//
 	// A packet that the device can never send is taken, dropped and counted as
-	// TxInvalid, at TxBatch or at Kick: it must not block those behind it. Such
-	// are: an empty Desc, one outside of its frame, more Descs than Caps allow,
-	// a packet above the MTU without FlagGSO, an offload that Caps do not name.
+	// TxInvalid, at TxBatch or at Kick: it must not block those behind it. Its
+	// faults are an empty Desc, one outside of its frame, FlagMore in the last,
+	// more Descs than Caps allow, or an offload that Caps do not name. A packet
+	// above the MTU without FlagGSO is lost, and need not be counted.
 	TxBatch(ds []ring.Desc) int
 
 	// Kick makes the device transmit all that is on the ring. Its errors:

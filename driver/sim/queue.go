@@ -53,6 +53,7 @@ type Queue struct {
 	fd        int
 	closed    bool
 	signalled bool
+	event     [8]byte // what settle reads
 	timer     *time.Timer
 	timerAt   int64
 
@@ -289,7 +290,8 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 	for n < len(ds) {
 		k, _ := ring.PacketLen(ds[n:])
 		if ds[n+k-1].Flags&ring.FlagMore != 0 {
-			break // its end is missing
+			q.txInvalid.Add(1) // its end is missing
+			return n + k
 		}
 		if n+k > space {
 			q.txFull.Add(1)

@@ -112,8 +112,7 @@ func (q *Queue) settle() {
 	q.wakeMu.Lock()
 	defer q.wakeMu.Unlock()
 	if q.signalled && !q.closed {
-		var b [8]byte
-		_, _ = unix.Read(q.fd, b[:]) // non-blocking; nothing to read is as good
+		_, _ = unix.Read(q.fd, q.event[:]) // non-blocking; nothing to read is as good
 		q.signalled = false
 	}
 }
