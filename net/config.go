@@ -13,12 +13,14 @@ import (
 type Config struct {
 	// Interfaces are those whose traffic is taken from the kernel, by name.
 	// The single word "auto" means all that are up and whose driver runs XDP
-	// natively at its present settings.
+	// natively at its present settings; the single word "none" means none, of
+	// which nothing warns.
 	Interfaces []string
 
 	// Fallback has New leave an interface that cannot be opened to the
 	// kernel, log that and keep the reason for Status and PathOf. Without, it
-	// is an error of New. "auto" implies it.
+	// is an error of New. "auto" implies it. A setting that the interface cannot
+	// have is always an error.
 	Fallback bool
 
 	// NetNS is the path of the network namespace that the Engine works in,

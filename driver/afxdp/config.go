@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
 )
 
 // Mode is where the XDP program runs.
@@ -147,21 +149,25 @@ func (c *Config) queues(l *linkInfo) error {
 	seen := map[int]bool{}
 	for _, q := range c.Queues {
 		if q < 0 || q >= l.rx {
-			return fmt.Errorf("afxdp: %s has no receive queue %d: it has 0 to %d", l.name, q, l.rx-1)
+			return wrong("Queues", "%s has no receive queue %d: it has 0 to %d", l.name, q, l.rx-1)
 		}
 		if seen[q] {
-			return fmt.Errorf("afxdp: queue %d of %s is named twice", q, l.name)
+			return wrong("Queues", "queue %d of %s is named twice", q, l.name)
 		}
 		seen[q] = true
 	}
 	if len(c.Queues) > maxQueues {
-		return fmt.Errorf("afxdp: %d queues of %s: at most %d", len(c.Queues), l.name, maxQueues)
+		return wrong("Queues", "%d queues of %s: at most %d", len(c.Queues), l.name, maxQueues)
 	}
 	if c.anyFrames = c.Frames == 0; c.anyFrames {
 		c.Frames = max(2*framesPerQueue, min(framesPerQueue*(1+len(c.Queues)), maxDefaultFrames))
 	}
 	if c.Frames < minFramesPerQueue*len(c.Queues) {
-		return fmt.Errorf("afxdp: %d frames for %d queues: at least %d each", c.Frames, len(c.Queues), minFramesPerQueue)
+		return wrong("Frames", "%d frames for %d queues of %s: at least %d each", c.Frames, len(c.Queues), l.name, minFramesPerQueue)
 	}
 	return nil
+}
+
+func wrong(field, format string, args ...any) error {
+	return &driver.SettingError{Field: field, Err: fmt.Errorf(format, args...)}
 }

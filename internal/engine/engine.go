@@ -81,11 +81,15 @@ func open(c Config) (_ *Engine, err error) {
 	}()
 	if c.NetNS != "" {
 		if e.ns, err = netns.Open(c.NetNS); err != nil {
-			return nil, fmt.Errorf("onload: Config.NetNS: %w", err)
+			return nil, fmt.Errorf("onload: Config.NetNS (ONLOAD_NETNS): %w", err)
 		}
 	}
-	if len(c.Interfaces) == 0 {
+	switch {
+	case len(c.Interfaces) == 0:
 		e.none = noInterface
+		return e, nil
+	case c.Interfaces[0] == noInterfaces:
+		e.none = askedForNone
 		return e, nil
 	}
 	if err = e.openInterfaces(); err != nil {

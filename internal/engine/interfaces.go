@@ -40,8 +40,7 @@ func (e *Engine) openInterfaces() error {
 		return nil
 	}
 	if e.cfg.Interfaces[0] == autoInterfaces {
-		e.openAuto()
-		return nil
+		return e.openAuto()
 	}
 	byName := map[string]control.Link{}
 	for _, l := range e.net.Links() {
@@ -51,21 +50,21 @@ func (e *Engine) openInterfaces() error {
 	for _, name := range e.cfg.Interfaces {
 		i := &Interface{Name: name, Kernel: true}
 		e.ifs = append(e.ifs, i)
+		wrong := false
 		if l, ok := byName[name]; !ok {
 			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
 			i.Index = l.Index
 			i.Stack, i.Err = e.openStack(l, e.cfg.Mode)
+			i.Err, wrong = nameSetting(i.Err)
 		}
-		if i.Err != nil {
+		switch {
+		case i.Err == nil:
+		case e.cfg.Fallback && !wrong:
+			e.log.Warn("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
+		default:
 			errs = append(errs, fmt.Errorf("onload: interface %s: %w", name, i.Err))
-			if e.cfg.Fallback {
-				e.log.Warn("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
-			}
 		}
-	}
-	if e.cfg.Fallback {
-		return nil
 	}
 	return errors.Join(errs...)
 }
@@ -84,8 +83,10 @@ func (e *Engine) openControl() error {
 }
 
 // openAuto takes every interface that is up, carries packets of its own, and
-// whose driver runs XDP natively. It finds that out by trying.
-func (e *Engine) openAuto() {
+// whose driver runs XDP natively. It finds that out by trying. A setting that no
+// interface can have is an error.
+func (e *Engine) openAuto() error {
+	var errs []error
 	for _, l := range e.net.Links() {
 		if !l.Up || l.Loopback || l.Master != 0 || l.VLAN != 0 {
 			continue
@@ -95,14 +96,24 @@ func (e *Engine) openAuto() {
 			mode = ModeNative
 		}
 		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
-		if i.Stack, i.Err = e.openStack(l, mode); i.Err != nil {
+		wrong := false
+		i.Stack, i.Err = e.openStack(l, mode)
+		i.Err, wrong = nameSetting(i.Err)
+		if i.Err != nil {
 			e.log.Info("interface is left to the kernel", zap.String("interface", l.Name), zap.Error(i.Err))
+		}
+		if wrong {
+			errs = append(errs, fmt.Errorf("onload: interface %s: %w", l.Name, i.Err))
 		}
 		e.ifs = append(e.ifs, i)
 	}
-	if len(e.working()) == 0 {
+	if len(e.working()) > 0 {
+		return nil
+	}
+	if len(errs) == 0 {
 		e.log.Warn("nothing is accelerated: no interface runs XDP natively", zap.String("because", e.whyNone()))
 	}
+	return errors.Join(errs...)
 }
 
 // openStack takes one link of the kernel's.
@@ -114,10 +125,13 @@ func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
 	c := e.stackConfig()
 	c.Name, c.Link, c.Device = l.Name, l.Index, dev
 	s, err := stack.New(c)
-	if err == nil && e.log.Core().Enabled(zap.DebugLevel) {
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	if e.log.Core().Enabled(zap.DebugLevel) {
 		for _, a := range e.advice(s) {
 			e.log.Debug("advice", zap.String("interface", l.Name), zap.String("is", a))
 		}
 	}
-	return s, err
+	return s, nil
 }

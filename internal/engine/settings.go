@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -99,10 +100,10 @@ var knobs = []knob{
 		checkQueues,
 	},
 	{
-		Setting{"Frames", "ONLOAD_FRAMES", "a number", "8192, and 8192 more for each queue",
+		Setting{"Frames", "ONLOAD_FRAMES", "a number from 16 for each queue to 16777216, 0 for the default", "8192, and 8192 more for each queue",
 			"frames of packet memory per interface"},
-		func(c *Config, v string) error { return number(&c.Frames, v) },
-		func(c *Config) error { return atLeast(c.Frames, 0) },
+		func(c *Config, v string) error { return errors.Join(number(&c.Frames, v), checkFrames(c)) },
+		checkFrames,
 	},
 	{
 		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096, or 2048 where only that gives zero-copy",
@@ -132,10 +133,10 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.Offloads, OffloadsAuto, OffloadsChecksum, OffloadsOff) },
 	},
 	{
-		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets", "0 (interrupts)",
+		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets up to 65535", "0 (interrupts)",
 			"most packets that one poll of the NIC handles; goroutines that spin then poll it by a system call each time they look"},
-		func(c *Config, v string) error { return number(&c.BusyPoll, v) },
-		func(c *Config) error { return atLeast(c.BusyPoll, 0) },
+		func(c *Config, v string) error { return errors.Join(number(&c.BusyPoll, v), checkBusyPoll(c)) },
+		checkBusyPoll,
 	},
 	{
 		Setting{"NAPI", "ONLOAD_NAPI", "keep, defer, thread", "keep",
@@ -146,16 +147,16 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.NAPI, NAPIKeep, NAPIDefer, NAPIThread) },
 	},
 	{
-		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",
+		Setting{"RcvBuf", "ONLOAD_RCVBUF", "bytes, with K or M, at most 1024M", "1M, growing to 6M on long paths; UDP 208K",
 			"receive buffer of a connection"},
 		func(c *Config, v string) error { return size(&c.RcvBuf, v) },
-		func(c *Config) error { return atLeast(c.RcvBuf, 0) },
+		func(c *Config) error { return within(c.RcvBuf, 0, maxBuffer) },
 	},
 	{
-		Setting{"SndBuf", "ONLOAD_SNDBUF", "bytes, with K or M", "1M, growing to 6M on long paths; UDP 208K",
+		Setting{"SndBuf", "ONLOAD_SNDBUF", "bytes, with K or M, at most 1024M", "1M, growing to 6M on long paths; UDP 208K",
 			"send buffer of a connection"},
 		func(c *Config, v string) error { return size(&c.SndBuf, v) },
-		func(c *Config) error { return atLeast(c.SndBuf, 0) },
+		func(c *Config) error { return within(c.SndBuf, 0, maxBuffer) },
 	},
 	{
 		Setting{"Congestion", "ONLOAD_CONGESTION", strings.Join(tcp.CongestionNames(), ", "), tcp.CongestionNames()[0],
@@ -189,13 +190,13 @@ var knobs = []knob{
 		Setting{"MaxOrphans", "ONLOAD_MAX_ORPHANS", "a number", "16384",
 			"closed TCP connections that may go on, per interface"},
 		func(c *Config, v string) error { return number(&c.MaxOrphans, v) },
-		func(c *Config) error { return atLeast(c.MaxOrphans, 0) },
+		func(c *Config) error { return within(c.MaxOrphans, 0, math.MaxInt32) },
 	},
 	{
 		Setting{"MaxTimeWaits", "ONLOAD_MAX_TIME_WAITS", "a number", "131072",
 			"TCP connections in TIME-WAIT, per interface"},
 		func(c *Config, v string) error { return number(&c.MaxTimeWaits, v) },
-		func(c *Config) error { return atLeast(c.MaxTimeWaits, 0) },
+		func(c *Config) error { return within(c.MaxTimeWaits, 0, math.MaxInt32) },
 	},
 	{
 		Setting{"Logger", "ONLOAD_LOG", "debug, info, warn, error, off", "warn",
@@ -254,10 +255,22 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func list(v string) []string {
-	if v == "none" {
-		return nil
+// nameSetting returns err, where it is a device's refusal of a setting in terms of
+// Config and the environment. wrong reports whether it is one.
+func nameSetting(err error) (named error, wrong bool) {
+	var e *driver.SettingError
+	if !errors.As(err, &e) {
+		return err, false
 	}
+	for _, k := range knobs {
+		if k.Field == e.Field {
+			return fmt.Errorf("invalid Config.%s (%s): %w; valid: %s", k.Field, k.Env, e.Err, k.Values), true
+		}
+	}
+	return err, true
+}
+
+func list(v string) []string {
 	var l []string
 	for s := range strings.SplitSeq(v, ",") {
 		l = append(l, strings.TrimSpace(s))
@@ -265,15 +278,19 @@ func list(v string) []string {
 	return l
 }
 
-// autoInterfaces is the name that stands for all fitting interfaces.
-const autoInterfaces = "auto"
+// Names that stand for all fitting interfaces, and for none, of which nothing
+// warns.
+const (
+	autoInterfaces = "auto"
+	noInterfaces   = "none"
+)
 
 func checkInterfaces(c *Config) error {
 	seen := map[string]bool{}
 	for _, name := range c.Interfaces {
 		switch {
-		case name == autoInterfaces || name == "none":
-			if len(c.Interfaces) > 1 || name == "none" {
+		case name == autoInterfaces || name == noInterfaces:
+			if len(c.Interfaces) > 1 {
 				return fmt.Errorf("%q stands alone", name)
 			}
 		case name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n"):
@@ -325,7 +342,7 @@ func setQueues(c *Config, v string) error {
 		}
 		a, err1 := strconv.Atoi(from)
 		b, err2 := strconv.Atoi(to)
-		if err1 != nil || err2 != nil || a < 0 || b < a || b > 4095 {
+		if err1 != nil || err2 != nil || a < 0 || b < a || b > maxQueue {
 			return fmt.Errorf("%q is not a queue or a range of queues", part)
 		}
 		for q := a; q <= b; q++ {
@@ -335,17 +352,34 @@ func setQueues(c *Config, v string) error {
 	return checkQueues(c)
 }
 
+// maxQueue is the highest number of a queue, beyond what any driver has.
+const maxQueue = 4095
+
 func checkQueues(c *Config) error {
-	for i, q := range c.Queues {
-		if q < 0 {
-			return fmt.Errorf("queue %d", q)
+	seen := map[int]bool{}
+	for _, q := range c.Queues {
+		if q < 0 || q > maxQueue {
+			return fmt.Errorf("queue %d is not from 0 to %d", q, maxQueue)
 		}
-		if slices.Contains(c.Queues[:i], q) {
+		if seen[q] {
 			return fmt.Errorf("queue %d is named twice", q)
 		}
+		seen[q] = true
 	}
 	return nil
 }
+
+// checkFrames checks what is so for every interface: a queue wants 16, an arena
+// holds 1<<24.
+func checkFrames(c *Config) error {
+	if c.Frames == 0 {
+		return nil
+	}
+	return within(c.Frames, 16*max(1, len(c.Queues)), 1<<24)
+}
+
+// checkBusyPoll: SO_BUSY_POLL_BUDGET is 16 bits.
+func checkBusyPoll(c *Config) error { return within(c.BusyPoll, 0, math.MaxUint16) }
 
 func checkRing(c *Config) error {
 	if n := c.RingSize; n != 0 && (n < 16 || n > 1<<16 || n&(n-1) != 0) {
@@ -410,14 +444,22 @@ func onOff(v string) (bool, error) {
 	return false, errors.New("neither on nor off")
 }
 
+// number reads what the kernel and TCP count in an int32.
 func number(p *int, v string) error {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseUint(v, 10, 31)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return errors.New("too large")
+	case err != nil:
 		return errors.New("not a number")
 	}
-	*p = n
+	*p = int(n)
 	return nil
 }
+
+// maxBuffer is the largest buffer of a connection, in bytes: what a window may be
+// (RFC 7323 section 2.2).
+const maxBuffer = 1 << 30
 
 func size(p *int, v string) error {
 	n := v
@@ -429,16 +471,16 @@ func size(p *int, v string) error {
 		n, shift = v[:len(v)-1], 20
 	}
 	var x int
-	if err := number(&x, n); err != nil || x > 1<<30>>shift {
+	if err := number(&x, n); err != nil || x > maxBuffer>>shift {
 		return errors.New("not a size of at most 1024M")
 	}
 	*p = x << shift
 	return nil
 }
 
-func atLeast(v, least int) error {
-	if v < least {
-		return fmt.Errorf("%d is less than %d", v, least)
+func within(v, least, most int) error {
+	if v < least || v > most {
+		return fmt.Errorf("%d is not from %d to %d", v, least, most)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ func TestConfigFromEnv(t *testing.T) {
 		{[]string{"PATH=/bin", "ONLOAD_SPIN="}, Config{}},
 		{[]string{"ONLOAD_INTERFACES=eth0, eth1"}, Config{Interfaces: []string{"eth0", "eth1"}}},
 		{[]string{"ONLOAD_INTERFACES=auto"}, Config{Interfaces: []string{"auto"}}},
-		{[]string{"ONLOAD_INTERFACES=none"}, Config{}},
+		{[]string{"ONLOAD_INTERFACES=none"}, Config{Interfaces: []string{"none"}}},
 		{[]string{"ONLOAD_NETNS=/run/netns/x"}, Config{NetNS: "/run/netns/x"}},
 		{[]string{"ONLOAD_PROFILE=latency", "ONLOAD_SPIN=50us"}, Config{Profile: Latency, Spin: 50 * time.Microsecond}},
 		{[]string{"ONLOAD_SPIN=off"}, Config{Spin: -1}},
@@ -54,7 +55,7 @@ func TestConfigFromEnv(t *testing.T) {
 
 func TestConfigFromEnvErrors(t *testing.T) {
 	for _, env := range []string{
-		"ONLOAD_INTERFACES=eth0,auto", "ONLOAD_INTERFACES=eth0,eth0", "ONLOAD_INTERFACES=eth0,", "ONLOAD_INTERFACES=a/b",
+		"ONLOAD_INTERFACES=eth0,auto", "ONLOAD_INTERFACES=none,eth0", "ONLOAD_INTERFACES=eth0,eth0", "ONLOAD_INTERFACES=eth0,", "ONLOAD_INTERFACES=a/b",
 		"ONLOAD_INTERFACES=muchtoolonginterface", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
 		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
@@ -82,17 +83,22 @@ func TestConfigCheck(t *testing.T) {
 		"Profile":    {Profile: 9},
 		"Mode":       {Mode: 9},
 		"ZeroCopy":   {ZeroCopy: -1},
-		"Queues":     {Queues: []int{-1}},
-		"Frames":     {Frames: -1},
+		"Queues":     {Queues: []int{4096}},
+		"Frames":     {Frames: 31, Queues: []int{0, 1}},
 		"FrameSize":  {FrameSize: 1000},
 		"RingSize":   {RingSize: 3},
 		"Offloads":   {Offloads: 9},
 		"NAPI":       {NAPI: 9},
-		"BusyPoll":   {BusyPoll: -1},
+		"BusyPoll":   {BusyPoll: 65536},
 		"RcvBuf":     {RcvBuf: -1},
-		"SndBuf":     {SndBuf: -1},
+		"SndBuf":     {SndBuf: 1<<30 + 1},
 		"Congestion": {Congestion: "vegas"},
 		"ECN":        {ECN: 9},
+
+		"MTUProbing":   {MTUProbing: 9},
+		"UserTimeout":  {UserTimeout: -1},
+		"MaxOrphans":   {MaxOrphans: -1},
+		"MaxTimeWaits": {MaxTimeWaits: math.MaxInt32 + 1},
 	} {
 		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "Config."+field) {
 			t.Errorf("%s: error %v does not name it", field, err)

@@ -83,7 +83,10 @@ func (e *Engine) whyNone() string {
 	return noInterface
 }
 
-const noInterface = "no interface is configured (ONLOAD_INTERFACES)"
+const (
+	noInterface  = "no interface is configured (ONLOAD_INTERFACES)"
+	askedForNone = "no interface is to be taken (ONLOAD_INTERFACES=none)"
+)
 
 // Notice says once that no interface is configured, and returns why nothing is
 // accelerated.
