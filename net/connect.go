@@ -5,10 +5,8 @@ import (
 	"net"
 	"net/http/httptrace"
 	"net/netip"
-	"syscall"
 
 	"github.com/onload-go/onload/internal/engine"
-	"github.com/onload-go/onload/internal/stack"
 )
 
 // tcp dials one address, by a stack or by the kernel.
@@ -41,18 +39,15 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	}
 	cfg := r.e.tcpConfig(r.d.KeepAlive, r.d.KeepAliveConfig)
 	cfg.FastOpenConnect = r.d.FastOpen
-	o.apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
+	o.Apply(cfg, !r.d.KeepAliveConfig.Enable && r.d.KeepAlive < 0)
 	done := connectTrace(ctx, r.network, raddr.String())
-	c, err := w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: cfg, Shared: o.shared(), IP: o.ip, Route: &w.Route})
+	c, why, err := r.e.in.DialTCP(ctx, &w, local, remote, cfg, &o)
 	done(err)
-	if err == syscall.EADDRINUSE && o.shared() && w.Kernel {
-		return kernel(sharedDial)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return fail(connectCause(err))
-	}
-	if o.linger != nil {
-		_ = c.SetLinger(*o.linger)
+	case why != "":
+		return kernel(why)
 	}
 	return acceleratedTCP(c, r.network, false), nil
 }
@@ -80,33 +75,28 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 		if err != nil {
 			return nil, err
 		}
-		return &UDPConn{k: c.(*net.UDPConn), network: r.network, why: why}, nil
+		return kernelUDPConn(c.(*net.UDPConn), why), nil
 	}
 	if w.Stack == nil {
 		return kernel(w.Why)
 	}
 	done := connectTrace(ctx, r.network, raddr.String())
-	opts := r.e.udpOptions(&o)
-	opts.Shared, opts.Route = o.shared(), &w.Route
-	var u *stack.UDPConn
-	if err = ctx.Err(); err == nil { // nothing else here would notice
-		u, err = w.Stack.OpenUDP(local, remote, opts)
-	}
+	c, why, err := r.e.in.DialUDP(ctx, &w, local, remote, &o)
 	done(err)
-	if err == syscall.EADDRINUSE && o.shared() && w.Kernel {
-		return kernel(sharedDial)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return fail(connectCause(err))
+	case why != "":
+		return kernel(why)
 	}
-	return &UDPConn{s: u, on: []*stack.Stack{w.Stack}, shards: []*stack.UDPConn{u}, network: r.network, connected: true}, nil
+	return newUDPConn(newConnectedUDP(c, r.network)), nil
 }
 
 // way asks who carries a connection from local (which may be unset) to remote,
 // and has the Control hook, where there is one, set its options. fits says that
 // they are what the caller gave, which may have been no addresses at all. The
 // error is for an OpError.
-func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, address string) (w engine.Way, o options, err error) {
+func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, address string) (w engine.Way, o engine.Options, err error) {
 	if fits {
 		w, err = r.e.in.Way(family(r.network), local, remote)
 	} else {
@@ -122,14 +112,14 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 	if w.Stack == nil || hook == nil {
 		return w, o, nil
 	}
-	o, err = r.e.shadow(ctx, hook, familyOf(r.network, remote.Addr()), address)
+	o, err = r.e.options(ctx, hook, r.network, remote.Addr(), address)
 	switch {
-	case err != nil || o.kernel == "":
+	case err != nil || o.Kernel == "":
 		return w, o, err
 	case !w.Kernel:
-		return w, o, o.needKernel()
+		return w, o, o.NeedKernel()
 	}
-	return engine.Way{Why: o.kernel, Kernel: true}, o, nil
+	return engine.Way{Why: o.Kernel, Kernel: true}, o, nil
 }
 
 // kernel has net connect. exactly does so with the addresses as they are.
@@ -141,19 +131,6 @@ func (r *race) kernel(ctx context.Context, laddr net.Addr, raddr string, exactly
 	d := r.d.std()
 	d.LocalAddr = laddr
 	return r.e.dialStd(ctx, d, r.network, raddr)
-}
-
-// udpOptions are the options of an accelerated UDP socket.
-func (e *Engine) udpOptions(o *options) *stack.UDPOptions {
-	u := &stack.UDPOptions{IP: o.ip}
-	u.RcvBuf, u.SndBuf = e.in.Buffers()
-	if o.rcvBuf > 0 {
-		u.RcvBuf = o.rcvBuf
-	}
-	if o.sndBuf > 0 {
-		u.SndBuf = o.sndBuf
-	}
-	return u
 }
 
 // connectTrace calls the hooks of net/http/httptrace as net does.

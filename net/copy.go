@@ -7,41 +7,27 @@ import (
 	"syscall"
 )
 
-// ReadFrom implements io.ReaderFrom: it sends what it reads from r. What
-// another accelerated connection receives, and what a regular file holds, does
-// not pass through a buffer, nor does a part of that in an io.LimitedReader or
-// io.SectionReader.
-func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) {
-	if !c.ok() {
-		return 0, syscall.EINVAL
-	}
-	if c.s == nil {
-		return c.readFromKernel(r)
-	}
+// ReadFrom sends what it reads from r.
+func (c *stackTCP) ReadFrom(r io.Reader) (int64, error) {
 	n, err := c.readFrom(r)
 	return n, c.copyError("readfrom", err)
 }
 
-func (c *TCPConn) readFrom(r io.Reader) (n int64, err error) {
+func (c *stackTCP) readFrom(r io.Reader) (n int64, err error) {
 	most, from := int64(math.MaxInt64), r
 	limited, _ := r.(*io.LimitedReader)
 	if limited != nil {
 		most, from = limited.N, limited.R
 	}
 	rest := true
-	switch from := from.(type) {
-	case *TCPConn:
-		if from.ok() && from.s != nil {
-			n, rest, err = c.splice(from, most)
-		}
-	default:
-		if f := openSource(from); f != nil {
-			n, rest, err = c.sendFile(f, most)
-			f.close()
-		}
-		if section, ok := from.(*io.SectionReader); ok {
-			_, _ = section.Seek(n, io.SeekCurrent) // fails only before the start
-		}
+	if other := stackOf(from); other != nil {
+		n, rest, err = c.splice(other, most)
+	} else if f := openSource(from); f != nil {
+		n, rest, err = c.sendFile(f, most)
+		f.close()
+	}
+	if section, ok := from.(*io.SectionReader); ok {
+		_, _ = section.Seek(n, io.SeekCurrent) // fails only before the start
 	}
 	if limited != nil {
 		limited.N -= n
@@ -55,7 +41,7 @@ func (c *TCPConn) readFrom(r io.Reader) (n int64, err error) {
 
 // splice sends what from receives, up to most bytes. rest: some are left to be
 // copied.
-func (c *TCPConn) splice(from *TCPConn, most int64) (n int64, rest bool, err error) {
+func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err error) {
 	n, rest, fromErr, err := c.s.SpliceFrom(from.s, most)
 	switch {
 	case err != nil:
@@ -69,23 +55,29 @@ func (c *TCPConn) splice(from *TCPConn, most int64) (n int64, rest bool, err err
 	return n, rest, cause("splice", err)
 }
 
-// WriteTo implements io.WriterTo: it writes what it receives to w. To another
-// accelerated connection that is its ReadFrom.
-func (c *TCPConn) WriteTo(w io.Writer) (int64, error) {
-	if !c.ok() {
-		return 0, syscall.EINVAL
-	}
-	if c.s == nil {
-		return c.k.WriteTo(w)
-	}
+// WriteTo writes what it receives to w. To another accelerated connection that
+// is its ReadFrom.
+func (c *stackTCP) WriteTo(w io.Writer) (int64, error) {
 	var n int64
 	var err error
-	if to, ok := w.(*TCPConn); ok && to.ok() && to.s != nil {
+	if to := stackOf(w); to != nil {
 		n, err = to.ReadFrom(c)
 	} else {
 		n, err = copyBuffered(w, readerOnly{c})
 	}
 	return n, c.copyError("writeto", err)
+}
+
+// stackOf returns the connection of a stack that is v, or behind it, or nil.
+func stackOf(v any) *stackTCP {
+	switch c := v.(type) {
+	case *stackTCP:
+		return c
+	case *TCPConn:
+		s, _ := c.via().(*stackTCP)
+		return s
+	}
+	return nil
 }
 
 // copyBuffers are what ReadFrom and WriteTo copy through.
@@ -95,21 +87,4 @@ func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {
 	b := copyBuffers.Get().(*[64 << 10]byte)
 	defer copyBuffers.Put(b)
 	return io.CopyBuffer(dst, src, b[:])
-}
-
-// readFromKernel shows net the connection behind one of ours, so that it can
-// splice.
-func (c *TCPConn) readFromKernel(r io.Reader) (int64, error) {
-	if from, ok := r.(*TCPConn); ok && from.ok() && from.k != nil {
-		return c.k.ReadFrom(from.k.TCPConn)
-	}
-	if l, ok := r.(*io.LimitedReader); ok {
-		if from, ok := l.R.(*TCPConn); ok && from.ok() && from.k != nil {
-			kl := io.LimitedReader{R: from.k.TCPConn, N: l.N}
-			n, err := c.k.ReadFrom(&kl)
-			l.N = kl.N
-			return n, err
-		}
-	}
-	return c.k.ReadFrom(r)
 }

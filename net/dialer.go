@@ -312,7 +312,7 @@ func (d *Dialer) std() *net.Dialer {
 }
 
 // fastControl is Control, and what FastOpen asks of the kernel's socket.
-func (d *Dialer) fastControl() func(ctx context.Context, network, address string, c syscall.RawConn) error {
+func (d *Dialer) fastControl() controlFunc {
 	hook := d.control()
 	return func(ctx context.Context, network, address string, c syscall.RawConn) error {
 		if hook != nil {
@@ -341,7 +341,7 @@ func (d *Dialer) resolver(e *Engine) *Resolver {
 }
 
 // control returns the hook, or nil.
-func (d *Dialer) control() func(ctx context.Context, network, address string, c syscall.RawConn) error {
+func (d *Dialer) control() controlFunc {
 	if d.ControlContext != nil || d.Control == nil {
 		return d.ControlContext
 	}

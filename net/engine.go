@@ -13,9 +13,7 @@ import (
 // else. Its methods are those of the package with the same names. Several
 // engines may live in one process, but a queue of an interface belongs to one.
 type Engine struct {
-	in      *engine.Engine // decides who carries what
-	sharers sharers
-	fresh   freshStates
+	in *engine.Engine // decides who carries what
 }
 
 // New makes an Engine. It uses nothing but c; see ConfigFromEnv for the

@@ -58,7 +58,7 @@ func wrapConn(c net.Conn, network, why string) Conn {
 	case *net.TCPConn:
 		return kernelTCPConn(c, network, why)
 	case *net.UDPConn:
-		return &UDPConn{k: c, network: network, why: why}
+		return kernelUDPConn(c, why)
 	}
 	return c
 }
@@ -96,7 +96,7 @@ func FilePacketConn(f *os.File) (PacketConn, error) {
 		return nil, err
 	}
 	if k, ok := c.(*net.UDPConn); ok {
-		return &UDPConn{k: k, network: "udp", why: fromFile}, nil
+		return kernelUDPConn(k, fromFile), nil
 	}
 	return c, nil
 }

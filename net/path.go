@@ -3,7 +3,6 @@ package onload
 import (
 	"net"
 
-	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -52,33 +51,22 @@ func PathOf(v any) Path {
 	case nil:
 		return Path{Reason: "no socket"}
 	case *TCPConn:
-		if c != nil && c.s != nil {
-			return onStacks(c.s.Stack())
-		} else if c != nil && c.k != nil {
-			return Path{Reason: c.k.why}
-		}
-	case *TCPListener:
-		if c != nil && len(c.on) > 0 {
-			return onStacks(c.on...)
-		} else if c.ok() {
-			return Path{Reason: c.why}
-		}
+		return c.via().path()
 	case *UDPConn:
-		if c != nil && len(c.on) > 0 {
-			return onStacks(c.on...)
-		} else if c.ok() {
-			return Path{Reason: c.why}
+		return c.via().path()
+	case *TCPListener:
+		if c.ok() {
+			return c.path()
 		}
 	case interface{ NetConn() net.Conn }:
 		return PathOf(c.NetConn())
 	case *net.TCPConn, *net.UDPConn, *net.TCPListener, *net.UnixConn, *net.UnixListener, *net.IPConn:
 		return Path{Reason: "it is a socket of package net"}
 	}
-	return Path{Reason: "it is no socket of this package"}
+	return Path{Reason: notOurs}
 }
 
-// onStacks is the path by those stacks, at least one.
-func onStacks(ss ...*stack.Stack) Path { return Path(engine.PathOf(ss...)) }
+const notOurs = "it is no socket of this package"
 
 // Stats are the counters of an accelerated interface.
 type Stats = stack.Stats

@@ -79,7 +79,7 @@ func (f *fileSource) close() {
 
 // sendFile sends what f holds, up to most bytes. rest: it ended or failed
 // before that. A copy through a buffer then meets the same, and words it.
-func (c *TCPConn) sendFile(f *fileSource, most int64) (n int64, rest bool, err error) {
+func (c *stackTCP) sendFile(f *fileSource, most int64) (n int64, rest bool, err error) {
 	for n < most && f.left > 0 {
 		sent, readErr, err := c.s.Fill(min(most-n, f.left), f.bufs[:], f.read)
 		n += int64(sent)

@@ -1,10 +1,7 @@
 package onload
 
 import (
-	"errors"
-	"fmt"
 	"math"
-	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -12,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -31,98 +29,10 @@ const (
 	LimitPacing      = tcp.LimitPacing      // the next packet waits for its time
 )
 
-// Info returns the state of the connection. Where the kernel carries it, it is
-// that of getsockopt(TCP_INFO); Limit is inferred then, and never
-// LimitSendBuffer. It is not in net.
-func (c *TCPConn) Info() (TCPInfo, error) {
-	if !c.ok() {
-		return TCPInfo{}, syscall.EINVAL
-	}
-	if c.s != nil {
-		i, err := c.s.Info()
-		return i, c.opError("get", "getsockopt", err)
-	}
-	var i TCPInfo
-	err := c.onSocket(func(fd int) (err error) { i, err = kernelInfo(fd); return err })
-	return i, c.anyError("get", "getsockopt", err)
-}
-
-// SetCongestionControl chooses the congestion control, "cubic", "newreno" or
-// "bbr", as TCP_CONGESTION does; the congestion window stays. Where the kernel
-// carries the connection it may be any that the kernel has. The error of an
-// unknown name is ENOENT. It is not in net.
-func (c *TCPConn) SetCongestionControl(name string) error {
-	if !c.ok() {
-		return syscall.EINVAL
-	}
-	var err error
-	have := ""
-	if c.s != nil {
-		err = c.s.SetCongestion(name)
-		have = "there are " + strings.Join(tcp.CongestionNames(), ", ")
-	} else {
-		err = c.onSocket(func(fd int) error {
-			return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, kernelCongestion(name))
-		})
-		have = "the kernel has those in net.ipv4.tcp_available_congestion_control"
-	}
-	switch {
-	case errors.Is(err, syscall.ENOENT):
-		err = fmt.Errorf("congestion control %q: %w; %s", name, err, have)
-	case errors.Is(err, syscall.EPERM):
-		err = fmt.Errorf("congestion control %q: %w; net.ipv4.tcp_allowed_congestion_control does not have it", name, err)
-	}
-	return c.anyError("set", "setsockopt", err)
-}
-
-// SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
-// second, as SO_MAX_PACING_RATE does, and spreads the packets over time, by the
-// congestion window where that is less (as sch_fq); a bound out of reach, such
-// as math.MaxInt64, does only that. 0 takes the bound away, and the pacing where
-// the connection is accelerated. It is not in net.
-func (c *TCPConn) SetMaxPacingRate(bytesPerSecond uint64) error {
-	if !c.ok() {
-		return syscall.EINVAL
-	}
-	if c.s != nil {
-		return c.opError("set", "setsockopt", c.s.SetMaxPacingRate(bytesPerSecond))
-	}
-	if bytesPerSecond == 0 {
-		bytesPerSecond = math.MaxUint64
-	}
-	return c.anyError("set", "setsockopt", c.onSocket(func(fd int) error {
-		return unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, bytesPerSecond)
-	}))
-}
-
-// onSocket calls f with the descriptor of a connection of the kernel's.
-func (c *TCPConn) onSocket(f func(fd int) error) error {
-	raw, err := c.k.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
-		if op, ok := err.(*net.OpError); ok {
-			err = op.Err // the caller says which operation it was
-		}
-		return err
-	}
-	return failed
-}
-
 // kernelCongestion is the kernel's name of a congestion control.
 func kernelCongestion(name string) string {
 	if name == "newreno" {
 		return "reno"
-	}
-	return name
-}
-
-// ourCongestion is our name of one of the kernel's.
-func ourCongestion(name string) string {
-	if name == "reno" {
-		return "newreno"
 	}
 	return name
 }
@@ -152,7 +62,7 @@ func kernelInfo(fd int) (TCPInfo, error) {
 		return TCPInfo{}, err
 	}
 	i := infoOf(k)
-	i.Congestion = ourCongestion(strings.TrimRight(name, "\x00"))
+	i.Congestion = engine.CongestionName(strings.TrimRight(name, "\x00"))
 	i.Limit = limitOf(k, &i)
 	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
 		i.SoftError = syscall.Errno(n)

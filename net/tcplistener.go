@@ -9,27 +9,22 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/internal/engine"
 )
 
 // TCPListener listens for TCP connections: the kernel's, and those that come
 // in by accelerated interfaces. It has the methods of net.TCPListener, with
 // their errors.
 type TCPListener struct {
-	// k holds the port and serves local clients; nil where there is no kernel.
-	k *net.TCPListener
-	// shards listen on the stacks. The first gets what all of them and the
-	// kernel's accept, and is where Accept waits.
-	shards []*stack.TCPListener
-	on     []*stack.Stack
+	k  *net.TCPListener // holds the port and serves local clients; nil: there is no kernel
+	on *engine.Listener // nil: the kernel serves all, why says the reason
 
-	e       *Engine // of one that has shards
+	e       *Engine // with on
 	network string
-	wide    bool
-	why     string // not accelerated
-	laddr   net.Addr
-	linger  *int
-	unshare func() // set with k and shards
+	wide    bool // addresses as on an IPv6 socket
+	why     string
+	laddr   net.Addr // with on
+	unshare func()   // with on and k
 
 	pumped sync.WaitGroup
 	tokens chan struct{} // one for each connection of the kernel's that waits
@@ -45,36 +40,30 @@ var (
 // Accept. All others wait in the kernel's backlog.
 const kernelBacklog = 64
 
-// open listens on the stacks.
-func (l *TCPListener) open(stacks []*stack.Stack, at netip.AddrPort, o *stack.TCPOptions) error {
+// open has on accept too. unshare is for when the listener closes.
+func (l *TCPListener) open(on *engine.Listener, unshare func()) {
+	l.on, l.unshare = on, unshare
 	l.tokens = make(chan struct{}, kernelBacklog)
 	l.done = make(chan struct{})
-	for _, s := range stacks {
-		sl, err := s.ListenTCP(at, o)
-		if err != nil {
-			for _, s := range l.shards {
-				_ = s.Close()
-			}
-			l.shards, l.on = nil, nil
-			return err
-		}
-		l.shards = append(l.shards, sl)
-		l.on = append(l.on, s)
-		o.Forward = l.shards[0]
-	}
 	if l.k != nil {
 		l.laddr = l.k.Addr()
-		return nil
+		return
 	}
-	a := l.shards[0].Addr()
+	a := on.Addr()
 	if !a.Addr().IsValid() {
 		a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
 	}
 	l.laddr = tcpAddr(a, false)
-	return nil
 }
 
-func (l *TCPListener) ok() bool { return l != nil && (l.k != nil || len(l.shards) > 0) }
+func (l *TCPListener) path() Path {
+	if l.on != nil {
+		return Path(l.on.Path())
+	}
+	return Path{Reason: l.why}
+}
+
+func (l *TCPListener) ok() bool { return l != nil && (l.k != nil || l.on != nil) }
 
 func (l *TCPListener) opError(op string, err error) error {
 	if err == nil {
@@ -114,7 +103,7 @@ func (l *TCPListener) pump() {
 		if a.err != nil {
 			a.taken = make(chan struct{})
 		}
-		if !l.shards[0].Inject(a) {
+		if !l.on.Inject(a) {
 			_ = a.Close()
 			return
 		}
@@ -143,21 +132,18 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL
 	}
-	if len(l.shards) == 0 {
+	if l.on == nil {
 		k, err := l.k.AcceptTCP()
 		if err != nil {
 			return nil, err
 		}
 		return kernelTCPConn(k, l.network, l.why), nil
 	}
-	s, injected, err := l.shards[0].Accept()
+	s, injected, err := l.on.Accept()
 	switch {
 	case err != nil:
 		return nil, l.opError("accept", err)
 	case s != nil:
-		if l.linger != nil {
-			_ = s.SetLinger(*l.linger)
-		}
 		return acceleratedTCP(s, l.network, l.wide), nil
 	}
 	a := injected.(kernelAccept)
@@ -174,33 +160,26 @@ func (l *TCPListener) Close() error {
 	if !l.ok() {
 		return syscall.EINVAL
 	}
-	if len(l.shards) == 0 {
+	if l.on == nil {
 		return l.k.Close()
 	}
 	return l.opError("close", l.close())
 }
 
-// close is Close without net's words for the error, which is the first part's.
+// close is Close without net's words for the error, which is the stack's.
 func (l *TCPListener) close() error {
-	var first error
-	for i, s := range l.shards {
-		if err := s.Close(); err != nil && i == 0 {
-			first = err
-		}
-	}
-	if first == nil && l.done != nil {
+	err := l.on.Close()
+	if err == nil {
 		close(l.done)
 	}
 	if l.k != nil {
 		_ = l.k.Close()
 		l.unshare()
 		l.e.in.Untrack(l)
-		for _, s := range l.shards {
-			s.HoldPort()
-		}
+		l.on.HoldPort()
 	}
 	l.pumped.Wait()
-	return first
+	return err
 }
 
 // Addr returns the address listened on, a *TCPAddr, which all callers share.
@@ -208,7 +187,7 @@ func (l *TCPListener) Addr() Addr {
 	if !l.ok() {
 		return nil
 	}
-	if len(l.shards) == 0 {
+	if l.on == nil {
 		return l.k.Addr()
 	}
 	return l.laddr
@@ -220,10 +199,10 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 	if !l.ok() {
 		return syscall.EINVAL
 	}
-	if len(l.shards) == 0 {
+	if l.on == nil {
 		return l.k.SetDeadline(t)
 	}
-	return l.shards[0].SetDeadline(t)
+	return l.on.SetDeadline(t)
 }
 
 // File returns a copy of the kernel's listening socket. It serves what is not

@@ -1,13 +1,12 @@
 package onload
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -15,115 +14,44 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// listenUDP opens a socket bound to laddr: the kernel's, which holds the port,
-// and one on every stack that receives for the address.
-func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (*UDPConn, error) {
-	fail := func(err error) (*UDPConn, error) {
-		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
-	}
-	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
-	c := &UDPConn{e: e, log: e.in.Log(), network: network}
-	var o options
-	var err error
-	shardsOf := family(network)
-	if e.in.Twin(at.Addr()) {
-		if c.k, err = lc.kernelUDP(ctx, e, style, network, laddr); err != nil {
-			return nil, err
-		}
-		c.wide = isWide(c.k.LocalAddr())
-		at = netip.AddrPortFrom(at.Addr(), uint16(c.k.LocalAddr().(*net.UDPAddr).Port))
-		if lc.Control != nil && e.in.Accelerates() {
-			if o, shardsOf, err = e.twinOptions(c.k); err != nil {
-				_ = c.k.Close()
-				return fail(err)
-			}
-		}
-	} else if !isSocketAddr(laddr.IP, laddr.Port) {
-		return fail(syscall.EINVAL)
-	} else if lc.Control != nil {
-		if o, shardsOf, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
-			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
-		}
-	}
-	sh := e.in.Shards(shardsOf, at.Addr())
-	if len(sh.Stacks) > 0 && c.k != nil {
-		c.unshare = o.share(e, network, c.k.LocalAddr().(*net.UDPAddr).AddrPort())
-	}
-	if o.kernel != "" {
-		sh.Stacks, sh.Why = nil, o.kernel
-	}
-	if len(sh.Stacks) == 0 {
-		if c.k == nil {
-			return fail(syscall.EADDRNOTAVAIL)
-		}
-		c.why = sh.Why
-		return c, nil
-	}
-	opts := e.udpOptions(&o)
-	opts.PortHeld, opts.Shared = c.k != nil, o.reusePort
-	err = c.open(sh.Stacks, netip.AddrPortFrom(sh.Addr, at.Port()), opts)
-	switch {
-	case err == syscall.EADDRINUSE && c.k != nil:
-		c.unshare()
-		e.in.Log().Warn(sharedPort, zap.Stringer("address", c.k.LocalAddr()))
-		c.why = sharedPort
-		return c, nil
-	case err != nil:
-		_ = c.close()
-		return fail(err)
-	}
-	if c.k != nil {
-		c.pumped.Go(c.pump)
-		if !e.in.Track(c, c.close) {
-			_ = c.close()
-			return fail(net.ErrClosed)
-		}
-	}
-	return c, nil
+// boundUDP is a socket bound to a port of one or several stacks, and of the
+// kernel where one stands behind them: that one holds the port, and sends and
+// receives what is not accelerated.
+type boundUDP struct {
+	stackUDP
+	on      *engine.Socket
+	k       *net.UDPConn // nil: there is no kernel
+	e       *Engine
+	unshare func() // set with k
+	pumped  sync.WaitGroup
 }
 
-// kernelUDP is the kernel's socket bound to laddr.
-func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (k *net.UDPConn, err error) {
-	if style == bare {
-		err = e.inNS("listen", network, func() error {
-			k, err = net.ListenUDP(network, laddr)
-			return err
-		})
-		return k, err
+// newBoundUDP returns the carrier of on, and of k unless that is nil.
+func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, unshare func()) *boundUDP {
+	c := &boundUDP{on: on, k: k, e: e, unshare: unshare}
+	c.s, c.network = on.Receiver(), network
+	if k != nil {
+		c.laddr = k.LocalAddr().(*net.UDPAddr)
+		c.wide = isWide(c.laddr)
+		return c
 	}
-	c, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
-	if err != nil {
-		return nil, err
+	a := on.LocalAddr()
+	if !a.Addr().IsValid() {
+		a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
 	}
-	return c.(*net.UDPConn), nil
+	c.laddr = udpAddr(a, false)
+	return c
 }
 
-// open opens a socket on each of the stacks, or none.
-func (c *UDPConn) open(stacks []*stack.Stack, at netip.AddrPort, o *stack.UDPOptions) error {
-	for _, s := range stacks {
-		u, err := s.OpenUDP(at, netip.AddrPort{}, o)
-		if err != nil {
-			for _, s := range c.shards {
-				_ = s.Close()
-			}
-			c.shards, c.on = nil, nil
-			return err
-		}
-		c.shards = append(c.shards, u)
-		c.on = append(c.on, s)
-		o.Forward = c.shards[0]
-	}
-	c.s = c.shards[0]
-	return nil
-}
+func (c *boundUDP) path() Path { return Path(c.on.Path()) }
 
 // maxDatagram is the most that a UDP datagram holds (RFC 768).
 const maxDatagram = 65535
 
 // pump hands the kernel's datagrams to the readers, until the socket closes.
-func (c *UDPConn) pump() {
+func (c *boundUDP) pump() {
 	b := make([]byte, maxDatagram)
-	local := c.k.LocalAddr().(*net.UDPAddr).AddrPort()
+	local := c.laddr.AddrPort()
 	for failures := 0; ; {
 		n, src, err := c.k.ReadFromUDPAddrPort(b)
 		switch {
@@ -135,7 +63,7 @@ func (c *UDPConn) pump() {
 			return
 		default:
 			if failures++; failures == maxFailures {
-				c.log.Error("the kernel's socket fails, its datagrams are lost", zap.Stringer("local", local), zap.Error(err))
+				c.e.in.Log().Error("the kernel's socket fails, its datagrams are lost", zap.Stringer("local", local), zap.Error(err))
 				return
 			}
 		}
@@ -146,82 +74,139 @@ func (c *UDPConn) pump() {
 // is given up.
 const maxFailures = 100
 
-// shardTo is shardFor for an address as the caller gave it: what is none the
-// kernel refuses, in net's words.
-func (c *UDPConn) shardTo(dst netip.Addr, port int) (*stack.UDPConn, error) {
-	bound := c.s.LocalAddr().Addr()
-	if port > 0 && port == int(uint16(port)) && (!bound.IsValid() || bound.Is4() == dst.Is4()) {
-		return c.shardFor(dst)
+func (c *boundUDP) Write(b []byte) (int, error) {
+	if c.k != nil {
+		return c.k.Write(b) // which fails
 	}
-	if c.k == nil {
-		return nil, syscall.EINVAL
-	}
-	return nil, nil
+	return 0, c.opError("write", "write", syscall.EDESTADDRREQ)
 }
 
-// shardFor returns the socket that sends to dst, nil for the kernel's.
-func (c *UDPConn) shardFor(dst netip.Addr) (*stack.UDPConn, error) {
-	gen := c.e.in.Gen()
-	i, ok := c.routes.get(dst, gen)
+func (c *boundUDP) WriteTo(b []byte, addr net.Addr) (int, error) {
+	a, ok := addr.(*net.UDPAddr)
 	if !ok {
-		bound := c.s.LocalAddr()
-		w, err := c.e.in.Way(engine.AnyFamily, bound, netip.AddrPortFrom(dst, bound.Port()))
-		if err != nil {
-			return nil, err
+		return 0, c.notUDP(addr)
+	}
+	return c.WriteToUDP(b, a)
+}
+
+func (c *boundUDP) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
+	s, dst, err := c.to(addr)
+	if s == nil && err == nil {
+		return c.k.WriteToUDP(b, addr)
+	}
+	var n int
+	if err == nil {
+		if n, err = s.WriteTo(b, dst); err == nil {
+			return n, nil
 		}
-		if i = slices.Index(c.on, w.Stack); i < 0 {
-			i = kernelShard
+	}
+	return 0, c.writeError("sendto", udpOrNil(addr), err)
+}
+
+func (c *boundUDP) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error) {
+	s, dst, err := c.toPort(addr)
+	if s == nil && err == nil {
+		return c.k.WriteToUDPAddrPort(b, addr)
+	}
+	var n int
+	if err == nil {
+		if n, err = s.WriteTo(b, dst); err == nil {
+			return n, nil
 		}
-		c.routes.put(dst, gen, i)
 	}
-	if i == kernelShard {
-		if c.k == nil {
-			return nil, syscall.ENETUNREACH
+	return 0, c.writeError("sendto", addrPortAddr{addr}, err)
+}
+
+func (c *boundUDP) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	s, dst, err := c.to(addr)
+	if err == nil && s == nil {
+		return c.k.WriteMsgUDP(b, oob, addr)
+	}
+	if err == nil {
+		n, err = sendTo(s, b, oob, dst)
+	}
+	if err != nil {
+		err = c.writeError("sendmsg", udpOrNil(addr), err)
+	}
+	return n, 0, err
+}
+
+func (c *boundUDP) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error) {
+	s, dst, err := c.toPort(addr)
+	if err == nil && s == nil {
+		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
+	}
+	if err == nil {
+		n, err = sendTo(s, b, oob, dst)
+	}
+	if err != nil {
+		err = c.writeError("sendmsg", addrPortAddr{addr}, err)
+	}
+	return n, 0, err
+}
+
+// to returns the socket that sends to addr, nil for the kernel's.
+func (c *boundUDP) to(addr *net.UDPAddr) (s *stack.UDPConn, dst netip.AddrPort, err error) {
+	if addr == nil {
+		return nil, dst, errMissingAddress
+	}
+	dst = addrPort(addr.IP, addr.Port, addr.Zone)
+	s, err = c.on.To(dst.Addr(), addr.Port)
+	return s, dst, err
+}
+
+// toPort is to for an AddrPort.
+func (c *boundUDP) toPort(addr netip.AddrPort) (s *stack.UDPConn, dst netip.AddrPort, err error) {
+	if !addr.IsValid() {
+		return nil, dst, errMissingAddress
+	}
+	dst = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	s, err = c.on.To(dst.Addr(), int(dst.Port()))
+	return s, dst, err
+}
+
+func (c *boundUDP) Close() error { return c.opError("close", "close", c.close()) }
+
+// close is Close without net's words for the error, which is the stack's.
+func (c *boundUDP) close() error {
+	err := c.on.Close()
+	if c.k != nil {
+		_ = c.k.Close()
+		c.unshare()
+		c.e.in.Untrack(c)
+	}
+	c.pumped.Wait()
+	return err
+}
+
+func (c *boundUDP) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+func (c *boundUDP) SetWriteDeadline(t time.Time) error {
+	if err := c.on.SetWriteDeadline(t); err != nil || c.k == nil {
+		return c.setError("set", err)
+	}
+	return c.k.SetWriteDeadline(t)
+}
+
+func (c *boundUDP) SetReadBuffer(bytes int) error {
+	if c.k != nil {
+		if err := c.k.SetReadBuffer(bytes); err != nil {
+			return err
 		}
-		return nil, nil
 	}
-	return c.shards[i], nil
+	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
 }
 
-// routeCache remembers who sends to a few destinations, so that a route is not
-// looked up for every datagram.
-type routeCache struct {
-	mu      sync.Mutex
-	entries *[cacheSize]cachedRoute
-}
-
-type cachedRoute struct {
-	dst   netip.Addr
-	gen   uint64 // of the network's state that it was found in
-	shard int
-}
-
-const (
-	cacheSize   = 64
-	kernelShard = -1
-)
-
-// slot spreads neighbours, whose addresses differ in the last bytes.
-func slot(a netip.Addr) int {
-	b := a.As16()
-	return int(b[15]^b[14]<<3) % cacheSize
-}
-
-func (c *routeCache) get(dst netip.Addr, gen uint64) (shard int, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.entries == nil {
-		return 0, false
+func (c *boundUDP) SetWriteBuffer(bytes int) error {
+	if c.k != nil {
+		if err := c.k.SetWriteBuffer(bytes); err != nil {
+			return err
+		}
 	}
-	e := &c.entries[slot(dst)]
-	return e.shard, e.dst == dst && e.gen == gen
-}
-
-func (c *routeCache) put(dst netip.Addr, gen uint64, shard int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.entries == nil {
-		c.entries = new([cacheSize]cachedRoute)
-	}
-	c.entries[slot(dst)] = cachedRoute{dst, gen, shard}
+	return c.setError("setsockopt", c.on.SetWriteBuffer(bytes))
 }

@@ -25,6 +25,8 @@ type Engine struct {
 	none     string // why nothing is accelerated, where net is nil
 
 	sockets sockets
+	sharers sharers
+	fresh   freshStates
 
 	noticed   sync.Once
 	closeOnce sync.Once
@@ -137,15 +139,8 @@ func (e *Engine) OwnNS() bool { return !e.ns.IsZero() }
 // is fn's, or one of entering the namespace: os.ErrClosed after Close.
 func (e *Engine) InNS(fn func() error) error { return e.ns.Do(fn) }
 
-// Gen grows with every change of the network that may alter a Way. A client
-// that reads it before it asks may keep the answer until it changes.
-func (e *Engine) Gen() uint64 { return e.net.Gen() }
-
 // TCP is what new TCP connections start with.
 func (e *Engine) TCP() tcp.Config { return e.cfg.tcp() }
-
-// Buffers are the configured receive and send buffer in bytes; 0 is the default.
-func (e *Engine) Buffers() (rcv, snd int) { return e.cfg.RcvBuf, e.cfg.SndBuf }
 
 // ports are those that a kernel shares, or nil.
 func (e *Engine) ports() control.Ports {

@@ -1,4 +1,4 @@
-package onload
+package engine
 
 import (
 	"bufio"
@@ -8,13 +8,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/onload-go/onload/ip"
 )
 
-// Why a socket with SO_REUSEPORT is the kernel's.
-const (
-	sharedOutside = "a Control hook set SO_REUSEPORT, and a socket that is not this engine's has the port too"
-	sharedDial    = "a Control hook set SO_REUSEADDR or SO_REUSEPORT, and others have the port"
-)
+// sharedOutside is why a bound socket with SO_REUSEPORT is the kernel's.
+const sharedOutside = "a Control hook set SO_REUSEPORT, and a socket that is not this engine's has the port too"
 
 // sharers counts the engine's accelerated sockets of each group that the
 // kernel has of a port (SO_REUSEPORT), by their line's beginning in /proc/net.
@@ -24,14 +23,33 @@ type sharers struct {
 	n  map[string]int
 }
 
-// join counts the kernel's socket bound to a, of a network such as "tcp6", and
-// returns what undoes that. ok is false where others share the port: they
-// would get nothing of what is accelerated.
-func (s *sharers) join(e *Engine, network string, a netip.AddrPort) (leave func(), ok bool) {
+// Share joins the group of the kernel's socket bound to a, where o has
+// SO_REUSEPORT. leave is for when the socket closes. Where others share the
+// port, the kernel carries all: o says so.
+func (e *Engine) Share(o *Options, proto uint8, a netip.AddrPort) (leave func()) {
+	if !o.reusePort || o.Kernel != "" {
+		return func() {}
+	}
+	file := map[uint8]string{ip.ProtoTCP: "tcp", ip.ProtoUDP: "udp"}[proto]
+	if a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port()); o.family6 {
+		file += "6"
+		a = netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
+	}
+	leave, ok := e.sharers.join(e, file, a)
+	if !ok {
+		o.Kernel = sharedOutside
+	}
+	return leave
+}
+
+// join counts the kernel's socket bound to a, which is listed in that file of
+// /proc/net, and returns the function that undoes that. ok is false where others
+// share the port: they would get nothing of what is accelerated.
+func (s *sharers) join(e *Engine, file string, a netip.AddrPort) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := network + " " + procAddr(a)
-	bound, err := e.countBound(network, procAddr(a))
+	key := file + " " + procAddr(a)
+	bound, err := e.countBound(file, procAddr(a))
 	if err != nil || bound > s.n[key]+1 {
 		return func() {}, false
 	}
@@ -51,10 +69,11 @@ func (s *sharers) join(e *Engine, network string, a netip.AddrPort) (leave func(
 // countBound counts the sockets of the namespace that are bound to addr, and
 // for TCP listen: lines of /proc/net with that address, where those that
 // listen come first.
-func (e *Engine) countBound(network, addr string) (n int, err error) {
-	file := "/proc/thread-self/net/" + strings.TrimSuffix(network, "4")
+func (e *Engine) countBound(file, addr string) (n int, err error) {
+	ofTCP := strings.HasPrefix(file, "tcp")
+	file = "/proc/thread-self/net/" + file
 	const listening = "0A"
-	err = e.in.InNS(func() error {
+	err = e.ns.Do(func() error {
 		f, err := os.Open(file)
 		if err != nil {
 			return err
@@ -67,7 +86,7 @@ func (e *Engine) countBound(network, addr string) (n int, err error) {
 			switch {
 			case len(col) < 4:
 				return fmt.Errorf("%s: %q", file, lines.Text())
-			case isTCP(network) && col[3] != listening:
+			case ofTCP && col[3] != listening:
 				return nil
 			case col[1] == addr:
 				n++

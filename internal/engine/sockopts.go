@@ -1,4 +1,4 @@
-package onload
+package engine
 
 import (
 	"math"
@@ -15,7 +15,7 @@ import (
 type sockopt struct {
 	level, opt int
 	name       string
-	follow     func(o *options, v sockValue, s *sockState)
+	follow     func(o *Options, v sockValue, s *sockState)
 }
 
 // sockopts are the options that make a difference. Not among them are those
@@ -31,14 +31,14 @@ type sockopt struct {
 // What getsockopt does not tell cannot be here: TCP_MD5SIG, TCP_AO, the
 // programs of a SO_REUSEPORT group, a TCP_MAXSEG that is the default of 536.
 var sockopts = []sockopt{
-	{unix.SOL_SOCKET, unix.SO_RCVBUF, "SO_RCVBUF", func(o *options, v sockValue, _ *sockState) { o.rcvBuf = v.int() / 2 }}, // it tells twice what was asked for
-	{unix.SOL_SOCKET, unix.SO_SNDBUF, "SO_SNDBUF", func(o *options, v sockValue, _ *sockState) { o.sndBuf = v.int() / 2 }},
+	{unix.SOL_SOCKET, unix.SO_RCVBUF, "SO_RCVBUF", func(o *Options, v sockValue, _ *sockState) { o.rcvBuf = v.int() / 2 }}, // it tells twice what was asked for
+	{unix.SOL_SOCKET, unix.SO_SNDBUF, "SO_SNDBUF", func(o *Options, v sockValue, _ *sockState) { o.sndBuf = v.int() / 2 }},
 	{unix.SOL_SOCKET, unix.SO_LINGER, "SO_LINGER", followLinger},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, "SO_KEEPALIVE", followKeepAlive},
 	{unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE", followPacing},
 	{unix.SOL_SOCKET, unix.SO_PRIORITY, "SO_PRIORITY", followPriority},
-	{unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", func(o *options, v sockValue, _ *sockState) { o.reuseAddr = v.int() != 0 }},
-	{unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", func(o *options, v sockValue, _ *sockState) { o.reusePort = v.int() != 0 }},
+	{unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", func(o *Options, v sockValue, _ *sockState) { o.reuseAddr = v.int() != 0 }},
+	{unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", func(o *Options, v sockValue, _ *sockState) { o.reusePort = v.int() != 0 }},
 	{unix.SOL_SOCKET, unix.SO_MARK, "SO_MARK", nil},
 	{unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "SO_BINDTODEVICE", nil},
 	{unix.SOL_SOCKET, unix.SO_DONTROUTE, "SO_DONTROUTE", nil},
@@ -54,20 +54,20 @@ var sockopts = []sockopt{
 	{unix.SOL_SOCKET, unix.SO_TXTIME, "SO_TXTIME", nil},
 	{unix.SOL_SOCKET, unix.SO_GET_FILTER, "SO_ATTACH_FILTER", nil}, // an error, where it is SO_ATTACH_BPF
 
-	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT", func(o *options, v sockValue, _ *sockState) { o.userTimeout = v.duration(time.Millisecond) }},
-	{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, "TCP_DEFER_ACCEPT", func(o *options, v sockValue, _ *sockState) { o.deferAccept = v.duration(time.Second) }},
+	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT", func(o *Options, v sockValue, _ *sockState) { o.userTimeout = v.duration(time.Millisecond) }},
+	{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, "TCP_DEFER_ACCEPT", func(o *Options, v sockValue, _ *sockState) { o.deferAccept = v.duration(time.Second) }},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, "TCP_KEEPIDLE", followKeepAlive},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, "TCP_KEEPINTVL", followKeepAlive},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, "TCP_KEEPCNT", followKeepAlive},
-	{unix.IPPROTO_TCP, unix.TCP_SYNCNT, "TCP_SYNCNT", func(o *options, v sockValue, _ *sockState) { o.synRetries = v.int() }},
-	{unix.IPPROTO_TCP, unix.TCP_LINGER2, "TCP_LINGER2", func(o *options, v sockValue, _ *sockState) { o.finWait2 = v.duration(time.Second) }},
-	{unix.IPPROTO_TCP, unix.TCP_MAXSEG, "TCP_MAXSEG", func(o *options, v sockValue, _ *sockState) { o.maxSeg = v.int() }},
+	{unix.IPPROTO_TCP, unix.TCP_SYNCNT, "TCP_SYNCNT", func(o *Options, v sockValue, _ *sockState) { o.synRetries = v.int() }},
+	{unix.IPPROTO_TCP, unix.TCP_LINGER2, "TCP_LINGER2", func(o *Options, v sockValue, _ *sockState) { o.finWait2 = v.duration(time.Second) }},
+	{unix.IPPROTO_TCP, unix.TCP_MAXSEG, "TCP_MAXSEG", func(o *Options, v sockValue, _ *sockState) { o.maxSeg = v.int() }},
 	{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, "TCP_WINDOW_CLAMP", followWindowClamp},
 	{unix.IPPROTO_TCP, unix.TCP_CONGESTION, "TCP_CONGESTION", followCongestion},
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN, "TCP_FASTOPEN", func(o *options, v sockValue, _ *sockState) { o.fastOpen = v.int() }},
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, "TCP_FASTOPEN_CONNECT", func(o *options, v sockValue, _ *sockState) { o.fastConnect = v.int() != 0 }},
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, "TCP_FASTOPEN_NO_COOKIE", func(o *options, v sockValue, _ *sockState) { o.noCookie = v.int() != 0 }},
-	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, "TCP_FASTOPEN_KEY", func(o *options, v sockValue, _ *sockState) { o.fastKeys, _ = tcp.NewFastOpenKeys([]byte(v)) }},
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN, "TCP_FASTOPEN", func(o *Options, v sockValue, _ *sockState) { o.fastOpen = v.int() }},
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, "TCP_FASTOPEN_CONNECT", func(o *Options, v sockValue, _ *sockState) { o.fastConnect = v.int() != 0 }},
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, "TCP_FASTOPEN_NO_COOKIE", func(o *Options, v sockValue, _ *sockState) { o.noCookie = v.int() != 0 }},
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, "TCP_FASTOPEN_KEY", func(o *Options, v sockValue, _ *sockState) { o.fastKeys, _ = tcp.NewFastOpenKeys([]byte(v)) }},
 	{unix.IPPROTO_TCP, unix.TCP_CORK, "TCP_CORK", nil},
 	{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, "TCP_NOTSENT_LOWAT", nil},
 	{unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS, "TCP_THIN_LINEAR_TIMEOUTS", nil},
@@ -83,8 +83,8 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX", nil},
 	{unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX", nil},
 
-	{unix.IPPROTO_IP, unix.IP_TOS, "IP_TOS", func(o *options, v sockValue, _ *sockState) { o.ip.TOS = uint8(v.int()) }},
-	{unix.IPPROTO_IP, unix.IP_TTL, "IP_TTL", func(o *options, v sockValue, _ *sockState) { o.ip.TTL = uint8(v.int()) }},
+	{unix.IPPROTO_IP, unix.IP_TOS, "IP_TOS", func(o *Options, v sockValue, _ *sockState) { o.ip.TOS = uint8(v.int()) }},
+	{unix.IPPROTO_IP, unix.IP_TTL, "IP_TTL", func(o *Options, v sockValue, _ *sockState) { o.ip.TTL = uint8(v.int()) }},
 	{unix.IPPROTO_IP, unix.IP_MINTTL, "IP_MINTTL", nil},
 	{unix.IPPROTO_IP, unix.IP_OPTIONS, "IP_OPTIONS", nil},
 	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, "IP_MTU_DISCOVER", nil},
@@ -103,9 +103,9 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_IP, unix.IP_PASSSEC, "IP_PASSSEC", nil},
 	{unix.IPPROTO_IP, unix.IP_CHECKSUM, "IP_CHECKSUM", nil},
 
-	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, "IPV6_TCLASS", func(o *options, v sockValue, _ *sockState) { o.ip.TrafficClass = uint8(v.int()) }},
+	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, "IPV6_TCLASS", func(o *Options, v sockValue, _ *sockState) { o.ip.TrafficClass = uint8(v.int()) }},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", followHops},
-	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(o *options, v sockValue, _ *sockState) { o.only6 = v.int() != 0 }},
+	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(o *Options, v sockValue, _ *sockState) { o.only6 = v.int() != 0 }},
 	{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, "IPV6_MINHOPCOUNT", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, "IPV6_DONTFRAG", nil},
@@ -137,15 +137,15 @@ const (
 	ipv6FlowInfoSend = 33
 )
 
-func followLinger(o *options, v sockValue, _ *sockState) {
+func followLinger(o *Options, v sockValue, _ *sockState) {
 	sec := -1
 	if len(v) == 8 && v.int() != 0 { // l_onoff, l_linger
 		sec = v[4:].int()
 	}
-	o.linger = &sec
+	o.Linger = &sec
 }
 
-func followKeepAlive(o *options, _ sockValue, s *sockState) {
+func followKeepAlive(o *Options, _ sockValue, s *sockState) {
 	o.keepAlive = &tcp.KeepAlive{
 		Enable:   s.get(unix.SOL_SOCKET, unix.SO_KEEPALIVE).int() != 0,
 		Idle:     s.get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE).duration(time.Second),
@@ -154,7 +154,7 @@ func followKeepAlive(o *options, _ sockValue, s *sockState) {
 	}
 }
 
-func followPacing(o *options, v sockValue, _ *sockState) {
+func followPacing(o *Options, v sockValue, _ *sockState) {
 	if rate := v.uint64(); rate != math.MaxUint64 && rate != math.MaxUint32 {
 		o.pacing = rate
 	}
@@ -162,7 +162,7 @@ func followPacing(o *options, v sockValue, _ *sockState) {
 
 // followPriority: queueing disciplines do not see what is accelerated. IP_TOS
 // sets a priority too (the kernel's rt_tos2priority).
-func followPriority(o *options, v sockValue, s *sockState) {
+func followPriority(o *Options, v sockValue, s *sockState) {
 	ofTOS := [...]int{0, 2, 6, 4}[s.get(unix.IPPROTO_IP, unix.IP_TOS).int()>>3&3]
 	if v.int() != ofTOS {
 		o.leave("SO_PRIORITY")
@@ -170,7 +170,7 @@ func followPriority(o *options, v sockValue, s *sockState) {
 }
 
 // followWindowClamp: a receive buffer of that size has such a window.
-func followWindowClamp(o *options, v sockValue, _ *sockState) {
+func followWindowClamp(o *Options, v sockValue, _ *sockState) {
 	const least = 4096 // that such a buffer may be
 	if v.int() < least {
 		o.leave("TCP_WINDOW_CLAMP")
@@ -179,16 +179,24 @@ func followWindowClamp(o *options, v sockValue, _ *sockState) {
 	o.windowClamp = v.int()
 }
 
-func followCongestion(o *options, v sockValue, _ *sockState) {
+func followCongestion(o *Options, v sockValue, _ *sockState) {
 	name := strings.TrimRight(string(v), "\x00")
-	if o.congestion = ourCongestion(name); !tcp.ValidCongestion(o.congestion) {
-		o.kernel = "a Control hook chose the kernel's congestion control " + name
+	if o.congestion = CongestionName(name); !tcp.ValidCongestion(o.congestion) {
+		o.Kernel = "a Control hook chose the kernel's congestion control " + name
 	}
 }
 
 // followHops: a hop limit of 0 gets no further than this host.
-func followHops(o *options, v sockValue, _ *sockState) {
+func followHops(o *Options, v sockValue, _ *sockState) {
 	if o.ip.HopLimit = uint8(v.int()); o.ip.HopLimit == 0 {
 		o.leave("IPV6_UNICAST_HOPS")
 	}
+}
+
+// CongestionName is our name of a congestion control of the kernel's.
+func CongestionName(kernel string) string {
+	if kernel == "reno" {
+		return "newreno"
+	}
+	return kernel
 }

@@ -1,4 +1,4 @@
-package onload
+package engine
 
 import (
 	"encoding/binary"
@@ -42,7 +42,7 @@ func (v sockValue) uint64() uint64 {
 
 func (v sockValue) duration(unit time.Duration) time.Duration { return time.Duration(v.int()) * unit }
 
-// sockState is the state of a socket's options, as listed.
+// sockState is the state of a socket's Options, as listed.
 type sockState struct {
 	list   []sockopt
 	values []sockValue
@@ -141,7 +141,7 @@ func (x *sockopt) read(fd int) sockValue {
 }
 
 // changes are the options that led from s to t.
-func (s *sockState) changes(t *sockState) (o options) {
+func (s *sockState) changes(t *sockState) (o Options) {
 	for i := range sockopts {
 		x := &sockopts[i]
 		switch v := t.values[i]; {

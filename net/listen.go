@@ -3,120 +3,10 @@ package onload
 import (
 	"context"
 	"net"
-	"net/netip"
-	"os"
 	"syscall"
-	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
-
-	"github.com/onload-go/onload/internal/stack"
-	"github.com/onload-go/onload/tcp"
 )
-
-// ListenConfig contains options for listening. It has the fields of
-// net.ListenConfig, with the same meaning.
-type ListenConfig struct {
-	// Engine is what listens; nil is the default one.
-	Engine *Engine
-
-	// Control is called before the kernel's socket is bound: the one that
-	// holds the port and serves local clients. What it sets there holds for
-	// accelerated connections too, or has the kernel serve all; see the
-	// package's description. An Engine without a kernel calls it with a socket
-	// that is never bound.
-	Control func(network, address string, c syscall.RawConn) error
-
-	// KeepAlive is the interval of keepalive probes of accepted connections: 0
-	// is 15 s, below 0 none. KeepAliveConfig, when enabled, replaces it.
-	KeepAlive       time.Duration
-	KeepAliveConfig KeepAliveConfig
-
-	// DeferAccept has Accept return a TCP connection only when the client has
-	// sent data, or that time, in whole seconds, is over (TCP_DEFER_ACCEPT).
-	// It is not in net.
-	DeferAccept time.Duration
-
-	// FastOpen is how many TCP connections may be open whose handshake is not
-	// complete, since their clients, known by a cookie, sent data with the SYN
-	// (TCP Fast Open, RFC 7413; TCP_FASTOPEN); 0: such data waits for the
-	// handshake. Clients may send the same SYN twice: this is for requests
-	// that may be answered twice. It is not in net.
-	FastOpen int
-
-	// FastOpenKey is the secret that cookies are made of, for servers behind one
-	// address that are to take each other's, Linux's own among them: one key, or
-	// two, as Linux's tcp_fastopen_key has them, 32 bits a number in hexadecimal,
-	// "a-b-c-d" or "a-b-c-d,e-f-g-h". Clients whose cookie is of the second are
-	// given one of the first, so that keys can be changed. "": a secret of the
-	// process's, whose cookies expire. The kernel's socket gets it too
-	// (TCP_FASTOPEN_KEY). It is not in net.
-	FastOpenKey string
-
-	mptcp multipath
-}
-
-// MultipathTCP reports whether clients may use Multipath TCP. That is for
-// those that the kernel serves.
-func (lc *ListenConfig) MultipathTCP() bool {
-	if lc.mptcp == multipathDefault {
-		return new(net.ListenConfig).MultipathTCP()
-	}
-	return lc.mptcp == multipathOn
-}
-
-// SetMultipathTCP directs Listen to allow, or not to allow, Multipath TCP.
-func (lc *ListenConfig) SetMultipathTCP(use bool) { lc.mptcp.set(use) }
-
-func (lc *ListenConfig) std() *net.ListenConfig {
-	s := &net.ListenConfig{Control: lc.kernelControl(), KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
-	if lc.mptcp != multipathDefault {
-		s.SetMultipathTCP(lc.mptcp == multipathOn)
-	}
-	return s
-}
-
-// fastOpenKeys reads FastOpenKey.
-func (lc *ListenConfig) fastOpenKeys() (tcp.FastOpenKeys, error) {
-	if lc.FastOpenKey == "" {
-		return tcp.FastOpenKeys{}, nil
-	}
-	return tcp.ParseFastOpenKeys(lc.FastOpenKey)
-}
-
-// kernelControl is Control, and what DeferAccept, FastOpen and FastOpenKey ask
-// of the kernel's socket.
-func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
-	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
-	if seconds <= 0 && lc.FastOpen <= 0 {
-		return lc.Control
-	}
-	return func(network, address string, c syscall.RawConn) (err error) {
-		if lc.Control != nil {
-			if err := lc.Control(network, address, c); err != nil {
-				return err
-			}
-		}
-		if !isTCP(network) {
-			return nil
-		}
-		if failed := c.Control(func(fd uintptr) {
-			if seconds > 0 {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
-			}
-			if lc.FastOpen > 0 && err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, lc.FastOpen)
-				if keys, _ := lc.fastOpenKeys(); keys.N > 0 && err == nil {
-					err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, string(keys.Bytes()))
-				}
-			}
-		}); failed != nil {
-			return failed
-		}
-		return os.NewSyscallError("setsockopt", err)
-	}
-}
 
 // Listen announces on the local network address, as net.Listen does: on an
 // address of an accelerated interface, or on all (a wildcard), clients of
@@ -157,7 +47,7 @@ func ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPCon
 	if err != nil {
 		return nil, err
 	}
-	return &UDPConn{k: k, network: network, why: "multicast is not accelerated"}, nil
+	return kernelUDPConn(k, "multicast is not accelerated"), nil
 }
 
 // Listen announces on the local network address. ctx is for resolving the
@@ -261,64 +151,57 @@ func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPC
 // on every stack that receives for the address.
 func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (*TCPListener, error) {
 	fail := func(err error) (*TCPListener, error) {
-		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: cause("bind", err)}
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
 	}
 	keys, err := lc.fastOpenKeys()
 	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
+		return fail(err)
 	}
 	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
 	l := &TCPListener{e: e, network: network}
-	var o options
-	shardsOf := family(network)
+	var twin syscall.Conn
+	own := at
 	if e.in.Twin(at.Addr()) {
 		if l.k, err = lc.kernelTCP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
-		l.wide = isWide(l.k.Addr())
-		at = netip.AddrPortFrom(at.Addr(), uint16(l.k.Addr().(*net.TCPAddr).Port))
-		if lc.Control != nil && e.in.Accelerates() {
-			if o, shardsOf, err = e.twinOptions(l.k); err != nil {
-				_ = l.k.Close()
-				return fail(err)
-			}
-		}
+		own = l.k.Addr().(*net.TCPAddr).AddrPort()
+		twin, l.wide = l.k, isWide(l.k.Addr())
 	} else if !isSocketAddr(laddr.IP, laddr.Port) {
-		return fail(syscall.EINVAL)
-	} else if lc.Control != nil {
-		if o, shardsOf, err = lc.listenOptions(ctx, e, network, at.Addr(), laddr.String()); err != nil {
-			return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
+		return fail(cause("bind", syscall.EINVAL))
+	}
+	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own)
+	if err != nil {
+		if l.k != nil {
+			_ = l.k.Close()
 		}
-	}
-	sh := e.in.Shards(shardsOf, at.Addr())
-	if len(sh.Stacks) > 0 && l.k != nil {
-		l.unshare = o.share(e, network, l.k.Addr().(*net.TCPAddr).AddrPort())
-	}
-	if o.kernel != "" {
-		sh.Stacks, sh.Why = nil, o.kernel
+		return fail(err)
 	}
 	if len(sh.Stacks) == 0 {
 		if l.k == nil {
-			return fail(syscall.EADDRNOTAVAIL)
+			return fail(cause("bind", syscall.EADDRNOTAVAIL))
 		}
 		l.why = sh.Why
 		return l, nil
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
-	o.apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	err = l.open(sh.Stacks, netip.AddrPortFrom(sh.Addr, at.Port()), &stack.TCPOptions{TCP: cfg, PortHeld: l.k != nil, Shared: o.reusePort, IP: o.ip})
+	o.Apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
+	on, err := e.in.Listen(&sh, own.Port(), l.k != nil, cfg, &o)
 	switch {
 	case err == syscall.EADDRINUSE && l.k != nil:
-		l.unshare()
+		unshare()
 		e.in.Log().Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return l, nil
 	case err != nil:
-		_ = l.close()
-		return fail(err)
+		if l.k != nil {
+			_ = l.k.Close()
+			unshare()
+		}
+		return fail(cause("bind", err))
 	}
-	l.linger = o.linger
+	l.open(on, unshare)
 	if l.k != nil {
 		l.pumped.Go(l.pump)
 		if !e.in.Track(l, l.close) {
@@ -327,6 +210,62 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 		}
 	}
 	return l, nil
+}
+
+// listenUDP opens a socket bound to laddr: the kernel's, which holds the port,
+// and one on every stack that receives for the address.
+func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (*UDPConn, error) {
+	fail := func(err error) (*UDPConn, error) {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
+	}
+	at := addrPort(laddr.IP, laddr.Port, laddr.Zone)
+	var k *net.UDPConn
+	var twin syscall.Conn
+	var err error
+	own := at
+	if e.in.Twin(at.Addr()) {
+		if k, err = lc.kernelUDP(ctx, e, style, network, laddr); err != nil {
+			return nil, err
+		}
+		twin, own = k, k.LocalAddr().(*net.UDPAddr).AddrPort()
+	} else if !isSocketAddr(laddr.IP, laddr.Port) {
+		return fail(cause("bind", syscall.EINVAL))
+	}
+	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own)
+	if err != nil {
+		if k != nil {
+			_ = k.Close()
+		}
+		return fail(err)
+	}
+	if len(sh.Stacks) == 0 {
+		if k == nil {
+			return fail(cause("bind", syscall.EADDRNOTAVAIL))
+		}
+		return kernelUDPConn(k, sh.Why), nil
+	}
+	on, err := e.in.Bind(&sh, own.Port(), k != nil, &o)
+	switch {
+	case err == syscall.EADDRINUSE && k != nil:
+		unshare()
+		e.in.Log().Warn(sharedPort, zap.Stringer("address", k.LocalAddr()))
+		return kernelUDPConn(k, sharedPort), nil
+	case err != nil:
+		if k != nil {
+			_ = k.Close()
+			unshare()
+		}
+		return fail(cause("bind", err))
+	}
+	c := newBoundUDP(e, on, k, network, unshare)
+	if k != nil {
+		c.pumped.Go(c.pump)
+		if !e.in.Track(c, c.close) {
+			_ = c.close()
+			return fail(net.ErrClosed)
+		}
+	}
+	return newUDPConn(c), nil
 }
 
 // kernelTCP is the kernel's listener on laddr.
@@ -343,6 +282,22 @@ func (lc *ListenConfig) kernelTCP(ctx context.Context, e *Engine, style dialStyl
 		return nil, err
 	}
 	return l.(*net.TCPListener), nil
+}
+
+// kernelUDP is the kernel's socket bound to laddr.
+func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.UDPAddr) (k *net.UDPConn, err error) {
+	if style == bare {
+		err = e.inNS("listen", network, func() error {
+			k, err = net.ListenUDP(network, laddr)
+			return err
+		})
+		return k, err
+	}
+	c, err := e.listenPacketStd(ctx, lc.std(), network, laddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
 }
 
 // sharedPort is why a socket to which the kernel gave a port that another

@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
+)
+
+// Options are what a Control hook has set on a socket of the kernel's, as far
+// as a connection of ours can follow. The zero value is for no hook.
+type Options struct {
+	// Kernel is why only the kernel can follow; empty where we can.
+	Kernel string
+	// Linger is SO_LINGER's time in seconds, below 0 where it is off; nil: the
+	// hook left it alone.
+	Linger *int
+
+	rcvBuf, sndBuf int // bytes, 0: not set
+	windowClamp    int // likewise
+	maxSeg         int
+	userTimeout    time.Duration
+	finWait2       time.Duration
+	deferAccept    time.Duration
+	fastOpen       int  // of a listener
+	fastConnect    bool // of a dialer
+	fastKeys       tcp.FastOpenKeys
+	noCookie       bool // Fast Open does without
+	synRetries     int
+	keepAlive      *tcp.KeepAlive
+	congestion     string
+	pacing         uint64 // bytes per second
+	ip             stack.IPOptions
+
+	reuseAddr, reusePort bool
+	family6, only6       bool // of a ListenConfig's socket
+}
+
+// leave has the kernel carry the connection, for the option of that name, the
+// first of them.
+func (o *Options) leave(name string) {
+	if o.Kernel == "" {
+		o.Kernel = "a Control hook set " + name
+	}
+}
+
+// NeedKernel is the error of options that only the kernel can follow, where no
+// kernel could carry the connection. It is an ErrUnsupported.
+func (o *Options) NeedKernel() error {
+	return fmt.Errorf("%s, and there is no kernel: %w", o.Kernel, errors.ErrUnsupported)
+}
+
+// shared reports whether a dialer's port may be others' too.
+func (o *Options) shared() bool { return o.reuseAddr || o.reusePort }
+
+// Apply sets the options in c; keepAlive says whether those of keepalive too.
+func (o *Options) Apply(c *tcp.Config, keepAlive bool) {
+	if o.rcvBuf > 0 {
+		c.RcvBuf = o.rcvBuf
+	}
+	if o.windowClamp > 0 {
+		if c.RcvBuf <= 0 {
+			c.RcvBuf = tcp.DefaultBuf
+		}
+		c.RcvBuf = min(c.RcvBuf, o.windowClamp)
+	}
+	if o.sndBuf > 0 {
+		c.SndBuf = o.sndBuf
+	}
+	if o.maxSeg > 0 {
+		c.MaxSeg = o.maxSeg
+	}
+	if o.userTimeout > 0 {
+		c.UserTimeout = o.userTimeout
+	}
+	if o.finWait2 != 0 {
+		c.FinWait2 = o.finWait2
+	}
+	if o.deferAccept > 0 {
+		c.DeferAccept = o.deferAccept
+	}
+	if o.fastOpen > 0 {
+		c.FastOpen = o.fastOpen
+	}
+	if o.fastConnect {
+		c.FastOpenConnect = true
+	}
+	if o.fastKeys.N > 0 {
+		c.FastOpenKeys = o.fastKeys
+	}
+	if o.noCookie {
+		c.FastOpenNoCookie = true
+	}
+	if o.synRetries > 0 {
+		c.SYNRetries = o.synRetries
+	}
+	if o.congestion != "" {
+		c.Congestion = o.congestion
+	}
+	if o.pacing > 0 {
+		c.MaxPacingRate = o.pacing
+	}
+	if keepAlive && o.keepAlive != nil {
+		c.KeepAlive = *o.keepAlive
+	}
+}
+
+// udp are the options of a UDP socket.
+func (e *Engine) udp(o *Options) *stack.UDPOptions {
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip}
+	if o.rcvBuf > 0 {
+		u.RcvBuf = o.rcvBuf
+	}
+	if o.sndBuf > 0 {
+		u.SndBuf = o.sndBuf
+	}
+	return u
+}

@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// Socket is a UDP socket bound to one address of one or several stacks. What
+// they receive comes out of one ReadFrom, the Receiver's.
+type Socket struct {
+	e      *Engine
+	first  *stack.UDPConn // where all arrives
+	shards []*stack.UDPConn
+	on     []*stack.Stack
+	twin   bool // the kernel carries what is not accelerated
+	routes routeCache
+}
+
+// Bind opens a socket on port at the shards, of which there is at least one,
+// with the options of a hook. held says that the caller holds the kernel's port,
+// with a socket that sends what To leaves to it. Errors are those of
+// stack.OpenUDP.
+func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
+	c := &Socket{e: e, on: sh.Stacks, twin: held}
+	opts := e.udp(o)
+	opts.PortHeld, opts.Shared = held, o.reusePort
+	at := netip.AddrPortFrom(sh.Addr, port)
+	for _, s := range sh.Stacks {
+		shard, err := s.OpenUDP(at, netip.AddrPort{}, opts)
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		c.shards = append(c.shards, shard)
+		opts.Forward = c.shards[0]
+	}
+	c.first = c.shards[0]
+	return c, nil
+}
+
+// Receiver is the shard whose ReadFrom returns what all of them receive, and
+// what is injected into it.
+func (c *Socket) Receiver() *stack.UDPConn { return c.first }
+
+// LocalAddr is the address bound to; an invalid one stands for all of both
+// families.
+func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
+
+// Path is how packets travel.
+func (c *Socket) Path() Path { return PathOf(c.on...) }
+
+// To returns the socket that sends to dst; nil: the kernel's is to. Errors are
+// those of Way, and EINVAL for what is no address where there is no kernel.
+func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
+	bound := c.LocalAddr().Addr()
+	if port <= 0 || port != int(uint16(port)) || bound.IsValid() && bound.Is4() != dst.Is4() {
+		// No address: the kernel refuses it, in its own words.
+		if c.twin {
+			return nil, nil
+		}
+		return nil, syscall.EINVAL
+	}
+	gen := c.e.net.Gen()
+	i, ok := c.routes.get(dst, gen)
+	if !ok {
+		bound := c.LocalAddr()
+		w, err := c.e.Way(AnyFamily, bound, netip.AddrPortFrom(dst, uint16(port)))
+		if err != nil {
+			return nil, err
+		}
+		if i = slices.Index(c.on, w.Stack); i < 0 {
+			i = kernelShard
+		}
+		c.routes.put(dst, gen, i)
+	}
+	switch {
+	case i != kernelShard:
+		return c.shards[i], nil
+	case !c.twin:
+		return nil, syscall.ENETUNREACH
+	}
+	return nil, nil
+}
+
+// Close closes the socket. The error is the first shard's.
+func (c *Socket) Close() error {
+	var first error
+	for i, s := range c.shards {
+		if err := s.Close(); err != nil && i == 0 {
+			first = err
+		}
+	}
+	return first
+}
+
+// SetWriteDeadline sets when sending fails with os.ErrDeadlineExceeded.
+func (c *Socket) SetWriteDeadline(t time.Time) error {
+	return c.each(func(s *stack.UDPConn) error { return s.SetWriteDeadline(t) })
+}
+
+// SetWriteBuffer bounds the bytes that wait to be sent.
+func (c *Socket) SetWriteBuffer(bytes int) error {
+	return c.each(func(s *stack.UDPConn) error { return s.SetWriteBuffer(bytes) })
+}
+
+// each calls fn for every shard, and returns the first error.
+func (c *Socket) each(fn func(s *stack.UDPConn) error) error {
+	for _, s := range c.shards {
+		if err := fn(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package onload
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/tcp"
+)
+
+// net's defaults of keepalive.
+const (
+	keepAliveIdle     = 15 * time.Second
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 9
+)
+
+// mergeKeepAlive is ka after SetKeepAliveConfig(c): 0 is net's default, a
+// negative value leaves what was.
+func mergeKeepAlive(ka tcp.KeepAlive, c net.KeepAliveConfig) tcp.KeepAlive {
+	ka.Enable = c.Enable
+	ka.Idle = mergeDuration(ka.Idle, c.Idle, keepAliveIdle)
+	ka.Interval = mergeDuration(ka.Interval, c.Interval, keepAliveInterval)
+	if c.Count == 0 {
+		ka.Count = keepAliveCount
+	} else if c.Count > 0 {
+		ka.Count = c.Count
+	}
+	return ka
+}
+
+func mergeDuration(old, d, def time.Duration) time.Duration {
+	switch {
+	case d == 0:
+		return def
+	case d < 0:
+		return old
+	}
+	// The kernel counts seconds.
+	return (d + time.Second - 1).Truncate(time.Second)
+}
+
+// checkKeepAlive refuses what the kernel refuses (tcp_sock_set_keepidle).
+func checkKeepAlive(ka tcp.KeepAlive) error {
+	const most = 32767 * time.Second
+	if ka.Idle > most || ka.Interval > most || ka.Count > 127 {
+		return syscall.EINVAL
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package onload
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/tcp"
+)
+
+// ListenConfig contains options for listening. It has the fields of
+// net.ListenConfig, with the same meaning.
+type ListenConfig struct {
+	// Engine is what listens; nil is the default one.
+	Engine *Engine
+
+	// Control is called before the kernel's socket is bound: the one that
+	// holds the port and serves local clients. What it sets there holds for
+	// accelerated connections too, or has the kernel serve all; see the
+	// package's description. An Engine without a kernel calls it with a socket
+	// that is never bound.
+	Control func(network, address string, c syscall.RawConn) error
+
+	// KeepAlive is the interval of keepalive probes of accepted connections: 0
+	// is 15 s, below 0 none. KeepAliveConfig, when enabled, replaces it.
+	KeepAlive       time.Duration
+	KeepAliveConfig KeepAliveConfig
+
+	// DeferAccept has Accept return a TCP connection only when the client has
+	// sent data, or that time, in whole seconds, is over (TCP_DEFER_ACCEPT).
+	// It is not in net.
+	DeferAccept time.Duration
+
+	// FastOpen is how many TCP connections may be open whose handshake is not
+	// complete, since their clients, known by a cookie, sent data with the SYN
+	// (TCP Fast Open, RFC 7413; TCP_FASTOPEN); 0: such data waits for the
+	// handshake. Clients may send the same SYN twice: this is for requests
+	// that may be answered twice. It is not in net.
+	FastOpen int
+
+	// FastOpenKey is the secret that cookies are made of, for servers behind one
+	// address that are to take each other's, Linux's own among them: one key, or
+	// two, as Linux's tcp_fastopen_key has them, 32 bits a number in hexadecimal,
+	// "a-b-c-d" or "a-b-c-d,e-f-g-h". Clients whose cookie is of the second are
+	// given one of the first, so that keys can be changed. "": a secret of the
+	// process's, whose cookies expire. The kernel's socket gets it too
+	// (TCP_FASTOPEN_KEY). It is not in net.
+	FastOpenKey string
+
+	mptcp multipath
+}
+
+// MultipathTCP reports whether clients may use Multipath TCP. That is for
+// those that the kernel serves.
+func (lc *ListenConfig) MultipathTCP() bool {
+	if lc.mptcp == multipathDefault {
+		return new(net.ListenConfig).MultipathTCP()
+	}
+	return lc.mptcp == multipathOn
+}
+
+// SetMultipathTCP directs Listen to allow, or not to allow, Multipath TCP.
+func (lc *ListenConfig) SetMultipathTCP(use bool) { lc.mptcp.set(use) }
+
+func (lc *ListenConfig) std() *net.ListenConfig {
+	s := &net.ListenConfig{Control: lc.kernelControl(), KeepAlive: lc.KeepAlive, KeepAliveConfig: lc.KeepAliveConfig}
+	if lc.mptcp != multipathDefault {
+		s.SetMultipathTCP(lc.mptcp == multipathOn)
+	}
+	return s
+}
+
+// fastOpenKeys reads FastOpenKey.
+func (lc *ListenConfig) fastOpenKeys() (tcp.FastOpenKeys, error) {
+	if lc.FastOpenKey == "" {
+		return tcp.FastOpenKeys{}, nil
+	}
+	return tcp.ParseFastOpenKeys(lc.FastOpenKey)
+}
+
+// kernelControl is Control, and what DeferAccept, FastOpen and FastOpenKey ask
+// of the kernel's socket.
+func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
+	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
+	if seconds <= 0 && lc.FastOpen <= 0 {
+		return lc.Control
+	}
+	return func(network, address string, c syscall.RawConn) (err error) {
+		if lc.Control != nil {
+			if err := lc.Control(network, address, c); err != nil {
+				return err
+			}
+		}
+		if !isTCP(network) {
+			return nil
+		}
+		if failed := c.Control(func(fd uintptr) {
+			if seconds > 0 {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
+			}
+			if lc.FastOpen > 0 && err == nil {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN, lc.FastOpen)
+				if keys, _ := lc.fastOpenKeys(); keys.N > 0 && err == nil {
+					err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY, string(keys.Bytes()))
+				}
+			}
+		}); failed != nil {
+			return failed
+		}
+		return os.NewSyscallError("setsockopt", err)
+	}
+}
+
+// shards returns the stacks that receive at at, and what the Control hook has
+// set. k is the kernel's socket, which is bound to own, unless there is none.
+// unshare is for when the socket closes. The error is for an OpError.
+func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, at netip.Addr, address string, k syscall.Conn, own netip.AddrPort) (sh engine.Shards, o engine.Options, unshare func(), err error) {
+	f := family(network)
+	switch {
+	case lc.Control == nil || !e.in.Accelerates():
+	case k != nil:
+		if o, f, err = e.in.TwinOptions(k); err != nil {
+			return sh, o, nil, cause("bind", err)
+		}
+	default:
+		hook := func(_ context.Context, network, address string, c syscall.RawConn) error {
+			return lc.Control(network, address, c)
+		}
+		if o, err = e.options(ctx, hook, network, at, address); err == nil && o.Kernel != "" {
+			err = o.NeedKernel()
+		}
+		if err != nil {
+			return sh, o, nil, err
+		}
+		if o.Only6() {
+			f = engine.IPv6
+		}
+	}
+	sh = e.in.Shards(f, at)
+	unshare = func() {}
+	if len(sh.Stacks) > 0 && k != nil {
+		unshare = e.in.Share(&o, proto(network), own)
+	}
+	if o.Kernel != "" {
+		sh.Stacks, sh.Why = nil, o.Kernel
+	}
+	return sh, o, unshare, nil
+}
+
+// options has a Control hook see a socket that is never connected, and returns
+// what it set there. a is the address to bind or to connect to.
+func (e *Engine) options(ctx context.Context, hook controlFunc, network string, a netip.Addr, address string) (engine.Options, error) {
+	network = familyOf(network, a)
+	return e.in.Hook(proto(network), family(network), func(c syscall.RawConn) error { return hook(ctx, network, address, c) })
+}
+
+// controlFunc is a Control hook with a context.
+type controlFunc = func(ctx context.Context, network, address string, c syscall.RawConn) error
+
+// proto is the transport of a network such as "tcp4".
+func proto(network string) uint8 {
+	if isTCP(network) {
+		return ip.ProtoTCP
+	}
+	return ip.ProtoUDP
+}

@@ -1,0 +1,219 @@
+package onload
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
+)
+
+// stackTCP is a connection of a stack.
+type stackTCP struct {
+	s      *stack.TCPConn
+	ends   atomic.Pointer[tcpEnds] // made on first use
+	broken atomic.Bool             // what broke it has been told
+	family byte                    // of the network that the caller named: '4', '6', 0 for tcp
+	wide   bool                    // addresses as on an IPv6 socket
+}
+
+type tcpEnds struct{ local, remote *net.TCPAddr }
+
+// acceleratedTCP is a connection of a stack; network is what its caller named.
+func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
+	x := new(struct { // one allocation
+		c   TCPConn
+		on  stackTCP
+		via tcpCarrier
+	})
+	x.on = stackTCP{s: s, family: familyByte(network), wide: wide}
+	x.via = &x.on
+	x.c.carrier.Store(&x.via)
+	return &x.c
+}
+
+func familyByte(network string) byte {
+	if len(network) == len("tcp4") {
+		return network[len("tcp")]
+	}
+	return 0
+}
+
+func (c *stackTCP) network() string {
+	switch c.family {
+	case '4':
+		return "tcp4"
+	case '6':
+		return "tcp6"
+	}
+	return "tcp"
+}
+
+func (c *stackTCP) path() Path { return Path(engine.PathOf(c.s.Stack())) }
+
+// opError is an error as net words it; call is the system call that net would
+// have made.
+func (c *stackTCP) opError(op, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: c.network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause(call, err)}
+}
+
+// copyError is the error of ReadFrom or WriteTo: this connection's as Read or
+// Write gave it, or the other side's, which stays as it is.
+func (c *stackTCP) copyError(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &net.OpError{Op: op, Net: c.network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// setError is opError for the methods where net puts the local address
+// elsewhere.
+func (c *stackTCP) setError(call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: "set", Net: c.network(), Addr: c.LocalAddr(), Err: cause(call, err)}
+}
+
+// optionError is opError for options.
+func (c *stackTCP) optionError(err error) error { return c.opError("set", "setsockopt", err) }
+
+func (c *stackTCP) Read(b []byte) (int, error) {
+	n, err := c.s.Read(b)
+	if err != nil && err != io.EOF {
+		err = c.readError(err)
+	}
+	return n, err
+}
+
+func (c *stackTCP) readError(err error) error {
+	if err = c.tellOnce(err, io.EOF); err == io.EOF {
+		return err
+	}
+	return c.opError("read", "read", err)
+}
+
+func (c *stackTCP) Write(b []byte) (int, error) {
+	n, err := c.s.Write(b)
+	if err != nil {
+		err = c.writeError(err)
+	}
+	return n, err
+}
+
+func (c *stackTCP) writeError(err error) error {
+	return c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
+}
+
+// tellOnce returns the error that broke the connection to the first who meets
+// it, and to all others what comes then: so does the kernel (sk_err).
+func (c *stackTCP) tellOnce(err, then error) error {
+	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
+		return then
+	}
+	return err
+}
+
+func (c *stackTCP) Close() error      { return c.opError("close", "close", c.s.Close()) }
+func (c *stackTCP) CloseRead() error  { return c.opError("close", "shutdown", c.s.CloseRead()) }
+func (c *stackTCP) CloseWrite() error { return c.opError("close", "shutdown", c.s.CloseWrite()) }
+
+// addrs returns the addresses, made by the first who asks.
+func (c *stackTCP) addrs() *tcpEnds {
+	if have := c.ends.Load(); have != nil {
+		return have
+	}
+	c.ends.CompareAndSwap(nil, &tcpEnds{tcpAddr(c.s.LocalAddr(), c.wide), tcpAddr(c.s.RemoteAddr(), c.wide)})
+	return c.ends.Load()
+}
+
+func (c *stackTCP) LocalAddr() net.Addr  { return c.addrs().local }
+func (c *stackTCP) RemoteAddr() net.Addr { return c.addrs().remote }
+
+func (c *stackTCP) SetDeadline(t time.Time) error { return c.setError("set", c.s.SetDeadline(t)) }
+func (c *stackTCP) SetReadDeadline(t time.Time) error {
+	return c.setError("set", c.s.SetReadDeadline(t))
+}
+func (c *stackTCP) SetWriteDeadline(t time.Time) error {
+	return c.setError("set", c.s.SetWriteDeadline(t))
+}
+func (c *stackTCP) SetReadBuffer(bytes int) error {
+	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
+}
+func (c *stackTCP) SetWriteBuffer(bytes int) error {
+	return c.setError("setsockopt", c.s.SetWriteBuffer(bytes))
+}
+func (c *stackTCP) SetLinger(sec int) error       { return c.optionError(c.s.SetLinger(sec)) }
+func (c *stackTCP) SetNoDelay(noDelay bool) error { return c.optionError(c.s.SetNoDelay(noDelay)) }
+func (c *stackTCP) SetMaxPacingRate(bytesPerSecond uint64) error {
+	return c.optionError(c.s.SetMaxPacingRate(bytesPerSecond))
+}
+
+func (c *stackTCP) SetUserTimeout(d time.Duration) error {
+	if err := engine.CheckTimeout(d); err != nil {
+		return c.optionError(syscall.EINVAL)
+	}
+	return c.optionError(c.s.SetUserTimeout(d))
+}
+
+func (c *stackTCP) SetKeepAlive(keepalive bool) error {
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Enable = keepalive })
+}
+
+func (c *stackTCP) SetKeepAlivePeriod(d time.Duration) error {
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
+}
+
+func (c *stackTCP) SetKeepAliveConfig(config net.KeepAliveConfig) error {
+	return c.setKeepAlive(func(ka *tcp.KeepAlive) { *ka = mergeKeepAlive(*ka, config) })
+}
+
+func (c *stackTCP) setKeepAlive(change func(*tcp.KeepAlive)) error {
+	ka, err := c.s.KeepAlive()
+	if err == nil {
+		change(&ka)
+		if err = checkKeepAlive(ka); err == nil {
+			err = c.s.SetKeepAlive(ka)
+		}
+	}
+	return c.optionError(err)
+}
+
+func (c *stackTCP) Info() (TCPInfo, error) {
+	i, err := c.s.Info()
+	return i, c.opError("get", "getsockopt", err)
+}
+
+func (c *stackTCP) SetCongestionControl(name string) error {
+	err := c.s.SetCongestion(name)
+	return c.optionError(congestionError(err, name, "there are "+strings.Join(tcp.CongestionNames(), ", ")))
+}
+
+// congestionError explains why a congestion control cannot be had.
+func congestionError(err error, name, have string) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("congestion control %q: %w; %s", name, err, have)
+	case errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("congestion control %q: %w; net.ipv4.tcp_allowed_congestion_control does not have it", name, err)
+	}
+	return err
+}
+
+// MultipathTCP is never used.
+func (c *stackTCP) MultipathTCP() (bool, error) { return false, nil }
+
+func (c *stackTCP) File() (*os.File, error) { return nil, c.opError("file", "dup", errNoDescriptor) }
+
+func (c *stackTCP) SyscallConn() (syscall.RawConn, error) { return rawConn{c}, nil }
