@@ -70,19 +70,22 @@ func Run(src string, cfg Config) Result {
 	for i := range sc.Events {
 		ev := &sc.Events[i]
 		if err := m.event(ev); err != nil {
-			var at *lineError
-			if errors.As(err, &at) {
-				return result(at.line, at.err)
-			}
-			return result(ev.Line, err)
+			return resultAt(ev.Line, err)
 		}
 	}
-	if m.call != nil {
-		if err := m.finish(); err != nil {
-			return result(m.call.ev.Line, err)
-		}
+	if call := m.call; call != nil {
+		return resultAt(call.ev.Line, m.finish())
 	}
 	return Result{}
+}
+
+// resultAt is the result of a script that ended with err while line ran.
+func resultAt(line int, err error) Result {
+	var at *lineError
+	if errors.As(err, &at) {
+		return result(at.line, at.err)
+	}
+	return result(line, err)
 }
 
 // lineError is an error of another line than the one that runs.

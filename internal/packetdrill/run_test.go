@@ -4,6 +4,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -74,6 +77,7 @@ func TestVerdicts(t *testing.T) {
 		{Fail, "+0 `sockstat -s | grep -c SYN_RCVD | grep 2`", "0 connections"},
 		{Fail, "+0 recv(4, ..., 10, MSG_PEEK) = 10", "does not return"},
 		{Unsupported, "+0 send(4, ..., 1, MSG_OOB) = 1", "MSG"},
+		{Fail, "+0...0.05 poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 50) = 1", "returned 0"},
 	} {
 		src := open + strings.ReplaceAll(c.last, "\\n", "\n")
 		r := Run(src, Config{})
@@ -83,5 +87,42 @@ func TestVerdicts(t *testing.T) {
 		if line := strings.Count(src, "\n") + 1; r.Verdict != Pass && r.Line != line {
 			t.Errorf("%s\nline %d, want %d", c.last, r.Line, line)
 		}
+	}
+}
+
+// A call that returns something else than the script says fails the script at
+// that call, wherever it stands.
+func TestOtherResults(t *testing.T) {
+	result := regexp.MustCompile(`\) *= (\d+)( *//.*)?$`)
+	n := 0
+	err := filepath.WalkDir("testdata", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".pkt") {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(string(src), "\n")
+		for i, line := range lines {
+			at := result.FindStringSubmatchIndex(line)
+			if at == nil || strings.Contains(line, "socket(") || strings.Contains(line, "accept(") {
+				continue // which give the file a name of the script's
+			}
+			v, err := strconv.Atoi(line[at[2]:at[3]])
+			if err != nil {
+				return err
+			}
+			n++
+			changed := slices.Clone(lines)
+			changed[i] = line[:at[2]] + strconv.Itoa(v+1) + line[at[3]:]
+			if r := Run(strings.Join(changed, "\n"), Config{}); r.Verdict != Fail || r.Line != i+1 {
+				t.Errorf("%s, line %d, with %s: %v", path, i+1, changed[i], r)
+			}
+		}
+		return nil
+	})
+	if err != nil || n < 100 {
+		t.Fatalf("%d results, %v", n, err)
 	}
 }
