@@ -30,7 +30,8 @@ type Kernel struct {
 	closed bool
 	cache  routeCache
 
-	requests neighborRequests
+	requests  neighborRequests
+	solicitor solicitor // of the goroutine that serves requests
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -47,7 +48,7 @@ func NewKernel(ns netns.Handle, log *zap.Logger) (*Kernel, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	k := &Kernel{log: log}
+	k := &Kernel{log: log, solicitor: solicitor{fd: -1}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	k.init()
 	k.requests.init()
@@ -74,6 +75,7 @@ func (k *Kernel) open() (err error) {
 	if k.dumper, err = newDumper(); err != nil {
 		return err
 	}
+	k.solicitor.open()
 	k.asker, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	return os.NewSyscallError("netlink", err)
 }
@@ -93,6 +95,7 @@ func (k *Kernel) release() {
 	if k.dumper != nil {
 		k.dumper.close()
 	}
+	k.solicitor.close()
 }
 
 // Close ends the mirror. The last snapshot remains readable. Close must not be

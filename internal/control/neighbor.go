@@ -139,6 +139,7 @@ func (k *Kernel) serveNeighbors() {
 				k.answerResolve(key, false)
 				continue
 			}
+			k.solicit(key)
 			// An entry that is usable already makes no event.
 			if _, ok := k.Neighbor(key.link, key.addr); ok {
 				k.answerResolve(key, true)
@@ -157,7 +158,29 @@ func (k *Kernel) use(key neighborKey) error {
 	})
 }
 
-// answerResolve answers a caller of Resolve who would wait in vain for an
+// solicit sends the solicitation that the kernel does not send, again and again
+// while the resolution is under way.
+func (k *Kernel) solicit(key neighborKey) {
+	sent, err := k.solicitor.solicit(k.view.Load(), key)
+	if err != nil {
+		k.log.Debug("neighbour", zap.Int("link", key.link), zap.Stringer("addr", key.addr), zap.Error(err))
+	}
+	if sent {
+		time.AfterFunc(retransTimer, func() { k.requests.again(key) })
+	}
+}
+
+// again puts the request for key once more, if nobody has answered it. The
+// kernel's entry fails after 3 s.
+func (r *neighborRequests) again(key neighborKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at, ok := r.asked[key]; ok && time.Since(at) < askAgain {
+		r.put(key)
+	}
+}
+
+// answerResolve answers a caller of Resolve that would wait in vain for an
 // event.
 func (k *Kernel) answerResolve(key neighborKey, up bool) {
 	k.requests.mu.Lock()

@@ -118,6 +118,16 @@ func (t *table) add(dst netip.Prefix, r fibRoute) {
 	t.routes[dst] = slices.Insert(rs, i, r)
 }
 
+// has reports whether a is a usable address of the link.
+func (l *viewLink) has(a netip.Addr) bool {
+	return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// linkLocal reports whether the link has a usable link-local IPv6 address.
+func (l *viewLink) linkLocal() bool {
+	return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
+}
+
 // local tells whether addr is ours.
 func (v *view) local(addr netip.Addr) (link int, ok bool) {
 	if addr.Zone() != "" {
