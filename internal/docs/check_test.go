@@ -10,10 +10,11 @@ import (
 func TestCheck(t *testing.T) {
 	tree := &tree{
 		files: map[string]bool{"tcp": true, "tcp/output.go": true, "tcp/poll_test.go": true, "docs/a.md": true},
-		base:  map[string]bool{"tcp": true, "output.go": true, "poll_test.go": true, "a.md": true}, packages: map[string]bool{}, top: map[string]bool{},
+		base:  map[string]bool{"tcp": true, "output.go": true, "poll_test.go": true, "a.md": true}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
 		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, strings: map[string]bool{},
 	}
 	for _, src := range []string{`package tcp
+import "net/http"
 type Host struct { Reserve int; stats }
 type stats struct { Sent int; parts struct{ lost int } }
 type owner interface { Transmit() }
@@ -29,7 +30,7 @@ func Dial() {}
 		tree.add(f)
 	}
 	good := "`tcp/` `tcp/output.go` `output.go` `tcp/*_test.go` `tcp.(*Conn).Output` `(*Conn).Output` `Output()` `tcp.Host.Reserve` `Host.Sent` " +
-		"`Host.lost` `owner.Transmit` `latency` `-latency` `ONLOAD_SPIN` `TestOne` TestOne `XDP_PASS` `tcp_tw_reuse` `a + b` `/proc/net` " +
+		"`Host.lost` `http.Serve` `owner.Transmit` `latency` `-latency` `ONLOAD_SPIN` `TestOne` TestOne `XDP_PASS` `tcp_tw_reuse` `a + b` `/proc/net` " +
 		"go test ./tcp/... `tcp`\n```\n`gone`\n```\n"
 	if wrong := tree.check(good); len(wrong) != 0 {
 		t.Errorf("refused: %q", wrong)

@@ -12,7 +12,7 @@ import (
 // foreign lists names in backquotes that are not of this tree, and look as if
 // they were: Go's, other programs', protocols'.
 var foreign = []string{
-	"Gosched", "RawConn.Read", "errors.ErrUnsupported", "net.ErrClosed", "net.PacketConn", "time.Now", // Go's
+	"Gosched", "RawConn.Read", // Go's
 	"preadv",                                                                                                                // a system call
 	"postgresql",                                                                                                            // a package of Debian
 	"gtests/net/tcp", "tools/testing/selftests/net/packetdrill", "tcp_disorder_fin_in_FIN_WAIT", "net.inet.tcp", "fastopen", // scripts of others, and their folders
@@ -115,8 +115,11 @@ func (t *tree) matches(pattern string) bool {
 }
 
 // qualified reports whether a.b, or a.b.c, is declared: package and name, type
-// and member, or both.
+// and member, or both. Names of the standard library are taken on trust.
 func (t *tree) qualified(parts []string) bool {
+	if t.standard[parts[0]] && !t.packages[parts[0]] {
+		return true
+	}
 	if len(parts) > 2 && t.packages[parts[0]] {
 		return t.top[parts[0]+"."+parts[1]] && t.chain(parts[1:])
 	}

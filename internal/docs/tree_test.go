@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ type tree struct {
 	files    map[string]bool     // paths of files and folders from the root
 	base     map[string]bool     // their last elements
 	packages map[string]bool     // names of packages
+	standard map[string]bool     // names of packages of the standard library that are imported
 	top      map[string]bool     // "package.Name" of what is declared at package level
 	members  map[string]bool     // "Type.Name" of fields and methods
 	embedded map[string][]string // type names that a type's struct or interface embeds
@@ -25,7 +27,7 @@ type tree struct {
 // readTree parses all Go files below root, whatever their build tags.
 func readTree(root string) (*tree, error) {
 	t := &tree{
-		files: map[string]bool{}, base: map[string]bool{}, packages: map[string]bool{}, top: map[string]bool{},
+		files: map[string]bool{}, base: map[string]bool{}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
 		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, strings: map[string]bool{},
 	}
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -60,6 +62,12 @@ func readTree(root string) (*tree, error) {
 func (t *tree) add(f *ast.File) {
 	pkg := strings.TrimSuffix(f.Name.Name, "_test")
 	t.packages[pkg] = true
+	for _, i := range f.Imports {
+		imp, err := strconv.Unquote(i.Path.Value)
+		if first, _, _ := strings.Cut(imp, "/"); err == nil && !strings.Contains(first, ".") {
+			t.standard[path.Base(imp)] = true
+		}
+	}
 	declare := func(name string) {
 		t.top[pkg+"."+name] = true
 		t.words[name] = true
