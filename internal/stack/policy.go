@@ -48,6 +48,12 @@ const (
 	// processor time each.
 	latencyPrice = 0.15
 
+	// budgetPrice is latencyPrice for the eager budget. It is lower, since the
+	// gaps that are seen asleep are longer than those to come: where the other
+	// end sleeps too it wakes sooner when we answer sooner. Trials have the last
+	// word.
+	budgetPrice = 0.1
+
 	// budgetEvery is how many gaps pass before the budgets are computed anew.
 	budgetEvery = 16
 
@@ -66,7 +72,7 @@ func newPolicy(wakeCPU, wakeLatency int64, seed uint64) *policy {
 }
 
 func (p *policy) eagerPrice() int64 {
-	return p.wakeCPU + int64(float64(p.wakeLatency)/latencyPrice)
+	return p.wakeCPU + int64(float64(p.wakeLatency)/budgetPrice)
 }
 
 // budget returns how long a wait that begins at now may spin.
@@ -126,7 +132,7 @@ func (p *policy) limited(now int64, quota float64, throttled uint64) {
 // endEpoch ends the epoch: work is all that the stack has done, in bytes, cpu
 // the processor time of the process. The next may be in the other mode.
 func (p *policy) endEpoch(now, work, cpu int64) {
-	c, ok := p.epoch.end(now, work, cpu)
+	c, ok := p.epoch.end(now, work, cpu, strayWakes*p.wakeLatency)
 	if now < p.scarceUntil || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
 		// There is nothing to choose.
 		p.trials.skip()
@@ -144,6 +150,9 @@ type epoch struct {
 	work    int64
 	cpu     int64
 	started bool // work and cpu are those of its beginning
+
+	last    int64                  // the last event
+	longest [epochStrays + 1]int64 // times from one event to the next, falling
 }
 
 const (
@@ -152,6 +161,15 @@ const (
 	epochSettle = 4  // events after a change of mode that belong to neither
 	epochMin    = int64(500_000)
 	epochMax    = int64(250_000_000)
+
+	// The longest of epochStray events, epochStrays at most, count as strayTimes
+	// the mean of the others and strayWakes wake-ups: an interrupt, a collection
+	// of garbage or a packet that the reactor had to find takes as long as ten
+	// requests, and says nothing about the mode.
+	epochStray  = 12
+	epochStrays = epochEvents / epochStray
+	strayTimes  = 3
+	strayWakes  = 2
 )
 
 // event counts a wait that ended; it reports whether the epoch is to be begun
@@ -161,10 +179,40 @@ func (e *epoch) event(now int64, trial bool) bool {
 	if !e.started {
 		return e.events >= epochSettle
 	}
+	e.space(now - e.last)
+	e.last = now
 	if trial {
 		return e.events >= epochTrial
 	}
 	return e.events >= epochEvents && now-e.began >= epochMin
+}
+
+// space notes the time from one event to the next.
+func (e *epoch) space(d int64) {
+	i := len(e.longest) - 1
+	if d <= e.longest[i] {
+		return
+	}
+	for ; i > 0 && e.longest[i-1] < d; i-- {
+		e.longest[i] = e.longest[i-1]
+	}
+	e.longest[i] = d
+}
+
+// span is the time, ns, that the epoch took until now, without what events that
+// went astray took longer. more is how much longer than the others an event may
+// take by the way of waiting.
+func (e *epoch) span(now, more int64) int64 {
+	t := now - e.began
+	n := min(e.events/epochStray, epochStrays)
+	for _, d := range e.longest[:n] {
+		t -= d
+	}
+	most := max(e.longest[n], strayTimes*t/int64(max(e.events-n, 1))+more)
+	for _, d := range e.longest[:n] {
+		t += min(d, most)
+	}
+	return t
 }
 
 // void gives up what was measured: the epoch begins again.
@@ -178,15 +226,15 @@ type cost struct{ time, cpu float64 }
 func (c cost) all() float64 { return c.time + latencyPrice*c.cpu }
 
 // end begins the epoch where it has not begun, else ends it and returns its
-// cost.
-func (e *epoch) end(now, work, cpu int64) (c cost, ok bool) {
+// cost. more is as in span.
+func (e *epoch) end(now, work, cpu, more int64) (c cost, ok bool) {
 	if !e.started {
-		*e = epoch{began: now, work: work, cpu: cpu, started: true}
+		*e = epoch{began: now, last: now, work: work, cpu: cpu, started: true}
 		return c, false
 	}
-	t, w, used := now-e.began, work-e.work, cpu-e.cpu
+	whole, t, w, used := now-e.began, e.span(now, more), work-e.work, cpu-e.cpu
 	*e = epoch{}
-	if t > epochMax || w <= 0 || used <= 0 {
+	if whole > epochMax || w <= 0 || used <= 0 {
 		return c, false // too sparse to say anything
 	}
 	return cost{math.Log(float64(t) / float64(w)), math.Log(float64(used) / float64(w))}, true
@@ -202,7 +250,8 @@ type trials struct {
 	before  cost // of the home epoch before the trial
 	trial   cost
 	usual   float64 // moving average of the cost at home
-	unusual int     // epochs in a row that were far from it
+	known   bool    // usual is
+	unusual int     // epochs in a row that were dearer by far (cheaper: negative)
 	rng     uint64
 	n       int
 	dearer  float64 // processor time of eager above that of thrifty, mean of logarithms
@@ -213,11 +262,12 @@ type trials struct {
 const (
 	trialsMost    = 256  // epochs from one trial to the next
 	trialsMemory  = 12   // trials that count
-	trialsPrior   = 0.09 // variance of a trial, before any is known
+	trialsPrior   = 0.05 // variance of a trial, before any is known
 	trialsSure    = 1.5  // standard errors
+	trialsLikely  = 0.4  // part of these that is asked for when trials do not make sure
 	trialsMargin  = 0.03
 	trialsDearer  = 0.1 // processor time that eager may cost where the gain is in doubt
-	trialsChange  = 0.4 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
+	trialsChange  = 0.2 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
 	trialsUnusual = 4
 	trialsClear   = 0.2 // gain beyond doubt that makes trials rare soon
 )
@@ -253,12 +303,21 @@ func (t *trials) next(c cost) (eager bool) {
 // watch has trials come sooner where the cost at home has changed for more than
 // a moment: the other mode may be the better one now.
 func (t *trials) watch(cost float64) {
-	if math.Abs(cost-t.usual) < trialsChange {
-		t.usual += (cost - t.usual) / 8
+	if !t.known {
+		t.usual, t.known = cost, true
+	}
+	d := cost - t.usual
+	switch {
+	case math.Abs(d) < trialsChange:
+		t.usual += d / 8
 		t.unusual = 0
 		return
+	case d > 0:
+		t.unusual = max(t.unusual, 0) + 1
+	default:
+		t.unusual = min(t.unusual, 0) - 1
 	}
-	if t.unusual++; t.unusual < trialsUnusual {
+	if max(t.unusual, -t.unusual) < trialsUnusual {
 		return
 	}
 	t.usual, t.unusual = cost, 0
@@ -297,12 +356,14 @@ func (t *trials) judge(above, cpu float64) {
 		t.home = true
 	case t.gain+doubt < trialsMargin:
 		t.home = false
-	case t.n >= trialsMemory/2:
-		// Where nothing is gained for sure, the processor is not to pay.
-		t.home = t.dearer < trialsDearer
-	default:
+	case t.n >= trialsMemory:
+		// No more will be known. Where nothing is gained most likely, the
+		// processor is not to pay.
+		t.home = t.gain-doubt*trialsLikely > trialsMargin || t.dearer < trialsDearer
+	default: // not known yet
+		t.every = max(t.every/2, 1)
 		t.wait()
-		return // not known yet
+		return
 	}
 	switch {
 	case home != t.home:

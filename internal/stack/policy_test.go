@@ -91,7 +91,7 @@ func epochOf(e *epoch, at *int64, gap, work, cpu int64, trial bool) (c cost, ok 
 	for {
 		*at += gap
 		if e.event(*at, trial) {
-			if c, ok = e.end(*at, *at/gap*work, *at/gap*cpu); ok || !e.started {
+			if c, ok = e.end(*at, *at/gap*work, *at/gap*cpu, 0); ok || !e.started {
 				return c, ok
 			}
 		}
@@ -132,6 +132,46 @@ func TestEpoch(t *testing.T) {
 	e.event(at, false)
 	if e.void(); e.started || e.events != 0 {
 		t.Error("void leaves something")
+	}
+}
+
+// What took longer than the way of waiting explains does not count.
+func TestEpochStrays(t *testing.T) {
+	const gap, more = int64(100_000), int64(60_000)
+	span := func(longer ...int64) int64 {
+		e := epoch{}
+		now := int64(0)
+		for range epochSettle {
+			e.event(now, false)
+		}
+		e.end(now, 0, 0, more)
+		for i := range int64(epochEvents) {
+			now += gap
+			if i%8 == 0 && int(i/8) < len(longer) {
+				now += longer[i/8]
+			}
+			e.event(now, false)
+		}
+		return e.span(now, more)
+	}
+	usual := span()
+	if usual != gap*epochEvents {
+		t.Errorf("%d ns of %d", usual, gap*epochEvents)
+	}
+	const most = (strayTimes-1)*gap + more
+	for _, c := range []struct {
+		longer []int64
+		counts int64
+	}{
+		{[]int64{50_000}, 50_000},
+		{[]int64{5_000_000}, most},
+		{[]int64{1_000_000, 5_000_000, 2_000_000, 1_000_000}, 4 * most},
+		// So many are the load's.
+		{[]int64{1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000}, 5_000_000},
+	} {
+		if got := span(c.longer...) - usual; got != c.counts {
+			t.Errorf("%v: %d ns longer, not %d", c.longer, got, c.counts)
+		}
 	}
 }
 

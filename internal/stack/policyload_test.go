@@ -14,12 +14,13 @@ const (
 	constant shape = iota
 	jitter         // uniform, +-30 %
 	exponential
-	pareto  // heavy tail, exponent 1.5
-	bimodal // nine of ten are a quarter of the mean, the others the rest
+	pareto   // heavy tail, exponent 1.5
+	bimodal  // nine of ten are a quarter of the mean, the others the rest
+	stalling // jitter, and one in 25 takes a millisecond longer
 	shapes
 )
 
-var shapeNames = [...]string{"const", "jitter", "exp", "pareto", "bimodal"}
+var shapeNames = [...]string{"const", "jitter", "exp", "pareto", "bimodal", "stalling"}
 
 func (s shape) draw(mean int64, r *rand.Rand) int64 {
 	m := float64(mean)
@@ -30,6 +31,11 @@ func (s shape) draw(mean int64, r *rand.Rand) int64 {
 		m *= r.ExpFloat64()
 	case pareto:
 		m = min(m/3*math.Pow(1-r.Float64(), -1/1.5), 300*m)
+	case stalling:
+		m *= 0.7 + 0.6*r.Float64()
+		if r.IntN(25) == 0 {
+			m += 1e6
+		}
 	case bimodal:
 		if r.Float64() < 0.9 {
 			m /= 4

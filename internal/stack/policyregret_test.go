@@ -144,12 +144,18 @@ var policyCases = []policyCase{
 	{scenario: scenario{quota: 50_000_000, loads: []load{{conns: 4, gap: 30 * simUS, shape: jitter}}}},
 	{scenario: scenario{shares: true, loads: []load{{conns: 1, gap: 15 * simUS}}}, misses: [2]goal{goalRegret, goalRegret}},
 	{scenario: scenario{shares: true, loads: []load{{conns: 4, gap: 30 * simUS, shape: jitter}}}, misses: [2]goal{goalRegret, 0}},
+	// A request that takes several goroutines, as gRPC's, where others disturb.
+	{scenario: scenario{service: 50 * simUS, loads: []load{{conns: 1, gap: 60 * simUS, shape: stalling}}}},
+	{scenario: scenario{service: 50 * simUS, loads: []load{{gap: 150 * simUS, shape: stalling}}}},
 }
 
 // with is the scenario of case i with its first or second cost of a sleep.
 func (c policyCase) with(i, second int) scenario {
 	s := c.scenario
-	s.seed, s.service = uint64(i), 10*simUS
+	s.seed = uint64(i)
+	if s.service == 0 {
+		s.service = 10 * simUS
+	}
 	s.wake = wakesTried[(i+2*second)%len(wakesTried)]
 	return s
 }
