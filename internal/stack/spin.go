@@ -41,6 +41,8 @@ const (
 	// yieldEvery is how long a spin goes on before it lets other goroutines
 	// run. That costs 0.2 us, or 1.2 us where the netpoller is asked too.
 	yieldEvery = int64(10_000)
+	// othersRan is how long a yield takes, ns, where other goroutines ran.
+	othersRan = int64(1_000)
 	// leadTurns is how often in a row a leader polls for others only, before
 	// it leaves the role to them.
 	leadTurns = 64
@@ -115,15 +117,18 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 		}
 		shared := h.look(now)
 		if now-yielded >= yieldEvery {
+			more := false
 			if first {
-				runtime.Gosched()
+				more, first = s.breath.first(now), false
 			} else {
-				s.breath.take()
+				s.breath.take(now)
 			}
-			first = false
 			after := nanotime()
+			if yielded = after; more && after-now > othersRan {
+				yielded -= yieldEvery
+			}
 			start += after - now // others' time is not our spinning
-			yielded, now = after, after
+			now = after
 			h.looked, h.base = now, -1
 		}
 		if now >= h.next {
