@@ -24,6 +24,8 @@ type Config struct {
 	Queues    int    // default 1
 	Frames    int    // of the arena; default: enough for all rings twice
 	FrameSize int    // default 2048
+	// Arena, unless nil, is one that the device shares, and does not close.
+	Arena *ring.Arena
 
 	TxRing, RxRing int // entries; default 2048
 

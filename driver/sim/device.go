@@ -74,9 +74,12 @@ func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
 }
 
 func newDevice(cfg Config) (*Device, error) {
-	arena, err := ring.NewArena(cfg.Frames, cfg.FrameSize)
-	if err != nil {
-		return nil, err
+	arena := cfg.Arena
+	if arena == nil {
+		var err error
+		if arena, err = ring.NewArena(cfg.Frames, cfg.FrameSize); err != nil {
+			return nil, err
+		}
 	}
 	d := &Device{cfg: cfg, arena: arena, steering: newSteering(), rss: driver.NewToeplitz(cfg.RSSKey)}
 	table := make([]uint32, 128)
@@ -126,6 +129,9 @@ func (d *Device) Close() error {
 	d.steering.close()
 	for _, q := range d.queues {
 		q.close()
+	}
+	if d.cfg.Arena != nil {
+		return nil
 	}
 	return d.arena.Close()
 }

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
 )
@@ -14,10 +15,11 @@ import (
 // Interface is one that the engine was told to accelerate.
 type Interface struct {
 	Name   string
-	Index  int          // of the link; 0: there is none
-	Stack  *stack.Stack // nil: see Err
-	Err    error        // why it could not be opened
-	Kernel bool         // a kernel stands behind it: the link and its addresses are the kernel's too
+	Index  int           // of the link; 0: there is none
+	Stack  *stack.Stack  // nil: see Err
+	Device driver.Device // the Stack's
+	Err    error         // why it could not be opened
+	Kernel bool          // a kernel stands behind it: the link and its addresses are the kernel's too
 }
 
 // err is why the interface carries nothing, or nil.
@@ -55,8 +57,7 @@ func (e *Engine) openInterfaces() error {
 			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
 			i.Index = l.Index
-			i.Stack, i.Err = e.openStack(l, e.cfg.Mode)
-			i.Err, wrong = nameSetting(i.Err)
+			i.Err, wrong = nameSetting(e.openStack(i, l, e.cfg.Mode))
 		}
 		switch {
 		case i.Err == nil:
@@ -97,8 +98,7 @@ func (e *Engine) openAuto() error {
 		}
 		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
 		wrong := false
-		i.Stack, i.Err = e.openStack(l, mode)
-		i.Err, wrong = nameSetting(i.Err)
+		i.Err, wrong = nameSetting(e.openStack(i, l, mode))
 		if i.Err != nil {
 			e.log.Info("interface is left to the kernel", zap.String("interface", l.Name), zap.Error(i.Err))
 		}
@@ -116,22 +116,24 @@ func (e *Engine) openAuto() error {
 	return errors.Join(errs...)
 }
 
-// openStack takes one link of the kernel's.
-func (e *Engine) openStack(l control.Link, mode Mode) (*stack.Stack, error) {
+// openStack takes one link of the kernel's, for i.
+func (e *Engine) openStack(i *Interface, l control.Link, mode Mode) error {
 	dev, err := e.openDevice(l, mode)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c := e.stackConfig()
-	c.Name, c.Link, c.Device = l.Name, l.Index, dev
+	c.Name, c.Link = l.Name, l.Index
+	c.Over(dev)
 	s, err := stack.New(c)
 	if err != nil {
-		return nil, errors.Join(err, dev.Close())
+		return err
 	}
+	i.Stack, i.Device = s, dev
 	if e.log.Core().Enabled(zap.DebugLevel) {
-		for _, a := range e.advice(s) {
+		for _, a := range e.advice(i) {
 			e.log.Debug("advice", zap.String("interface", l.Name), zap.String("is", a))
 		}
 	}
-	return s, nil
+	return nil
 }

@@ -90,11 +90,12 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 		e.net = c.Watch(network)
 	}
 	sc := e.stackConfig()
-	sc.Name, sc.Link, sc.Device = dev.Name(), link, dev
+	sc.Name, sc.Link = dev.Name(), link
+	sc.Over(dev)
 	s, err := stack.New(sc)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())
 	}
-	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stack: s}}
+	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stack: s, Device: dev}}
 	return e, nil
 }

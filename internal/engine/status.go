@@ -22,10 +22,10 @@ func (e *Engine) Status() []Status {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
 		if s := i.Stack; s != nil {
 			st.Path = PathOf(s)
-			st.Queues = len(s.Device().Queues())
+			st.Queues = len(i.Device.Queues())
 			st.Warnings = s.Warnings()
-			st.Advice = e.advice(s)
-			st.FrameSize = s.Device().Arena().FrameSize()
+			st.Advice = e.advice(i)
+			st.FrameSize = i.Device.Arena().FrameSize()
 		}
 		if st.Err != nil {
 			st.Path = Path{Reason: st.Err.Error()}
@@ -36,8 +36,8 @@ func (e *Engine) Status() []Status {
 }
 
 // advice is that of the device, where it has any.
-func (e *Engine) advice(s *stack.Stack) []string {
-	d, ok := s.Device().(interface{ Advice(spins bool) []string })
+func (e *Engine) advice(i *Interface) []string {
+	d, ok := i.Device.(interface{ Advice(spins bool) []string })
 	if !ok {
 		return nil
 	}

@@ -22,7 +22,7 @@ func TestBrokenQueue(t *testing.T) {
 			}()
 			time.Sleep(20 * time.Millisecond)
 			broken := errors.New("descriptor out of range")
-			a.cfg.Device.(*sim.Device).Break(broken)
+			a.cfg.Steering.(*sim.Device).Break(broken)
 			if err := a.Err(); !errors.Is(err, broken) {
 				t.Errorf("Err: %v", err)
 			}

@@ -50,12 +50,27 @@ func (s *Stack) Close() error {
 		// Whoever takes the lock from now on finds the stack closing, and
 		// touches no queue.
 		s.begin()
-		s.life.err = s.cfg.Device.Close()
+		if s.shared() {
+			s.giveBack()
+		}
+		s.life.err = s.cfg.close()
 		s.limits.watcher.Close()
 		s.limits.watcher = nil
 		s.end()
 	})
 	return s.life.err
+}
+
+// shared reports whether others use the stack's arena, also after Close.
+func (s *Stack) shared() bool { return s.cfg.Close == nil }
+
+// giveBack returns the frames that the stack holds, but for those of sockets.
+func (s *Stack) giveBack() {
+	for _, d := range s.dests.all {
+		s.dests.drop(d)
+	}
+	s.fragments.Flush()
+	s.cache.Flush()
 }
 
 // shutdown resets all connections and marks the stack as closing. It returns

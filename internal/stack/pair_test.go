@@ -69,7 +69,8 @@ func simStack(dev *sim.Device, local, remote netip.Addr, o pairOptions) (*Stack,
 	})
 	n.SetNeighbor(1, remote, macs[remote])
 	n.SetNeighbor(1, six[remote], macs[remote])
-	c := Config{Name: dev.Name(), Link: 1, Device: dev, Net: n, Profile: o.profile, TCP: o.tcp}
+	c := Config{Name: dev.Name(), Link: 1, Net: n, Profile: o.profile, TCP: o.tcp}
+	c.Over(dev)
 	if o.config != nil {
 		o.config(&c)
 	}

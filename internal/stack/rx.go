@@ -16,8 +16,8 @@ type rx struct {
 	pseudo uint16 // sum of pkt's pseudo-header without the length
 	queue  int    // index of the queue that it came by: answers leave by it too
 
-	virtual  bool // the queues are of a virtual link (driver.Caps)
-	refillAt int  // a queue that lacks so many frames is offered some
+	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
+	refillAt int    // a queue that lacks so many frames is offered some
 
 	batch [rxBatch]ring.Desc
 }

@@ -13,33 +13,12 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"sync/atomic"
-	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/driver"
-	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
-
-// Config makes a Stack. Device and Net are required.
-type Config struct {
-	Name   string        // of the interface, for errors and statistics
-	Link   int           // its index, as Net knows it
-	Device driver.Device // the Stack closes it
-	Net    control.Network
-	Ports  control.Ports // nil: no kernel shares the ports
-
-	Profile Profile
-	Spin    time.Duration // 0: the profile's budget; negative: never spin
-
-	TCP          tcp.Config // defaults of new connections
-	MaxOrphans   int        // closed connections that may go on; 0: tcp.DefaultOrphans
-	MaxTimeWaits int        // connections in TIME-WAIT; 0: 131072
-	Log          *zap.Logger
-}
 
 // Stack is one user-space TCP/UDP stack over the queues of one interface.
 type Stack struct {
@@ -98,51 +77,41 @@ type Stack struct {
 
 	reactor  reactor
 	ports    *portTable
+	caps     *driver.Caps // of all queues; does not change
 	cfg      Config
 	counters counters
 }
 
-// maxQueues bounds the queues of a stack: a bit each in Stack.kick.
-const maxQueues = 64
-
-// New starts a stack. It owns cfg.Device from then on, also when it fails.
+// New starts a stack. It calls cfg.Close also when it fails.
 func New(cfg Config) (*Stack, error) {
-	if cfg.Device == nil || cfg.Net == nil {
-		return nil, errors.New("stack: Config without Device or Net")
+	if err := cfg.check(); err != nil {
+		return nil, errors.Join(err, cfg.close())
 	}
-	if n := len(cfg.Device.Queues()); n == 0 || n > maxQueues {
-		cfg.Device.Close()
-		return nil, fmt.Errorf("stack: %s has %d queues, want 1 to %d", cfg.Name, n, maxQueues)
-	}
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
-	}
-	caps := cfg.Device.Caps()
 	now := nanotime()
 	s := &Stack{
-		queues:  cfg.Device.Queues(),
+		queues:  cfg.Queues,
 		spin:    cfg.Profile.spinBudget(cfg.Spin),
 		batches: cfg.Profile != Latency,
 		lock:    ring.NewLock(),
 		now:     now,
-		arena:   cfg.Device.Arena(),
+		arena:   cfg.Arena,
 		wheel:   ring.NewWheel(now),
 		cfg:     cfg,
+		caps:    commonCaps(cfg.Queues),
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
 	s.life.closed = make(chan struct{})
 	s.turn.init()
 	s.demux.init()
-	s.dests.init(cfg.Net, cfg.Link, s.arena, s.queues[0].Caps().MTU)
+	s.dests.init(cfg.Net, cfg.Link, s.arena, s.caps.MTU)
 	s.locals.net, s.locals.link = cfg.Net, cfg.Link
-	s.rx.virtual = caps.Virtual
-	s.rx.refillAt = refillAt(caps.RxRing, s.arena.Frames(), len(s.queues))
+	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
-	s.ports = newPortTable(cfg.Ports, cfg.Device)
+	s.ports = newPortTable(cfg.Ports, cfg.Steering)
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {
 		q.Refill()
@@ -150,14 +119,16 @@ func New(cfg Config) (*Stack, error) {
 		if q.Caps().TxRing > 0 {
 			s.txOf[i] = uint8(i)
 		}
+		if q.Caps().Virtual {
+			s.rx.virtual |= 1 << i
+		}
 	}
 	if cfg.Profile == Balanced && cfg.Spin == 0 {
 		s.policy = newPolicy(wakeCPU, wakeLatency, mrand.Uint64())
 		s.spinNow.Store(s.policy.budget(now))
 	}
 	if err := s.startWaiting(); err != nil {
-		cfg.Device.Close()
-		return nil, fmt.Errorf("stack: %s: %w", cfg.Name, err)
+		return nil, errors.Join(fmt.Errorf("stack: %s: %w", cfg.Name, err), cfg.close())
 	}
 	s.life.unsub = cfg.Net.Subscribe(s.onChange)
 	s.begin()
@@ -167,12 +138,14 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// newHost makes the shared part of the connections from the device's
-// capabilities.
+// newHost makes what connections share, from what the queues can do.
 func (s *Stack) newHost() *tcp.Host {
-	caps := s.Caps()
+	caps := s.caps
 	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
 	h.Gather = true
+	if k := s.cfg.Keys; k != nil {
+		h.ISNKey, h.TSKey = k.ISN, k.Timestamp
+	}
 	if s.cfg.MaxOrphans > 0 {
 		h.MaxOrphans = s.cfg.MaxOrphans
 	}
@@ -185,11 +158,8 @@ func (s *Stack) Name() string { return s.cfg.Name }
 // Link is the interface's index.
 func (s *Stack) Link() int { return s.cfg.Link }
 
-// Caps are those of the device.
-func (s *Stack) Caps() *driver.Caps { return s.cfg.Device.Caps() }
-
-// Device is the device under the stack.
-func (s *Stack) Device() driver.Device { return s.cfg.Device }
+// Caps returns what all queues of the stack can do.
+func (s *Stack) Caps() *driver.Caps { return s.caps }
 
 // Err returns what broke the stack for good, or nil.
 func (s *Stack) Err() error {

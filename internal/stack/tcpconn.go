@@ -162,13 +162,20 @@ func (c *TCPConn) begin(flag uint32) bool {
 
 // doWork does the work that w's owner left. The lock is held.
 func (s *Stack) doWork(w *ring.Work) {
-	if s.life.closing.Load() {
-		return
+	closing := s.life.closing.Load()
+	if closing && !s.shared() {
+		return // the frames went with the device
 	}
 	switch w.Kind {
 	case ofTCPConn:
 		(*TCPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(TCPConn{}.work))).doTodo()
+		if closing { // the connection has ended: what was left are its frames
+			s.cache.Flush()
+		}
 	case ofUDPConn:
+		if closing {
+			return // UDPConn.Close frees what is queued
+		}
 		s.sendQueued((*UDPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(UDPConn{}.work))))
 	}
 }
@@ -472,7 +479,11 @@ func (c *TCPConn) Close() error {
 	c.s.wake(&c.w)
 	c.rmu.Lock()
 	c.wmu.Lock()
-	if !c.s.life.closing.Load() {
+	if c.s.life.closing.Load() {
+		if c.s.shared() {
+			c.do(todoClose) // frees the frames
+		}
+	} else {
 		c.do(todoClose)
 		if sec := c.tc.Linger(); sec > 0 {
 			c.s.setDeadline(&c.w, time.Now().Add(time.Duration(sec)*time.Second))

@@ -307,6 +307,9 @@ func (u *UDPConn) Close() error {
 		u.dst = nil
 		s.ports.release(u.port)
 		s.dropQueued(u)
+	} else if s.shared() {
+		s.takeQueued(u)
+		s.dropQueued(u)
 	}
 	s.end()
 	u.rqmu.Lock()

@@ -106,7 +106,7 @@ func TestUDPPathMTU(t *testing.T) {
 		} else {
 			m = icmpOf(to, c.LocalAddr().Addr(), 2, 0, path, quote)
 		}
-		dev := a.cfg.Device.(*sim.Device)
+		dev := a.cfg.Steering.(*sim.Device)
 		dev.Inject(0, m)
 		for a.rxPending() {
 			a.pollOnce()

@@ -244,8 +244,8 @@ func (s *Stack) freeChain(f ring.Frame) {
 	}
 }
 
-// sendQueued sends what WriteTo left. The lock is held.
-func (s *Stack) sendQueued(u *UDPConn) {
+// takeQueued takes what WriteTo left. The lock is held.
+func (s *Stack) takeQueued(u *UDPConn) {
 	first, last := u.sendq.TakeAll(s.arena)
 	if first != ring.NoFrame {
 		if u.sending == ring.NoFrame {
@@ -255,6 +255,11 @@ func (s *Stack) sendQueued(u *UDPConn) {
 		}
 		u.sendingLast = last
 	}
+}
+
+// sendQueued sends what WriteTo left. The lock is held.
+func (s *Stack) sendQueued(u *UDPConn) {
+	s.takeQueued(u)
 	for f := u.sending; f != ring.NoFrame; f = u.sending {
 		next := s.arena.Meta(f).Next
 		if !s.sendDatagram(u, f) {

@@ -40,7 +40,9 @@ func vethStackWith(t testing.TB, ns *lab.NS, p Profile, c afxdp.Config) *Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Name: ns.If, Link: ns.Index, Device: dev, Net: k, Ports: ports, Profile: p, Log: log})
+	cfg := Config{Name: ns.If, Link: ns.Index, Net: k, Ports: ports, Profile: p, Log: log}
+	cfg.Over(dev)
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
