@@ -169,8 +169,11 @@ type Caps struct {
 	EdgesFree bool
 	// CopyReason is why a device that might be in zero-copy mode is not.
 	CopyReason string
-	NAPI       string // settings of the kernel's polling, empty where none were asked for
-	Virtual    bool   // no wire: a checksum that is only the pseudo-header's is valid
+	// FramesReason is why the arena has fewer frames than the device would take
+	// by itself; empty where it has as many, or as many as were asked for.
+	FramesReason string
+	NAPI         string // settings of the kernel's polling, empty where none were asked for
+	Virtual      bool   // no wire: a checksum that is only the pseudo-header's is valid
 
 	MTU       int  // of the link: the largest IP packet that is not GSO
 	MaxFrags  int  // most Descs per transmitted packet, >= 1

@@ -41,8 +41,11 @@ type Config struct {
 	// Queues are the receive queues to take, of each interface; none is all.
 	Queues []int
 	// Frames and FrameSize (2048 or 4096) are the packet memory of an
-	// interface, RingSize the entries of its rings. 0 is the default;
-	// of FrameSize 4096, or 2048 where only that gives zero-copy.
+	// interface, RingSize the entries of its rings. 0 is the default; of Frames
+	// 8192 and 8192 more for each queue, at most 65536 (256 MiB), at most a quarter
+	// of the memory that the machine and the cgroups of the process leave, and at
+	// most what RLIMIT_MEMLOCK lets a process without CAP_IPC_LOCK lock; of
+	// FrameSize 4096, or 2048 where only that gives zero-copy.
 	Frames, FrameSize, RingSize int
 	// Offloads is what is left to the device: to complete checksums, and to cut
 	// packets of up to 64 KiB to the MTU, or to hand them to a peer on this

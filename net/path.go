@@ -84,7 +84,12 @@ type InterfaceStatus struct {
 	// Path and Queues describe an accelerated interface.
 	Path      Path
 	Queues    int
-	FrameSize int // bytes of a frame of packet memory
+	Frames    int // of packet memory
+	FrameSize int // bytes of one
+	// FramesReason is why there are fewer than the queues want: the machine, a
+	// cgroup or RLIMIT_MEMLOCK leaves no more. Empty where there are as many, or
+	// as many as Config.Frames asks for.
+	FramesReason string
 	// Advice is what would suit this process better about the NIC's interrupts,
 	// queues and node; empty where nothing is known, or nothing is to be said.
 	Advice []string
@@ -96,7 +101,7 @@ func (e *Engine) Status() []InterfaceStatus {
 	for _, s := range e.in.Status() {
 		l = append(l, InterfaceStatus{
 			Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
-			Path: Path(s.Path), Queues: s.Queues, FrameSize: s.FrameSize, Advice: s.Advice,
+			Path: Path(s.Path), Queues: s.Queues, Frames: s.Frames, FrameSize: s.FrameSize, FramesReason: s.FramesReason, Advice: s.Advice,
 		})
 	}
 	return l

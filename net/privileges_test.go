@@ -3,6 +3,7 @@ package onload_test
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -31,16 +32,7 @@ func TestPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.Copy(c, c)
-			c.Close()
-		}
-	}()
+	go echoing(ln)
 	for _, tt := range []struct {
 		name    string
 		mode    string
@@ -104,7 +96,27 @@ func TestHelperPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	c, err := e.Dial("tcp", os.Getenv("PRIVILEGES_TO"))
+	pingEcho(t, e, os.Getenv("PRIVILEGES_TO"))
+}
+
+// echoing accepts until ln is closed, and sends back what comes.
+func echoing(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(c, c)
+			c.Close()
+		}()
+	}
+}
+
+// pingEcho connects to an echoing server, over AF_XDP.
+func pingEcho(t *testing.T, e *onload.Engine, address string) {
+	t.Helper()
+	c, err := e.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +124,7 @@ func TestHelperPrivileges(t *testing.T) {
 	if path := onload.PathOf(c); !path.Accelerated {
 		t.Fatal(path)
 	}
-	const text = "exactly these"
+	const text = "over the queues"
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
 			return err
 		}
 		c.Frames /= 2
-		d.fewer = "RLIMIT_MEMLOCK is " + locked.limit() + " without CAP_IPC_LOCK"
+		c.fewer = "RLIMIT_MEMLOCK is " + locked.limit() + " without CAP_IPC_LOCK"
 	}
 }
 

@@ -8,10 +8,12 @@ package afxdp
 
 import (
 	"fmt"
+	"unsafe"
 
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
 )
 
 // Mode is where the XDP program runs.
@@ -75,10 +77,16 @@ type Config struct {
 	Mode      Mode
 	ZeroCopy  ZeroCopy
 
-	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536
+	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536, but see Free
 	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
 	anySize   bool
 	anyFrames bool
+	// Free is the memory that may be had, in bytes, and FreeOf what leaves no
+	// more, in words. The default takes a quarter of it; Frames that ask for more
+	// than all are refused. 0 is no limit.
+	Free   int64
+	FreeOf string
+	fewer  string // why the default takes fewer frames
 	// RxRing and TxRing are the rings' entries, powers of two. The kernel
 	// receives into RxRing frames in turn: fewer may stay in the processor's
 	// cache, more survive a burst.
@@ -159,11 +167,26 @@ func (c *Config) queues(l *linkInfo) error {
 	if len(c.Queues) > maxQueues {
 		return wrong("Queues", "%d queues of %s: at most %d", len(c.Queues), l.name, maxQueues)
 	}
-	if c.anyFrames = c.Frames == 0; c.anyFrames {
-		c.Frames = max(2*framesPerQueue, min(framesPerQueue*(1+len(c.Queues)), maxDefaultFrames))
+	return c.frames(l)
+}
+
+// frames sizes the arena, or checks the size that was asked for.
+func (c *Config) frames(l *linkInfo) error {
+	n := len(c.Queues)
+	each := int64(c.FrameSize) + int64(unsafe.Sizeof(ring.Meta{}))
+	if c.Frames != 0 {
+		if c.Frames < minFramesPerQueue*n {
+			return wrong("Frames", "%d frames for %d queues of %s: at least %d each", c.Frames, n, l.name, minFramesPerQueue)
+		}
+		if need := int64(c.Frames) * each; c.Free > 0 && need > c.Free {
+			return wrong("Frames", "%d frames for %s take %d MiB: %s", c.Frames, l.name, need>>20, c.FreeOf)
+		}
+		return nil
 	}
-	if c.Frames < minFramesPerQueue*len(c.Queues) {
-		return wrong("Frames", "%d frames for %d queues of %s: at least %d each", c.Frames, len(c.Queues), l.name, minFramesPerQueue)
+	c.anyFrames = true
+	c.Frames = max(2*framesPerQueue, min(framesPerQueue*(1+n), maxDefaultFrames))
+	if most := c.Free / 4 / each; c.Free > 0 && most < int64(c.Frames) {
+		c.Frames, c.fewer = max(int(most), leastFrames*n), c.FreeOf
 	}
 	return nil
 }

@@ -35,7 +35,6 @@ type Device struct {
 
 	napi   *undo.Hold // nil: nothing was set
 	copies string     // why, where the sockets are not in zero-copy mode
-	fewer  string     // why there are fewer frames than the queues want
 
 	mu     sync.Mutex // steering and Close
 	closed bool
@@ -100,9 +99,9 @@ func open(c *Config) (_ *Device, err error) {
 			return nil, denied("XSKMAP", err, unix.CAP_NET_ADMIN, unix.CAP_BPF)
 		}
 	}
-	if d.fewer != "" {
+	if c.fewer != "" {
 		c.Log.Warn("afxdp: less packet memory than the queues want", zap.String("interface", l.name),
-			zap.Int("frames", c.Frames), zap.String("because", d.fewer))
+			zap.Int("frames", c.Frames), zap.String("because", c.fewer))
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
@@ -140,17 +139,20 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 		Mode:       mode.String(),
 		ZeroCopy:   d.queues[0].zc,
 		CopyReason: d.copies,
-		Virtual:    l.virtual(),
-		MTU:        l.mtu,
-		MaxFrags:   maxFrags(l, m),
-		RxMetaLen:  rxHeadroom,
-		LargeRx:    mode == ModeGeneric,
-		TxCsum:     d.queues[0].txMeta > 0,
-		TxRoom:     d.queues[0].txMeta,
-		TxRing:     c.TxRing,
-		RxRing:     c.RxRing,
-		RSSKey:     l.rssKey,
-		RSSTable:   l.rssTable,
+
+		FramesReason: c.fewer,
+
+		Virtual:   l.virtual(),
+		MTU:       l.mtu,
+		MaxFrags:  maxFrags(l, m),
+		RxMetaLen: rxHeadroom,
+		LargeRx:   mode == ModeGeneric,
+		TxCsum:    d.queues[0].txMeta > 0,
+		TxRoom:    d.queues[0].txMeta,
+		TxRing:    c.TxRing,
+		RxRing:    c.RxRing,
+		RSSKey:    l.rssKey,
+		RSSTable:  l.rssTable,
 	}
 	for _, q := range d.queues {
 		q.caps = &d.caps
@@ -204,10 +206,6 @@ func (d *Device) Queues() []driver.Queue {
 
 // Arena implements driver.Device: the UMEM.
 func (d *Device) Arena() *ring.Arena { return d.arena }
-
-// Fewer is why the arena has fewer frames than the queues want, for Status;
-// empty where it has them all, or as many as were asked for.
-func (d *Device) Fewer() string { return d.fewer }
 
 // Caps implements driver.Device.
 func (d *Device) Caps() *driver.Caps { return &d.caps }

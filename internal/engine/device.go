@@ -1,17 +1,21 @@
 package engine
 
 import (
+	"cmp"
+	"math"
 	"strconv"
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/memory"
 )
 
 // openDevice chooses the driver of a link and opens it: the one place that
 // knows drivers of real links, and turns Config's words into theirs.
 func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
 	c := &e.cfg
+	free, of := freeMemory(c)
 	return afxdp.Open(afxdp.Config{
 		Interface: strconv.Itoa(l.Index), // a name may be the number of another one
 		Queues:    c.Queues,
@@ -20,6 +24,8 @@ func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
 			ZeroCopyOff: afxdp.ZeroCopyOff}[c.ZeroCopy],
 		Frames:    c.Frames,
 		FrameSize: c.FrameSize,
+		Free:      free,
+		FreeOf:    of,
 		RxRing:    c.RingSize,
 		TxRing:    c.RingSize,
 		BusyPoll:  c.BusyPoll,
@@ -30,3 +36,17 @@ func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
 		Log:  e.log,
 	})
 }
+
+// freeMemory is what a device's arena may take, in bytes, and what leaves no
+// more; 0 is no limit. Each device asks anew, since the one before has taken
+// some. An arena that fits the huge pages that are reserved takes nothing else.
+func freeMemory(c *Config) (bytes int64, of string) {
+	f := memory.Read()
+	if want := int64(cmp.Or(c.Frames, mostFrames)) * int64(cmp.Or(c.FrameSize, 4096)); f.Bytes == math.MaxInt64 || want <= f.Huge {
+		return 0, ""
+	}
+	return max(f.Bytes, 1), f.Of
+}
+
+// mostFrames is no less than a device takes by itself.
+const mostFrames = 1 << 16

@@ -100,7 +100,7 @@ var knobs = []knob{
 		checkQueues,
 	},
 	{
-		Setting{"Frames", "ONLOAD_FRAMES", "a number from 16 for each queue to 16777216, 0 for the default", "8192, and 8192 more for each queue",
+		Setting{"Frames", "ONLOAD_FRAMES", "a number from 16 for each queue to 16777216, 0 for the default", "8192, and 8192 more for each queue, as far as memory allows",
 			"frames of packet memory per interface"},
 		func(c *Config, v string) error { return errors.Join(number(&c.Frames, v), checkFrames(c)) },
 		checkFrames,

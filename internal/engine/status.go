@@ -11,8 +11,11 @@ type Status struct {
 	Warnings  []string
 	Path      Path
 	Queues    int
+	Frames    int
 	FrameSize int
-	Advice    []string
+
+	FramesReason string
+	Advice       []string
 }
 
 // Status returns what became of each interface that was asked for.
@@ -25,7 +28,8 @@ func (e *Engine) Status() []Status {
 			st.Queues = len(i.Device.Queues())
 			st.Warnings = s.Warnings()
 			st.Advice = e.advice(i)
-			st.FrameSize = i.Device.Arena().FrameSize()
+			st.Frames, st.FrameSize = i.Device.Arena().Frames(), i.Device.Arena().FrameSize()
+			st.FramesReason = i.Device.Caps().FramesReason
 		}
 		if st.Err != nil {
 			st.Path = Path{Reason: st.Err.Error()}

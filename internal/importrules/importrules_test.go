@@ -38,7 +38,9 @@ var rules = []rule{
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},
-	{"internal/processors", nil},
+	{"internal/cgroup", nil},
+	{"internal/memory", []string{"internal/cgroup"}},
+	{"internal/processors", []string{"internal/cgroup"}},
 	{"internal/importrules", nil},
 	{"internal/interop", nil}, // tests only
 	{"internal/docs", nil},    // tests only
@@ -46,10 +48,10 @@ var rules = []rule{
 	{"internal/testlong", nil},
 	{"internal/allocs", nil}, // tests only
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
-	{"internal/lab", []string{"internal/netns"}},
+	{"internal/lab", []string{"internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
-	{"internal/engine", []string{"internal/stack", "internal/control", "internal/netns", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/engine", []string{"internal/stack", "internal/control", "internal/memory", "internal/netns", "tcp", "udp", "ip", "driver/..."}},
 	// net's types are net's business: who carries a connection is the engine's.
 	{"net", []string{"internal/engine", "internal/stack", "tcp", "ip", "driver", "driver/sim"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/cgroup"
 )
 
 // hierarchy is the one with the cpu controller.
@@ -40,16 +42,16 @@ func findHierarchy() (hierarchy, error) {
 	if err != nil {
 		return hierarchy{}, err
 	}
-	for _, m := range parseMounts(text) {
-		h := hierarchy{m.point, m.v2}
-		if !m.cpu {
+	for _, m := range cgroup.ParseMounts(text) {
+		h := hierarchy{m.Point, m.V2}
+		if !m.Has("cpu") {
 			// The controller is for children where subtree_control names it.
-			on, err := os.ReadFile(m.point + "/cgroup.subtree_control")
+			on, err := os.ReadFile(m.Point + "/cgroup.subtree_control")
 			if err != nil || !strings.Contains(" "+strings.TrimSpace(string(on))+" ", " cpu ") {
 				continue
 			}
 		}
-		return h, unix.Access(m.point, unix.W_OK)
+		return h, unix.Access(m.Point, unix.W_OK)
 	}
 	return hierarchy{}, errors.New("none is mounted")
 }
@@ -182,6 +184,6 @@ func (h hierarchy) startIn(t *testing.T, dir string, attr *syscall.SysProcAttr) 
 	}
 	id := strconv.Itoa(unix.Gettid())
 	write(t, dir+"/tasks", id)
-	defer write(t, h.point+parseMembership(own).cpu+"/tasks", id)
+	defer write(t, h.point+cgroup.ParseMembership(own).V1["cpu"]+"/tasks", id)
 	return start(t, attr)
 }

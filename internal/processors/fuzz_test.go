@@ -1,41 +1,8 @@
 package processors
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
-// Whatever /proc and /sys say, levels lie below the mount's point, the own
-// one first and each the parent of the one before.
-func FuzzCgroup(f *testing.F) {
-	f.Add("0::/a/b\n", at(mountV2, "/"))
-	f.Add("3:cpu,cpuacct:/docker/0123\n0::/u\n", at(mountV1, "/docker/0123")+mountHybrid)
-	f.Add("0::/../other (deleted)\n", at(mountV2, "/.."))
-	f.Add("1:cpu:/\n", "33 32 0:30 /\\040\\ /a\\b rw - cgroup c rw,cpu\n")
-	f.Fuzz(func(t *testing.T, cgroup, mountinfo string) {
-		own := parseMembership([]byte(cgroup))
-		for _, m := range parseMounts([]byte(mountinfo)) {
-			if m.v2 && m.cpu {
-				t.Fatalf("%+v is of both versions", m)
-			}
-			for _, path := range []string{own.cpu, own.unified} {
-				if path != "" && path[0] != '/' {
-					t.Fatalf("%q is no path", path)
-				}
-				dirs := m.path(path)
-				for i, dir := range dirs {
-					if !strings.HasPrefix(dir, strings.TrimRight(m.point, "/")) {
-						t.Fatalf("%q is not below %q", dir, m.point)
-					}
-					if i > 0 && dirs[i-1][:strings.LastIndexByte(dirs[i-1], '/')] != strings.TrimRight(dir, "/") {
-						t.Fatalf("%q is not the parent of %q", dir, dirs[i-1])
-					}
-				}
-			}
-		}
-	})
-}
-
+// Whatever the files hold, no figure is impossible.
 func FuzzFiles(f *testing.F) {
 	f.Add("50000 100000\n")
 	f.Add("max 100000\n")

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/cgroup"
 )
 
 // Watcher reads Views again and again. It keeps the files open, so that one
@@ -63,15 +65,13 @@ func (w *Watcher) locate(membership []byte) {
 	w.known = append(w.known[:0], membership...)
 	w.leave()
 	mountinfo, _ := os.ReadFile(w.root + "/proc/self/mountinfo")
-	own := parseMembership(membership)
-	mounts := parseMounts(mountinfo)
-	if dirs := w.path(mounts, own, true); dirs != nil {
-		for _, dir := range dirs {
-			w.levels = append(w.levels, openLevel(dir))
-		}
+	own := cgroup.ParseMembership(membership)
+	mounts := cgroup.ParseMounts(mountinfo)
+	for _, dir := range cgroup.Dirs(w.root, mounts, own, "cpu") {
+		w.levels = append(w.levels, openLevel(dir))
 	}
 	w.pressure = noFile
-	if dirs := w.path(mounts, own, false); dirs != nil {
+	if dirs := cgroup.Unified(w.root, mounts, own); dirs != nil {
 		w.pressure = open(dirs[0] + "/cpu.pressure")
 	}
 	if w.pressure == noFile {
