@@ -18,7 +18,7 @@ import (
 	"github.com/onload-go/onload/bench/rung"
 )
 
-// order is what a child process is told to be, in its environment.
+// order is a child process's task, in its environment.
 type order struct {
 	Kind       string // of rung
 	Server     bool
@@ -33,13 +33,13 @@ type order struct {
 	Profile    string        // file for a CPU profile, or empty
 }
 
-// greeting is what a server says when it can be called.
+// greeting is a server's message when it can be called.
 type greeting struct {
 	Addrs []string
 	Path  string
 }
 
-// farewell is the last that a child says.
+// farewell is a child's last message.
 type farewell struct {
 	Sample      load.Sample
 	Error       string

@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/bench/rung"
 )
 
-// plan is what is to be measured.
+// plan lists the cases and rungs to measure.
 type plan struct {
 	workloads []string
 	sizes     []int // of ping-pong messages
@@ -75,7 +75,7 @@ var (
 	slim    = []string{"tuned", "balanced", "throughput"}
 )
 
-// wants tells whether g is to run c.
+// wants reports whether g is to run c.
 func (p *plan) wants(g *rung.Rung, c load.Case) bool {
 	if p.every && c.Workload == load.Requests && c.Conns > crowd && !slices.Contains(crowded, g.Name) {
 		return false
@@ -86,8 +86,8 @@ func (p *plan) wants(g *rung.Rung, c load.Case) bool {
 	return applies(g, c)
 }
 
-// applies tells whether a rung has something to say about a case: what an
-// unpinned or offload-less link is for are comparisons of a few workloads.
+// applies reports whether a case makes sense on a rung: an unpinned end, or a
+// link without offloads, is for comparisons of a few workloads.
 func applies(g *rung.Rung, c load.Case) bool {
 	switch {
 	case g.Client == rung.Raw:

@@ -15,7 +15,7 @@ import (
 	"github.com/onload-go/onload/bench/rung"
 )
 
-// limits are what a reader must know about every run.
+// limits are caveats for readers of every report.
 var limits = []string{
 	"Over veth the sender's system call runs the receiver's part of the kernel: figures of a NIC are different ones. No wire, no interrupts.",
 	"SO_BUSY_POLL has no effect on veth (its sockets have no NAPI id); the rung tuned shows what its options cost, not what they win on a NIC. The sysctls net.core.busy_* are the whole machine's and are left alone.",
@@ -131,7 +131,8 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 		return errors.New("interrupted")
 	}
 	if err != nil && !errors.Is(err, load.ErrUnsupported) {
-		// On a machine that others use a run may starve: once more, and no secret.
+		// On a machine that others use a run may starve. It is repeated once, and
+		// the report says so.
 		r.Limits = append(r.Limits, fmt.Sprintf("Run a second time: %s: %v", name, err))
 		if j, err = rr.once(ctx, g, c, label); ctx.Err() != nil {
 			return errors.New("interrupted")

@@ -11,7 +11,7 @@ import (
 type accounts struct {
 	at       time.Time
 	ends     []float64
-	softirqs []float64 // by processor, what is in no process
+	softirqs []float64 // by processor, in no process's time
 	busy     float64   // the machine's
 }
 

@@ -67,7 +67,8 @@ func rungs(names, profiles []string, builds []build) (gs []rung) {
 // build is a build of this program.
 type build struct{ name, path string }
 
-// cells multiplies what was chosen; conns are those of the closed loop.
+// cells multiplies the chosen programs, conditions and loads; conns are the
+// closed loop's.
 func cells(programs []*program.Program, conds, loads []string, conns []int) (cs []result.Cell) {
 	for _, cond := range conds {
 		for _, l := range loads {

@@ -25,8 +25,8 @@ const (
 	prepare  = "prepare" // makes what an external server needs, and ends
 )
 
-// order is what a child is told to be. Children of other builds of this
-// program must understand it: fields are added, not changed.
+// order is a child's task. Children of other builds of this program must
+// understand it, so fields are added, not changed.
 type order struct {
 	Program  string
 	Role     string
@@ -43,7 +43,7 @@ type order struct {
 	Bound    time.Duration
 }
 
-// message is what a child says.
+// message is a line of a child's output.
 type message struct {
 	Error    string          `json:",omitempty"`
 	Server   *program.Server `json:",omitempty"` // it can be called

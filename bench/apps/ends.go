@@ -54,8 +54,7 @@ type run struct {
 	ends []*one
 }
 
-// once runs c on g, a process for each end. dir is what an external server
-// needs.
+// once runs c on g, a process for each end. dir is an external server's folder.
 func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind, dir string) (m *result.Measured, err error) {
 	d, warm := r.timesOf(c)
 	bound := 5*d + 20*time.Second
@@ -191,7 +190,7 @@ func (u *run) serve(o order, role string, ns *lab.NS, onload bool) (string, erro
 	return m.Server.Addr, nil
 }
 
-// next is what the end says next.
+// next returns the end's next message.
 func (e *one) next() (m message, err error) {
 	if err := e.Out.Decode(&m); err != nil {
 		return m, fmt.Errorf("%s died without a result (%w)", e.role, err)

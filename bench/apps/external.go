@@ -13,7 +13,7 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// become turns this process into an external server. What that prints goes to
+// become turns this process into an external server, whose output goes to
 // standard error: standard output is for messages.
 func (o *order) become(e *program.External, say func(message)) error {
 	c, err := e.Command(o.Dir, o.Host, o.Onload)
@@ -40,7 +40,7 @@ func become(c *program.Command, stop syscall.Signal) error {
 			return err
 		}
 	}
-	// A change of user took away that it ends with its parent.
+	// After the change of user the kernel no longer ends it with its parent.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(stop), 0, 0, 0); err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func become(c *program.Command, stop syscall.Signal) error {
 }
 
 // checkXDP fails where an external server should use onload and does not, or
-// the other way: it cannot be asked.
+// the other way round. The server itself cannot be asked.
 func checkXDP(ns *lab.NS, want bool) error {
 	return ns.Do(func() error {
 		l, err := netlink.LinkByName(ns.If)

@@ -18,8 +18,8 @@ import (
 // runEnv has this test's program be the benchmark, with these arguments.
 const runEnv = "GO_APPS_TEST_RUN"
 
-// Whoever kills the benchmark kills its ends too, wherever those have been
-// placed. An idle client would notice nothing else.
+// Killing the benchmark kills its ends too, wherever they were placed. An idle
+// client would notice nothing else.
 func TestEndsDieWithParent(t *testing.T) {
 	lab.NeedRoot(t)
 	c := exec.Command("/proc/self/exe")

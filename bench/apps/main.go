@@ -56,7 +56,7 @@ func main() {
 // mtu is that of the link.
 const mtu = 1500
 
-// limits are what a reader must know about every run.
+// limits are caveats for readers of every report.
 var limits = []string{
 	"Over veth the sender's system call runs the receiver's part of the kernel: figures of a NIC are different ones. No wire, no interrupts.",
 	"The kernel's ends have Go's and the machine's defaults, its congestion control too.",

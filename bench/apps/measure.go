@@ -24,7 +24,7 @@ type session struct {
 	prepared map[preparation]prepared
 }
 
-// prepared is where what it needs is, or why it is not.
+// prepared is the folder of an external server, or why there is none.
 type prepared struct {
 	dir string
 	err error
@@ -93,7 +93,7 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 	return s.report.Add(r)
 }
 
-// run runs a cell on a rung, after what its server needs is there.
+// run runs a cell on a rung, after its server has been prepared.
 func (s *session) run(ctx context.Context, c result.Cell, g *rung, k kind) (*result.Measured, error) {
 	p := program.Find(c.Program)
 	if p.External == nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/onload-go/onload/bench/load"
 )
 
-// openLoop makes Calls when they are due, whatever the answers do: who is due
-// while all connections wait for answers is in a queue. Latency counts from
-// when a request was due, so that a server that stalls also pays for the
-// requests that could not leave meanwhile.
+// openLoop makes Calls when they are due, however late the answers are. A
+// request that is due while all connections wait for answers is queued. Latency
+// counts from when a request was due, so that a server that stalls also pays for
+// the requests that could not leave meanwhile.
 type openLoop struct {
-	from, to time.Time // what is due in between counts
+	from, to time.Time // requests due in between count
 	queue    chan time.Time
 
 	mu   sync.Mutex
@@ -50,8 +50,8 @@ func runOpenLoop(calls []program.Call, due []time.Duration, s *load.Spec) (*resu
 	if err != nil {
 		l.fail(err)
 	}
-	// An overloaded rung may not take for ever: what is still in the queue then
-	// counts as unanswered.
+	// An overloaded rung may not take for ever: requests still in the queue then
+	// count as unanswered.
 	drained := make(chan struct{})
 	go func() { wg.Wait(); close(drained) }()
 	select {

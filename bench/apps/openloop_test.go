@@ -74,7 +74,7 @@ func countBelow(h *hdrhistogram.Histogram, v int64) (n int64) {
 	return n
 }
 
-// What is not answered soon after the end is counted.
+// Requests that are not answered soon after the end are counted.
 func TestOpenLoopUnanswered(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)

@@ -22,8 +22,8 @@ import (
 
 // OverXDP is netstack over an AF_XDP socket on queue 0, which gets every
 // frame. Native mode: its frames hold 2 KiB, and generic mode would deliver
-// the peer's GSO packets. runsc's queueing discipline doubles its bulk rate,
-// and its absence that of connections: each gets what serves it.
+// the peer's GSO packets. runsc's queueing discipline doubles the bulk rate and
+// halves the rate of connections: each case gets the better setting.
 func OverXDP(h Host, ifname string, bulk bool) (*Network, error) {
 	ifi, err := net.InterfaceByName(ifname)
 	if err != nil {
@@ -47,8 +47,8 @@ func OverXDP(h Host, ifname string, bulk bool) (*Network, error) {
 		return nil, errors.Join(err, detach(), unix.Close(fd))
 	}
 	n.done = append(n.done, detach, func() error { return unix.Close(fd) })
-	// Its endpoint locks itself out when it is detached (Attach calls
-	// IsAttached): the stack ends with the process.
+	// Detaching its endpoint would deadlock (Attach calls IsAttached), so the
+	// stack ends with the process.
 	n.keep = true
 	return n, nil
 }

@@ -83,7 +83,7 @@ func IRQTimeApart() bool {
 	return err == nil && bytes.Contains(b, []byte("CONFIG_IRQ_TIME_ACCOUNTING=y"))
 }
 
-// Machine records what the figures depend on: the machine, the pair's devices
+// Machine records the conditions of the figures: the machine, the pair's devices
 // (nil: there are none), and the versions of the modules named, by parts of
 // their paths.
 func Machine(p *lab.Pair, modules ...string) report.Machine {

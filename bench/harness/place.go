@@ -30,8 +30,8 @@ func Processors() []int {
 
 // Place moves this process to the processor cpu, unless that is negative, and
 // into the cgroup whose file cgroup.procs is named, unless that is empty. It
-// starts the program anew: threads that there are already would stay where
-// they are, and the Go runtime would keep its number of processors.
+// starts the program anew: existing threads would stay where they are, and the
+// Go runtime would keep its number of processors.
 func Place(cpu int, cgroup string) error {
 	if cpu < 0 && cgroup == "" || os.Getenv(placedEnv) != "" {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// orderEnv holds what a child process is told to be.
+// orderEnv holds a child process's task.
 const orderEnv = "GO_BENCH_ORDER"
 
 // Order decodes the order of this process and reports whether it has one: then
@@ -30,9 +30,9 @@ func Order(order any) (bool, error) {
 	return true, json.Unmarshal([]byte(js), order)
 }
 
-// Settle ends the preparations of a child: what it starts itself gets no
-// order, it may open as many files as there may be, and after bound it shows
-// where it hangs and ends.
+// Settle ends the preparations of a child: processes that it starts get no
+// order, its limit of open files is raised to the maximum, and after bound it
+// prints its stacks and ends.
 func Settle(bound time.Duration) {
 	os.Unsetenv(orderEnv)
 	os.Unsetenv(placedEnv)
@@ -49,7 +49,7 @@ func Settle(bound time.Duration) {
 	}
 }
 
-// Process is a child. It dies with this process, whatever ends that.
+// Process is a child. It dies with this process, however that ends.
 type Process struct {
 	Cmd    *lab.Cmd
 	In     io.WriteCloser // its standard input
@@ -91,7 +91,7 @@ func (p *Process) Seconds() float64 {
 	return (s.UserTime() + s.SystemTime()).Seconds()
 }
 
-// Tail keeps the beginning of what a child says about its failure.
+// Tail keeps the beginning of a child's message about its failure.
 type Tail struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -113,7 +113,7 @@ func (t *Tail) String() string {
 	return strings.TrimSpace(t.b.String())
 }
 
-// Failure is a run without a result, with what the children said.
+// Failure is a run without a result, with the children's messages.
 type Failure struct {
 	Err    error
 	Detail string

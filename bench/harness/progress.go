@@ -27,7 +27,7 @@ func isTerminal() bool {
 	return err == nil
 }
 
-// Show says what runs now.
+// Show names the step that runs now.
 func (p *Progress) Show(what string) {
 	left := ""
 	if p.Done > 5 {

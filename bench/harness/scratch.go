@@ -21,7 +21,7 @@ func Scratch() (string, error) {
 	return os.MkdirTemp("", ownPattern())
 }
 
-// sweep removes what processes left behind that have ended.
+// sweep removes the leftovers of processes that have ended.
 func sweep(root string, remove func(string) error) {
 	l, _ := filepath.Glob(filepath.Join(root, scratchPrefix+"*"))
 	for _, path := range l {

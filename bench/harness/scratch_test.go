@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What processes left behind that are gone is removed, all else stays.
+// Leftovers of processes that have ended are removed, all else stays.
 func TestSweep(t *testing.T) {
 	root := t.TempDir()
 	gone, mine := filepath.Join(root, scratchPrefix+"99999999-1"), filepath.Join(root, scratchPrefix+"1-1")

@@ -11,8 +11,8 @@ import (
 // chunk is what one Write or Read of a bulk stream carries.
 const chunk = 64 << 10
 
-// drain reads to the end and counts what comes after the warm-up: the figure
-// is what the receiving application got.
+// drain reads to the end and counts the bytes after the warm-up: the figure is
+// the receiving application's.
 func drain(c net.Conn, s *Spec, m *since) (Sample, error) {
 	var sm Sample
 	var from, last time.Time
@@ -95,8 +95,8 @@ func serveBulk(n Network, s *Spec) (*Server, error) {
 		defer c.Close()
 		if s.Down {
 			if o.err = fill(c, s, &m); o.err == nil {
-				// The client closes when it has all; what we close at once
-				// might be reset.
+				// The client closes when it has all. A connection that we
+				// closed at once might be reset.
 				_ = c.SetReadDeadline(time.Now().Add(patience))
 				_, _ = c.Read(make([]byte, 1))
 			}

@@ -15,7 +15,7 @@ import (
 // port of the client's, which is a descriptor where the port is onload's.
 const perListener = 5000
 
-// serveIdle accepts and keeps.
+// serveIdle accepts connections and keeps them.
 func serveIdle(n Network, s *Spec) (*Server, error) {
 	srv := &Server{}
 	var accepted atomic.Int64
@@ -73,10 +73,10 @@ func callIdle(n Network, s *Spec) (Sample, error) {
 }
 
 // Footprint is the memory of a process in bytes: the Go heap with stacks, and
-// what is resident.
+// the resident set.
 type Footprint struct{ Heap, RSS float64 }
 
-// Memory is what this process uses now.
+// Memory returns this process's footprint now.
 func Memory() Footprint {
 	runtime.GC()
 	runtime.GC() // finalizers of the first

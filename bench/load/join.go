@@ -7,14 +7,14 @@ func Join(client, server Sample) Joined {
 		ClientCounters: client.Counters, ServerCounters: server.Counters,
 		ServerHeapPerConn: server.HeapPerConn, ServerRSSPerConn: server.RSSPerConn}
 	j.Sample.CPU, j.Path, j.Counters = CPU{}, "", nil
-	// Whoever received counted.
+	// The receiver counted.
 	if server.Ops > 0 {
 		j.Ops, j.Bytes, j.Seconds, j.AllOps = server.Ops, server.Bytes, server.Seconds, server.AllOps
 	}
 	return j
 }
 
-// Joined is what one run of a case gave.
+// Joined is the result of one run of a case.
 type Joined struct {
 	Sample
 	ClientCPU, ServerCPU           CPU
@@ -24,8 +24,8 @@ type Joined struct {
 	ServerRSSPerConn               float64 `json:",omitempty"`
 
 	// Softirq is the time that the machine spent in interrupts and softirqs
-	// meanwhile, where it is not part of the processes' own; Others what
-	// programs that are not ours used: noise.
+	// meanwhile, where it is not part of the processes' own. Others is the time
+	// of programs that are not ours: noise.
 	Softirq, Others, Wall float64
 }
 

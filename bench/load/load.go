@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Network is what a rung offers. Connections are net.Conn; packet sockets are
-// also Datagrams.
+// Network is a rung as workloads see it. Connections are net.Conn; packet
+// sockets are also Datagrams.
 type Network interface {
 	Dial(network, addr string) (net.Conn, error)
 	Listen(network, addr string) (net.Listener, error)
 	ListenPacket(network, addr string) (net.PacketConn, error)
-	// Path tells how packets travel.
+	// Path says how packets travel.
 	Path(socket any) string
 	// Counters are those of the rung's stack, or nil.
 	Counters() any
@@ -33,7 +33,7 @@ func serial(n Network) bool {
 	return ok
 }
 
-// Supports tells whether n can run c.
+// Supports reports whether n can run c.
 func Supports(n Network, c Case) bool {
 	return !serial(n) || c.Workload != Idle && c.Conns <= 1
 }
@@ -96,7 +96,7 @@ func (c Case) String() string {
 	return b.String()
 }
 
-// Spec is what an end of a case is told.
+// Spec is the task of an end of a case.
 type Spec struct {
 	Case
 	Duration time.Duration // measured, after Warm
@@ -105,8 +105,8 @@ type Spec struct {
 	Addrs    []string // of the server, for the client
 }
 
-// Sample is what an end measured. Client and server fill what they can see;
-// Join makes one of both.
+// Sample has an end's measurements. Client and server fill in those that they
+// can see; Join makes one of both.
 type Sample struct {
 	Ops     int64   `json:",omitempty"` // operations in Seconds
 	Bytes   int64   `json:",omitempty"` // payload received in Seconds
@@ -133,7 +133,7 @@ var ErrUnsupported = errors.New("not supported by this rung")
 type Server struct {
 	Addrs []string
 	Path  string
-	// Stop ends it and returns what it saw.
+	// Stop ends it and returns its measurements.
 	Stop func() (Sample, error)
 }
 

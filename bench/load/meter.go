@@ -14,10 +14,10 @@ type CPU struct{ User, System float64 }
 // Total is both.
 func (c CPU) Total() float64 { return c.User + c.System }
 
-// Sub is what was spent since o.
+// Sub returns the time spent since o.
 func (c CPU) Sub(o CPU) CPU { return CPU{c.User - o.User, c.System - o.System} }
 
-// Spent is what this process has used so far.
+// Spent returns the time that this process has used so far.
 func Spent() CPU {
 	var r unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &r) != nil {
@@ -50,8 +50,8 @@ func NewHist() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Minute), 3)
 }
 
-// Clock decides what is warm-up, what counts and when it is over, and keeps
-// the histogram.
+// Clock separates the warm-up from the measurement, ends it, and keeps the
+// histogram.
 type Clock struct {
 	begin, from, to time.Time
 	cpu             CPU
@@ -66,7 +66,7 @@ func NewClock(s *Spec) *Clock {
 	return &Clock{begin: now, from: now.Add(s.Warm), to: now.Add(s.Warm + s.Duration), cpu: Spent(), hist: NewHist()}
 }
 
-// Op notes an operation from start to end, and tells whether to go on.
+// Op notes an operation from start to end, and reports whether to go on.
 func (c *Clock) Op(start, end time.Time) bool {
 	c.all++
 	if !start.Before(c.from) {

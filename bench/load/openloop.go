@@ -18,9 +18,9 @@ const window = 256
 // sent: a server that stalls also pays for the requests that could not leave
 // meanwhile (no coordinated omission).
 //
-// One goroutine sends what is due and then reads, so that no rung depends on
-// how the scheduler shares one processor between a sender and a reader, nor on
-// timers, which are coarser than what is measured.
+// One goroutine sends the requests that are due and then reads, so that no rung
+// depends on how the scheduler shares one processor between a sender and a
+// reader, nor on timers, which are too coarse.
 func callOpenLoop(n Network, s *Spec) (Sample, error) {
 	if s.Size < 8 {
 		return Sample{}, errors.New("open loop: messages carry 8 bytes at least")
@@ -39,8 +39,8 @@ func callOpenLoop(n Network, s *Spec) (Sample, error) {
 	var dl deadline
 	var sent, got int64
 	part := 0 // bytes of an answer that is not complete
-	// An overloaded rung may not take for ever: what is not answered soon
-	// after the end counts as never sent, and the report says so.
+	// An overloaded rung may not take for ever: requests not answered soon after
+	// the end count as never sent, and the report says so.
 	over := clk.to.Add(s.Duration / 2)
 	for got < total {
 		now := time.Now()

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// clockEvery is how many datagrams pass between two looks at the clock, as on
-// raw frames, where that is a batch. A look takes as long as a tenth of what a
-// datagram does.
+// clockEvery is the number of datagrams between two looks at the clock: a batch
+// on raw frames. A look takes a tenth of a datagram's time.
 const clockEvery = 64
 
 // servePackets counts datagrams. The rate is the receiver's, from the end of

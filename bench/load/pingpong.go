@@ -115,8 +115,8 @@ func datagrams(n Network, addr string) (Datagrams, net.PacketConn, error) {
 	return d, c, nil
 }
 
-// bufferSizes are asked for on both ends of UDP cases, so that the kernel's
-// small default is not what is compared.
+// bufferSizes are set on both ends of UDP cases, so that the comparison is not
+// one of default sizes: the kernel's is small.
 const bufferSizes = 4 << 20
 
 func growBuffers(c any) {
@@ -145,7 +145,7 @@ func serveDatagrams(n Network, s *Spec) (*Server, error) {
 				return
 			}
 			m.begin()
-			// What cannot be sent is lost, and the client counts it.
+			// The client counts an answer that could not be sent as lost.
 			_, _ = d.WriteToUDPAddrPort(b[:k], from)
 		}
 	}()

@@ -82,7 +82,7 @@ type Benchmark struct {
 	Run  func(*testing.B, Stack)
 }
 
-// The names that targets speak of.
+// The names in targets.
 const (
 	OneGoroutine = "tcp-rtt/size=1/goroutines=1"
 	Blocking     = "tcp-rtt/size=1/goroutines=2"

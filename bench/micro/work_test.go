@@ -19,9 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/work.json anew")
 
-// work is what an operation costs, in things that can be counted: a machine
-// that is slow or busy today changes none of it, a stack that does more for
-// the same does.
+// work is the cost of an operation in things that can be counted. A slow or
+// busy machine changes none of it; a stack that does more for the same does.
 type work map[string]float64
 
 // counted are the counters of both ends' stacks that are compared.
@@ -194,7 +193,7 @@ func measure(t *testing.T, n int, op func(), ns ...load.Network) work {
 	return w
 }
 
-// least is the lower of each of two costs.
+// least takes the lower of each figure of two costs.
 func least(a, b work) work {
 	for k, v := range a {
 		b[k] = min(v, b[k])
@@ -202,7 +201,7 @@ func least(a, b work) work {
 	return b
 }
 
-// regressions lists what costs more than it did.
+// regressions lists the figures that have grown.
 func regressions(want, got map[string]work) (wrong []string) {
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if want[name] == nil {
@@ -222,7 +221,7 @@ func regressions(want, got map[string]work) (wrong []string) {
 	return wrong
 }
 
-// The comparison sees more work, and what is new.
+// The comparison finds more work, and new figures.
 func TestRegressions(t *testing.T) {
 	want := map[string]work{"a": {"Kicks": 2, "allocs": 0}}
 	for _, c := range []struct {

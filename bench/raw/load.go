@@ -8,7 +8,7 @@ import (
 	"github.com/onload-go/onload/bench/load"
 )
 
-// Supports tells which cases there are frames for.
+// Supports reports whether c can be done with frames.
 func Supports(c load.Case) bool {
 	switch c.Workload {
 	case load.TCPRTT, load.UDPRTT, load.Bulk, load.Packets:
@@ -146,8 +146,8 @@ func (e *end) flood(s *load.Spec, size int) (load.Sample, error) {
 	return sm, nil
 }
 
-// silence is how long without frames means that a flood is over. The sender's
-// processor may be taken from it for a while.
+// silence is the time without frames after which a flood is over. The sender
+// may lose its processor for a while.
 const silence = 500 * time.Millisecond
 
 // count receives until the flood is over.

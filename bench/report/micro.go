@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// MicroRow is a microbenchmark on one stack over all rounds. What it does not
-// measure is zero.
+// MicroRow is a microbenchmark on one stack over all rounds. Figures that it
+// does not measure are zero.
 type MicroRow struct {
 	Name, Stack             string
 	NsPerOp                 Figure

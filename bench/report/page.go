@@ -20,7 +20,7 @@ func Page(text string) *template.Template {
 		"style": func() template.CSS { return template.CSS(style) }}).Parse(text))
 }
 
-// Facts are what is known of the machine, as lines of a table.
+// Facts describe the machine, as lines of a table.
 func (m *Machine) Facts() [][2]string {
 	var on, off []string
 	for name, v := range m.Offloads {

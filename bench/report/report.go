@@ -11,7 +11,7 @@ import (
 	"github.com/onload-go/onload/bench/load"
 )
 
-// Machine is what the figures depend on.
+// Machine records the conditions of the figures.
 type Machine struct {
 	Kernel, CPU, Go, OS string
 	CPUs                int
@@ -97,7 +97,7 @@ type Report struct {
 	Quick     bool
 	Rounds    int
 	Duration  time.Duration // measured for each case, rung and round
-	XDPMode   string        // asked for; the paths tell what was got
+	XDPMode   string        // requested; the paths have the actual one
 	Machine   Machine
 	RungDocs  [][2]string
 	Cases     []load.Case
@@ -235,7 +235,7 @@ func (r *Report) find(c load.Case, rung string) *Row {
 	return nil
 }
 
-// Main is the metric that a workload is about, and whether less is better.
+// Main returns the main metric of a workload, and whether less is better.
 func Main(workload string) (metric string, less bool) {
 	switch workload {
 	case load.Bulk:

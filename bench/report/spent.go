@@ -12,7 +12,7 @@ import (
 	"github.com/onload-go/onload/bench/load"
 )
 
-// Spent is where one end's processor time went, by its CPU profiles.
+// Spent divides one end's processor time into classes, by its CPU profiles.
 type Spent struct {
 	Case, Rung, End string
 	Samples         int64

@@ -27,7 +27,7 @@ func columns(workload string) []string {
 	return []string{P50, P90, P99, P999, MaxUS, CPUPerOp}
 }
 
-// label says what a column is.
+// label is the heading of a column.
 func label(workload, metric string) string {
 	if strings.HasSuffix(metric, "-us") && (workload == load.TCPRTT || workload == load.UDPRTT) {
 		return "RTT " + metric
@@ -38,8 +38,8 @@ func label(workload, metric string) string {
 	return metric
 }
 
-// Table writes what people read on a terminal: medians over the rounds, and
-// the range of the main metric.
+// Table writes the report for a terminal: medians over the rounds, and the
+// range of the main metric.
 func (r *Report) Table(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	for _, c := range r.Cases {
@@ -114,7 +114,7 @@ func (r *Report) verdictTable(w io.Writer) error {
 	return tw.Flush()
 }
 
-// Ratios names what is divided by what.
+// Ratios names numerator and denominator.
 func (v Verdict) Ratios() string {
 	if v.To == "" {
 		return v.Of

@@ -16,7 +16,7 @@ type Target struct {
 	AtLeast  bool // else at most
 }
 
-// Verdict is a Target with what was measured. The ratio is taken within each
+// Verdict is a Target with its measurement. The ratio is taken within each
 // round, so that noise which lasts longer than a round cancels out.
 type Verdict struct {
 	Target string
@@ -35,7 +35,7 @@ func is(workload string, size int) func(load.Case) bool {
 	return func(c load.Case) bool { return c.Workload == workload && (size == 0 || c.Size == size) }
 }
 
-// Targets are those of the issue that set them, as far as rungs exist.
+// Targets are the project's performance goals, as far as rungs exist.
 func Targets() []Target {
 	tcp1, udp1 := is(load.TCPRTT, 1), is(load.UDPRTT, 1)
 	bulk := is(load.Bulk, 0)

@@ -41,9 +41,9 @@ func (k kernel) Close() error    { return nil }
 // control sets the options of a socket. Accepted connections inherit them.
 //
 // The congestion control is set here, since a namespace may not choose one
-// that the machine restricts. Busy polling is what a tuning guide asks for, but
-// on one socket: the sysctls are the whole machine's, which a benchmark must
-// not change.
+// that the machine restricts. Busy polling is set on the socket, though tuning
+// guides use sysctls: those are the whole machine's, which a benchmark must not
+// change.
 func (k kernel) control(network, _ string, c syscall.RawConn) error {
 	var err error
 	cerr := c.Control(func(fd uintptr) {

@@ -25,7 +25,7 @@ const (
 	RawCopy    = "raw-copy"   // the same, copying payloads
 )
 
-// Rung is what stands on each end, and how.
+// Rung names the network of each end, and its settings.
 type Rung struct {
 	Name           string
 	Client, Server string // kinds
@@ -57,7 +57,7 @@ func All() []Rung {
 	}
 }
 
-// Config is what Open needs.
+// Config has the parameters of Open.
 type Config struct {
 	Kind      string
 	Interface string
@@ -121,7 +121,7 @@ func network(n *gvisor.Network, err error) (load.Network, error) {
 	return n, nil
 }
 
-// TwoProcs tells whether a kind wants GOMAXPROCS=2 also on one processor.
-// gVisor's reader blocks in ppoll with the scheduler's P, and the goroutine
-// that it woke waits for another: with one it would be four times slower.
+// TwoProcs reports whether a kind wants GOMAXPROCS=2 even on one processor.
+// gVisor's reader blocks in ppoll with the scheduler's P, and the goroutine that
+// it woke waits for another P: with one it would be four times slower.
 func TwoProcs(kind string) bool { return kind == GVisor || kind == GVisorGSO }

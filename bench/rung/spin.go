@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spin is the kernel's sockets as a C program would use them that has a
-// processor to burn: non-blocking, and asked again and again by raw system
-// calls, of which the Go scheduler knows nothing. IPv4 only.
+// spin uses the kernel's sockets like a C program with a processor of its own:
+// non-blocking, in a loop of raw system calls, of which the Go scheduler knows
+// nothing. IPv4 only.
 type spin struct{ congestion string }
 
 func (spin) Path(any) string { return "kernel, spinning" }
@@ -79,7 +79,7 @@ func (s *socket) connect(sa unix.Sockaddr) error {
 		if time.Now().After(end) {
 			return unix.ETIMEDOUT
 		}
-		// A second connect tells: EISCONN, EALREADY or what went wrong.
+		// A second connect returns the state: EISCONN, EALREADY or the error.
 		if err = unix.Connect(s.fd, sa); err == unix.EISCONN {
 			err = nil
 		}
@@ -157,7 +157,7 @@ type socket struct {
 	written atomic.Int64
 }
 
-// again calls f until it has something else to say than EAGAIN.
+// again calls f until it returns something other than EAGAIN.
 func (s *socket) again(deadline *atomic.Int64, f func() (uintptr, syscall.Errno)) (int, error) {
 	for i := 0; ; i++ {
 		n, errno := f()

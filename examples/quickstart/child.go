@@ -98,7 +98,7 @@ func (e *end) receive(v any) error {
 	return nil
 }
 
-// stop has the process end, by itself: it closes its engine then.
+// stop has the process end by itself, so that it closes its engine.
 func (e *end) stop() {
 	e.stdin.Close()
 	_ = e.cmd.Wait()
@@ -131,7 +131,7 @@ func child(args []string) error {
 		defer e.Close()
 		n = engineNetwork(e)
 	}
-	// The end of our input is the parent's, or its wish that we end.
+	// Standard input ends when the parent does, or wants us to end.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {

@@ -65,7 +65,8 @@ func run(ctx context.Context, each time.Duration, profiles []string) error {
 	if err != nil {
 		fmt.Printf("No network namespaces (%v): everything runs in this process.\n", err)
 		fmt.Printf("The kernel's lines are loopback, onload's a link in memory. Run as root for the real thing.\n\n")
-		// One profile: two ends that spin long would fight for processors.
+		// Two ends that spin long would fight for processors, so there is one
+		// profile only.
 		lines, err := inProcess(ctx, each, profiles[0])
 		if err != nil {
 			return err
@@ -107,7 +108,7 @@ const (
 	byOnload = "onload"
 )
 
-// line is what was measured for one pair of ends.
+// line has the figures of one pair of ends.
 type line struct {
 	Client, Server         string // way
 	Profile                string // of the ends that are onload's

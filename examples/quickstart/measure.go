@@ -12,7 +12,7 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-// network is what both the kernel and an engine do.
+// network is the part that the kernel and an engine have in common.
 type network struct {
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	listen func(network, address string) (net.Listener, error)

@@ -29,8 +29,8 @@ func processors() []int {
 }
 
 // pin moves this process to the processor cpu, unless that is negative. It
-// starts the program anew, since the threads that there are already would stay
-// where they are.
+// starts the program anew, since the existing threads would stay where they
+// are.
 func pin(cpu int) error {
 	if cpu < 0 || os.Getenv(pinned) != "" {
 		return nil

@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 )
 
-// Network is what the stack asks about the world.
+// Network answers the stack's questions about links, routes and neighbours.
 type Network interface {
-	// Route tells how to reach dst; src may be the zero Addr. A dst with a
+	// Route returns the way to dst; src may be the zero Addr. A dst with a
 	// zone is looked for on that link only. The errors are the kernel's:
 	// ENETUNREACH without a route, EHOSTUNREACH, EACCES and EINVAL for routes
 	// of type unreachable, prohibit and blackhole; EADDRNOTAVAIL when src is
@@ -30,18 +30,19 @@ type Network interface {
 	// or NeighborFailed, never from within the call.
 	Resolve(link int, addr netip.Addr)
 
-	// Confirm tells that a neighbour is in use. It is cheap when repeated.
+	// Confirm reports to the kernel that a neighbour is in use. Repeated calls
+	// are cheap.
 	Confirm(link int, addr netip.Addr)
 
-	// Gen is a number that grows with every change that may alter an answer.
-	// Who reads it before asking may keep the answer until it changes.
+	// Gen is a number that grows with every change that may alter an answer. A
+	// caller that reads it before asking may keep the answer until it changes.
 	Gen() uint64
 
 	// Subscribe has fn called for every Change, one call at a time, after the
 	// snapshots and Gen show it. fn must not block, nor cancel.
 	Subscribe(fn func(Change)) (cancel func())
 
-	// Local tells whether addr is one of our own, and on which link.
+	// Local reports whether addr is one of our own, and on which link.
 	Local(addr netip.Addr) (link int, ok bool)
 
 	// Link returns a link by its index.
@@ -204,7 +205,7 @@ func (m *mirror) Subscribe(fn func(Change)) (cancel func()) {
 		m.subMu.Lock()
 		m.subs = slices.DeleteFunc(slices.Clone(m.subs), func(o *subscriber) bool { return o == s })
 		m.subMu.Unlock()
-		// What is being delivered ends first: after cancel fn is not called.
+		// A delivery under way ends first, so that fn is not called after cancel.
 		m.deliver.Lock()
 		defer m.deliver.Unlock()
 	}
@@ -227,8 +228,8 @@ func (m *mirror) notify(changes []Change) {
 	}
 }
 
-// publish makes v the current view and tells what is different. A view that
-// does not know the routes is always taken for different.
+// publish makes v the current view and notifies subscribers of the difference.
+// A view that does not know the routes always counts as different.
 func (m *mirror) publish(v *view) {
 	changes := v.diff(m.view.Load())
 	if len(changes) == 0 {

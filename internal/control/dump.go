@@ -15,11 +15,11 @@ import (
 // the Internet's table is asked instead.
 const maxRoutes = 1 << 12
 
-// recount is how long a table that was too large is taken for too large
-// without counting again.
+// recount is the time after which a table that was too large is counted again.
 const recount = time.Minute
 
-// dumpTries is how often a dump that changes interrupted is begun again.
+// dumpTries bounds how often an interrupted dump is begun again. Changes of
+// the table interrupt it.
 const dumpTries = 5
 
 // dumper reads snapshots. Its socket is used by one goroutine at a time.
@@ -50,8 +50,8 @@ func (d *dumper) close() {
 }
 
 // view reads a view. Links come first: their dump waits for the lock under
-// which the kernel makes the change that we heard of, so that addresses and
-// routes are read after it. Many of their removals are not announced.
+// which the kernel makes the change that was announced, so addresses and routes
+// are read after it. The kernel does not announce many of their removals.
 func (d *dumper) view() (*view, error) {
 	v, h := newView(), d.h
 	links, err := retry(h.LinkList)
@@ -98,7 +98,7 @@ func retry[T any](list func() ([]T, error)) (res []T, err error) {
 	return res, err
 }
 
-// standardRules tells whether the policy is what every namespace begins with:
+// standardRules reports whether the rules are those that every namespace has:
 // local, then main, then (IPv4) default, for everything.
 func standardRules(rules []netlink.Rule) bool {
 	want := []int{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}
@@ -219,7 +219,7 @@ func convertLink(l netlink.Link) Link {
 	switch t := l.(type) {
 	case *netlink.Vlan:
 		out.Parent = a.ParentIndex
-		if t.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD { // whose tags are others
+		if t.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD { // tags of another protocol
 			out.VLAN = uint16(t.VlanId)
 		}
 	case *netlink.Macvlan:

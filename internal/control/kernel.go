@@ -57,7 +57,7 @@ func NewKernel(ns netns.Handle, log *zap.Logger) (*Kernel, error) {
 		k.release()
 		return nil, err
 	}
-	// Subscribed first, dumped second: nothing falls between.
+	// Subscribing comes before dumping, so that no change is missed.
 	if err := k.resync(); err != nil {
 		k.release()
 		return nil, err
@@ -127,7 +127,7 @@ func (k *Kernel) Route(dst, src netip.Addr) (Route, error) {
 	return k.cache.get(v, q, func() (Route, error) { return k.ask(v, q) })
 }
 
-// routeQuery is a question that has an answer of its own.
+// routeQuery is the key of a cached answer.
 type routeQuery struct {
 	dst, src netip.Addr
 	oif      int
@@ -180,7 +180,7 @@ type routeAnswer struct {
 	err   error
 }
 
-// cacheLimit bounds the answers kept; past it all are forgotten.
+// cacheLimit bounds the answers kept. Beyond it the cache is emptied.
 const cacheLimit = 4096
 
 func (c *routeCache) init() { c.answers = map[routeQuery]routeAnswer{} }
@@ -261,7 +261,7 @@ func (k *Kernel) follow() {
 	}
 }
 
-// refresh reads links, addresses and routes and publishes what is new.
+// refresh reads links, addresses and routes, and publishes the changes.
 func (k *Kernel) refresh() error {
 	v, err := k.dumper.view()
 	if err != nil {

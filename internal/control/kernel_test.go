@@ -325,7 +325,7 @@ func TestConfirm(t *testing.T) {
 	if k.Gen() != gen {
 		t.Error("a state without meaning for us moved Gen")
 	}
-	// What is not known is not asked for.
+	// Confirm does not ask for an unknown neighbour.
 	k.Confirm(link, addr("10.77.0.50"))
 	time.Sleep(20 * time.Millisecond)
 	if s := state(t, p.A, addr("10.77.0.50")); s != 0 {
@@ -419,7 +419,7 @@ func TestNothingLeft(t *testing.T) {
 	})
 }
 
-// The zero Handle is the namespace of whoever calls.
+// The zero Handle is the caller's namespace.
 func TestOwnNamespace(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	err := p.A.Do(func() error {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monitorBuffer is the socket's queue for notices; more at once than fits
-// costs a full dump.
+// monitorBuffer is the size of the socket's queue for notices, in bytes. An
+// overrun costs a full dump.
 const monitorBuffer = 1 << 20
 
 // monitor is a netlink socket on which the kernel announces changes.
@@ -63,9 +63,9 @@ func newMonitor() (*monitor, error) {
 // close makes read return an error.
 func (m *monitor) close() { m.f.Close() }
 
-// read waits for news, until the deadline unless that is zero, and takes all
-// there are. After an overrun it takes all the same, so that nothing older
-// than the dump to come is left, and returns ENOBUFS.
+// read waits for news, until the deadline unless that is zero, and takes all of
+// it. After an overrun it empties the queue too, so that no news older than the
+// coming dump is left, and returns ENOBUFS.
 func (m *monitor) read(deadline time.Time) (n news, err error) {
 	if err := m.f.SetReadDeadline(deadline); err != nil {
 		return n, err

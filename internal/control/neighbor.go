@@ -23,8 +23,8 @@ const (
 	maxRequests = 1024
 )
 
-// neighborRequests holds what the callers of Resolve and Confirm want until
-// the goroutine that may wait for the kernel takes it.
+// neighborRequests queues the requests of Resolve and Confirm for the goroutine
+// that may wait for the kernel.
 type neighborRequests struct {
 	mu      sync.Mutex
 	waiting []neighborKey
@@ -66,8 +66,8 @@ func (r *neighborRequests) done(key neighborKey) {
 	r.mu.Unlock()
 }
 
-// repeat asks again for what is under way, but unknown to the kernel: the
-// notice of its end was lost.
+// repeat asks again for resolutions under way that the kernel does not know:
+// the notice of their end was lost.
 func (r *neighborRequests) repeat(known []neighborEvent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +140,7 @@ func (k *Kernel) serveNeighbors() {
 				continue
 			}
 			k.solicit(key)
-			// An entry that is usable already makes no event.
+			// The kernel sends no event for an entry that is usable already.
 			if _, ok := k.Neighbor(key.link, key.addr); ok {
 				k.answerResolve(key, true)
 			}

@@ -17,9 +17,9 @@ type Ports interface {
 	// 0.0.0.0 and :: mean those of one. proto is the IP protocol, TCP or UDP.
 	// The errors are bind(2)'s: EADDRINUSE, EADDRNOTAVAIL, EACCES.
 	Hold(proto uint8, addr netip.AddrPort) (Held, error)
-	// HoldShared is Hold for a port that connections are left on. As with
-	// those of a kernel's closed listener, whoever asks for the port with
-	// SO_REUSEADDR gets it, and nobody who does not ask.
+	// HoldShared is Hold for a port that still has connections. A socket with
+	// SO_REUSEADDR can bind the port, others cannot, as after a listener of the
+	// kernel's has closed.
 	HoldShared(proto uint8, addr netip.AddrPort) (Held, error)
 }
 
@@ -165,9 +165,9 @@ func bind(fd int, proto uint8, sa unix.Sockaddr, dual, shared bool) (port uint16
 	return port, nil
 }
 
-// bindReuse binds although connections of the kernel linger in TIME-WAIT on
-// the port; SO_REUSEADDR is what a restarted server sets. Once bound the
-// socket shares no longer, so that the next one with SO_REUSEADDR is refused.
+// bindReuse binds although the port has connections of the kernel's in
+// TIME-WAIT, as a restarted server does with SO_REUSEADDR. It clears the option
+// once the socket is bound, so that the next socket with it is refused.
 func bindReuse(fd int, sa unix.Sockaddr) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err

@@ -244,8 +244,8 @@ func TestMultipath(t *testing.T) {
 	}
 }
 
-// An address of ours is ours also while its link is down: what is sent there does
-// not leave by the default route.
+// An address stays ours while its link is down: packets to it do not leave by
+// the default route.
 func TestLocalOnDownLink(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	second, _, err := lab.Veth(p.A, p.B, lab.Options{})

@@ -73,7 +73,7 @@ func (v *view) source6(dst netip.Addr, out int) netip.Addr {
 	return best.Addr()
 }
 
-// better6 tells whether candidate a, on link ai, beats b.
+// better6 reports whether candidate a, on link ai, beats b.
 func better6(a address, ai int, b address, bi int, dst netip.Addr, out int) bool {
 	// Rule 1: the same address.
 	if (a.Addr() == dst) != (b.Addr() == dst) {
@@ -109,7 +109,7 @@ func better6(a address, ai int, b address, bi int, dst netip.Addr, out int) bool
 	if ac != bc {
 		return ac > bc
 	}
-	// The rest is the implementation's: the lower link, the earlier address.
+	// RFC 6724 leaves the rest open: the lower link, then the earlier address.
 	return ai < bi
 }
 

@@ -18,8 +18,8 @@ type StaticRoute struct {
 }
 
 // Static is a Network by configuration, for links that the kernel does not
-// know and for tests. Its methods may be used at any time; changes reach the
-// subscribers, before the method that makes them returns.
+// know and for tests. Its methods may be used at any time. A method that makes
+// a change returns after the subscribers have seen it.
 type Static struct {
 	mirror
 

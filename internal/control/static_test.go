@@ -89,7 +89,7 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
-// What the data path asks must not allocate.
+// The data path's questions must not allocate.
 func TestReadsDoNotAllocate(t *testing.T) {
 	s := NewStatic(Link{Index: 1, Name: "a", MTU: 1500, Up: true, Addrs: []netip.Prefix{prefix("10.0.0.1/24"), prefix("fd00::1/64")}})
 	s.SetNeighbor(1, addr("10.0.0.2"), [6]byte{2})

@@ -14,14 +14,14 @@ import (
 type view struct {
 	links  map[int]*viewLink
 	byName map[string]int
-	// owner tells the link of each of our addresses; of one that several
-	// links have (fe80::1), the lowest.
+	// owner maps each of our addresses to its link; an address of several
+	// links (fe80::1) to the lowest.
 	owner map[netip.Addr]int
 	// fib holds the tables local, main and default in the order of the
 	// standard policy rules, for IPv4 and IPv6.
 	fib [2][3]table
-	// ask says that this snapshot cannot tell routes, because there are other
-	// policy rules or too many routes: the kernel has to be asked.
+	// ask says that the kernel has to be asked for routes, because there are
+	// other policy rules or too many routes for this snapshot.
 	ask [2]bool
 }
 
@@ -30,7 +30,7 @@ type viewLink struct {
 	addrs []address
 }
 
-// address is an address with what matters for choosing among several.
+// address is an address with the facts that the choice among several needs.
 type address struct {
 	netip.Prefix // the address itself with the length of its subnet
 	scope        int
@@ -128,7 +128,7 @@ func (l *viewLink) linkLocal() bool {
 	return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
 }
 
-// local tells whether addr is ours.
+// local reports whether addr is ours.
 func (v *view) local(addr netip.Addr) (link int, ok bool) {
 	if addr.Zone() != "" {
 		on, err := v.zone(addr)
@@ -198,7 +198,7 @@ func (v *view) route(dst, src netip.Addr) (Route, error) {
 		}
 	}
 	if dst.IsUnspecified() {
-		// As connect(2) has it, the host itself.
+		// connect(2) takes the unspecified address for the host itself.
 		return v.toSelf(src, dst)
 	}
 	return v.forward(dst, src, oif)
@@ -244,8 +244,8 @@ func (v *view) forward(dst, src netip.Addr, oif int) (Route, error) {
 // errThrow ends the search in one table (a route of type throw).
 const errThrow = syscall.EAGAIN
 
-// lookup finds the route with the longest prefix whose link is alive; without
-// any, nil.
+// lookup finds the route with the longest prefix whose link is alive. It
+// returns nil if there is none.
 func (t *table) lookup(v *view, dst, src netip.Addr, oif int) (*fibRoute, hop, error) {
 	for _, n := range t.lengths {
 		p, err := dst.Prefix(n)
@@ -300,8 +300,8 @@ func (r *fibRoute) choose(v *view, dst, src netip.Addr, oif int) (hop, bool) {
 	return hop{}, false
 }
 
-// alive tells whether h can be used now. Our own addresses are ours also while
-// their link is down.
+// alive reports whether h can be used now. Routes to our own addresses can be
+// used even while their link is down.
 func (r *fibRoute) alive(h *hop, v *view, oif int) bool {
 	l := v.links[h.link]
 	return l != nil && (r.kind == unix.RTN_LOCAL || !h.dead && l.Up) && (oif == 0 || oif == h.link)
@@ -319,7 +319,7 @@ func hashPair(dst, src netip.Addr) uint32 {
 	return h ^ h>>16
 }
 
-// answer makes the Route of what lookup found.
+// answer converts the result of lookup to a Route.
 func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
 	l := v.links[h.link]
 	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU}
@@ -333,7 +333,7 @@ func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
 			out.Link = on
 		}
 		if !src.IsValid() {
-			// What we send to ourselves comes from the address itself.
+			// A packet to ourselves has its destination as its source.
 			out.Src = dst
 			if r.kind == unix.RTN_ANYCAST {
 				out.Src = v.source6(dst, h.link)
@@ -355,7 +355,7 @@ func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
 	return out
 }
 
-// diff lists what is new against old. Without a difference it is empty.
+// diff lists the changes from old. It is empty if there are none.
 func (v *view) diff(old *view) (changes []Change) {
 	for i, l := range v.links {
 		was, ok := old.links[i]

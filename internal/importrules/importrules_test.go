@@ -77,7 +77,7 @@ func find(pkg string) (best rule, ok bool) {
 	return best, ok
 }
 
-// check returns what is wrong with a graph.
+// check returns the faults of a graph.
 func check(g importGraph) (wrong []string) {
 	for pkg, imports := range g {
 		r, ok := find(pkg)
@@ -162,7 +162,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// The checker itself: one import each, and whether it is a breach.
+// TestCheck tests the checker: one import each, and whether it is a breach.
 func TestCheck(t *testing.T) {
 	for _, c := range []struct {
 		pkg, imp string

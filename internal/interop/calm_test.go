@@ -13,16 +13,16 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-// trouble is what must not happen on a link that loses nothing: each of them
-// is a long pause, or a packet that somebody dropped.
+// trouble lists counters that must not grow on a link that loses nothing: each
+// counts a long pause, or a packet that somebody dropped.
 var trouble = []string{"TCPTimeouts", "TCPSynRetrans", "TCPLostRetransmit", "ListenOverflows", "ListenDrops",
 	"TCPAbortOnTimeout", "TCPRcvQDrop", "OfoPruned", "TCPOutNoFrames"}
 
-// tolerable is what a starved processor can cause by itself: a goroutine that
-// does not run for 200 ms looks like a lost packet.
+// tolerable lists counters that a busy machine can raise: a goroutine that does
+// not run for 200 ms looks like a lost packet.
 const tolerable = 5
 
-// unrest tells what went wrong in a host's TCP so far.
+// unrest lists what has gone wrong in a host's TCP so far.
 func unrest(h host) map[string]uint64 {
 	m := map[string]uint64{}
 	switch h := h.(type) {
@@ -69,8 +69,7 @@ func unrest(h host) map[string]uint64 {
 	return m
 }
 
-// calm reports at the end of the test what should not have happened on its
-// link. A thousand connections of 1 MiB at once want more memory than an
+// calm fails the test at its end if there was trouble on its link. A thousand connections of 1 MiB at once want more memory than an
 // arena has by default: there the windows collide, and losses are no fault.
 func calm(t testing.TB, hosts ...host) {
 	if testlong.Enabled() && strings.HasPrefix(t.Name(), "TestManyConns") {
@@ -78,9 +77,9 @@ func calm(t testing.TB, hosts ...host) {
 	}
 	for _, h := range hosts {
 		if ns, ok := h.(*lab.NS); ok {
-			// On a crowded machine even who never sleeps is left standing for up to
-			// 200 ms, which is the kernel's least timeout. What is lost stays lost
-			// for a second, too. Kernels before 6.11 have no such knob.
+			// On a busy machine even a goroutine that never sleeps may not run for
+			// 200 ms, the kernel's least timeout. A real loss takes a second to
+			// repair as well. Kernels before 6.11 have no such knob.
 			_ = ns.Sysctl("net.ipv4.tcp_rto_min_us", "1000000")
 		}
 	}

@@ -42,8 +42,8 @@ func (h engineHost) dialWith(timeout time.Duration, local net.Addr, network, add
 }
 
 // scene is where a situation takes place: h in namespace A, and a kernel peer
-// in B. What the program finds out is noted, and must be the same for net and
-// for onload.
+// in B. It notes everything that the program can find out, which must be the
+// same for net and for onload.
 type scene struct {
 	*testing.T
 	h     errHost
@@ -79,7 +79,7 @@ func (s *scene) must(err error) {
 	}
 }
 
-// note notes what a program can find out about err.
+// note notes everything that a program can find out about err.
 func (s *scene) note(what string, err error) {
 	fmt.Fprintf(&s.notes, "%s: %s\n", what, describe(err))
 }
@@ -196,7 +196,7 @@ func describe(err error) string {
 			fmt.Fprintf(&b, " is(%v)", c)
 		}
 	}
-	// net has two errors for a dial that times out, and chance decides.
+	// net returns one of two errors for a dial that times out, by chance.
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		b.WriteString(" is(deadline)")
 	}

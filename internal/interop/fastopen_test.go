@@ -79,7 +79,7 @@ func (o fastOnload) listen(address string) (net.Listener, error) {
 	return l, err
 }
 
-// synData tells whether data came, or went, with the SYN of c.
+// synData reports whether the SYN of c carried data, in either direction.
 func synData(t *testing.T, c net.Conn) bool {
 	t.Helper()
 	if o, ok := c.(*onload.TCPConn); ok {

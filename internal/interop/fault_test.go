@@ -158,8 +158,8 @@ func foreign(t *testing.T, ns *lab.NS) link.Link {
 	return l
 }
 
-// TestForeignProgram: an interface that somebody else's XDP program has is
-// refused with an error that names it.
+// TestForeignProgram: an interface with another XDP program is refused, and the
+// error names that program.
 func TestForeignProgram(t *testing.T) {
 	pair := lab.NewPair(t, lab.Options{})
 	foreign(t, pair.A)

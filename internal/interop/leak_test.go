@@ -25,7 +25,7 @@ func TestShortConns(t *testing.T) {
 			pair, d, ls := ends(t, p, lab.Options{})
 			l := listenOn(t, ls, pair.B.Addr4)
 			go echoAll(l)
-			trip(t, d, l.Addr().String()) // what is made once is made now
+			trip(t, d, l.Addr().String()) // makes all that is made once
 			before := take(d, ls)
 			var wg sync.WaitGroup
 			for range workers {
@@ -38,7 +38,7 @@ func TestShortConns(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			// What remains is TIME-WAIT, which owns no frame.
+			// Only TIME-WAIT remains, which owns no frame.
 			settled(t, 10*time.Second, func() error { return take(d, ls).leaked(before) })
 		})
 	}
@@ -140,7 +140,7 @@ func TestUndisturbed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// ARP anew: the entry is deleted, the next packet asks for it.
+	// Deleting the entry has the next packet resolve it again.
 	if err := pair.B.DelNeighbor(pair.A.Addr4); err != nil {
 		t.Log("no neighbour entry to delete:", err)
 	}

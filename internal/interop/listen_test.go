@@ -131,7 +131,7 @@ func TestListenWildcard(t *testing.T) {
 			if got, want := mask(l.Addr().String()), mask(k.Addr().String()); got != want {
 				t.Errorf("Addr is %s, net's %s", got, want)
 			}
-			// What net serves of the families is the definition.
+			// Package net defines which families are served.
 			_, port, _ := net.SplitHostPort(k.Addr().String())
 			for _, f := range []struct {
 				addr string

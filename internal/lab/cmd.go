@@ -31,7 +31,7 @@ func (ns *NS) cmd(c *exec.Cmd) *Cmd {
 	return &Cmd{c, ns}
 }
 
-// Start starts the process. NS.Close kills it; waiting for it is the caller's.
+// Start starts the process. The caller waits for it, and NS.Close kills it.
 func (c *Cmd) Start() error {
 	// Pdeathsig strikes when the starting thread ends, hence Spawn.
 	if err := c.ns.h.Spawn(c.Cmd.Start); err != nil {

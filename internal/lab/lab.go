@@ -24,8 +24,7 @@ import (
 )
 
 // NeedRoot skips the test when the process may not make namespaces. With
-// CI=true in the environment it fails instead: there, nothing may be skipped
-// unseen.
+// CI=true in the environment it fails instead, since nobody would see the skip.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	err := netns.Privileged()
@@ -119,7 +118,7 @@ func (ns *NS) Close() error {
 	ns.cmds = nil
 	ns.mu.Unlock()
 	for _, c := range cmds {
-		// Without effect on one that has been waited for.
+		// Killing has no effect on a process that has been waited for.
 		c.Process.Kill()
 	}
 	if ns.nl != nil {

@@ -13,7 +13,7 @@ import (
 // locked memory in bytes.
 func (ns *NS) Nobody(t testing.TB, caps []string, memlock int, args ...string) *Cmd {
 	t.Helper()
-	// The binary's directory is closed to others, but not what is open.
+	// User 65534 cannot enter the binary's directory, but may run an open file.
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)

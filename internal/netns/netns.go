@@ -65,7 +65,7 @@ func New() (Handle, error) {
 	return h, err
 }
 
-// IsZero tells whether h is the zero Handle.
+// IsZero reports whether h is the zero Handle.
 func (h Handle) IsZero() bool { return h.f == nil }
 
 // Path returns a path by which this process, and others while this one lives
@@ -94,7 +94,7 @@ func (h Handle) Dup() (Handle, error) {
 	return Handle{os.NewFile(uintptr(fd), "netns")}, nil
 }
 
-// Equal tells whether both mean the same namespace. A closed Handle equals
+// Equal reports whether both refer to the same namespace. A closed Handle equals
 // nothing.
 func (h Handle) Equal(o Handle) bool {
 	a, err := h.stat()
@@ -229,8 +229,8 @@ func lockedRun(fn func() error, done chan<- outcome) {
 	o.returned = true
 }
 
-// Privileged tells whether the calling thread may make and enter namespaces
-// and configure networks; the error names what is missing.
+// Privileged returns nil if the calling thread may make and enter namespaces
+// and configure networks, else an error that names the missing privilege.
 func Privileged() error {
 	var hdr unix.CapUserHeader
 	var data [2]unix.CapUserData

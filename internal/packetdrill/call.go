@@ -14,7 +14,7 @@ type op struct {
 	at  int64 // when try is to be called at the latest; 0: never
 	// file is what the descriptor that is returned stands for.
 	file func() file
-	// check looks at what the call wrote to its arguments.
+	// check compares the results that the call wrote to its arguments.
 	check func() error
 }
 

@@ -55,7 +55,7 @@ func (s *settings) resolveCookie(o *TCPOption) (err error) {
 	return nil
 }
 
-// listenFast gives the listener to be what the host's settings say.
+// listenFast applies the host's Fast Open settings to a listener.
 func (s *socket) listenFast(backlog int) {
 	f := &s.m.set.fast
 	if s.cfg.FastOpen == 0 && f.has(foEveryListener) {
@@ -108,8 +108,8 @@ func (s *socket) setFastKey(key Expr, n int64) (*op, error) {
 	return instant(0, 0), nil
 }
 
-// deferred tells whether connect returned without a packet, for the first write
-// to send it.
+// deferred reports whether connect returned without sending a SYN, which the
+// first write then sends.
 func (s *socket) deferred() bool { return s.conn != nil && s.conn.tc.Deferred() }
 
 // fastPut is a write that opens the connection, as Linux's
@@ -134,8 +134,8 @@ func (s *socket) fastPut(n int64, dontwait bool) (*op, error) {
 		s.settled = true
 		return s.put(n, dontwait)
 	}
-	// A call that waits hands over all that it can; one that does not, what the
-	// SYN carries.
+	// A blocking call hands over all its bytes, a non-blocking one those that
+	// the SYN carries.
 	carried := int64(0)
 	if c := s.conn; c.tc.Deferred() {
 		if carried = n; !wait {

@@ -9,11 +9,11 @@ import (
 )
 
 // The suite of the FreeBSD project is written in the same language. A script
-// that sets FreeBSD's variables is taken as one of it. What it says of
-// things that no RFC fixes is not compared: the order and the padding of a
-// SYN's options, the shift of the window, what getsockopt tells of a buffer,
-// whether an acknowledgement of data in order is delayed; and a window may be
-// smaller by less than a segment (RFC 9293 section 3.8.6.2.2).
+// that sets FreeBSD's variables is taken as one of that suite. Things that no
+// RFC fixes are not compared: the order and the padding of a SYN's options, the
+// shift of the window, the buffer size that getsockopt returns, and whether an
+// acknowledgement of data in order is delayed. A window may be smaller by less
+// than a segment (RFC 9293 section 3.8.6.2.2).
 
 // bsdInert are the variables that make no difference to us with the values
 // that scripts give them; "": any.
@@ -24,7 +24,7 @@ var bsdInert = map[string]string{
 	"syncookies": "1", "syncookies_only": "0", "tolerate_missing_ts": "0",
 }
 
-// freebsd makes the settings those that FreeBSD begins with.
+// freebsd sets FreeBSD's defaults.
 func (s *settings) freebsd() {
 	if s.bsd {
 		return
@@ -137,8 +137,8 @@ func plainSYN(opts []TCPOption) (out []TCPOption) {
 // bsdDelay is how long FreeBSD delays an acknowledgement.
 const bsdDelay = 40 * ms
 
-// earlyAck tells that the packet got, which left, is an acknowledgement of
-// data in order that FreeBSD would have delayed, and the next one covers.
+// earlyAck reports whether the packet got is an acknowledgement that FreeBSD
+// would have delayed: of data in order, covered by the next one.
 func earlyAck(want, got *Packet) bool {
 	return bareAck(got) && int32(want.Ack-got.Ack) >= 0 &&
 		(want.Ack != got.Ack || want.Flags != got.Flags || !want.AnyOpts && len(want.Opts) != len(got.Opts))
@@ -154,13 +154,13 @@ func (s *settings) allow(want, got *Packet) {
 	}
 }
 
-// heldBack tells that the window got is smaller than want only by what silly
-// window avoidance holds back.
+// heldBack reports whether the window got is smaller than want only because of
+// silly window avoidance.
 func (s *settings) heldBack(want, got *Packet) bool {
 	return want.HasWin && got.Win < want.Win && int(want.Win-got.Win) < s.segments(1)
 }
 
-// bareAck tells that p acknowledges, and says no more.
+// bareAck reports whether p only acknowledges.
 func bareAck(p *Packet) bool {
 	for _, o := range p.Opts {
 		if o.Kind == OptSACK {

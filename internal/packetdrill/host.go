@@ -10,9 +10,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// host is what internal/stack is to the protocol elsewhere: it finds the
-// connection of a segment, runs the timers and collects what is sent. Its
-// clock is virtual.
+// host stands in for internal/stack: it finds the connection of a segment, runs
+// the timers and collects the packets that are sent. Its clock is virtual.
 type host struct {
 	h         *tcp.Host
 	arena     *ring.Arena
@@ -325,7 +324,7 @@ func (h *host) icmpError(b []byte, local, remote netip.Addr) {
 	h.settle()
 }
 
-// settle does what internal/stack does at the end of a turn.
+// settle ends a turn as internal/stack does.
 func (h *host) settle() {
 	for _, c := range h.conns {
 		if !c.ended && !c.freed {

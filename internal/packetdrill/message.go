@@ -75,8 +75,8 @@ func (s *socket) recv(a []Expr) (*op, error) {
 	return s.fetch(n, f&unix.MSG_DONTWAIT != 0)
 }
 
-// peek is a read of n bytes that leaves them where they are: it tells their
-// number, the read that follows sees them.
+// peek is a read of n bytes that leaves them in the queue. It returns their
+// number; the read that follows sees them.
 func (s *socket) peek(n int64, dontwait bool) (*op, error) {
 	if s.conn == nil {
 		return instant(-1, syscall.ENOTCONN), nil

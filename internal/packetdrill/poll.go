@@ -168,7 +168,7 @@ func (m *machine) sysEpollCtl(c *Call) (*op, error) {
 	return instant(0, 0), nil
 }
 
-// poll tells what is ready of x.
+// poll returns the events of x that are ready.
 func (x *interest) poll(m *machine) uint32 {
 	f := m.fds[x.fd]
 	if f == nil || x.off {

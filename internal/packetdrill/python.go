@@ -34,8 +34,8 @@ func boolean(b bool) value {
 	return value{}
 }
 
-// python evaluates statements: assert, print, assignments. What else Python
-// has is unsupported.
+// python evaluates statements: assert, print, assignments. Everything else of
+// Python is unsupported.
 type python struct {
 	toks []string
 	pos  int
@@ -289,7 +289,7 @@ func (p *python) apply(op string, l, r value) (value, error) {
 		}
 		return value{n: l.n >> r.n}, nil
 	}
-	// Of positive numbers division is C's.
+	// For positive numbers division is the same as in C.
 	if (op == "/" && r.n != 0 && l.n%r.n == 0 || op == "//" || op == "%") && r.n > 0 && l.n >= 0 {
 		if op == "%" {
 			return value{n: l.n % r.n}, nil

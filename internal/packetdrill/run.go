@@ -22,7 +22,7 @@ const (
 	pace = int64(50e3)
 	// patience bounds a wait that the script does not.
 	patience = int64(600e9)
-	// overdue is how much later than told a packet is still waited for.
+	// overdue is how long a packet is still waited for after its time.
 	overdue = int64(2e9)
 )
 
@@ -304,7 +304,7 @@ func (m *machine) sniff(limit int64) (s sent, err error) {
 	}
 }
 
-// ours tells whether s belongs to the flow under test.
+// ours reports whether s belongs to the flow under test.
 func (m *machine) ours(s *sent) bool {
 	return s.local == m.flow.local && s.remote == m.flow.remote
 }

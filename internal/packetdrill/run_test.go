@@ -38,8 +38,8 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// What the runner is for: each script says something wrong, or what we have
-// not, in its last line.
+// The runner finds faults: the last line of each script is wrong, or asks for
+// something that is unsupported.
 func TestVerdicts(t *testing.T) {
 	const open = `0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
 +0 bind(3, ..., ...) = 0

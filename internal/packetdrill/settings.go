@@ -8,7 +8,7 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// settings are what options and commands of a script set.
+// settings are set by options and commands of a script.
 type settings struct {
 	tolerance      int64   // ns
 	percent        float64 // of the time since the event before

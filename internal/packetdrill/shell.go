@@ -126,9 +126,9 @@ func (m *machine) command(ws []string) error {
 	return unsupportedf("command %q", strings.Join(ws, " "))
 }
 
-// inert are the settings that make no difference to us: of how large packets
-// that the device cuts may be, of algorithms that we always, or never, use as
-// the value given says.
+// inert lists the settings that make no difference here: sizes of packets that
+// the device cuts, and algorithms that we always, or never, use as the value
+// given says.
 var inert = map[string]string{
 	"tcp_tso_win_divisor": "", "tcp_pacing_ss_ratio": "", "tcp_pacing_ca_ratio": "",
 	"tcp_base_mss": "", "tcp_syncookies": "1", "tcp_dsack": "1", "tcp_fack": "0", "tcp_frto": "2",

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errnos are the names of errors, which getsockopt(SO_ERROR) tells.
+// errnos are the names of errors, for getsockopt(SO_ERROR).
 var errnos = func() map[string]int64 {
 	names := map[string]int64{}
 	for e := syscall.Errno(1); e < 134; e++ {

@@ -17,7 +17,7 @@ const (
 
 func (v Verdict) String() string { return [...]string{"pass", "fail", "unsupported"}[v] }
 
-// Result tells what came of a script. Line and What are set where it did not
+// Result is the outcome of a script. Line and What are set where it did not
 // pass.
 type Result struct {
 	Verdict Verdict
@@ -32,7 +32,8 @@ func (r Result) String() string {
 	return fmt.Sprintf("%v: line %d: %s", r.Verdict, r.Line, r.What)
 }
 
-// unsupported is an error that says what the runner, or the stack, has not.
+// unsupported is an error that names a feature that the runner, or the stack,
+// does not have.
 type unsupported string
 
 func (u unsupported) Error() string { return string(u) }

@@ -140,7 +140,7 @@ func build(p *Packet, src, dst netip.AddrPort, payload []byte) ([]byte, error) {
 }
 
 // take reads a TCP packet that left from src for dst. Sequence numbers are
-// those of the wire. What no packet may have is an error.
+// those of the wire. A malformed packet is an error.
 func take(b []byte, src, dst netip.AddrPort, ecn uint8) (p *Packet, payload []byte, err error) {
 	if ip.Add(ip.PseudoSum(src.Addr(), dst.Addr(), ip.ProtoTCP, len(b)), ip.Sum(b)) != 0xffff {
 		return nil, nil, failf("a packet with a bad checksum left")

@@ -174,8 +174,8 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
-// The files stay open, and what is written to them is seen; so is a move to
-// another cgroup.
+// The Watcher keeps its files open. It sees new contents, and a move to another
+// cgroup.
 func TestWatcherFollows(t *testing.T) {
 	root := tree(t, map[string]string{
 		"proc/self/cgroup":        "0::/a\n",

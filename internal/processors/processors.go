@@ -2,8 +2,9 @@
 // processors, and what it costs here to wake a sleeper: the facts by which a
 // waiting policy decides between spinning and sleeping.
 //
-// What cannot be read (no /proc, no cgroup mounted, a kernel without pressure
-// stall information) is unknown, not an error: a policy has to go on without.
+// A fact that cannot be read (no /proc, no cgroup mounted, a kernel without
+// pressure stall information) is unknown, not an error: a policy has to go on
+// without it.
 package processors
 
 import "time"

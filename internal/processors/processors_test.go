@@ -7,7 +7,7 @@ import (
 	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
 )
 
-// What this machine says. Every Linux has processors; the rest depends.
+// The figures of this machine. Every Linux has processors; the rest depends.
 func TestRead(t *testing.T) {
 	v := Read()
 	t.Logf("%+v", v)

@@ -85,7 +85,8 @@ func (t *threads) list(dir string, buf *[]byte) bool {
 	}
 	before := make(map[string]thread, len(t.open))
 	for _, old := range t.open {
-		// An identifier may have been given out again: the file tells.
+		// The kernel may have reused the identifier. Then the old file reads no
+		// more.
 		if delay, ok := parseDelay(old.stat.read(buf)); ok {
 			old.delay = delay
 			before[old.id] = old

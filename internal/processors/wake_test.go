@@ -15,7 +15,7 @@ func TestWakeCost(t *testing.T) {
 	}
 }
 
-// It comes near the median of what is observed, whatever the outliers.
+// The cost approaches the median of the observations, whatever the outliers.
 func TestWake(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, start := range []time.Duration{time.Microsecond, 20 * time.Microsecond, time.Millisecond} {

@@ -6,7 +6,7 @@ import "flag"
 
 var long = flag.Bool("long", false, "run the heavy forms of the tests, which take many minutes")
 
-// Enabled tells whether heavy forms are asked for.
+// Enabled reports whether -long was given.
 func Enabled() bool { return *long }
 
 // Pick is heavy with -long, else plain.

@@ -38,7 +38,7 @@ var dnsUDP = &Program{
 		s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 			m := new(dns.Msg).SetReply(q)
 			m.Answer = []dns.RR{a}
-			_ = w.WriteMsg(m) // what is lost is asked again
+			_ = w.WriteMsg(m) // the client asks again for a lost answer
 		})}
 		go func() {
 			if err := s.ActivateAndServe(); err != nil {
@@ -60,8 +60,8 @@ var dnsUDP = &Program{
 	},
 }
 
-// growBuffer asks for what a name server's manual asks for: the kernel's
-// default holds fewer datagrams than there are clients.
+// growBuffer enlarges the buffer, as manuals of name servers advise: the
+// kernel's default holds fewer datagrams than there are clients.
 func growBuffer(c net.PacketConn) {
 	if b, ok := c.(interface{ SetReadBuffer(int) error }); ok {
 		_ = b.SetReadBuffer(4 << 20) // as much as there may be

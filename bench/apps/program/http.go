@@ -45,7 +45,7 @@ var http2 = &Program{
 }
 
 var answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-	_, _ = w.Write(payload) // who has gone needs no answer
+	_, _ = w.Write(payload) // a client that has gone needs no answer
 })
 
 // getters have a connection each: a Transport of their own.

@@ -8,7 +8,7 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-// Network is what a program calls in place of package net.
+// Network takes the place of package net in a program.
 type Network struct {
 	Listen       func(network, addr string) (net.Listener, error)
 	DialContext  func(ctx context.Context, network, addr string) (net.Conn, error)

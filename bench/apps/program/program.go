@@ -34,11 +34,13 @@ type Program struct {
 
 // External is a server that no library of ours is linked into.
 type External struct {
-	// Needs reports what is missing on this machine, and cannot be fetched.
+	// Needs returns an error that names something that is missing on this
+	// machine and cannot be fetched.
 	Needs func() error
-	// Prepare makes what it needs in a folder, once in a session; nil: nothing.
+	// Prepare fills a folder for the server, once in a session; nil: it needs
+	// none.
 	Prepare func(dir string) error
-	// Command is what to run, and the address where it serves then.
+	// Command returns the command line and the address where it serves.
 	Command func(dir, host string, onload bool) (*Command, error)
 	// Stop ends it.
 	Stop syscall.Signal
@@ -59,7 +61,8 @@ type Server struct {
 	Path string // how its packets travel
 }
 
-// Missing reports what this machine lacks to run the program.
+// Missing returns an error that names what this machine lacks to run the
+// program, or nil.
 func (p *Program) Missing() error {
 	if p.External == nil {
 		return nil
@@ -82,6 +85,5 @@ func Find(name string) *Program {
 	return All()[i]
 }
 
-// payload is what goes over the wire: text, without a byte that some protocol
-// would escape.
+// payload is text without a byte that some protocol would escape.
 var payload = bytes.Repeat([]byte("0123456789abcdef"), Payload/16)

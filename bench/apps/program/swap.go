@@ -14,7 +14,7 @@ import (
 )
 
 // The module of the server that is built with its import swapped, and the
-// names of what is built.
+// names of the two binaries.
 const (
 	natsModule = "github.com/nats-io/nats-server/v2"
 	natsKernel = "nats-kernel"
@@ -59,8 +59,8 @@ func buildNATS(dir string) error {
 	return goTool(dir, "build", "-trimpath", "-mod=mod", "-o", filepath.Join(dir, natsOnload), natsModule)
 }
 
-// fetchNATS brings what buildNATS needs into Go's module cache: it runs where
-// there is no network.
+// fetchNATS fills Go's module cache for buildNATS, which runs where there is no
+// network.
 func fetchNATS() error {
 	root, err := sources()
 	if err != nil {

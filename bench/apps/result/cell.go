@@ -26,7 +26,8 @@ const (
 // Loads lists them in the order of the report.
 func Loads() []string { return []string{Closed, Open10, Open50, Open80, EachMS, Idle} }
 
-// Cell is what every rung runs in every round.
+// Cell is a program under a condition and a load. Every rung runs it in every
+// round.
 type Cell struct {
 	Program   string
 	Condition string
@@ -38,7 +39,7 @@ func (c Cell) String() string {
 	return c.Program + ", " + c.Where()
 }
 
-// Where is the cell without its program.
+// Where names the cell without its program.
 func (c Cell) Where() string {
 	return fmt.Sprintf("%s, %s, %d conn.", c.Condition, c.Load, c.Conns)
 }

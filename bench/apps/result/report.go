@@ -100,7 +100,7 @@ func (r *Report) JSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// Text writes what people read on a terminal.
+// Text writes the report for a terminal.
 func (r *Report) Text(w io.Writer) error {
 	return errors.Join(r.Table(w, &r.Layout), r.verdictText(w))
 }

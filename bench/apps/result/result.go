@@ -10,7 +10,7 @@ import (
 	"github.com/onload-go/onload/bench/report"
 )
 
-// Sample is what a client measured.
+// Sample has a client's measurements.
 type Sample struct {
 	Ops     int64 // answers in Seconds
 	Seconds float64
@@ -22,12 +22,12 @@ type Sample struct {
 	Lost       int64  `json:",omitempty"` // datagrams sent again, warm-up included
 }
 
-// Measured is what a run gave.
+// Measured is the result of a run.
 type Measured struct {
 	Sample
 	// CPU is the processor time of each end while it was measured, and Softirq
-	// what softirqs took beside them, as shares of one processor. Others is
-	// what programs took that are not ours: noise.
+	// that of softirqs beside them, as shares of one processor. Others is the
+	// share of programs that are not ours: noise.
 	CPU             map[string]float64
 	Softirq, Others float64
 	Wall            float64        // seconds

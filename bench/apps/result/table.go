@@ -11,8 +11,8 @@ import (
 	"github.com/onload-go/onload/bench/report"
 )
 
-// Layout says what a table holds: for each cell a row with the figures of Base
-// and the ratios of Rungs to it.
+// Layout describes a table: for each cell a row with the figures of Base and
+// the ratios of Rungs to it.
 type Layout struct {
 	Base  string
 	Rungs []string
@@ -32,7 +32,7 @@ func (s *Set) applies(metric string, c Cell) bool {
 	for _, r := range s.Runs {
 		if r.Cell == c && r.Error == "" {
 			_, ok := r.Metrics[metric]
-			// The requests of an open loop are as many as were due.
+			// In an open loop the number of requests is given.
 			return ok && (r.Rate == 0 || metric != report.OpsPerS)
 		}
 	}
@@ -116,8 +116,8 @@ func Ratio(f report.Figure) string {
 	return fmt.Sprintf("%.2f (%.2f-%.2f)", f.Median, f.Min, f.Max)
 }
 
-// Groups are what cells have in common that share a geometric mean: all but
-// the program.
+// Groups are the properties shared by the cells of a geometric mean: all but the
+// program.
 func (l *Layout) Groups() (gs []Cell) {
 	for _, c := range l.Cells {
 		if c.Program = ""; !slices.Contains(gs, c) {

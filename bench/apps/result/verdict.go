@@ -10,7 +10,7 @@ import (
 	"github.com/onload-go/onload/bench/report"
 )
 
-// Verdict is a promise of the project with what was measured.
+// Verdict is a promise of the project with its measurement.
 type Verdict struct {
 	Clause string
 	Want   string
@@ -37,7 +37,7 @@ var targets = []struct {
 	{"net/http", 3.5}, {"TLS", 3.4}, {"HTTP/2", 2.4}, {"gRPC", 2}, {"DNS", 5}, {"redis", 4.5}, {"fasthttp", 4}, {"websocket", 5}, {"ReverseProxy", 2},
 }
 
-// What every program is promised.
+// Promises for every program.
 const (
 	oneSide   = 1.3  // least ratio of requests/s with onload at one end, one connection
 	crowded   = 1.2  // least geometric mean of it at 32 and 512 connections
@@ -50,7 +50,7 @@ const (
 // onloadRungs are those that are judged: of the default profile and this build.
 var onloadRungs = []string{"S", "C", "SC"}
 
-// judge holds the results against what the project promises.
+// judge compares the results with the project's promises.
 func (r *Report) judge() {
 	for _, t := range targets {
 		c := Cell{t.program, Cores, Closed, 1}
@@ -81,7 +81,7 @@ func (r *Report) judge() {
 	r.idleVerdict()
 }
 
-// bound is what ratios are held against.
+// bound is a limit of ratios.
 type bound struct {
 	want string
 	met  func(report.Figure) bool
@@ -136,7 +136,8 @@ func (r *Report) cells(want func(Cell) bool) (cs []Cell) {
 	return cs
 }
 
-// checks are the ratios to the kernel of what was measured of cells and rungs.
+// checks returns the ratios to the kernel of the cells and rungs that were
+// measured.
 func (r *Report) checks(cells []Cell, rungs []string, metric string) (cs []check) {
 	for _, c := range cells {
 		for _, g := range rungs {

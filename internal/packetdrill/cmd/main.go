@@ -2,10 +2,10 @@
 //
 //	go run ./internal/packetdrill/cmd [-6] [-v] FILE or DIR...
 //
-// It tells what came of each script, for directories also how many of each
-// verdict there were, and fails when a script does. As packetdrill's own runner
-// has it, scripts of a directory whose names end in v4.pkt or v6.pkt run over
-// that version of IP only.
+// It prints the verdict of each script, and for directories a table of verdicts,
+// and fails when a script does. As with packetdrill's own runner, scripts of a
+// directory whose names end in v4.pkt or v6.pkt run over that version of IP
+// only.
 package main
 
 import (
