@@ -49,15 +49,7 @@ func (c *Conn) reserve(fs []ring.Frame, n int) (r room) {
 	limit := int(c.sndLimit.Load())
 	frames, used := c.sndUsed.load()
 	n = min(limit-used, n)
-	count := min((n+chunk-1)/chunk, sendFrames(limit)-frames, len(fs))
-	// Leave frames for reception; but one frame per connection may always be
-	// tried for, so that everybody's acknowledgements wake somebody.
-	if spare := a.FreeFrames() - 2*c.h.Reserve; count > spare {
-		count = max(spare, 0)
-		if frames == 0 {
-			count = max(count, 1)
-		}
-	}
+	count := min((n+chunk-1)/chunk, min(sendFrames(limit), c.sendShare())-frames, len(fs))
 	if n <= 0 || count <= 0 {
 		return r
 	}

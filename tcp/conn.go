@@ -196,6 +196,7 @@ const (
 	sharedEOF                   // the peer's FIN is in order
 	sharedUnscaled              // our windows have no scale
 	sharedTaken                 // the user accepted it
+	sharedStuck                 // see setStuck
 )
 
 // mark is a set of flags of the lock holder.

@@ -114,10 +114,7 @@ func (c *Conn) move(t *Frames) (n int) {
 		f := t.first
 		m := a.Meta(f)
 		frames, used := c.sndUsed.load()
-		// One frame per connection may always be sent, however short memory is,
-		// as in reserve.
-		if !c.movable(m) || used+int(m.Len) > limit || frames >= sendFrames(limit) ||
-			frames > 0 && a.FreeFrames() < 2*c.h.Reserve {
+		if !c.movable(m) || used+int(m.Len) > limit || frames >= min(sendFrames(limit), c.sendShare()) {
 			break
 		}
 		k := int(m.Len)

@@ -164,6 +164,7 @@ func (c *Conn) shift() uint8 {
 func (c *Conn) setWindow(s *Segment, wnd uint32) {
 	c.sndWnd, c.sndWL1 = wnd, s.Seq
 	c.maxWnd = max(c.maxWnd, wnd)
+	c.setStuck(min(wnd, c.maxWnd/leastShare) < uint32(c.mss))
 }
 
 // established enters ESTABLISHED, or what the user asked for meanwhile.

@@ -52,16 +52,14 @@ func (c *Conn) receive(s *Segment, now int64) {
 	if old {
 		c.noteDSACK(s.Seq, c.rcvNxt)
 	}
-	// Receive queues must not take the last frames either: acknowledgements,
-	// and the writers that unread data waits for, need some. Who holds
-	// nothing may have more, so that everybody gets on.
-	held, _ := c.rcvUsed.load()
-	short := held > 0 && c.h.Arena.FreeFrames() < c.h.Reserve/4
-	if short || !c.roomFor(len(s.Payload)) {
+	// Receive queues do not take the last frames either: acknowledgements, and
+	// the writers that unread data waits for, need some.
+	if !c.mayKeep(s.Len) || !c.roomFor(len(s.Payload)) {
 		c.h.Stats.TCPRcvQDrop.Add(1)
 		c.set(markAckNow)
 		return
 	}
+	held, _ := c.rcvUsed.load()
 	wake := false
 	seq := s.Seq
 	for i := range s.Payload {
@@ -85,6 +83,9 @@ func (c *Conn) receive(s *Segment, now int64) {
 		}
 		wake = c.drainOOO() || wake
 		c.set(markAckNow) // a hole was filled: RFC 5681 section 4.2
+	}
+	if held > 0 && s.Len < c.h.Arena.FrameSize()/2 {
+		c.squeezeSoon(now)
 	}
 	c.growClamp(s, now)
 	c.scheduleAck(s, now)
@@ -117,7 +118,7 @@ func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
 // receiveOOO keeps the payload of a segment that came early, and tells the
 // peer at once what is missing (RFC 5681 section 4.2).
 func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
-	if c.h.Arena.FreeFrames() < c.h.Reserve/4 {
+	if c.h.Arena.FreeFrames() < c.h.Reserve/tightPart {
 		// Memory is short, for everybody: what waits for missing data can come
 		// again.
 		c.h.Stats.OfoPruned.Add(1)
@@ -216,41 +217,6 @@ func (c *Conn) roomFor(n int) bool {
 		c.dropOOO()
 	}
 	return frames+n <= limit
-}
-
-// collapse copies what lies in the reader's mailbox into fewer frames. The
-// reader meanwhile sees an empty mailbox, and is notified after.
-func (c *Conn) collapse() {
-	a := c.h.Arena
-	f, _ := c.rcvBox.TakeAll(a)
-	if f == ring.NoFrame {
-		return
-	}
-	wake := false
-	for f != ring.NoFrame {
-		m := a.Meta(f)
-		next := m.Next
-		merged := 0
-		for next != ring.NoFrame {
-			k := a.Meta(next)
-			if int(m.Off)+int(m.Len)+int(k.Len) > a.FrameSize() {
-				break
-			}
-			copy(a.Bytes(f)[m.Off+m.Len:], a.Bytes(next)[k.Off:k.Off+k.Len])
-			m.Len += k.Len
-			g := next
-			next = k.Next
-			c.h.Cache.Free(g)
-			merged++
-		}
-		c.rcvUsed.add(-merged, 0)
-		c.h.Stats.TCPRcvCollapsed.Add(uint64(merged))
-		wake = c.rcvBox.Push(a, f) || wake
-		f = next
-	}
-	if wake {
-		c.owner.Notify(EvReadable)
-	}
 }
 
 // measureMSS estimates the size of the peer's segments, as Linux does: by the

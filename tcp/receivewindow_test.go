@@ -105,34 +105,6 @@ func TestWindowClamp(t *testing.T) {
 	w.out = nil
 }
 
-// The memory of a stack is limited: writers leave frames for reception, are
-// told when there are some again, and who holds nothing gets one.
-func TestMemoryBackPressure(t *testing.T) {
-	w := dial(t, Config{SndBuf: 64 << 20})
-	w.h.Reserve = 200
-	w.c.Write(make([]byte, 4<<20)) // the arena has 2 MiB
-	if n := w.h.Arena.FreeFrames(); n < 2*w.h.Reserve || n > 2*w.h.Reserve+writeBatch {
-		t.Errorf("the writer left %d frames, want %d", n, 2*w.h.Reserve)
-	}
-	if w.c.Writable() {
-		t.Error("writable although memory is short")
-	}
-	other := newWireOn(t, w.h)
-	defer other.Free()
-	if n := other.Write(make([]byte, 4000)); n == 0 || n > 2000 {
-		t.Errorf("who holds nothing may write %d bytes, want one frame", n)
-	}
-	w.c.Output(w.now)
-	w.ev = 0
-	for ack := uint32(1001); w.ev&EvWritable == 0; ack += 1000 {
-		w.feed("A", 1, ack, 0)
-		if ack > 4<<20 {
-			t.Fatal("nobody woke the writer")
-		}
-	}
-	w.out = nil
-}
-
 // newWireOn is another connection of h, which sends nowhere.
 func newWireOn(t *testing.T, h *Host) *Conn {
 	o := &wire{t: t, h: h}

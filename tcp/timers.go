@@ -14,7 +14,6 @@ const (
 	orphanRetries  = 8  // of a connection that the user closed
 	finWait2Limit  = int64(60 * time.Second)
 	txRetry        = int64(10 * time.Millisecond) // after the device refused a SYN
-	starvedRetry   = int64(5 * time.Millisecond)
 	// A device that takes nothing is asked again (as Linux), and given up when
 	// retransmissions would have been.
 	refusedRetry = int64(500 * time.Millisecond)
@@ -52,10 +51,7 @@ func (c *Conn) Expire(now int64) {
 		c.set(markAckNow)
 	}
 	if due(&c.retryAt, now) {
-		c.wakeWriter()
-		if c.shutByMemory() && c.nextWindow() > c.openWindow() {
-			c.set(markAckNow)
-		}
+		c.expireRetry()
 	}
 	if p := c.cc.pacer; p != nil {
 		p.expire(now)
@@ -197,6 +193,7 @@ func (c *Conn) expireData(now int64) {
 		return
 	}
 	c.h.Stats.TCPTimeouts.Add(1)
+	c.setStuck(true)
 	if c.retries >= mtuTimeouts {
 		c.blackHole(now)
 	}
@@ -381,13 +378,4 @@ func (c *Conn) timedOut() {
 		return
 	}
 	c.done(syscall.ETIMEDOUT)
-}
-
-// checkStarved sees to it that we try again soon when frames were wanting,
-// since then nothing else may wake us: for ourselves, for a writer that waits
-// although the send buffer has room, for a peer whose window we shut.
-func (c *Conn) checkStarved(refused bool, now int64) {
-	if c.retryAt == 0 && (refused || c.shutByMemory() || c.flags.Load()&sharedWantWrite != 0 && c.sendRoom()) {
-		c.retryAt = now + starvedRetry
-	}
 }

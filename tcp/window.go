@@ -43,7 +43,7 @@ func (c *Conn) freeWindow() uint32 {
 	if used >= limit || frames >= c.heldLimit() {
 		return 0
 	}
-	spare := c.h.Arena.FreeFrames() - c.h.Reserve/2
+	spare := c.h.Arena.FreeFrames() - c.h.Reserve/shutPart
 	if spare <= 0 {
 		return 0 // memory is short: let the window close by itself
 	}
@@ -71,7 +71,7 @@ const (
 // connections that could each have a large window rarely use it at once, but
 // when they do there is no memory for it (Linux's rcv_ssthresh).
 func (c *Conn) growClamp(s *Segment, now int64) {
-	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/2; {
+	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/shutPart; {
 	case spare >= 2*c.h.Reserve:
 		clamp := c.rcvClamp.Load()
 		if clamp < maxBuf {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -22,6 +23,7 @@ type wire struct {
 	held []ring.Frame
 	hold bool // the NIC keeps frames
 	tw   *TimeWait
+	sums bool // checksums are verified
 
 	iss, peer uint32 // ours and the peer's
 	ts        bool
@@ -62,6 +64,9 @@ func (w *wire) Transmit(pkt []ring.Desc, ecn uint8) bool {
 			w.h.Arena.Posted(d.Frame)
 			w.held = append(w.held, d.Frame)
 		}
+	}
+	if w.sums && ip.Add(ip.PseudoSum(w.c.pair.Local, w.c.pair.Remote, ip.ProtoTCP, len(b)), ip.Sum(b)) != 0xffff {
+		w.t.Error("a wrong checksum")
 	}
 	s := &w.last
 	*s = Segment{}

@@ -67,12 +67,16 @@ func (c *Conn) write(p []byte) (n int) {
 func (c *Conn) WriteNow(p []byte) bool {
 	frames, used := c.sndUsed.load()
 	limit := int(c.sndLimit.Load())
-	if len(p) > int(c.chunk.Load()) || used+len(p) > limit || frames >= sendFrames(limit) ||
-		c.flags.Load()&sharedNoWrite != 0 || c.has(markFinQueued|markDead) ||
-		c.h.Arena.FreeFrames() < 2*c.h.Reserve {
+	if len(p) > int(c.chunk.Load()) || used+len(p) > limit || c.flags.Load()&sharedNoWrite != 0 || c.has(markFinQueued|markDead) {
 		return false
 	}
 	c.pull()
+	if c.extend(p) {
+		return true
+	}
+	if frames >= min(sendFrames(limit), c.sendShare()) {
+		return false
+	}
 	f, ok := c.h.Cache.Alloc()
 	if !ok {
 		return false
@@ -85,6 +89,27 @@ func (c *Conn) WriteNow(p []byte) bool {
 	return true
 }
 
+// extend writes p behind the last frame that is still to be sent, where there
+// is room for all of it.
+func (c *Conn) extend(p []byte) bool {
+	if c.sndNext == ring.NoFrame {
+		return false
+	}
+	a := c.h.Arena
+	m := a.Meta(c.sndTail)
+	if int(m.Len)+len(p) > min(int(c.chunk.Load()), a.FrameSize()-int(m.Off)) {
+		return false
+	}
+	sum := c.h.Fill(a.Bytes(c.sndTail)[m.Off+m.Len:], p)
+	if m.Len&1 != 0 {
+		sum = ip.Swap(sum)
+	}
+	m.Sum = ip.Add(m.Sum, sum)
+	m.Len += uint16(len(p))
+	c.sndUsed.add(0, len(p))
+	return true
+}
+
 // Writable tells whether at least a third of the send buffer is free, or
 // Write would fail. After a Write that took less than asked it is false until
 // EvWritable: the buffer may have room that the arena has no frames for. Safe
@@ -94,10 +119,19 @@ func (c *Conn) Writable() bool {
 	return f&sharedNoWrite != 0 || f&sharedWantWrite == 0 && c.sendRoom()
 }
 
+// sendRoom reports whether a writer is worth waking.
 func (c *Conn) sendRoom() bool {
+	frames, ok := c.bufferRoom()
+	share := c.sendShare()
+	return ok && share > 0 && frames <= share/3*2
+}
+
+// bufferRoom reports whether the send buffer has room, whatever memory there
+// is, and how many frames it holds.
+func (c *Conn) bufferRoom() (frames int, ok bool) {
 	frames, used := c.sndUsed.load()
 	limit := int(c.sndLimit.Load())
-	return used <= limit/3*2 && frames <= sendFrames(limit)/3*2
+	return frames, used <= limit/3*2 && frames <= sendFrames(limit)/3*2
 }
 
 // wakeWriter notifies a writer that found the buffer full, once there is room

@@ -130,7 +130,8 @@ type forged struct {
 	opt      []byte
 	data     []byte
 	urg      uint16
-	shut     bool // window of zero
+	shut     bool   // window of zero
+	wnd      uint16 // window; 0: the largest, unless shut
 }
 
 // tcpOf is the TCP segment f with its checksum.
@@ -145,7 +146,10 @@ func tcpOf(src, dst netip.AddrPort, f forged) []byte {
 	binary.BigEndian.PutUint32(b[4:], f.seq)
 	binary.BigEndian.PutUint32(b[8:], f.ack)
 	b[12], b[13] = byte(20+len(opt))<<2, byte(f.flags)
-	if !f.shut {
+	switch {
+	case f.wnd > 0:
+		binary.BigEndian.PutUint16(b[14:], f.wnd)
+	case !f.shut:
 		binary.BigEndian.PutUint16(b[14:], 0xffff)
 	}
 	binary.BigEndian.PutUint16(b[18:], f.urg)

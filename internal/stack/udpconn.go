@@ -251,14 +251,14 @@ func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, src, dst *netip.AddrPort) boo
 	return ok
 }
 
-// minUDPBuf is what a socket may hold however scarce memory is: the kernel's
+// minUDPBuf is what a socket may hold while memory is scarce: the kernel's
 // udp_rmem_min.
 const minUDPBuf = 4096
 
 // queue is rq.Push for the producers of all stacks. Sockets that nobody reads
 // must not take the frames that the others receive into.
 func (u *UDPConn) queue(ds []ring.Desc, src, dst *netip.AddrPort) bool {
-	if u.rq.Held() >= minUDPBuf && u.s.arena.FreeFrames() < u.s.host.Reserve/2 {
+	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r/2 && u.rq.Held() >= minUDPBuf {
 		return false
 	}
 	u.rqmu.Lock()

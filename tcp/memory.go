@@ -1,0 +1,166 @@
+package tcp
+
+import "github.com/onload-go/onload/ring"
+
+// How connections share the frames of the arena. The fewer are free, the less
+// each may hold, so that peers who never read cannot starve the others (attack
+// 29). R is Host.Reserve. Control segments, and so new connections, always get
+// a frame.
+//
+//	free frames   what a connection may hold
+//	4R and more   as much as its buffers take
+//	below 4R      to send: a 32nd of the frames above R, at least four; one where
+//	              the peer is stuck. Unread small segments share frames
+//	below R       to send: four, none where the peer is stuck
+//	below R/2     to send: nothing more. Receive windows close
+//	below R/4     received: one frame, and what fits into those that it holds
+//	below R/8     received: what fits into those that it holds
+const (
+	plentyReserves = 4 // in R
+	shareOfFree    = 32
+	leastShare     = 4 // frames: two segments in flight keep acknowledgements coming
+	shutPart       = 2 // of R, here and below
+	tightPart      = 4
+	exhaustedPart  = 8
+
+	noShare = 1 << 30 // frames: no bound
+
+	squeezeAfter = int64(100e6) // ns that a reader may leave small segments unread
+	squeezeMost  = 64           // most frames to copy then, to bound the pause
+
+	// A writer without a frame is tried again after starvedRetry. One that
+	// holds some is woken by their acknowledgement, or when memory is plenty.
+	starvedRetry = int64(5e6) // ns
+	shareRetry   = int64(100e6)
+)
+
+// plenty reports whether memory is no concern.
+func (h *Host) plenty() bool { return h.Arena.FreeFrames() >= plentyReserves*h.Reserve }
+
+// sendShare is how many frames the send buffer may hold now, for all that its
+// limit in bytes allows. Safe without the lock.
+func (c *Conn) sendShare() int {
+	h := c.h
+	free := h.Arena.FreeFrames()
+	switch stuck := c.flags.Load()&sharedStuck != 0; {
+	case free >= plentyReserves*h.Reserve:
+		return noShare
+	case free < h.Reserve/shutPart || stuck && free < h.Reserve:
+		return 0
+	case stuck:
+		return 1
+	}
+	return max((free-h.Reserve)/shareOfFree, leastShare)
+}
+
+// setStuck notes whether the peer takes little or nothing: its window has no
+// room for a segment, or never had for leastShare of them, or it does not
+// answer. More in the send buffer would not help.
+func (c *Conn) setStuck(stuck bool) {
+	switch was := c.flags.Load()&sharedStuck != 0; {
+	case stuck && !was:
+		c.flags.Or(sharedStuck)
+	case was && !stuck:
+		c.flags.And(^uint32(sharedStuck))
+	}
+}
+
+// mayKeep reports whether memory allows to keep n bytes that came in order.
+func (c *Conn) mayKeep(n int) bool {
+	free := c.h.Arena.FreeFrames()
+	if free >= c.h.Reserve/tightPart {
+		return true
+	}
+	frames, used := c.rcvUsed.load()
+	if frames == 0 {
+		return free >= c.h.Reserve/exhaustedPart
+	}
+	return used+n <= frames*c.h.Arena.FrameSize()/2
+}
+
+// squeezeSoon sees to it that small segments do not stay in frames of their
+// own when nobody reads them.
+func (c *Conn) squeezeSoon(now int64) {
+	if !c.h.plenty() {
+		c.squeeze()
+	} else if c.retryAt == 0 {
+		c.retryAt = now + squeezeAfter
+	}
+}
+
+// squeeze copies unread segments together where they fill less than half of
+// their frames.
+func (c *Conn) squeeze() {
+	frames, used := c.rcvUsed.load()
+	// At the end of the stream an empty mailbox means to the reader that
+	// nothing is left.
+	if frames > 1 && used < frames*c.h.Arena.FrameSize()/2 && c.flags.Load()&sharedEOF == 0 {
+		c.collapse()
+	}
+}
+
+// collapse copies what lies in the reader's mailbox into fewer frames. The
+// reader meanwhile sees an empty mailbox, and is notified after.
+func (c *Conn) collapse() {
+	a := c.h.Arena
+	f, _ := c.rcvBox.TakeAll(a)
+	if f == ring.NoFrame {
+		return
+	}
+	wake := false
+	for f != ring.NoFrame {
+		m := a.Meta(f)
+		next := m.Next
+		merged := 0
+		for next != ring.NoFrame {
+			k := a.Meta(next)
+			if int(m.Off)+int(m.Len)+int(k.Len) > a.FrameSize() {
+				break
+			}
+			copy(a.Bytes(f)[m.Off+m.Len:], a.Bytes(next)[k.Off:k.Off+k.Len])
+			m.Len += k.Len
+			g := next
+			next = k.Next
+			c.h.Cache.Free(g)
+			merged++
+		}
+		c.rcvUsed.add(-merged, 0)
+		c.h.Stats.TCPRcvCollapsed.Add(uint64(merged))
+		wake = c.rcvBox.Push(a, f) || wake
+		f = next
+	}
+	if wake {
+		c.owner.Notify(EvReadable)
+	}
+}
+
+// checkStarved sees to it that the connection tries again soon when frames
+// were wanting, since then nothing else may wake it: for itself, for a writer
+// that waits although the send buffer has room, for a peer whose window it
+// shut.
+func (c *Conn) checkStarved(refused bool, now int64) {
+	wait := starvedRetry
+	if !refused && !c.shutByMemory() {
+		frames, ok := c.bufferRoom()
+		if c.flags.Load()&sharedWantWrite == 0 || !ok {
+			return
+		}
+		if frames > 0 {
+			wait = shareRetry
+		}
+	}
+	if c.retryAt == 0 || c.retryAt > now+wait {
+		c.retryAt = now + wait
+	}
+}
+
+// expireRetry looks again for frames, and at those that the reader leaves.
+func (c *Conn) expireRetry() {
+	c.wakeWriter()
+	if c.shutByMemory() && c.nextWindow() > c.openWindow() {
+		c.set(markAckNow)
+	}
+	if frames, _ := c.rcvUsed.load(); frames <= squeezeMost {
+		c.squeeze()
+	}
+}
