@@ -84,7 +84,7 @@ func (s *Stack) shutdown() (wake []*waiter) {
 		c.tc.Abort(s.now)
 		s.touch(c)
 	}
-	s.finishTurn()
+	s.finishTurn(kickNow)
 	for _, l := range s.demux.listeners {
 		for _, x := range l {
 			wake = append(wake, &x.socket.w)

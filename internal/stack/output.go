@@ -8,29 +8,29 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// flush makes the devices transmit.
-func (s *Stack) flush() {
-	if s.kickDeferred() {
+// flush makes the devices transmit, unless that is deferred as d says.
+func (s *Stack) flush(d deferral) {
+	if s.kickLater(d) {
 		return
 	}
-	for s.kick != 0 {
-		i := bits.TrailingZeros64(s.kick)
-		s.kick &^= 1 << i
+	for s.kicker.due != 0 {
+		i := bits.TrailingZeros64(s.kicker.due)
+		s.kicker.due &^= 1 << i
 		q := s.queues[i]
 		if err := q.Kick(); err != nil {
 			s.counters.kickErrors.Add(1)
 			s.checkQueues()
 			if err == syscall.EAGAIN {
 				// The kernel took a part, and is to be asked again soon.
-				s.rekick |= 1 << i
+				s.kicker.again |= 1 << i
 				s.setTimer(&s.turn.retry, s.now+txRetry)
 			}
 		}
 		q.Reclaim()
 	}
-	if s.held.Load() > 0 {
-		s.held.Store(0)
-		s.lastAnswer = nanotime() // a kick of many takes longer than a pause may
+	if s.kicker.deferred.Load() > 0 {
+		s.kicker.deferred.Store(0)
+		s.kicker.lastAnswer = nanotime() // a kick of many takes longer than a pause may
 	}
 }
 
@@ -102,8 +102,8 @@ func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
 		first.HdrLen -= n
 	}
 	if sent {
-		s.kick |= 1 << tx
-		s.sent++
+		s.kicker.due |= 1 << tx
+		s.kicker.sent++
 	}
 	return sent
 }
@@ -114,7 +114,7 @@ func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
 		return true
 	}
 	q.Kick()
-	s.kick &^= 1 << qi
+	s.kicker.due &^= 1 << qi
 	q.Reclaim()
 	return q.TxSpace() >= n
 }

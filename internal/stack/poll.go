@@ -24,8 +24,8 @@ func (s *Stack) poll() (n int) {
 	if len(s.turn.blocked) > 0 || len(s.turn.udpWait) > 0 {
 		s.unblock()
 	}
-	s.kick |= s.rekick
-	s.rekick = 0
+	s.kicker.due |= s.kicker.again
+	s.kicker.again = 0
 	if s.now >= s.nextTimer.Load() && s.caughtUp() {
 		s.wheel.Advance(s.now, s.fire)
 	}

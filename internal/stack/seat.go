@@ -229,7 +229,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		}
 	}
 	for others < sitTurns {
-		s.kickHeld()
+		s.kickDeferred()
 		w.state.Store(waiterSeated)
 		if k.ready(d) || w.timedOut() || s.leader.Load() {
 			w.state.Store(waiterIdle)

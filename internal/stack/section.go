@@ -44,26 +44,39 @@ func (s *Stack) beginOrDefer(w *ring.Work) bool {
 // end ends a section and unlocks. Before that it does the work that others
 // deferred, sends what became due and wakes the goroutines that became ready;
 // it returns their number.
+func (s *Stack) end() (woken int) { return s.endDeferring(kickNow) }
+
+// endDeferring is end, but for the kick, which is deferred as d says.
 //
 // The caller may be a goroutine that was started for one Write, with a small
 // stack: calls from here on are kept shallow (TestStackUse, in package onload).
-func (s *Stack) end() (woken int) {
+func (s *Stack) endDeferring(d deferral) (woken int) {
 	for {
 		s.lock.Take(s.doWork)
-		woken += s.finishTurn()
-		next := min(s.wheel.Next(), s.turn.gatherUntil)
-		if s.held.Load() > 0 {
-			next = min(next, s.heldSince+reactorTick)
-		}
-		if next != s.nextTimer.Load() {
-			s.nextTimer.Store(next)
-		}
-		guarded := s.guarded()
-		if s.lock.TryUnlock() {
-			if guarded {
-				s.wakeReactorBy(next)
-			}
+		woken += s.finishTurn(d)
+		if s.unlock() {
 			return woken
 		}
+		d = kickNow
 	}
+}
+
+// unlock sets nextTimer and unlocks, unless there is more to do for the holder of
+// the lock. It reports whether it did.
+func (s *Stack) unlock() bool {
+	next := min(s.wheel.Next(), s.turn.gatherUntil)
+	if s.kicker.deferred.Load() > 0 {
+		next = min(next, s.kicker.since+reactorTick)
+	}
+	if next != s.nextTimer.Load() {
+		s.nextTimer.Store(next)
+	}
+	guarded := s.guarded()
+	if !s.lock.TryUnlock() {
+		return false
+	}
+	if guarded {
+		s.wakeReactorBy(next)
+	}
+	return true
 }

@@ -89,7 +89,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 				// Those woken run now, on this processor, instead of waiting
 				// for another to be woken by an interrupt.
 				runtime.Gosched()
-				s.kickHeld()
+				s.kickDeferred()
 				if others++; others > leadTurns && !k.ready(d) {
 					return false
 				}

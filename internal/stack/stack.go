@@ -23,10 +23,9 @@ import (
 // Stack is one user-space TCP/UDP stack over the queues of one interface.
 type Stack struct {
 	// Looked at by every spin; changes rarely.
-	queues  []driver.Queue
-	spin    int64            // longest spin, ns
-	batches bool             // kicks may wait for more datagrams
-	txOf    [maxQueues]uint8 // which queue sends what belongs to one
+	queues []driver.Queue
+	spin   int64            // longest spin, ns
+	txOf   [maxQueues]uint8 // which queue sends what belongs to one
 
 	lock        *ring.Lock
 	leader      atomic.Bool // a goroutine spins
@@ -50,23 +49,12 @@ type Stack struct {
 	host   *tcp.Host
 	wheel  *ring.Wheel
 	tx     [48]ring.Desc // packet under construction
-	kick   uint64        // queues with something to transmit, a bit each
-	rekick uint64        // queues whose kick is to be repeated
-	sent   uint64        // packets put on transmit rings
 	work   int64         // bytes received and sent, for policy
 	policy *policy       // of the profile balanced, else nil
 
-	mayHold    bool          // the packets of this turn may wait
-	holdSent   uint64        // only as long as sent is this; anyPackets: whatever they are
-	held       atomic.Int32  // turns whose packets wait on a ring for a kick
-	heldSince  int64         // when the first began to
-	kicked     uint64        // sent, at the last kick
-	answers    int           // quick turns of writers, one behind the other
-	expected   bool          // more were to come after the last
-	lastAnswer int64         // when the last was
-	flusher    chan struct{} // wakes the goroutine that sends them
-	icmp       ip.Limiter
+	icmp ip.Limiter
 
+	kicker    kicker
 	turn      turn
 	rx        rx
 	fragments fragments
@@ -89,19 +77,19 @@ func New(cfg Config) (*Stack, error) {
 	}
 	now := nanotime()
 	s := &Stack{
-		queues:  cfg.Queues,
-		spin:    cfg.Profile.spinBudget(cfg.Spin),
-		batches: cfg.Profile != Latency,
-		lock:    ring.NewLock(),
-		now:     now,
-		arena:   cfg.Arena,
-		wheel:   ring.NewWheel(now),
-		cfg:     cfg,
-		caps:    commonCaps(cfg.Queues),
+		queues: cfg.Queues,
+		spin:   cfg.Profile.spinBudget(cfg.Spin),
+		lock:   ring.NewLock(),
+		now:    now,
+		arena:  cfg.Arena,
+		wheel:  ring.NewWheel(now),
+		cfg:    cfg,
+		caps:   commonCaps(cfg.Queues),
 	}
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
 	s.life.closed = make(chan struct{})
+	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
 	s.demux.init()
 	s.dests.init(cfg.Net, cfg.Link, s.arena, s.caps.MTU)

@@ -141,23 +141,24 @@ func (k lingering) ready(direction) bool {
 // do has the protocol do what flag says: now, if the lock is free, else by
 // its holder.
 func (c *TCPConn) do(flag uint32) {
-	if c.begin(flag) {
-		c.s.end()
+	if d, locked := c.begin(flag); locked {
+		c.s.endDeferring(d)
 	}
 }
 
-// begin is do without its end: true, the lock is held, and Stack.end is to follow.
-func (c *TCPConn) begin(flag uint32) bool {
+// begin is do without its end. Where locked, the lock is held, and endDeferring(d)
+// is to follow.
+func (c *TCPConn) begin(flag uint32) (d deferral, locked bool) {
 	c.todo.Or(flag)
 	s := c.s
 	if !s.beginOrDefer(&c.work) {
-		return false
+		return kickNow, false
 	}
 	s.doWork(&c.work)
 	if flag == todoOutput {
-		s.deferAnswer()
+		d = s.deferAnswer()
 	}
-	return true
+	return d, true
 }
 
 // doWork does the work that w's owner left. The lock is held.
@@ -318,9 +319,9 @@ func (c *TCPConn) failure() error {
 // it returns how much was taken before.
 func (c *TCPConn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
-	n, locked := c.take(p)
+	n, d, locked := c.take(p)
 	if locked {
-		c.s.end()
+		c.s.endDeferring(d)
 	}
 	if n >= bulkWrite {
 		c.s.takeAcks()
@@ -333,25 +334,25 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 }
 
 // take takes what it can of p without waiting, and returns how many bytes.
-// locked: it took the lock, and Stack.end is to follow; else others send what it
-// took. wmu is held.
-func (c *TCPConn) take(p []byte) (n int, locked bool) {
+// Where locked, it took the lock, and endDeferring(d) is to follow; else others
+// send what it took. wmu is held.
+func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
 	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
-		return 0, false // writeRest says why
+		return 0, kickNow, false // writeRest says why
 	}
 	s := c.s
 	if len(p) <= smallWrite && s.tryBegin() {
 		if !c.gone && !s.life.closing.Load() && c.tc.WriteNow(p) {
 			s.touch(c)
-			s.deferAnswer()
-			return len(p), true
+			return len(p), s.deferAnswer(), true
 		}
 		s.end()
 	}
 	n = c.tc.Write(p)
 	// Also where nothing was taken: a writer that the arena starved is tried
 	// again by the protocol's timer.
-	return n, c.begin(todoOutput)
+	d, locked = c.begin(todoOutput)
+	return n, d, locked
 }
 
 // writeRest goes on with a Write that has taken n bytes of p, or nothing for
@@ -365,10 +366,10 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 		if len(p) == 0 {
 			return 0, nil // nor is there a segment to make of it
 		}
-		k, locked := c.take(p[n:])
+		k, d, locked := c.take(p[n:])
 		n += k
 		if locked {
-			c.s.end()
+			c.s.endDeferring(d)
 		}
 		if k >= bulkWrite {
 			c.s.takeAcks()

@@ -28,17 +28,19 @@ func (t *turn) init() {
 // txRetry is when a full transmit ring is looked at again.
 const txRetry = int64(200_000)
 
-// finishTurn sends and wakes until nothing is left to do.
-func (s *Stack) finishTurn() (woken int) {
+// finishTurn sends and wakes until nothing is left to do. The first kick is
+// deferred as d says.
+func (s *Stack) finishTurn(d deferral) (woken int) {
 	if s.life.closing.Load() {
 		return 0
 	}
 	for again := true; again; {
-		sent := s.sent
+		sent := s.kicker.sent
 		for c := s.nextDirty(); c != nil; c = s.nextDirty() {
 			s.noteOutput(c, c.tc.Output(s.now))
 		}
-		s.flush()
+		s.flush(d)
+		d = kickNow
 		again = len(s.turn.dead)+len(s.turn.dirty)+len(s.turn.blocked)+len(s.turn.udpWait) > 0 && s.goOn(sent)
 	}
 	if len(s.turn.wakes) > 0 {
@@ -84,7 +86,7 @@ func (s *Stack) goOn(sent uint64) bool {
 	if len(s.turn.blocked) == 0 && len(s.turn.udpWait) == 0 {
 		return len(s.turn.dirty) > 0
 	}
-	if s.sent == sent {
+	if s.kicker.sent == sent {
 		// Stopped by a full ring with nothing taken: the device owes us
 		// completions. Look again soon.
 		s.setTimer(&s.turn.retry, s.now+txRetry)

@@ -125,8 +125,11 @@ func (u *UDPConn) send() {
 // endSend ends the turn that sent a datagram of u's.
 func (u *UDPConn) endSend() {
 	s := u.s
-	batch := s.batches && s.deferKick(u)
-	s.end()
+	d, batch := kickNow, false
+	if s.kicker.batches {
+		d, batch = s.deferKick(u)
+	}
+	s.endDeferring(d)
 	if batch {
 		u.flood.last = nanotime() // the kick took longer than a pause may
 	}

@@ -225,7 +225,7 @@ func (s *Stack) pollAt(now int64) bool {
 	}
 	if s.end() > 0 {
 		runtime.Gosched()
-		s.kickHeld()
+		s.kickDeferred()
 	}
 	return true
 }
@@ -240,7 +240,7 @@ func (s *Stack) park(k socket, d direction, w *waiter) {
 		}
 	}
 	s.counters.parks.Add(1)
-	s.kickHeld()
+	s.kickDeferred()
 	if <-p.ch {
 		s.woken.Add(-1)
 	}

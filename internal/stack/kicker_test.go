@@ -15,12 +15,13 @@ func TestDeferKick(t *testing.T) {
 	send := func(gap int64, waits, batch bool) {
 		t.Helper()
 		a.now += gap
-		a.sent++
-		if got := a.deferKick(u); got != batch {
+		a.kicker.sent++
+		d, got := a.deferKick(u)
+		if got != batch {
 			t.Fatalf("batch %v, want %v", got, batch)
 		}
-		a.flush()
-		if got := a.held.Load() > 0; got != waits {
+		a.flush(d)
+		if got := a.kicker.deferred.Load() > 0; got != waits {
 			t.Fatalf("waits for a kick: %v, want %v", got, waits)
 		}
 	}
@@ -32,7 +33,7 @@ func TestDeferKick(t *testing.T) {
 		}
 	}
 	run()
-	for range holdMost - 1 {
+	for range deferMost - 1 {
 		send(100, true, false)
 	}
 	send(100, false, true)
@@ -63,10 +64,10 @@ func TestDeferKick(t *testing.T) {
 	send(floodGap+1, false, true)
 	// Something else was sent in the same turn.
 	run()
-	a.sent++
-	a.deferKick(u)
-	a.sent++
-	if a.flush(); a.held.Load() > 0 {
+	a.kicker.sent++
+	d, _ := a.deferKick(u)
+	a.kicker.sent++
+	if a.flush(d); a.kicker.deferred.Load() > 0 {
 		t.Error("others wait too")
 	}
 }
@@ -80,11 +81,10 @@ func TestDeferAnswer(t *testing.T) {
 	write := func(gap int64, waits bool) {
 		t.Helper()
 		a.now += gap
-		a.sent++
-		a.deferAnswer()
-		a.flush()
-		a.lastAnswer = a.now // flush takes the time, which is not the test's
-		if got := a.held.Load() > 0; got != waits {
+		a.kicker.sent++
+		a.flush(a.deferAnswer())
+		a.kicker.lastAnswer = a.now // flush takes the time, which is not the test's
+		if got := a.kicker.deferred.Load() > 0; got != waits {
 			t.Fatalf("waits for a kick: %v, want %v", got, waits)
 		}
 	}
@@ -93,7 +93,7 @@ func TestDeferAnswer(t *testing.T) {
 	for range answerRun - 1 {
 		write(answerGap, false)
 	}
-	for range holdMost - 1 {
+	for range deferMost - 1 {
 		write(100, true)
 	}
 	write(100, false)
@@ -120,12 +120,12 @@ func TestWritesShareKicks(t *testing.T) {
 		shared := false
 		for range 100 { // the reactor may kick between a write and the look
 			a.begin()
-			a.answers, a.expected = answerRun, false // as if quick ones came before
+			a.kicker.answers, a.kicker.expected = answerRun, false // as if quick ones came before
 			a.end()
 			if _, err := c.Write(make([]byte, size)); err != nil {
 				t.Fatal(err)
 			}
-			if shared = a.held.Load() > 0; shared {
+			if shared = a.kicker.deferred.Load() > 0; shared {
 				break
 			}
 		}
