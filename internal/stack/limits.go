@@ -30,6 +30,7 @@ func (s *Stack) openLimits() {
 	l := &s.limits
 	l.watcher = processors.Watch()
 	l.view = l.watcher.View()
+	s.sharing.learn(l.view.Usable)
 	l.next = s.now + lookEvery
 	if s.policy == nil {
 		return
@@ -51,6 +52,7 @@ func (s *Stack) look() {
 	}
 	l.next = s.now + lookEvery
 	l.view = l.watcher.View()
+	s.sharing.learn(l.view.Usable)
 	s.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
 	s.policy.wakeLatency = min(int64(l.wake.Cost()), wakeMost)
 }

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,8 @@ type sharing struct {
 
 	spun int64 // ns that are looked at together
 	lost int64 // of that to others
+
+	several atomic.Bool // the process may run on several processors
 }
 
 const (
@@ -36,7 +39,10 @@ const (
 	gapAlone = int64(10_000)
 
 	// A processor is shared where others take a quarter of a spin, or a
-	// millisecond. The kernel's threads take less.
+	// millisecond. The kernel's threads take less. With several processors only
+	// the millisecond counts: the kernel wakes the other end, and threads of our
+	// own, on this processor as often as on the other one. They run while we
+	// yield, and nobody waits for long. Trials show whether that pays.
 	sharedShare  = 4
 	sharedAtOnce = int64(1_000_000)
 	// sharedLook is how much spinning is looked at together, ns.
@@ -77,9 +83,16 @@ func (h *sharing) end(spun int64) bool {
 	if h.spun += spun; h.spun < sharedLook && h.lost < sharedLook {
 		return false
 	}
-	shared := h.lost*sharedShare >= h.spun
+	shared := h.lost*sharedShare >= h.spun && !h.several.Load()
 	h.spun, h.lost = 0, 0
 	return shared
+}
+
+// learn notes how many processors the process may use.
+func (h *sharing) learn(usable int) {
+	if several := min(usable, runtime.GOMAXPROCS(0)) > 1; several != h.several.Load() {
+		h.several.Store(several)
+	}
 }
 
 // usedTime returns the processor time, ns, that the process has used, or where

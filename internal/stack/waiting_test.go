@@ -72,7 +72,7 @@ func TestBreath(t *testing.T) {
 }
 
 // TestSharing: a processor is shared where others take a quarter of what was
-// spun, or a millisecond at once.
+// spun, or a millisecond at once. Of several only the millisecond counts.
 func TestSharing(t *testing.T) {
 	for _, c := range []struct {
 		lost, spun int64
@@ -84,18 +84,22 @@ func TestSharing(t *testing.T) {
 		{sharedLook, sharedLook / 2, true},
 		{0, 100 * sharedLook, false},
 	} {
-		h := sharing{lost: c.lost}
-		if got := h.end(c.spun); got != c.shared {
-			t.Errorf("%d of %d ns lost: shared %v, want %v", c.lost, c.spun, got, c.shared)
+		for _, several := range []bool{false, true} {
+			h := sharing{lost: c.lost}
+			h.several.Store(several)
+			if got, want := h.end(c.spun), c.shared && !several; got != want {
+				t.Errorf("%d of %d ns lost, several processors %v: shared %v, want %v", c.lost, c.spun, several, got, want)
+			}
 		}
 	}
 	var h sharing
+	h.several.Store(true)
 	h.base, h.since = usedTime(), nanotime()-2*sharedAtOnce // 2 ms that the process has not used
 	if !h.lose(nanotime()) {
 		t.Errorf("%d ns were lost at once, and %d counted", 2*sharedAtOnce, h.lost)
 	}
 	// A wait that goes on alone loses nothing that counts.
-	h = sharing{}
+	h.lost = 0
 	h.begin(nanotime())
 	h.base, h.since = usedTime(), nanotime()
 	for usedTime()-h.base < 1_000_000 {
