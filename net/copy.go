@@ -88,3 +88,7 @@ func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {
 	defer copyBuffers.Put(b)
 	return io.CopyBuffer(dst, src, b[:])
 }
+
+// writerOnly and readerOnly hide what makes io.Copy call back.
+type writerOnly struct{ io.Writer }
+type readerOnly struct{ io.Reader }

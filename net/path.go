@@ -1,12 +1,8 @@
 package onload
 
-import (
-	"net"
+import "net"
 
-	"github.com/onload-go/onload/internal/stack"
-)
-
-// Path tells how the packets of a socket travel.
+// Path is how the packets of a socket travel.
 type Path struct {
 	// Accelerated: by the queues of Interface, not through the kernel's
 	// sockets. A listener may have several, separated by commas.
@@ -43,7 +39,7 @@ func (p Path) String() string {
 	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
 }
 
-// PathOf tells how the packets of v travel: a connection or listener of this
+// PathOf returns how the packets of v travel: a connection or listener of this
 // package, or one of net, which is always the kernel's. What wraps a
 // connection and has a method NetConn, such as a tls.Conn, is unwrapped.
 func PathOf(v any) Path {
@@ -67,45 +63,3 @@ func PathOf(v any) Path {
 }
 
 const notOurs = "it is no socket of this package"
-
-// Stats are the counters of an accelerated interface.
-type Stats = stack.Stats
-
-// InterfaceStatus is the state of an interface that the engine was told to
-// accelerate.
-type InterfaceStatus struct {
-	Name  string
-	Index int
-	// Err is why it is left to the kernel, or what has broken it since.
-	Err error
-	// Warnings say why goroutines cannot wait as the profile means it: no
-	// processor for each that spins, a cgroup's quota.
-	Warnings []string
-	// Path and Queues describe an accelerated interface.
-	Path      Path
-	Queues    int
-	Frames    int // of packet memory
-	FrameSize int // bytes of one
-	// FramesReason is why there are fewer than the queues want: the machine, a
-	// cgroup or RLIMIT_MEMLOCK leaves no more. Empty where there are as many, or
-	// as many as Config.Frames asks for.
-	FramesReason string
-	// Advice is what would suit this process better about the NIC's interrupts,
-	// queues and node; empty where nothing is known, or nothing is to be said.
-	Advice []string
-}
-
-// Status tells what became of each interface that was asked for.
-func (e *Engine) Status() []InterfaceStatus {
-	var l []InterfaceStatus
-	for _, s := range e.in.Status() {
-		l = append(l, InterfaceStatus{
-			Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
-			Path: Path(s.Path), Queues: s.Queues, Frames: s.Frames, FrameSize: s.FrameSize, FramesReason: s.FramesReason, Advice: s.Advice,
-		})
-	}
-	return l
-}
-
-// Stats returns the counters of every accelerated interface, by name.
-func (e *Engine) Stats() map[string]Stats { return e.in.Stats() }

@@ -1,20 +1,82 @@
 package onload
 
 import (
-	"math"
-	"strings"
-	"syscall"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/tcp"
 )
 
-// TCPInfo is the state of a TCP connection, as Linux's TCP_INFO.
-type TCPInfo = tcp.Info
+// TCPInfo is the state of a TCP connection, after Linux's struct tcp_info.
+// Volumes are bytes of payload, rates bytes per second. It has the fields of
+// tcp.Info.
+type TCPInfo struct {
+	State      tcp.State
+	Congestion string // name of the congestion control
+
+	SendMSS, RecvMSS     int // what we send in a full segment; what the peer seems to
+	PathMTU              int
+	SACK, Timestamps     bool
+	ECN                  bool // negotiated (RFC 3168)
+	FastOpened           bool // data came, or went, with the SYN (RFC 7413)
+	SendScale, RecvScale int  // shifts of the windows; -1: not negotiated
+
+	// RTT is smoothed, RTTVar its mean deviation, MinRTT the least of some
+	// minutes; 0 before the first sample. RTO is backed off.
+	RTO, RTT, RTTVar, MinRTT time.Duration
+
+	Cwnd       int
+	Ssthresh   int // math.MaxUint32 before the first reduction
+	SendWindow int // the peer's receive window
+	RecvWindow int // ours
+
+	Unsent    int    // written and not sent yet
+	InFlight  int    // sent and not acknowledged
+	SACKed    int    // part of it that the peer holds
+	Lost      int    // part of it that is taken for lost
+	Resent    int    // part of that which was sent again, and may arrive yet
+	Unread    int    // received and not read
+	OutOfSeq  int    // packet buffers that wait for missing data; segments with the kernel
+	Recovery  string // "open", "recovery", "loss" or "cwr": lowered for ECN
+	Reordered bool   // the path was seen to reorder
+
+	Reordering int // segments by which others were overtaken, at least 3
+
+	Retransmits  int // unanswered ones
+	Probes       int // unanswered zero-window probes
+	KeepProbes   int // unanswered keepalive probes
+	Backoff      int // times that the RTO has doubled
+	TotalRetrans int // segments of data sent again
+	DSACKs       int // segments that the peer reported to have got twice
+
+	BytesSent      uint64 // retransmissions included
+	BytesRetrans   uint64
+	BytesAcked     uint64
+	BytesDelivered uint64 // BytesAcked and what is SACKed
+	BytesReceived  uint64 // in order
+
+	// SinceReceived is for how long no data came.
+	SinceReceived time.Duration
+
+	// Packets, modulo 2^32. One that the device segments, or has put
+	// together, counts as one.
+	SegsIn, SegsOut uint32
+
+	SoftError error // last ICMP error since the peer was heard
+
+	PacingRate     uint64  // 0: not paced
+	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
+	DeliveryRate   float64 // last sample; 0: none
+	RateAppLimited bool    // it tells of the application, not of the path
+
+	// Limit is what keeps the connection from sending more now.
+	Limit TCPLimit
+	// For how long it was busy, that is, had something to send or in flight,
+	// and which part of that what limited it. The kernel counts from the
+	// connection's begin and has no times for the last two; a connection of
+	// this package counts from the first Info.
+	BusyTime, ReceiverLimited, SendBufferLimited time.Duration
+	CwndLimited, PacingLimited                   time.Duration
+}
 
 // TCPLimit is what keeps a connection from sending more: TCPInfo.Limit.
 type TCPLimit = tcp.Limit
@@ -28,122 +90,3 @@ const (
 	LimitCwnd        = tcp.LimitCwnd        // the congestion window is full
 	LimitPacing      = tcp.LimitPacing      // the next packet waits for its time
 )
-
-// kernelCongestion is the kernel's name of a congestion control.
-func kernelCongestion(name string) string {
-	if name == "newreno" {
-		return "reno"
-	}
-	return name
-}
-
-// kernelStates are ours for the kernel's (include/net/tcp_states.h).
-var kernelStates = [...]tcp.State{
-	1: tcp.Established, 2: tcp.SynSent, 3: tcp.SynReceived, 4: tcp.FinWait1, 5: tcp.FinWait2, 6: tcp.TimeWaiting,
-	7: tcp.Closed, 8: tcp.CloseWait, 9: tcp.LastAck, 10: tcp.Closed, 11: tcp.Closing,
-}
-
-// Bits of tcpi_options (include/uapi/linux/tcp.h).
-const (
-	tcpiTimestamps = 1
-	tcpiSACK       = 2
-	tcpiWScale     = 4
-	tcpiECN        = 8
-	tcpiSYNData    = 32
-)
-
-func kernelInfo(fd int) (TCPInfo, error) {
-	k, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return TCPInfo{}, err
-	}
-	name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
-	if err != nil {
-		return TCPInfo{}, err
-	}
-	i := infoOf(k)
-	i.Congestion = engine.CongestionName(strings.TrimRight(name, "\x00"))
-	i.Limit = limitOf(k, &i)
-	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && n != 0 {
-		i.SoftError = syscall.Errno(n)
-	}
-	return i, nil
-}
-
-// infoOf is the kernel's struct in our words.
-func infoOf(k *unix.TCPInfo) TCPInfo {
-	us := func(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
-	mss := int(k.Snd_mss)
-	i := TCPInfo{
-		SendMSS: mss, RecvMSS: int(k.Rcv_mss), PathMTU: int(k.Pmtu),
-		SACK: k.Options&tcpiSACK != 0, Timestamps: k.Options&tcpiTimestamps != 0, ECN: k.Options&tcpiECN != 0, FastOpened: k.Options&tcpiSYNData != 0, SendScale: -1, RecvScale: -1,
-		RTO: us(k.Rto), RTT: us(k.Rtt), RTTVar: us(k.Rttvar),
-		Cwnd: int(k.Snd_cwnd) * mss, Ssthresh: int(k.Snd_ssthresh) * mss,
-		SendWindow: int(k.Snd_wnd), RecvWindow: int(k.Rcv_wnd),
-		Unsent: int(k.Notsent_bytes), SACKed: int(k.Sacked) * mss, Lost: int(k.Lost) * mss,
-		OutOfSeq: int(k.Rcv_ooopack), Reordered: k.Reord_seen > 0, Reordering: int(k.Reordering),
-		Retransmits: int(k.Retransmits), Probes: int(k.Probes), TotalRetrans: int(k.Total_retrans), DSACKs: int(k.Dsack_dups),
-		BytesSent: k.Bytes_sent, BytesRetrans: k.Bytes_retrans, BytesAcked: k.Bytes_acked, BytesReceived: k.Bytes_received,
-		SegsIn: k.Segs_in, SegsOut: k.Segs_out,
-		DeliveryRate: float64(k.Delivery_rate),
-		BusyTime:     time.Duration(k.Busy_time) * time.Microsecond, ReceiverLimited: time.Duration(k.Rwnd_limited) * time.Microsecond,
-		SendBufferLimited: time.Duration(k.Sndbuf_limited) * time.Microsecond,
-	}
-	if int(k.State) < len(kernelStates) {
-		i.State = kernelStates[k.State]
-	}
-	if k.Min_rtt != math.MaxUint32 {
-		i.MinRTT = us(k.Min_rtt)
-	}
-	if k.Snd_ssthresh >= math.MaxInt32 { // TCP_INFINITE_SSTHRESH
-		i.Ssthresh = math.MaxUint32
-	}
-	if k.Pacing_rate != math.MaxUint64 {
-		i.PacingRate = k.Pacing_rate
-	}
-	if k.Max_pacing_rate != math.MaxUint64 {
-		i.MaxPacingRate = k.Max_pacing_rate
-	}
-	switch k.Ca_state { // enum tcp_ca_state
-	case 0, 1:
-		i.Recovery = "open"
-	case 2:
-		i.Recovery = "cwr"
-	case 3:
-		i.Recovery = "recovery"
-	default:
-		i.Recovery = "loss"
-	}
-	// Two bytes of bit fields, which the Go struct has as padding.
-	bits := (*[8]byte)(unsafe.Pointer(k))[6:]
-	if k.Options&tcpiWScale != 0 {
-		i.SendScale, i.RecvScale = int(bits[0]&15), int(bits[0]>>4)
-	}
-	i.RateAppLimited = bits[1]&1 != 0
-	// What the kernel says was acknowledged may include SYN and FIN.
-	first := i.BytesSent - min(i.BytesRetrans, i.BytesSent)
-	i.BytesAcked = min(i.BytesAcked, first)
-	if k.Unacked > 0 {
-		i.InFlight = int(first - i.BytesAcked)
-	}
-	i.BytesDelivered = i.BytesAcked + uint64(i.SACKed)
-	return i
-}
-
-// limitOf infers what limits a connection of the kernel's.
-func limitOf(k *unix.TCPInfo, i *TCPInfo) TCPLimit {
-	pipe := int(k.Unacked) - int(k.Sacked) - int(k.Lost) + int(k.Retrans)
-	switch {
-	case i.Unsent == 0 && k.Unacked == 0:
-		return LimitIdle
-	case i.Unsent == 0 && k.Lost <= k.Retrans:
-		return LimitApplication
-	case i.Unsent > 0 && i.SendWindow-i.InFlight < min(i.Unsent, i.SendMSS):
-		return LimitReceiver
-	case pipe >= int(k.Snd_cwnd):
-		return LimitCwnd
-	case i.MaxPacingRate != 0 || i.Congestion == "bbr":
-		return LimitPacing
-	}
-	return LimitApplication
-}

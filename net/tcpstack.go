@@ -192,7 +192,7 @@ func (c *stackTCP) setKeepAlive(change func(*tcp.KeepAlive)) error {
 
 func (c *stackTCP) Info() (TCPInfo, error) {
 	i, err := c.s.Info()
-	return i, c.opError("get", "getsockopt", err)
+	return TCPInfo(i), c.opError("get", "getsockopt", err)
 }
 
 func (c *stackTCP) SetCongestionControl(name string) error {
