@@ -3,7 +3,6 @@ package packetdrill
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 )
 
@@ -205,11 +204,9 @@ func (m *machine) outbound(ev *Event, at, to, tol int64) error {
 	if f.state == flowSYN && want.Flags&(flagSYN|flagACK) == flagSYN|flagACK {
 		f.scriptISN = want.Seq
 	}
-	limit := int64(math.MaxInt64)
+	limit := m.now + patience
 	if ev.Time.Kind != AnyTime {
 		limit = m.begin + max(at, to) + overdue
-	} else {
-		limit = m.now + patience
 	}
 	var whole, prev *Packet
 	var payload []byte
