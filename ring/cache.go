@@ -57,6 +57,9 @@ func (c *Cache) FreeDescs(ds []Desc) {
 	}
 }
 
+// Len returns the number of cached frames, all of them free.
+func (c *Cache) Len() int { return c.n }
+
 // Flush returns every cached frame to the arena.
 func (c *Cache) Flush() { c.spill(0) }
 

@@ -20,54 +20,39 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Stack is one user-space TCP/UDP stack over the queues of one interface.
+// Stack is one user-space TCP/UDP stack over a set of queues. It is made of parts,
+// each of which says which lock it is under.
 type Stack struct {
-	// Looked at by every spin; changes rarely.
+	// Do not change. Every spin looks at them.
 	queues []driver.Queue
-	spin   int64            // longest spin, ns
 	txOf   [maxQueues]uint8 // which queue sends what belongs to one
 
-	lock        *ring.Lock
-	leader      atomic.Bool // a goroutine spins
-	armed       atomic.Bool // changed under lock
-	successor   atomic.Pointer[waiter]
-	successorAt atomic.Int64 // since when it waits, ns
-	seat        *seat        // nil: nobody waits at the queues asleep
-	breath      breath       // of the leader
-	sharing     sharing      // likewise
-	limits      limits
-	spinNow     atomic.Int64  // policy's budget, ns
-	sharedUntil atomic.Int64  // policy's
-	nextTimer   atomic.Int64  // earliest timer, ns
-	turns       atomic.Uint64 // poll turns done
-	woken       atomic.Int32  // goroutines that were woken and do not run yet
+	lock *ring.Lock // the stack lock
+	waits
+	nextTimer atomic.Int64  // earliest timer, ns; written under the lock
+	turns     atomic.Uint64 // poll turns done; likewise
 
 	// Under the lock.
-	now    int64
-	arena  *ring.Arena
-	cache  *ring.Cache
-	host   *tcp.Host
-	wheel  *ring.Wheel
-	tx     [48]ring.Desc // packet under construction
-	work   int64         // bytes received and sent, for policy
-	policy *policy       // of the profile balanced, else nil
-
-	icmp ip.Limiter
-
+	now       int64 // when the section began, ns
+	arena     *ring.Arena
+	cache     *ring.Cache
+	host      *tcp.Host
+	wheel     *ring.Wheel
 	kicker    kicker
 	turn      turn
-	rx        rx
-	fragments fragments
 	demux     demux
+	rx        rx
+	tx        [48]ring.Desc // packet under construction
+	fragments fragments
 	locals    locals
 	dests     dests
-	life      life
+	icmp      ip.Limiter
 
-	reactor  reactor
-	ports    *portTable
+	life     life
+	ports    *portTable   // has its own lock
+	counters counters     // atomic
 	caps     *driver.Caps // of all queues; does not change
-	cfg      Config
-	counters counters
+	cfg      Config       // likewise
 }
 
 // New starts a stack. It calls cfg.Close also when it fails.
@@ -78,7 +63,7 @@ func New(cfg Config) (*Stack, error) {
 	now := nanotime()
 	s := &Stack{
 		queues: cfg.Queues,
-		spin:   cfg.Profile.spinBudget(cfg.Spin),
+		waits:  waits{spin: cfg.Profile.spinBudget(cfg.Spin)},
 		lock:   ring.NewLock(),
 		now:    now,
 		arena:  cfg.Arena,

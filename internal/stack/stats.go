@@ -56,7 +56,7 @@ type Stats struct {
 	Queues               []driver.Stats
 }
 
-// Stats returns the counters.
+// Stats returns the counters. It changes nothing.
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	st := Stats{
@@ -76,13 +76,7 @@ func (s *Stack) Stats() Stats {
 	st.Conns, st.TimeWaits = s.demux.flows.len(), s.demux.timeWaits.len()
 	st.Listeners, st.UDPs = len(s.demux.listeners), len(s.demux.udps)+len(s.demux.udpFlows)
 	st.Orphans = s.host.Orphans()
-	if !s.life.closing.Load() {
-		s.cache.Flush()
-		for _, q := range s.queues {
-			q.Refill() // what is lent does not vary with when it was last offered
-		}
-	}
-	st.FreeFrames, st.Frames = s.arena.FreeFrames(), s.arena.Frames()
+	st.FreeFrames, st.Frames = s.freeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
 	st.Fragments = s.fragments.Stats
 	s.end()
@@ -93,4 +87,19 @@ func (s *Stack) Stats() Stats {
 		st.Queues = append(st.Queues, q.Stats())
 	}
 	return st
+}
+
+// freeFrames returns how many frames nobody uses. The frames that a queue lacks
+// count as lent to it: else the number varied with when it was last offered some.
+// The lock is held.
+func (s *Stack) freeFrames() int {
+	n := s.arena.FreeFrames()
+	if s.life.closing.Load() {
+		return n
+	}
+	n += s.cache.Len()
+	for _, q := range s.queues {
+		n -= min(q.Lacks(), n)
+	}
+	return n
 }

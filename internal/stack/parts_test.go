@@ -1,0 +1,15 @@
+package stack
+
+import (
+	"reflect"
+	"testing"
+)
+
+// TestStackParts: what Stack is made of stays few. A field more belongs into a
+// part, which says whose it is.
+func TestStackParts(t *testing.T) {
+	const most = 25
+	if n := reflect.TypeFor[Stack]().NumField(); n > most {
+		t.Errorf("Stack has %d fields of its own, want at most %d", n, most)
+	}
+}

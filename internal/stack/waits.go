@@ -1,0 +1,32 @@
+package stack
+
+import (
+	"sync/atomic"
+)
+
+// waits is how goroutines wait for packets: which of them polls, which sits at
+// the queues, and how long a wait may spin. What is atomic is read without the
+// stack lock; of that, armed, spinNow and sharedUntil are written under it only.
+// breath and sharing belong to the leader, policy, work and limits to the holder
+// of the stack lock. The seat and the reactor say themselves what is whose.
+//
+// It is embedded in Stack, since all who wait go over it.
+type waits struct {
+	spin int64 // longest spin, ns; does not change
+
+	leader      atomic.Bool // a goroutine spins
+	armed       atomic.Bool // packets wake the reactor
+	successor   atomic.Pointer[waiter]
+	successorAt atomic.Int64 // since when it waits, ns
+	seat        *seat        // nil: nobody waits at the queues asleep
+	breath      breath
+	sharing     sharing
+	limits      limits
+	spinNow     atomic.Int64 // policy's budget, ns
+	sharedUntil atomic.Int64 // policy's, ns
+	woken       atomic.Int32 // goroutines that were woken and do not run yet
+
+	work    int64   // bytes received and sent
+	policy  *policy // of the profile balanced, else nil
+	reactor reactor
+}
