@@ -178,7 +178,7 @@ type Offloads = engine.Offloads
 
 // Choices of Offloads.
 const (
-	// OffloadsAuto uses what the device offers. PathOf tells.
+	// OffloadsAuto uses all that the device offers; PathOf names it.
 	OffloadsAuto = engine.OffloadsAuto
 	// OffloadsOff sends frame by frame, with checksums.
 	OffloadsOff = engine.OffloadsOff

@@ -21,7 +21,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
 		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
-	w, o, err := r.way(ctx, local, remote, fits, raddr.String())
+	w, o, err := r.way(ctx, local, remote, fits, raddr)
 	if err != nil {
 		return fail(err)
 	}
@@ -64,7 +64,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 		local = addrPort(laddr.IP, laddr.Port, laddr.Zone)
 		fits = fits && isSocketAddr(laddr.IP, laddr.Port)
 	}
-	w, o, err := r.way(ctx, local, remote, fits, raddr.String())
+	w, o, err := r.way(ctx, local, remote, fits, raddr)
 	if err != nil {
 		return fail(err)
 	}
@@ -92,11 +92,11 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	return newUDPConn(newConnectedUDP(c, r.network)), nil
 }
 
-// way asks who carries a connection from local (which may be unset) to remote,
-// and has the Control hook, where there is one, set its options. fits says that
-// they are what the caller gave, which may have been no addresses at all. The
-// error is for an OpError.
-func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, address string) (w engine.Way, o engine.Options, err error) {
+// way asks the engine for the carrier of a connection from local (which may be
+// unset) to remote, and calls the Control hook, if any. fits is false if the
+// caller's addresses were none that a netip.AddrPort holds. The error is for an
+// OpError.
+func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, raddr net.Addr) (w engine.Way, o engine.Options, err error) {
 	if fits {
 		w, err = r.e.in.Way(family(r.network), local, remote)
 	} else {
@@ -112,7 +112,7 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 	if w.Stack == nil || hook == nil {
 		return w, o, nil
 	}
-	o, err = r.e.options(ctx, hook, r.network, remote.Addr(), address)
+	o, err = r.e.options(ctx, hook, r.network, remote.Addr(), raddr.String())
 	switch {
 	case err != nil || o.Kernel == "":
 		return w, o, err
@@ -122,7 +122,8 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 	return engine.Way{Why: o.Kernel, Kernel: true}, o, nil
 }
 
-// kernel has net connect. exactly does so with the addresses as they are.
+// kernel connects by net. exactly is the call of net that takes the addresses as
+// they are.
 func (r *race) kernel(ctx context.Context, laddr net.Addr, raddr string, exactly func() (net.Conn, error)) (c net.Conn, err error) {
 	if r.style == bare {
 		err = r.e.inNS("dial", r.network, func() (err error) { c, err = exactly(); return err })

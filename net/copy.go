@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ReadFrom sends what it reads from r.
+// ReadFrom reads from r and sends that.
 func (c *stackTCP) ReadFrom(r io.Reader) (int64, error) {
 	n, err := c.readFrom(r)
 	return n, c.copyError("readfrom", err)
@@ -39,8 +39,8 @@ func (c *stackTCP) readFrom(r io.Reader) (n int64, err error) {
 	return n + k, err
 }
 
-// splice sends what from receives, up to most bytes. rest: some are left to be
-// copied.
+// splice sends the bytes that from receives, at most so many. It reports whether
+// some are left to be copied.
 func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err error) {
 	n, rest, fromErr, err := c.s.SpliceFrom(from.s, most)
 	switch {
@@ -55,8 +55,8 @@ func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err e
 	return n, rest, cause("splice", err)
 }
 
-// WriteTo writes what it receives to w. To another accelerated connection that
-// is its ReadFrom.
+// WriteTo receives and writes that to w. If w is another accelerated connection,
+// its ReadFrom does the work.
 func (c *stackTCP) WriteTo(w io.Writer) (int64, error) {
 	var n int64
 	var err error
@@ -89,6 +89,6 @@ func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {
 	return io.CopyBuffer(dst, src, b[:])
 }
 
-// writerOnly and readerOnly hide what makes io.Copy call back.
+// writerOnly and readerOnly hide the methods by which io.Copy would call back.
 type writerOnly struct{ io.Writer }
 type readerOnly struct{ io.Reader }

@@ -50,20 +50,18 @@ type Dialer struct {
 	// Deprecated: Use DialContext instead.
 	Cancel <-chan struct{}
 
-	// Control and ControlContext, which excludes the other, are called before
-	// the connection is made, with the network "tcp4", "tcp6", "udp4" or
-	// "udp6". Where it is accelerated, the RawConn is that of a socket which
-	// is never connected, but whose options count; see the package's
-	// description. Where the hook has the kernel connect after all,
-	// it is called again, with the kernel's socket.
+	// Control is called before the connection is made, with the network "tcp4",
+	// "tcp6", "udp4" or "udp6"; ControlContext, if set, is called instead. For an
+	// accelerated connection the RawConn is a socket that is never connected, but
+	// whose options count; see the package's description. If only the kernel can
+	// follow them, the hook is called again with the kernel's socket.
 	Control        func(network, address string, c syscall.RawConn) error
 	ControlContext func(ctx context.Context, network, address string, c syscall.RawConn) error
 
-	// FastOpen has a TCP connection to a server that gave a cookie before send
-	// its first data with the SYN (TCP Fast Open, RFC 7413;
-	// TCP_FASTOPEN_CONNECT): Dial returns at once, the first Write, or Read,
-	// connects, and errors of connecting are theirs. The server may get this
-	// data twice. It is not in net.
+	// FastOpen sends the first data with the SYN, to a server that has given a
+	// cookie before (TCP Fast Open, RFC 7413; TCP_FASTOPEN_CONNECT). Dial returns
+	// at once; the first Write or Read connects, and returns the errors of
+	// connecting. The server may get this data twice. It is not in net.
 	FastOpen bool
 
 	mptcp multipath
@@ -216,7 +214,7 @@ func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *Uni
 	return c.(*UnixConn), nil
 }
 
-// dialStyle is how a dial of literal addresses has net dial them.
+// dialStyle is how net dials the literal addresses that the kernel carries.
 type dialStyle bool
 
 const (
@@ -291,8 +289,7 @@ func (d *Dialer) dialCtx(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, cancel
 }
 
-// std is the dialer for one address of the kernel's; time is up to the
-// context.
+// std returns net's dialer for one address. The context limits its time.
 func (d *Dialer) std() *net.Dialer {
 	s := &net.Dialer{
 		LocalAddr:       d.LocalAddr,
@@ -311,7 +308,7 @@ func (d *Dialer) std() *net.Dialer {
 	return s
 }
 
-// fastControl is Control, and what FastOpen asks of the kernel's socket.
+// fastControl calls Control and then sets FastOpen's option.
 func (d *Dialer) fastControl() controlFunc {
 	hook := d.control()
 	return func(ctx context.Context, network, address string, c syscall.RawConn) error {
@@ -323,7 +320,7 @@ func (d *Dialer) fastControl() controlFunc {
 		if !isTCP(network) {
 			return nil
 		}
-		// Where the kernel has it turned off it connects as usual.
+		// A kernel with Fast Open turned off connects as usual.
 		return c.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
 		})
@@ -358,7 +355,7 @@ func isUDP(network string) bool {
 	return network == "udp" || network == "udp4" || network == "udp6"
 }
 
-// familyOf is the network with the family of a: what Control hooks are told.
+// familyOf returns the network with the family of a, as Control hooks get it.
 func familyOf(network string, a netip.Addr) string {
 	network = strings.TrimRight(network, "46")
 	if a.Is4() {

@@ -15,23 +15,23 @@
 // CAP_BPF, or root. With CAP_IPC_LOCK packet memory may exceed RLIMIT_MEMLOCK,
 // with CAP_PERFMON the XDP program runs without fences against Spectre.
 //
-// All else takes the kernel's way, with the same types and the same errors:
+// The kernel carries everything else, with the same types and the same errors:
 // loopback and other local destinations, routes that leave by another
 // interface, addresses with a zone, Multipath TCP where the Dialer asks for
 // it, multicast, Unix sockets, raw IP. A listener on a wildcard address
 // accepts from both, in one Accept; one on an address of an accelerated
-// interface also accepts local clients. PathOf tells which way a connection
-// goes, and why.
+// interface also accepts local clients. PathOf says who carries a connection,
+// and why.
 //
 // # What is different
 //
 //   - TCPConn, UDPConn and TCPListener are types of this package; those of net
 //     that carry no TCP or UDP (addresses, errors, resolver, Unix sockets) are
 //     aliases.
-//   - An accelerated connection has no descriptor. File fails, and so do the
-//     methods of the RawConn that SyscallConn returns, with an error that is
-//     errors.ErrUnsupported; but RawConn.Read works as far as it tells that an
-//     idle connection is alive, which connection pools ask.
+//   - An accelerated connection has no descriptor. File and the methods of
+//     SyscallConn's RawConn fail with an error that is errors.ErrUnsupported.
+//     RawConn.Read still works as a liveness check: connection pools use it to
+//     ask whether an idle connection is alive.
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
 //     that is never connected; see below.
 //   - Control messages (the oob of WriteMsgUDP) are refused on accelerated
@@ -48,22 +48,22 @@
 //   - IP_TOS and IPV6_TCLASS in all packets, those of a listener's handshakes
 //     included (the ECN bits are TCP's), IP_TTL and IPV6_UNICAST_HOPS;
 //   - IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT. Sockets of one Engine with
-//     SO_REUSEPORT share what comes in among them; where others have the port
-//     too, one that is opened then is the kernel's. Others that come later get
-//     nothing of what is accelerated.
+//     SO_REUSEPORT share incoming traffic among them. If sockets outside of the
+//     Engine have the port already, the kernel carries the new one. Sockets that
+//     join later, outside of the Engine, get no accelerated traffic.
 //
-// Any other option that would make a difference has the kernel carry the
-// connection, as does a hook that binds the socket; PathOf names it. Among them
-// are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (but for that of IP_TOS),
+// After any other option that would make a difference the kernel carries the
+// connection, also after a hook that binds the socket; PathOf names the option.
+// Such options are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (but for that of IP_TOS),
 // SO_TIMESTAMP and its like, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
 // TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
 // IP_MTU_DISCOVER, IP_OPTIONS, IP_MINTTL, UDP_SEGMENT, and IP_RECVERR,
 // IP_PKTINFO and all that ask for control messages. An Engine without a kernel
 // (NewMemoryPair) fails with errors.ErrUnsupported.
 //
-// The kernel does not tell of TCP_MD5SIG, TCP_AO, SO_ATTACH_REUSEPORT_CBPF and
+// The kernel does not reveal TCP_MD5SIG, TCP_AO, SO_ATTACH_REUSEPORT_CBPF and
 // SO_ATTACH_REUSEPORT_EBPF, nor of a TCP_MAXSEG of 536, so they are not seen:
-// who needs them uses package net.
+// programs that need them use package net.
 //
 // # Settings
 //

@@ -62,8 +62,8 @@ func orDefault(e *Engine) (*Engine, error) {
 // back to the kernel. Connections that the kernel carries are left alone.
 func (e *Engine) Close() error { return e.in.Close() }
 
-// tcpConfig is what new connections start with. net turns Nagle's algorithm
-// off.
+// tcpConfig returns the configuration of a new connection, with net's keepalive
+// and without Nagle's algorithm, as net has it.
 func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Config {
 	c := e.in.TCP()
 	c.NoDelay = true

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Errors that net has under private names. Their texts and what errors.Is says
-// of them are part of what programs see.
+// Errors that net has under private names. Programs see their texts and what
+// errors.Is says of them.
 var (
 	errMissingAddress = errors.New("missing address")
 	errNoSuitableAddr = "no suitable address found"
@@ -21,8 +21,8 @@ type canceledError struct{}
 func (canceledError) Error() string        { return "operation was canceled" }
 func (canceledError) Is(target error) bool { return target == context.Canceled }
 
-// timeoutError is a dial whose deadline passed. net has two errors for that,
-// as chance will have it; this one is both.
+// timeoutError is a dial whose deadline passed. net returns one of two errors,
+// by chance; this one is both.
 type timeoutError struct{}
 
 func (timeoutError) Error() string   { return "i/o timeout" }
@@ -43,8 +43,8 @@ const (
 	errNoOOB        = unsupportedError("onload: no control messages on an accelerated socket")
 )
 
-// cause makes of a bare error of the stack what net has inside its OpError;
-// call is the system call that net would have made.
+// cause wraps a bare error of the stack as net does inside its OpError. call is
+// the system call that net would have made.
 func cause(call string, err error) error {
 	switch e := err.(type) {
 	case syscall.Errno:
@@ -60,8 +60,7 @@ func cause(call string, err error) error {
 	}
 }
 
-// connectCause is cause for what connecting comes to: errors of the local
-// address are those of bind.
+// connectCause is cause for a dial: errors about the local address are bind's.
 func connectCause(err error) error {
 	switch err {
 	case syscall.EADDRINUSE, syscall.EACCES:

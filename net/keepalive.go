@@ -40,7 +40,8 @@ func mergeDuration(old, d, def time.Duration) time.Duration {
 	return (d + time.Second - 1).Truncate(time.Second)
 }
 
-// checkKeepAlive refuses what the kernel refuses (tcp_sock_set_keepidle).
+// checkKeepAlive returns EINVAL for values that the kernel refuses
+// (tcp_sock_set_keepidle).
 func checkKeepAlive(ka tcp.KeepAlive) error {
 	const most = 32767 * time.Second
 	if ka.Idle > most || ka.Interval > most || ka.Count > 127 {

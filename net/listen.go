@@ -300,12 +300,12 @@ func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyl
 	return c.(*net.UDPConn), nil
 }
 
-// sharedPort is why a socket to which the kernel gave a port that another
-// socket of the engine has too (UDP with SO_REUSEADDR) gets nothing of the
-// accelerated traffic.
+// sharedPort is why a socket gets no accelerated traffic: the kernel gave it a
+// port that another socket of the engine has too (UDP with SO_REUSEADDR).
 const sharedPort = "another socket of this engine has the accelerated port"
 
-// listenStd and listenPacketStd have net listen, in the engine's namespace.
+// listenStd and listenPacketStd call net's Listen and ListenPacket in the
+// engine's namespace.
 func (e *Engine) listenStd(ctx context.Context, lc *net.ListenConfig, network, address string) (l net.Listener, err error) {
 	err = e.inNS("listen", network, func() error {
 		l, err = lc.Listen(ctx, network, address)

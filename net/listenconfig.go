@@ -21,11 +21,11 @@ type ListenConfig struct {
 	// Engine is what listens; nil is the default one.
 	Engine *Engine
 
-	// Control is called before the kernel's socket is bound: the one that
-	// holds the port and serves local clients. What it sets there holds for
-	// accelerated connections too, or has the kernel serve all; see the
-	// package's description. An Engine without a kernel calls it with a socket
-	// that is never bound.
+	// Control is called before the kernel's socket is bound, which holds the port
+	// and serves local clients. The options set there hold for accelerated
+	// connections too; if only the kernel can follow them, it serves all clients;
+	// see the package's description. An Engine without a kernel calls Control
+	// with a socket that is never bound.
 	Control func(network, address string, c syscall.RawConn) error
 
 	// KeepAlive is the interval of keepalive probes of accepted connections: 0
@@ -33,24 +33,24 @@ type ListenConfig struct {
 	KeepAlive       time.Duration
 	KeepAliveConfig KeepAliveConfig
 
-	// DeferAccept has Accept return a TCP connection only when the client has
-	// sent data, or that time, in whole seconds, is over (TCP_DEFER_ACCEPT).
-	// It is not in net.
+	// DeferAccept delays Accept of a TCP connection until the client has sent
+	// data, at most for that time, in whole seconds (TCP_DEFER_ACCEPT). It is not
+	// in net.
 	DeferAccept time.Duration
 
-	// FastOpen is how many TCP connections may be open whose handshake is not
-	// complete, since their clients, known by a cookie, sent data with the SYN
-	// (TCP Fast Open, RFC 7413; TCP_FASTOPEN); 0: such data waits for the
-	// handshake. Clients may send the same SYN twice: this is for requests
-	// that may be answered twice. It is not in net.
+	// FastOpen is the number of TCP connections that may be open before their
+	// handshake is complete (TCP Fast Open, RFC 7413; TCP_FASTOPEN): clients known
+	// by a cookie may send data with the SYN. 0: such data waits for the
+	// handshake. A client may send the same SYN twice, so requests must bear being
+	// answered twice. It is not in net.
 	FastOpen int
 
-	// FastOpenKey is the secret that cookies are made of, for servers behind one
-	// address that are to take each other's, Linux's own among them: one key, or
-	// two, as Linux's tcp_fastopen_key has them, 32 bits a number in hexadecimal,
-	// "a-b-c-d" or "a-b-c-d,e-f-g-h". Clients whose cookie is of the second are
-	// given one of the first, so that keys can be changed. "": a secret of the
-	// process's, whose cookies expire. The kernel's socket gets it too
+	// FastOpenKey is the secret that cookies are made of. Servers behind one
+	// address, Linux's own among them, accept each other's cookies if they share
+	// it. It is one key or two, as in Linux's tcp_fastopen_key: numbers of 32 bits
+	// in hexadecimal, "a-b-c-d" or "a-b-c-d,e-f-g-h". A client with a cookie of
+	// the second key gets one of the first, so keys can be changed. "": a secret
+	// of the process, whose cookies expire. The kernel's socket gets the key too
 	// (TCP_FASTOPEN_KEY). It is not in net.
 	FastOpenKey string
 
@@ -85,8 +85,8 @@ func (lc *ListenConfig) fastOpenKeys() (tcp.FastOpenKeys, error) {
 	return tcp.ParseFastOpenKeys(lc.FastOpenKey)
 }
 
-// kernelControl is Control, and what DeferAccept, FastOpen and FastOpenKey ask
-// of the kernel's socket.
+// kernelControl calls Control and then sets the options of DeferAccept, FastOpen
+// and FastOpenKey.
 func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
 	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
 	if seconds <= 0 && lc.FastOpen <= 0 {
@@ -118,8 +118,8 @@ func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.
 	}
 }
 
-// shards returns the stacks that receive at at, and what the Control hook has
-// set. k is the kernel's socket, which is bound to own, unless there is none.
+// shards returns the stacks that receive at at, and the options that the Control
+// hook has set. k is the kernel's socket, which is bound to own, unless there is none.
 // unshare is for when the socket closes. The error is for an OpError.
 func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, at netip.Addr, address string, k syscall.Conn, own netip.AddrPort) (sh engine.Shards, o engine.Options, unshare func(), err error) {
 	f := family(network)
@@ -154,8 +154,8 @@ func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, a
 	return sh, o, unshare, nil
 }
 
-// options has a Control hook see a socket that is never connected, and returns
-// what it set there. a is the address to bind or to connect to.
+// options calls a Control hook with a socket that is never connected, and returns
+// the options that it set. a is the address to bind or to connect to.
 func (e *Engine) options(ctx context.Context, hook controlFunc, network string, a netip.Addr, address string) (engine.Options, error) {
 	network = familyOf(network, a)
 	return e.in.Hook(proto(network), family(network), func(c syscall.RawConn) error { return hook(ctx, network, address, c) })

@@ -40,8 +40,8 @@ func (p Path) String() string {
 }
 
 // PathOf returns how the packets of v travel: a connection or listener of this
-// package, or one of net, which is always the kernel's. What wraps a
-// connection and has a method NetConn, such as a tls.Conn, is unwrapped.
+// package, or one of net, which is always the kernel's. A wrapper with a method
+// NetConn, such as a tls.Conn, is unwrapped.
 func PathOf(v any) Path {
 	switch c := v.(type) {
 	case nil:

@@ -84,7 +84,7 @@ func lookupHost(ctx context.Context, r *Resolver, network, host string) (ips []n
 	}
 	for _, ip := range found {
 		if family == '6' && ip.IsLinkLocalUnicast() {
-			return r.LookupIPAddr(ctx, host) // tells zones, which /etc/hosts may have
+			return r.LookupIPAddr(ctx, host) // LookupIP loses zones, which /etc/hosts may have
 		}
 		ips = append(ips, net.IPAddr{IP: ip})
 	}

@@ -48,7 +48,7 @@ func openSource(r io.Reader) *fileSource {
 		file, at, left = section.Outer()
 		at, left = at+pos, left-pos
 	}
-	// What net takes for a file, too.
+	// net takes the same types for a file.
 	conn, ok := file.(syscall.Conn)
 	if !ok {
 		return nil
@@ -70,7 +70,7 @@ func openSource(r io.Reader) *fileSource {
 	return f
 }
 
-// close is for who called openSource.
+// close releases a fileSource that openSource returned.
 func (f *fileSource) close() {
 	f.raw = nil
 	clear(f.bufs[:])

@@ -42,7 +42,7 @@ type tcpCarrier interface {
 	path() Path
 }
 
-// via is what carries c.
+// via returns the carrier of c.
 func (c *TCPConn) via() tcpCarrier {
 	if c != nil {
 		if v := c.carrier.Load(); v != nil {
@@ -66,14 +66,13 @@ func (c *TCPConn) Read(b []byte) (int, error) { return c.via().Read(b) }
 // Write writes all of b, or returns how much it has taken and why no more.
 func (c *TCPConn) Write(b []byte) (int, error) { return c.via().Write(b) }
 
-// ReadFrom implements io.ReaderFrom: it sends what it reads from r. What
-// another accelerated connection receives, and what a regular file holds, does
-// not pass through a buffer, nor does a part of that in an io.LimitedReader or
-// io.SectionReader.
+// ReadFrom implements io.ReaderFrom: it reads from r and sends that. The bytes of
+// another accelerated connection or of a regular file do not pass through a
+// buffer, also if an io.LimitedReader or io.SectionReader takes a part of them.
 func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) { return c.via().ReadFrom(r) }
 
-// WriteTo implements io.WriterTo: it writes what it receives to w. To another
-// accelerated connection that is its ReadFrom.
+// WriteTo implements io.WriterTo: it receives and writes that to w. If w is
+// another accelerated connection, its ReadFrom does the work.
 func (c *TCPConn) WriteTo(w io.Writer) (int64, error) { return c.via().WriteTo(w) }
 
 // Close closes the connection. Blocked calls return errors that are
@@ -146,10 +145,10 @@ func (c *TCPConn) MultipathTCP() (bool, error) { return c.via().MultipathTCP() }
 // none: the error is errors.ErrUnsupported.
 func (c *TCPConn) File() (*os.File, error) { return c.via().File() }
 
-// SyscallConn returns the raw connection. The methods of an accelerated one's
-// fail with errors.ErrUnsupported, but for Read while the connection is open
-// and nothing has arrived: its function then gets a descriptor on which that
-// is what it finds.
+// SyscallConn returns the raw connection. If the connection is accelerated, its
+// methods fail with errors.ErrUnsupported, except that Read works while the
+// connection is open and nothing has arrived: its function then gets a
+// descriptor that is open and has nothing to read.
 func (c *TCPConn) SyscallConn() (syscall.RawConn, error) { return c.via().SyscallConn() }
 
 // Info returns the state of the connection. Where the kernel carries it, it is

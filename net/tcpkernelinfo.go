@@ -104,7 +104,7 @@ func infoOf(k *unix.TCPInfo) TCPInfo {
 		i.SendScale, i.RecvScale = int(bits[0]&15), int(bits[0]>>4)
 	}
 	i.RateAppLimited = bits[1]&1 != 0
-	// What the kernel says was acknowledged may include SYN and FIN.
+	// The kernel counts SYN and FIN among the acknowledged bytes.
 	first := i.BytesSent - min(i.BytesRetrans, i.BytesSent)
 	i.BytesAcked = min(i.BytesAcked, first)
 	if k.Unacked > 0 {

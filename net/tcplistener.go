@@ -205,9 +205,9 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 	return l.on.SetDeadline(t)
 }
 
-// File returns a copy of the kernel's listening socket. It serves what is not
-// accelerated, and everything once this listener is closed: what a program
-// that hands its sockets to its successor needs.
+// File returns a copy of the kernel's listening socket. It serves clients that
+// are not accelerated, and all clients once this listener is closed: a program
+// can hand it to its successor.
 func (l *TCPListener) File() (*os.File, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL
@@ -218,8 +218,8 @@ func (l *TCPListener) File() (*os.File, error) {
 	return l.k.File()
 }
 
-// SyscallConn returns the raw connection of the kernel's listening socket,
-// which serves what is not accelerated.
+// SyscallConn returns the raw connection of the kernel's listening socket, which
+// serves clients that are not accelerated.
 func (l *TCPListener) SyscallConn() (syscall.RawConn, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL

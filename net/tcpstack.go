@@ -20,7 +20,7 @@ import (
 type stackTCP struct {
 	s      *stack.TCPConn
 	ends   atomic.Pointer[tcpEnds] // made on first use
-	broken atomic.Bool             // what broke it has been told
+	broken atomic.Bool             // the error that broke it has been returned
 	family byte                    // of the network that the caller named: '4', '6', 0 for tcp
 	wide   bool                    // addresses as on an IPv6 socket
 }
@@ -116,8 +116,8 @@ func (c *stackTCP) writeError(err error) error {
 	return c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
 }
 
-// tellOnce returns the error that broke the connection to the first who meets
-// it, and to all others what comes then: so does the kernel (sk_err).
+// tellOnce returns the error that broke the connection to the first caller that
+// meets it, and then to all others, as the kernel does (sk_err).
 func (c *stackTCP) tellOnce(err, then error) error {
 	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
 		return then
@@ -129,7 +129,7 @@ func (c *stackTCP) Close() error      { return c.opError("close", "close", c.s.C
 func (c *stackTCP) CloseRead() error  { return c.opError("close", "shutdown", c.s.CloseRead()) }
 func (c *stackTCP) CloseWrite() error { return c.opError("close", "shutdown", c.s.CloseWrite()) }
 
-// addrs returns the addresses, made by the first who asks.
+// addrs returns the addresses, which the first call makes.
 func (c *stackTCP) addrs() *tcpEnds {
 	if have := c.ends.Load(); have != nil {
 		return have

@@ -14,9 +14,9 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// boundUDP is a socket bound to a port of one or several stacks, and of the
-// kernel where one stands behind them: that one holds the port, and sends and
-// receives what is not accelerated.
+// boundUDP is a socket bound to a port of one or several stacks. If a kernel
+// stands behind them, a kernel socket holds the port, and sends and receives
+// all datagrams that are not accelerated.
 type boundUDP struct {
 	stackUDP
 	on      *engine.Socket

@@ -43,7 +43,7 @@ func newUDPConn(v udpCarrier) *UDPConn {
 	return c
 }
 
-// via is what carries c.
+// via returns the carrier of c.
 func (c *UDPConn) via() udpCarrier {
 	if c != nil {
 		if v := c.carrier.Load(); v != nil {

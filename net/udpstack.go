@@ -10,13 +10,13 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// stackUDP is what connected and bound sockets of ours have in common: reading,
-// and net's words for errors.
+// stackUDP is the common part of connectedUDP and boundUDP: reading, and net's
+// words for errors.
 type stackUDP struct {
 	s       *stack.UDPConn // where reads wait
 	network string
 	wide    bool         // addresses as on an IPv6 socket
-	laddr   *net.UDPAddr // shared by all who ask
+	laddr   *net.UDPAddr // all callers share it
 	raddr   *net.UDPAddr // nil: not connected
 }
 
@@ -42,7 +42,7 @@ func (c *stackUDP) writeError(call string, to net.Addr, err error) error {
 	return &net.OpError{Op: "write", Net: c.network, Source: c.laddr, Addr: to, Err: cause(call, err)}
 }
 
-// notUDP is the error of a write to what is no UDP address.
+// notUDP is the error of a write to an address that is no *net.UDPAddr.
 func (c *stackUDP) notUDP(to net.Addr) error {
 	return &net.OpError{Op: "write", Net: c.network, Source: c.laddr, Addr: to, Err: syscall.EINVAL}
 }
@@ -69,8 +69,8 @@ func (c *stackUDP) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readError is opError for a read. That it is no part of the callers keeps their
-// frames small (TestStackUse).
+// readError is opError for a read. It is not inlined, so that its callers have
+// small frames (TestStackUse).
 //
 //go:noinline
 func (c *stackUDP) readError(call string, err error) error { return c.opError("read", call, err) }

@@ -127,7 +127,7 @@ func nameOf[T ~int](v T, names ...string) string {
 	return "invalid"
 }
 
-// tcp is what connections start with.
+// tcp returns the configuration of new connections.
 func (c *Config) tcp() tcp.Config {
 	return tcp.Config{RcvBuf: c.RcvBuf, SndBuf: c.SndBuf, Congestion: c.Congestion, UserTimeout: c.UserTimeout,
 		MTUProbing: c.MTUProbing, ECN: c.ECN}

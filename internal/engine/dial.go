@@ -12,10 +12,11 @@ import (
 // sharedDial is why the kernel connects where a stack has not got the port.
 const sharedDial = "a Control hook set SO_REUSEADDR or SO_REUSEPORT, and others have the port"
 
-// DialTCP connects by the Stack of w, which Way returned for the same
-// addresses, with what c says and then the options of a hook. Where the kernel
-// has to connect after all there is neither a connection nor an error, but a
-// reason. Errors are those of stack.DialTCP.
+// DialTCP connects by the Stack of w, which Way has returned for the same
+// addresses. c is the configuration, in which the caller has applied o; o is
+// for the rest of the options. If the kernel has to connect after all, DialTCP
+// returns neither a connection nor an error, but the reason. Errors are those
+// of stack.DialTCP.
 func (e *Engine) DialTCP(ctx context.Context, w *Way, local, remote netip.AddrPort, c *tcp.Config, o *Options) (conn *stack.TCPConn, why string, err error) {
 	conn, err = w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: c, Shared: o.shared(), IP: o.ip, Route: &w.Route})
 	switch {

@@ -6,10 +6,10 @@
 // a test enforces: its first client is package onload (folder net), the second
 // is to be the standard library's own net package.
 //
-// A client asks once, hands the answer down, and does with the kernel's sockets
+// A client asks once, hands the answer down, and opens kernel sockets itself for
 // whatever the answer leaves to the kernel:
 //
-//   - to connect: Engine.Way, then Way.Stack with Way.Route;
-//   - to bind: Engine.Twin says whether a kernel's socket belongs to it,
-//     Engine.Shards which stacks.
+//   - to connect: Engine.Way, then Engine.DialTCP or DialUDP with the Way;
+//   - to bind: Engine.Twin reports whether a kernel socket belongs to the address,
+//     Engine.Shards returns the stacks; then Engine.Listen or Bind.
 package engine

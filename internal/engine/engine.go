@@ -21,7 +21,7 @@ type Engine struct {
 	net      control.Network      // nil: nothing is accelerated
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	ifs      []*Interface
-	rest     bool   // the kernel carries what is of none of the interfaces
+	rest     bool   // the kernel carries all traffic that belongs to none of the interfaces
 	none     string // why nothing is accelerated, where net is nil
 
 	sockets sockets
@@ -128,7 +128,7 @@ func (e *Engine) Close() error {
 // the kernel carries everything.
 func (e *Engine) Accelerates() bool { return e.net != nil }
 
-// Log is the log of what happens on the control path.
+// Log returns the log of the control path.
 func (e *Engine) Log() *zap.Logger { return e.log }
 
 // OwnNS reports whether the engine works in a network namespace that is not
@@ -139,7 +139,7 @@ func (e *Engine) OwnNS() bool { return !e.ns.IsZero() }
 // is fn's, or one of entering the namespace: os.ErrClosed after Close.
 func (e *Engine) InNS(fn func() error) error { return e.ns.Do(fn) }
 
-// TCP is what new TCP connections start with.
+// TCP returns the configuration of new TCP connections.
 func (e *Engine) TCP() tcp.Config { return e.cfg.tcp() }
 
 // ports are those that a kernel shares, or nil.

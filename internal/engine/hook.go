@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// Hook has a Control hook see a socket of the kernel's that is never connected,
-// and returns what it did there. proto is ip.ProtoTCP or ip.ProtoUDP, f the
+// Hook calls a Control hook with a kernel socket that is never connected, and
+// returns the options that it set. proto is ip.ProtoTCP or ip.ProtoUDP, f the
 // socket's family.
 func (e *Engine) Hook(proto uint8, f Family, hook func(syscall.RawConn) error) (o Options, err error) {
 	kind := sockKind{unix.AF_INET6, unix.SOCK_STREAM, 0}
@@ -89,7 +89,7 @@ func (e *Engine) TwinOptions(c syscall.Conn) (o Options, f Family, err error) {
 	if err != nil {
 		return o, f, err
 	}
-	fresh, err := e.freshState(-1, kind) // Multipath TCP tells less
+	fresh, err := e.freshState(-1, kind) // of the same protocol: Multipath TCP has fewer options
 	if err != nil {
 		return o, f, err
 	}

@@ -70,7 +70,7 @@ func (e *Engine) openInterfaces() error {
 	return errors.Join(errs...)
 }
 
-// openControl starts the mirror of what the kernel knows.
+// openControl starts the mirror of the kernel's links, addresses and routes.
 func (e *Engine) openControl() error {
 	mirror, err := control.NewKernel(e.ns, e.log)
 	if err != nil {

@@ -8,17 +8,17 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Listener listens on one address of one or several stacks. All of their
-// connections come out of one Accept, and so does what is injected.
+// Listener listens on one address of one or several stacks. One Accept returns
+// all of their connections, and those that Inject adds.
 type Listener struct {
 	shards []*stack.TCPListener // the first gets all connections
 	on     []*stack.Stack
 	linger *int
 }
 
-// Listen listens on port at the shards, of which there is at least one, with
-// what c says and the options of a hook. held says that the caller holds the
-// kernel's port. Errors are those of stack.ListenTCP.
+// Listen listens on port at the shards, of which there is at least one. c is the
+// configuration of connections, in which the caller has applied o. held says
+// that the caller holds the kernel's port. Errors are those of stack.ListenTCP.
 func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Options) (*Listener, error) {
 	l := &Listener{on: sh.Stacks, linger: o.Linger}
 	opts := &stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, IP: o.ip}
@@ -35,7 +35,7 @@ func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Op
 	return l, nil
 }
 
-// Accept waits for the next connection, or for what was injected.
+// Accept waits for the next connection, or returns a value given to Inject.
 func (l *Listener) Accept() (c *stack.TCPConn, injected any, err error) {
 	if c, injected, err = l.shards[0].Accept(); c != nil && l.linger != nil {
 		_ = c.SetLinger(*l.linger)

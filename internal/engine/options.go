@@ -9,8 +9,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Options are what a Control hook has set on a socket of the kernel's, as far
-// as a connection of ours can follow. The zero value is for no hook.
+// Options are the socket options that a Control hook has set on a kernel socket,
+// as far as a connection of ours can follow them. The zero value is no hook's.
 type Options struct {
 	// Kernel is why only the kernel can follow; empty where we can.
 	Kernel string
@@ -38,8 +38,8 @@ type Options struct {
 	family6, only6       bool // of a ListenConfig's socket
 }
 
-// leave has the kernel carry the connection, for the option of that name, the
-// first of them.
+// leave leaves the connection to the kernel because of the option of that name.
+// The first such option is the reason.
 func (o *Options) leave(name string) {
 	if o.Kernel == "" {
 		o.Kernel = "a Control hook set " + name

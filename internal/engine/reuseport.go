@@ -23,9 +23,9 @@ type sharers struct {
 	n  map[string]int
 }
 
-// Share joins the group of the kernel's socket bound to a, where o has
-// SO_REUSEPORT. leave is for when the socket closes. Where others share the
-// port, the kernel carries all: o says so.
+// Share joins the SO_REUSEPORT group of the kernel's socket bound to a, if o has
+// that option. The caller calls leave when the socket closes. If sockets outside
+// of the engine share the port, o says that the kernel carries all.
 func (e *Engine) Share(o *Options, proto uint8, a netip.AddrPort) (leave func()) {
 	if !o.reusePort || o.Kernel != "" {
 		return func() {}
@@ -43,8 +43,8 @@ func (e *Engine) Share(o *Options, proto uint8, a netip.AddrPort) (leave func())
 }
 
 // join counts the kernel's socket bound to a, which is listed in that file of
-// /proc/net, and returns the function that undoes that. ok is false where others
-// share the port: they would get nothing of what is accelerated.
+// /proc/net, and returns the function that undoes that. ok is false if others
+// share the port: they would get no accelerated traffic.
 func (s *sharers) join(e *Engine, file string, a netip.AddrPort) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

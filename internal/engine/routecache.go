@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// routeCache remembers who sends to a few destinations, so that a route is not
-// looked up for every datagram.
+// routeCache remembers which shard sends to a few destinations, so that a route
+// is not looked up for every datagram.
 type routeCache struct {
 	mu      sync.Mutex
 	entries *[cacheSize]cachedRoute

@@ -241,7 +241,7 @@ func unknownVariable(name string) error {
 	return fmt.Errorf("onload: unknown variable %s: the known ones are %s", name, strings.Join(names, ", "))
 }
 
-// check validates what a program has put into c.
+// check validates the fields of c, which a program may have set.
 func (c *Config) check() error {
 	var errs []error
 	for _, k := range knobs {

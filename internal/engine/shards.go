@@ -15,8 +15,8 @@ type Shards struct {
 }
 
 // Twin reports whether a socket bound to addr, which may be unset or a
-// wildcard, has a kernel socket beside the stacks': one that holds the port and
-// gets what is not accelerated.
+// wildcard, has a kernel socket beside the stacks': that one holds the port and
+// gets all traffic that is not accelerated.
 func (e *Engine) Twin(addr netip.Addr) bool {
 	if e.net != nil && addr.IsValid() && !addr.IsUnspecified() {
 		if link, ok := e.net.Local(addr); ok {

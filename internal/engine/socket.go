@@ -9,11 +9,11 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// Socket is a UDP socket bound to one address of one or several stacks. What
-// they receive comes out of one ReadFrom, the Receiver's.
+// Socket is a UDP socket bound to one address of one or several stacks. The
+// Receiver's ReadFrom returns the datagrams of all of them.
 type Socket struct {
 	e      *Engine
-	first  *stack.UDPConn // where all arrives
+	first  *stack.UDPConn // its ReadFrom returns the datagrams of all shards
 	shards []*stack.UDPConn
 	on     []*stack.Stack
 	twin   bool // the kernel carries what is not accelerated
@@ -21,9 +21,9 @@ type Socket struct {
 }
 
 // Bind opens a socket on port at the shards, of which there is at least one,
-// with the options of a hook. held says that the caller holds the kernel's port,
-// with a socket that sends what To leaves to it. Errors are those of
-// stack.OpenUDP.
+// with the options of a hook. held says that the caller holds the kernel's port
+// with a socket, which sends the datagrams that To leaves to the kernel. Errors
+// are those of stack.OpenUDP.
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
 	c := &Socket{e: e, on: sh.Stacks, twin: held}
 	opts := e.udp(o)
@@ -42,8 +42,8 @@ func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, 
 	return c, nil
 }
 
-// Receiver is the shard whose ReadFrom returns what all of them receive, and
-// what is injected into it.
+// Receiver returns the shard whose ReadFrom returns the datagrams of all shards,
+// and those that are injected into it.
 func (c *Socket) Receiver() *stack.UDPConn { return c.first }
 
 // LocalAddr is the address bound to; an invalid one stands for all of both
@@ -53,8 +53,8 @@ func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 // Path is how packets travel.
 func (c *Socket) Path() Path { return PathOf(c.on...) }
 
-// To returns the socket that sends to dst; nil: the kernel's is to. Errors are
-// those of Way, and EINVAL for what is no address where there is no kernel.
+// To returns the shard that sends to dst, nil for the kernel's socket. Errors are
+// those of Way; without a kernel an invalid address is EINVAL.
 func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 	bound := c.LocalAddr().Addr()
 	if port <= 0 || port != int(uint16(port)) || bound.IsValid() && bound.Is4() != dst.Is4() {

@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// sockopt is an option that a Control hook may have set, and what becomes of
-// it: follow has the connection do as asked; nil: only the kernel can.
+// sockopt is an option that a Control hook may have set. follow notes it in
+// Options; without follow only the kernel can do as asked.
 type sockopt struct {
 	level, opt int
 	name       string
@@ -28,10 +28,10 @@ type sockopt struct {
 //     TCP_QUICKACK, TCP_THIN_DUPACK, IP_BIND_ADDRESS_NO_PORT, IPV6_AUTOFLOWLABEL;
 //   - that we do in any case: SO_OOBINLINE (RFC 6093, 3.1), UDP_GRO.
 //
-// What getsockopt does not tell cannot be here: TCP_MD5SIG, TCP_AO, the
+// Options that getsockopt does not return cannot be here: TCP_MD5SIG, TCP_AO, the
 // programs of a SO_REUSEPORT group, a TCP_MAXSEG that is the default of 536.
 var sockopts = []sockopt{
-	{unix.SOL_SOCKET, unix.SO_RCVBUF, "SO_RCVBUF", func(o *Options, v sockValue, _ *sockState) { o.rcvBuf = v.int() / 2 }}, // it tells twice what was asked for
+	{unix.SOL_SOCKET, unix.SO_RCVBUF, "SO_RCVBUF", func(o *Options, v sockValue, _ *sockState) { o.rcvBuf = v.int() / 2 }}, // the kernel doubles the size asked for
 	{unix.SOL_SOCKET, unix.SO_SNDBUF, "SO_SNDBUF", func(o *Options, v sockValue, _ *sockState) { o.sndBuf = v.int() / 2 }},
 	{unix.SOL_SOCKET, unix.SO_LINGER, "SO_LINGER", followLinger},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, "SO_KEEPALIVE", followKeepAlive},
@@ -160,8 +160,9 @@ func followPacing(o *Options, v sockValue, _ *sockState) {
 	}
 }
 
-// followPriority: queueing disciplines do not see what is accelerated. IP_TOS
-// sets a priority too (the kernel's rt_tos2priority).
+// followPriority leaves SO_PRIORITY to the kernel: queueing disciplines do not see
+// accelerated packets. IP_TOS sets a priority too (the kernel's rt_tos2priority),
+// which needs no queueing discipline.
 func followPriority(o *Options, v sockValue, s *sockState) {
 	ofTOS := [...]int{0, 2, 6, 4}[s.get(unix.IPPROTO_IP, unix.IP_TOS).int()>>3&3]
 	if v.int() != ofTOS {
@@ -169,7 +170,8 @@ func followPriority(o *Options, v sockValue, s *sockState) {
 	}
 }
 
-// followWindowClamp: a receive buffer of that size has such a window.
+// followWindowClamp notes the clamp as a bound of the receive buffer, whose size
+// bounds the window.
 func followWindowClamp(o *Options, v sockValue, _ *sockState) {
 	const least = 4096 // that such a buffer may be
 	if v.int() < least {
@@ -186,7 +188,8 @@ func followCongestion(o *Options, v sockValue, _ *sockState) {
 	}
 }
 
-// followHops: a hop limit of 0 gets no further than this host.
+// followHops leaves a hop limit of 0 to the kernel: it gets no further than this
+// host.
 func followHops(o *Options, v sockValue, _ *sockState) {
 	if o.ip.HopLimit = uint8(v.int()); o.ip.HopLimit == 0 {
 		o.leave("IPV6_UNICAST_HOPS")

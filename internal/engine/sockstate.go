@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// applies tells whether a socket of the family and type may have the option:
-// what need not be read is not.
+// applies reports whether a socket of the family and type may have the option.
+// Options that do not apply are not read.
 func (x *sockopt) applies(family, typ int) bool {
 	switch x.level {
 	case unix.IPPROTO_TCP:
@@ -23,7 +23,7 @@ func (x *sockopt) applies(family, typ int) bool {
 	return true
 }
 
-// sockValue is what getsockopt gives, empty where that fails.
+// sockValue is a value returned by getsockopt, empty if that failed.
 type sockValue string
 
 func (v sockValue) int() int {
@@ -57,7 +57,7 @@ func (s *sockState) get(level, opt int) sockValue {
 	return ""
 }
 
-// sockKind is what getsockopt tells other defaults for.
+// sockKind names sockets that have the same defaults.
 type sockKind struct{ family, typ, proto int }
 
 func kindOf(fd int) (k sockKind) {
@@ -78,8 +78,8 @@ func stateOf(fd int, k sockKind) *sockState {
 	return s
 }
 
-// freshStates remembers the states of new sockets for a moment: dialers with
-// hooks need them for every connection, and sysctls may change them.
+// freshStates remembers the states of new sockets for freshFor: dialers with
+// hooks need them for every connection, but sysctls may change them.
 type freshStates struct {
 	mu sync.Mutex
 	m  map[sockKind]freshState
@@ -92,8 +92,8 @@ type freshState struct {
 
 const freshFor = time.Second
 
-// freshState is the state of a socket of that kind that nobody has touched. fd
-// is one, -1: there is none at hand.
+// freshState returns the state of a new socket of that kind. fd is one, or -1 if
+// the caller has none.
 func (e *Engine) freshState(fd int, k sockKind) (*sockState, error) {
 	f := &e.fresh
 	f.mu.Lock()
@@ -123,7 +123,7 @@ func (x *sockopt) read(fd int) sockValue {
 	var b [64]byte
 	n := uint32(len(b))
 	if x.opt == unix.SO_GET_FILTER && x.level == unix.SOL_SOCKET {
-		n = 0 // it counts instructions: with none it tells how many there are
+		n = 0 // the kernel counts instructions: with no room it returns how many there are
 	}
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(x.level), uintptr(x.opt),
 		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
@@ -140,7 +140,7 @@ func (x *sockopt) read(fd int) sockValue {
 	return sockValue(b[:min(n, uint32(len(b)))])
 }
 
-// changes are the options that led from s to t.
+// changes returns the options that differ between s and the later state t.
 func (s *sockState) changes(t *sockState) (o Options) {
 	for i := range sockopts {
 		x := &sockopts[i]

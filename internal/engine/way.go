@@ -18,7 +18,7 @@ const (
 	IPv6      Family = 6
 )
 
-// Way is who carries packets to a destination.
+// Way is the answer to "who carries packets to this destination?"
 type Way struct {
 	// Stack carries them, with Route; nil: the kernel does.
 	Stack *stack.Stack
@@ -30,9 +30,9 @@ type Way struct {
 	Kernel bool
 }
 
-// Way decides who carries a connection or datagrams to remote, from local,
-// whose address and port may be unset. f is the family that the caller named.
-// Invalid addresses are the kernel's, which says what is wrong with them.
+// Way chooses the carrier of a connection, or of datagrams, from local, whose
+// address and port may be unset, to remote. f is the family that the caller
+// named. Invalid addresses are left to the kernel, whose error says what is wrong.
 //
 // Errors are those of connect(2), of destinations that no kernel stands behind:
 // ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
@@ -49,7 +49,7 @@ func (e *Engine) Way(f Family, local, remote netip.AddrPort) (Way, error) {
 	return w, err
 }
 
-// Invalid is Way for what is no address at all.
+// Invalid is Way for a caller's address that no netip.AddrPort holds.
 func (e *Engine) Invalid() (Way, error) {
 	if !e.rest {
 		return Way{}, syscall.EINVAL
@@ -62,7 +62,7 @@ const (
 	thisHost         = "the destination is this host"
 )
 
-// kernels is the way of what is of no interface.
+// kernels returns the Way of traffic that belongs to no interface of the engine.
 func (e *Engine) kernels(why string) Way { return Way{Why: why, Kernel: e.rest} }
 
 func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
@@ -138,8 +138,8 @@ func (e *Engine) behind(link int) (i *Interface, why string) {
 	return nil, fmt.Sprintf("interface %s is not accelerated", l.Name)
 }
 
-// hasKernel reports whether the kernel can carry the traffic of i, which is nil
-// for what is of no interface of ours.
+// hasKernel reports whether the kernel can carry the traffic of i. i is nil for
+// traffic that belongs to no interface of the engine.
 func (e *Engine) hasKernel(i *Interface) bool {
 	if i == nil {
 		return e.rest
