@@ -10,8 +10,8 @@ import (
 func TestCheck(t *testing.T) {
 	tree := &tree{
 		files: map[string]bool{"tcp": true, "tcp/output.go": true, "tcp/poll_test.go": true, "docs/a.md": true},
-		base:  map[string]bool{"tcp": true, "output.go": true, "poll_test.go": true, "a.md": true}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
-		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, strings: map[string]bool{},
+		base:  map[string]int{"tcp": 1, "output.go": 1, "poll_test.go": 1, "a.md": 1, "twice.go": 2}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
+		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, within: map[string]bool{}, strings: map[string]bool{},
 	}
 	for _, src := range []string{`package tcp
 import "net/http"
@@ -27,16 +27,16 @@ func Dial() {}
 		if err != nil {
 			t.Fatal(err)
 		}
-		tree.add(f)
+		tree.add("tcp/output.go", f)
 	}
 	good := "`tcp/` `tcp/output.go` `output.go` `tcp/*_test.go` `tcp.(*Conn).Output` `(*Conn).Output` `Output()` `tcp.Host.Reserve` `Host.Sent` " +
-		"`Host.lost` `http.Serve` `owner.Transmit` `latency` `-latency` `ONLOAD_SPIN` `TestOne` TestOne `XDP_PASS` `tcp_tw_reuse` `a + b` `/proc/net` " +
+		"`Host.lost` `http.Serve` `tcp.(*Conn).Output` (`output.go`) `Dial` in `tcp/output.go` `owner.Transmit` `latency` `-latency` `ONLOAD_SPIN` `TestOne` TestOne `XDP_PASS` `tcp_tw_reuse` `a + b` `/proc/net` " +
 		"go test ./tcp/... `tcp`\n```\n`gone`\n```\n"
 	if wrong := tree.check(good); len(wrong) != 0 {
 		t.Errorf("refused: %q", wrong)
 	}
-	for _, bad := range []string{"`udp/`", "`tcp/input.go`", "`input.go`", "`tcp/*_gone.go`", "`tcp.Gone`", "`tcp.(*Conn).Input`", "`Conn.Input`", "`Host.Gone`",
-		"`gone`", "`-gone`", "`ONLOAD_GONE`", "TestGone", "./gone", "`gone/x.go`"} {
+	for _, bad := range []string{"`udp/`", "`tcp/input.go`", "`twice.go`", "`gone.go`", "`tcp/*_gone.go`", "`tcp.Gone`", "`tcp.(*Conn).Input`", "`Conn.Input`", "`Host.Gone`",
+		"`gone`", "`-gone`", "`ONLOAD_GONE`", "TestGone", "./gone", "`gone/x.go`", "`TestOne` in `tcp/poll_test.go`"} {
 		if len(tree.check(bad)) != 1 {
 			t.Errorf("%s passes", bad)
 		}

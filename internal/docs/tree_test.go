@@ -14,21 +14,22 @@ import (
 // tree is the repository as a document can name it.
 type tree struct {
 	files    map[string]bool     // paths of files and folders from the root
-	base     map[string]bool     // their last elements
+	base     map[string]int      // how many files or folders have that last element
 	packages map[string]bool     // names of packages
 	standard map[string]bool     // names of packages of the standard library that are imported
 	top      map[string]bool     // "package.Name" of what is declared at package level
 	members  map[string]bool     // "Type.Name" of fields and methods
 	embedded map[string][]string // type names that a type's struct or interface embeds
 	words    map[string]bool     // every declared name
+	within   map[string]bool     // "file.go Name" and "folder/file.go Name"
 	strings  map[string]bool     // string literals: settings, values, flags
 }
 
 // readTree parses all Go files below root, whatever their build tags.
 func readTree(root string) (*tree, error) {
 	t := &tree{
-		files: map[string]bool{}, base: map[string]bool{}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
-		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, strings: map[string]bool{},
+		files: map[string]bool{}, base: map[string]int{}, packages: map[string]bool{}, standard: map[string]bool{}, top: map[string]bool{},
+		members: map[string]bool{}, embedded: map[string][]string{}, words: map[string]bool{}, within: map[string]bool{}, strings: map[string]bool{},
 	}
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -45,7 +46,7 @@ func readTree(root string) (*tree, error) {
 			return err
 		}
 		t.files[filepath.ToSlash(rel)] = true
-		t.base[d.Name()] = true
+		t.base[d.Name()]++
 		if d.IsDir() || !strings.HasSuffix(p, ".go") || strings.Contains(p, "/testdata/") {
 			return nil
 		}
@@ -53,13 +54,20 @@ func readTree(root string) (*tree, error) {
 		if err != nil {
 			return err
 		}
-		t.add(f)
+		t.add(filepath.ToSlash(rel), f)
 		return nil
 	})
 	return t, err
 }
 
-func (t *tree) add(f *ast.File) {
+func (t *tree) add(file string, f *ast.File) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok {
+			t.within[file+" "+id.Name] = true
+			t.within[path.Base(file)+" "+id.Name] = true
+		}
+		return true
+	})
 	pkg := strings.TrimSuffix(f.Name.Name, "_test")
 	t.packages[pkg] = true
 	for _, i := range f.Imports {
