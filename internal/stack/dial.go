@@ -112,20 +112,20 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	s.begin()
 	defer s.end()
 	if s.life.closing.Load() {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, false, errClosed
 	}
 	if e := s.life.down.Load(); e != 0 {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, false, syscall.Errno(e)
 	}
 	if s.demux.conn(local, remote) != nil || !s.reuseTimeWait(local, remote) {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, false, errFlowTaken
 	}
 	d := s.dests.get(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route, s.now)
 	if d == nil {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, false, syscall.ENETUNREACH
 	}
 	c = s.newTCPConn(d, local.Port(), remote.Port())

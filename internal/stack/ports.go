@@ -14,6 +14,8 @@ import (
 // kernel, so that it is nobody else's, and steered to our queues. It has its
 // own lock, since both take system calls: nothing here runs per packet.
 type portTable struct {
+	returns portReturns
+
 	kernel control.Ports
 	steer  driver.Steering
 
@@ -75,6 +77,7 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 // bindLocal reserves local; port 0 is the kernel's choice. shared: it may be
 // one that another has who shares it too.
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held, shared bool) (*port, error) {
+	t.settle()
 	if local.Port() != 0 && !held {
 		// A pooled port that no connection uses is the user's for the asking.
 		t.dropIdle(localAddr{proto, local.Addr()}, local.Port())
@@ -210,25 +213,30 @@ func (t *portTable) share(p *port) *port {
 	return p
 }
 
-// release drops a use of p; with the last, it goes to the pool or back to
-// the kernel.
+// release drops a use of p. With the last one, p goes to the pool or back to the
+// kernel. The stack lock is not held.
 func (t *portTable) release(p *port) {
+	if h, last := t.drop(p); last {
+		t.giveBack(p, h)
+	}
+}
+
+// drop drops a use of p. With the last one, p goes to the pool, or is out of the
+// table: then h is to be given back.
+func (t *portTable) drop(p *port) (h control.Held, last bool) {
 	if p == nil {
-		return
+		return h, false
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if p.refs--; p.refs > 0 {
-		t.mu.Unlock()
-		return
+		return h, false
 	}
 	if sp := p.space; p.pooled() && len(sp.idle) < t.enough && sp.used[p.number] == p {
 		sp.idle = append(sp.idle, p)
-		t.mu.Unlock()
-		return
+		return h, false
 	}
-	h := t.forget(p)
-	t.mu.Unlock()
-	t.giveBack(p, h)
+	return t.forget(p), true
 }
 
 // rehold takes p from the kernel again, whose listener held it until now, if
@@ -284,6 +292,7 @@ func (t *portTable) giveBack(p *port, h control.Held) {
 
 // close gives every port back.
 func (t *portTable) close() {
+	t.settle()
 	var all []*port
 	t.mu.Lock()
 	for _, sp := range t.spaces {

@@ -221,7 +221,7 @@ func (s *Stack) bury() {
 			s.beginTimeWait(c)
 		} else {
 			s.dests.unref(c.dst)
-			s.ports.release(c.port)
+			s.ports.releaseLater(c.port)
 		}
 		c.dst, c.port = nil, nil
 		c.state.Or(stDone)

@@ -74,11 +74,11 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	s.begin()
 	defer s.end()
 	if s.life.closing.Load() {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, errClosed
 	}
 	if !s.demux.listeners.add(l.keys, l, o.Shared) {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, syscall.EADDRINUSE
 	}
 	l.tl.Init(s.host, l, &l.cfg, backlog)
@@ -215,14 +215,16 @@ func (l *TCPListener) Close() error {
 	}
 	s := l.s
 	l.s.wake(&l.w)
+	var p *port
 	s.begin()
 	if !s.life.closing.Load() {
 		l.tl.Close(s.now)
 		s.wheel.Stop(&l.timer)
 		s.demux.listeners.remove(l.keys, l)
-		s.ports.release(l.port)
+		p = l.port
 	}
 	s.end()
+	s.ports.release(p)
 	for {
 		a, ok := l.pop()
 		if !ok {

@@ -56,13 +56,13 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
 		s.dests.unref(c.dst)
-		s.ports.release(c.port)
+		s.ports.releaseLater(c.port)
 		return
 	}
 	t := &timeWait{tw: c.tc.TimeWait(s.now), dst: c.dst, since: s.now, localPort: c.tc.Local().Port(), remotePort: c.tc.Remote().Port()}
 	if c.port != nil && c.port.pooled() {
 		// The pool keeps it reserved and steered; other peers may use it.
-		s.ports.release(c.port)
+		s.ports.releaseLater(c.port)
 	} else {
 		t.port = c.port
 	}
@@ -84,7 +84,7 @@ func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
 	s.demux.timeWaits.remove(t)
 	s.dests.unref(t.dst)
-	s.ports.release(t.port)
+	s.ports.releaseLater(t.port)
 }
 
 // reuseTimeWait clears the way for an outgoing connection; false: the old one

@@ -105,7 +105,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	s.begin()
 	defer s.end()
 	if err := s.insertUDP(u, connected, o.Shared, route); err != nil {
-		s.ports.release(p)
+		s.ports.releaseLater(p)
 		return nil, err
 	}
 	return u, nil
@@ -297,6 +297,7 @@ func (u *UDPConn) Close() error {
 	s := u.s
 	s.begin()
 	s.demux.lastUDP = nil
+	var p *port
 	if !s.life.closing.Load() {
 		s.sendQueued(u)
 		s.demux.udps.remove(u.keys, u)
@@ -305,13 +306,14 @@ func (u *UDPConn) Close() error {
 		}
 		s.dests.unref(u.dst)
 		u.dst = nil
-		s.ports.release(u.port)
+		p = u.port
 		s.dropQueued(u)
 	} else if s.shared() {
 		s.takeQueued(u)
 		s.dropQueued(u)
 	}
 	s.end()
+	s.ports.release(p)
 	u.rqmu.Lock()
 	u.rq.Drain()
 	u.rqmu.Unlock()
