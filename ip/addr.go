@@ -11,10 +11,11 @@ func Bogus(src, dst netip.Addr) bool {
 	if src == dst || !Unicast(src) {
 		return true
 	}
-	return !Unicast(dst) && !dst.IsMulticast() && dst != broadcast4
+	return !Unicast(dst) && !dst.IsMulticast() && dst != Broadcast
 }
 
-var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// Broadcast is the limited broadcast address (RFC 919, 7).
+var Broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Unicast tells whether a is an address that one host may have on a link.
 func Unicast(a netip.Addr) bool {
@@ -23,17 +24,21 @@ func Unicast(a netip.Addr) bool {
 		// (RFC 1112, 4), but clouds number their hosts from it, and Linux does
 		// not refuse it.
 		b := a.As4()
-		return b[0] != 0 && b[0] != 127 && b[0]>>4 != 14 && a != broadcast4
+		return b[0] != 0 && b[0] != 127 && b[0]>>4 != 14 && a != Broadcast
 	}
 	// RFC 4291, 2.5.5: addresses with an IPv4 one inside are not for the wire.
 	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6()
 }
 
+// MinPathMTU4 is the least MTU of an IPv4 path that is believed of a router:
+// Linux's min_pmtu. A smaller one serves attackers only (RFC 5927, 7).
+const MinPathMTU4 = 552
+
 // MulticastMAC is the Ethernet address of a multicast group, or that of
 // broadcast (RFC 1112, 6.4; RFC 2464, 7). ok is false for other addresses.
 func MulticastMAC(a netip.Addr) (mac [6]byte, ok bool) {
 	switch {
-	case a == broadcast4:
+	case a == Broadcast:
 		return [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, true
 	case !a.IsMulticast():
 		return mac, false

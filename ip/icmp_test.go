@@ -182,7 +182,7 @@ func TestAnswerable(t *testing.T) {
 		"later fragment":  func(p *Packet) { p.FragOff = 8 },
 		"link broadcast":  func(p *Packet) { p.DstMAC = [6]byte{255, 255, 255, 255, 255, 255} },
 		"multicast group": func(p *Packet) { p.Dst = netip.MustParseAddr("224.0.0.5") },
-		"broadcast":       func(p *Packet) { p.Dst = broadcast4 },
+		"broadcast":       func(p *Packet) { p.Dst = Broadcast },
 		"from multicast":  func(p *Packet) { p.Src = netip.MustParseAddr("224.0.0.5") },
 		"from nobody":     func(p *Packet) { p.Src = netip.MustParseAddr("0.0.0.0") },
 		"LAND":            func(p *Packet) { p.Src = p.Dst },

@@ -7,11 +7,9 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Least path MTUs that an ICMP message may set: RFC 8201 section 4 for IPv6,
-// Linux's min_pmtu for IPv4 (a smaller one serves attackers only, RFC 5927
-// section 7).
+// Least path MTUs that an ICMP message may set: RFC 8201 section 4 for IPv6.
 const (
-	minMTU4 = 552
+	minMTU4 = ip.MinPathMTU4
 	minMTU6 = 1280
 )
 

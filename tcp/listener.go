@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -113,7 +114,7 @@ func (l *Listener) input(s *Segment, now int64, isn uint32) {
 func (l *Listener) open(s *Segment, now int64, isn uint32) {
 	st := &l.h.Stats
 	// Neither LAND, nor SYN with FIN, nor what could come back from many.
-	if s.Flags.Has(FlagFIN) || s.Local == s.Remote || s.Remote.Port() == 0 || !unicast(s.Local.Addr()) || !unicast(s.Remote.Addr()) {
+	if s.Flags.Has(FlagFIN) || s.Local == s.Remote || s.Remote.Port() == 0 || !ip.Unicast(s.Local.Addr()) || !ip.Unicast(s.Remote.Addr()) {
 		st.SynMalformed.Add(1)
 		return
 	}
@@ -162,12 +163,6 @@ func (l *Listener) mtu(local, remote netip.AddrPort) int {
 	}
 	return min(l.cfg.mtu(), 0xffff)
 }
-
-func unicast(a netip.Addr) bool {
-	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && a != broadcast
-}
-
-var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // sendCookie answers a SYN for which there is no entry. Options that cannot
 // come back in a timestamp are not granted.

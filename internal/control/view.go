@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/ip"
 )
 
 // view is an immutable snapshot of links, addresses and routes.
@@ -193,7 +195,7 @@ func (v *view) route(dst, src netip.Addr) (Route, error) {
 		if !ok {
 			return Route{}, syscall.EADDRNOTAVAIL
 		}
-		if oif == 0 && (dst.IsMulticast() || dst == broadcast4) {
+		if oif == 0 && (dst.IsMulticast() || dst == ip.Broadcast) {
 			oif = on // the source address chooses the link
 		}
 	}
@@ -203,8 +205,6 @@ func (v *view) route(dst, src netip.Addr) (Route, error) {
 	}
 	return v.forward(dst, src, oif)
 }
-
-var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 func (v *view) toSelf(src, dst netip.Addr) (Route, error) {
 	if !src.IsValid() {
@@ -234,7 +234,7 @@ func (v *view) forward(dst, src netip.Addr, oif int) (Route, error) {
 			return v.answer(r, h, dst, src), nil
 		}
 	}
-	if l := v.links[oif]; l != nil && l.Up && (dst.IsMulticast() || dst == broadcast4 || dst.IsLinkLocalUnicast()) {
+	if l := v.links[oif]; l != nil && l.Up && (dst.IsMulticast() || dst == ip.Broadcast || dst.IsLinkLocalUnicast()) {
 		// A link that the caller named needs no route.
 		return v.answer(&fibRoute{kind: unix.RTN_UNICAST}, hop{link: oif}, dst, src), nil
 	}
@@ -344,7 +344,7 @@ func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
 		return out
 	case dst.IsMulticast():
 		out.Multicast = true
-	case r.kind == unix.RTN_BROADCAST || dst == broadcast4:
+	case r.kind == unix.RTN_BROADCAST || dst == ip.Broadcast:
 		out.Broadcast = true
 	case h.via.IsValid():
 		out.NextHop = h.via

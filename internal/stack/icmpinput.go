@@ -38,10 +38,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 	}
 }
 
-const (
-	pathMTUTime = int64(600e9) // RFC 1191, 6.3: 10 minutes
-	minPathMTU4 = 552          // Linux's min_pmtu; ip refuses IPv6's below 1280
-)
+const pathMTUTime = int64(600e9) // RFC 1191, 6.3: 10 minutes
 
 // udpTooBig learns the MTU of a path from a router's complaint about a
 // datagram of ours: datagrams carry DF, and from now on are cut to fit.
@@ -56,7 +53,8 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	if d == nil {
 		return
 	}
-	if m := max(e.MTU, minPathMTU4); m < s.dests.mtuOf(d, s.now) {
+	// Below 1280 bytes ip refuses IPv6's.
+	if m := max(e.MTU, ip.MinPathMTU4); m < s.dests.mtuOf(d, s.now) {
 		d.pathMTU, d.pathUntil = m, s.now+pathMTUTime
 	}
 }

@@ -123,7 +123,7 @@ func TestUDPPathMTU(t *testing.T) {
 		}
 		least := 1300 // for IPv6, less than 1280 is refused
 		if to.Is4() {
-			least = minPathMTU4
+			least = ip.MinPathMTU4
 			dev.Inject(0, icmpOf(to, c.LocalAddr().Addr(), 3, 4, 68, quote))
 		}
 		for a.rxPending() {
