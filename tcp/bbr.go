@@ -147,19 +147,8 @@ type bbr struct {
 
 var bbrInf = math.Inf(1)
 
-// bbrAck is what an acknowledgement tells the model.
-type bbrAck struct {
-	*RateSample
-	acked    uint32 // newly delivered
-	inflight uint32 // after it
-	srtt     int64
-	sack     bool // C.has_selective_acks
-	rate     float64
-	limitApp bool // the connection is to count as limited by the application
-}
-
 // hasData is RS.has_data: a packet was delivered, not merely bytes of one.
-func (a *bbrAck) hasData() bool { return a.Flight != 0 }
+func (a *delivery) hasData() bool { return a.Flight != 0 }
 
 // start is OnInit, section 5.2.1.
 func (b *bbr) start(c *Congestion, total uint32, now, srtt int64) {
@@ -189,7 +178,7 @@ func (b *bbr) enterStartup() {
 func (b *bbr) pacingRate() uint64 { return uint64(max(b.rate, 1)) }
 
 // ack is UpdateOnACK, section 5.2.3.
-func (b *bbr) ack(c *Congestion, a *bbrAck) {
+func (b *bbr) ack(c *Congestion, a *delivery) {
 	c.fresh = false
 	a.rate = a.Rate()
 	if !b.started && a.srtt != 0 {
@@ -212,7 +201,7 @@ func (b *bbr) ack(c *Congestion, a *bbrAck) {
 }
 
 // checkFullBW is CheckFullBWReached, section 5.3.1.2.
-func (b *bbr) checkFullBW(a *bbrAck) {
+func (b *bbr) checkFullBW(a *delivery) {
 	if b.fullNow || !b.roundStart || a.AppLimited || a.rate == 0 {
 		return
 	}
@@ -230,7 +219,7 @@ func (b *bbr) checkFullBW(a *bbrAck) {
 func (b *bbr) resetFullBW() { b.fullBW, b.fullCount, b.fullNow = 0, 0, false }
 
 // checkStartupDone leaves Startup, sections 5.3.1.2 and 5.3.1.3.
-func (b *bbr) checkStartupDone(c *Congestion, a *bbrAck) {
+func (b *bbr) checkStartupDone(c *Congestion, a *delivery) {
 	if b.state != bbrStartup {
 		return
 	}
@@ -247,7 +236,7 @@ func (b *bbr) checkStartupDone(c *Congestion, a *bbrAck) {
 
 // startupLoss tells whether a round lost so much that the path must be full,
 // or was marked by it: the draft leaves ECN open, but to count as congestion.
-func (b *bbr) startupLoss(a *bbrAck) bool {
+func (b *bbr) startupLoss(a *delivery) bool {
 	switch {
 	case b.markInRound:
 		return true
@@ -260,7 +249,7 @@ func (b *bbr) startupLoss(a *bbrAck) bool {
 }
 
 // checkDrainDone is section 5.3.2.
-func (b *bbr) checkDrainDone(c *Congestion, a *bbrAck) {
+func (b *bbr) checkDrainDone(c *Congestion, a *delivery) {
 	if b.state == bbrDrain && (float64(a.inflight) <= b.inflight(c, b.bw, 1) ||
 		b.rounds > b.drainStart+bbrDrainRounds) {
 		b.startDown()
@@ -325,7 +314,7 @@ func (b *bbr) setRate(gain float64) {
 }
 
 // setCwnd is SetCwnd, section 5.6.4.6.
-func (b *bbr) setCwnd(c *Congestion, a *bbrAck) {
+func (b *bbr) setCwnd(c *Congestion, a *delivery) {
 	cwnd := float64(c.cwnd)
 	most := b.quantize(c, b.multiple(c, b.bw, b.cwndGain)+b.extraAcked)
 	switch {

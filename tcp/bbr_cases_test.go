@@ -130,7 +130,7 @@ func TestBBRKeepsMaxBW(t *testing.T) {
 		b.startDown()
 		b.bwFilter[0] = max(b.bwFilter[0], 1e6)
 		b.roundStart = true
-		b.adaptLongTerm(c, &bbrAck{RateSample: &RateSample{Flight: 1000}, sack: true})
+		b.adaptLongTerm(c, &delivery{RateSample: &RateSample{Flight: 1000}, sack: true})
 	}
 	if b.bwFilter != [2]float64{1e6, 0} {
 		t.Errorf("filter %v", b.bwFilter)

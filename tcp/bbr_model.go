@@ -5,7 +5,7 @@ import "math"
 // The model of the path (section 5.5), and how losses change it.
 
 // updateLatest is UpdateLatestDeliverySignals, section 5.5.10.3.
-func (b *bbr) updateLatest(a *bbrAck) {
+func (b *bbr) updateLatest(a *delivery) {
 	b.lossRoundStart = false
 	b.bwLatest = max(b.bwLatest, a.rate)
 	b.inflightLatest = max(b.inflightLatest, float64(a.Delivered))
@@ -15,7 +15,7 @@ func (b *bbr) updateLatest(a *bbrAck) {
 	}
 }
 
-func (b *bbr) advanceLatest(a *bbrAck) {
+func (b *bbr) advanceLatest(a *delivery) {
 	if b.lossRoundStart {
 		b.bwLatest, b.inflightLatest = a.rate, float64(a.Delivered)
 		b.lossRanges = 0
@@ -31,7 +31,7 @@ func (b *bbr) resetShortTerm() { b.bwShort, b.inflightShort = bbrInf, bbrInf }
 
 // updateCongestion is UpdateCongestionSignals: it counts rounds, takes the
 // sample, and answers losses once a round.
-func (b *bbr) updateCongestion(c *Congestion, a *bbrAck) {
+func (b *bbr) updateCongestion(c *Congestion, a *delivery) {
 	b.updateMaxBW(a)
 	if !b.lossRoundStart {
 		return
@@ -50,7 +50,7 @@ func (b *bbr) updateCongestion(c *Congestion, a *bbrAck) {
 }
 
 // updateMaxBW is UpdateRound and UpdateMaxBw, sections 5.5.1 and 5.5.5.
-func (b *bbr) updateMaxBW(a *bbrAck) {
+func (b *bbr) updateMaxBW(a *delivery) {
 	if b.roundStart = a.hasData() && seqGE(a.PriorDelivered, b.nextRound); b.roundStart {
 		b.startRound()
 		b.rounds++
@@ -69,7 +69,7 @@ func (b *bbr) boundBW() { b.bw = min(b.maxBW, b.bwShort) }
 // updateAggregation is section 5.5.9: how much more than the rate explains
 // was acknowledged at once. The filter's window is the last 5 to 10 rounds,
 // in Startup the last one or two.
-func (b *bbr) updateAggregation(c *Congestion, a *bbrAck) {
+func (b *bbr) updateAggregation(c *Congestion, a *delivery) {
 	expected := b.bw * float64(b.now-b.extraStart) / 1e9
 	if b.extraBytes <= expected {
 		b.extraBytes, b.extraStart, expected = 0, b.now, 0

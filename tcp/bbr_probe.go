@@ -33,7 +33,7 @@ func (b *bbr) startRefill() {
 	b.state, b.pacingGain, b.cwndGain = bbrRefill, 1, bbrCwndGain
 }
 
-func (b *bbr) startUp(c *Congestion, a *bbrAck) {
+func (b *bbr) startUp(c *Congestion, a *delivery) {
 	b.ackPhase = bbrAcksStarting
 	b.startRound()
 	b.resetFullBW()
@@ -55,7 +55,7 @@ func (b *bbr) pickWait() {
 }
 
 // updateProbeBW is UpdateProbeBWCyclePhase, section 5.3.3.6.
-func (b *bbr) updateProbeBW(c *Congestion, a *bbrAck) {
+func (b *bbr) updateProbeBW(c *Congestion, a *delivery) {
 	if !b.fullReached || b.adaptLongTerm(c, a) {
 		return
 	}
@@ -89,7 +89,7 @@ func (b *bbr) timeToProbe(c *Congestion) bool {
 // target is TargetInflight.
 func (b *bbr) target(c *Congestion) float64 { return min(b.bdp(), float64(c.cwnd)) }
 
-func (b *bbr) timeToCruise(c *Congestion, a *bbrAck) bool {
+func (b *bbr) timeToCruise(c *Congestion, a *delivery) bool {
 	return float64(a.inflight) <= min(b.withHeadroom(c), b.inflight(c, b.maxBW, 1))
 }
 
@@ -102,7 +102,7 @@ func (b *bbr) withHeadroom(c *Congestion) float64 {
 	return max(b.inflightLong-head, float64(bbrMinPipe*c.mss))
 }
 
-func (b *bbr) timeToGoDown(c *Congestion, a *bbrAck) bool {
+func (b *bbr) timeToGoDown(c *Congestion, a *delivery) bool {
 	// Where the last probe went too high this one stops short of it
 	// (section 5.3.3.4.2).
 	// (What was in flight before the acknowledgement, in whole segments.)
@@ -127,7 +127,7 @@ func (b *bbr) raiseSlope(c *Congestion) {
 }
 
 // probeUpward is ProbeInflightLongtermUpward.
-func (b *bbr) probeUpward(c *Congestion, a *bbrAck) {
+func (b *bbr) probeUpward(c *Congestion, a *delivery) {
 	if !b.wasLimited() || float64(c.cwnd) < b.inflightLong {
 		return
 	}
@@ -143,7 +143,7 @@ func (b *bbr) probeUpward(c *Congestion, a *bbrAck) {
 }
 
 // adaptLongTerm is AdaptLongTermModel. True: it changed the state.
-func (b *bbr) adaptLongTerm(c *Congestion, a *bbrAck) bool {
+func (b *bbr) adaptLongTerm(c *Congestion, a *delivery) bool {
 	if b.ackPhase == bbrAcksStarting && b.roundStart {
 		b.ackPhase = bbrAcksFeedback
 	}
@@ -170,7 +170,7 @@ func (b *bbr) adaptLongTerm(c *Congestion, a *bbrAck) bool {
 }
 
 // updateMinRTT is section 5.3.4.3.
-func (b *bbr) updateMinRTT(a *bbrAck) {
+func (b *bbr) updateMinRTT(a *delivery) {
 	b.probeRTTDue = b.now > b.probeRTTAt+bbrProbeRTTEvery
 	if a.RTT > 0 && (a.RTT < b.probeRTTMin || b.probeRTTDue) {
 		b.probeRTTMin, b.probeRTTAt = a.RTT, b.now
@@ -183,7 +183,7 @@ func (b *bbr) updateMinRTT(a *bbrAck) {
 const maxProbeRTT = 1<<63 - 1 // no sample yet
 
 // checkProbeRTT is section 5.3.4.3.
-func (b *bbr) checkProbeRTT(c *Congestion, a *bbrAck) {
+func (b *bbr) checkProbeRTT(c *Congestion, a *delivery) {
 	if b.state != bbrProbeRTT && b.probeRTTDue && !b.idleRestart {
 		b.saveCwnd(c)
 		b.state, b.pacingGain, b.cwndGain = bbrProbeRTT, 1, bbrProbeRTTGain
@@ -199,7 +199,7 @@ func (b *bbr) checkProbeRTT(c *Congestion, a *bbrAck) {
 	}
 }
 
-func (b *bbr) handleProbeRTT(c *Congestion, a *bbrAck) {
+func (b *bbr) handleProbeRTT(c *Congestion, a *delivery) {
 	a.limitApp = true // samples are low now
 	switch {
 	case b.probeRTTDone != 0:

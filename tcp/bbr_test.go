@@ -302,17 +302,17 @@ func TestBBRSpuriousLoss(t *testing.T) {
 	if x.b.state != bbrDown || x.b.inflightLong == bbrInf || x.b.undoState != bbrUp {
 		t.Fatalf("a loss of 5%%: %+v", *x.b)
 	}
-	cc.EnterRecovery(x.p.now)
+	cc.EnterRecovery()
 	x.b.inflightShort, x.b.bwShort = 10000, 1e5
 	cc.cwnd = 10000
-	cc.Undo(x.p.now)
+	cc.Undo()
 	if x.b.state != bbrRefill || cc.cwnd != cwnd || x.b.inflightLong != bbrInf ||
 		x.b.inflightShort != bbrInf || x.b.bwShort != bbrInf || x.b.undoState != bbrNone {
 		t.Errorf("after undo: cwnd %d of %d, %+v", cc.cwnd, cwnd, *x.b)
 	}
 	// Startup is gone back to likewise.
 	x.b.state, x.b.undoState, x.b.fullReached = bbrDrain, bbrStartup, true
-	cc.Undo(x.p.now)
+	cc.Undo()
 	if x.b.state != bbrStartup || x.b.fullReached {
 		t.Errorf("after undo: %+v", *x.b)
 	}
@@ -395,7 +395,7 @@ func TestBBRExtraAcked(t *testing.T) {
 		b.now = sec + (i+1)*20*ms
 		b.rounds++
 		total += 20000
-		b.updateAggregation(&c, &bbrAck{acked: 20000})
+		b.updateAggregation(&c, &delivery{acked: 20000})
 	}
 	if b.extraAcked < 20000 || b.extraAcked > 21000 {
 		t.Errorf("extra_acked %.0f, want 20000", b.extraAcked)
@@ -405,7 +405,7 @@ func TestBBRExtraAcked(t *testing.T) {
 		if i%10 == 0 {
 			b.rounds++
 		}
-		b.updateAggregation(&c, &bbrAck{acked: 500})
+		b.updateAggregation(&c, &delivery{acked: 500})
 	}
 	if b.extraAcked > 3000 {
 		t.Errorf("extra_acked %.0f, want a segment or two", b.extraAcked)

@@ -18,11 +18,12 @@ type Congestion struct {
 	fresh          bool   // nothing was acknowledged yet
 	undone         bool   // the saved state was used up, or never made
 	index          uint8  // of the algorithm
+	models         bool   // what the algorithm's models() returned
 
 	hystart hystart
 
 	past  *ccPast // nil until it is needed
-	bbr   *bbr    // nil where another congestion control was chosen
+	bbr   *bbr    // nil where another algorithm was chosen
 	pacer *pacer  // nil where packets are not paced
 }
 
@@ -60,24 +61,76 @@ type AckSample struct {
 	Limited bool
 }
 
-// algorithm is what tells one congestion control from another.
+// algorithm is a congestion control: it answers events. Those whose window
+// only grows and shrinks are a windowLaw (newreno.go), which windowed makes an
+// algorithm of; those that model the path answer all events by themselves
+// (bbr_control.go).
 type algorithm interface {
 	name() string
-	// start begins anew on a connection whose windows may be any.
+	// models reports whether the algorithm sets cwnd and the pacing rate from a
+	// model: with each delivery, in recovery too, where else PRR steers cwnd. It
+	// then gets delivery rate samples.
+	models() bool
+	// start begins anew on a connection whose windows may be any; stop forgets
+	// all.
 	start(c *Congestion)
-	// ack takes an acknowledgement outside of recovery.
+	stop(c *Congestion)
+	// established: the connection is, or it chose this algorithm later. total
+	// is how many bytes were delivered, modulo 2^32.
+	established(c *Congestion, total uint32, now, srtt int64)
+	// ack takes an acknowledgement outside of recovery, where there is no
+	// model; delivered any, where there is one.
 	ack(c *Congestion, s *AckSample)
-	// reduce returns the slow start threshold after congestion; ecn: it was
-	// marked, not lost.
-	reduce(c *Congestion, ecn bool) uint32
-	// timeout: everything in flight is taken for lost.
-	timeout(c *Congestion)
-	// restart: something is sent, and nothing was in flight.
-	restart(c *Congestion, now int64)
+	delivered(c *Congestion, d *delivery)
+	// lost: a frame was taken for lost. Only a model hears of single ones.
+	lost(c *Congestion, l *loss)
+	// limited: cwnd held data back.
+	limited(c *Congestion)
+	enterRecovery(c *Congestion)
+	exitRecovery(c *Congestion)
+	// marked: the peer echoed a congestion mark.
+	marked(c *Congestion, now int64)
+	// timeout: everything in flight is taken for lost. first: no reduction
+	// answered that loss yet.
+	timeout(c *Congestion, first bool)
+	// undo takes the last reduction back, and reports whether there was one.
+	undo(c *Congestion) bool
+	// restart: something is sent, and nothing was in flight. appLimited: for
+	// want of data.
+	restart(c *Congestion, now int64, appLimited bool)
+	// idle: nothing was in flight for longer than a timeout.
+	idle(c *Congestion, idle, rto int64)
+	// unused: no more than used bytes of the window were for a timeout.
+	unused(c *Congestion, used uint32)
+	// pacingRate is the rate in bytes per second, 0 for none.
+	pacingRate(c *Congestion, srtt int64) uint64
+}
+
+// delivery is what an acknowledgement tells a model.
+type delivery struct {
+	*RateSample
+	now      int64
+	total    uint32 // delivered so far, modulo 2^32
+	acked    uint32 // newly delivered
+	inflight uint32 // after it
+	srtt     int64
+	sack     bool // C.has_selective_acks
+	rate     float64
+	limitApp bool // the model's answer: count the connection as limited by the application
+}
+
+// loss is a frame that was taken for lost, with what was in flight and lost
+// when it was sent.
+type loss struct {
+	RateSample
+	now      int64
+	total    uint32 // delivered so far, modulo 2^32
+	seq, end uint32
+	sack     bool
 }
 
 // The first is the default.
-var algorithms = [...]algorithm{cubic{}, newReno{}, bbrControl{}}
+var algorithms = [...]algorithm{windowed{cubic{}}, windowed{newReno{}}, bbrControl{}}
 
 // findAlgorithm returns the index of the algorithm.
 func findAlgorithm(name string) (uint8, bool) {
@@ -117,6 +170,7 @@ func (c *Congestion) Init(name string, mss int) {
 	*c = Congestion{index: index, mss: uint32(max(mss, 1)), ssthresh: infSsthresh, fresh: true, undone: true}
 	c.cwnd = c.initial()
 	c.hystart.start()
+	c.models = c.alg().models()
 	c.alg().start(c)
 }
 
@@ -127,11 +181,12 @@ func (c *Congestion) Set(name string) bool {
 	if !ok {
 		return false
 	}
-	if c.bbr != nil && index != c.index {
-		c.bbr = nil
-		c.dropPacer()
+	if index != c.index {
+		c.alg().stop(c)
 	}
 	c.index, c.acked, c.undone = index, 0, true
+	c.models = c.alg().models()
+	c.dropPacer()
 	c.alg().start(c)
 	return true
 }
@@ -203,156 +258,49 @@ func (c *Congestion) OnAck(s *AckSample) {
 	c.alg().ack(c, s)
 }
 
-// EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
-// RACK (RFC 5681 section 3.2, step 2). Lowers ssthresh and leaves cwnd.
-func (c *Congestion) EnterRecovery(now int64) {
-	if c.bbr != nil {
-		c.bbr.enterRecovery(c)
-		return
-	}
-	c.save()
-	c.cut(false)
+// OnEstablished: the connection is established, or chose the algorithm later.
+func (c *Congestion) OnEstablished(total uint32, now, srtt int64) {
+	c.alg().established(c, total, now, srtt)
 }
+
+// EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
+// RACK (RFC 5681 section 3.2, step 2). It lowers ssthresh and leaves cwnd.
+func (c *Congestion) EnterRecovery() { c.alg().enterRecovery(c) }
 
 // OnECN: the peer reports congestion marks, which mean what a loss does
 // (RFC 3168 section 6.1.2). At most once per window of data.
-func (c *Congestion) OnECN(now int64) {
-	if c.bbr != nil {
-		c.bbr.marked(c, c.cwnd)
-		return
-	}
-	c.undone = true
-	c.cut(true)
-}
+func (c *Congestion) OnECN(now int64) { c.alg().marked(c, now) }
 
 // ExitRecovery ends what EnterRecovery or OnECN began (RFC 5681 section 3.2,
 // step 6).
-func (c *Congestion) ExitRecovery(now int64) {
-	if c.bbr != nil {
-		c.bbr.exitRecovery(c)
-		return
-	}
-	if c.ssthresh != infSsthresh { // a model that was given up leaves none
-		c.SetCwnd(c.ssthresh)
-	}
-	c.acked = 0
-}
+func (c *Congestion) ExitRecovery() { c.alg().exitRecovery(c) }
 
 // OnRTO: the retransmission timer expired (RFC 5681 section 3.1, equation 4,
-// and RFC 6298 section 5). first tells that this loss was not yet answered by
-// a reduction: ssthresh is lowered once for a loss, however often the timer
-// expires.
-func (c *Congestion) OnRTO(now int64, first bool) {
-	if c.bbr != nil {
-		c.bbr.timeout(c)
-		return
-	}
-	if first {
-		c.save()
-		c.cut(false)
-	}
-	c.alg().timeout(c)
-	c.cwnd = c.mss
-	c.acked = 0
-}
-
-func (c *Congestion) cut(ecn bool) {
-	c.fresh = false
-	c.hystart.stop()
-	c.ssthresh = min(max(c.alg().reduce(c, ecn), 2*c.mss), maxCwnd)
-}
-
-func (c *Congestion) save() {
-	p := c.remember()
-	p.oldCwnd, p.oldSsthresh, p.oldCubic = c.cwnd, c.ssthresh, p.cubic
-	c.undone = false
-}
+// and RFC 6298 section 5). first: no reduction answered this loss yet. ssthresh
+// is lowered once for a loss, however often the timer expires.
+func (c *Congestion) OnRTO(first bool) { c.alg().timeout(c, first) }
 
 // Undo takes the last reduction back: the retransmissions were spurious
-// (RFC 9438 section 4.9, RFC 4015). The reduction is taken back once.
-// False: it had been, or must not be.
-func (c *Congestion) Undo(now int64) bool {
-	if c.bbr != nil {
-		c.bbr.spurious(c)
-		return true
-	}
-	if c.undone {
-		return false
-	}
-	c.undone = true
-	p := c.past
-	c.cwnd = max(c.cwnd, p.oldCwnd)
-	c.ssthresh = max(c.ssthresh, p.oldSsthresh)
-	p.cubic = p.oldCubic
-	c.acked = 0
-	return true
-}
+// (RFC 9438 section 4.9, RFC 4015). It returns false where the reduction was
+// taken back before, or must not be.
+func (c *Congestion) Undo() bool { return c.alg().undo(c) }
 
 // KeepReduction has the last reduction stay, whatever is said against it
 // later: it had a second reason.
 func (c *Congestion) KeepReduction() { c.undone = true }
 
 // OnIdle is called before sending after nothing was in flight for idle
-// nanoseconds, more than rto: the window halves for each timeout down to the
-// initial one (RFC 2861 section 3, RFC 5681 section 4.1).
-func (c *Congestion) OnIdle(idle, rto int64) {
-	if c.bbr != nil {
-		return // it restarts at the rate of the path: modelRestart
-	}
-	restart := min(c.initial(), c.cwnd)
-	if !c.fresh && c.ssthresh != infSsthresh {
-		c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
-	}
-	for n := idle; n > rto && c.cwnd > restart; n -= rto {
-		c.cwnd /= 2
-	}
-	c.cwnd = max(c.cwnd, restart)
-	c.acked = 0
-}
+// nanoseconds, more than rto.
+func (c *Congestion) OnIdle(idle, rto int64) { c.alg().idle(c, idle, rto) }
 
-// OnRestart is called before sending while nothing is in flight.
-func (c *Congestion) OnRestart(now int64) {
-	if c.past != nil {
-		c.alg().restart(c, now)
+// OnRestart is called before sending while nothing is in flight. appLimited:
+// it was for want of data.
+func (c *Congestion) OnRestart(now int64, appLimited bool) {
+	if c.past != nil || c.models {
+		c.alg().restart(c, now, appLimited)
 	}
 }
 
 // OnUnused is called when for an RTO no more than used bytes of the window
-// were: it moves half way towards that, and remembers in ssthresh what it was
-// (RFC 2861 section 3.2).
-func (c *Congestion) OnUnused(used uint32) {
-	if c.bbr != nil {
-		return
-	}
-	used = max(used, c.initial())
-	if used >= c.cwnd {
-		return
-	}
-	c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
-	c.cwnd = (c.cwnd + used) / 2
-}
-
-// slowStart grows the window by what was delivered (RFC 5681 section 3.1,
-// RFC 3465 without its limit per acknowledgement: receivers that coalesce
-// segments acknowledge dozens at once). It returns the bytes that are beyond
-// the threshold.
-func (c *Congestion) slowStart(s *AckSample) (rest uint32) {
-	grow := min(s.Acked, c.ssthresh-c.cwnd)
-	rest = s.Acked - grow
-	if c.hystart.on() {
-		grow = c.hystart.ack(c, s, grow)
-	}
-	c.SetCwnd(c.cwnd + grow)
-	return rest
-}
-
-// addPerWindow grows the window by one segment per window of bytes
-// acknowledged (RFC 5681 section 3.1, equation 2, counted as in RFC 3465
-// section 2.1).
-func (c *Congestion) addPerWindow(acked uint32) {
-	c.acked += acked
-	for c.acked >= c.cwnd {
-		c.acked -= c.cwnd
-		c.SetCwnd(c.cwnd + c.mss)
-	}
-}
+// were.
+func (c *Congestion) OnUnused(used uint32) { c.alg().unused(c, used) }

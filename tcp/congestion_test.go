@@ -127,8 +127,8 @@ func TestNoGrowthWhenNotLimited(t *testing.T) {
 			t.Errorf("slow start: %d", m.cc.Cwnd())
 		}
 		m.cc.SetCwnd(200 * segSize)
-		m.cc.EnterRecovery(m.now)
-		m.cc.ExitRecovery(m.now)
+		m.cc.EnterRecovery()
+		m.cc.ExitRecovery()
 		m.round(1, true)
 		was := m.cc.Cwnd()
 		for range 1000 {
@@ -149,11 +149,11 @@ func TestNoGrowthWhenNotLimited(t *testing.T) {
 func TestNewRenoAvoidance(t *testing.T) {
 	m := newModel("newreno", 50*time.Millisecond)
 	m.cc.SetCwnd(100 * segSize)
-	m.cc.EnterRecovery(m.now)
+	m.cc.EnterRecovery()
 	if m.cc.Ssthresh() != 50*segSize || m.cc.Cwnd() != 100*segSize {
 		t.Fatalf("loss: ssthresh %d, cwnd %d", m.cc.Ssthresh(), m.cc.Cwnd())
 	}
-	m.cc.ExitRecovery(m.now)
+	m.cc.ExitRecovery()
 	for i := range uint32(20) {
 		if want := (50 + i) * segSize; m.cc.Cwnd() != want {
 			t.Fatalf("round %d: cwnd %d, want %d", i, m.cc.Cwnd(), want)
@@ -170,19 +170,19 @@ func TestTimeout(t *testing.T) {
 	eachAlgorithm(t, func(t *testing.T, name string) {
 		m := newModel(name, 50*time.Millisecond)
 		m.cc.SetCwnd(100 * segSize)
-		m.cc.OnRTO(m.now, true)
+		m.cc.OnRTO(true)
 		cut := m.cc.Ssthresh()
 		if m.cc.Cwnd() != segSize || cut < 50*segSize || cut > 70*segSize {
 			t.Fatalf("cwnd %d, ssthresh %d", m.cc.Cwnd(), cut)
 		}
 		for range 5 {
-			m.cc.OnRTO(m.now, false) // the same loss
+			m.cc.OnRTO(false) // the same loss
 		}
 		if m.cc.Ssthresh() != cut {
 			t.Errorf("ssthresh fell to %d with repeated timeouts", m.cc.Ssthresh())
 		}
 		for range 20 {
-			m.cc.OnRTO(m.now, true)
+			m.cc.OnRTO(true)
 		}
 		if m.cc.Ssthresh() != 2*segSize {
 			t.Errorf("ssthresh %d, want the floor of 2 segments", m.cc.Ssthresh())
@@ -194,25 +194,25 @@ func TestTimeout(t *testing.T) {
 func TestUndo(t *testing.T) {
 	eachAlgorithm(t, func(t *testing.T, name string) {
 		for _, loss := range []func(m *ccModel){
-			func(m *ccModel) { m.cc.EnterRecovery(m.now); m.cc.SetCwnd(m.cc.Ssthresh()) },
-			func(m *ccModel) { m.cc.OnRTO(m.now, true); m.cc.OnRTO(m.now, false) },
-			func(m *ccModel) { m.cc.EnterRecovery(m.now); m.cc.OnRTO(m.now, false) },
+			func(m *ccModel) { m.cc.EnterRecovery(); m.cc.SetCwnd(m.cc.Ssthresh()) },
+			func(m *ccModel) { m.cc.OnRTO(true); m.cc.OnRTO(false) },
+			func(m *ccModel) { m.cc.EnterRecovery(); m.cc.OnRTO(false) },
 		} {
 			m := newModel(name, 50*time.Millisecond)
 			m.cc.SetCwnd(200 * segSize)
-			m.cc.EnterRecovery(m.now)
-			m.cc.ExitRecovery(m.now)
+			m.cc.EnterRecovery()
+			m.cc.ExitRecovery()
 			for range 20 {
 				m.round(2, true)
 			}
 			cwnd, ssthresh, state := m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.remember().cubic
 			loss(m)
-			m.cc.Undo(m.now)
+			m.cc.Undo()
 			if m.cc.Cwnd() != cwnd || m.cc.Ssthresh() != ssthresh || m.cc.remember().cubic != state {
 				t.Errorf("cwnd %d ssthresh %d %+v\nwere %d %d %+v", m.cc.Cwnd(), m.cc.Ssthresh(), m.cc.remember().cubic, cwnd, ssthresh, state)
 			}
 			m.cc.SetCwnd(5 * segSize)
-			m.cc.Undo(m.now)
+			m.cc.Undo()
 			if m.cc.Cwnd() != 5*segSize {
 				t.Error("one reduction was taken back twice")
 			}
@@ -221,7 +221,7 @@ func TestUndo(t *testing.T) {
 		m.cc.SetCwnd(100 * segSize)
 		m.cc.OnECN(m.now)
 		cut := m.cc.Ssthresh()
-		m.cc.Undo(m.now)
+		m.cc.Undo()
 		if m.cc.Ssthresh() != cut {
 			t.Error("the answer to a congestion mark was taken back")
 		}
@@ -267,8 +267,8 @@ func TestCwndBounds(t *testing.T) {
 		if m.cc.Cwnd() != segSize {
 			t.Errorf("cwnd %d, want one segment", m.cc.Cwnd())
 		}
-		m.cc.EnterRecovery(m.now)
-		m.cc.ExitRecovery(m.now)
+		m.cc.EnterRecovery()
+		m.cc.ExitRecovery()
 		for range 100 {
 			m.now += m.rtt
 			m.ack(math.MaxUint32, true)
@@ -288,8 +288,8 @@ func TestCongestionAllocs(t *testing.T) {
 			s.Now = m.now
 			m.cc.OnAck(&s)
 			if m.cc.Cwnd() > 1000*segSize {
-				m.cc.EnterRecovery(m.now)
-				m.cc.ExitRecovery(m.now)
+				m.cc.EnterRecovery()
+				m.cc.ExitRecovery()
 			}
 		}); n != 0 {
 			t.Errorf("%v allocations per acknowledgement", n)
@@ -308,8 +308,8 @@ func BenchmarkOnAck(b *testing.B) {
 				s.Now = m.now
 				m.cc.OnAck(&s)
 				if m.cc.Cwnd() > 1000*segSize {
-					m.cc.EnterRecovery(m.now)
-					m.cc.ExitRecovery(m.now)
+					m.cc.EnterRecovery()
+					m.cc.ExitRecovery()
 				}
 			}
 		})

@@ -296,7 +296,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.setPeerMSS(defaultMSS(local.Addr()))
 	c.updateMSS()
 	c.cc.Init(cfg.Congestion, int(c.mss))
-	if c.cc.bbr != nil {
+	if c.cc.models {
 		c.sampleRate()
 	}
 	c.rtt.Init()

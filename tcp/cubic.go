@@ -118,15 +118,15 @@ func (cubic) reduce(c *Congestion, ecn bool) uint32 {
 	return uint32(float64(c.cwnd) * beta)
 }
 
-// timeout: section 4.8, the next congestion avoidance has K = 0.
-func (cubic) timeout(c *Congestion) {
+// expired: section 4.8, the next congestion avoidance has K = 0.
+func (cubic) expired(c *Congestion) {
 	q := &c.remember().cubic
 	q.epoch, q.wMax = 0, 0
 }
 
-// restart: silence is no time in which the window grows (section 5.8), however
+// resume: silence is no time in which the window grows (section 5.8), however
 // short it was.
-func (cubic) restart(c *Congestion, now int64) {
+func (cubic) resume(c *Congestion, now int64) {
 	if q := &c.remember().cubic; q.epoch != 0 {
 		q.epoch += now - q.last
 		q.last = now

@@ -12,8 +12,8 @@ import (
 func lossModel(name string, rtt time.Duration, n int) float64 {
 	m := newModel(name, rtt)
 	m.cc.SetCwnd(10 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	left := n
 	var area, span float64
 	for loss := 0; loss < 24; {
@@ -25,8 +25,8 @@ func lossModel(name string, rtt time.Duration, n int) float64 {
 			if left--; left == 0 {
 				left = n
 				loss++
-				m.cc.EnterRecovery(m.now)
-				m.cc.ExitRecovery(m.now)
+				m.cc.EnterRecovery()
+				m.cc.ExitRecovery()
 				break
 			}
 		}
@@ -78,8 +78,8 @@ func TestCubicRenoFriendly(t *testing.T) {
 func TestCubicCurve(t *testing.T) {
 	m := newModel("cubic", 100*time.Millisecond)
 	m.cc.SetCwnd(1000 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	if got := m.cc.Cwnd(); got != 700*segSize {
 		t.Fatalf("cwnd %d after a loss at 1000 segments, want 700", got)
 	}
@@ -116,8 +116,8 @@ func TestCubicCurve(t *testing.T) {
 func TestCubicRenoFriendlyGrowth(t *testing.T) {
 	m := newModel("cubic", time.Millisecond) // so short that the curve does not matter
 	m.cc.SetCwnd(20 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	grow := func(rounds int) float64 {
 		was := m.cc.remember().cubic.wEst
 		if was == 0 {
@@ -144,8 +144,8 @@ func TestCubicRenoFriendlyGrowth(t *testing.T) {
 func TestCubicTargetBound(t *testing.T) {
 	m := newModel("cubic", 100*time.Millisecond)
 	m.cc.SetCwnd(100 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	m.round(1, true)
 	was := m.cc.Cwnd()
 	m.now += 60 * second // acknowledgements held up by the path
@@ -159,12 +159,12 @@ func TestCubicTargetBound(t *testing.T) {
 func TestCubicFastConvergence(t *testing.T) {
 	m := newModel("cubic", 100*time.Millisecond)
 	m.cc.SetCwnd(1000 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	if m.cc.remember().cubic.wMax != 1000 {
 		t.Errorf("W_max %.0f, want 1000", m.cc.remember().cubic.wMax)
 	}
-	m.cc.EnterRecovery(m.now) // at 700, below W_max
+	m.cc.EnterRecovery() // at 700, below W_max
 	if got := m.cc.remember().cubic.wMax; math.Abs(float64(got)-595) > 0.5 {
 		t.Errorf("W_max %.1f after a loss on the way up, want 700 * 0.85", got)
 	}
@@ -177,7 +177,7 @@ func TestCubicFastConvergence(t *testing.T) {
 func TestCubicAfterTimeout(t *testing.T) {
 	m := newModel("cubic", 100*time.Millisecond)
 	m.cc.SetCwnd(100 * segSize)
-	m.cc.OnRTO(m.now, true)
+	m.cc.OnRTO(true)
 	for m.cc.InSlowStart() {
 		m.round(1, true)
 	}
@@ -198,15 +198,15 @@ func TestCubicAfterTimeout(t *testing.T) {
 func TestCubicIdle(t *testing.T) {
 	m := newModel("cubic", 10*time.Millisecond)
 	m.cc.SetCwnd(100 * segSize)
-	m.cc.EnterRecovery(m.now)
-	m.cc.ExitRecovery(m.now)
+	m.cc.EnterRecovery()
+	m.cc.ExitRecovery()
 	for range 10 {
 		m.round(1, true)
 	}
 	was := m.cc.Cwnd()
 	const idle = int64(10 * time.Minute)
 	m.now += idle
-	m.cc.OnRestart(m.now)
+	m.cc.OnRestart(m.now, false)
 	m.round(1, true)
 	if got := m.cc.Cwnd(); got > was+2*segSize {
 		t.Errorf("cwnd from %d to %d by idling", was, got)
@@ -263,7 +263,7 @@ func TestHyStartResumes(t *testing.T) {
 		t.Errorf("cwnd from %d to %d, want twice", w, got)
 	}
 	// And only in the first slow start.
-	m.cc.OnRTO(m.now, true)
+	m.cc.OnRTO(true)
 	if m.cc.hystart.on() {
 		t.Error("HyStart++ after a timeout")
 	}
@@ -274,8 +274,8 @@ func TestHyStartResumes(t *testing.T) {
 func TestCubicIdleKept(t *testing.T) {
 	w := dial(t, Config{KeepIdleCwnd: true})
 	w.c.cc.SetCwnd(20000)
-	w.c.cc.EnterRecovery(w.now)
-	w.c.cc.ExitRecovery(w.now)
+	w.c.cc.EnterRecovery()
+	w.c.cc.ExitRecovery()
 	una := uint32(1)
 	round := func() {
 		n := w.c.cc.Cwnd() / 1000
@@ -305,8 +305,8 @@ func TestCubicMSSChange(t *testing.T) {
 	for _, mss := range []int{500, 8000} {
 		m := newModel("cubic", 100*time.Millisecond)
 		m.cc.SetCwnd(1000 * segSize)
-		m.cc.EnterRecovery(m.now)
-		m.cc.ExitRecovery(m.now)
+		m.cc.EnterRecovery()
+		m.cc.ExitRecovery()
 		for range 20 {
 			m.round(2, true)
 		}
@@ -345,14 +345,14 @@ func TestCubicAfterIdleSlowStart(t *testing.T) {
 	for _, rtt := range []time.Duration{100 * time.Millisecond, time.Millisecond} {
 		m := newModel("cubic", rtt)
 		m.cc.SetCwnd(100 * segSize)
-		m.cc.EnterRecovery(m.now)
-		m.cc.ExitRecovery(m.now)
+		m.cc.EnterRecovery()
+		m.cc.ExitRecovery()
 		for range 60 {
 			m.round(1, true)
 		}
 		m.now += int64(time.Hour)
 		m.cc.OnIdle(int64(time.Hour), int64(time.Second))
-		m.cc.OnRestart(m.now)
+		m.cc.OnRestart(m.now, false)
 		for m.cc.InSlowStart() {
 			m.round(1, true)
 		}

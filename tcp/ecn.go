@@ -99,7 +99,7 @@ const ecnQuickAcks = 2
 func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 	if c.ecn&ecnHold != 0 && seqGT(c.sndUna, c.ecnSeq) {
 		if c.ecn&ecnReducing != 0 {
-			c.cc.ExitRecovery(now)
+			c.cc.ExitRecovery()
 		}
 		c.ecn &^= ecnHold | ecnReducing
 	}
@@ -114,7 +114,7 @@ func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 		c.prrFlight += st.delivered
 		c.cc.OnECN(now)
 		c.reduced()
-		if c.cc.bbr == nil {
+		if !c.cc.models {
 			c.ecn |= ecnReducing
 		}
 	}

@@ -449,7 +449,7 @@ func TestRFC8511Reduction(t *testing.T) {
 			cc.SetCwnd(100e3)
 		}
 		m.OnECN(sec)
-		l.EnterRecovery(sec)
+		l.EnterRecovery()
 		if m.Ssthresh() != c.mark*1000 || l.Ssthresh() != c.loss*1000 {
 			t.Errorf("%s: %d after a mark, %d after a loss; want %d%% and %d%%", c.name, m.Ssthresh(), l.Ssthresh(), c.mark, c.loss)
 		}

@@ -64,7 +64,7 @@ type Config struct {
 	NoDelay       bool
 	KeepAlive     KeepAlive
 	UserTimeout   time.Duration // RFC 5482; 0: the system's
-	Congestion    string        // "cubic" (default), "newreno" or "bbr"
+	Congestion    string        // one of CongestionNames; "": the first
 	MaxPacingRate uint64        // as Conn.SetMaxPacingRate
 	// DeferAccept is for how long a Listener waits for a connection's first
 	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
@@ -191,12 +191,13 @@ type Host struct {
 	orphans int // connections that go on without a user
 	cookies cookies
 
-	pkt    [maxFrags]ring.Desc // packet under construction
-	pool   []*reassembly       // idle ones
-	sample AckSample           // for Congestion; here it does not escape
-	rate   RateSample          // likewise
-	newest rateNewest          // of the acknowledgement in work
-	bbrAck bbrAck              // likewise
+	pkt      [maxFrags]ring.Desc // packet under construction
+	pool     []*reassembly       // idle ones
+	sample   AckSample           // for Congestion; here it does not escape
+	rate     RateSample          // likewise
+	newest   rateNewest          // of the acknowledgement in work
+	delivery delivery            // likewise
+	loss     loss                // likewise
 }
 
 // DefaultOrphans is Host.MaxOrphans where nobody sets it.

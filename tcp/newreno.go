@@ -31,6 +31,6 @@ func (newReno) reduce(c *Congestion, ecn bool) uint32 {
 	return c.cwnd / 2
 }
 
-func (newReno) timeout(*Congestion) {}
+func (newReno) expired(*Congestion) {}
 
-func (newReno) restart(*Congestion, int64) {}
+func (newReno) resume(*Congestion, int64) {}

@@ -166,9 +166,7 @@ func (c *Conn) sendNew(now int64) bool {
 		if pipe > 0 && pipe+bytes > cwnd {
 			c.set(markLimited)
 			c.usedAt, c.cwndUsed = now, 0
-			if b := c.cc.bbr; b != nil {
-				b.limitedNow = true
-			}
+			c.cc.alg().limited(&c.cc)
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&

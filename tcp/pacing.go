@@ -119,36 +119,10 @@ func (c *Conn) SetMaxPacingRate(rate uint64) {
 // dropPacer forgets the pacer where neither the congestion control nor the
 // user wants it any more.
 func (c *Congestion) dropPacer() {
-	if c.bbr == nil && c.pacer != nil && c.pacer.limit == 0 {
+	if !c.models && c.pacer != nil && c.pacer.limit == 0 {
 		c.pacer = nil
 	}
 }
 
-// Pacing of those congestion controls that have no model of the path is as
-// Linux's: faster than the window per round trip, so that it can grow.
-const (
-	paceSlowStart = 2.0
-	paceAvoidance = 1.2
-)
-
-// windowRate is the rate of a congestion window, bytes per second; 0 without
-// an RTT sample.
-func (c *Congestion) windowRate(srtt int64) uint64 {
-	if srtt == 0 {
-		return 0
-	}
-	gain := paceAvoidance
-	if c.cwnd < c.ssthresh/2 {
-		gain = paceSlowStart
-	}
-	return uint64(gain * float64(c.cwnd) * 1e9 / float64(srtt))
-}
-
 // pace brings the pacer up to date, of which there must be one.
-func (c *Congestion) pace(srtt int64) {
-	rate := c.windowRate(srtt)
-	if c.bbr != nil {
-		rate = c.bbr.pacingRate()
-	}
-	c.pacer.setRate(rate)
-}
+func (c *Congestion) pace(srtt int64) { c.pacer.setRate(c.alg().pacingRate(c, srtt)) }

@@ -122,7 +122,7 @@ func TestPaceInRecovery(t *testing.T) {
 	if w.c.recovery != inRecovery {
 		t.Fatal("no recovery")
 	}
-	if got, want := w.c.cc.PacingRate(), w.c.cc.windowRate(w.c.rtt.SRTT()); got != want {
+	if got, want := w.c.cc.PacingRate(), w.c.cc.alg().pacingRate(&w.c.cc, w.c.rtt.SRTT()); got != want {
 		t.Errorf("rate %d, want %d", got, want)
 	}
 	w.out = nil

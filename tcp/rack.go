@@ -88,7 +88,7 @@ func (c *Conn) detectLoss(now int64) (fresh bool) {
 			break
 		}
 		next := m.TimeNext
-		c.markLost(f)
+		c.markLost(f, now)
 		fresh = true
 		f = next
 	}

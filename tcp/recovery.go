@@ -22,9 +22,6 @@ func (c *Conn) startCongestion(now int64) {
 // recover is the part of ACK processing that detects losses and steers the
 // congestion window.
 func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
-	if c.cc.bbr != nil {
-		c.cc.bbr.now = now
-	}
 	if st.reordered {
 		c.set(markReordered)
 		c.h.Stats.TCPSACKReorder.Add(1)
@@ -53,7 +50,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if c.has(markSACK) {
 		fresh = c.detectLoss(now)
 	} else {
-		fresh = c.newReno(st)
+		fresh = c.newReno(st, now)
 	}
 	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
@@ -65,7 +62,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if c.rare.rate != nil {
 		c.rateSample(&c.h.rate, now)
 	}
-	if c.cc.bbr != nil {
+	if c.cc.models {
 		c.modelAck(st, now)
 		return
 	}
@@ -118,7 +115,7 @@ func (c *Conn) enterRecovery(now int64) {
 	c.beginEpisode(now)
 	if c.ecn&ecnReducing == 0 { // else the same congestion was answered already
 		c.set(markUndo)
-		c.cc.EnterRecovery(now)
+		c.cc.EnterRecovery()
 	}
 	c.reduced()
 }
@@ -156,8 +153,8 @@ func (c *Conn) startPRR() {
 }
 
 func (c *Conn) exitRecovery(now int64) {
-	if c.recovery == inRecovery || c.cc.bbr != nil {
-		c.cc.ExitRecovery(now)
+	if c.recovery == inRecovery || c.cc.models {
+		c.cc.ExitRecovery()
 	}
 	c.recovery = noRecovery
 	c.clear(markFRTO | markFRTONew)
@@ -172,7 +169,7 @@ func (c *Conn) exitRecovery(now int64) {
 // acknowledgement that moves SND.UNA without showing another loss (the slow
 // start reduction bound).
 func (c *Conn) prr(delivered uint32, progress bool) {
-	if c.cc.bbr != nil {
+	if c.cc.models {
 		return
 	}
 	mss := int(c.mss)
@@ -228,16 +225,12 @@ func (c *Conn) restartAfterIdle(now int64) {
 	if c.sndUna != c.sndNxt {
 		return
 	}
-	if c.cc.bbr != nil {
-		c.modelRestart(now)
-		return
-	}
-	c.cc.OnRestart(now)
+	c.cc.OnRestart(now, c.rare.rate != nil && c.rare.rate.limited != 0)
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
 		if c.ecn&ecnReducing != 0 {
 			// That is over, else cwnd would be raised to ssthresh when it is.
 			c.ecn &^= ecnReducing
-			c.cc.ExitRecovery(now)
+			c.cc.ExitRecovery()
 		}
 		c.cc.OnIdle(now-c.lastSnd, rto)
 		c.lastSnd = now

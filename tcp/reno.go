@@ -42,7 +42,7 @@ func (c *Conn) countDupAcks(st *ackState, dup bool) {
 
 // newReno marks the first segment lost when enough duplicate ACKs came, and at
 // each partial acknowledgement (RFC 6582).
-func (c *Conn) newReno(st *ackState) (fresh bool) {
+func (c *Conn) newReno(st *ackState, now int64) (fresh bool) {
 	if c.sndHead == ring.NoFrame || c.sndHead == c.sndNext {
 		return false
 	}
@@ -57,7 +57,7 @@ func (c *Conn) newReno(st *ackState) (fresh bool) {
 	case c.recovery != inRecovery || st.acked == 0 || m.Flags&frameLost != 0:
 		return false
 	}
-	c.markLost(c.sndHead)
+	c.markLost(c.sndHead, now)
 	return true
 }
 

@@ -7,9 +7,6 @@ import "github.com/onload-go/onload/ring"
 // one segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
 func (c *Conn) timeout(now int64) {
 	a := c.h.Arena
-	if c.cc.bbr != nil {
-		c.cc.bbr.now = now
-	}
 	// The answer to one loss is one reduction: not for each expiry, and not
 	// where fast recovery gave it (RFC 5681 section 3.1, as Linux).
 	first := c.backoff == 0 && c.recovery != inRecovery
@@ -30,7 +27,7 @@ func (c *Conn) timeout(now int64) {
 			c.sacked -= frameLen(m)
 		}
 		if f == c.sndHead || m.SentAt+wait <= now {
-			c.markLost(f)
+			c.markLost(f, now)
 		}
 	}
 	if renege {
@@ -53,7 +50,7 @@ func (c *Conn) timeout(now int64) {
 	c.setIf(markFRTO, frto && !renege && c.has(markUndo))
 	c.recoverSeq = c.sndNxt
 	c.recovery = inLoss
-	c.cc.OnRTO(now, first)
+	c.cc.OnRTO(first)
 	c.reduced()
 	if pipe := c.pipe(); pipe > 0 {
 		c.cc.SetCwnd(uint32(pipe) + uint32(c.mss)) // beside what is not overdue

@@ -185,9 +185,9 @@ func (c *Conn) unmark(m *ring.Meta, n uint32) {
 }
 
 // markLost takes f for lost, by congestion.
-func (c *Conn) markLost(f ring.Frame) {
-	if c.lose(f) && c.cc.bbr != nil {
-		c.modelLost(c.h.Arena.Meta(f))
+func (c *Conn) markLost(f ring.Frame, now int64) {
+	if c.lose(f) && c.cc.models {
+		c.modelLost(c.h.Arena.Meta(f), now)
 	}
 }
 

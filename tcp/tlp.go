@@ -154,8 +154,8 @@ func (c *Conn) probeAcked(s *Segment, st *ackState, dup bool, now int64) {
 	case seqGT(s.Ack, c.tlpEnd):
 		c.h.Stats.TCPLossProbeRecovery.Add(1)
 		if c.recovery == noRecovery && c.ecn&ecnReducing == 0 {
-			c.cc.EnterRecovery(now)
-			c.cc.ExitRecovery(now)
+			c.cc.EnterRecovery()
+			c.cc.ExitRecovery()
 			c.reduced()
 			c.clear(markUndo) // of this nothing is to be undone
 		}

@@ -32,7 +32,7 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 		c.set(markReordered) // what had come late was taken for lost
 		c.noteReordering(uint32(st.dupAcks) + 1)
 	}
-	if c.cc.Undo(now) {
+	if c.cc.Undo() {
 		c.ecn &^= ecnCWR | ecnHold // there is nothing to tell of
 	}
 	c.recovery = noRecovery

@@ -273,8 +273,8 @@ func TestUndoOnce(t *testing.T) {
 	w.now += 5 * ms
 	w.feed("A", 1, 5*1012+1, 0, w.sack(1, 1013))
 	cwnd := w.c.cc.Cwnd()
-	w.c.cc.EnterRecovery(w.now) // a reduction of another kind, as ECN's
-	w.c.cc.ExitRecovery(w.now)
+	w.c.cc.EnterRecovery() // a reduction of another kind, as ECN's
+	w.c.cc.ExitRecovery()
 	w.feed("A", 1, 5*1012+1, 0, w.sack(1, 1013))
 	if w.c.cc.Cwnd() >= cwnd {
 		t.Errorf("cwnd %d", w.c.cc.Cwnd())

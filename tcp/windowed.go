@@ -1,0 +1,161 @@
+package tcp
+
+// windowLaw is a congestion control by window: it says how the window grows
+// and by how much congestion cuts it. It has no state of its own, Congestion
+// has.
+type windowLaw interface {
+	name() string
+	// start begins anew on a connection whose windows may be any.
+	start(c *Congestion)
+	// ack takes an acknowledgement outside of recovery.
+	ack(c *Congestion, s *AckSample)
+	// reduce returns the slow start threshold after congestion; ecn: it was
+	// marked, not lost.
+	reduce(c *Congestion, ecn bool) uint32
+	// expired: everything in flight is taken for lost.
+	expired(c *Congestion)
+	// resume: something is sent, and nothing was in flight.
+	resume(c *Congestion, now int64)
+}
+
+// windowed makes an algorithm of a law. PRR steers cwnd in recovery.
+type windowed struct{ windowLaw }
+
+func (windowed) models() bool { return false }
+
+func (windowed) stop(*Congestion) {}
+
+func (windowed) established(*Congestion, uint32, int64, int64) {}
+
+func (windowed) delivered(*Congestion, *delivery) {}
+
+func (windowed) lost(*Congestion, *loss) {}
+
+func (windowed) limited(*Congestion) {}
+
+func (w windowed) enterRecovery(c *Congestion) {
+	c.save()
+	w.cut(c, false)
+}
+
+// cut lowers the slow start threshold.
+func (w windowed) cut(c *Congestion, ecn bool) {
+	c.fresh = false
+	c.hystart.stop()
+	c.ssthresh = min(max(w.reduce(c, ecn), 2*c.mss), maxCwnd)
+}
+
+func (windowed) exitRecovery(c *Congestion) {
+	if c.ssthresh != infSsthresh { // a model that was given up leaves none
+		c.SetCwnd(c.ssthresh)
+	}
+	c.acked = 0
+}
+
+func (w windowed) marked(c *Congestion, _ int64) {
+	c.undone = true
+	w.cut(c, true)
+}
+
+func (w windowed) timeout(c *Congestion, first bool) {
+	if first {
+		w.enterRecovery(c)
+	}
+	w.expired(c)
+	c.cwnd = c.mss
+	c.acked = 0
+}
+
+// save remembers what undo restores.
+func (c *Congestion) save() {
+	p := c.remember()
+	p.oldCwnd, p.oldSsthresh, p.oldCubic = c.cwnd, c.ssthresh, p.cubic
+	c.undone = false
+}
+
+func (windowed) undo(c *Congestion) bool {
+	if c.undone {
+		return false
+	}
+	c.undone = true
+	p := c.past
+	c.cwnd = max(c.cwnd, p.oldCwnd)
+	c.ssthresh = max(c.ssthresh, p.oldSsthresh)
+	p.cubic = p.oldCubic
+	c.acked = 0
+	return true
+}
+
+func (w windowed) restart(c *Congestion, now int64, _ bool) {
+	if c.past != nil {
+		w.resume(c, now)
+	}
+}
+
+// idle halves the window for each timeout, down to the initial one (RFC 2861
+// section 3, RFC 5681 section 4.1).
+func (windowed) idle(c *Congestion, idle, rto int64) {
+	restart := min(c.initial(), c.cwnd)
+	if !c.fresh && c.ssthresh != infSsthresh {
+		c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
+	}
+	for n := idle; n > rto && c.cwnd > restart; n -= rto {
+		c.cwnd /= 2
+	}
+	c.cwnd = max(c.cwnd, restart)
+	c.acked = 0
+}
+
+// unused moves the window half way towards what was used, and remembers in
+// ssthresh what it was (RFC 2861 section 3.2).
+func (windowed) unused(c *Congestion, used uint32) {
+	used = max(used, c.initial())
+	if used >= c.cwnd {
+		return
+	}
+	c.ssthresh = max(c.ssthresh, c.cwnd/4*3)
+	c.cwnd = (c.cwnd + used) / 2
+}
+
+// Pacing of a window is as Linux's: faster than the window per round trip, so
+// that it can grow.
+const (
+	paceSlowStart = 2.0
+	paceAvoidance = 1.2
+)
+
+func (windowed) pacingRate(c *Congestion, srtt int64) uint64 {
+	if srtt == 0 {
+		return 0
+	}
+	gain := paceAvoidance
+	if c.cwnd < c.ssthresh/2 {
+		gain = paceSlowStart
+	}
+	return uint64(gain * float64(c.cwnd) * 1e9 / float64(srtt))
+}
+
+// slowStart grows the window by what was delivered (RFC 5681 section 3.1,
+// RFC 3465 without its limit per acknowledgement: receivers that coalesce
+// segments acknowledge dozens at once). It returns the bytes that are beyond
+// the threshold.
+func (c *Congestion) slowStart(s *AckSample) (rest uint32) {
+	grow := min(s.Acked, c.ssthresh-c.cwnd)
+	rest = s.Acked - grow
+	if c.hystart.on() {
+		grow = c.hystart.ack(c, s, grow)
+	}
+	c.SetCwnd(c.cwnd + grow)
+	return rest
+}
+
+// addPerWindow grows the window by one segment per window of bytes
+// acknowledged (RFC 5681 section 3.1, equation 2, counted as in RFC 3465
+// section 2.1).
+func (c *Congestion) addPerWindow(acked uint32) {
+	c.acked += acked
+	for c.acked >= c.cwnd {
+		c.acked -= c.cwnd
+		c.SetCwnd(c.cwnd + c.mss)
+	}
+}
