@@ -8,7 +8,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	var st ackState
 	prior, flight := c.sndUna, c.sndNxt-c.sndUna
 	wnd := uint32(s.Wnd) << c.shift()
-	c.lastRcv, c.probes, c.keepProbes = now, 0, 0
+	c.lastRcv, c.persistProbes, c.keepProbes = now, 0, 0
 	c.softErr = 0 // whatever it was, segments arrive (as Linux)
 
 	newer := seqGT(s.Ack, prior)
@@ -18,9 +18,9 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	// told would take its silence for losses (as Linux).
 	if newer || s.Ack == prior && (seqGT(s.Seq, c.sndWL1) || s.Seq == c.sndWL1 && (wnd > c.sndWnd || wnd == 0)) {
 		c.setWindow(s, wnd)
-		if wnd > 0 && c.has(markProbing) {
+		if wnd > 0 && c.has(markPersist) {
 			// The window is open again: Output goes on.
-			c.clear(markProbing)
+			c.clear(markPersist)
 			c.rtoAt, c.backoff = 0, 0
 		}
 	}

@@ -234,7 +234,7 @@ func (b *bbr) checkStartupDone(c *Congestion, a *delivery) {
 	}
 }
 
-// startupLoss tells whether a round lost so much that the path must be full,
+// startupLoss reports whether a round lost so much that the path must be full,
 // or was marked by it: the draft leaves ECN open, but to count as congestion.
 func (b *bbr) startupLoss(a *delivery) bool {
 	switch {

@@ -68,7 +68,7 @@ func (c *Conn) Close(now int64) {
 	}
 }
 
-// written tells whether something waits to be sent.
+// written reports whether something waits to be sent.
 func (c *Conn) written() bool {
 	_, n := c.sndUsed.load()
 	return n > 0
@@ -88,7 +88,7 @@ func (c *Conn) abortOrphan(now int64) {
 	c.done(0)
 }
 
-// costly tells whether an orphan whose peer does not acknowledge may not go on:
+// costly reports whether an orphan whose peer does not acknowledge may not go on:
 // there are too many, or frames are short. One that is stuck for longer counts
 // twice (Linux's tcp_out_of_resources; attack 16).
 func (c *Conn) costly(stuck bool) bool {

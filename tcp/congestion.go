@@ -156,7 +156,7 @@ func CongestionNames() []string {
 	return names
 }
 
-// ValidCongestion tells whether name is that of an algorithm, or empty for
+// ValidCongestion reports whether name is that of an algorithm, or empty for
 // the default.
 func ValidCongestion(name string) bool {
 	_, ok := findAlgorithm(name)
@@ -234,7 +234,7 @@ func (c *Congestion) Cwnd() uint32 { return c.cwnd }
 // Ssthresh is the slow start threshold; math.MaxUint32 before the first loss.
 func (c *Congestion) Ssthresh() uint32 { return c.ssthresh }
 
-// InSlowStart tells whether the window grows exponentially.
+// InSlowStart reports whether the window grows exponentially.
 func (c *Congestion) InSlowStart() bool { return c.cwnd < c.ssthresh }
 
 // PacingRate is the rate to send at in bytes per second; 0: no pacing.

@@ -83,22 +83,19 @@ type Conn struct {
 	undoSeq      uint32 // SND.UNA then
 	undoRetrans  int32  // retransmissions not yet reported as duplicates; -1: there was none
 	retransStamp uint32 // our timestamp of the first retransmission that may be in flight
-	prrDelivered uint32
-	prrSent      uint32
-	prrFlight    uint32
-	mostOut      uint32 // most bytes in flight of late, until mostOutSeq is acknowledged
-	mostOutSeq   uint32
-	tlpEnd       uint32 // SND.NXT after a tail loss probe or rescue, where markTLP or markRescued
-	ecnSeq       uint32 // SND.NXT when the window was last lowered, where ecnHold
-	dupAcks      uint8
+	prrState
+	mostOut    uint32 // most bytes in flight of late, until mostOutSeq is acknowledged
+	mostOutSeq uint32
+	tlpState
+	ecnSeq  uint32 // SND.NXT when the window was last lowered, where ecnHold
+	dupAcks uint8
 
 	reordering uint8 // extent of reordering that the path showed, segments
 
-	backoff    uint8 // of the retransmission timer
-	kept       uint8 // of it what stays until a round trip is measured (Karn)
-	retries    uint8 // unanswered retransmissions, or SYNs
-	probes     uint8 // unanswered zero-window probes
-	keepProbes uint8
+	backoff uint8 // of the retransmission timer
+	kept    uint8 // of it what stays until a round trip is measured (Karn)
+	retries uint8 // unanswered retransmissions, or SYNs
+	persistState
 
 	// Acknowledgement.
 	quick      uint8  // segments to acknowledge at once
@@ -108,15 +105,12 @@ type Conn struct {
 	rcvMSS     uint16 // the peer's segment size, estimated
 	tsRecent   uint32
 	tsOffset   uint32
-	dsackLo    uint32
-	dsackHi    uint32
+	dsackState
 
 	tsRecentAt uint32 // ms
-	keepIdle   uint32 // ms
-	keepEvery  uint32 // ms
+	keepState
 	userLimit  uint32 // ms
-	keepCount  uint8
-	synRetries uint8 // as Config says; 0: connectRetries
+	synRetries uint8  // as Config says; 0: connectRetries
 
 	// Timers, absolute; 0 is off.
 	rtoAt   int64 // retransmission, zero-window probe or SYN
@@ -220,7 +214,7 @@ const (
 	markKeepAlive
 	markPassive
 	markPingPong   // data flows both ways: delay acknowledgements
-	markProbing    // rtoAt is a zero-window probe
+	markPersist    // rtoAt is a zero-window probe
 	markLimited    // cwnd holds data back
 	markReordered  // the path was seen to reorder
 	markDead       // done was called
@@ -328,7 +322,7 @@ func (c *Conn) Local() netip.AddrPort { return netip.AddrPortFrom(c.pair.Local, 
 // Remote returns the peer's address.
 func (c *Conn) Remote() netip.AddrPort { return netip.AddrPortFrom(c.pair.Remote, c.remotePort) }
 
-// Between tells whether c is the connection of these two ends.
+// Between reports whether c is the connection of these two ends.
 func (c *Conn) Between(local, remote netip.AddrPort) bool {
 	return c.remotePort == remote.Port() && c.localPort == local.Port() &&
 		c.pair.Remote == remote.Addr() && c.pair.Local == local.Addr()

@@ -37,7 +37,7 @@ const (
 	ectCE   = 3
 )
 
-// asksECN tells whether a SYN asks for ECN, section 6.1.1. One that is itself
+// asksECN reports whether a SYN asks for ECN, section 6.1.1. One that is itself
 // ECN-capable means something else (as Linux).
 func asksECN(s *Segment) bool { return s.Flags.Has(FlagECE|FlagCWR) && s.ECN == ectNone }
 

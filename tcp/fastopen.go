@@ -58,14 +58,14 @@ func (h *Host) fastOpenCookie(p *Pair, period uint32) (b [maxFastOpen]byte) {
 
 func period(now int64) uint32 { return uint32(now / fastOpenPeriod) }
 
-// maxCookies bounds the servers that a stack remembers.
-const maxCookies = 4096
+// maxServerCookies bounds the servers that a stack remembers.
+const maxServerCookies = 4096
 
-// cookies are what servers gave us, and what became of them, by the addresses
+// serverCookies are what servers gave us, and what became of them, by the addresses
 // of both hosts (section 4.1.3).
-type cookies map[Pair]cookie
+type serverCookies map[Pair]serverCookie
 
-type cookie struct {
+type serverCookie struct {
 	value  [maxFastOpen]byte
 	option uint8  // as fastOpen.option; 0: the server gave none
 	mss    uint16 // that the server accepted, for what fits into the SYN
@@ -74,21 +74,21 @@ type cookie struct {
 }
 
 // ForgetFastOpen forgets all that Fast Open learned of servers and paths.
-func (h *Host) ForgetFastOpen() { h.cookies = nil }
+func (h *Host) ForgetFastOpen() { h.serverCookies = nil }
 
-// blackHole is how long no Fast Open is tried on a path that has eaten a SYN
+// fastOpenPause is how long no Fast Open is tried on a path that has eaten a SYN
 // for it, doubled each time (section 4.1.3.1).
 const (
-	blackHole    = 60e9
-	maxBlackHole = 8 // doublings
+	fastOpenPause = 60e9
+	maxBlackHole  = 8 // doublings
 )
 
 // put remembers k for p; when there are too many some other is forgotten.
-func (m *cookies) put(p Pair, k cookie) {
+func (m *serverCookies) put(p Pair, k serverCookie) {
 	if *m == nil {
-		*m = cookies{}
+		*m = serverCookies{}
 	}
-	if _, ok := (*m)[p]; !ok && len(*m) >= maxCookies {
+	if _, ok := (*m)[p]; !ok && len(*m) >= maxServerCookies {
 		for old := range *m {
 			delete(*m, old)
 			break

@@ -4,11 +4,11 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// recallCookie prepares Fast Open of a connection that is about to send its
+// recallServerCookie prepares Fast Open of a connection that is about to send its
 // SYN: section 4.1.3. True: there is a cookie, and the SYN can carry data.
-func (c *Conn) recallCookie(now int64) bool {
+func (c *Conn) recallServerCookie(now int64) bool {
 	f := c.rare.fo
-	k := c.h.cookies[*c.pair]
+	k := c.h.serverCookies[*c.pair]
 	switch {
 	case now < k.until:
 		c.dropFastOpen()
@@ -41,7 +41,7 @@ func (c *Conn) deferSYN(mss uint16) {
 	c.chunk.Store(uint32(max(c.synRoom(), minSendMSS)))
 }
 
-// Deferred tells whether the SYN of a connection that is being opened waits
+// Deferred reports whether the SYN of a connection that is being opened waits
 // for the first data, to carry it: Output sends it then.
 func (c *Conn) Deferred() bool { return c.rare.fo != nil && c.rare.fo.deferred }
 
@@ -138,26 +138,26 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		// As Linux: what waits follows at once, this is a dialogue.
 		c.set(markPingPong)
 	}
-	k := c.h.cookies[*c.pair]
+	k := c.h.serverCookies[*c.pair]
 	k.mss = c.peerMSS
 	switch {
 	case o.FastOpen > fastOpenAsk && !o.FastOpenExp && !f.bare:
-		c.h.cookies.put(*c.pair, cookie{value: o.Cookie, option: o.FastOpen, mss: c.peerMSS})
+		c.h.serverCookies.put(*c.pair, serverCookie{value: o.FastOpenCookie, option: o.FastOpen, mss: c.peerMSS})
 	case n > 0:
 		if k.losses = 0; !f.bare {
 			k.value, k.option = f.cookie, f.option
 		}
-		c.h.cookies.put(*c.pair, k)
+		c.h.serverCookies.put(*c.pair, k)
 	case c.retries > 0 && (f.option != 0 || f.bare):
 		// Only a SYN without Fast Open came through: section 4.1.3.1.
 		// What asked for a cookie may have been lost by chance.
 		k.losses = min(k.losses+1, maxBlackHole)
 		if f.data > 0 || k.losses > 1 {
-			k.until = now + blackHole<<(k.losses-1)
+			k.until = now + fastOpenPause<<(k.losses-1)
 		}
-		c.h.cookies.put(*c.pair, k)
+		c.h.serverCookies.put(*c.pair, k)
 	case f.data > 0 && !f.bare:
-		delete(c.h.cookies, *c.pair) // not taken, and no other given
+		delete(c.h.serverCookies, *c.pair) // not taken, and no other given
 	}
 	switch {
 	case f.data == 0:

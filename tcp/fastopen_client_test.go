@@ -17,7 +17,7 @@ func TestRFC7413ClientNoCookie(t *testing.T) {
 	w.want("S 0:0 len 1420")
 	w.synAckAt(1421, func(s *Segment) {
 		s.Opt.FastOpen = fastOpenOurs
-		copy(s.Opt.Cookie[:], "12345678")
+		copy(s.Opt.FastOpenCookie[:], "12345678")
 	})
 	w.want("PA 1421:1 len 580")
 	w.again(cfg)
@@ -34,7 +34,7 @@ func TestRFC7413ClientNoCookie(t *testing.T) {
 	w.want("PA 1:1 len 100")
 	w.again(cfg)
 	w.want("S 0:0")
-	w.now += 2 * blackHole
+	w.now += 2 * fastOpenPause
 	w.again(Config{})
 	w.want("S 0:0 fo")
 }

@@ -87,16 +87,16 @@ func (k *FastOpenKey) cookie(p *Pair) (b [maxFastOpen]byte) {
 	return b
 }
 
-// newCookie is the cookie that a client is given.
-func (l *Listener) newCookie(p *Pair, now int64) [maxFastOpen]byte {
+// newFastOpenCookie is the cookie that a client is given.
+func (l *Listener) newFastOpenCookie(p *Pair, now int64) [maxFastOpen]byte {
 	if k := &l.cfg.FastOpenKeys; k.N > 0 {
 		return k.Keys[0].cookie(p)
 	}
 	return l.h.fastOpenCookie(p, period(now))
 }
 
-// oldCookie is the one that it may have been given before.
-func (l *Listener) oldCookie(p *Pair, now int64) [maxFastOpen]byte {
+// oldFastOpenCookie is the one that it may have been given before.
+func (l *Listener) oldFastOpenCookie(p *Pair, now int64) [maxFastOpen]byte {
 	if k := &l.cfg.FastOpenKeys; k.N > 0 {
 		return k.Keys[k.N-1].cookie(p)
 	}

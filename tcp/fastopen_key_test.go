@@ -87,7 +87,7 @@ func TestRFC7413Keys(t *testing.T) {
 		syn := fastSYN(k)
 		b.in(syn, "x")
 		sa := b.one(FlagSYN | FlagACK)
-		if (sa.Ack == syn.Seq+2) != c.take || (sa.Opt.FastOpen == fastOpenOurs) != c.give || c.give && sa.Opt.Cookie == k {
+		if (sa.Ack == syn.Seq+2) != c.take || (sa.Opt.FastOpen == fastOpenOurs) != c.give || c.give && sa.Opt.FastOpenCookie == k {
 			t.Errorf("%d: SYN-ACK %+v", i, sa)
 		}
 		if n := b.h.Stats.TCPFastOpenPassiveAltKey; (n == 1) != (c.take && c.give) {
@@ -140,7 +140,7 @@ func TestRFC7413Experiment(t *testing.T) {
 	if sa.Ack != ask.Seq+1 || sa.Opt.FastOpen != fastOpenOurs || !sa.Opt.FastOpenExp {
 		t.Fatalf("SYN-ACK %+v", sa)
 	}
-	syn := fastSYN(sa.Opt.Cookie)
+	syn := fastSYN(sa.Opt.FastOpenCookie)
 	syn.Opt.FastOpenExp = true
 	syn.Remote = netip.AddrPortFrom(testRemote.Addr(), 7)
 	b.in(syn, "x")
@@ -175,7 +175,7 @@ func TestRFC7413Experiment(t *testing.T) {
 	}
 	var out [maxOptions]byte
 	o := Options{MSS: 1460, SACKPermitted: true, HasTS: true, WScale: 7, FastOpen: 10, FastOpenExp: true}
-	copy(o.Cookie[:], "12345678")
+	copy(o.FastOpenCookie[:], "12345678")
 	n := putSYNOptions(out[:], &o)
 	if got := string(out[20:n]); got != "\xfe\x0c\xf9\x8912345678" {
 		t.Errorf("written as %q", got)

@@ -12,7 +12,7 @@ type fastQueue struct {
 // Linux).
 const resetHold = 60e9
 
-// room tells whether another connection may be made.
+// room reports whether another connection may be made.
 func (q *fastQueue) room(limit int, now int64) bool {
 	for len(q.resets) > 0 && now-q.resets[0] >= resetHold {
 		q.resets = q.resets[1:]
@@ -92,7 +92,7 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	if old {
 		st.TCPFastOpenPassiveAltKey.Add(1)
 		f := c.rare.fo
-		f.option, f.cookie, f.exp = fastOpenOurs, l.newCookie(&p, now), s.Opt.FastOpenExp
+		f.option, f.cookie, f.exp = fastOpenOurs, l.newFastOpenCookie(&p, now), s.Opt.FastOpenExp
 	}
 	l.fast.pending++
 	c.passiveData(s, now)
@@ -103,16 +103,16 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	return true, noGrant
 }
 
-// judge tells whether a SYN's cookie is good, and whether it is old: its peer
+// judge reports whether a SYN's cookie is good, and whether it is old: its peer
 // is to be given a new one then.
 func (l *Listener) judge(s *Segment, p *Pair, now int64) (good, old bool) {
 	switch {
 	case s.Opt.FastOpen != fastOpenOurs:
 		return false, false
-	case s.Opt.Cookie == l.newCookie(p, now):
+	case s.Opt.FastOpenCookie == l.newFastOpenCookie(p, now):
 		return true, false
 	}
-	old = s.Opt.Cookie == l.oldCookie(p, now)
+	old = s.Opt.FastOpenCookie == l.oldFastOpenCookie(p, now)
 	return old, old
 }
 
@@ -149,7 +149,7 @@ func (c *Conn) repeatedSYN(s *Segment, now int64) bool {
 	return true
 }
 
-// halfOpen tells whether c was made by Fast Open and its handshake is not
+// halfOpen reports whether c was made by Fast Open and its handshake is not
 // complete.
 func (c *Conn) halfOpen() bool { return c.rare.fo != nil && c.rare.fo.l != nil }
 

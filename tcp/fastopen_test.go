@@ -22,13 +22,13 @@ func (b *bench) askCookie(from netip.AddrPort) [maxFastOpen]byte {
 		b.t.Fatalf("SYN-ACK %+v, want a cookie and the SYN acknowledged", sa)
 	}
 	b.in(Segment{Remote: from, Seq: sa.Ack, Flags: FlagRST, Opt: Options{WScale: -1}}, "")
-	return sa.Opt.Cookie
+	return sa.Opt.FastOpenCookie
 }
 
 // fastSYN is a SYN with a cookie.
 func fastSYN(k [maxFastOpen]byte) Segment {
 	s := linuxSYN()
-	s.Opt.FastOpen, s.Opt.Cookie = fastOpenOurs, k
+	s.Opt.FastOpen, s.Opt.FastOpenCookie = fastOpenOurs, k
 	return s
 }
 
@@ -155,11 +155,11 @@ func TestRFC7413BadCookie(t *testing.T) {
 	short := fastSYN(k)
 	short.Opt.FastOpen = fastOpenAsk + 4
 	wrong := fastSYN(k)
-	wrong.Opt.Cookie[3]++
+	wrong.Opt.FastOpenCookie[3]++
 	for _, syn := range []Segment{short, wrong} {
 		b.in(syn, "x")
 		sa := b.one(FlagSYN | FlagACK)
-		if sa.Ack != syn.Seq+1 || sa.Opt.FastOpen != fastOpenOurs || sa.Opt.Cookie != k {
+		if sa.Ack != syn.Seq+1 || sa.Opt.FastOpen != fastOpenOurs || sa.Opt.FastOpenCookie != k {
 			t.Errorf("SYN-ACK %+v", sa)
 		}
 		b.in(Segment{Seq: sa.Ack, Flags: FlagRST, Opt: Options{WScale: -1}}, "")
@@ -169,7 +169,7 @@ func TestRFC7413BadCookie(t *testing.T) {
 	}
 	b.now += 2 * fastOpenPeriod
 	b.in(fastSYN(k), "x")
-	if sa := b.one(FlagSYN | FlagACK); sa.Opt.FastOpen != fastOpenOurs || sa.Opt.Cookie == k || len(b.accepted) != 0 {
+	if sa := b.one(FlagSYN | FlagACK); sa.Opt.FastOpen != fastOpenOurs || sa.Opt.FastOpenCookie == k || len(b.accepted) != 0 {
 		t.Errorf("SYN-ACK for a cookie of long ago: %+v", sa)
 	}
 
@@ -179,7 +179,7 @@ func TestRFC7413BadCookie(t *testing.T) {
 	b.now += fastOpenPeriod
 	syn := fastSYN(k)
 	b.in(syn, "x")
-	if sa := b.one(FlagSYN | FlagACK); sa.Ack != syn.Seq+2 || sa.Opt.FastOpen != fastOpenOurs || sa.Opt.Cookie == k || len(b.accepted) != 1 {
+	if sa := b.one(FlagSYN | FlagACK); sa.Ack != syn.Seq+2 || sa.Opt.FastOpen != fastOpenOurs || sa.Opt.FastOpenCookie == k || len(b.accepted) != 1 {
 		t.Errorf("SYN-ACK for a cookie of the last period: %+v", sa)
 	}
 	if b.h.Stats.TCPFastOpenPassiveAltKey != 1 {
@@ -335,7 +335,7 @@ func fastWire(t *testing.T, cfg Config) *wire {
 	w.now += 10 * ms
 	w.synAck(func(s *Segment) {
 		s.Opt.FastOpen = fastOpenAsk + 8
-		copy(s.Opt.Cookie[:], "12345678")
+		copy(s.Opt.FastOpenCookie[:], "12345678")
 	})
 	w.want("A 1:1")
 	w.again(cfg)
@@ -388,7 +388,7 @@ func TestRFC7413ClientRefused(t *testing.T) {
 	w.want("S 0:0 len 100 fo 12345678")
 	w.synAckAt(1, func(s *Segment) {
 		s.Opt.FastOpen = fastOpenAsk + 4
-		copy(s.Opt.Cookie[:], "abcd")
+		copy(s.Opt.FastOpenCookie[:], "abcd")
 	})
 	w.want("PA 1:1 len 100")
 	if w.h.Stats.TCPFastOpenActiveFail != 1 || w.c.Info(0).FastOpened {
@@ -478,7 +478,7 @@ func TestRFC7413RequestLost(t *testing.T) {
 		w.again(Config{})
 	}
 	w.want("S 0:0")
-	w.now += 2 * blackHole
+	w.now += 2 * fastOpenPause
 	w.again(Config{})
 	w.want("S 0:0 fo")
 }
@@ -603,13 +603,13 @@ func TestRFC7413ClientFull(t *testing.T) {
 
 // The memory of cookies is bounded.
 func TestRFC7413CookieMemory(t *testing.T) {
-	var m cookies
+	var m serverCookies
 	a := netip.MustParseAddr("10.0.0.0")
-	for range 3 * maxCookies {
+	for range 3 * maxServerCookies {
 		a = a.Next()
-		m.put(Pair{addrA.Addr(), a}, cookie{option: fastOpenOurs})
+		m.put(Pair{addrA.Addr(), a}, serverCookie{option: fastOpenOurs})
 	}
-	if len(m) != maxCookies {
+	if len(m) != maxServerCookies {
 		t.Errorf("%d cookies", len(m))
 	}
 	if m[Pair{addrA.Addr(), a}].option == 0 {
@@ -635,10 +635,10 @@ func TestRFC7413Option(t *testing.T) {
 		{"\x22\x06123", true, 0},
 	} {
 		var o Options
-		o.FastOpen, o.Cookie = 18, [maxFastOpen]byte{15: 1}
+		o.FastOpen, o.FastOpenCookie = 18, [maxFastOpen]byte{15: 1}
 		o.Parse([]byte(c.b), c.syn)
-		if o.FastOpen != c.want || c.want > 2 && strings.TrimRight(string(o.Cookie[:]), "\x00") != c.b[2:] {
-			t.Errorf("%q, SYN %v: %d %q", c.b, c.syn, o.FastOpen, o.Cookie)
+		if o.FastOpen != c.want || c.want > 2 && strings.TrimRight(string(o.FastOpenCookie[:]), "\x00") != c.b[2:] {
+			t.Errorf("%q, SYN %v: %d %q", c.b, c.syn, o.FastOpen, o.FastOpenCookie)
 		}
 	}
 	// Together with all others it fits.

@@ -100,7 +100,7 @@ func TestGatherStops(t *testing.T) {
 		seq += 1000
 		w.read(1 << 20)
 	}
-	// gathered feeds two segments, and tells whether their acknowledgement waits.
+	// gathered feeds two segments, and reports whether their acknowledgement waits.
 	gathered := func() bool {
 		feed("A")
 		feed("A")

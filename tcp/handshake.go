@@ -13,7 +13,7 @@ type Handshake struct {
 	SndWS, RcvWS int8   // window shifts; both -1 where not negotiated
 	Retrans      uint8  // times that the SYN-ACK was sent again
 	SACK, TS     bool   // negotiated
-	Cookie       bool   // learned from a SYN cookie, not from memory
+	SYNCookie    bool   // learned from a SYN cookie, not from memory
 	ECN          bool   // negotiated (RFC 3168)
 	NoECT        bool   // but a SYN came too that did not ask: send nothing ECN-capable
 }

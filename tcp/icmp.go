@@ -98,7 +98,7 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 }
 
 // setMTU sets the size of packets, and marks what is in flight and larger as
-// lost. It tells whether there may be such.
+// lost. It reports whether there may be such.
 func (c *Conn) setMTU(mtu int) (smaller bool) {
 	c.mtu = uint16(mtu)
 	old := c.mss

@@ -198,7 +198,7 @@ func (c *Conn) Info(now int64) Info {
 		SendWindow: int(c.sndWnd), RecvWindow: int(c.openWindow()),
 		Unsent: max(used-flight, 0), InFlight: flight, SACKed: int(c.sacked), Lost: int(c.lost), Resent: int(c.retrans),
 		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
-		Retransmits: int(c.retries), Probes: int(c.probes), KeepProbes: int(c.keepProbes), Backoff: int(c.backoff),
+		Retransmits: int(c.retries), Probes: int(c.persistProbes), KeepProbes: int(c.keepProbes), Backoff: int(c.backoff),
 		TotalRetrans: int(r.retransSegs), DSACKs: int(r.dsackDups), BytesRetrans: r.retransBytes,
 		BytesDelivered: c.delivered, BytesReceived: c.received,
 		SinceReceived: time.Duration(now - c.lastData), SegsIn: c.segsIn, SegsOut: c.segsOut,

@@ -67,7 +67,7 @@ func (c *Conn) predicted(s *Segment, st State) bool {
 }
 
 // validate does the checks of RFC 9293 section 3.10.7.4, as amended by RFC
-// 5961 and RFC 7323, and tells whether the segment is to be processed further.
+// 5961 and RFC 7323, and reports whether the segment is to be processed further.
 func (c *Conn) validate(s *Segment, st State, now int64) bool {
 	syn, rst := s.Flags&FlagSYN != 0, s.Flags&FlagRST != 0
 	end := s.Seq + uint32(s.Len)

@@ -40,9 +40,9 @@ type Listener struct {
 	backlog int
 	pending atomic.Int32 // on the accept queue
 	// cookies is until when a cookie of ours may come back; 0: none was sent.
-	cookies int64
-	closed  bool
-	fast    fastQueue
+	synCookies int64
+	closed     bool
+	fast       fastQueue
 	// deferred is how many SYN-ACKs are sent before an ACK without data makes
 	// a Conn.
 	deferred uint8
@@ -74,7 +74,7 @@ func (l *Listener) Taken(c *Conn) {
 	c.flags.Or(sharedTaken)
 }
 
-// full tells whether the accept queue is full: like Linux it takes one more
+// full reports whether the accept queue is full: like Linux it takes one more
 // than the backlog says.
 func (l *Listener) full() bool { return l.Pending() > l.backlog }
 
@@ -103,7 +103,7 @@ func (l *Listener) input(s *Segment, now int64, isn uint32) {
 		l.complete(e, i, s, now)
 	case e != nil, s.Flags.Has(FlagRST):
 	case s.Flags.Has(FlagACK):
-		l.openCookie(s, now)
+		l.openSYNCookie(s, now)
 	case s.Flags.Has(FlagSYN):
 		l.open(s, now, isn)
 	}
@@ -139,7 +139,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		e.sndWS = s.Opt.WScale
 	}
 	if l.queue.n >= l.backlog {
-		l.sendCookie(&e, s, now)
+		l.sendSYNCookie(&e, s, now)
 		return
 	}
 	opened, g := l.fastOpen(&e, s, isn, now)
@@ -164,29 +164,29 @@ func (l *Listener) mtu(local, remote netip.AddrPort) int {
 	return min(l.cfg.mtu(), 0xffff)
 }
 
-// sendCookie answers a SYN for which there is no entry. Options that cannot
+// sendSYNCookie answers a SYN for which there is no entry. Options that cannot
 // come back in a timestamp are not granted.
-func (l *Listener) sendCookie(e *synEntry, s *Segment, now int64) {
+func (l *Listener) sendSYNCookie(e *synEntry, s *Segment, now int64) {
 	mss := e.mss
 	if mss == 0 {
-		mss = cookieMSS[0]
+		mss = synCookieMSS[0]
 	}
-	e.iss = l.h.cookie(s.Local, s.Remote, e.irs, mss, now)
+	e.iss = l.h.synCookie(s.Local, s.Remote, e.irs, mss, now)
 	var ts uint32
 	if e.has(synTS) {
-		opt := uint32(e.sndWS) & cookieWSMask
+		opt := uint32(e.sndWS) & synCookieWSMask
 		if e.has(synSACK) {
-			opt |= cookieSACK
+			opt |= synCookieSACK
 		}
 		if e.has(synECN) {
-			opt |= cookieECN
+			opt |= synCookieECN
 		}
-		ts = cookieTimestamp(now, opt) + e.tsFirst - timestamp(now)
+		ts = synCookieTimestamp(now, opt) + e.tsFirst - timestamp(now)
 	} else {
 		e.sndWS = -1
 		e.flags &^= synSACK | synECN
 	}
-	l.cookies = now + cookieAge*cookiePeriod
+	l.synCookies = now + synCookieAge*synCookiePeriod
 	l.h.Stats.TCPReqQFullDoCookies.Add(1)
 	l.h.Stats.SyncookiesSent.Add(1)
 	l.sendSynAck(e, s.Local, s.Remote, ts, now, noGrant)
@@ -283,17 +283,17 @@ func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
 	}
 }
 
-// openCookie takes an ACK for which there is no entry: it may acknowledge a
+// openSYNCookie takes an ACK for which there is no entry: it may acknowledge a
 // cookie.
-func (l *Listener) openCookie(s *Segment, now int64) {
-	if s.Flags.Has(FlagSYN) || now >= l.cookies {
+func (l *Listener) openSYNCookie(s *Segment, now int64) {
+	if s.Flags.Has(FlagSYN) || now >= l.synCookies {
 		l.reset(s)
 		return
 	}
-	mss, ok := l.h.openCookie(s.Local, s.Remote, s.Seq-1, s.Ack-1, now)
+	mss, ok := l.h.openSYNCookie(s.Local, s.Remote, s.Seq-1, s.Ack-1, now)
 	ts := s.Opt.HasTS && !l.cfg.NoTimestamps
 	opt := s.Opt.TSEcr - l.h.TSOffset(s.Local, s.Remote)
-	if ts && timestamp(now)-opt > cookieAge*cookiePeriod/1e6 {
+	if ts && timestamp(now)-opt > synCookieAge*synCookiePeriod/1e6 {
 		ok = false // echoes what we did not send
 	}
 	if !ok {
@@ -304,14 +304,14 @@ func (l *Listener) openCookie(s *Segment, now int64) {
 	hs := Handshake{
 		ISS: s.Ack - 1, IRS: s.Seq - 1, MSS: mss,
 		SndWS: -1, RcvWS: -1,
-		RcvWnd: l.cfg.initialWindow(),
-		Cookie: true,
+		RcvWnd:    l.cfg.initialWindow(),
+		SYNCookie: true,
 	}
 	if ts {
 		hs.TS, hs.TSRecent = true, s.Opt.TSVal
-		hs.SACK = opt&cookieSACK != 0 && !l.cfg.NoSACK
-		hs.ECN = opt&cookieECN != 0 && l.cfg.ECN != ECNOff
-		if ws := opt & cookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
+		hs.SACK = opt&synCookieSACK != 0 && !l.cfg.NoSACK
+		hs.ECN = opt&synCookieECN != 0 && l.cfg.ECN != ECNOff
+		if ws := opt & synCookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
 			hs.SndWS, hs.RcvWS = int8(ws), int8(l.cfg.rcvWScale())
 		}
 	}

@@ -87,7 +87,7 @@ func FuzzListener(f *testing.F) {
 			}
 			if mode&4 != 0 && fl.Has(FlagSYN) {
 				p := Pair{s.Local.Addr(), s.Remote.Addr()}
-				s.Opt.FastOpen, s.Opt.Cookie = fastOpenOurs, b.h.fastOpenCookie(&p, period(b.now)-uint32(mode>>3&1))
+				s.Opt.FastOpen, s.Opt.FastOpenCookie = fastOpenOurs, b.h.fastOpenCookie(&p, period(b.now)-uint32(mode>>3&1))
 			}
 			in = in[10+size:]
 			b.now += wait * 1e6

@@ -38,7 +38,7 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 	}
 	if g != noGrant {
 		opt.FastOpen, opt.FastOpenExp = fastOpenOurs, g == grantExp
-		opt.Cookie = l.newCookie(&Pair{local.Addr(), remote.Addr()}, now)
+		opt.FastOpenCookie = l.newFastOpenCookie(&Pair{local.Addr(), remote.Addr()}, now)
 	}
 	e.sentAt = now
 	l.send(local, remote, func(f ring.Frame) ring.Desc {

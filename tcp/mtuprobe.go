@@ -74,10 +74,10 @@ func (c *Conn) endMTUSearch() {
 	}
 }
 
-// blackHole is called when the retransmission timer expired again and again.
+// mtuBlackHole is called when the retransmission timer expired again and again.
 // Where large segments were sent they may be what vanishes (RFC 8899 section
 // 4.3): what follows is small. A second time it is even smaller.
-func (c *Conn) blackHole(now int64) {
+func (c *Conn) mtuBlackHole(now int64) {
 	low := c.baseMTU()
 	if c.rare.search != nil && int(c.mtu) <= low {
 		low = minMTU4
@@ -189,7 +189,7 @@ func (c *Conn) mtuProbeResent(seq uint32) {
 	}
 }
 
-// onlyMTUProbeLost tells whether nothing but a probe is lost, which says
+// onlyMTUProbeLost reports whether nothing but a probe is lost, which says
 // nothing about congestion (RFC 4821 section 7.6.1).
 func (c *Conn) onlyMTUProbeLost() bool {
 	p := c.rare.search

@@ -37,7 +37,7 @@ func (c *Conn) Connect(now int64) {
 	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
 	c.h.Stats.ActiveOpens.Add(1)
 	c.setState(SynSent)
-	if c.rare.fo != nil && c.recallCookie(now) {
+	if c.rare.fo != nil && c.recallServerCookie(now) {
 		return
 	}
 	c.firstSYN(now)

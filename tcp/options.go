@@ -45,8 +45,8 @@ type Options struct {
 	FastOpen uint8
 	// FastOpenExp: that option has the form that it had as an experiment;
 	// FastOpen is the length that it would have without.
-	FastOpenExp bool
-	Cookie      [maxFastOpen]byte // zero beyond
+	FastOpenExp    bool
+	FastOpenCookie [maxFastOpen]byte // zero beyond
 }
 
 // Parse reads the options in b. What is only legal in a SYN is ignored
@@ -119,8 +119,8 @@ func (o *Options) fastOpen(cookie []byte, syn, exp bool) {
 		return
 	}
 	o.FastOpen, o.FastOpenExp = uint8(2+n), exp
-	o.Cookie = [maxFastOpen]byte{}
-	copy(o.Cookie[:], cookie)
+	o.FastOpenCookie = [maxFastOpen]byte{}
+	copy(o.FastOpenCookie[:], cookie)
 }
 
 func (o *Options) timestamps(b []byte) {
@@ -184,7 +184,7 @@ func putSYNOptions(b []byte, o *Options) int {
 			b[n], b[n+1] = optFastOpen, o.FastOpen
 			n += 2
 		}
-		n += copy(b[n:], o.Cookie[:o.FastOpen-2])
+		n += copy(b[n:], o.FastOpenCookie[:o.FastOpen-2])
 		for ; n%4 != 0; n++ {
 			b[n] = optNOP
 		}

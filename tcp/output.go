@@ -377,7 +377,7 @@ func (c *Conn) transmitted(f ring.Frame, count, bytes int, fin bool, now int64) 
 	case m.Flags&frameLost != 0:
 		c.noteResent(f, count, bytes, fin, now)
 	case m.Flags&frameTimed != 0:
-		c.noteProbed(f, count, bytes, fin, now)
+		c.noteTail(f, count, bytes, fin, now)
 	default:
 		c.noteSent(f, count, bytes, fin, now)
 	}
@@ -453,7 +453,7 @@ func (c *Conn) noteResent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	} else {
 		c.h.Stats.TCPSlowStartRetrans.Add(1)
 	}
-	if c.rtoAt == 0 || c.has(markProbing) {
+	if c.rtoAt == 0 || c.has(markPersist) {
 		c.armRTO(now)
 	}
 }

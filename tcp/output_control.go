@@ -44,7 +44,7 @@ func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) uint16 {
 		sum += tsAligned + uint64(val) + uint64(c.tsRecent)
 		// Checksum, urgent pointer and the option's head as one word, see
 		// putHeader.
-		binary.BigEndian.PutUint64(b[16:], tsAligned)
+		binary.BigEndian.PutUint64(b[OffsetChecksum:], tsAligned)
 	}
 	return ip.Fold(sum)
 }
@@ -61,11 +61,11 @@ func (c *Conn) putChecksum(hdr []byte, n int, sum uint16, d *ring.Desc) {
 	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
 	if c.h.TxCsum || d.Flags&ring.FlagGSO != 0 {
 		d.Flags |= ring.FlagCsumPartial
-		d.CsumStart, d.CsumOff, d.HdrLen = 0, 16, uint16(len(hdr))
-		binary.BigEndian.PutUint16(hdr[16:], pseudo)
+		d.CsumStart, d.CsumOff, d.HdrLen = 0, OffsetChecksum, uint16(len(hdr))
+		binary.BigEndian.PutUint16(hdr[OffsetChecksum:], pseudo)
 		return
 	}
-	binary.BigEndian.PutUint16(hdr[16:], ^ip.Add(pseudo, sum))
+	binary.BigEndian.PutUint16(hdr[OffsetChecksum:], ^ip.Add(pseudo, sum))
 }
 
 // control sends a segment without payload whose header of n bytes fill wrote.
@@ -193,7 +193,7 @@ func (c *Conn) sendSYN(now int64) bool {
 	fast := c.rare.fo != nil && c.backoff == 0
 	if fast {
 		f := c.rare.fo
-		o.FastOpen, o.FastOpenExp, o.Cookie = f.option, f.exp, f.cookie
+		o.FastOpen, o.FastOpenExp, o.FastOpenCookie = f.option, f.exp, f.cookie
 	}
 	var b [maxOptions]byte
 	n := putSYNOptions(b[:], &o)

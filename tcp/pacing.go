@@ -34,7 +34,7 @@ func (c *Congestion) newPacer() *pacer {
 	return p
 }
 
-// ready tells whether a packet may leave; if not, the timer is set to when.
+// ready reports whether a packet may leave; if not, the timer is set to when.
 func (p *pacer) ready(now int64) bool {
 	if p.rate == 0 || p.next <= now {
 		return true

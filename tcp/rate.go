@@ -161,7 +161,7 @@ func (r *rateState) rate() float64 {
 	return float64(r.lastBytes) * 1e9 / float64(uint64(r.lastTime)<<rateTime)
 }
 
-// nearlyEmpty tells whether less than a segment is left to send, and Nagle, say,
+// nearlyEmpty reports whether less than a segment is left to send, and Nagle, say,
 // holds that back.
 func (c *Conn) nearlyEmpty() bool {
 	f := c.sndNext

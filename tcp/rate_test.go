@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// near tells whether got is within tolerance, a part, of want.
+// near reports whether got is within tolerance, a part, of want.
 func near(got, want, tolerance float64) bool { return math.Abs(got-want) <= tolerance*math.Abs(want) }
 
 // goodputRate is the payload rate of a bottleneck, bytes per second.

@@ -56,7 +56,7 @@ func (c *Conn) Read(p []byte) (n int, eof, update bool) {
 	return n, false, c.worthUpdate(c.rcvEdge.Load())
 }
 
-// Readable tells whether Read would return data or the end of the stream, or
+// Readable reports whether Read would return data or the end of the stream, or
 // Err an error. Safe without the lock, for the reader.
 func (c *Conn) Readable() bool {
 	return c.readList != ring.NoFrame || !c.rcvBox.Empty() ||

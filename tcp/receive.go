@@ -191,7 +191,7 @@ func (c *Conn) heldLimit() int {
 	return c.h.Arena.InFrames(int(c.rcvLimit.Load()))*3 + 64
 }
 
-// roomFor tells whether n more frames may be queued. Where small segments fill
+// roomFor reports whether n more frames may be queued. Where small segments fill
 // the limit it copies them together first (CVE-2018-5390: the cap is on what
 // is held, not on payload).
 func (c *Conn) roomFor(n int) bool {
@@ -277,7 +277,7 @@ const (
 	gatherGood     = 8
 )
 
-// gather tells whether the acknowledgement of a segment in a stream may wait
+// gather reports whether the acknowledgement of a segment in a stream may wait
 // for those that are right behind it. Each that is sent costs both ends more
 // than a segment does, and the peer counts bytes (RFC 3465). The last segment
 // that it has for now (PSH) ends the wait, and so does an eighth of the window,
@@ -292,7 +292,7 @@ func (c *Conn) gather(s *Segment, unacked uint32) bool {
 	return true
 }
 
-// Gathering tells whether an acknowledgement waits for more segments, or for
+// Gathering reports whether an acknowledgement waits for more segments, or for
 // an answer: since when, and when the last segment came.
 func (c *Conn) Gathering() (ok bool, since, last int64) {
 	since = c.ackAt - delAck

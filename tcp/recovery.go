@@ -27,7 +27,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		c.h.Stats.TCPSACKReorder.Add(1)
 	}
 	if c.has(markTLP) {
-		c.probeAcked(s, st, dup, now)
+		c.tlpAcked(s, st, dup, now)
 	}
 	if st.dsack {
 		c.rack.onDSACK(c)
@@ -50,7 +50,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if c.has(markSACK) {
 		fresh = c.detectLoss(now)
 	} else {
-		fresh = c.newReno(st, now)
+		fresh = c.detectLossNoSACK(st, now)
 	}
 	if (fresh || again) && c.recovery == noRecovery {
 		c.enterRecovery(now)
@@ -123,7 +123,7 @@ func (c *Conn) enterRecovery(now int64) {
 // beginEpisode remembers where recovery began, for its end and for undoing.
 func (c *Conn) beginEpisode(now int64) {
 	if c.has(markPTO) {
-		c.stopProbe(now)
+		c.stopTLP(now)
 	}
 	c.recoverSeq = c.sndNxt
 	c.undoSeq = c.sndUna

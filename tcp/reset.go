@@ -41,10 +41,10 @@ func (h *Host) seal(f ring.Frame, n int, local, remote netip.AddrPort) ring.Desc
 	b := h.header(f, n)
 	sum := ip.PseudoSum(local.Addr(), remote.Addr(), ip.ProtoTCP, n)
 	if h.TxCsum {
-		d.Flags, d.CsumOff = ring.FlagCsumPartial, 16
+		d.Flags, d.CsumOff = ring.FlagCsumPartial, OffsetChecksum
 	} else {
 		sum = ^ip.Add(sum, ip.Sum(b))
 	}
-	binary.BigEndian.PutUint16(b[16:], sum)
+	binary.BigEndian.PutUint16(b[OffsetChecksum:], sum)
 	return d
 }

@@ -57,7 +57,7 @@ func (c *Conn) timeout(now int64) {
 	}
 }
 
-// checkFRTO tells whether a timeout was spurious (RFC 5682 section 3.1, with
+// checkFRTO reports whether a timeout was spurious (RFC 5682 section 3.1, with
 // SACK or without, as Linux): data that was in flight then, and was not sent
 // again, arrives. To find out, the first acknowledgement that moves SND.UNA is
 // answered by new data instead of retransmissions.

@@ -28,7 +28,7 @@ type RTT struct {
 // Init returns r to the state before any sample.
 func (r *RTT) Init() { *r = RTT{least: math.MaxInt64, rttv: initialRTO} }
 
-// Valid tells whether there was a sample.
+// Valid reports whether there was a sample.
 func (r *RTT) Valid() bool { return r.srtt != 0 }
 
 // Sample takes a round trip of ns nanoseconds that ended now, of a segment

@@ -23,10 +23,22 @@ const (
 	FlagCWR
 )
 
-// Has tells whether all bits of x are set.
+// Offsets of the header's fields in bytes (RFC 9293 section 3.1). The data
+// offset is the upper half of its byte.
+const (
+	OffsetSeq        = 4
+	OffsetAck        = 8
+	OffsetDataOffset = 12
+	OffsetFlags      = 13
+	OffsetWindow     = 14
+	OffsetChecksum   = 16
+	OffsetUrgent     = 18
+)
+
+// Has reports whether all bits of x are set.
 func (f Flags) Has(x Flags) bool { return f&x == x }
 
-// Sane tells whether an honest host sends such flags: SYN, ACK or RST is
+// Sane reports whether an honest host sends such flags: SYN, ACK or RST is
 // there, and SYN neither with RST nor, but for an answer that is complete, with
 // FIN. Scanners send others, to learn from the answers.
 func (f Flags) Sane() bool {
@@ -84,18 +96,18 @@ func (s *Segment) Parse(hdr []byte, l4len int) (hdrLen int, err error) {
 	if len(hdr) < headerSize || l4len < headerSize {
 		return 0, ErrShort
 	}
-	hdrLen = int(hdr[12]>>4) * 4
+	hdrLen = int(hdr[OffsetDataOffset]>>4) * 4
 	if hdrLen < headerSize {
 		return 0, ErrOffset
 	}
 	if hdrLen > len(hdr) || hdrLen > l4len {
 		return 0, ErrShort
 	}
-	s.Seq = binary.BigEndian.Uint32(hdr[4:])
-	s.Ack = binary.BigEndian.Uint32(hdr[8:])
-	s.Flags = Flags(hdr[13])
-	s.Wnd = binary.BigEndian.Uint16(hdr[14:])
-	s.Urg = binary.BigEndian.Uint16(hdr[18:])
+	s.Seq = binary.BigEndian.Uint32(hdr[OffsetSeq:])
+	s.Ack = binary.BigEndian.Uint32(hdr[OffsetAck:])
+	s.Flags = Flags(hdr[OffsetFlags])
+	s.Wnd = binary.BigEndian.Uint16(hdr[OffsetWindow:])
+	s.Urg = binary.BigEndian.Uint16(hdr[OffsetUrgent:])
 	s.Len = l4len - hdrLen
 	s.Opt.Parse(hdr[headerSize:hdrLen], s.Flags&FlagSYN != 0)
 	return hdrLen, nil

@@ -253,7 +253,7 @@ func FuzzOptions(f *testing.F) {
 			o.TSVal, o.TSEcr = 0, 0
 		}
 		if o.FastOpen == 0 {
-			o.Cookie = [maxFastOpen]byte{}
+			o.FastOpenCookie = [maxFastOpen]byte{}
 		}
 		var r Options
 		if r.Parse(w[:n], syn); r != o {

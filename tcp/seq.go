@@ -8,7 +8,7 @@ func seqLE(a, b uint32) bool { return int32(a-b) <= 0 }
 func seqGT(a, b uint32) bool { return int32(a-b) > 0 }
 func seqGE(a, b uint32) bool { return int32(a-b) >= 0 }
 
-// seqIn tells whether lo <= x < hi.
+// seqIn reports whether lo <= x < hi.
 func seqIn(x, lo, hi uint32) bool { return x-lo < hi-lo }
 
 func seqMax(a, b uint32) uint32 {

@@ -28,12 +28,12 @@ func (s State) String() string {
 	return "invalid"
 }
 
-// sending tells whether the send queue may hold something to transmit.
+// sending reports whether the send queue may hold something to transmit.
 func (s State) sending() bool {
 	return s == Established || s == CloseWait || s == FinWait1 || s == Closing || s == LastAck
 }
 
-// receiving tells whether the peer may still send data.
+// receiving reports whether the peer may still send data.
 func (s State) receiving() bool {
 	return s == Established || s == FinWait1 || s == FinWait2
 }

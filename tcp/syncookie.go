@@ -11,71 +11,71 @@ import "net/netip"
 // and, where the peer sends timestamps, window scale, SACK and ECN into the low
 // six bits of our timestamp, which it echoes.
 const (
-	cookiePeriod = 60e9
-	cookieAge    = 2 // periods that a cookie is good for
-	cookieShift  = 22
+	synCookiePeriod = 60e9
+	synCookieAge    = 2 // periods that a cookie is good for
+	synCookieShift  = 22
 )
 
-// cookieMSS are the segment sizes that a cookie can express, in two bits,
+// synCookieMSS are the segment sizes that a cookie can express, in two bits,
 // the upper of 24, so that no number close to a good one is good. More of them
 // would make guessing easier.
-var cookieMSS = [1 << (24 - cookieShift)]uint16{536, 1220, 1440, 1460}
+var synCookieMSS = [1 << (24 - synCookieShift)]uint16{536, 1220, 1440, 1460}
 
 const (
-	cookieWSMask = 0xf // 15: no window scale
-	cookieSACK   = 1 << 4
-	cookieECN    = 1 << 5
-	cookieBits   = 0x3f
+	synCookieWSMask = 0xf // 15: no window scale
+	synCookieSACK   = 1 << 4
+	synCookieECN    = 1 << 5
+	synCookieBits   = 0x3f
 )
 
-// hashCookie and the hash of the minute share the key with the ISNs; the last
+// hashSYNCookie and the hash of the minute share the key with the ISNs; the last
 // word tells them apart.
-const hashCookie = 2
+const hashSYNCookie = 2
 
-func cookieHashes(key *[16]byte, local, remote netip.AddrPort, minute uint32) (fixed, timed uint32) {
-	return uint32(hashPair(key, local, remote, hashCookie)),
-		uint32(hashPair(key, local, remote, hashCookie|1<<8|uint64(minute)<<32))
+func synCookieHashes(key *[16]byte, local, remote netip.AddrPort, minute uint32) (fixed, timed uint32) {
+	return uint32(hashPair(key, local, remote, hashSYNCookie)),
+		uint32(hashPair(key, local, remote, hashSYNCookie|1<<8|uint64(minute)<<32))
 }
 
 // cookie is the initial sequence number for a SYN with sequence number irs
 // from a peer that accepts segments of mss bytes.
-func (h *Host) cookie(local, remote netip.AddrPort, irs uint32, mss uint16, now int64) uint32 {
+func (h *Host) synCookie(local, remote netip.AddrPort, irs uint32, mss uint16, now int64) uint32 {
 	var i uint32
-	for n := range cookieMSS {
-		if cookieMSS[n] <= mss {
+	for n := range synCookieMSS {
+		if synCookieMSS[n] <= mss {
 			i = uint32(n)
 		}
 	}
-	minute := uint32(now / cookiePeriod)
-	fixed, timed := cookieHashes(&h.ISNKey, local, remote, minute)
-	return fixed + irs + minute<<24 + (timed+i<<cookieShift)&0xffffff
+	minute := uint32(now / synCookiePeriod)
+	fixed, timed := synCookieHashes(&h.ISNKey, local, remote, minute)
+	return fixed + irs + minute<<24 + (timed+i<<synCookieShift)&0xffffff
 }
 
-// openCookie returns the MSS in a cookie; ok is false where it is not ours or
+// openSYNCookie returns the MSS in a cookie; ok is false where it is not ours or
 // too old.
-func (h *Host) openCookie(local, remote netip.AddrPort, irs, cookie uint32, now int64) (mss uint16, ok bool) {
-	minute := uint32(now / cookiePeriod)
-	fixed, _ := cookieHashes(&h.ISNKey, local, remote, minute)
+func (h *Host) openSYNCookie(local, remote netip.AddrPort, irs, cookie uint32, now int64) (mss uint16, ok bool) {
+	minute := uint32(now / synCookiePeriod)
+	fixed, _ := synCookieHashes(&h.ISNKey, local, remote, minute)
 	rest := cookie - fixed - irs
 	age := (minute - rest>>24) & 0xff
-	if age >= cookieAge {
+	if age >= synCookieAge {
 		return 0, false
 	}
-	_, timed := cookieHashes(&h.ISNKey, local, remote, minute-age)
+	_, timed := synCookieHashes(&h.ISNKey, local, remote, minute-age)
 	i := (rest - timed) & 0xffffff
-	if i&(1<<cookieShift-1) != 0 {
+	if i&(1<<synCookieShift-1) != 0 {
 		return 0, false
 	}
-	return cookieMSS[i>>cookieShift], true
+	return synCookieMSS[i>>synCookieShift], true
 }
 
-// cookieTimestamp is the latest timestamp, before the offset, that is not in
+// synCookieTimestamp is the latest timestamp, before the offset, that is not in
 // the future and whose low bits are options.
-func cookieTimestamp(now int64, options uint32) uint32 {
+func synCookieTimestamp(now int64, options uint32) uint32 {
 	ts := timestamp(now)
-	v := ts&^cookieBits | options
+	v := ts&^synCookieBits | options
 	if seqGT(v, ts) {
-		v -= cookieBits + 1
+		v -= synCookieBits + 1
 	}
 	return v
 }

@@ -93,9 +93,9 @@ func TestCookieHandshake(t *testing.T) {
 // and carry their options.
 func TestCookieTimestamp(t *testing.T) {
 	for now := int64(0); now < 200e6; now += 1e6 {
-		for opt := range uint32(cookieBits + 1) {
-			v := cookieTimestamp(now, opt)
-			if v&cookieBits != opt || timestamp(now)-v > cookieBits {
+		for opt := range uint32(synCookieBits + 1) {
+			v := synCookieTimestamp(now, opt)
+			if v&synCookieBits != opt || timestamp(now)-v > synCookieBits {
 				t.Fatalf("options %#x at %d ms: timestamp %d", opt, timestamp(now), v)
 			}
 		}
@@ -106,7 +106,7 @@ func TestCookieRefused(t *testing.T) {
 	b := newBench(t, 4, Config{})
 	syn := linuxSYN()
 	// None was ever sent: none is looked at.
-	b.in(Segment{Seq: 5001, Ack: b.h.cookie(testLocal, testRemote, 5000, 1460, b.now) + 1, Flags: FlagACK}, "")
+	b.in(Segment{Seq: 5001, Ack: b.h.synCookie(testLocal, testRemote, 5000, 1460, b.now) + 1, Flags: FlagACK}, "")
 	b.one(FlagRST)
 	if b.h.Stats.SyncookiesFailed != 0 {
 		t.Error("a cookie was looked at though none was sent")
@@ -150,18 +150,18 @@ func TestCookieRefused(t *testing.T) {
 // Without timestamps in the way: the age is counted in minutes, two at most.
 func TestCookieAge(t *testing.T) {
 	h := &Host{ISNKey: [16]byte{5}}
-	for start := int64(0); start < 300*cookiePeriod; start += 17 * second {
-		k := h.cookie(testLocal, testRemote, 5000, 1460, start)
+	for start := int64(0); start < 300*synCookiePeriod; start += 17 * second {
+		k := h.synCookie(testLocal, testRemote, 5000, 1460, start)
 		for _, c := range []struct {
 			after int64
 			want  bool
-		}{{0, true}, {cookiePeriod, true}, {2 * cookiePeriod, false}} {
-			if _, ok := h.openCookie(testLocal, testRemote, 5000, k, start+c.after); ok != c.want {
+		}{{0, true}, {synCookiePeriod, true}, {2 * synCookiePeriod, false}} {
+			if _, ok := h.openSYNCookie(testLocal, testRemote, 5000, k, start+c.after); ok != c.want {
 				t.Fatalf("made at %v, %v later: valid %v", time.Duration(start), time.Duration(c.after), ok)
 			}
 		}
 		// Eight bits of minutes come round; the second hash does not.
-		if _, ok := h.openCookie(testLocal, testRemote, 5000, k, start+256*cookiePeriod); ok {
+		if _, ok := h.openSYNCookie(testLocal, testRemote, 5000, k, start+256*synCookiePeriod); ok {
 			t.Fatalf("made at %v, valid 256 minutes later", time.Duration(start))
 		}
 	}
@@ -173,7 +173,7 @@ func TestCookieGuess(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	hits := 0
 	for range 1_000_000 {
-		if _, ok := h.openCookie(testLocal, testRemote, r.Uint32(), r.Uint32(), 1000*second); ok {
+		if _, ok := h.openSYNCookie(testLocal, testRemote, r.Uint32(), r.Uint32(), 1000*second); ok {
 			hits++
 		}
 	}

@@ -61,7 +61,7 @@ func (c *Conn) Expire(now int64) {
 	}
 }
 
-// due tells whether timer t ran out, and stops it.
+// due reports whether timer t ran out, and stops it.
 func due(t *int64, now int64) bool {
 	if *t == 0 || *t > now {
 		return false
@@ -75,7 +75,7 @@ func (c *Conn) rto() int64 { return c.rtt.Backoff(c.backoff + c.kept) }
 
 // armRTO starts the retransmission timer (RFC 6298 section 5).
 func (c *Conn) armRTO(now int64) {
-	c.clear(markProbing | markPTO)
+	c.clear(markPersist | markPTO)
 	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
@@ -84,7 +84,7 @@ func (c *Conn) armSent(now int64) {
 	if c.rare.fo != nil {
 		return // the SYN-ACK comes first
 	}
-	if !c.armProbe(false, now) && (c.rtoAt == 0 || c.has(markProbing)) {
+	if !c.armTLP(false, now) && (c.rtoAt == 0 || c.has(markPersist)) {
 		c.armRTO(now)
 	}
 }
@@ -96,11 +96,11 @@ func (c *Conn) rearm(newer bool, now int64) {
 	case newer:
 		c.rtoAt = 0
 		c.clear(markPTO)
-		if c.sndUna != c.sndNxt && !c.armProbe(true, now) {
+		if c.sndUna != c.sndNxt && !c.armTLP(true, now) {
 			c.armRTO(now)
 		}
 	case c.has(markPTO) && (c.sacked != 0 || c.recovery != noRecovery):
-		c.stopProbe(now)
+		c.stopTLP(now)
 	}
 }
 
@@ -113,7 +113,7 @@ func (c *Conn) capped(at, now int64) int64 {
 	return max(min(at, c.stuckAt+int64(c.userLimit)*1e6), now+1)
 }
 
-// userTimedOut tells whether the user timeout has passed since the peer last
+// userTimedOut reports whether the user timeout has passed since the peer last
 // made progress (RFC 5482, as TCP_USER_TIMEOUT).
 func (c *Conn) userTimedOut(now int64) bool {
 	return c.userLimit != 0 && now-c.stuckAt >= int64(c.userLimit)*1e6
@@ -123,10 +123,10 @@ func (c *Conn) expireRTO(now int64) {
 	switch st := c.State(); {
 	case st == SynSent || st == SynReceived:
 		c.expireSYN(now)
-	case c.has(markProbing):
-		c.expireProbe(now)
+	case c.has(markPersist):
+		c.expirePersist(now)
 	case c.has(markPTO):
-		c.expireProbeTimeout(now)
+		c.expireTLP(now)
 	case c.sndUna != c.sndNxt:
 		c.expireData(now)
 	}
@@ -195,7 +195,7 @@ func (c *Conn) expireData(now int64) {
 	c.h.Stats.TCPTimeouts.Add(1)
 	c.setStuck(true)
 	if c.retries >= mtuTimeouts {
-		c.blackHole(now)
+		c.mtuBlackHole(now)
 	}
 	c.timeout(now)
 	// A peer that took its window back and answers is not dead (as Linux).
@@ -218,15 +218,15 @@ func (c *Conn) armPersist(now int64) {
 	if p := c.cc.pacer; p != nil && p.at != 0 {
 		return // it is our own rate that data waits for
 	}
-	c.set(markProbing)
+	c.set(markPersist)
 	c.clear(markPTO)
 	c.stuckAt = now
 	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
-func (c *Conn) expireProbe(now int64) {
+func (c *Conn) expirePersist(now int64) {
 	if c.sndNext == ring.NoFrame {
-		c.clear(markProbing)
+		c.clear(markPersist)
 		return
 	}
 	if c.costly(true) {
@@ -242,7 +242,7 @@ func (c *Conn) expireProbe(now int64) {
 		}
 	}
 	// With an open window it is the device that does not take the data.
-	over := c.probes >= limit
+	over := c.persistProbes >= limit
 	if c.sndWnd > 0 {
 		over = now-c.stuckAt >= refusedLimit
 	}
@@ -253,10 +253,10 @@ func (c *Conn) expireProbe(now int64) {
 	// A window that is open, but too small for good manners: override silly
 	// window avoidance (RFC 9293 section 3.8.6.2.1).
 	if c.sndWnd > 0 {
-		c.clear(markProbing)
+		c.clear(markPersist)
 		if !c.forceOut(now) {
-			c.set(markProbing)
-			c.probes = min(c.probes, 254) + 1
+			c.set(markPersist)
+			c.persistProbes = min(c.persistProbes, 254) + 1
 			c.rtoAt = now + refusedRetry
 		}
 		return
@@ -266,7 +266,7 @@ func (c *Conn) expireProbe(now int64) {
 		return
 	}
 	c.h.Stats.TCPWinProbe.Add(1)
-	c.probes++
+	c.persistProbes++
 	if c.backoff < 31 {
 		c.backoff++
 	}

@@ -45,7 +45,7 @@ const (
 // Deadline is when the TIME-WAIT is over. Input may move it further away.
 func (tw *TimeWait) Deadline() int64 { return tw.deadline }
 
-// Timestamps tells whether the connection used timestamps, which tell its old
+// Timestamps reports whether the connection used timestamps, which tell its old
 // segments from those of a successor (RFC 6191).
 func (tw *TimeWait) Timestamps() bool { return tw.ts }
 

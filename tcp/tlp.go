@@ -6,29 +6,29 @@ const (
 	// worstDelAck is the longest that we expect a peer to hold back its
 	// acknowledgement of a lone segment (WCDelAckT), as Linux.
 	worstDelAck = 200e6
-	probeSlack  = 2e6 // least distance of a probe from what it waits for, as Linux
-	noRTTProbe  = 1e9 // probe timeout without an RTT sample
+	tlpSlack    = 2e6 // least distance of a probe from what it waits for, as Linux
+	tlpNoRTT    = 1e9 // probe timeout without an RTT sample
 )
 
-// armProbe starts the retransmission timer as the tail loss probe's (RFC 8985
+// armTLP starts the retransmission timer as the tail loss probe's (RFC 8985
 // section 7.2), where a probe may be sent: the peer has SACK, nothing is
 // SACKed, and there is no recovery, nor is anything in flight twice after one
 // that was undone. advanced: an acknowledgement just moved SND.UNA, and so
 // restarted the RTO. False: the timer is as it was.
-func (c *Conn) armProbe(advanced bool, now int64) bool {
+func (c *Conn) armTLP(advanced bool, now int64) bool {
 	if c.mark&(markSACK|markTLP) != markSACK || c.sacked != 0 || c.recovery != noRecovery ||
 		c.lost != 0 || c.backoff != 0 || c.sndUna == c.sndNxt {
 		return false
 	}
 	a := c.h.Arena
 	head := a.Meta(c.sndHead)
-	pto := int64(noRTTProbe)
+	pto := int64(tlpNoRTT)
 	if c.rtt.Valid() {
 		pto = 2 * c.rtt.SRTT()
 		if c.sndNxt-c.sndUna <= uint32(c.mss) && a.Meta(c.lastSent()).SentAt == head.SentAt {
 			pto += worstDelAck // one segment: its acknowledgement may be delayed
 		} else {
-			pto += probeSlack
+			pto += tlpSlack
 		}
 	}
 	rto := now
@@ -36,7 +36,7 @@ func (c *Conn) armProbe(advanced bool, now int64) bool {
 		rto = head.SentAt
 	}
 	at := min(now+pto, max(rto+c.rto(), now+1))
-	c.clear(markProbing)
+	c.clear(markPersist)
 	c.set(markPTO)
 	c.rtoAt = c.capped(at, now)
 	return true
@@ -50,11 +50,11 @@ func (c *Conn) lastSent() ring.Frame {
 	return c.h.Arena.Meta(c.sndNext).Prev
 }
 
-// expireProbeTimeout sends a loss probe: new data where the peer's window
+// expireTLP sends a loss probe: new data where the peer's window
 // takes it, else the last segment again, so that the acknowledgement tells
 // what is missing. RFC 8985 section 7.3. One probe at a time, and none before
 // an RTT sample has come since the last. In any case the RTO is next.
-func (c *Conn) expireProbeTimeout(now int64) {
+func (c *Conn) expireTLP(now int64) {
 	if c.has(markTLP|markNoSample) || c.sndUna == c.sndNxt || c.lost != 0 {
 		c.armRTO(now)
 		return
@@ -76,9 +76,9 @@ func (c *Conn) expireProbeTimeout(now int64) {
 	c.armRTO(now)
 }
 
-// stopProbe makes the timer the RTO's again: what is in flight needs no probe
+// stopTLP makes the timer the RTO's again: what is in flight needs no probe
 // any more to tell what is missing.
-func (c *Conn) stopProbe(now int64) {
+func (c *Conn) stopTLP(now int64) {
 	c.clear(markPTO)
 	c.rtoAt = c.capped(max(c.h.Arena.Meta(c.sndHead).SentAt+c.rto(), now+1), now)
 }
@@ -114,8 +114,8 @@ func (c *Conn) resendTail(now int64) bool {
 	return ok && c.transmit(f, count, bytes, fin, now)
 }
 
-// noteProbed does the accounts of what is sent again and was not taken for lost.
-func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
+// noteTail does the accounts of what is sent again and was not taken for lost.
+func (c *Conn) noteTail(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
 		count++
@@ -141,10 +141,10 @@ func (c *Conn) noteProbed(f ring.Frame, count, bytes int, fin bool, now int64) {
 	c.countRetrans(bytes)
 }
 
-// probeAcked looks whether a loss probe was answered. A retransmission that
+// tlpAcked looks whether a loss probe was answered. A retransmission that
 // no duplicate report betrays as needless has repaired a loss, which asks for
 // the same reduction as any: RFC 8985 section 7.4.
-func (c *Conn) probeAcked(s *Segment, st *ackState, dup bool, now int64) {
+func (c *Conn) tlpAcked(s *Segment, st *ackState, dup bool, now int64) {
 	switch {
 	case seqLT(s.Ack, c.tlpEnd):
 		return

@@ -111,7 +111,7 @@ func (c *Conn) openWindow() uint32 {
 	return uint32(max(int32(c.rcvAdv-c.rcvNxt), 0))
 }
 
-// worthUpdate tells whether the window should be advertised anew after Read
+// worthUpdate reports whether the window should be advertised anew after Read
 // freed space: it has closed to half of the buffer, and can at least double
 // (as Linux), by a segment or more.
 func (c *Conn) worthUpdate(open uint32) bool {

@@ -104,7 +104,7 @@ func (w *wire) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	if n := s.Opt.FastOpen; n == fastOpenAsk {
 		o.WriteString(" fo")
 	} else if n != 0 {
-		fmt.Fprintf(&o, " fo %s", s.Opt.Cookie[:n-2])
+		fmt.Fprintf(&o, " fo %s", s.Opt.FastOpenCookie[:n-2])
 	}
 	if ecn != 0 {
 		fmt.Fprintf(&o, " ecn %d", ecn)

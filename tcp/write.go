@@ -110,7 +110,7 @@ func (c *Conn) extend(p []byte) bool {
 	return true
 }
 
-// Writable tells whether at least a third of the send buffer is free, or
+// Writable reports whether at least a third of the send buffer is free, or
 // Write would fail. After a Write that took less than asked it is false until
 // EvWritable: the buffer may have room that the arena has no frames for. Safe
 // without the lock.

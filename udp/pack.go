@@ -21,7 +21,7 @@ const (
 	packAfter = 64
 )
 
-// sparse tells whether most of the held bytes are in frames with little in
+// sparse reports whether most of the held bytes are in frames with little in
 // them. It is true once in packAfter datagrams at most, and in a long queue
 // once in half of its length, so that a datagram costs two copies at most on
 // average.

@@ -48,7 +48,7 @@ func (q *Queue) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 // Held is the memory held, in bytes. For anybody.
 func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 
-// Ready tells whether Read would return a datagram. For the reader.
+// Ready reports whether Read would return a datagram. For the reader.
 //
 // It looks at held, not at box, which is empty for a moment while the
 // producer packs: who went to sleep then might not be woken.
@@ -106,7 +106,7 @@ func get(b []byte) netip.AddrPort {
 
 // Read copies one datagram to p: n bytes of the full that it has, the rest is
 // lost. src and dst are where it came from and what it was sent to. ok is
-// false when there is none; then Ready tells whether to try again at once.
+// false when there is none; then Ready reports whether to try again at once.
 func (q *Queue) Read(p []byte) (n, full int, src, dst netip.AddrPort, ok bool) {
 	if q.next == ring.NoFrame {
 		if q.next, _ = q.box.TakeAll(q.arena); q.next == ring.NoFrame {

@@ -38,7 +38,7 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 		s.drop(ds, &s.counters.rxMalformed)
 		return nil
 	}
-	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[16:])) {
+	if !s.checksumOK(ds, binary.BigEndian.Uint16(b[tcp.OffsetChecksum:])) {
 		s.drop(ds, &s.counters.rxChecksum)
 		return nil
 	}

@@ -40,9 +40,9 @@ func (c *Conn) countDupAcks(st *ackState, dup bool) {
 	}
 }
 
-// newReno marks the first segment lost when enough duplicate ACKs came, and at
+// detectLossNoSACK marks the first segment lost when enough duplicate ACKs came, and at
 // each partial acknowledgement (RFC 6582).
-func (c *Conn) newReno(st *ackState, now int64) (fresh bool) {
+func (c *Conn) detectLossNoSACK(st *ackState, now int64) (fresh bool) {
 	if c.sndHead == ring.NoFrame || c.sndHead == c.sndNext {
 		return false
 	}
@@ -51,7 +51,7 @@ func (c *Conn) newReno(st *ackState, now int64) (fresh bool) {
 	case c.recovery == noRecovery:
 		// Not again for the duplicates that one recovery made: only what
 		// covers more than was sent before it is new, section 3.2, step 2.
-		if c.dupAcks < c.renoThresh() || seqLE(c.sndUna, c.recoverSeq) {
+		if c.dupAcks < c.dupAckThresh() || seqLE(c.sndUna, c.recoverSeq) {
 			return false
 		}
 	case c.recovery != inRecovery || st.acked == 0 || m.Flags&frameLost != 0:
@@ -61,9 +61,9 @@ func (c *Conn) newReno(st *ackState, now int64) (fresh bool) {
 	return true
 }
 
-// renoThresh is how many duplicate ACKs mean loss: three, or more where the
+// dupAckThresh is how many duplicate ACKs mean loss: three, or more where the
 // path was seen to reorder and enough is in flight to make so many.
-func (c *Conn) renoThresh() uint8 {
+func (c *Conn) dupAckThresh() uint8 {
 	if c.reordering <= dupThresh {
 		return dupThresh
 	}

@@ -146,7 +146,7 @@ func TestRenoReordering(t *testing.T) {
 	w.out = nil
 	// No more than the flight can make.
 	w.c.reordering = 100
-	if got := w.c.renoThresh(); int(got) >= int(w.c.sndNxt-w.c.sndUna)/1000 {
+	if got := w.c.dupAckThresh(); int(got) >= int(w.c.sndNxt-w.c.sndUna)/1000 {
 		t.Errorf("waits for %d duplicates of %d segments", got, (w.c.sndNxt-w.c.sndUna)/1000)
 	}
 	// A timeout after such waiting: it was a loss.
