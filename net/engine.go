@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/tcp"
 )
@@ -75,6 +76,13 @@ func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Con
 	}
 	return &c
 }
+
+// Tap has the packets of the accelerated interfaces pass through taps until stop
+// is called, while connections are open too. Package driver/capture has taps that
+// write a file for Wireshark, and calls this. Packets pay nothing while there is
+// no tap. Tap fails where nothing is accelerated, and with EBUSY where there are
+// taps.
+func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) { return e.in.Tap(open) }
 
 // family is the IP version that a network such as "tcp4" names.
 func family(network string) engine.Family {

@@ -1,6 +1,7 @@
 // Package capture records what passes through a driver.Queue in a pcapng
-// file, for Wireshark and tcpdump. A queue that is not wrapped pays nothing;
-// one that is pays a copy per packet, and never waits for the file.
+// file, for Wireshark and tcpdump: Start does so for a running engine. A queue
+// that is not captured pays nothing; one that is pays a copy per packet, and
+// never waits for the file.
 package capture
 
 import (
@@ -15,19 +16,16 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
-
-	"github.com/onload-go/onload/driver"
-	"github.com/onload-go/onload/ring"
 )
 
 // Options of a capture; the zero value is fine.
 type Options struct {
-	Name    string // of the interface, as the file tells it; default "onload"
-	SnapLen int    // bytes kept of each packet; default 65549, an IP packet and its Ethernet header
-	Buffer  int    // bytes that wait for the file, per queue; default 4 MiB
+	Interfaces []string // names in the file; default "onload"
+	SnapLen    int      // bytes kept of each packet; default 65557, an IP packet, Ethernet header and two VLAN tags
+	Buffer     int      // bytes that wait for the file, per queue; default 4 MiB
 }
 
-// interval is how often the writer looks for packets: nobody wakes it.
+// interval is the time between looks of the writer for packets: nobody wakes it.
 const interval = 5 * time.Millisecond
 
 // Capture is a running capture of any number of queues.
@@ -36,9 +34,11 @@ type Capture struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
+	untap   func() // of Start
 
-	mu     sync.Mutex
-	queues []*Queue
+	mu      sync.Mutex
+	queues  []*Queue
+	reasons []string // why packets are dropped
 
 	// The writer's, until stopped is closed.
 	w   *pcapgo.NgWriter
@@ -54,14 +54,13 @@ type Stats struct {
 	Dropped uint64 // packets that found the buffer full, or the file broken
 }
 
-// New starts a capture into w, which stays the caller's to close, after
-// Close.
+// New starts a capture into w. The caller closes w, after Close.
 func New(w io.Writer, opt Options) (*Capture, error) {
-	if opt.Name == "" {
-		opt.Name = "onload"
+	if len(opt.Interfaces) == 0 {
+		opt.Interfaces = []string{"onload"}
 	}
 	if opt.SnapLen == 0 {
-		opt.SnapLen = 65535 + 14
+		opt.SnapLen = 65535 + 22
 	}
 	if opt.Buffer == 0 {
 		opt.Buffer = 4 << 20
@@ -69,24 +68,39 @@ func New(w io.Writer, opt Options) (*Capture, error) {
 	if opt.SnapLen < 0 || opt.Buffer < 0 {
 		return nil, errors.New("capture: negative option")
 	}
-	ng, err := pcapgo.NewNgWriterInterface(w, pcapgo.NgInterface{
-		Name: opt.Name, OS: runtime.GOOS, LinkType: layers.LinkTypeEthernet,
-		SnapLength: uint32(opt.SnapLen), TimestampResolution: 9,
-	}, pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
+	var links []pcapgo.NgInterface
+	for _, name := range opt.Interfaces {
+		links = append(links, pcapgo.NgInterface{
+			Name: name, OS: runtime.GOOS, LinkType: layers.LinkTypeEthernet,
+			SnapLength: uint32(opt.SnapLen), TimestampResolution: 9,
+		})
+	}
+	ng, err := pcapgo.NewNgWriterInterface(w, links[0], pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
 		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "onload",
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("capture: %w", err)
+	}
+	for _, l := range links[1:] {
+		if _, err := ng.AddInterface(l); err != nil {
+			return nil, fmt.Errorf("capture: %w", err)
+		}
 	}
 	c := &Capture{opt: opt, w: ng, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go c.run()
 	return c, nil
 }
 
-// Close writes what still waits, and ends the capture. Queues that it wraps
-// go on without. It returns what broke the file, if anything did.
+// Close writes what still waits, and ends the capture. Queues that are captured
+// go on without it. It returns the error that broke the file, if there was
+// one.
 func (c *Capture) Close() error {
-	c.once.Do(func() { close(c.stop) })
+	c.once.Do(func() {
+		if c.untap != nil {
+			c.untap()
+		}
+		close(c.stop)
+	})
 	<-c.stopped
 	return c.err
 }
@@ -166,78 +180,15 @@ func (c *Capture) write(q *Queue, r record) error {
 	if r.out {
 		dir = pcapgo.NgEpbFlagDirectionOutbound
 	}
+	opt := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: dir}, Queue: &q.index}
+	if why := c.whyOf(r.why); why != "" {
+		opt.Comments = []string{"dropped: " + why}
+	}
 	err := c.w.WritePacketWithOptions(gopacket.CaptureInfo{
-		Timestamp: time.Unix(0, r.at), CaptureLength: len(r.data), Length: r.length,
-	}, r.data, pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: dir}, Queue: &q.index})
+		Timestamp: time.Unix(0, r.at), CaptureLength: len(r.data), Length: r.length, InterfaceIndex: q.link,
+	}, r.data, opt)
 	if err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
 	return nil
 }
-
-// Queue is a driver.Queue that is captured.
-type Queue struct {
-	driver.Queue
-	arena   *ring.Arena
-	index   uint32
-	snap    int
-	buf     *buffer
-	off     atomic.Bool
-	dropped atomic.Uint64
-}
-
-// Wrap captures q, whose frames lie in a. Use only what it returns.
-func (c *Capture) Wrap(q driver.Queue, a *ring.Arena) *Queue {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := &Queue{Queue: q, arena: a, index: uint32(len(c.queues)), snap: c.opt.SnapLen, buf: newBuffer(c.opt.Buffer)}
-	c.queues = append(c.queues, w)
-	return w
-}
-
-// RxBatch implements driver.Queue.
-func (q *Queue) RxBatch(ds []ring.Desc) int {
-	n := q.Queue.RxBatch(ds)
-	q.record(ds[:n], false)
-	return n
-}
-
-// TxBatch implements driver.Queue. Checksums that the device completes, and
-// packets that it segments, are recorded as they were handed to it.
-func (q *Queue) TxBatch(ds []ring.Desc) int {
-	n := q.Queue.TxBatch(ds)
-	q.record(ds[:n], true)
-	return n
-}
-
-func (q *Queue) record(ds []ring.Desc, out bool) {
-	if len(ds) == 0 || q.off.Load() {
-		return
-	}
-	at := time.Now().UnixNano()
-	for len(ds) > 0 {
-		k, bytes := ring.PacketLen(ds)
-		if !q.buf.push(q.arena, ds[:k], bytes, min(bytes, q.snap), at, out) {
-			q.dropped.Add(1)
-		}
-		ds = ds[k:]
-	}
-}
-
-// Device is a driver.Device of which every queue is captured.
-type Device struct {
-	driver.Device
-	queues []driver.Queue
-}
-
-// WrapDevice captures all queues of d.
-func (c *Capture) WrapDevice(d driver.Device) *Device {
-	w := &Device{Device: d}
-	for _, q := range d.Queues() {
-		w.queues = append(w.queues, c.Wrap(q, d.Arena()))
-	}
-	return w
-}
-
-// Queues implements driver.Device.
-func (d *Device) Queues() []driver.Queue { return d.queues }

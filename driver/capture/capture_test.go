@@ -83,7 +83,7 @@ func receive(d driver.Device) (n int) {
 func TestReadBack(t *testing.T) {
 	var file bytes.Buffer
 	start := time.Now()
-	c, err := New(&file, Options{Name: "test0", SnapLen: 4000})
+	c, err := New(&file, Options{Interfaces: []string{"test0"}, SnapLen: 4000})
 	if err != nil {
 		t.Fatal(err)
 	}

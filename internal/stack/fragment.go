@@ -13,9 +13,10 @@ import (
 func (s *Stack) fragment(ds []ring.Desc) {
 	p := &s.rx.pkt
 	s.counters.rxFragments.Add(1)
+	f := ds[0].Frame
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
-		s.counters.rxMalformed.Add(1)
+		s.noteDrop(f, &s.counters.rxMalformed)
 		return
 	}
 	done := s.fragments.Add(p, ds, s.now)

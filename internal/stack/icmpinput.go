@@ -14,7 +14,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 	ok := len(ds) == 1 && s.icmpSumOK(b) && ip.ParseICMPError(&s.rx.pkt, b, &e)
 	s.cache.FreeDescs(ds)
 	if !ok {
-		s.counters.rxMalformed.Add(1)
+		s.noteDrop(ds[0].Frame, &s.counters.rxMalformed)
 		return
 	}
 	s.counters.icmpErrors.Add(1)

@@ -52,9 +52,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		s.rx.repeat.Learn(first, p)
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}
-	ds = s.trim(ds, p.L4Off, p.L4Len)
-	if ds == nil {
-		s.counters.rxMalformed.Add(1)
+	f := ds[0].Frame
+	if ds = s.trim(ds, p.L4Off, p.L4Len); ds == nil {
+		s.noteDrop(f, &s.counters.rxMalformed)
 	}
 	return ds
 }
@@ -87,7 +87,7 @@ func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 
 // drop frees the frames of a received packet, and counts it.
 func (s *Stack) drop(ds []ring.Desc, counter *atomic.Uint64) {
-	counter.Add(1)
+	s.noteDrop(ds[0].Frame, counter)
 	s.cache.FreeDescs(ds)
 }
 

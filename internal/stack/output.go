@@ -94,7 +94,7 @@ func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
 		first.CsumStart += n
 		first.HdrLen += n
 	}
-	sent := s.queues[tx].TxBatch(pkt) == len(pkt)
+	sent := s.wire[tx].TxBatch(pkt) == len(pkt)
 	first.Off += n
 	first.Len -= n
 	if partial {

@@ -9,10 +9,13 @@ import (
 func (s *Stack) poll() (n int) {
 	s.mustHold()
 	starved, idle := false, false
-	for i, q := range s.queues {
+	for i, q := range s.wire {
 		k := q.RxBatch(s.rx.batch[:])
 		if k > 0 {
 			s.input(i, s.rx.batch[:k])
+			if s.tap != nil {
+				s.tap.Done(i)
+			}
 			n += k
 		} else {
 			idle = true

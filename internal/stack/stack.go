@@ -23,9 +23,7 @@ import (
 // Stack is one user-space TCP/UDP stack over a set of queues. It is made of parts,
 // each of which says which lock it is under.
 type Stack struct {
-	// Do not change. Every spin looks at them.
-	queues []driver.Queue
-	txOf   [maxQueues]uint8 // which queue sends what belongs to one
+	wiring
 
 	lock *ring.Lock // the stack lock
 	waits
@@ -62,7 +60,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	now := nanotime()
 	s := &Stack{
-		queues: cfg.Queues,
+		wiring: wiring{queues: cfg.Queues, wire: cfg.Queues},
 		waits:  waits{spin: cfg.Profile.spinBudget(cfg.Spin)},
 		lock:   ring.NewLock(),
 		now:    now,

@@ -44,6 +44,7 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 	}
 	if !seg.Flags.Sane() { // attack 20
 		s.host.Stats.BogusFlags.Add(1)
+		s.tellDrop(ds[0].Frame, "impossible flags")
 		s.cache.FreeDescs(ds)
 		return nil
 	}

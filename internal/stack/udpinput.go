@@ -15,7 +15,7 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 	}
 	u := s.demux.lastUDP
 	if u == nil {
-		s.counters.rxNoSocket.Add(1)
+		s.noteDrop(ds[0].Frame, &s.counters.rxNoSocket)
 		s.portUnreachable(ds)
 		return
 	}

@@ -1,0 +1,67 @@
+package stack
+
+import (
+	"sync/atomic"
+	"syscall"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ring"
+)
+
+// wiring is the queues, and the way that packets take to and from them.
+type wiring struct {
+	// Do not change. Every spin looks at them.
+	queues []driver.Queue
+	txOf   [maxQueues]uint8 // which queue sends what belongs to one
+
+	// Under the stack lock.
+	wire []driver.Queue // packets come and go by these: queues, or those of tap
+	tap  driver.Tap     // nil: nobody records
+}
+
+// SetTap has every packet pass through the queues of t, until SetTap(nil). It
+// returns EBUSY where there is a tap.
+func (s *Stack) SetTap(t driver.Tap) error {
+	s.begin()
+	defer s.end()
+	switch {
+	case t == nil:
+		s.wire = s.queues
+	case s.tap != nil:
+		return syscall.EBUSY
+	default:
+		s.wire = t.Queues()
+	}
+	s.tap = t
+	return nil
+}
+
+// noteDrop counts a received packet that is dropped and began with frame f.
+func (s *Stack) noteDrop(f ring.Frame, counter *atomic.Uint64) {
+	counter.Add(1)
+	if s.tap != nil {
+		s.tellDrop(f, s.counters.why(counter))
+	}
+}
+
+// tellDrop tells the tap, if there is one.
+func (s *Stack) tellDrop(f ring.Frame, why string) {
+	if s.tap != nil {
+		s.tap.Dropped(s.rx.queue, f, why)
+	}
+}
+
+// why is what a counter of dropped packets counts.
+func (c *counters) why(counter *atomic.Uint64) string {
+	switch counter {
+	case &c.rxMalformed:
+		return "malformed"
+	case &c.rxBogus:
+		return "impossible address, or not to us"
+	case &c.rxChecksum:
+		return "wrong checksum"
+	case &c.rxNoSocket:
+		return "no socket"
+	}
+	return "receive buffer full, or bad length"
+}
