@@ -29,6 +29,10 @@ type reactor struct {
 	mu      sync.Mutex   // orders changes of sleepAt with those of the deadline
 	sleepAt atomic.Int64 // when the reactor wakes at the latest, ns
 	done    chan struct{}
+
+	// since is when the wait began, ns, of a goroutine that left the next packet
+	// to the reactor: it spun in vain, or not at all. 0: there is none.
+	since atomic.Int64
 }
 
 // reactorTick is the longest time without progress when a goroutine polled
@@ -125,6 +129,9 @@ func (s *Stack) reactOnce(packet bool) {
 		if n > 0 && !packet && s.seat != nil {
 			s.seat.absent.Store(absentFor) // who was to poll did not for a tick
 		}
+		if n > 0 && s.policy != nil {
+			s.outlasted(packet)
+		}
 		woken := s.end()
 		if woken > 0 {
 			// Who was woken runs on this processor now; another one would
@@ -146,6 +153,23 @@ func (s *Stack) reactOnce(packet bool) {
 			s.end()
 			return
 		}
+	}
+}
+
+// outlasted tells the policy how long a packet took that was left to the
+// reactor, where it woke the reactor. A policy that heard only of spins that
+// end well would never shorten the others. The lock is held.
+func (s *Stack) outlasted(woken bool) {
+	at := s.reactor.since.Load()
+	if at != 0 && s.reactor.since.CompareAndSwap(at, 0) && woken {
+		s.arrived(s.now-at, true)
+	}
+}
+
+// forget is for a goroutine that polls from now on: the packet comes to it.
+func (r *reactor) forget() {
+	if r.since.Load() != 0 {
+		r.since.Store(0)
 	}
 }
 

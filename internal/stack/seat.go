@@ -221,6 +221,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		return false
 	}
 	s.counters.sits.Add(1)
+	s.reactor.forget()
 	others := 0
 	if s.armed.Load() && s.tryBegin() {
 		// Who answers quickly has answered while we were transmitting.

@@ -26,6 +26,7 @@ func (s *Stack) lead() bool {
 	if s.seated() {
 		s.unseat() // it would be told of each packet that we poll
 	}
+	s.reactor.forget()
 	if (s.armed.Load() || s.seat != nil && s.seat.open() != s.seat.wanted.Load()) && s.tryBegin() {
 		s.disarm()
 		_ = s.settleSeat() // where it fails nobody sits
@@ -142,6 +143,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 		}
 	}
 	s.counters.spinMisses.Add(1)
+	s.reactor.since.Store(start)
 	return false
 }
 

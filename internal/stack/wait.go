@@ -210,6 +210,9 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 		if s.sit(k, d, w, now) || s.spin == 0 && s.pollOnce() {
 			continue
 		}
+		if s.policy != nil && !s.leader.Load() {
+			s.reactor.since.CompareAndSwap(0, now)
+		}
 		s.park(k, d, w)
 	}
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -169,5 +170,43 @@ func TestWarnings(t *testing.T) {
 				t.Errorf("%v, %+v: %q does not say %q", c.profile, c.view, got[i], w)
 			}
 		}
+	}
+}
+
+// TestSpinsInVain: the policy hears also of the packets for which a goroutine
+// had spun in vain, and which the reactor found.
+func TestSpinsInVain(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	a, b := newPair(t, pairOptions{profile: Balanced})
+	c, s := connect(t, a, b, addrB)
+	const messages = 2 * budgetEvery
+	read := make(chan error, messages)
+	go func() {
+		for range messages {
+			_, err := io.ReadFull(s, make([]byte, 1))
+			read <- err
+		}
+	}()
+	heard := func() uint32 {
+		b.begin()
+		defer b.end()
+		return b.policy.gaps.total
+	}
+	before := heard()
+	for range messages {
+		// The reader has gone to sleep: no longer spins, and waits for this byte.
+		for s.r.state.Load() == waiterIdle {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Millisecond)
+		if _, err := c.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := heard() - before; n < messages/2 { // a few are found while the queues are armed
+		t.Errorf("the policy heard of %d packets, and %d came", n, messages)
 	}
 }
