@@ -13,7 +13,7 @@ import (
 //go:linkname nanotime runtime.nanotime
 func nanotime() int64
 
-// never is the deadline that does not come.
+// never is a deadline that no clock reaches.
 const never = math.MaxInt64
 
 // deadlineAt puts an application's deadline on the stack's clock: 0 is none,

@@ -140,7 +140,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	return c, c.tc.Deferred(), nil
 }
 
-// flowTaken tells whether the connection exists, or ended less than age
+// flowTaken reports whether the connection exists, or ended less than age
 // nanoseconds ago. It takes the lock.
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	s.begin()

@@ -65,8 +65,7 @@ func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 
 // sendFragments cuts the datagram pkt, which is l4 bytes and larger than the
 // MTU, into fragments (RFC 791, 3.2; RFC 8200, 4.5). false: the transmit ring
-// is full, and nothing was sent. It copies: fragments are not for those in a
-// hurry.
+// is full, and nothing was sent. It copies the payload.
 func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8) bool {
 	if d.stale {
 		s.dests.ask(d, s.now)

@@ -2,8 +2,8 @@ package stack
 
 // While somebody polls, an acknowledgement in the middle of a stream waits for
 // the segments behind it (tcp.Host.Gather): until none came for gatherIdle,
-// but not longer than gatherMost, in ns. Who stops polling without arming the
-// queues leaves it to the reactor's tick.
+// but not longer than gatherMost, in ns. Where polling stops without arming the
+// queues, the reactor's tick sees to it.
 const (
 	gatherIdle = int64(20_000)
 	gatherMost = int64(100_000)

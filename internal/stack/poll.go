@@ -48,8 +48,8 @@ func (s *Stack) poll() (n int) {
 	return n
 }
 
-// rxRetry is when a queue that lacks frames is offered some again. One that
-// has none left receives nothing, and so nothing but the clock brings us back.
+// rxRetry is when a queue that lacks frames is offered some again, ns. A queue that
+// has none left receives nothing, so only the clock brings us back to it.
 const rxRetry = int64(1_000_000)
 
 // refillMost is how many frames a queue may lack before it is offered some. A
@@ -61,7 +61,7 @@ func refillAt(rx, frames, queues int) int {
 	return max(min(refillMost, rx/8, frames/queues/16), 1)
 }
 
-// refill gives a queue the frames that it lacks, and tells whether it still
+// refill gives a queue the frames that it lacks. It reports whether the queue still
 // lacks so many that it is to be tried again.
 func (s *Stack) refill(q driver.Queue) bool {
 	q.Refill()
@@ -76,8 +76,8 @@ func (s *Stack) refill(q driver.Queue) bool {
 // lateTurns is how many turns timers wait for the rings to be read.
 const lateTurns = 8
 
-// caughtUp tells whether timers may fire: after a pause of ours, the
-// acknowledgement that a retransmission timer waits for may be on a ring.
+// caughtUp reports whether timers may fire. After a pause of ours the
+// acknowledgement that a retransmission timer waits for may still be on a ring.
 func (s *Stack) caughtUp() bool {
 	if s.turn.late < lateTurns && s.rxPending() {
 		s.turn.late++

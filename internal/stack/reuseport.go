@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// boundTable finds who is bound to a port: one socket, or several that share it
+// boundTable finds the sockets bound to a port: one, or several that share it
 // (SO_REUSEPORT).
 type boundTable[T comparable] map[portKey][]boundSocket[T]
 

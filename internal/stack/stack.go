@@ -1,9 +1,9 @@
 // Package stack runs the protocols over a set of NIC queues: lock, poll turn,
 // demultiplexer, timers, ports, wake-ups.
 //
-// The application's own goroutines run it. Who would wait takes the stack
-// lock and polls the queues; who finds the lock taken leaves its work with
-// the holder; a reactor goroutine does the rest when nobody polls. See
+// The application's own goroutines run it. A goroutine that would wait takes the
+// stack lock and polls the queues. One that finds the lock taken leaves its work
+// with the holder. A reactor goroutine does the rest while nobody polls. See
 // ARCHITECTURE.md.
 package stack
 
@@ -145,7 +145,7 @@ func (s *Stack) Err() error {
 	return nil
 }
 
-// rxPending tells whether a packet waits on any queue.
+// rxPending reports whether a packet waits on any queue.
 func (s *Stack) rxPending() bool {
 	for _, q := range s.queues {
 		if q.RxPending() {

@@ -110,8 +110,8 @@ func (c *TCPConn) ready(d direction) bool {
 	return c.tc.Writable() || st&stWriteClosed != 0
 }
 
-// Readable tells whether Read would return at once, with data or an error,
-// having looked at the queues.
+// Readable reports whether Read would return at once, with data or an error. It
+// looks at the queues first.
 func (c *TCPConn) Readable() bool {
 	if !c.ready(dirRead) {
 		c.s.pollOnce()
@@ -262,7 +262,8 @@ func (c *TCPConn) readNow(p []byte) (int, error) {
 	if c.r.over() {
 		return 0, os.ErrDeadlineExceeded
 	}
-	// Before the data: what came before the error is read first.
+	// The error is looked at before the data, since data that came before it is
+	// read first.
 	err := c.failure()
 	n, eof, update := c.tc.Read(p)
 	if update {
@@ -278,8 +279,8 @@ func (c *TCPConn) readNow(p []byte) (int, error) {
 	return 0, c.noData(eof, err)
 }
 
-// noData is why there will be nothing to read where there was nothing, or nil:
-// it is worth waiting. eof and err are what ends the stream.
+// noData returns why a read that found nothing need not wait, or nil where it is
+// worth waiting. eof and err say how the stream has ended.
 func (c *TCPConn) noData(eof bool, err error) error {
 	if eof {
 		return io.EOF
@@ -296,8 +297,8 @@ func (c *TCPConn) noData(eof bool, err error) error {
 	return nil
 }
 
-// userError is the error of a socket that the user, or the stack's owner,
-// has closed.
+// userError returns the error of a socket that the user, or the owner of the
+// stack, has closed; nil while it is open.
 func (c *TCPConn) userError() error {
 	if c.state.Load()&stClosed != 0 || c.s.life.ending.Load() {
 		return errClosed
@@ -305,8 +306,8 @@ func (c *TCPConn) userError() error {
 	return nil
 }
 
-// failure is what has ended the connection, nil while it lives. A stack that
-// closes resets its connections, which to their users is a close.
+// failure returns the error that has ended the connection, nil while it lives. A
+// stack that closes resets its connections; to their users that is a close.
 func (c *TCPConn) failure() error {
 	err := c.tc.Err()
 	if err != nil && c.userError() != nil {
@@ -386,7 +387,7 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	}
 }
 
-// mayWrite is why nothing may be written now, or nil.
+// mayWrite returns why nothing may be written now, or nil.
 func (c *TCPConn) mayWrite() error {
 	if err := c.userError(); err != nil {
 		return err
@@ -403,7 +404,7 @@ func (c *TCPConn) mayWrite() error {
 	return nil
 }
 
-// written has k bytes sent that were put into the send buffer. Also 0: a writer
+// written has k bytes sent that were put into the send buffer. k may be 0: a writer
 // that the arena starved is tried again by the protocol's timer.
 func (c *TCPConn) written(k int) {
 	c.do(todoOutput)
@@ -415,9 +416,9 @@ func (c *TCPConn) written(k int) {
 // bulkWrite is the size in bytes from which a Write looks for acknowledgements.
 const bulkWrite = 16 << 10
 
-// takeAcks takes what has arrived, for a writer of much: else it would only
-// look when the send buffer is full, and would by then have gone through more
-// frames than the processor's cache holds.
+// takeAcks takes the packets that have arrived, for a goroutine that writes much.
+// Otherwise it would look only when the send buffer is full, and would by then
+// have gone through more frames than the processor's cache holds.
 func (s *Stack) takeAcks() {
 	if s.rxPending() && s.tryBegin() {
 		s.poll()
@@ -427,8 +428,8 @@ func (s *Stack) takeAcks() {
 	}
 }
 
-// smallWrite is what is copied under the lock, in bytes, rather than handed to
-// its holder.
+// smallWrite is the size in bytes up to which a Write is copied under the lock,
+// rather than handed to the lock's holder.
 const smallWrite = 256
 
 // CloseRead makes reads return io.EOF where they would wait, as
@@ -450,7 +451,8 @@ func (c *TCPConn) CloseWrite() error {
 	if err := c.userError(); err != nil {
 		return err
 	}
-	// Who has just read EOF may be ahead of the turn that ends the connection.
+	// A caller that has just read EOF may be ahead of the turn that ends the
+	// connection.
 	c.s.begin()
 	c.s.end()
 	if c.state.Load()&stDone != 0 {
@@ -491,8 +493,9 @@ func (c *TCPConn) Close() error {
 			// Linux returns success also when the time was not enough.
 			_ = c.s.wait(lingering{c}, dirWrite, &c.w)
 		}
-		// Who read the last bytes left the queues unarmed, to be back soon. It
-		// may not be: the next client must not wait for the reactor's tick.
+		// The goroutine that read the last bytes left the queues unarmed, since it
+		// was to be back soon. It may not be, and the next client must not wait
+		// for the reactor's tick.
 		c.s.arm()
 	}
 	c.r.stop()

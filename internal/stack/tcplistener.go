@@ -241,9 +241,9 @@ func (l *TCPListener) Close() error {
 	return nil
 }
 
-// HoldPort is for who held the port of a closed listener (PortHeld) and does
-// no longer: while accepted connections live, the kernel is not to choose it
-// for others, whose clients would come to us.
+// HoldPort is called where the port of a closed listener was held by the caller
+// (PortHeld), and is no longer. While accepted connections live the kernel must not
+// choose it for others, whose clients would come to us.
 func (l *TCPListener) HoldPort() { l.s.ports.rehold(l.port) }
 
 // SetDeadline sets when Accept gives up; the zero Time is never.

@@ -6,9 +6,9 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// setTimer arms t to fire at at, unless it fires before anyway: who fires
-// early looks again (lazy re-arming), so that the wheel is not touched at
-// every segment.
+// setTimer arms t to fire at at, unless it fires before anyway. A timer that fires
+// early is armed anew (lazy re-arming), so that the wheel is not touched at every
+// segment.
 func (s *Stack) setTimer(t *ring.Timer, at int64) {
 	if at != never && (!t.Armed() || at < t.At()) {
 		s.wheel.Set(t, at)
@@ -26,8 +26,9 @@ func (s *Stack) scheduleListener(l *TCPListener) {
 	s.setTimer(&l.timer, l.tl.Deadline())
 }
 
-// Kinds of ring.Timer and ring.Work: what they are a field of. That is found
-// by the field's offset; an interface in each would be 32 bytes a connection.
+// Kinds of ring.Timer and ring.Work name the type that they are a field of. The
+// value is found by the field's offset: an interface in each would be 32 bytes a
+// connection.
 const (
 	_ uint8 = iota // nothing: nobody looks at such a timer
 	ofTCPConn
@@ -38,7 +39,8 @@ const (
 	ofParked
 )
 
-// before is what has a field at p with that offset.
+// before returns the address of the struct whose field at the given offset is at p
+// (C's container_of).
 func before(p unsafe.Pointer, offset uintptr) unsafe.Pointer { return unsafe.Add(p, -int(offset)) }
 
 // fire runs the timer t.

@@ -8,9 +8,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// timeWait is what stays of a connection for 2MSL: it answers a FIN that is
-// sent again, and keeps old duplicates from a new connection (RFC 9293,
-// 3.6.1).
+// timeWait stands for a connection for 2MSL after its end. It answers a FIN that is
+// sent again, and keeps old duplicates from a new connection (RFC 9293, 3.6.1).
 type timeWait struct {
 	tw                    tcp.TimeWait
 	dst                   *dst
@@ -31,8 +30,8 @@ func (t *timeWait) remote() netip.AddrPort {
 // An outgoing connection may take the place of one in TIME-WAIT when that is
 // reuseAfter old: its timestamps tell old segments apart (RFC 6191; Linux's
 // tcp_tw_reuse, whose delay is 1 ms at the least, 1 s by default). A peer that
-// missed our last acknowledgement has by then sent its FIN again. Who opens
-// many connections does not wait for that, but for twenty ticks of the peer's
+// missed our last acknowledgement has by then sent its FIN again. A program that
+// opens many connections does not wait for that, but for twenty ticks of the peer's
 // clock.
 const (
 	reuseAfter = int64(250 * time.Millisecond)

@@ -96,7 +96,7 @@ func (s *Stack) goOn(sent uint64) bool {
 	return true
 }
 
-// wakeAll wakes those noted during the turn, and returns how many waited.
+// wakeAll wakes the goroutines noted during the turn, and returns how many waited.
 func (s *Stack) wakeAll() (woken int) {
 	for i, w := range s.turn.wakes {
 		s.turn.wakes[i] = nil
@@ -120,7 +120,7 @@ func (s *Stack) touch(c *TCPConn) {
 	}
 }
 
-// unblock gives those that a full transmit ring had stopped another try.
+// unblock gives the sockets that a full transmit ring had stopped another try.
 func (s *Stack) unblock() {
 	for i, c := range s.turn.blocked {
 		s.turn.blocked[i] = nil

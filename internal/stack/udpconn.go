@@ -210,8 +210,8 @@ func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err 
 	}
 }
 
-// readNow is ReadFrom for a datagram that is there; ok tells that one is. rmu is
-// held.
+// readNow is ReadFrom for a datagram that is there; ok reports whether one is. rmu
+// is held.
 func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bool, err error) {
 	if err = u.check(&u.r); err != nil {
 		return
@@ -224,11 +224,10 @@ func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bo
 	return
 }
 
-// Closed tells whether the socket, or its stack, is closed.
+// Closed reports whether the socket, or its stack, is closed.
 func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.life.closing.Load() }
 
-// push queues a received datagram; it takes the frames of ds, or returns
-// false. w is who to wake.
+// push queues a received datagram. It takes the frames of ds, or returns false.
 func (u *UDPConn) push(ds []ring.Desc, src, dst *netip.AddrPort) bool {
 	f := u.forward
 	if f.s != u.s {

@@ -179,7 +179,7 @@ func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrP
 	return d
 }
 
-// sentSmall does what follows from sending packSmall's packet; ok tells that the
+// sentSmall does what follows from sending packSmall's packet; ok reports whether the
 // ring took it.
 func (s *Stack) sentSmall(d *dst, ok bool) bool {
 	if ok {
@@ -357,8 +357,8 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 	return pkt
 }
 
-// leaves tells whether a datagram from src, invalid for the route's, is not from
-// the address of d, to which u sent before.
+// leaves reports whether a datagram from src is not from the address of d, to which
+// u sent before. An invalid src is the route's.
 func (u *UDPConn) leaves(d *dst, src netip.Addr) bool {
 	if src.IsValid() {
 		return d.key.Local != src
