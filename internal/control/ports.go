@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
@@ -21,6 +22,9 @@ type Ports interface {
 	// SO_REUSEADDR can bind the port, others cannot, as after a listener of the
 	// kernel's has closed.
 	HoldShared(proto uint8, addr netip.AddrPort) (Held, error)
+	// Ephemeral is the range that the kernel chooses from where nobody asks for a
+	// port, both ends included.
+	Ephemeral() (low, high uint16, err error)
 }
 
 // Held is a port on loan. The zero value holds none. A copy is the same loan:
@@ -72,6 +76,20 @@ func (p *KernelPorts) Hold(proto uint8, addr netip.AddrPort) (h Held, err error)
 // HoldShared implements Ports.
 func (p *KernelPorts) HoldShared(proto uint8, addr netip.AddrPort) (h Held, err error) {
 	return p.hold(proto, addr, true)
+}
+
+// Ephemeral implements Ports: net.ipv4.ip_local_port_range, which counts for
+// IPv6 too. A socket's own range (IP_LOCAL_PORT_RANGE) is within it.
+func (p *KernelPorts) Ephemeral() (low, high uint16, err error) {
+	err = p.ns.Do(func() error {
+		text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Sscan(string(text), &low, &high)
+		return err
+	})
+	return low, high, err
 }
 
 func (p *KernelPorts) hold(proto uint8, addr netip.AddrPort, shared bool) (h Held, err error) {

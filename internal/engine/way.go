@@ -100,7 +100,13 @@ func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
 	if why != "" {
 		return w, nil
 	}
-	if src.IsValid() {
+	switch {
+	case !src.IsValid() && (!r.Src.IsValid() || r.Src.IsLoopback()):
+		// The mirror may be behind. The kernel knows an address that has just been
+		// accepted, else it takes what cannot work, as it always does.
+		w.Why = "this host has no address for the route"
+		return w, syscall.EADDRNOTAVAIL
+	case src.IsValid():
 		// Replies come in where src lives.
 		from, ok := e.net.Local(src)
 		if !ok {

@@ -7,16 +7,19 @@ import (
 )
 
 const (
-	// Ports in a pool that are kept though none uses them, and from which on
-	// connections to different peers share one. They are descriptors of the
-	// process, which has a limit.
+	// Ports in a pool that are kept though none uses them. They are descriptors of
+	// the process, which has a limit: at most an eighth of it, as ports that are
+	// reserved are at most a quarter.
 	poolPorts = 4096
 	poolPart  = 8
-	// Fewer are not chosen from: who has seen one of them, as any server has that
-	// we connected to, could guess the next (RFC 6056).
+	poolMost  = 4
+	// Fewer are not chosen from, be they idle or of connections to other peers:
+	// who has seen one of them, as any server has that we connected to, could
+	// guess the next (RFC 6056).
 	idleLeast = 512
 	// Limits on the search.
 	portTries    = 4
+	fullTries    = 16
 	reserveTries = 32
 )
 
@@ -35,8 +38,18 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 	if p := t.tryIdle(k, min(idleLeast, t.enough), remote, taken); p != nil {
 		return p, nil
 	}
-	for range portTries {
-		if p := t.tryUsed(k, t.enough, rand.Int(), remote, taken); p != nil {
+	full := t.full()
+	tries := portTries
+	if full {
+		tries = fullTries
+	}
+	for range tries {
+		if p := t.tryUsed(k, t.shareFrom, rand.Int(), remote, taken); p != nil {
+			return p, nil
+		}
+	}
+	if full {
+		if p := t.alone(k, remote, taken); p != nil {
 			return p, nil
 		}
 	}
@@ -47,6 +60,9 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 				return p, nil
 			}
 			if p := t.search(k, remote, taken); p != nil {
+				return p, nil
+			}
+			if p := t.alone(k, remote, taken); p != nil {
 				return p, nil
 			}
 			return nil, err

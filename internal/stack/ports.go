@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"errors"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -21,7 +23,12 @@ type portTable struct {
 
 	mu     sync.Mutex
 	spaces map[localAddr]*portSpace
-	enough int // ports in a pool
+	lone   map[*port]struct{}
+	held   int // ports that are a descriptor of the process
+
+	enough    int // idle ports that a pool keeps
+	shareFrom int // ports of a pool from which on connections share one
+	most      int // descriptors that are taken for ports of our choice
 }
 
 type localAddr struct {
@@ -49,6 +56,9 @@ type port struct {
 	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
 	shared bool // users with SO_REUSEPORT may join
+	// remote is the peer of a lone port, which is steered for one connection only
+	// and not reserved with the kernel; invalid: it is no lone port.
+	remote netip.AddrPort
 }
 
 func (p *port) pooled() bool { return p.pos > 0 }
@@ -65,12 +75,15 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	t := &portTable{
 		kernel: k, steer: s,
 		spaces: make(map[localAddr]*portSpace),
-		enough: poolPorts,
+		lone:   make(map[*port]struct{}),
+		enough: poolPorts, most: math.MaxInt,
 	}
 	var lim syscall.Rlimit
 	if k != nil && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
 		t.enough = int(min(poolPorts, lim.Cur/poolPart))
+		t.most = int(min(math.MaxInt, lim.Cur/poolMost))
 	}
+	t.shareFrom = min(idleLeast, t.enough)
 	return t
 }
 
@@ -123,7 +136,25 @@ func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
 	return nil
 }
 
-func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port, error) {
+// reserve takes the port of local from the kernel, any where that is 0. A
+// listener's port whose twin in the kernel has just been closed may be ours while
+// it is the kernel's to give: then another one is asked for.
+func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *port, err error) {
+	for range portTries {
+		if p, err = t.reserveOne(proto, local, held); err != errPortOurs || local.Port() != 0 {
+			break
+		}
+	}
+	if err == errPortOurs {
+		err = syscall.EADDRINUSE
+	}
+	return p, err
+}
+
+// errPortOurs: the kernel gave a port that the table has.
+var errPortOurs = errors.New("stack: the port is in the table")
+
+func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*port, error) {
 	p := &port{refs: 1, number: local.Port()}
 	at := localAddr{proto, local.Addr()}
 	switch {
@@ -143,7 +174,7 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (*port
 	if !t.enter(p, at, held) {
 		t.mu.Unlock()
 		p.held.Close()
-		return nil, syscall.EADDRINUSE
+		return nil, errPortOurs
 	}
 	t.mu.Unlock()
 	if err := t.steer.AddPort(proto, p.addr()); err != nil {
@@ -169,11 +200,18 @@ func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
 	}
 	p.space = sp
 	sp.used[p.number] = p
+	if p.held != (control.Held{}) {
+		t.held++
+	}
 	return true
 }
 
 // forget takes p out, and returns what is to be closed. The lock is held.
 func (t *portTable) forget(p *port) control.Held {
+	if p.remote.IsValid() {
+		delete(t.lone, p)
+		return control.Held{}
+	}
 	sp := p.space
 	sp.unpool(p)
 	if sp.used[p.number] == p {
@@ -183,6 +221,9 @@ func (t *portTable) forget(p *port) control.Held {
 		}
 	}
 	h := p.held
+	if h != (control.Held{}) {
+		t.held--
+	}
 	p.held = control.Held{}
 	return h
 }
@@ -258,6 +299,7 @@ func (t *portTable) rehold(p *port) {
 	t.mu.Lock()
 	if use = inUse(); use {
 		p.held = h
+		t.held++
 	}
 	t.mu.Unlock()
 	if !use {
@@ -286,6 +328,10 @@ func (t *portTable) dropIdle(at localAddr, number uint16) {
 }
 
 func (t *portTable) giveBack(p *port, h control.Held) {
+	if p.remote.IsValid() {
+		_ = t.steer.RemoveFlow(p.space.at.proto, p.addr(), p.remote)
+		return
+	}
 	_ = t.steer.RemovePort(p.space.at.proto, p.addr())
 	h.Close()
 }
@@ -299,6 +345,9 @@ func (t *portTable) close() {
 		for _, p := range sp.used {
 			all = append(all, p)
 		}
+	}
+	for p := range t.lone {
+		all = append(all, p)
 	}
 	t.mu.Unlock()
 	for _, p := range all {

@@ -98,12 +98,14 @@ func (k *fewPorts) HoldShared(p uint8, addr netip.AddrPort) (control.Held, error
 	return k.Hold(p, addr)
 }
 
+func (k *fewPorts) Ephemeral() (low, high uint16, err error) { return 1024, 65535, nil }
+
 // Connections to different peers share ports when there are many, all of them
 // when no more can be had; those to one peer never do.
 func TestPortShared(t *testing.T) {
 	kernel := fewPorts(40)
 	pt := newPortTable(&kernel, noSteering{})
-	pt.enough = 20
+	pt.enough, pt.shareFrom = 20, 20
 	local := netip.AddrPortFrom(addrA, 0)
 	type flow struct{ local, remote netip.AddrPort }
 	flows := map[flow]*port{}
@@ -180,7 +182,7 @@ func TestPortShared(t *testing.T) {
 // a connection.
 func TestPortSharedRace(t *testing.T) {
 	a, b := newPair(t, pairOptions{})
-	a.ports.enough = 1
+	a.ports.enough, a.ports.shareFrom = 1, 1
 	const peers, each = 40, 10
 	var mu sync.Mutex
 	ports := map[uint16]bool{}

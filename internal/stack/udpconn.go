@@ -96,19 +96,52 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	}
 	u.rq.Init(s.arena, rcv)
 	u.sndBuf.Store(int64(snd))
-	p, err := s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
+	var err error
+	for range reserveTries {
+		if err = s.openUDP(u, local, o, route); err != errFlowTaken || local.Port() != 0 {
+			break
+		}
+	}
+	switch err {
+	case nil:
+		return u, nil
+	case errFlowTaken:
+		err = syscall.EADDRINUSE
+	}
+	return nil, err
+}
+
+// openUDP reserves u's port and puts u into the demultiplexer. route may be nil.
+func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *Route) error {
+	p, err := s.bindUDP(local, u.remote, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	u.port = p
 	u.local = netip.AddrPortFrom(local.Addr(), p.number)
 	s.begin()
 	defer s.end()
-	if err := s.insertUDP(u, connected, o.Shared, route); err != nil {
+	if err := s.insertUDP(u, u.remote.IsValid(), o.Shared, route); err != nil {
 		s.ports.releaseLater(p)
-		return nil, err
+		return err
 	}
-	return u, nil
+	return nil
+}
+
+// bindUDP reserves the port of a socket. A connected one whose port is ours to
+// choose gets a lone one where descriptors run short.
+func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, error) {
+	if remote.IsValid() && local.Port() == 0 && !o.PortHeld && s.ports.full() {
+		taken := func(local, remote netip.AddrPort, _ int64) bool {
+			s.begin()
+			defer s.end()
+			return s.demux.udpFlows[makeFlowKey(local, remote)] != nil
+		}
+		if p := s.ports.alone(localAddr{ip.ProtoUDP, local.Addr()}, remote, taken); p != nil {
+			return p, nil
+		}
+	}
+	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.
@@ -124,7 +157,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 		u.flow = makeFlowKey(u.local, u.remote)
 		if s.demux.udpFlows[u.flow] != nil {
 			s.dests.unref(u.dst)
-			return syscall.EADDRINUSE
+			return errFlowTaken
 		}
 		s.demux.udpFlows[u.flow] = u
 		return nil

@@ -1,0 +1,66 @@
+package stack
+
+import (
+	"math/rand/v2"
+	"net/netip"
+)
+
+// Where descriptors run short, connections get lone ports: none of the kernel's
+// range, so that the kernel gives them to nobody who does not ask for the very
+// number; steered by the whole flow, so that whoever asks for it gets all but
+// what this one peer sends.
+
+// unprivileged is the first port that any process may bind.
+const unprivileged = 1024
+
+// full reports whether as many descriptors are taken for ports as may be.
+func (t *portTable) full() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kernel != nil && t.held >= t.most
+}
+
+// alone takes a port for one connection only, nil where there is none. It is
+// chosen at random (RFC 6056 section 3.3.1).
+func (t *portTable) alone(k localAddr, remote netip.AddrPort, taken flowTaken) *port {
+	if t.kernel == nil {
+		return nil
+	}
+	low, high, err := t.kernel.Ephemeral()
+	if err != nil || low > high {
+		return nil
+	}
+	below := max(0, int(low)-unprivileged)
+	n := below + 0xffff - int(high)
+	if n < idleLeast {
+		return nil // too few to be hard to guess
+	}
+	for range reserveTries {
+		number := unprivileged + rand.IntN(n)
+		if number >= unprivileged+below {
+			number += int(high) + 1 - unprivileged - below
+		}
+		p := &port{space: &portSpace{at: k}, number: uint16(number), refs: 1, remote: remote}
+		if taken(p.addr(), remote, reuseAfter) || !t.unbound(p) {
+			continue
+		}
+		if t.steer.AddFlow(k.proto, p.addr(), remote, true) != nil {
+			return nil
+		}
+		t.mu.Lock()
+		t.lone[p] = struct{}{}
+		t.mu.Unlock()
+		return p
+	}
+	return nil
+}
+
+// unbound reports whether no socket of the kernel's is bound to p.
+func (t *portTable) unbound(p *port) bool {
+	h, err := t.kernel.Hold(p.space.at.proto, p.addr())
+	if err != nil {
+		return false
+	}
+	h.Close()
+	return true
+}
