@@ -2,7 +2,7 @@ package ip
 
 import "net/netip"
 
-// Bogus tells whether a packet from src to dst cannot have come honestly over
+// Bogus reports whether a packet from src to dst cannot have come honestly over
 // a wire, so that neither answer nor thought is due to it: a source that is
 // no host's address, a destination that never leaves a host, or both the same
 // (LAND). See RFC 1122, 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast
@@ -17,7 +17,7 @@ func Bogus(src, dst netip.Addr) bool {
 // Broadcast is the limited broadcast address (RFC 919, 7).
 var Broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// Unicast tells whether a is an address that one host may have on a link.
+// Unicast reports whether a is an address that one host may have on a link.
 func Unicast(a netip.Addr) bool {
 	if a.Is4() {
 		// 0/8 this network, 127/8 loopback, 224/4 multicast. 240/4 is reserved

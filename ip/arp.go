@@ -53,7 +53,7 @@ func ParseARP(frame []byte, p *Packet, a *ARP) error {
 	return nil
 }
 
-// unicastMAC tells whether m may be a host's.
+// unicastMAC reports whether m may be a host's.
 func unicastMAC(m [6]byte) bool { return m[0]&1 == 0 && m != [6]byte{} }
 
 // Put writes the message as an Ethernet frame to b, from a.SenderMAC to dst,

@@ -36,7 +36,7 @@ func TestSumRFC1071(t *testing.T) {
 	}
 }
 
-// same tells whether two sums are one number: 0 and 0xffff are (RFC 1624, 3).
+// same reports whether two sums are one number: 0 and 0xffff are (RFC 1624, 3).
 func same(a, b uint16) bool { return a%0xffff == b%0xffff }
 
 func checkSums(t *testing.T, b []byte) {

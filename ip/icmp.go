@@ -126,7 +126,7 @@ func (e *ICMPError) ports(src, dst netip.Addr, b []byte) bool {
 	return true
 }
 
-// IsPTB tells whether e says that a packet was too large for its path.
+// IsPTB reports whether e says that a packet was too large for its path.
 func (e *ICMPError) IsPTB() bool {
 	if e.V6 {
 		return e.Type == icmp6PacketTooBig

@@ -2,7 +2,7 @@ package ip
 
 import "encoding/binary"
 
-// Answerable tells whether an ICMP error may answer p (RFC 1122, 3.2.2;
+// Answerable reports whether an ICMP error may answer p (RFC 1122, 3.2.2;
 // RFC 4443, 2.4(e)): it is no fragment but the first, it came to us alone,
 // and from one host. Nor may it be an ICMP error itself: the caller asks for
 // TCP and UDP only.

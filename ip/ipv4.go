@@ -58,7 +58,7 @@ func parse4(b []byte, total int, p *Packet) error {
 	return nil
 }
 
-// options4 tells whether a packet with these options may be received: they
+// options4 reports whether a packet with these options may be received: they
 // are well-formed, and no source route (RFC 7126, 4.3, 4.4; Linux's default).
 func options4(b []byte) bool {
 	for len(b) > 0 {

@@ -126,7 +126,7 @@ const (
 	opt6Jumbo = 0xc2 // RFC 2675, 2: kernels put it into BIG TCP's packets
 )
 
-// options6 tells whether a packet with these options may be received: they are
+// options6 reports whether a packet with these options may be received: they are
 // well-formed, and none that we do not know has a type which says that the
 // packet is to be discarded then (RFC 8200, 4.2). None that we know concerns a
 // transport.

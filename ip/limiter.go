@@ -3,9 +3,9 @@ package ip
 import "math/rand/v2"
 
 // Limiter bounds how many ICMP errors and resets a host sends: a token bucket
-// whose depth and prices are drawn at random. With fixed ones, who counts the
-// answers to his own probes learns how many others got, and so which ports
-// are open (SAD DNS, CVE-2020-25705).
+// whose depth and prices are drawn at random. With fixed ones, a prober that
+// counts the answers to its own probes learns how many others got, and so which
+// ports are open (SAD DNS, CVE-2020-25705).
 type Limiter struct {
 	rng      *rand.ChaCha8
 	interval int64 // mean price of a message, ns
@@ -35,7 +35,7 @@ func (l *Limiter) refill() int64 {
 	return half + int64(l.rng.Uint64()%uint64(half+1))
 }
 
-// Allow tells whether a message may be sent now, and counts it.
+// Allow reports whether a message may be sent now, and counts it.
 func (l *Limiter) Allow(now int64) bool {
 	l.credit += max(now-l.last, 0)
 	l.last = now

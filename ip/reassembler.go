@@ -185,7 +185,7 @@ func (f *firstFragment) read(p *Packet, b []byte) bool {
 	return len(b)-f.skip >= n
 }
 
-// fits tells whether a fragment that ends at end agrees with what is known of
+// fits reports whether a fragment that ends at end agrees with what is known of
 // the datagram's length.
 func (d *fragDatagram) fits(end int, more bool) bool {
 	if !more {

@@ -42,7 +42,7 @@ func (r *Repeat) Learn(first []byte, p *Packet) {
 // Forget has the next packet be parsed.
 func (r *Repeat) Forget() { r.n = 0 }
 
-// Match tells whether the packet of total bytes that begins with first has the
+// Match reports whether the packet of total bytes that begins with first has the
 // headers of the one that Learn saw. If so, it sets in p, which must still be
 // as it was then, what differs.
 func (r *Repeat) Match(first []byte, total int, p *Packet) bool {

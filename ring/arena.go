@@ -144,7 +144,7 @@ func (a *Arena) Frames() int { return len(a.meta) }
 // FreeFrames is the number of free frames, a moment ago.
 func (a *Arena) FreeFrames() int { return int(a.free.Load()) }
 
-// Huge tells whether the memory is on huge pages.
+// Huge reports whether the memory is on huge pages.
 func (a *Arena) Huge() bool { return a.huge }
 
 // Meta returns what is known of f.
@@ -301,6 +301,6 @@ func (a *Arena) Completed(f Frame) (ok bool) {
 	return true
 }
 
-// InNIC tells whether f is in the NIC's ring, so that its headers must not be
+// InNIC reports whether f is in the NIC's ring, so that its headers must not be
 // overwritten.
 func (a *Arena) InNIC(f Frame) bool { return a.meta[f].inNIC != 0 }

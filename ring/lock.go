@@ -10,12 +10,12 @@ import (
 type Work struct {
 	next   *Work
 	queued atomic.Bool
-	Kind   uint8 // what it is a field of, for who made the Lock; set before first use
+	Kind   uint8 // names the type that it is a field of, for the Lock's owner; set before first use
 }
 
 // Lock is the stack lock: one word that holds the locked bit and the list of
-// deferred work. Who finds it taken leaves its work on the list instead of
-// waiting; the holder does that work before it unlocks.
+// deferred work. A caller that finds it taken leaves its work on the list instead
+// of waiting, and the holder does that work before it unlocks.
 //
 // The word is nil when unlocked, the sentinel when locked with no work, else
 // the newest Work.
@@ -44,8 +44,8 @@ func (l *Lock) TryLock() bool {
 // microseconds, a parked goroutine tens.
 const lockSpins = 100
 
-// starveAfter is how often a parked waiter is woken in vain, because a
-// polling goroutine took the lock again, before it is handed the lock.
+// starveAfter is the number of times that a parked waiter is woken in vain,
+// because a polling goroutine took the lock again, before it is handed the lock.
 const starveAfter = 4
 
 // Lock takes the lock, waiting for it. For control operations only.
@@ -73,10 +73,10 @@ func (l *Lock) Lock() {
 	l.waiters.Add(-1)
 }
 
-// Defer takes the lock if it is free (and returns true: the caller now does
-// all of w's work itself and unlocks), else leaves w for the holder and
-// returns false. Work already on the list stays there once. What the caller
-// wrote before is seen by whoever does the work.
+// Defer takes the lock if it is free and returns true: the caller does all of
+// w's work itself and unlocks. Otherwise Defer leaves w for the holder and
+// returns false. Work that is on the list already stays there once. The goroutine
+// that does the work sees everything that the caller wrote before.
 func (l *Lock) Defer(w *Work) (locked bool) {
 	for {
 		h := l.word.Load()
@@ -86,9 +86,9 @@ func (l *Lock) Defer(w *Work) (locked bool) {
 			}
 			continue
 		}
-		// A swap, not a load, even where the mark is set already: it puts
-		// what we wrote before the mark, and Take's swap reads that mark
-		// before the work is done. A load could overtake our writes.
+		// A swap, not a load, even where the mark is set already. The swap orders
+		// our writes before the mark, and Take's swap reads that mark before the
+		// work is done. A load could overtake our writes.
 		if w.queued.Swap(true) {
 			return false
 		}
@@ -106,7 +106,8 @@ func (l *Lock) Defer(w *Work) (locked bool) {
 	}
 }
 
-// Post leaves w for whoever holds the lock; the caller holds it.
+// Post leaves w on the list of a caller that holds the lock itself, to be done
+// before it unlocks. Unlike Defer it is no contention, and is not counted.
 func (l *Lock) Post(w *Work) {
 	if w.queued.Swap(true) {
 		return
@@ -120,7 +121,7 @@ func (l *Lock) Post(w *Work) {
 	}
 }
 
-// HasWork tells the holder that work was left.
+// HasWork reports, to the holder, whether work was left.
 func (l *Lock) HasWork() bool { return l.word.Load() != &l.held }
 
 // Take calls do for every Work left so far, oldest first. The holder calls
@@ -149,7 +150,7 @@ func (l *Lock) Take(do func(*Work)) {
 func (l *Lock) TryUnlock() bool {
 	if l.starving.Load() > 0 && l.word.Load() == &l.held {
 		select {
-		case l.sema <- true: // who receives it holds the lock
+		case l.sema <- true: // the receiver holds the lock
 			return true
 		default:
 		}
@@ -166,5 +167,5 @@ func (l *Lock) TryUnlock() bool {
 	return true
 }
 
-// Held tells whether somebody holds the lock.
+// Held reports whether somebody holds the lock.
 func (l *Lock) Held() bool { return l.word.Load() != nil }

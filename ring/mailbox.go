@@ -9,7 +9,7 @@ type Mailbox struct {
 	head atomic.Uint32 // frame+1, newest first
 }
 
-// Push adds f; wasEmpty tells that the taker had nothing left to take.
+// Push adds f. It reports whether the taker had nothing left to take.
 func (m *Mailbox) Push(a *Arena, f Frame) (wasEmpty bool) {
 	for {
 		h := m.head.Load()
@@ -20,7 +20,7 @@ func (m *Mailbox) Push(a *Arena, f Frame) (wasEmpty bool) {
 	}
 }
 
-// Empty tells whether there is nothing to take.
+// Empty reports whether there is nothing to take.
 func (m *Mailbox) Empty() bool { return m.head.Load() == 0 }
 
 // TakeAll takes every frame, oldest first, as a list through Meta.Next; first

@@ -32,10 +32,10 @@ type Timer struct {
 	next, prev *Timer // circular
 	at         int64
 	list       uint16 // list+1; 0: not armed
-	Kind       uint8  // what it is a field of, for who made the Wheel
+	Kind       uint8  // names the type that it is a field of, for the Wheel's owner
 }
 
-// Armed tells whether t will fire.
+// Armed reports whether t will fire.
 func (t *Timer) Armed() bool { return t.list != 0 }
 
 // At is the time that t was last set to.

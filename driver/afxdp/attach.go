@@ -33,8 +33,8 @@ func attachments(c *Config, l *linkInfo) []attachment {
 	return append(native, generic...)
 }
 
-// preferGeneric tells that generic mode is better although the driver has a
-// native one: on virtual links. One run of bench_test.go on veth, 2 shared
+// preferGeneric reports whether generic mode is better although the driver has a
+// native one, as on virtual links. One run of bench_test.go on veth, 2 shared
 // cores, Linux 6.18:
 //
 //	                                native       generic

@@ -40,11 +40,11 @@ func (m Mode) String() string {
 	return "auto"
 }
 
-// ZeroCopy tells whether the NIC may read and write the arena itself.
+// ZeroCopy is the choice whether the NIC may read and write the arena itself.
 type ZeroCopy int
 
 const (
-	// ZeroCopyAuto takes zero-copy where it can be had. Caps tells.
+	// ZeroCopyAuto takes zero-copy where it can be had; Caps shows it.
 	ZeroCopyAuto ZeroCopy = iota
 	// ZeroCopyRequire fails without.
 	ZeroCopyRequire
@@ -70,7 +70,7 @@ const (
 	leastFrames = 64
 )
 
-// Config says what Open opens. All but Interface may be left zero.
+// Config is the interface that Open opens, and how. All but Interface may be zero.
 type Config struct {
 	Interface string // name, or number in decimal
 	Queues    []int  // default: all that receive

@@ -10,11 +10,11 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Offloads says what is left to the device.
+// Offloads is the work that is left to the device.
 type Offloads int
 
 const (
-	// OffloadsAuto uses what the device offers. Caps tells.
+	// OffloadsAuto uses what the device offers; Caps shows it.
 	OffloadsAuto Offloads = iota
 	// OffloadsOff leaves it nothing: packets are sent frame by frame, with
 	// their checksums.
@@ -23,10 +23,10 @@ const (
 	OffloadsChecksum
 )
 
-// lane sends the packets that the device is to segment: an AF_XDP socket takes
+// lane sends the packets that the device segments, since an AF_XDP socket takes
 // frames of the MTU only. It is a packet socket on the same interface, which
-// receives nothing. The kernel copies a packet during the call, and where both
-// ends are on this machine the peer takes it whole.
+// receives nothing. The kernel copies a packet during the call. Where both ends
+// are on this machine the peer takes it whole.
 type lane struct {
 	fd    int
 	hdr   [vnetHdrLen]byte
@@ -44,16 +44,16 @@ const (
 	// one segment of Ethernet's MTU each, and some.
 	laneFrags = 48
 
-	// laneTries is how often the socket may have no room before the packet is
-	// dropped like one that a NIC sends to a dead wire: veth says the same
-	// when its peer's queue is full and when its peer is down.
+	// laneTries is the number of calls in a row that may find no room before the
+	// packet is dropped, like one that a NIC sends to a dead wire: veth answers
+	// alike when its peer's queue is full and when its peer is down.
 	laneTries = 64
 
-	// lanePacket is the largest packet of a link that does not tell.
+	// lanePacket is the largest packet of a link that does not report one.
 	lanePacket = 65536
 )
 
-// errNoLane tells why the device segments nothing.
+// errNoLane is the reason why the device segments nothing, or nil.
 func (l *linkInfo) errNoLane() error {
 	switch {
 	case !l.virtual():
@@ -64,7 +64,7 @@ func (l *linkInfo) errNoLane() error {
 		// The kernel would choose the queue, and one flow use two.
 		return fmt.Errorf("%d transmit queues", l.tx)
 	case l.qdisc != "" && l.qdisc != "noqueue":
-		// What goes through it is overtaken by AF_XDP's frames, which do not.
+		// AF_XDP's frames pass it by, and would overtake packets in it.
 		return fmt.Errorf("queueing discipline %s", l.qdisc)
 	case l.segmentSize() < 2*l.mtu:
 		return fmt.Errorf("packets of at most %d bytes", l.gsoMax)
@@ -130,8 +130,8 @@ func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	return true
 }
 
-// txSegment sends a packet that the device segments, behind all that is on the
-// ring. false: there is no room, and nothing happened.
+// txSegment sends a packet that the device segments, behind everything on the
+// ring. It returns false, and does nothing, where there is no room.
 func (q *Queue) txSegment(pkt []ring.Desc, bytes int) bool {
 	n := q.lane
 	if n == nil || !n.prepare(q.arena, pkt) {
@@ -158,7 +158,7 @@ func (q *Queue) txSegment(pkt []ring.Desc, bytes int) bool {
 			return false
 		}
 	}
-	// Lost, which TCP notices.
+	// The packet is lost, and TCP retransmits it.
 	q.stats.kickErrors.Add(1)
 	return true
 }

@@ -19,13 +19,13 @@ type Queue struct {
 	arena *ring.Arena
 	caps  *driver.Caps
 
-	// What RxPending reads, without the lock.
+	// RxPending reads these without the lock.
 	seen atomic.Uint32 // consumer index of the receive ring
 	dead atomic.Bool
 	rx   kring[unix.XDPDesc]
 
-	// owner says of each frame whose fill ring it went into: a queue's tag, 0
-	// for none. Entries move with the frames, so the queues share it.
+	// owner is, for each frame, the tag of the queue whose fill ring it went
+	// into, 0 for none. Entries move with the frames, so the queues share it.
 	owner []uint16
 	tag   uint16
 
@@ -151,21 +151,20 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 	return whole
 }
 
-// The kernel copies into the frames that it has in turn. Where few do, because
-// the reader is fast, they stay in the processor's cache. It must not be so few
-// that a burst at a moment's absence overflows: 1,024 lost frames of 1,000 busy
-// connections under the race detector. fewWait is how many may then wait at
-// once, calmFor how many are received before the queue believes it. It begins
-// with few: round trips of one byte are shorter for it.
+// The kernel fills the frames lent to it round-robin. When the reader keeps up,
+// lending fewer keeps them in the cache. A burst must not overflow them while the
+// reader is away for a moment: 1,024 lost frames of 1,000 busy connections under
+// the race detector. A queue begins with fewFrames, which shortens round trips of
+// one byte. When more than fewWait packets wait at once it lends all frames
+// again, until calmFor were received without that.
 const (
 	fewFrames = 2048
 	fewWait   = fewFrames / 8
 	calmFor   = 8192
 )
 
-// size decides how many frames the kernel should have: n were received of the
-// waiting ones. Who falls behind once gets all again: there is no room in the
-// ring for what comes while he is away.
+// size decides how many frames the kernel should have, after n of the waiting
+// ones were received.
 func (q *Queue) size(waiting, n int) {
 	switch {
 	case waiting > fewWait:
@@ -210,9 +209,9 @@ func (q *Queue) Refill() {
 	}
 }
 
-// RxPending implements driver.Queue. It is safe even after Close. Where the NIC
-// is to be polled instead of interrupting, this does it: it is what a spinning
-// goroutine calls.
+// RxPending implements driver.Queue. Where the NIC is polled instead of
+// interrupting, RxPending polls it, since a spinning goroutine calls nothing
+// else.
 func (q *Queue) RxPending() bool {
 	if q.waits() {
 		return true
@@ -232,15 +231,14 @@ func (q *Queue) waits() bool {
 	return atomic.LoadUint32(q.rx.prod) != q.seen.Load() && !q.dead.Load()
 }
 
-// Arm implements driver.Queue. Where a packet is there already the queue is
-// not armed.
+// Arm implements driver.Queue.
 func (q *Queue) Arm() (alreadyReady bool) {
 	if q.dead.Load() || q.RxPending() {
 		return true
 	}
-	// Also the moment to notice that the interface is gone: nothing else that
-	// only receives does. Now and then is enough: a socket that lost its
-	// interface reports an error to epoll, and so is armed again and again.
+	// An end that only receives notices here that the interface is gone. A look
+	// now and then is enough: a socket that lost its interface reports an error
+	// to epoll, so it is armed again and again.
 	if q.arms++; q.zc || q.arms%goneCheck == 1 {
 		switch e := recvKick(q.fd); e {
 		case unix.ENXIO, unix.ENODEV, unix.EBADF:
@@ -258,8 +256,8 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		return true
 	}
 	q.armed, q.watched = true, true
-	// A packet that came before epoll_ctl is found by it; looking saves the
-	// way through the scheduler.
+	// epoll_ctl finds a packet that came before it; a look here saves the way
+	// through the scheduler.
 	if q.RxPending() {
 		q.Disarm()
 		return true
@@ -267,7 +265,7 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	return false
 }
 
-// goneCheck is the number of Arms per look whether the interface is there.
+// goneCheck is the number of Arms for each look whether the interface is there.
 const goneCheck = 16
 
 // Disarm implements driver.Queue.
@@ -282,10 +280,10 @@ func (q *Queue) Disarm() {
 	}
 }
 
-// watchFor is how many Descs come while the queue is disarmed before the
-// socket is taken out of WaitFD: inside, the kernel calls on the epoll
-// descriptor for every packet, also where no event is asked for. Putting it
-// back costs as much as some ten packets.
+// After watchFor Descs received while the queue is disarmed, the socket is taken
+// out of WaitFD. Inside, the kernel calls the epoll descriptor for every packet,
+// even when no event is asked for. Putting the socket back costs as much as ten
+// packets.
 const watchFor = 256
 
 // unwatch notes n Descs received while the queue is disarmed.
@@ -326,13 +324,13 @@ func (q *Queue) fail(err error) {
 }
 
 // corrupt stops the queue because a ring holds something impossible (attack
-// 26): whoever wrote that may have written anything.
+// 26): the writer of that may have written anything.
 func (q *Queue) corrupt(format string, args ...any) {
 	q.stats.badDesc.Add(1)
 	q.fail(fmt.Errorf("%w: queue %d of %s: %s", ErrCorrupt, q.id, q.dev.name, fmt.Sprintf(format, args...)))
 }
 
-// kernelStats asks the socket; fdMu is held.
+// kernelStats asks the socket. The caller has locked fdMu.
 func (q *Queue) kernelStats() unix.XDPStatistics {
 	if q.fd < 0 {
 		return q.last

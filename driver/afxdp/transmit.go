@@ -9,8 +9,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// TxSpace implements driver.Queue. A Desc takes its place until Reclaim, so
-// the completion ring, of the same size, never overflows.
+// TxSpace implements driver.Queue. A Desc takes its place until Reclaim, so the
+// completion ring, which has the same size, never overflows.
 func (q *Queue) TxSpace() int {
 	if q.dead.Load() {
 		return 0
@@ -22,8 +22,8 @@ func (q *Queue) TxSpace() int {
 // (more than Caps.MaxFrags Descs, an empty or impossible Desc) is taken and
 // dropped, and counted as TxInvalid: it must not block those behind it.
 func (q *Queue) TxBatch(ds []ring.Desc) int {
-	// Writers come here with small stacks: what nearly all batches are, one
-	// packet, needs little.
+	// Writers have small stacks. Nearly all batches are one packet of one Desc,
+	// which needs little stack here.
 	switch {
 	case len(ds) == 1 && ds[0].Flags&(ring.FlagMore|ring.FlagGSO) == 0 && q.sound(&ds[0]) &&
 		q.posted < q.txSize && !q.dead.Load():
@@ -137,7 +137,7 @@ func (q *Queue) publish(start uint32) {
 	}
 }
 
-// sendable tells whether the kernel would take the packet: of a Desc that it
+// sendable reports whether the kernel would take the packet: of a Desc that it
 // refuses it never returns the frame.
 func (q *Queue) sendable(pkt []ring.Desc) bool {
 	most := q.maxFrags
@@ -158,16 +158,14 @@ func (q *Queue) sendable(pkt []ring.Desc) bool {
 	return true
 }
 
-// Bounds of one Kick: system calls that got nothing sent, and all of them.
+// Bounds of one Kick: system calls in a row that sent nothing, and all calls.
 const (
 	kickIdle = 4
 	kickMost = 512
 )
 
-// Kick implements driver.Queue. The kernel takes a limited number of Descs a
-// call in copy mode, so it calls until the ring is empty. EAGAIN tells that
-// some are left, for the next Kick; ENETDOWN that the link is down, which may
-// pass. Other errors are final, and Err keeps them.
+// Kick implements driver.Queue. In copy mode the kernel takes a limited number of
+// Descs a call, so Kick calls until the ring is empty.
 func (q *Queue) Kick() error {
 	if q.dead.Load() {
 		return q.Err()

@@ -163,8 +163,8 @@ func (q *Queue) absorb(ds []ring.Desc) (n int) {
 	if q.nextDue.Load() == never {
 		return 0
 	}
-	// Who sends from here on lowers it again; what was sent before is in the
-	// lanes already.
+	// A packet that is sent from here on lowers it again. Packets sent before are
+	// in the lanes already.
 	q.nextDue.Store(never)
 	var packets, bytes uint64
 	for _, l := range q.in {
@@ -200,11 +200,12 @@ func (q *Queue) absorb(ds []ring.Desc) (n int) {
 	return n
 }
 
-// direct receives a packet of one frame into d; held are on their way to the
-// same reader. False: it does not fit, or there is no room.
-func (q *Queue) direct(p *packet, held int, d *ring.Desc) bool {
+// direct receives a packet of one frame into d. It returns false where the packet
+// does not fit, or there is no room beside the given Descs, which are on their
+// way to the same reader.
+func (q *Queue) direct(p *packet, given int, d *ring.Desc) bool {
 	headroom, k := q.dev.cfg.RxHeadroom, len(q.fill)-1
-	if k < 0 || held >= len(q.rx.buf) || len(p.buf) > q.dev.cfg.FrameSize-headroom {
+	if k < 0 || given >= len(q.rx.buf) || len(p.buf) > q.dev.cfg.FrameSize-headroom {
 		return false
 	}
 	d.Frame, q.fill = q.fill[k], q.fill[:k]
@@ -224,14 +225,14 @@ func (q *Queue) lower(t int64) {
 	}
 }
 
-// receive copies a packet into frames, or drops it as a NIC does. held Descs
+// receive copies a packet into frames, or drops it as a NIC does. The given Descs
 // are on their way to the reader, and count as on the ring.
-func (q *Queue) receive(p *packet, held int) {
+func (q *Queue) receive(p *packet, given int) {
 	a, headroom := q.dev.arena, q.dev.cfg.RxHeadroom
 	room := q.dev.cfg.FrameSize - headroom
 	need := (len(p.buf) + room - 1) / room
 	switch {
-	case q.rx.space()-held < need:
+	case q.rx.space()-given < need:
 		q.rxDropped.Add(1)
 	case len(q.fill) < need:
 		q.rxFillEmpty.Add(1)
@@ -256,8 +257,8 @@ func (q *Queue) receive(p *packet, held int) {
 	p.home.back.Push(p) // full: the collector's
 }
 
-// Refill implements driver.Queue. Frames that were received into and not taken
-// yet count as lent, so that each one that RxBatch gives wants one back.
+// Refill implements driver.Queue. A frame with a received packet that RxBatch has
+// not given yet counts as lent, so that each one that it gives wants one back.
 func (q *Queue) Refill() {
 	n := len(q.fill)
 	q.fill = q.fill[:n+q.dev.arena.AllocN(q.fill[n:n+q.Lacks()])]
@@ -357,7 +358,8 @@ func (q *Queue) Kick() error {
 }
 
 // pass sends a packet for which there is nothing to decide: one frame, no
-// offload, no fault on the way, and q.through. False: it is not of that kind.
+// offload, no fault on the way, and q.through. It returns false for other
+// packets.
 func (q *Queue) pass(d *ring.Desc) bool {
 	w, n := q.dev.out, int(d.Len)
 	if d.Flags != 0 || n < 14 || n > 14+q.dev.cfg.MTU || int(d.Off)+n > q.dev.cfg.FrameSize ||

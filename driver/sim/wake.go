@@ -15,9 +15,9 @@ func newEventFD() (int, error) { return unix.Eventfd(0, unix.EFD_NONBLOCK|unix.E
 func (q *Queue) Arm() (alreadyReady bool) {
 	q.settle()
 	q.armed.Store(true)
-	// Who sends first adds the packet and then looks whether we are armed; we
-	// do it the other way round, so that one of us sees the other.
-	// Nor may a wait begin that Break has already woken.
+	// A sender first adds the packet and then looks whether the queue is armed.
+	// Here it is the other way round, so one of the two sees the other. The look
+	// at Err is for Break, which may have woken this wait before it began.
 	if q.RxPending() || q.Err() != nil {
 		q.Disarm()
 		return true
