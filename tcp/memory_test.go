@@ -28,6 +28,17 @@ func TestMemoryBackPressure(t *testing.T) {
 			t.Fatal("nobody woke the writer")
 		}
 	}
+	// It stays writable until it has tried, though others take the memory before
+	// it runs: nobody would wake it again.
+	reserve := w.h.Reserve
+	w.h.Reserve = w.h.Arena.FreeFrames() * exhaustedPart
+	if !w.c.Writable() {
+		t.Error("the writer that was woken goes on waiting")
+	}
+	if n := w.c.Write(make([]byte, 1<<20)); n != 0 || w.c.Writable() {
+		t.Errorf("%d bytes written, or writable, without memory", n)
+	}
+	w.h.Reserve = reserve
 	w.out = nil
 }
 

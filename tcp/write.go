@@ -115,8 +115,11 @@ func (c *Conn) extend(p []byte) bool {
 // EvWritable: the buffer may have room that the arena has no frames for. Safe
 // without the lock.
 func (c *Conn) Writable() bool {
+	// A writer that was woken is not asked about memory once more: nobody would
+	// wake it again if others have taken it meanwhile. Its Write finds out.
 	f := c.flags.Load()
-	return f&sharedNoWrite != 0 || f&sharedWantWrite == 0 && c.sendRoom()
+	_, room := c.bufferRoom()
+	return f&sharedNoWrite != 0 || f&sharedWantWrite == 0 && room
 }
 
 // sendRoom reports whether a writer is worth waking.
