@@ -218,9 +218,13 @@ var errorCases = []struct {
 		return second(c.Write(make([]byte, 1)))
 	}},
 	{"write deadline, buffer full", func(l *errorLab) error {
-		c, _ := l.tcp()
-		c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-		n, err := c.Write(make([]byte, 64<<20))
+		c, s := l.tcp()
+		b := make([]byte, 64<<20)
+		go func() { // the Write has begun, and blocks or soon will
+			_, _ = s.Read(make([]byte, 1))
+			c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		}()
+		n, err := c.Write(b)
 		if n == 0 || n == 64<<20 {
 			l.t.Errorf("wrote %d", n)
 		}
