@@ -10,16 +10,9 @@ func (s *Stack) poll() (n int) {
 	s.mustHold()
 	starved, idle := false, false
 	for i, q := range s.wire {
-		k := q.RxBatch(s.rx.batch[:])
-		if k > 0 {
-			s.input(i, s.rx.batch[:k])
-			if s.tap != nil {
-				s.tap.Done(i)
-			}
-			n += k
-		} else {
-			idle = true
-		}
+		k := s.receive(i, q)
+		n += k
+		idle = idle || k == 0
 		if q.Lacks() >= s.rx.refillAt {
 			starved = s.refill(q) || starved
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -134,9 +133,7 @@ func (s *Stack) reactOnce(packet bool) {
 		}
 		woken := s.end()
 		if woken > 0 {
-			// Who was woken runs on this processor now; another one would
-			// have to be woken by an interrupt first.
-			runtime.Gosched()
+			s.giveWay()
 		}
 		if s.life.closing.Load() {
 			return

@@ -18,10 +18,11 @@ type rx struct {
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
 	refillAt int    // a queue that lacks so many frames is offered some
+	wave     int    // a turn that is to wake so many goroutines takes no more packets
 
 	batch [rxBatch]ring.Desc
 }
 
-// rxBatch is how many Descs a poll turn takes from a queue at once: enough
-// for several packets of 64 KiB.
+// rxBatch is how many Descs a poll turn takes from a queue at once, and twice
+// that at most in all: enough for several packets of 64 KiB.
 const rxBatch = 256

@@ -306,7 +306,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 		return false
 	}
 	*others++
-	runtime.Gosched() // the goroutines that were woken run on this processor
+	s.giveWay()
 	return false
 }
 

@@ -1,7 +1,5 @@
 package stack
 
-import "runtime"
-
 // budget returns how long a wait that begins at now may spin, in ns.
 func (s *Stack) budget(now int64) int64 {
 	if s.policy == nil {
@@ -87,10 +85,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 				start = s.now
 			}
 			if s.end() > 0 {
-				// Those woken run now, on this processor, instead of waiting
-				// for another to be woken by an interrupt.
-				runtime.Gosched()
-				s.kickDeferred()
+				s.giveWay()
 				if others++; others > leadTurns && !k.ready(d) {
 					return false
 				}
@@ -122,7 +117,9 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 			if first {
 				more, first = s.breath.first(now), false
 			} else {
+				s.away.Store(true)
 				s.breath.take(now)
+				s.away.Store(false)
 			}
 			after := nanotime()
 			if yielded = after; more && after-now > othersRan {

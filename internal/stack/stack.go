@@ -77,6 +77,7 @@ func New(cfg Config) (*Stack, error) {
 	s.demux.init()
 	s.dests.init(cfg.Net, cfg.Link, s.arena, s.caps.MTU)
 	s.locals.net, s.locals.link = cfg.Net, cfg.Link
+	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
 	var seed [32]byte

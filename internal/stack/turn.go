@@ -140,7 +140,7 @@ func (s *Stack) unblock() {
 
 // notify has w woken at the end of the turn.
 func (s *Stack) notify(w *waiter) {
-	if w.state.Load() != waiterIdle {
+	if n := len(s.turn.wakes); w.state.Load() != waiterIdle && (n == 0 || s.turn.wakes[n-1] != w) {
 		s.turn.wakes = append(s.turn.wakes, w)
 	}
 }

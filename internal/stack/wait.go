@@ -2,7 +2,6 @@ package stack
 
 import (
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,15 +219,20 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 // pollAt does a poll turn where a packet is there already and nobody holds the
 // lock; now was just read. False: it did not.
 func (s *Stack) pollAt(now int64) bool {
-	if s.armed.Load() || !s.rxPending() || !s.tryBeginAt(now) {
+	if s.armed.Load() || !s.rxPending() {
+		return false
+	}
+	if s.letOthersFinish() {
+		return true
+	}
+	if !s.tryBeginAt(now) {
 		return false
 	}
 	if !s.life.closing.Load() && s.poll() > 0 {
 		s.arrived(0, false)
 	}
 	if s.end() > 0 {
-		runtime.Gosched()
-		s.kickDeferred()
+		s.giveWay()
 	}
 	return true
 }

@@ -25,6 +25,7 @@ type waits struct {
 	spinNow     atomic.Int64 // policy's budget, ns
 	sharedUntil atomic.Int64 // policy's, ns
 	woken       atomic.Int32 // goroutines that were woken and do not run yet
+	away        atomic.Bool  // a goroutine that takes packets gave way, and none has run since
 
 	work    int64   // bytes received and sent
 	policy  *policy // of the profile balanced, else nil
