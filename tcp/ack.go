@@ -13,9 +13,9 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 
 	newer := seqGT(s.Ack, prior)
 	dup := s.Ack == prior && s.Len == 0 && s.Flags&FlagFIN == 0 && flight > 0 && wnd == c.sndWnd
-	// What is older than SND.UNA says nothing of the window. One that shrinks
-	// comes late, more likely, but for one that the peer has shut: who was not
-	// told would take its silence for losses (as Linux).
+	// A segment older than SND.UNA says nothing of the window. A window that
+	// shrank is more likely an old one that came late. A window that the peer
+	// shut is believed: else its silence would look like losses (as Linux).
 	if newer || s.Ack == prior && (seqGT(s.Seq, c.sndWL1) || s.Seq == c.sndWL1 && (wnd > c.sndWnd || wnd == 0)) {
 		c.setWindow(s, wnd)
 		if wnd > 0 && c.has(markPersist) {

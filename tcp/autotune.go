@@ -26,8 +26,8 @@ func (c *Conn) mostBuf() int { return c.mostOf(6 << 20) }
 
 func (c *Conn) mostOf(n int) int { return min(n, c.h.Arena.Frames()/4*int(c.chunk.Load())) }
 
-// mostRcv is mostBuf of the receive buffer. That Config.MaxRcvBuf asked for
-// more the window's scale tells.
+// mostRcv is mostBuf of the receive buffer. The window's scale shows whether
+// Config.MaxRcvBuf asked for more.
 func (c *Conn) mostRcv() int {
 	if c.rcvWS > defaultScale {
 		return c.mostOf(0xffff << c.rcvWS)

@@ -107,8 +107,8 @@ func (c *Conn) Abort(now int64) {
 	switch c.State() {
 	case Closed, SynSent:
 	case Closing, LastAck:
-		// What was sent may arrive. The peer is to learn only of what was not
-		// (as Linux).
+		// Sent data may arrive yet. A reset tells the peer only of data that was
+		// not sent (as Linux).
 		if !c.has(markFinQueued) || c.sndNext != ring.NoFrame {
 			c.sendReset(now)
 		}

@@ -62,8 +62,8 @@ type AckSample struct {
 }
 
 // algorithm is a congestion control: it answers events. Those whose window
-// only grows and shrinks are a windowLaw (newreno.go), which windowed makes an
-// algorithm of; those that model the path answer all events by themselves
+// only grows and shrinks are a windowLaw and embed windowed, which answers most
+// (newreno.go); those that model the path answer all by themselves
 // (bbr_control.go).
 type algorithm interface {
 	name() string
@@ -130,7 +130,7 @@ type loss struct {
 }
 
 // The first is the default.
-var algorithms = [...]algorithm{windowed{cubic{}}, windowed{newReno{}}, bbrControl{}}
+var algorithms = [...]algorithm{cubic{}, newReno{}, bbrControl{}}
 
 // findAlgorithm returns the index of the algorithm.
 func findAlgorithm(name string) (uint8, bool) {

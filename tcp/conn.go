@@ -245,8 +245,8 @@ func (c *Conn) clear(m mark)    { c.mark &^= m }
 // Pair is the addresses of a connection's two ends.
 type Pair struct{ Local, Remote netip.Addr }
 
-// Name tells c, which is zero, what Init will: for who keeps the addresses of
-// two hosts in memory once for all connections between them.
+// Name sets the ends of c, which is zero, before Init. All connections between
+// two hosts may share p, so that their addresses are in memory once.
 func (c *Conn) Name(p *Pair, localPort, remotePort uint16) {
 	c.pair, c.localPort, c.remotePort = p, localPort, remotePort
 }

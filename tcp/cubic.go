@@ -4,7 +4,7 @@ import "math"
 
 // cubic is the congestion control of RFC 9438. Its windows are counted in
 // segments, as the RFC's are.
-type cubic struct{}
+type cubic struct{ windowed }
 
 const (
 	cubicC       = 0.4                                   // section 5

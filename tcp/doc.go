@@ -3,8 +3,8 @@
 // reads no clock. A Conn is one connection, a Listener a port in LISTEN, a
 // TimeWait what remains of a Conn; a Host is what those of one stack share.
 //
-// What a sender or receiver holds lies in frames of a ring.Arena, on lists
-// through the frames' metadata: an idle connection holds none. The send queue
+// Senders and receivers keep data in frames of a ring.Arena, on lists through
+// the frames' metadata: an idle connection holds none. The send queue
 // is also the scoreboard of SACK (RFC 2018, 6675) and of time-based loss
 // detection (RFC 8985).
 //

@@ -54,9 +54,9 @@ func (c *Conn) synECN(synAck bool) Flags {
 	return 0
 }
 
-// learnECN takes what the peer answers to our SYN: a SYN-ACK, or a SYN that
-// crossed it. Who sent a SYN that does not ask sends nothing ECN-capable, but
-// may still have to echo marks (section 6.1.1).
+// learnECN takes the peer's answer to our SYN: a SYN-ACK, or a SYN that crossed
+// it. A host whose last SYN did not ask sends nothing ECN-capable, but may still
+// have to echo marks (section 6.1.1).
 func (c *Conn) learnECN(s *Segment) {
 	if c.ecn&ecnAsk == 0 {
 		return

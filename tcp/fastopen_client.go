@@ -36,7 +36,7 @@ func (c *Conn) deferSYN(mss uint16) {
 	c.rare.fo.deferred = true
 	c.setPeerMSS(mss)
 	c.updateMSS()
-	// What is written now is cut to what the SYN takes, so that nothing small
+	// The data written now is cut to the room in the SYN, so that nothing small
 	// is left over.
 	c.chunk.Store(uint32(max(c.synRoom(), minSendMSS)))
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // Frames are received frames on their way from one connection's receive queue
-// to another's send queue. Who took them owns them, and ends with Give or Drop.
+// to another's send queue. The caller of Take owns them until Give or Drop.
 type Frames struct {
 	arena *ring.Arena
 	first ring.Frame // n of them through Meta.Next
@@ -19,7 +19,7 @@ func (t *Frames) Len() int { return t.bytes }
 
 // Take fills t, which is empty, with received frames of at most n bytes
 // together. cut: the first that waits has more than n; Read takes a part. eof
-// and update are as with Read, and so is who may call it.
+// and update are as with Read. The reader may call it.
 func (c *Conn) Take(t *Frames, n int) (cut, eof, update bool) {
 	a := c.h.Arena
 	*t = Frames{arena: a}

@@ -32,7 +32,7 @@ func (c *Conn) ICMP(e *ip.ICMPError, now int64) {
 	c.Unreachable(errno, now)
 }
 
-// Unreachable tells that errno stands between us and the peer. It is fatal
+// Unreachable notes that errno keeps us from reaching the peer. It is fatal
 // while connecting; later it is what a timeout will report (RFC 9293 section
 // 3.9.2.2).
 func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {

@@ -135,7 +135,7 @@ func (t *limitTimes) load(i *Info, now int64) {
 	i.CwndLimited, i.PacingLimited = time.Duration(s[LimitCwnd]), time.Duration(s[LimitPacing])
 }
 
-// limiter tells what keeps the connection from sending, after Output sent what
+// limiter is what keeps the connection from sending, after Output sent what
 // it could.
 func (c *Conn) limiter() Limit {
 	if !c.State().sending() {

@@ -17,7 +17,7 @@ type ListenOwner interface {
 	// MTU is the largest IP packet on the way to remote; 0: as Config says.
 	MTU(local, remote netip.AddrPort) int
 	// NewConn makes a Conn, zero as yet, for a handshake that is complete,
-	// and says who owns it. A nil Conn refuses: the peer tries again.
+	// and returns its owner too. A nil Conn refuses: the peer tries again.
 	NewConn(local, remote netip.AddrPort) (*Conn, Owner)
 	// Accepted: c is established and waits to be accepted.
 	Accepted(c *Conn)

@@ -2,7 +2,7 @@ package tcp
 
 // newReno is the congestion control of RFC 5681 with byte counting
 // (RFC 3465); its recovery (RFC 6582) is that of every connection.
-type newReno struct{}
+type newReno struct{ windowed }
 
 func (newReno) name() string { return "newreno" }
 

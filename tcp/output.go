@@ -5,9 +5,9 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Output takes what Write left and sends all that the peer's window, the
-// congestion window and Nagle allow, and an acknowledgement that is due. more
-// tells that Transmit refused: call again when there is room.
+// Output takes the data that Write left and sends all that the peer's window,
+// the congestion window and Nagle allow, and an acknowledgement that is due.
+// more: Transmit refused, and Output is to be called again when there is room.
 func (c *Conn) Output(now int64) (more bool) {
 	c.pull()
 	if c.has(markDead) {
@@ -27,10 +27,10 @@ func (c *Conn) Output(now int64) (more bool) {
 	if c.has(markWatched) {
 		c.rare.limit.note(c.limiter(), now)
 	}
-	// Before an acknowledgement leaves: who reads meanwhile is to see how small
-	// a window that says.
+	// The window is published before the acknowledgement leaves: a concurrent
+	// reader then sees how small a window the acknowledgement announces.
 	if c.publishWindow() && c.worthUpdate(c.openWindow()) {
-		// The reader was faster than we, and saw no small window to report.
+		// The reader had read before it could see a small window.
 		c.set(markAckNow)
 	}
 	// Data carries no SACK blocks: a duplicate is reported beside it (RFC 2883

@@ -121,9 +121,9 @@ func (c *Conn) sendAck(now int64) bool {
 	return true
 }
 
-// emptySeq is the sequence number of what has no payload: SND.NXT, or where the
-// peer took its window back the edge of that, since beyond it takes nothing (as
-// Linux). Less than the scale tells it may have rounded.
+// emptySeq is the sequence number of a segment without payload: SND.NXT, or the
+// edge of the window where the peer took it back, since it takes nothing beyond
+// (as Linux). A difference below the scale may be the peer's rounding.
 func (c *Conn) emptySeq() uint32 {
 	edge := c.sndUna + c.sndWnd
 	if int32(c.sndNxt-edge) >= 1<<c.shift() && c.State() >= Established {
@@ -188,8 +188,8 @@ func (c *Conn) sendSYN(now int64) bool {
 		o.WScale = int8(c.rcvWS)
 	}
 	o.TSVal, o.TSEcr = c.timestamp(now), c.tsRecent
-	// What is sent again says nothing of Fast Open: what ate the first may have
-	// done so for that (RFC 7413 section 4.1.3.1).
+	// A SYN that is sent again does not mention Fast Open, which may be why the
+	// path dropped the first (RFC 7413 section 4.1.3.1).
 	fast := c.rare.fo != nil && c.backoff == 0
 	if fast {
 		f := c.rare.fo

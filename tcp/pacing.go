@@ -55,8 +55,8 @@ func (p *pacer) sent(bytes int, now int64) {
 		}
 	}
 	cost := int64(uint64(bytes) * 1e9 / p.rate)
-	// What left late has half of its time back, as in Linux; who waited for the
-	// timer more.
+	// A packet that left late gets half of its time back, as in Linux. One that
+	// waited for the timer gets more.
 	credit := cost / 2
 	if p.late {
 		credit = max(credit, paceSlack)

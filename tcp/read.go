@@ -63,7 +63,8 @@ func (c *Conn) Readable() bool {
 		c.flags.Load()&sharedEOF != 0 || c.state.Load() == uint32(Closed) && c.dead()
 }
 
-// dead tells a connection that ended from one that has not begun.
+// dead reports whether the connection ended, where Closed may also mean that
+// it has not begun.
 func (c *Conn) dead() bool { return c.flags.Load()&sharedNoWrite != 0 }
 
 // dropReceived releases what waits for the reader.

@@ -204,8 +204,8 @@ func (c *Conn) roomFor(n int) bool {
 	if frames >= int(c.collapseAt) && used < frames*c.h.Arena.FrameSize()/2 {
 		c.collapse()
 		frames, _ = c.rcvUsed.load()
-		// What is left may be in the reader's hands, or full: do not try again
-		// for each segment.
+		// The remaining frames may be full, or in the reader's hands: trying again
+		// for each segment would gain nothing.
 		c.collapseAt = uint32(frames + limit/8)
 	}
 	for c.ooo != nil && frames+c.ooo.frames+n > limit {
@@ -281,8 +281,8 @@ const (
 // for those that are right behind it. Each that is sent costs both ends more
 // than a segment does, and the peer counts bytes (RFC 3465). The last segment
 // that it has for now (PSH) ends the wait, and so does an eighth of the window,
-// so that it never stands still for us. Who set Host.Gather sees to it that no
-// wait is long: the rule of two segments is a SHOULD, for the peer's sake.
+// so that it never stands still for us. The owner that set Host.Gather keeps
+// each wait short: the rule of two segments is a SHOULD, for the peer's sake.
 func (c *Conn) gather(s *Segment, unacked uint32) bool {
 	if !c.h.Gather || s.Flags&(FlagPSH|FlagFIN) != 0 || c.gatherOff > 0 ||
 		unacked >= min(gatherMost, (c.rcvAdv-c.rcvAcked)/8) {

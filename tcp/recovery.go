@@ -127,7 +127,7 @@ func (c *Conn) beginEpisode(now int64) {
 	}
 	c.recoverSeq = c.sndNxt
 	c.undoSeq = c.sndUna
-	// What is in flight twice already may yet be reported as a duplicate.
+	// The peer may yet report duplicates of segments that are in flight twice.
 	c.undoRetrans = int32((c.retrans + uint32(c.mss) - 1) / uint32(c.mss))
 	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans || c.has(markRescued) && seqLT(c.sndUna, c.tlpEnd) {
 		c.undoRetrans++
@@ -144,9 +144,9 @@ func (c *Conn) beginEpisode(now int64) {
 	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
 }
 
-// startPRR begins to count for prr. prrFlight is RecoverFS, what will arrive in
-// this recovery; who begins by an acknowledgement adds what that delivered,
-// since prr counts it (RFC 9937 section 6.2).
+// startPRR begins to count for prr. prrFlight is RecoverFS, the bytes that will
+// arrive in this recovery. A caller in the middle of an acknowledgement adds the
+// bytes that it delivered, since prr counts them (RFC 9937 section 6.2).
 func (c *Conn) startPRR() {
 	c.prrDelivered, c.prrSent = 0, 0
 	c.prrFlight = max(c.sndNxt-c.sndUna-c.sacked-c.dupSacked, 1)
@@ -225,7 +225,7 @@ func (c *Conn) restartAfterIdle(now int64) {
 	if c.sndUna != c.sndNxt {
 		return
 	}
-	c.cc.OnRestart(now, c.rare.rate != nil && c.rare.rate.limited != 0)
+	c.cc.OnRestart(now, c.cc.models && c.rare.rate.limited != 0)
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
 		if c.ecn&ecnReducing != 0 {
 			// That is over, else cwnd would be raised to ssthresh when it is.

@@ -42,7 +42,7 @@ func (c *Conn) timeout(now int64) {
 	if first {
 		c.beginEpisode(now)
 		c.set(markTimeout)
-		// What the peer's echo lowered already is not lowered again.
+		// A window that was lowered for the peer's echo is not lowered again.
 		first = c.ecn&ecnReducing == 0
 		c.setIf(markUndo, first)
 	}

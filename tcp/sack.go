@@ -61,8 +61,8 @@ func (c *Conn) isDSACK(blocks []SACKBlock, ack uint32) bool {
 
 // dsackInput learns from a duplicate report: retransmissions were needless.
 func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
-	// What is of another age proves nothing, nor what we never sent twice: the
-	// network makes duplicates, too (RFC 3708 section 3).
+	// Reports of long ago prove nothing, nor do reports of data that we never
+	// sent twice: the network makes duplicates too (RFC 3708 section 3).
 	if seqLT(b.Start, c.sndUna-max(c.maxWnd, 1<<16)) {
 		return
 	}
@@ -211,7 +211,7 @@ func (c *Conn) lose(f ring.Frame) bool {
 		c.rare.rate.lost += n
 	}
 	m.Flags = m.Flags&^frameRetrans | frameLost
-	// What duplicate ACKs stand for cannot be what is lost.
+	// Bytes that are lost cannot be those that duplicate ACKs stand for.
 	c.dupSacked = min(c.dupSacked, c.sndNxt-c.sndUna-c.lost)
 	c.timeRemove(f)
 	if c.lostHint == ring.NoFrame || c.lostHint == c.sndNext || seqLT(m.Seq, a.Meta(c.lostHint).Seq) {

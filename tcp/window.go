@@ -15,7 +15,7 @@ func (c *Conn) nextWindow() uint32 {
 	return open
 }
 
-// roomy tells that a window of free bytes is as wide as the header can say, or
+// roomy reports whether a window of free bytes is as wide as the header can say, or
 // that nothing is unread.
 func (c *Conn) roomy(free uint32) bool {
 	if free>>c.ourShift() >= 0xffff {
@@ -85,9 +85,9 @@ func (c *Conn) growClamp(s *Segment, now int64) {
 	}
 }
 
-// shutByMemory tells that the window is closed although the buffer is not
-// full. Nothing but a timer opens it then: memory that others give back is
-// not reported to us.
+// shutByMemory reports whether the window is closed although the buffer is not
+// full. Only a timer opens it then: nothing reports the memory that others give
+// back.
 func (c *Conn) shutByMemory() bool {
 	if c.openWindow() >= max(uint32(c.rcvMSS), c.chunk.Load()) || !c.State().receiving() {
 		return false

@@ -4,11 +4,7 @@ package tcp
 // and by how much congestion cuts it. It has no state of its own, Congestion
 // has.
 type windowLaw interface {
-	name() string
-	// start begins anew on a connection whose windows may be any.
-	start(c *Congestion)
-	// ack takes an acknowledgement outside of recovery.
-	ack(c *Congestion, s *AckSample)
+	algorithm
 	// reduce returns the slow start threshold after congestion; ecn: it was
 	// marked, not lost.
 	reduce(c *Congestion, ecn bool) uint32
@@ -18,8 +14,12 @@ type windowLaw interface {
 	resume(c *Congestion, now int64)
 }
 
-// windowed makes an algorithm of a law. PRR steers cwnd in recovery.
-type windowed struct{ windowLaw }
+// windowed is the rest of an algorithm, for a law to embed. PRR steers cwnd in
+// recovery.
+type windowed struct{}
+
+// law is c's algorithm, which embeds windowed.
+func (windowed) law(c *Congestion) windowLaw { return c.alg().(windowLaw) }
 
 func (windowed) models() bool { return false }
 
@@ -42,7 +42,7 @@ func (w windowed) enterRecovery(c *Congestion) {
 func (w windowed) cut(c *Congestion, ecn bool) {
 	c.fresh = false
 	c.hystart.stop()
-	c.ssthresh = min(max(w.reduce(c, ecn), 2*c.mss), maxCwnd)
+	c.ssthresh = min(max(w.law(c).reduce(c, ecn), 2*c.mss), maxCwnd)
 }
 
 func (windowed) exitRecovery(c *Congestion) {
@@ -61,7 +61,7 @@ func (w windowed) timeout(c *Congestion, first bool) {
 	if first {
 		w.enterRecovery(c)
 	}
-	w.expired(c)
+	w.law(c).expired(c)
 	c.cwnd = c.mss
 	c.acked = 0
 }
@@ -88,7 +88,7 @@ func (windowed) undo(c *Congestion) bool {
 
 func (w windowed) restart(c *Congestion, now int64, _ bool) {
 	if c.past != nil {
-		w.resume(c, now)
+		w.law(c).resume(c, now)
 	}
 }
 

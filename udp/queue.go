@@ -50,8 +50,8 @@ func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 
 // Ready reports whether Read would return a datagram. For the reader.
 //
-// It looks at held, not at box, which is empty for a moment while the
-// producer packs: who went to sleep then might not be woken.
+// It looks at held, not at box: box is empty for a moment while the producer
+// packs, and a reader that went to sleep then might not be woken.
 func (q *Queue) Ready() bool { return q.next != ring.NoFrame || q.held.Load() > 0 }
 
 // Push queues the datagram whose payload ds is, headers cut, and takes its
