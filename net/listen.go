@@ -162,6 +162,7 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 	var twin syscall.Conn
 	own := at
 	if e.in.Twin(at.Addr()) {
+		e.in.Vacate(proto(network), at)
 		if l.k, err = lc.kernelTCP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}
@@ -224,6 +225,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	var err error
 	own := at
 	if e.in.Twin(at.Addr()) {
+		e.in.Vacate(proto(network), at)
 		if k, err = lc.kernelUDP(ctx, e, style, network, laddr); err != nil {
 			return nil, err
 		}

@@ -243,6 +243,47 @@ func TestListenPorts(t *testing.T) {
 	}
 }
 
+// The port of a connection that has ended is to be had by whoever asks for it.
+func TestListenOnPortOfEnded(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	far, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	for _, from := range []int{0, 2000} { // one that we chose, one that the user chose
+		for i, addr := range []string{p.A.Addr4.String(), "", "0.0.0.0", "[::]"} {
+			if from > 0 {
+				from += i // the port before still has the connections of its listener
+			}
+			d := onload.Dialer{Engine: e, LocalAddr: &net.TCPAddr{Port: from}}
+			c, err := d.Dial("tcp", far.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := far.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The peer's reset: neither end has a TIME-WAIT.
+			s.(*net.TCPConn).SetLinger(0)
+			s.Close()
+			c.Read(make([]byte, 1))
+			c.Close()
+			ln, err := e.Listen("tcp", fmt.Sprintf("%s:%d", addr, c.LocalAddr().(*net.TCPAddr).Port))
+			if err != nil {
+				t.Errorf("from port %d, on %q: %v", from, addr, err)
+				continue
+			}
+			if _, s := echo(t, ln, p.B.Dial, p.A.Addr4.String()); !onload.PathOf(s).Accelerated {
+				t.Error(onload.PathOf(s))
+			}
+			ln.Close()
+		}
+	}
+}
+
 // A port whose listener is closed stays ours while connections live on it: the
 // kernel gives it to nobody who does not ask for it, and a listener that does
 // may have it again.

@@ -27,6 +27,16 @@ func (e *Engine) Twin(addr netip.Addr) bool {
 	return e.rest
 }
 
+// Vacate gives the port of addr back to the kernel where a stack keeps it but no
+// socket uses it. It comes before the twin is bound, which would not get the port.
+func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
+	for _, i := range e.ifs {
+		if i.Stack != nil {
+			i.Stack.Vacate(proto, addr)
+		}
+	}
+}
+
 // Shards returns the stacks on which a socket of that family receives that is
 // bound to addr, which may be unset or a wildcard.
 func (e *Engine) Shards(f Family, addr netip.Addr) Shards {

@@ -102,6 +102,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	}
 	var p *port
 	if !o.PortHeld {
+		s.Vacate(ip.ProtoTCP, local)
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
 		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
 		if err != nil {

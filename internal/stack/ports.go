@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -87,14 +88,23 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	return t
 }
 
+// Vacate gives the port of local back to the kernel where the stack keeps it and no
+// socket uses it: it is the user's for the asking. The address may be a wildcard.
+func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
+	if local.Port() == 0 {
+		return
+	}
+	// A caller that has just seen its connection end may be ahead of the turn that
+	// gives the port back.
+	s.begin()
+	s.end()
+	s.ports.vacate(proto, local)
+}
+
 // bindLocal reserves local; port 0 is the kernel's choice. shared: it may be
 // one that another has who shares it too.
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held, shared bool) (*port, error) {
 	t.settle()
-	if local.Port() != 0 && !held {
-		// A pooled port that no connection uses is the user's for the asking.
-		t.dropIdle(localAddr{proto, local.Addr()}, local.Port())
-	}
 	if shared && local.Port() != 0 {
 		if p := t.join(proto, local, held); p != nil {
 			return p, nil
@@ -307,24 +317,28 @@ func (t *portTable) rehold(p *port) {
 	}
 }
 
-// dropIdle gives a pooled port that nobody uses back to the kernel.
-func (t *portTable) dropIdle(at localAddr, number uint16) {
+// vacate gives the port of local back where only the pool keeps it. A wildcard
+// stands for every address.
+func (t *portTable) vacate(proto uint8, local netip.AddrPort) {
+	t.settle()
+	a := local.Addr()
+	var idle []portReturn
 	t.mu.Lock()
-	sp := t.spaces[at]
-	if sp == nil {
-		t.mu.Unlock()
-		return
-	}
-	for i, p := range sp.idle {
-		if p.number == number {
-			sp.idle = append(sp.idle[:i], sp.idle[i+1:]...)
-			h := t.forget(p)
-			t.mu.Unlock()
-			t.giveBack(p, h)
-			return
+	for at, sp := range t.spaces {
+		if at.proto != proto || at.addr != a && a.IsValid() && !a.IsUnspecified() {
+			continue
+		}
+		i := slices.IndexFunc(sp.idle, func(p *port) bool { return p.number == local.Port() })
+		if i >= 0 {
+			p := sp.idle[i]
+			sp.idle = slices.Delete(sp.idle, i, i+1)
+			idle = append(idle, portReturn{p, t.forget(p)})
 		}
 	}
 	t.mu.Unlock()
+	for _, x := range idle {
+		t.giveBack(x.port, x.held)
+	}
 }
 
 func (t *portTable) giveBack(p *port, h control.Held) {

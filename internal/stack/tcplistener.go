@@ -59,6 +59,9 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if l.forward == nil {
 		l.forward = l
 	}
+	if !o.PortHeld {
+		s.Vacate(ip.ProtoTCP, local)
+	}
 	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
 	if err != nil {
 		return nil, err

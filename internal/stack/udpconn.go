@@ -131,6 +131,9 @@ func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *
 // bindUDP reserves the port of a socket. A connected one whose port is ours to
 // choose gets a lone one where descriptors run short.
 func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, error) {
+	if !o.PortHeld {
+		s.Vacate(ip.ProtoUDP, local)
+	}
 	if remote.IsValid() && local.Port() == 0 && !o.PortHeld && s.ports.full() {
 		taken := func(local, remote netip.AddrPort, _ int64) bool {
 			s.begin()
