@@ -110,11 +110,11 @@ type MTUProbing = engine.MTUProbing
 
 // Choices of MTUProbing.
 const (
-	// MTUProbeBlackHole is when large segments seem to vanish.
+	// MTUProbeBlackHole searches when large segments seem to vanish.
 	MTUProbeBlackHole = engine.MTUProbeBlackHole
-	// MTUProbeAlways is from the start.
+	// MTUProbeAlways searches from the start.
 	MTUProbeAlways = engine.MTUProbeAlways
-	// MTUProbeOff is never: routers are expected to complain.
+	// MTUProbeOff never searches: routers are expected to complain.
 	MTUProbeOff = engine.MTUProbeOff
 )
 
@@ -123,11 +123,11 @@ type ECN = engine.ECN
 
 // Choices of ECN.
 const (
-	// ECNAccept is where the peer asks for it, as Linux's default.
+	// ECNAccept uses it where the peer asks for it, as Linux does by default.
 	ECNAccept = engine.ECNAccept
-	// ECNOn is to ask for it too.
+	// ECNOn asks for it too.
 	ECNOn = engine.ECNOn
-	// ECNOff is never.
+	// ECNOff never uses it.
 	ECNOff = engine.ECNOff
 )
 
@@ -136,11 +136,11 @@ type Mode = engine.Mode
 
 // Modes.
 const (
-	// ModeAuto is the better of the two for the driver.
+	// ModeAuto chooses what suits the interface's driver better.
 	ModeAuto = engine.ModeAuto
-	// ModeNative is in the driver.
+	// ModeNative runs the program in the driver.
 	ModeNative = engine.ModeNative
-	// ModeGeneric is in the kernel's receive path, for any driver.
+	// ModeGeneric runs it in the kernel's receive path, for any driver.
 	ModeGeneric = engine.ModeGeneric
 )
 
@@ -149,11 +149,11 @@ type ZeroCopy = engine.ZeroCopy
 
 // Choices of ZeroCopy.
 const (
-	// ZeroCopyAuto takes it where it can be had.
+	// ZeroCopyAuto uses zero-copy where it can be had, else packets are copied.
 	ZeroCopyAuto = engine.ZeroCopyAuto
-	// ZeroCopyRequire fails without.
+	// ZeroCopyRequire does not open an interface that has no zero-copy.
 	ZeroCopyRequire = engine.ZeroCopyRequire
-	// ZeroCopyOff copies.
+	// ZeroCopyOff always has packets copied.
 	ZeroCopyOff = engine.ZeroCopyOff
 )
 
@@ -162,7 +162,7 @@ type NAPI = engine.NAPI
 
 // Choices of NAPI.
 const (
-	// NAPIKeep leaves it as it is.
+	// NAPIKeep leaves the kernel's settings as they are.
 	NAPIKeep = engine.NAPIKeep
 	// NAPIDefer holds interrupts back while goroutines poll, and turns BusyPoll
 	// on. It fits the profile Latency: a packet that comes when nobody polls any
@@ -180,8 +180,10 @@ type Offloads = engine.Offloads
 const (
 	// OffloadsAuto uses all that the device offers; PathOf names it.
 	OffloadsAuto = engine.OffloadsAuto
-	// OffloadsOff sends frame by frame, with checksums.
+	// OffloadsOff leaves nothing to the device: packets are within the MTU, and
+	// have their checksums.
 	OffloadsOff = engine.OffloadsOff
-	// OffloadsChecksum sends frame by frame, without.
+	// OffloadsChecksum leaves only checksums to the device: packets are within
+	// the MTU.
 	OffloadsChecksum = engine.OffloadsChecksum
 )

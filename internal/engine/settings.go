@@ -35,8 +35,9 @@ func Settings() []Setting {
 	return list
 }
 
-// knob is a setting with its parser and its check. Both complain in words that
-// follow the name of the variable or field.
+// knob is a setting. set reads the value of its variable, check looks at the
+// field, whether a variable or a program set it; nil: every value is valid. The
+// errors of both follow the name of the variable or field.
 type knob struct {
 	Setting
 	set   func(c *Config, v string) error
@@ -48,7 +49,7 @@ var knobs = []knob{
 	{
 		Setting{"Interfaces", "ONLOAD_INTERFACES", "names separated by commas, auto, none", "none",
 			"interfaces whose traffic is taken from the kernel; auto: all that are up and run XDP natively"},
-		func(c *Config, v string) error { c.Interfaces = list(v); return checkInterfaces(c) },
+		func(c *Config, v string) error { c.Interfaces = list(v); return nil },
 		checkInterfaces,
 	},
 	{
@@ -102,7 +103,7 @@ var knobs = []knob{
 	{
 		Setting{"Frames", "ONLOAD_FRAMES", "a number from 16 for each queue to 16777216, 0 for the default", "8192, and 8192 more for each queue, as far as memory allows",
 			"frames of packet memory per interface"},
-		func(c *Config, v string) error { return errors.Join(number(&c.Frames, v), checkFrames(c)) },
+		func(c *Config, v string) error { return number(&c.Frames, v) },
 		checkFrames,
 	},
 	{
@@ -116,12 +117,7 @@ var knobs = []knob{
 	{
 		Setting{"RingSize", "ONLOAD_RING_SIZE", "a power of two", "4096",
 			"entries of each ring"},
-		func(c *Config, v string) error {
-			if err := number(&c.RingSize, v); err != nil {
-				return err
-			}
-			return checkRing(c)
-		},
+		func(c *Config, v string) error { return number(&c.RingSize, v) },
 		checkRing,
 	},
 	{
@@ -135,7 +131,7 @@ var knobs = []knob{
 	{
 		Setting{"BusyPoll", "ONLOAD_BUSY_POLL", "a number of packets up to 65535", "0 (interrupts)",
 			"most packets that one poll of the NIC handles; goroutines that spin then poll it by a system call each time they look"},
-		func(c *Config, v string) error { return errors.Join(number(&c.BusyPoll, v), checkBusyPoll(c)) },
+		func(c *Config, v string) error { return number(&c.BusyPoll, v) },
 		checkBusyPoll,
 	},
 	{
@@ -161,7 +157,7 @@ var knobs = []knob{
 	{
 		Setting{"Congestion", "ONLOAD_CONGESTION", strings.Join(tcp.CongestionNames(), ", "), tcp.CongestionNames()[0],
 			"TCP's congestion control"},
-		func(c *Config, v string) error { c.Congestion = v; return checkCongestion(c) },
+		func(c *Config, v string) error { c.Congestion = v; return nil },
 		checkCongestion,
 	},
 	{
@@ -216,6 +212,7 @@ const envPrefix = "ONLOAD_"
 func configFrom(environ []string) (Config, error) {
 	c := Config{Fallback: true}
 	var errs []error
+	var read []func() // checks of what was read
 	for _, kv := range environ {
 		name, v, _ := strings.Cut(kv, "=")
 		if !strings.HasPrefix(name, envPrefix) || v == "" {
@@ -226,9 +223,25 @@ func configFrom(environ []string) (Config, error) {
 			errs = append(errs, unknownVariable(name))
 			continue
 		}
-		if err := knobs[i].set(&c, v); err != nil {
-			errs = append(errs, fmt.Errorf("onload: %s=%q: %w; valid: %s", name, v, err, knobs[i].Values))
+		k := &knobs[i]
+		refuse := func(err error) {
+			errs = append(errs, fmt.Errorf("onload: %s=%q: %w; valid: %s", name, v, err, k.Values))
 		}
+		if err := k.set(&c, v); err != nil {
+			refuse(err)
+			continue
+		}
+		if k.check != nil {
+			read = append(read, func() {
+				if err := k.check(&c); err != nil {
+					refuse(err)
+				}
+			})
+		}
+	}
+	// A check may look at a field that a later variable sets.
+	for _, check := range read {
+		check()
 	}
 	return c, errors.Join(errs...)
 }
@@ -322,7 +335,7 @@ func duration(p *time.Duration, v string) error {
 		return errors.New("not a positive duration")
 	}
 	*p = d
-	return CheckTimeout(d)
+	return nil
 }
 
 // CheckTimeout checks a user timeout: TCP counts in milliseconds, 31 bits of them.
@@ -349,7 +362,7 @@ func setQueues(c *Config, v string) error {
 			c.Queues = append(c.Queues, q)
 		}
 	}
-	return checkQueues(c)
+	return nil
 }
 
 // maxQueue is the highest number of a queue, beyond what any driver has.

@@ -58,7 +58,7 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		"ONLOAD_INTERFACES=eth0,auto", "ONLOAD_INTERFACES=none,eth0", "ONLOAD_INTERFACES=eth0,eth0", "ONLOAD_INTERFACES=eth0,", "ONLOAD_INTERFACES=a/b",
 		"ONLOAD_INTERFACES=muchtoolonginterface", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999",
-		"ONLOAD_FRAMES=-1", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
+		"ONLOAD_FRAMES=-1", "ONLOAD_FRAMES=15", "ONLOAD_BUSY_POLL=65536", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
 		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=vegas", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on", "ONLOAD_NAPI=on",
 		"ONLOAD_MTU_PROBING=maybe", "ONLOAD_ECN=2", "ONLOAD_USER_TIMEOUT=10", "ONLOAD_USER_TIMEOUT=1us", "ONLOAD_USER_TIMEOUT=600h", "ONLOAD_MAX_ORPHANS=-1", "ONLOAD_MAX_TIME_WAITS=x",
 		"ONLOAD_PROFLIE=latency",
@@ -67,6 +67,12 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		name, _, _ := strings.Cut(env, "=")
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: error %v does not name it", env, err)
+		}
+	}
+	// A queue wants 16 frames, whichever variable comes first.
+	for _, env := range [][]string{{"ONLOAD_QUEUES=0,1", "ONLOAD_FRAMES=31"}, {"ONLOAD_FRAMES=31", "ONLOAD_QUEUES=0,1"}} {
+		if _, err := configFrom(env); err == nil || !strings.Contains(err.Error(), `ONLOAD_FRAMES="31"`) {
+			t.Errorf("%q: error %v does not name the frames", env, err)
 		}
 	}
 	_, err := configFrom([]string{"ONLOAD_PROFLIE=latency", "ONLOAD_SPIN=x"})
