@@ -2,6 +2,7 @@ package onload
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/engine"
@@ -24,9 +25,30 @@ type MemoryConfig struct {
 	Config Config
 }
 
-// Faults is what an in-memory link does to packets: loss, reordering, delay,
-// a limited rate...
-type Faults = sim.Faults
+// Faults is what an in-memory link does to packets. The zero value does nothing.
+type Faults struct {
+	// Probabilities for each packet, from 0 to 1.
+	Loss      float64
+	Duplicate float64
+	Corrupt   float64 // some bits behind the Ethernet header are flipped
+	Reorder   float64 // held back for ReorderDelay more, so that others pass
+
+	ReorderDelay time.Duration // default 1 ms
+
+	Delay  time.Duration
+	Jitter time.Duration // up to so much more, uniform; does not reorder
+
+	Rate         int64 // bits per second; 0: no limit
+	QueueBytes   int   // of the queue before the bottleneck; 0: no limit
+	QueuePackets int   // likewise; default 1000 when neither is set
+	MarkBytes    int   // ECN: a queue longer than this marks instead of waiting to drop
+
+	MTU int // larger IP packets vanish, with no ICMP
+
+	// Drop decides for each packet, numbered from 0, before all else. frame is
+	// the packet with its Ethernet header.
+	Drop func(n uint64, frame []byte) bool
+}
 
 // NewMemoryPair makes two engines joined by a link in memory: no interface, no
 // privileges, no kernel. They reach nothing but each other, by literal
@@ -40,5 +62,5 @@ func NewMemoryPair(a, b MemoryConfig) (*Engine, *Engine, error) {
 }
 
 func (c *MemoryConfig) inner() engine.MemoryConfig {
-	return engine.MemoryConfig{Addrs: c.Addrs, MTU: c.MTU, Faults: c.Faults, Seed: c.Seed, Config: engine.Config(c.Config)}
+	return engine.MemoryConfig{Addrs: c.Addrs, MTU: c.MTU, Faults: sim.Faults(c.Faults), Seed: c.Seed, Config: engine.Config(c.Config)}
 }

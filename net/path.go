@@ -1,6 +1,9 @@
 package onload
 
-import "net"
+import (
+	"net"
+	"strings"
+)
 
 // Path is how the packets of a socket travel.
 type Path struct {
@@ -24,10 +27,10 @@ type Path struct {
 	Reason string
 }
 
-// String is the path in words.
+// String is the path in words, in one line.
 func (p Path) String() string {
 	if !p.Accelerated {
-		return "kernel (" + p.Reason + ")"
+		return "kernel (" + strings.ReplaceAll(p.Reason, "\n", "; ") + ")"
 	}
 	copied := "copy"
 	if p.ZeroCopy {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
@@ -21,7 +23,8 @@ const childCommand = "quickstart-end"
 
 // engineConfig is how an end uses onload.
 func engineConfig(profile string, interfaces ...string) (onload.Config, error) {
-	c := onload.Config{Interfaces: interfaces}
+	// Each end has one processor on purpose: warnings about that would be noise.
+	c := onload.Config{Interfaces: interfaces, Logger: zap.NewNop()}
 	switch profile {
 	case "latency":
 		c.Profile = onload.Latency

@@ -73,10 +73,10 @@ func (s *Stack) Warnings() (l []string) {
 	v := s.limits.view
 	s.end()
 	if v.Quota > 0 {
-		l = append(l, fmt.Sprintf("a goroutine that waits keeps a processor busy, and a cgroup grants %.2g: it will be throttled; profile balanced sleeps instead", v.Quota))
+		l = append(l, fmt.Sprintf("with profile latency, or a long Spin, a waiting goroutine keeps a processor busy, and a cgroup grants %.2g: the process will be throttled; profile balanced sleeps instead", v.Quota))
 	}
 	if v.Usable == 1 {
-		l = append(l, "a goroutine that waits keeps a processor busy, and there is only one: others run when it gives way, every 10 us; profile balanced shares it")
+		l = append(l, "with profile latency, or a long Spin, a waiting goroutine keeps a processor busy, and there is only one: all else runs when the goroutine gives way, every 10 us; profile balanced shares the processor")
 	}
 	if n := s.counters.shared.Load(); n > 0 {
 		l = append(l, fmt.Sprintf("%d times another thread wanted the processor of a goroutine that polled: there are more spinning goroutines and other programs than processors; profile balanced sleeps then", n))
@@ -90,6 +90,6 @@ const longSpin = int64(time.Millisecond)
 // warn logs what Warnings says, once.
 func (s *Stack) warn() {
 	for _, w := range s.Warnings() {
-		s.cfg.Log.Warn("onload: "+w, zap.String("interface", s.cfg.Name))
+		s.cfg.Log.Warn(w, zap.String("interface", s.cfg.Name))
 	}
 }

@@ -63,11 +63,14 @@ type recipe struct {
 
 const greeting = "hello"
 
+func serveGreeting(o *order) error {
+	return ServeHTTP(o.Addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, greeting) }))
+}
+
 var all = map[string]recipe{
+	"watch": {serveGreeting, watched},
 	"http": {
-		func(o *order) error {
-			return ServeHTTP(o.Addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, greeting) }))
-		},
+		serveGreeting,
 		func(o *order) error {
 			resp, err := GetHTTP("http://" + o.Addr)
 			if err != nil {
@@ -139,6 +142,33 @@ var all = map[string]recipe{
 			return err
 		},
 	},
+}
+
+// watched is GetHTTP with all that README.md has for watching it.
+func watched(o *order) error {
+	if err := LogStatus(); err != nil {
+		return err
+	}
+	var file bytes.Buffer
+	stop, err := Record(&file)
+	if err != nil {
+		return err
+	}
+	resp, err := GetHTTP("http://" + o.Addr)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := wantGreeting(resp.Body); err != nil {
+		return err
+	}
+	if err := stop(); err != nil {
+		return err
+	}
+	if !bytes.Contains(file.Bytes(), []byte("GET / HTTP/1.1")) {
+		return errors.New("the capture lacks the request")
+	}
+	return nil
 }
 
 func wantGreeting(r io.Reader) error {
