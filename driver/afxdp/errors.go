@@ -68,15 +68,15 @@ func (e *ProgramError) Unwrap() error { return e.Err }
 
 // patience is how long the program may be waited for, which may be about to go by
 // itself: the kernel forgets a bpf_link before it detaches the program, and takes
-// back what was a process's some time after its end. One of ours always has a
-// link.
+// back what was a process's some time after its end. On a busy machine that takes
+// seconds. One of ours always has a link, and so a process, or it is about to go.
 func (e *ProgramError) patience() time.Duration {
 	switch h := (holder{e.PID, e.Process}); {
 	case h.lives() || e.Pin != "":
 		return 0
-	case h.PID != 0:
+	case h.PID != 0 || e.Name == bpf.SteerProgOnloadSteer && !e.Unseen:
 		return goneWait
-	case e.Link != 0 || e.Unseen || e.Name == bpf.SteerProgOnloadSteer:
+	case e.Link != 0 || e.Unseen:
 		return busyWait
 	}
 	return busyWait / 4
