@@ -5,6 +5,8 @@ type bbrControl struct{}
 
 func (bbrControl) name() string { return "bbr" }
 
+func (bbrControl) law() windowLaw { return nil }
+
 func (bbrControl) models() bool { return true }
 
 func (bbrControl) start(c *Congestion) {

@@ -71,6 +71,8 @@ type algorithm interface {
 	// model: with each delivery, in recovery too, where else PRR steers cwnd. It
 	// then gets delivery rate samples.
 	models() bool
+	// law returns the algorithm where it is a windowLaw, else nil.
+	law() windowLaw
 	// start begins anew on a connection whose windows may be any; stop forgets
 	// all.
 	start(c *Congestion)
@@ -84,7 +86,7 @@ type algorithm interface {
 	delivered(c *Congestion, d *delivery)
 	// lost: a frame was taken for lost. Only a model hears of single ones.
 	lost(c *Congestion, l *loss)
-	// limited: cwnd held data back.
+	// limited: cwnd held data back. Only a model hears of it.
 	limited(c *Congestion)
 	enterRecovery(c *Congestion)
 	exitRecovery(c *Congestion)
@@ -294,11 +296,9 @@ func (c *Congestion) KeepReduction() { c.undone = true }
 func (c *Congestion) OnIdle(idle, rto int64) { c.alg().idle(c, idle, rto) }
 
 // OnRestart is called before sending while nothing is in flight. appLimited:
-// it was for want of data.
+// it was for want of data. A window without ccPast ignores it.
 func (c *Congestion) OnRestart(now int64, appLimited bool) {
-	if c.past != nil || c.models {
-		c.alg().restart(c, now, appLimited)
-	}
+	c.alg().restart(c, now, appLimited)
 }
 
 // OnUnused is called when for an RTO no more than used bytes of the window

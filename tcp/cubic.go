@@ -26,6 +26,8 @@ type cubicState struct {
 
 func (cubic) name() string { return "cubic" }
 
+func (l cubic) law() windowLaw { return l }
+
 func (cubic) start(c *Congestion) {
 	if c.past != nil {
 		c.past.cubic = cubicState{}

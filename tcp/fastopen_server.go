@@ -72,20 +72,10 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 		st.TCPFastOpenPassiveFail.Add(1)
 		return false, granted(&s.Opt)
 	}
-	hs := Handshake{
-		ISS: e.iss, IRS: e.irs, MSS: e.mss,
-		SndWS: -1, RcvWS: -1,
-		RcvWnd:   l.cfg.initialWindow(),
-		TSOffset: l.h.TSOffset(s.Local, s.Remote), TSRecent: e.tsRecent,
-		SACK: e.has(synSACK), TS: e.has(synTS),
-		ECN: e.has(synECN),
+	if e.iss = isn; isn == 0 {
+		e.iss = l.h.ISN(s.Local, s.Remote, now)
 	}
-	if hs.ISS = isn; isn == 0 {
-		hs.ISS = l.h.ISN(s.Local, s.Remote, now)
-	}
-	if e.sndWS >= 0 {
-		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
-	}
+	hs := l.handshake(e, s.Local, s.Remote)
 	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
 	c.Passive(&hs, now)
 	c.makeRare().fo = &fastOpen{l: l, irs: e.irs}

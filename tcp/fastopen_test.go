@@ -62,6 +62,20 @@ func TestRFC7413Cookie(t *testing.T) {
 	}
 }
 
+// RFC 7413 section 4.2.2: a connection that Fast Open made is as any other, also
+// in the size of the packets that its route takes.
+func TestRFC7413RouteMTU(t *testing.T) {
+	b := newBench(t, 8, Config{MTU: 9000, FastOpen: 4})
+	b.mtu, b.keep = 1400, true
+	b.in(fastSYN(b.askCookie(testRemote)), "x")
+	if len(b.accepted) != 1 {
+		t.Fatal("not accepted")
+	}
+	if i := b.accepted[0].Info(b.now); i.PathMTU != 1400 || i.SendMSS != 1348 {
+		t.Errorf("MTU %d, MSS %d", i.PathMTU, i.SendMSS)
+	}
+}
+
 // RFC 7413 section 4.2.2: the data of a SYN is there at once, and the answer
 // does not wait for the handshake.
 func TestRFC7413Server(t *testing.T) {

@@ -1,7 +1,9 @@
 package tcp
 
-// Handshake is what a passive open learned before there was a Conn: the
-// listener fills it, Conn.Passive takes it.
+import "net/netip"
+
+// Handshake is what a passive open learned before there was a Conn.
+// Listener.handshake fills it, Conn.Passive takes it.
 type Handshake struct {
 	SentAt       int64  // time of the SYN-ACK; 0: no RTT sample may be taken from it
 	ISS, IRS     uint32 // initial sequence numbers, ours and the peer's
@@ -13,7 +15,29 @@ type Handshake struct {
 	SndWS, RcvWS int8   // window shifts; both -1 where not negotiated
 	Retrans      uint8  // times that the SYN-ACK was sent again
 	SACK, TS     bool   // negotiated
-	SYNCookie    bool   // learned from a SYN cookie, not from memory
 	ECN          bool   // negotiated (RFC 3168)
 	NoECT        bool   // but a SYN came too that did not ask: send nothing ECN-capable
+}
+
+// handshake returns the passive open that e describes, be e in the queue, on its
+// way there (Fast Open), or brought back by a SYN cookie.
+func (l *Listener) handshake(e *synEntry, local, remote netip.AddrPort) Handshake {
+	hs := Handshake{
+		SentAt: e.sentAt,
+		ISS:    e.iss, IRS: e.irs,
+		RcvWnd:   l.cfg.initialWindow(),
+		TSOffset: l.h.TSOffset(local, remote), TSRecent: e.tsRecent,
+		MTU: l.mtu(local, remote), MSS: e.mss,
+		SndWS: -1, RcvWS: -1,
+		Retrans: e.resent,
+		SACK:    e.has(synSACK), TS: e.has(synTS),
+		ECN: e.has(synECN), NoECT: e.has(synNoECT),
+	}
+	if e.resent > 0 || e.has(synAcked) {
+		hs.SentAt = 0 // Karn; or this is not the first acknowledgement of it
+	}
+	if e.sndWS >= 0 {
+		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
+	}
+	return hs
 }

@@ -262,23 +262,7 @@ func (l *Listener) inWindow(s *Segment, rcvNxt uint32) bool {
 
 // complete makes a Conn of the entry e.
 func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
-	hs := Handshake{
-		SentAt: e.sentAt,
-		ISS:    e.iss, IRS: e.irs, MSS: e.mss,
-		SndWS: -1, RcvWS: -1,
-		RcvWnd:   l.cfg.initialWindow(),
-		TSRecent: e.tsRecent,
-		SACK:     e.has(synSACK), TS: e.has(synTS),
-		Retrans: e.resent,
-		ECN:     e.has(synECN), NoECT: e.has(synNoECT),
-	}
-	if e.resent > 0 || e.has(synAcked) {
-		hs.SentAt = 0 // Karn; or s is not the first to acknowledge it
-	}
-	if e.sndWS >= 0 {
-		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
-	}
-	if !l.establish(&hs, s, now, func() { l.queue.remove(i) }) {
+	if !l.establish(e, s, now, func() { l.queue.remove(i) }) {
 		e.flags |= synAcked
 	}
 }
@@ -301,29 +285,29 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 		l.reset(s)
 		return
 	}
-	hs := Handshake{
-		ISS: s.Ack - 1, IRS: s.Seq - 1, MSS: mss,
-		SndWS: -1, RcvWS: -1,
-		RcvWnd:    l.cfg.initialWindow(),
-		SYNCookie: true,
-	}
+	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, sndWS: -1}
 	if ts {
-		hs.TS, hs.TSRecent = true, s.Opt.TSVal
-		hs.SACK = opt&synCookieSACK != 0 && !l.cfg.NoSACK
-		hs.ECN = opt&synCookieECN != 0 && l.cfg.ECN != ECNOff
+		e.flags |= synTS
+		e.tsRecent = s.Opt.TSVal
+		if opt&synCookieSACK != 0 && !l.cfg.NoSACK {
+			e.flags |= synSACK
+		}
+		if opt&synCookieECN != 0 && l.cfg.ECN != ECNOff {
+			e.flags |= synECN
+		}
 		if ws := opt & synCookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
-			hs.SndWS, hs.RcvWS = int8(ws), int8(l.cfg.rcvWScale())
+			e.sndWS = int8(ws)
 		}
 	}
-	if l.establish(&hs, s, now, func() {}) {
+	if l.establish(&e, s, now, func() {}) {
 		l.h.Stats.SyncookiesRecv.Add(1)
 	}
 }
 
-// establish makes a Conn that begins with s. False: there is no room for it
-// now, and like Linux we act as if the ACK had been lost. forget is called
-// once the Conn exists.
-func (l *Listener) establish(hs *Handshake, s *Segment, now int64, forget func()) bool {
+// establish makes a Conn of the half-open connection e; it begins with s. False:
+// there is no room for it now, and like Linux we act as if the ACK had been
+// lost. forget is called once the Conn exists; e may be gone after it.
+func (l *Listener) establish(e *synEntry, s *Segment, now int64, forget func()) bool {
 	st := &l.h.Stats
 	if l.full() {
 		st.ListenOverflows.Add(1)
@@ -335,11 +319,10 @@ func (l *Listener) establish(hs *Handshake, s *Segment, now int64, forget func()
 		st.ListenDrops.Add(1)
 		return false
 	}
+	hs := l.handshake(e, s.Local, s.Remote)
 	forget()
-	hs.TSOffset = l.h.TSOffset(s.Local, s.Remote)
-	hs.MTU = l.mtu(s.Local, s.Remote)
 	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
-	c.Passive(hs, now)
+	c.Passive(&hs, now)
 	c.Input(s, now)
 	s.Payload = nil
 	if c.State() >= Established {

@@ -6,6 +6,8 @@ type newReno struct{ windowed }
 
 func (newReno) name() string { return "newreno" }
 
+func (l newReno) law() windowLaw { return l }
+
 func (newReno) start(*Congestion) {}
 
 func (newReno) ack(c *Congestion, s *AckSample) {

@@ -166,7 +166,9 @@ func (c *Conn) sendNew(now int64) bool {
 		if pipe > 0 && pipe+bytes > cwnd {
 			c.set(markLimited)
 			c.usedAt, c.cwndUsed = now, 0
-			c.cc.alg().limited(&c.cc)
+			if c.cc.models {
+				c.cc.alg().limited(&c.cc)
+			}
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&

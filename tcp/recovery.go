@@ -225,7 +225,9 @@ func (c *Conn) restartAfterIdle(now int64) {
 	if c.sndUna != c.sndNxt {
 		return
 	}
-	c.cc.OnRestart(now, c.cc.models && c.rare.rate.limited != 0)
+	if c.cc.past != nil || c.cc.models {
+		c.cc.OnRestart(now, c.cc.models && c.rare.rate.limited != 0)
+	}
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
 		if c.ecn&ecnReducing != 0 {
 			// That is over, else cwnd would be raised to ssthresh when it is.

@@ -2,7 +2,8 @@ package tcp
 
 // windowLaw is a congestion control by window: it says how the window grows
 // and by how much congestion cuts it. It has no state of its own, Congestion
-// has.
+// has. Its law method returns itself: the compiler then finds a law that lacks
+// a part, and windowed needs no type assertion.
 type windowLaw interface {
 	algorithm
 	// reduce returns the slow start threshold after congestion; ecn: it was
@@ -18,9 +19,6 @@ type windowLaw interface {
 // recovery.
 type windowed struct{}
 
-// law is c's algorithm, which embeds windowed.
-func (windowed) law(c *Congestion) windowLaw { return c.alg().(windowLaw) }
-
 func (windowed) models() bool { return false }
 
 func (windowed) stop(*Congestion) {}
@@ -30,8 +28,7 @@ func (windowed) established(*Congestion, uint32, int64, int64) {}
 func (windowed) delivered(*Congestion, *delivery) {}
 
 func (windowed) lost(*Congestion, *loss) {}
-
-func (windowed) limited(*Congestion) {}
+func (windowed) limited(*Congestion)     {}
 
 func (w windowed) enterRecovery(c *Congestion) {
 	c.save()
@@ -39,10 +36,10 @@ func (w windowed) enterRecovery(c *Congestion) {
 }
 
 // cut lowers the slow start threshold.
-func (w windowed) cut(c *Congestion, ecn bool) {
+func (windowed) cut(c *Congestion, ecn bool) {
 	c.fresh = false
 	c.hystart.stop()
-	c.ssthresh = min(max(w.law(c).reduce(c, ecn), 2*c.mss), maxCwnd)
+	c.ssthresh = min(max(c.alg().law().reduce(c, ecn), 2*c.mss), maxCwnd)
 }
 
 func (windowed) exitRecovery(c *Congestion) {
@@ -61,7 +58,7 @@ func (w windowed) timeout(c *Congestion, first bool) {
 	if first {
 		w.enterRecovery(c)
 	}
-	w.law(c).expired(c)
+	c.alg().law().expired(c)
 	c.cwnd = c.mss
 	c.acked = 0
 }
@@ -86,9 +83,9 @@ func (windowed) undo(c *Congestion) bool {
 	return true
 }
 
-func (w windowed) restart(c *Congestion, now int64, _ bool) {
+func (windowed) restart(c *Congestion, now int64, _ bool) {
 	if c.past != nil {
-		w.law(c).resume(c, now)
+		c.alg().law().resume(c, now)
 	}
 }
 
