@@ -95,6 +95,34 @@ func TestOutOfOrderUnderPressure(t *testing.T) {
 	w.out = nil
 }
 
+// What waits for missing data goes, but for a share, when memory has run low
+// meanwhile, though nothing more comes.
+func TestOutOfOrderShare(t *testing.T) {
+	w := dial(t, Config{})
+	for i := range uint32(20) {
+		w.in("A", 1001+2*i, 1, 1)
+	}
+	if n := w.heldFrames(); n != 20 {
+		t.Fatalf("%d frames held", n)
+	}
+	w.h.Cache.Flush()
+	w.h.Reserve = w.h.Arena.FreeFrames() - 1
+	w.advance(squeezeAfter)
+	if n := w.heldFrames(); n != leastShare || w.c.ooo.list[0].lo != w.peer+1001 {
+		t.Errorf("%d frames held from %d on, want the next %d", n, w.c.ooo.list[0].lo-w.peer, leastShare)
+	}
+	w.in("A", 2001, 1, 1)
+	if n := w.heldFrames(); n > leastShare {
+		t.Errorf("%d frames held after another", n)
+	}
+	w.h.Reserve = w.h.Arena.Frames()
+	w.advance(squeezeAfter)
+	if n := w.heldFrames(); n != 0 {
+		t.Errorf("%d frames held below the reserve", n)
+	}
+	w.out = nil
+}
+
 // Joined small segments share frames.
 func TestSmallSegmentsOutOfOrderJoined(t *testing.T) {
 	w := dial(t, Config{RcvBuf: 32 << 10})
@@ -365,11 +393,26 @@ func TestShutWindowReopens(t *testing.T) {
 	w.h.Cache.Flush()
 	w.h.Reserve = 2 * (w.h.Arena.FreeFrames() + 100)
 	seq := uint32(1)
-	for w.c.openWindow() >= 1000 {
+	for w.c.openWindow() >= 2000 {
 		w.feed("A", seq, 1, 1000)
 		seq += 1000
 		w.read(1000)
 	}
+	w.out = nil
+	for range 2 {
+		if n := w.c.openWindow(); n < 1000 || n > 2000 {
+			t.Fatalf("a window of %d bytes below the reserve, want a segment", n)
+		}
+		w.feed("A", seq, 1, 1000)
+		seq += 1000
+		if n := w.read(2000); n != 1000 {
+			t.Fatalf("%d bytes received below the reserve", n)
+		}
+		w.c.WindowUpdate(w.now)
+	}
+	w.feed("A", seq, 1, 1000)
+	w.h.Reserve = exhaustedPart * (w.h.Arena.FreeFrames() + 100)
+	w.read(1000)
 	w.out = nil
 	w.advance(20 * ms)
 	if w.c.openWindow() >= 1000 {
@@ -377,9 +420,9 @@ func TestShutWindowReopens(t *testing.T) {
 	}
 	w.out = nil
 	w.h.Reserve = 0
-	w.advance(10 * ms)
+	w.advance(shareRetry)
 	if n := w.c.openWindow(); n < 3000 {
-		t.Errorf("a window of %d bytes, 10 ms after memory came back", n)
+		t.Errorf("a window of %d bytes, a while after memory came back", n)
 	}
 	if len(w.out) == 0 {
 		t.Error("and nobody told the peer")

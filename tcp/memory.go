@@ -9,27 +9,37 @@ import "github.com/onload-go/onload/ring"
 //
 //	free frames   what a connection may hold
 //	4R and more   as much as its buffers take
-//	below 4R      to send: a 32nd of the frames above R, at least four; one where
-//	              the peer is stuck. Unread small segments share frames
-//	below R       to send: four, none where the peer is stuck
-//	below R/2     to send: nothing more. Receive windows close
-//	below R/4     received: one frame, and what fits into those that it holds
+//	below 4R      to send, and received early: a 32nd of the frames above R, at
+//	              least four. To send where the peer is stuck: one. Unread small
+//	              segments share frames
+//	below R       received: one frame, and what fits into those that it holds;
+//	              nothing early. The receive window is that segment. To send:
+//	              four, none where the peer is stuck
+//	below R/2     to send: one
+//	below R/4     to send: nothing more
 //	below R/8     received: what fits into those that it holds
+//
+// So what peers send, which nobody may read, never takes the frames that answers
+// need.
 const (
 	plentyReserves = 4 // in R
 	shareOfFree    = 32
 	leastShare     = 4 // frames: two segments in flight keep acknowledgements coming
+	scarceShare    = 1 // frame
 	shutPart       = 2 // of R, here and below
 	tightPart      = 4
 	exhaustedPart  = 8
 
 	noShare = 1 << 30 // frames: no bound
 
-	squeezeAfter = int64(100e6) // ns that a reader may leave small segments unread
-	squeezeMost  = 64           // most frames to copy then, to bound the pause
+	// How long a reader may leave small segments unread, and how often is looked
+	// whether what came early is more than its share meanwhile, ns.
+	squeezeAfter = int64(100e6)
+	squeezeMost  = 64 // most frames to copy then, to bound the pause
 
-	// A writer without a frame is tried again after starvedRetry. One that
-	// holds some is woken by their acknowledgement, or when memory is plenty.
+	// A connection without a frame is tried again after starvedRetry. One that
+	// holds some is woken by their acknowledgement, or its reader, or when memory
+	// is plenty; of one whose peer is stuck nobody expects anything soon.
 	starvedRetry = int64(5e6) // ns
 	shareRetry   = int64(100e6)
 )
@@ -45,12 +55,52 @@ func (c *Conn) sendShare() int {
 	switch stuck := c.flags.Load()&sharedStuck != 0; {
 	case free >= plentyReserves*h.Reserve:
 		return noShare
-	case free < h.Reserve/shutPart || stuck && free < h.Reserve:
+	case free < h.Reserve/tightPart || stuck && free < h.Reserve:
 		return 0
-	case stuck:
-		return 1
+	case stuck || free < h.Reserve/shutPart:
+		return scarceShare
 	}
-	return max((free-h.Reserve)/shareOfFree, leastShare)
+	return h.fairShare(free)
+}
+
+// fairShare is what one of many connections may hold, where so many frames are
+// free.
+func (h *Host) fairShare(free int) int { return max((free-h.Reserve)/shareOfFree, leastShare) }
+
+// earlyShare is how many frames may hold what came early.
+func (h *Host) earlyShare() int {
+	switch free := h.Arena.FreeFrames(); {
+	case free >= plentyReserves*h.Reserve:
+		return noShare
+	case free < h.Reserve:
+		return 0
+	default:
+		return h.fairShare(free)
+	}
+}
+
+// trimOOO drops what came early beyond the share of now. It is looked at again as
+// long as there is some: a peer may leave a hole for ever. The peer sends again
+// what it has not seen acknowledged (RFC 2018 section 8).
+func (c *Conn) trimOOO(now int64) {
+	if c.ooo == nil {
+		return
+	}
+	for share := c.h.earlyShare(); c.ooo.frames > share && c.ooo.evict(c.h.Cache); {
+		c.h.Stats.OfoPruned.Add(1)
+	}
+	if c.ooo.empty() {
+		c.dropOOO()
+		return
+	}
+	c.retrySoon(now, squeezeAfter)
+}
+
+// retrySoon has expireRetry called after wait at the latest.
+func (c *Conn) retrySoon(now, wait int64) {
+	if c.retryAt == 0 || c.retryAt > now+wait {
+		c.retryAt = now + wait
+	}
 }
 
 // setStuck notes whether the peer takes little or nothing: its window has no
@@ -68,12 +118,12 @@ func (c *Conn) setStuck(stuck bool) {
 // mayKeep reports whether memory allows to keep n bytes that came in order.
 func (c *Conn) mayKeep(n int) bool {
 	free := c.h.Arena.FreeFrames()
-	if free >= c.h.Reserve/tightPart {
+	if free >= c.h.Reserve {
 		return true
 	}
 	frames, used := c.rcvUsed.load()
 	if frames == 0 {
-		return free >= c.h.Reserve/exhaustedPart
+		return free-c.h.Arena.InFrames(n) >= c.h.Reserve/exhaustedPart
 	}
 	return used+n <= frames*c.h.Arena.FrameSize()/2
 }
@@ -83,8 +133,8 @@ func (c *Conn) mayKeep(n int) bool {
 func (c *Conn) squeezeSoon(now int64) {
 	if !c.h.plenty() {
 		c.squeeze()
-	} else if c.retryAt == 0 {
-		c.retryAt = now + squeezeAfter
+	} else {
+		c.retrySoon(now, squeezeAfter)
 	}
 }
 
@@ -139,23 +189,22 @@ func (c *Conn) collapse() {
 // that waits although the send buffer has room, for a peer whose window it
 // shut.
 func (c *Conn) checkStarved(refused bool, now int64) {
-	wait := starvedRetry
-	if !refused && !c.shutByMemory() {
-		frames, ok := c.bufferRoom()
-		if c.flags.Load()&sharedWantWrite == 0 || !ok {
-			return
-		}
-		if frames > 0 {
-			wait = shareRetry
-		}
+	flags := c.flags.Load()
+	sent, room := c.bufferRoom()
+	writer, shut := flags&sharedWantWrite != 0 && room, c.shutByMemory()
+	if !refused && !writer && !shut {
+		return
 	}
-	if c.retryAt == 0 || c.retryAt > now+wait {
-		c.retryAt = now + wait
+	received, _ := c.rcvUsed.load()
+	if refused || writer && sent == 0 && flags&sharedStuck == 0 || shut && received == 0 {
+		c.retrySoon(now, starvedRetry)
+	} else {
+		c.retrySoon(now, shareRetry)
 	}
 }
 
-// expireRetry looks again for frames, and at those that the reader leaves.
-func (c *Conn) expireRetry() {
+// expireRetry looks again for frames, and at those that the connection keeps.
+func (c *Conn) expireRetry(now int64) {
 	c.wakeWriter()
 	if c.shutByMemory() && c.nextWindow() > c.openWindow() {
 		c.set(markAckNow)
@@ -163,4 +212,5 @@ func (c *Conn) expireRetry() {
 	if frames, _ := c.rcvUsed.load(); frames <= squeezeMost {
 		c.squeeze()
 	}
+	c.trimOOO(now)
 }

@@ -59,7 +59,8 @@ func TestMemoryShare(t *testing.T) {
 		{9, leastShare, 1, true, true},
 		{8, leastShare, 1, true, true},
 		{7, leastShare, 0, true, true},
-		{3, 0, 0, true, true},
+		{3, scarceShare, 0, true, true},
+		{2, scarceShare, 0, true, true},
 		{1, 0, 0, true, true},
 		{0, 0, 0, false, true},
 	} {
@@ -88,7 +89,7 @@ func TestMemoryShare(t *testing.T) {
 		if got := w.c.mayKeep(100); got != tt.something {
 			t.Errorf("%d/8 of the reserve free: may keep a segment behind another %v", tt.free, got)
 		}
-		if got, want := w.c.mayKeep(1000), tt.free >= 2; got != want {
+		if got, want := w.c.mayKeep(1000), tt.free >= 8; got != want {
 			t.Errorf("%d/8 of the reserve free: may keep a large segment %v", tt.free, got)
 		}
 		w.c.rcvUsed.add(-1, -200)

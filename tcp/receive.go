@@ -118,7 +118,8 @@ func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
 // receiveOOO keeps the payload of a segment that came early, and tells the
 // peer at once what is missing (RFC 5681 section 4.2).
 func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
-	if c.h.Arena.FreeFrames() < c.h.Reserve/tightPart {
+	share := c.h.earlyShare()
+	if share == 0 {
 		// Memory is short, for everybody: what waits for missing data can come
 		// again.
 		c.h.Stats.OfoPruned.Add(1)
@@ -150,10 +151,12 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 			c.h.Stats.TCPDSACKOfoSent.Add(1)
 			c.noteDSACK(lo, hi)
 		}
-		r.insert(c.h.Cache, f, c.heldLimit()-frames)
+		r.insert(c.h.Cache, f, min(c.heldLimit()-frames, share))
 	}
 	if r.empty() {
 		c.dropOOO()
+	} else {
+		c.retrySoon(now, squeezeAfter)
 	}
 	c.h.Stats.TCPOFOQueue.Add(1)
 	c.enterQuickAck()

@@ -51,7 +51,7 @@ func (c *Conn) Expire(now int64) {
 		c.set(markAckNow)
 	}
 	if due(&c.retryAt, now) {
-		c.expireRetry()
+		c.expireRetry(now)
 	}
 	if p := c.cc.pacer; p != nil {
 		p.expire(now)

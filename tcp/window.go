@@ -43,18 +43,20 @@ func (c *Conn) freeWindow() uint32 {
 	if used >= limit || frames >= c.heldLimit() {
 		return 0
 	}
-	spare := c.h.Arena.FreeFrames() - c.h.Reserve/shutPart
-	if spare <= 0 {
-		return 0 // memory is short: let the window close by itself
-	}
-	free := min(limit-used, int(c.rcvClamp.Load()))
-	if spare < 2*c.h.Reserve {
+	h := c.h
+	free, mask := min(limit-used, int(c.rcvClamp.Load())), 1<<c.ourShift()-1
+	if spare := h.Arena.FreeFrames() - h.Reserve; spare < 2*h.Reserve {
 		// Windows promise more memory than there is. When it runs low each may
 		// count on a part of the rest, so that many become small instead of
-		// colliding.
-		free = min(free, spare/windowShare*int(c.chunk.Load()))
+		// colliding. Who holds nothing may count on a segment (mayKeep), so that
+		// requests are heard while others do not read.
+		share := max(spare, 0) / windowShare * int(c.chunk.Load())
+		if least := max(int(c.rcvMSS), int(c.chunk.Load())); frames == 0 && share < least && c.mayKeep(least) {
+			share = (least + mask) &^ mask
+		}
+		free = min(free, share)
 	}
-	return uint32(free) &^ (1<<c.ourShift() - 1)
+	return uint32(free &^ mask)
 }
 
 // windowShare is the part of the free frames that one window may count on.

@@ -60,8 +60,8 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 			break
 		}
 	}
-	if err == errFlowTaken {
-		err = syscall.EADDRNOTAVAIL
+	if err == errFlowTaken || err == syscall.EADDRINUSE && local.Port() == 0 {
+		err = syscall.EADDRNOTAVAIL // as connect(2) says where no port is left
 	}
 	if err != nil {
 		return nil, err

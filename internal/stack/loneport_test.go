@@ -163,3 +163,12 @@ func TestReserveAgain(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// Where no port is left a dial fails as connect(2) does, not as bind(2).
+func TestDialWithoutPorts(t *testing.T) {
+	a, _ := newPair(t, pairOptions{})
+	a.ports.kernel = &rangedPorts{low: 1024, high: 65534, next: 65535}
+	if c, err := a.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(addrB, 80), nil); err != syscall.EADDRNOTAVAIL {
+		t.Errorf("%v, %v", c, err)
+	}
+}
