@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/internal/allocs"
 	"github.com/onload-go/onload/internal/lab"
@@ -261,6 +265,40 @@ func TestConnCheck(t *testing.T) {
 	}
 }
 
+// A connection may be asked while another goroutine reads: it is idle then.
+func TestConnCheckWhileReading(t *testing.T) {
+	a, b := memoryPair(t)
+	c, s := tcpPipe(t, a, b)
+	go func() {
+		defer s.Close()
+		for range 2000 {
+			s.Write([]byte("abc"))
+		}
+	}()
+	done := make(chan error, 1)
+	go func() {
+		n, err := io.Copy(io.Discard, struct{ io.Reader }{c})
+		if err == nil && n != 6000 {
+			err = fmt.Errorf("%d bytes", n)
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			if connCheck(c) == nil {
+				t.Error("a connection that has ended seems idle")
+			}
+			return
+		default:
+			_ = connCheck(c) // between two reads it may find data
+		}
+	}
+}
+
 func eventually(cond func() bool) error {
 	for range 1000 {
 		if cond() {
@@ -396,6 +434,65 @@ func TestEngineClose(t *testing.T) {
 	}
 	if _, err := a.Dial("tcp", addrB+":1"); err == nil {
 		t.Error("Dial on a closed engine")
+	}
+}
+
+// Whoever opens a socket while the engine closes gets one, or learns that the
+// engine is closed. Its state can be asked for meanwhile.
+func TestEngineCloseDuringDial(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	far, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	for range 5 {
+		e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{p.A.If}, Frames: 2048, RingSize: 512, Logger: zap.NewNop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var opened atomic.Int64
+		for name, open := range map[string]func() (io.Closer, error){
+			"dial tcp": func() (io.Closer, error) { return e.Dial("tcp", far.Addr().String()) },
+			"dial udp": func() (io.Closer, error) { return e.Dial("udp", far.Addr().String()) },
+			"listen":   func() (io.Closer, error) { return e.Listen("tcp", p.A.Addr4.String()+":0") },
+			"bind":     func() (io.Closer, error) { return e.ListenPacket("udp", p.A.Addr4.String()+":0") },
+		} {
+			wg.Go(func() {
+				for {
+					c, err := open()
+					if err != nil {
+						if !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+							t.Errorf("%s: %v", name, err)
+						}
+						return
+					}
+					c.Close()
+					opened.Add(1)
+				}
+			})
+		}
+		asking := make(chan struct{})
+		wg.Go(func() {
+			for {
+				select {
+				case <-asking:
+					return
+				default:
+					e.Status()
+					e.Stats()
+				}
+			}
+		})
+		for opened.Load() < 40 && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		close(asking)
+		wg.Wait()
 	}
 }
 

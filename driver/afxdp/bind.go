@@ -169,6 +169,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 		}
 		if err := openSocket(q, c, l, m, first); err != nil {
 			d.closeQueues()
+			d.queues = nil
 			return err
 		}
 		if q.target = q.most; !q.zc {

@@ -20,6 +20,7 @@ func TestBindFallsBack(t *testing.T) {
 	a, b := openAt(t, p.A, Config{Mode: ModeNative}), openAt(t, p.B, Config{})
 	must(t, b.AddPort(udp, anyPort(80)))
 	must(t, a.closeQueues())
+	a.queues = nil
 	must(t, p.A.Do(func() error {
 		l, err := lookupLink(p.A.If)
 		if err != nil {

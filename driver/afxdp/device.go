@@ -235,13 +235,14 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
+// closeQueues closes the queues. They stay listed, since others may be looking at
+// the list.
 func (d *Device) closeQueues() error {
 	var errs []error
 	for _, q := range d.queues {
 		q.fail(errClosed)
 		errs = append(errs, q.closeSocket())
 	}
-	d.queues = nil
 	return errors.Join(errs...)
 }
 

@@ -106,7 +106,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
 		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
 		if err != nil {
-			return nil, false, err
+			return nil, false, s.refusal(err)
 		}
 		local = netip.AddrPortFrom(local.Addr(), p.number)
 	}

@@ -30,6 +30,15 @@ var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 // errClosed is what a closed socket or stack answers.
 var errClosed = net.ErrClosed
 
+// refusal returns why a socket cannot be opened: err, unless that comes of the
+// stack's own end.
+func (s *Stack) refusal(err error) error {
+	if s.life.ending.Load() {
+		return errClosed
+	}
+	return err
+}
+
 // Close resets every connection, releases every port and closes the device.
 // Calls blocked on sockets of the stack return net.ErrClosed.
 func (s *Stack) Close() error {

@@ -111,8 +111,13 @@ func (c *TCPConn) ready(d direction) bool {
 }
 
 // Readable reports whether Read would return at once, with data or an error. It
-// looks at the queues first.
+// looks at the queues first. While another goroutine reads, all that comes is that
+// one's.
 func (c *TCPConn) Readable() bool {
+	if !c.rmu.TryLock() {
+		return c.userError() != nil
+	}
+	defer c.rmu.Unlock()
 	if !c.ready(dirRead) {
 		c.s.pollOnce()
 	}

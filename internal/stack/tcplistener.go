@@ -64,7 +64,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	}
 	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
 	if err != nil {
-		return nil, err
+		return nil, s.refusal(err)
 	}
 	l.port = p
 	l.addr = netip.AddrPortFrom(local.Addr(), p.number)

@@ -115,7 +115,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *Route) error {
 	p, err := s.bindUDP(local, u.remote, o)
 	if err != nil {
-		return err
+		return s.refusal(err)
 	}
 	u.port = p
 	u.local = netip.AddrPortFrom(local.Addr(), p.number)
