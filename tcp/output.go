@@ -8,6 +8,11 @@ import (
 // Output takes the data that Write left and sends all that the peer's window,
 // the congestion window and Nagle allow, and an acknowledgement that is due.
 // more: Transmit refused, and Output is to be called again when there is room.
+//
+// The owner calls Output once after whatever it gave c in a turn: Input, Write,
+// settings. CloseWrite, Close, Expire, ICMP and SetPathMTU call it themselves,
+// because what they begin is to leave before they return. After those the owner
+// calls it too, to learn of a full device; nothing is sent twice.
 func (c *Conn) Output(now int64) (more bool) {
 	c.pull()
 	if c.has(markDead) {
