@@ -22,7 +22,9 @@ import (
 //
 // Which of the two is better is not modelled but tried: time is cut into
 // epochs, now and then one of the other mode is put between, and what they got
-// done and what it cost is compared (trials).
+// done and what it cost is compared (trials). No trial is made where the most
+// that eager may gain is not worth its price (hopeless), and those that lose may
+// take a small part of the processor time only (trials.credit).
 type policy struct {
 	wakeCPU     int64 // processor time of falling asleep and waking up
 	wakeLatency int64 // time from a packet's arrival to the goroutine's running
@@ -39,6 +41,7 @@ type policy struct {
 	sharedUntil int64 // another thread wants the processor: sleep at once
 	sharedFor   int64 // length of that time: doubles while it is so again
 	learned     int   // gaps since budgets were computed
+	fresh       bool  // they never were
 	budgets     [2]int64
 }
 
@@ -54,8 +57,15 @@ const (
 	// word.
 	budgetPrice = 0.1
 
-	// budgetEvery is how many gaps pass before the budgets are computed anew.
+	// budgetEvery is how many gaps pass before the budgets are computed anew,
+	// budgetFirst before they are computed at all.
 	budgetEvery = 16
+	budgetFirst = 4
+
+	// hopeWakes is how many wake-ups an event may come earlier where the
+	// goroutine spins: its own, and as much again, since the measured one is not
+	// all that a sleep delays.
+	hopeWakes = 2
 
 	// scarceFor is how long a quota is believed to be tight, ns.
 	scarceFor = int64(1_000_000_000)
@@ -65,7 +75,7 @@ const (
 )
 
 func newPolicy(wakeCPU, wakeLatency int64, seed uint64) *policy {
-	p := &policy{wakeCPU: wakeCPU, wakeLatency: wakeLatency, eager: true}
+	p := &policy{wakeCPU: wakeCPU, wakeLatency: wakeLatency, eager: true, fresh: true}
 	p.trials.init(seed)
 	p.budgets = [2]int64{wakeCPU, p.eagerPrice()}
 	return p
@@ -100,11 +110,11 @@ func (p *policy) arrived(now, gap int64, slept bool) (ends bool) {
 		gap = max(gap-p.wakeLatency, 0)
 	}
 	p.gaps.add(gap)
-	if p.learned++; p.learned >= budgetEvery {
-		p.learned = 0
+	if p.learned++; p.learned >= budgetEvery || p.fresh && p.learned >= budgetFirst {
+		p.learned, p.fresh = 0, false
 		p.budgets = [2]int64{p.gaps.best(p.wakeCPU), p.gaps.best(p.eagerPrice())}
 	}
-	return p.epoch.event(now, p.trials.trying)
+	return p.epoch.event(now, p.trials.trying, p.trials.home && p.trials.n < trialsFew)
 }
 
 // shared notes that another thread wanted the processor while the caller spun.
@@ -133,7 +143,18 @@ func (p *policy) limited(now int64, quota float64, throttled uint64) {
 // the processor time of the process. The next may be in the other mode.
 func (p *policy) endEpoch(now, work, cpu int64) {
 	c, ok := p.epoch.end(now, work, cpu, strayWakes*p.wakeLatency)
-	if now < p.scarceUntil || now < p.sharedUntil || p.budgets[0] == p.budgets[1] {
+	if now < p.scarceUntil || now < p.sharedUntil {
+		p.trials.skip()
+		return
+	}
+	if ok && !p.trials.trying {
+		if lost, hopeless := p.hopeless(c); hopeless {
+			p.trials.giveUp(c, lost)
+			p.eager = false
+			return
+		}
+	}
+	if p.budgets[0] == p.budgets[1] {
 		// There is nothing to choose.
 		p.trials.skip()
 		return
@@ -141,6 +162,34 @@ func (p *policy) endEpoch(now, work, cpu int64) {
 	if ok {
 		p.eager = p.trials.next(c)
 	}
+}
+
+// hopeless reports whether spinning for the sake of latency cannot pay, by the
+// cost of an epoch at home: an event comes hopeWakes wake-ups earlier at most,
+// and the gaps show what the spins cost. lost is the processor time, ns, that
+// each event of this epoch took in vain.
+func (p *policy) hopeless(c cost) (lost float64, hopeless bool) {
+	spin := p.budgets[1]
+	same := spin <= p.budgets[0]
+	if same {
+		spin = p.eagerPrice() // the gaps may ask for it soon
+	}
+	more := p.gaps.mean(spin, p.wakeCPU) - p.gaps.mean(p.budgets[0], p.wakeCPU)
+	hope := hopeWakes * float64(p.wakeLatency)
+	time, cpu := c.each, c.used // as they are, or would be, without the spins
+	if p.eager {
+		time += hope
+		cpu = max(cpu-more, float64(p.wakeCPU))
+	}
+	least := max(time-hope, min(cpu, time))
+	most := min(cpu+more, least) // one thread spins
+	if math.Log(time/least) >= latencyPrice*math.Log(most/cpu) {
+		return 0, false
+	}
+	if p.eager && !same {
+		lost = max(c.used-cpu, 0)
+	}
+	return lost, true
 }
 
 // epoch measures what the stack gets done, and what that costs.
@@ -157,7 +206,7 @@ type epoch struct {
 
 const (
 	epochEvents = 48
-	epochTrial  = 24 // in a trial
+	epochTrial  = 24 // in a trial, and at home until trials have shown something
 	epochSettle = 4  // events after a change of mode that belong to neither
 	epochMin    = int64(500_000)
 	epochMax    = int64(250_000_000)
@@ -173,8 +222,8 @@ const (
 )
 
 // event counts a wait that ended; it reports whether the epoch is to be begun
-// or ended, by end.
-func (e *epoch) event(now int64, trial bool) bool {
+// or ended, by end. A short epoch has as many events as a trial.
+func (e *epoch) event(now int64, trial, short bool) bool {
 	e.events++
 	if !e.started {
 		return e.events >= epochSettle
@@ -184,7 +233,11 @@ func (e *epoch) event(now int64, trial bool) bool {
 	if trial {
 		return e.events >= epochTrial
 	}
-	return e.events >= epochEvents && now-e.began >= epochMin
+	n := epochEvents
+	if short {
+		n = epochTrial
+	}
+	return e.events >= n && now-e.began >= epochMin
 }
 
 // space notes the time from one event to the next.
@@ -218,9 +271,12 @@ func (e *epoch) span(now, more int64) int64 {
 // void gives up what was measured: the epoch begins again.
 func (e *epoch) void() { *e = epoch{} }
 
-// cost is what an epoch cost: logarithms of the time and of the processor time
-// for each byte.
-type cost struct{ time, cpu float64 }
+// cost is what an epoch cost.
+type cost struct {
+	time, cpu  float64 // logarithms of the time and of the processor time for each byte
+	each, used float64 // both for each event, ns
+	events     int
+}
 
 // all is both, processor time as far as it counts.
 func (c cost) all() float64 { return c.time + latencyPrice*c.cpu }
@@ -232,12 +288,15 @@ func (e *epoch) end(now, work, cpu, more int64) (c cost, ok bool) {
 		*e = epoch{began: now, last: now, work: work, cpu: cpu, started: true}
 		return c, false
 	}
-	whole, t, w, used := now-e.began, e.span(now, more), work-e.work, cpu-e.cpu
+	whole, t, w, used, n := now-e.began, e.span(now, more), work-e.work, cpu-e.cpu, e.events
 	*e = epoch{}
 	if whole > epochMax || w <= 0 || used <= 0 {
 		return c, false // too sparse to say anything
 	}
-	return cost{math.Log(float64(t) / float64(w)), math.Log(float64(used) / float64(w))}, true
+	return cost{
+		time: math.Log(float64(t) / float64(w)), cpu: math.Log(float64(used) / float64(w)),
+		each: float64(t) / float64(n), used: float64(used) / float64(n), events: n,
+	}, true
 }
 
 // trials compares eager epochs with thrifty ones.
@@ -257,11 +316,14 @@ type trials struct {
 	dearer  float64 // processor time of eager above that of thrifty, mean of logarithms
 	gain    float64 // of eager over thrifty, mean
 	scatter float64 // its variance
+	credit  float64 // processor time, ns, that trials may lose before the next waits
+	given   float64 // time of an event, ns, when trials were given up; 0: they are made
 }
 
 const (
 	trialsMost    = 256  // epochs from one trial to the next
 	trialsMemory  = 12   // trials that count
+	trialsFew     = 2    // one trial does not make sure that eager gains
 	trialsPrior   = 0.05 // variance of a trial, before any is known
 	trialsSure    = 1.5  // standard errors
 	trialsLikely  = 0.4  // part of these that is asked for when trials do not make sure
@@ -270,10 +332,32 @@ const (
 	trialsChange  = 0.2 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
 	trialsUnusual = 4
 	trialsClear   = 0.2 // gain beyond doubt that makes trials rare soon
+
+	trialsCredit = 2e6  // processor time, ns, that trials may lose at the beginning, and at once
+	trialsShare  = 0.04 // part of the processor time at home that they may lose in the long run
 )
 
 func (t *trials) init(seed uint64) {
-	*t = trials{home: true, left: 1, every: 1, scatter: trialsPrior, rng: seed}
+	*t = trials{home: true, left: 1, every: 1, scatter: trialsPrior, rng: seed, credit: trialsCredit}
+}
+
+// giveUp is for an epoch at home that shows that trials would be in vain. Each
+// event took lost ns of the processor for nothing.
+func (t *trials) giveUp(c cost, lost float64) {
+	t.watch(c.all())
+	t.earn(c)
+	t.credit -= lost * float64(c.events)
+	t.home, t.paired, t.left, t.given = false, false, max(t.left, 1), c.each
+}
+
+// earn gives credit for a thrifty epoch.
+func (t *trials) earn(c cost) {
+	t.credit = min(t.credit+trialsShare*c.used*float64(c.events), trialsCredit)
+}
+
+// pay takes from the credit by how much the eager one of two epochs cost more.
+func (t *trials) pay(eager, thrifty cost) {
+	t.credit -= max(eager.used-thrifty.used, 0) * float64(eager.events)
 }
 
 // skip is for an epoch in which there was nothing to choose.
@@ -286,13 +370,33 @@ func (t *trials) next(c cost) (eager bool) {
 		t.trial, t.trying, t.paired = c, false, true
 		return t.home
 	}
+	if again := 2*c.each < t.given; t.given > 0 {
+		t.given = 0
+		if again && t.credit > 0 {
+			// Another load, or the program was starting: all is new.
+			t.home, t.left, t.every, t.n, t.scatter = true, 1, 1, 0, trialsPrior
+			return true
+		}
+	}
 	if t.paired {
 		t.paired = false
-		t.judge(t.trial.all()-(t.before.all()+c.all())/2, t.trial.cpu-(t.before.cpu+c.cpu)/2)
+		above := t.trial.all() - (t.before.all()+c.all())/2
+		if t.home && above < 0 {
+			t.pay(c, t.trial)
+		} else if !t.home && above > 0 {
+			t.pay(t.trial, c)
+		}
+		t.judge(above, t.trial.cpu-(t.before.cpu+c.cpu)/2)
+		if t.credit < 0 && t.gain < 0 {
+			t.home = false // nothing is left to doubt with
+		}
 	}
 	t.before = c
 	t.watch(c.all())
-	if t.left--; t.left <= 0 {
+	if !t.home {
+		t.earn(c)
+	}
+	if t.left--; t.left <= 0 && (t.home || t.credit > 0) {
 		t.wait()
 		t.trying = true
 		return !t.home
@@ -324,6 +428,7 @@ func (t *trials) watch(cost float64) {
 	t.every = max(t.every/8, 1)
 	t.left = min(t.left, t.every)
 	t.n, t.scatter = min(t.n, 2), max(t.scatter, trialsPrior)
+	t.credit = max(t.credit, trialsCredit/2)
 }
 
 // wait sets how many epochs pass before the next trial. The number is random:
@@ -352,7 +457,7 @@ func (t *trials) judge(above, cpu float64) {
 	doubt := trialsSure * math.Sqrt(t.scatter/float64(t.n))
 	home := t.home
 	switch {
-	case t.gain-doubt > trialsMargin:
+	case t.n >= trialsFew && t.gain-doubt > trialsMargin:
 		t.home = true
 	case t.gain+doubt < trialsMargin:
 		t.home = false
@@ -428,6 +533,17 @@ func (g *gaps) add(gap int64) {
 		}
 		g.total += g.count[i]
 	}
+}
+
+// mean returns what a wait costs with a spin of b ns if a sleep costs price, ns.
+// A gap in the bucket of b counts as longer than b.
+func (g *gaps) mean(b, price int64) float64 {
+	longer, spent := int64(g.total), int64(0)
+	for i := 0; i < gapBuckets-1 && gapEdge(i) <= b; i++ {
+		longer -= int64(g.count[i])
+		spent += int64(g.sum[i])
+	}
+	return float64(spent+longer*(b+price)) / float64(max(g.total, 1))
 }
 
 // best returns the spin, in ns, with the least expected cost if a sleep costs

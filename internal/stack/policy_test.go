@@ -90,7 +90,7 @@ func TestGapsBest(t *testing.T) {
 func epochOf(e *epoch, at *int64, gap, work, cpu int64, trial bool) (c cost, ok bool) {
 	for {
 		*at += gap
-		if e.event(*at, trial) {
+		if e.event(*at, trial, false) {
 			if c, ok = e.end(*at, *at/gap*work, *at/gap*cpu, 0); ok || !e.started {
 				return c, ok
 			}
@@ -129,7 +129,7 @@ func TestEpoch(t *testing.T) {
 		t.Error("an epoch without work counts")
 	}
 	// What was measured before void does not count.
-	e.event(at, false)
+	e.event(at, false, false)
 	if e.void(); e.started || e.events != 0 {
 		t.Error("void leaves something")
 	}
@@ -142,7 +142,7 @@ func TestEpochStrays(t *testing.T) {
 		e := epoch{}
 		now := int64(0)
 		for range epochSettle {
-			e.event(now, false)
+			e.event(now, false, false)
 		}
 		e.end(now, 0, 0, more)
 		for i := range int64(epochEvents) {
@@ -150,7 +150,7 @@ func TestEpochStrays(t *testing.T) {
 			if i%8 == 0 && int(i/8) < len(longer) {
 				now += longer[i/8]
 			}
-			e.event(now, false)
+			e.event(now, false, false)
 		}
 		return e.span(now, more)
 	}
@@ -182,11 +182,11 @@ func TestTrials(t *testing.T) {
 		noise          float64
 		want           bool
 	}{
-		{"a closed loop", cost{5, 2}, cost{4, 3}, 0.05, true},
-		{"a closed loop that varies", cost{5, 2}, cost{4.3, 3}, 0.1, true},
-		{"an open loop", cost{5, 2}, cost{5, 3}, 0.05, false},
-		{"an open loop that varies", cost{5, 2}, cost{5, 4}, 0.1, false},
-		{"in doubt, for nothing", cost{5, 2}, cost{4.97, 2}, 0.1, true},
+		{"a closed loop", cost{time: 5, cpu: 2}, cost{time: 4, cpu: 3}, 0.05, true},
+		{"a closed loop that varies", cost{time: 5, cpu: 2}, cost{time: 4.3, cpu: 3}, 0.1, true},
+		{"an open loop", cost{time: 5, cpu: 2}, cost{time: 5, cpu: 3}, 0.05, false},
+		{"an open loop that varies", cost{time: 5, cpu: 2}, cost{time: 5, cpu: 4}, 0.1, false},
+		{"in doubt, for nothing", cost{time: 5, cpu: 2}, cost{time: 4.97, cpu: 2}, 0.1, true},
 	} {
 		for seed := range uint64(20) {
 			var tr trials
