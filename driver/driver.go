@@ -14,8 +14,8 @@
 //
 // # When a queue breaks
 //
-// Err reports a fault that does not pass: the interface is gone, a ring is
-// corrupt, the device was closed. From then on the queue takes and gives
+// Err reports a fault that does not pass: the interface is gone (Err wraps
+// ErrGone), a ring is corrupt, the device was closed. From then on the queue takes and gives
 // nothing: RxBatch, TxBatch, TxSpace, Lacks and Reclaim return 0, RxPending
 // returns false, Kick returns Err, and Arm returns true, so that a caller that
 // would sleep looks at Err instead. A WaitFD that is armed becomes readable
@@ -38,10 +38,14 @@
 package driver
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/onload-go/onload/ring"
 )
+
+// ErrGone says that a queue's interface was deleted, or its NIC unplugged.
+var ErrGone = errors.New("the interface is gone")
 
 // Queue is one pair of receive and transmit rings. All queues of a Device
 // draw on one Arena.

@@ -240,9 +240,8 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	// now and then is enough: a socket that lost its interface reports an error
 	// to epoll, so it is armed again and again.
 	if q.arms++; q.zc || q.arms%goneCheck == 1 {
-		switch e := recvKick(q.fd); e {
-		case unix.ENXIO, unix.ENODEV, unix.EBADF:
-			q.fail(fmt.Errorf("afxdp: queue %d of %s: the interface is gone: %w", q.id, q.dev.name, e))
+		if e := recvKick(q.fd); gone(e) {
+			q.failGone(e)
 			return true
 		}
 	}
@@ -263,6 +262,14 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		return true
 	}
 	return false
+}
+
+// gone reports whether a call that failed with e says that the socket has lost
+// its interface.
+func gone(e unix.Errno) bool { return e == unix.ENXIO || e == unix.ENODEV || e == unix.EBADF }
+
+func (q *Queue) failGone(e unix.Errno) {
+	q.fail(fmt.Errorf("afxdp: queue %d of %s: %w: %w", q.id, q.dev.name, driver.ErrGone, e))
 }
 
 // goneCheck is the number of Arms for each look whether the interface is there.

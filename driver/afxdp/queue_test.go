@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/ring"
 )
@@ -409,7 +410,7 @@ func TestLinkDownAndGone(t *testing.T) {
 				q.TxBatch(pkt)
 				q.Kick()
 			}
-			if err := q.Err(); !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV) {
+			if err := q.Err(); !errors.Is(err, driver.ErrGone) || !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV) {
 				t.Errorf("gone: Err %v", err)
 			}
 			if q.TxBatch(pkt) != 0 || q.RxBatch(make([]ring.Desc, 4)) != 0 || q.Lacks() != 0 || q.TxSpace() != 0 || q.Kick() == nil {
@@ -420,8 +421,8 @@ func TestLinkDownAndGone(t *testing.T) {
 				b.queues[0].RxBatch(make([]ring.Desc, 64))
 				b.queues[0].Arm()
 			}
-			if b.queues[0].Err() == nil {
-				t.Error("the peer's end does not notice")
+			if err := b.queues[0].Err(); !errors.Is(err, driver.ErrGone) {
+				t.Errorf("the peer's end does not notice: Err %v", err)
 			}
 		})
 	}

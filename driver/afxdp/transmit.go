@@ -219,13 +219,16 @@ func (q *Queue) kicked(e unix.Errno) error {
 		return nil
 	}
 	q.stats.kickErrors.Add(1)
-	switch e {
-	case unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.EINTR:
+	switch {
+	case e == unix.EAGAIN, e == unix.EBUSY, e == unix.ENOBUFS, e == unix.EINTR:
 		return nil
-	case unix.ENETDOWN:
+	case e == unix.ENETDOWN:
 		return unix.ENETDOWN
+	case gone(e):
+		q.failGone(e)
+	default:
+		q.fail(fmt.Errorf("afxdp: queue %d of %s: transmit: %w", q.id, q.dev.name, e))
 	}
-	q.fail(fmt.Errorf("afxdp: queue %d of %s: transmit: %w", q.id, q.dev.name, e))
 	return q.Err()
 }
 

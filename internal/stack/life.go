@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 
 	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
 )
 
 // life is how a stack ends. Its marks are written under the stack lock and read
@@ -112,7 +115,8 @@ func (s *Stack) shutdown() (wake []*waiter) {
 }
 
 // linkGone ends all connections: the queues went with the interface, and one
-// of the same name would be another.
+// of the same name would be another. The kernel's notice and a queue's error
+// race to tell.
 func (s *Stack) linkGone() {
 	s.life.gone.Store(true)
 	s.fail(syscall.ENETDOWN)
@@ -139,7 +143,11 @@ func (s *Stack) checkQueues() {
 	for _, q := range s.queues {
 		if err := q.Err(); err != nil && s.life.down.Load() == 0 {
 			s.cfg.Log.Error("stack: the device failed", zap.String("interface", s.cfg.Name), zap.Error(err))
-			s.fail(syscall.EIO)
+			if errors.Is(err, driver.ErrGone) {
+				s.linkGone()
+			} else {
+				s.fail(syscall.EIO)
+			}
 		}
 	}
 }
