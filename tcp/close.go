@@ -6,6 +6,20 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
+// CloseRead says that the user reads no more. It needs no lock. The peer is not
+// told, until data comes for a connection that is closed for writing too.
+func (c *Conn) CloseRead() { c.flags.Or(sharedNoRead) }
+
+// unwanted reports whether nobody will read what comes, as on Linux: the user
+// has closed the connection, or both of its directions (RFC 9293 section 3.6.1).
+func (c *Conn) unwanted() bool {
+	if c.has(markOrphan) {
+		return true
+	}
+	st := c.State()
+	return (st == FinWait1 || st == FinWait2) && c.flags.Load()&sharedNoRead != 0
+}
+
 // CloseWrite sends FIN after all that was written.
 func (c *Conn) CloseWrite(now int64) {
 	c.flags.Or(sharedNoWrite)

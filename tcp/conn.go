@@ -187,6 +187,7 @@ func (c *Conn) countRetrans(bytes int) {
 const (
 	sharedWantWrite = 1 << iota // the writer found no room
 	sharedNoWrite               // no more may be written
+	sharedNoRead                // no more will be read
 	sharedEOF                   // the peer's FIN is in order
 	sharedUnscaled              // our windows have no scale
 	sharedTaken                 // the user accepted it

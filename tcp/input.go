@@ -306,12 +306,15 @@ func (c *Conn) inputData(s *Segment, now int64) {
 		return
 	}
 	end := s.Seq + uint32(s.Len)
-	if c.has(markOrphan) && s.Len > 0 && seqGT(end, c.rcvNxt) {
-		// Nobody will read it: tell the peer (RFC 9293 section 3.6.1), as if
-		// the connection were gone already.
+	if s.Len > 0 && seqGT(end, c.rcvNxt) && c.unwanted() {
+		// Tell the peer, as if the connection were gone already.
 		c.h.Stats.TCPAbortOnData.Add(1)
 		c.resetFor(s.Ack)
-		c.done(0)
+		if c.has(markOrphan) {
+			c.done(0)
+		} else {
+			c.done(syscall.ECONNRESET)
+		}
 		return
 	}
 	if s.Flags&FlagFIN != 0 && !c.has(markFinSeen) && seqLE(end, c.rcvAdv) && seqGE(end, c.rcvNxt) &&

@@ -135,6 +135,24 @@ func TestRFC9293Close(t *testing.T) {
 		w.advance(2 * sec)
 		w.state(Closed)
 	})
+	t.Run("both directions shut", func(t *testing.T) {
+		w := dial(t, Config{})
+		w.c.CloseRead()
+		w.feed("PA", 1, 1, 100) // only one is shut: the data is kept
+		w.c.CloseWrite(w.now)
+		w.want("FA 1:101")
+		w.feed("A", 101, 2, 0)
+		w.state(FinWait2)
+		w.feed("PA", 1, 2, 100) // a repetition is no new data
+		w.state(FinWait2)
+		w.out = nil
+		w.feed("PA", 101, 2, 100)
+		w.want("R 2:0")
+		w.state(Closed)
+		if err := w.c.Err(); err != syscall.ECONNRESET || w.h.Stats.TCPAbortOnData != 1 {
+			t.Errorf("error %v, TCPAbortOnData %d", err, w.h.Stats.TCPAbortOnData)
+		}
+	})
 	t.Run("half close stays", func(t *testing.T) {
 		w := dial(t, Config{})
 		w.c.CloseWrite(w.now)

@@ -447,6 +447,7 @@ func (c *TCPConn) CloseRead() error {
 		return syscall.ENOTCONN
 	}
 	c.state.Or(stReadClosed)
+	c.tc.CloseRead()
 	c.s.wake(&c.r)
 	return nil
 }
