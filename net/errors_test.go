@@ -266,6 +266,21 @@ var errorCases = []struct {
 		return errors.Join(c.SetLinger(0), c.SetNoDelay(true), c.SetKeepAlive(true), c.SetKeepAlivePeriod(time.Second),
 			c.SetReadBuffer(1<<16), c.SetWriteBuffer(1<<16), c.CloseRead(), c.CloseWrite())
 	}},
+	{"negative keepalive period after close", func(l *errorLab) error {
+		c, _ := l.tcp()
+		l.must(c.Close())
+		return c.SetKeepAlivePeriod(-1)
+	}},
+	{"data after CloseRead and CloseWrite", func(l *errorLab) error {
+		c, s := l.tcp()
+		l.must(c.CloseRead())
+		l.must(c.CloseWrite())
+		_, _ = s.Read(make([]byte, 1)) // the FIN has come
+		for err := error(nil); err == nil; time.Sleep(time.Millisecond) {
+			_, err = s.Write([]byte("x")) // the reset has come
+		}
+		return second(c.Read(make([]byte, 1)))
+	}},
 	{"write after CloseWrite", func(l *errorLab) error {
 		c, _ := l.tcp()
 		l.must(c.CloseWrite())

@@ -172,6 +172,9 @@ func (c *stackTCP) SetKeepAlive(keepalive bool) error {
 }
 
 func (c *stackTCP) SetKeepAlivePeriod(d time.Duration) error {
+	if d < 0 {
+		return nil // net leaves the period alone, also on a closed connection
+	}
 	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
 }
 
