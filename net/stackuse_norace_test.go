@@ -37,8 +37,8 @@ func TestStackUse(t *testing.T) {
 		call string
 		most int // bytes
 	}{
-		{"tcp Write 64", 900},
-		{"tcp Write 1400", 900},
+		{"tcp Write 64", 920},
+		{"tcp Write 1400", 920},
 		{"tcp Write 60000", 1200},
 		{"tcp Read 64", 1300},
 		{"tcp Read 60000", 1300},
