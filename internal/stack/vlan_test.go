@@ -34,6 +34,8 @@ func TestForeignVLAN(t *testing.T) {
 		for a.rxPending() {
 			a.pollOnce()
 		}
+		a.begin() // the reactor may have taken it, and be at it
+		a.end()
 		if !u.rq.Ready() {
 			return false
 		}

@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"testing"
 )
 
@@ -71,19 +72,19 @@ func TestLetOthersFinish(t *testing.T) {
 	if a.letOthersFinish() {
 		t.Error("gives way though nobody has")
 	}
-	answered := false
+	var answered atomic.Bool
 	go func() {
 		runtime.Gosched() // as a writer that waits for more to write
-		answered = true
+		answered.Store(true)
 	}()
 	const passes = 10 // the runtime does not promise an order
-	for i := 0; i < passes && !answered; i++ {
+	for i := 0; i < passes && !answered.Load(); i++ {
 		a.away.Store(true) // as if one gave way
 		if !a.letOthersFinish() || a.away.Load() {
 			t.Error("does not give way, or the next would too")
 		}
 	}
-	if !answered {
+	if !answered.Load() {
 		t.Error("a goroutine that has yielded does not run")
 	}
 }
