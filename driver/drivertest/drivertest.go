@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/need"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -21,12 +23,31 @@ import (
 type Ends struct {
 	A, B End
 
+	// Without lists the tests of the suite for things that the devices are not to
+	// have: their names, such as "Checksum" and "Segment". What the devices lack
+	// besides is a fault of the driver, or of the machine.
+	Without []string
+
 	// SetLink takes the link of A down and up; nil where nothing can.
 	SetLink func(t *testing.T, up bool)
 
 	// Break takes A away for good, like a NIC that is unplugged; nil where
 	// nothing can.
 	Break func(t *testing.T)
+}
+
+// needs ends the test called name where the devices have not what it tests.
+func (l *Ends) needs(t *testing.T, name string, has bool) {
+	t.Helper()
+	switch without := slices.Contains(l.Without, name); {
+	case has && without:
+		t.Errorf("the devices have what Ends.Without says they lack: %s", name)
+	case has:
+	case without:
+		t.SkipNow() // as Ends.Without says
+	default:
+		need.Missing(t, "devices that can do %s", name)
+	}
 }
 
 // End is one end of a link, with the addresses that its packets bear.

@@ -15,9 +15,7 @@ import (
 
 // A link that was down works again; what Kick left on the ring leaves then.
 func testLinkDown(t *testing.T, l *Ends) {
-	if l.SetLink == nil {
-		t.Skip("the link cannot be taken down")
-	}
+	l.needs(t, "LinkDown", l.SetLink != nil)
 	l.ready(t)
 	q := l.A.queue()
 	l.SetLink(t, false)
@@ -84,9 +82,7 @@ func ended(t *testing.T, e *End, q driver.Queue) {
 
 // A device that is gone breaks its queue, and closing it changes nothing.
 func testBroken(t *testing.T, l *Ends) {
-	if l.Break == nil {
-		t.Skip("the device cannot be taken away")
-	}
+	l.needs(t, "Broken", l.Break != nil)
 	l.ready(t)
 	q := l.A.queue()
 	pkt := l.A.place(t, l.datagram(100, 1), 0)

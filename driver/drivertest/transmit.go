@@ -92,9 +92,7 @@ func testInvalid(t *testing.T, l *Ends) {
 
 // The device completes checksums where Caps say so.
 func testChecksum(t *testing.T, l *Ends) {
-	if !l.A.Caps().TxCsum {
-		t.Skip("the device completes no checksums")
-	}
+	l.needs(t, "Checksum", l.A.Caps().TxCsum)
 	l.ready(t)
 	for _, proto := range []uint8{tcp, udp} {
 		for _, v6 := range []bool{false, true} {
@@ -121,9 +119,7 @@ const mss = 1400
 
 // The device segments where Caps say so, in order with what is sent around.
 func testSegment(t *testing.T, l *Ends) {
-	if l.A.Caps().TSO == 0 {
-		t.Skip("the device segments nothing")
-	}
+	l.needs(t, "Segment", l.A.Caps().TSO != 0)
 	l.ready(t)
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {

@@ -34,7 +34,7 @@ var rules = []rule{
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
 	{"driver/sim", []string{"driver", "ip", "ring"}}, // a device that computes checksums, segments and steers
-	{"driver/drivertest", []string{"driver", "ip", "ring"}},
+	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},
@@ -48,7 +48,8 @@ var rules = []rule{
 	{"internal/testlong", nil},
 	{"internal/allocs", nil}, // tests only
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
-	{"internal/lab", []string{"internal/cgroup", "internal/netns"}},
+	{"internal/need", nil}, // tests only
+	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/memory", "internal/netns", "tcp", "udp", "ip", "driver/..."}},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/cgroup"
+	"github.com/onload-go/onload/internal/need"
 )
 
 // hierarchy is the one with the cpu controller.
@@ -29,10 +30,7 @@ func needCgroups(t *testing.T) hierarchy {
 	t.Helper()
 	h, err := findHierarchy()
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("CI=true, but no cgroups for the processor: %v", err)
-		}
-		t.Skipf("SKIPPED, needs root and a cgroup hierarchy with the cpu controller: %v", err)
+		need.Missing(t, "root and a cgroup hierarchy with the cpu controller: %v", err)
 	}
 	return h
 }
