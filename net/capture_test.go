@@ -57,12 +57,7 @@ func TestCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	go func() {
-		if c, err := ln.Accept(); err == nil {
-			_, _ = io.Copy(c, c) // until the client closes
-			c.Close()
-		}
-	}()
+	go echoing(ln)
 	c, err := e.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)

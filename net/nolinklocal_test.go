@@ -1,7 +1,6 @@
 package onload_test
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -23,25 +22,6 @@ func TestDialWithoutLinkLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	go func() {
-		if c, err := ln.Accept(); err == nil {
-			_, _ = io.Copy(c, c) // until the client closes
-			c.Close()
-		}
-	}()
-	c, err := e.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if !onload.PathOf(c).Accelerated {
-		t.Errorf("path %v", onload.PathOf(c))
-	}
-	var b [4]byte
-	if _, err := c.Write([]byte("ping")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(c, b[:]); err != nil || string(b[:]) != "ping" {
-		t.Errorf("%q, %v", b, err)
-	}
+	go echoing(ln)
+	pingEcho(t, e, ln.Addr().String())
 }

@@ -58,15 +58,7 @@ func (l *Listener) Addr() netip.AddrPort { return l.shards[0].Addr() }
 func (l *Listener) Path() Path { return PathOf(l.on...) }
 
 // Close stops listening. The error is the first shard's.
-func (l *Listener) Close() error {
-	var first error
-	for i, s := range l.shards {
-		if err := s.Close(); err != nil && i == 0 {
-			first = err
-		}
-	}
-	return first
-}
+func (l *Listener) Close() error { return closeAll(l.shards) }
 
 // HoldPort has accepted connections hold the port, of which the caller has just
 // closed the kernel's socket.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 
 	"github.com/onload-go/onload/internal/stack"
@@ -107,4 +108,15 @@ func (e *Engine) Notice() string {
 		})
 	}
 	return e.none
+}
+
+// closeAll closes all shards of a socket. The error is the first shard's.
+func closeAll[T io.Closer](shards []T) error {
+	var first error
+	for i, s := range shards {
+		if err := s.Close(); err != nil && i == 0 {
+			first = err
+		}
+	}
+	return first
 }

@@ -87,15 +87,7 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 }
 
 // Close closes the socket. The error is the first shard's.
-func (c *Socket) Close() error {
-	var first error
-	for i, s := range c.shards {
-		if err := s.Close(); err != nil && i == 0 {
-			first = err
-		}
-	}
-	return first
-}
+func (c *Socket) Close() error { return closeAll(c.shards) }
 
 // SetWriteDeadline sets when sending fails with os.ErrDeadlineExceeded.
 func (c *Socket) SetWriteDeadline(t time.Time) error {

@@ -113,15 +113,7 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8
 // complete fills in the checksum of a datagram that no device can: it sees
 // fragments. CsumStart is the first byte of pkt.
 func (s *Stack) complete(pkt []ring.Desc) {
-	sum, odd := uint16(0), false
-	for i := range pkt {
-		part := ip.Sum(s.arena.Data(pkt[i]))
-		if odd {
-			part = ip.Swap(part)
-		}
-		sum = ip.Add(sum, part)
-		odd = odd != (pkt[i].Len&1 != 0)
-	}
+	sum := s.sum(pkt)
 	if sum == 0xffff {
 		sum = 0 // RFC 768: zero means no checksum
 	}

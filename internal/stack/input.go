@@ -120,6 +120,11 @@ func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
 	if s.rx.virtual>>s.rx.queue&1 != 0 && field == sum {
 		return true
 	}
+	return ip.Add(sum, s.sum(ds)) == 0xffff
+}
+
+// sum returns the sum (RFC 1071) of the bytes that ds hold one after the other.
+func (s *Stack) sum(ds []ring.Desc) (sum uint16) {
 	odd := false
 	for i := range ds {
 		part := ip.Sum(s.arena.Data(ds[i]))
@@ -129,5 +134,5 @@ func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
 		sum = ip.Add(sum, part)
 		odd = odd != (ds[i].Len&1 != 0)
 	}
-	return sum == 0xffff
+	return sum
 }

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/allocs"
 	"github.com/onload-go/onload/internal/lab"
@@ -139,72 +138,53 @@ func TestSpliceStacks(t *testing.T) {
 
 // TestSpliceKernel: kernel peers on both sides of a proxy, in all modes.
 func TestSpliceKernel(t *testing.T) {
-	for i := range 16 {
-		c, link, v6 := afxdp.Config{Mode: afxdp.ModeNative}, lab.Options{MTU: 1500}, i&1 != 0
-		if i&2 != 0 {
-			c.Mode = afxdp.ModeGeneric
+	kernelPeers(t, func(t *testing.T, p *lab.Pair, s *Stack, local, remote netip.Addr) {
+		kl, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
+		if err != nil {
+			t.Fatal(err)
 		}
-		if i&4 != 0 {
-			c.Offloads = afxdp.OffloadsOff
+		defer kl.Close()
+		l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if i&8 != 0 {
-			// The peer then verifies what it gets, and sums what it sends.
-			link.MTU, link.NoTxCsum = 9000, true
+		defer l.Close()
+		in, err := p.B.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Run(fmt.Sprintf("%v/offloads%d/mtu%d/v6=%v", c.Mode, c.Offloads, link.MTU, v6), func(t *testing.T) {
-			p := lab.NewPair(t, link)
-			s := vethStackWith(t, p.A, Balanced, c)
-			local, remote := p.A.Addr4, p.B.Addr4
-			if v6 {
-				local, remote = p.A.Addr6, p.B.Addr6
-			}
-			kl, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer kl.Close()
-			l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			in, err := p.B.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer in.Close()
-			from, _, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer from.Close()
-			to, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer to.Close()
-			out, err := kl.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer out.Close()
-			var wg sync.WaitGroup
-			for i, way := range [][2]*TCPConn{{to, from}, {from, to}} {
-				ends := [2]io.ReadWriter{in, out}
-				wg.Go(func() {
-					if _, err := splice(way[0], way[1]); err != nil {
-						t.Error(err)
-					}
-				})
-				wg.Go(func() {
-					if err := through(ends[i], ends[1-i], 8<<20, byte(i)); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-		})
-	}
+		defer in.Close()
+		from, _, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer from.Close()
+		to, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer to.Close()
+		out, err := kl.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		var wg sync.WaitGroup
+		for i, way := range [][2]*TCPConn{{to, from}, {from, to}} {
+			ends := [2]io.ReadWriter{in, out}
+			wg.Go(func() {
+				if _, err := splice(way[0], way[1]); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() {
+				if err := through(ends[i], ends[1-i], 8<<20, byte(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // TestSpliceItself: an echo sends the frames that it received.

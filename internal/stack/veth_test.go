@@ -55,7 +55,9 @@ func vethStackWith(t testing.TB, ns *lab.NS, p Profile, c afxdp.Config) *Stack {
 	return s
 }
 
-func TestKernelPeer(t *testing.T) {
+// kernelPeers runs test for a stack at local and a kernel at remote over a veth,
+// in all modes of the driver, with and without offloads, for both families.
+func kernelPeers(t *testing.T, test func(t *testing.T, p *lab.Pair, s *Stack, local, remote netip.Addr)) {
 	for i := range 16 {
 		c, link, v6 := afxdp.Config{Mode: afxdp.ModeNative}, lab.Options{MTU: 1500}, i&1 != 0
 		if i&2 != 0 {
@@ -70,51 +72,56 @@ func TestKernelPeer(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("%v/offloads%d/mtu%d/v6=%v", c.Mode, c.Offloads, link.MTU, v6), func(t *testing.T) {
 			p := lab.NewPair(t, link)
-			s := vethStackWith(t, p.A, Balanced, c)
 			local, remote := p.A.Addr4, p.B.Addr4
 			if v6 {
 				local, remote = p.A.Addr6, p.B.Addr6
 			}
-			t.Run("dial", func(t *testing.T) {
-				l, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
-				go func() {
-					k, err := l.Accept()
-					if err == nil {
-						io.Copy(k, k)
-						k.Close()
-					}
-				}()
-				c, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				transfer(t, c, 8<<20)
-			})
-			t.Run("listen", func(t *testing.T) {
-				l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
-				go func() {
-					c, _, err := l.Accept()
-					if err == nil {
-						io.Copy(c, c)
-						c.Close()
-					}
-				}()
-				k, err := p.B.Dial("tcp", l.Addr().String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				transfer(t, k.(*net.TCPConn), 8<<20)
-			})
+			test(t, p, vethStackWith(t, p.A, Balanced, c), local, remote)
 		})
 	}
+}
+
+func TestKernelPeer(t *testing.T) {
+	kernelPeers(t, func(t *testing.T, p *lab.Pair, s *Stack, local, remote netip.Addr) {
+		t.Run("dial", func(t *testing.T) {
+			l, err := p.B.Listen("tcp", netip.AddrPortFrom(remote, 5000).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				k, err := l.Accept()
+				if err == nil {
+					io.Copy(k, k)
+					k.Close()
+				}
+			}()
+			c, err := s.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(remote, 5000), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			transfer(t, c, 8<<20)
+		})
+		t.Run("listen", func(t *testing.T) {
+			l, err := s.ListenTCP(netip.AddrPortFrom(local, 0), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				c, _, err := l.Accept()
+				if err == nil {
+					io.Copy(c, c)
+					c.Close()
+				}
+			}()
+			k, err := p.B.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			transfer(t, k.(*net.TCPConn), 8<<20)
+		})
+	})
 }
 
 type halfCloser interface {
