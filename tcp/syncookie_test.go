@@ -203,8 +203,16 @@ func TestSynFlood(t *testing.T) {
 		}
 		return time.Since(start)
 	}
+	// The least of five: others run now and then.
+	least := func() time.Duration {
+		d := burst(10_000)
+		for range 4 {
+			d = min(d, burst(10_000))
+		}
+		return d
+	}
 	burst(10_000)
-	first := burst(50_000)
+	first := least()
 	for i := range uint32(20) {
 		burst(10_000)
 		if b.l.Embryonic() > backlog || len(b.l.queue.slab) > 2*backlog+2 {
@@ -221,9 +229,8 @@ func TestSynFlood(t *testing.T) {
 		b.l.Taken(b.accepted[i])
 		b.quiet = true
 	}
-	last := burst(50_000)
-	if last > 4*first+20*time.Millisecond {
-		t.Errorf("50,000 SYNs cost %v at first and %v in the end", first, last)
+	if last := least(); last > 4*first {
+		t.Errorf("10,000 SYNs cost %v at first and %v in the end", first, last)
 	}
 	if got := testing.AllocsPerRun(1000, func() { burst(1) }); got != 0 {
 		t.Errorf("%v allocations for a SYN", got)

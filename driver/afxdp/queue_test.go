@@ -401,12 +401,12 @@ func TestLinkDownAndGone(t *testing.T) {
 				if got, _ := receive(t, b, b.queues[0], 10*time.Millisecond); got != nil {
 					break
 				}
-				if time.Since(start) > 2*time.Second {
+				if time.Since(start) > 20*time.Second {
 					t.Fatalf("up again: nothing arrives, Kick %v, %+v", err, q.Stats())
 				}
 			}
 			must(t, p.A.Delete())
-			for start := time.Now(); q.Err() == nil && time.Since(start) < 2*time.Second; time.Sleep(time.Millisecond) {
+			for start := time.Now(); q.Err() == nil && time.Since(start) < 20*time.Second; time.Sleep(time.Millisecond) {
 				q.TxBatch(pkt)
 				q.Kick()
 			}
@@ -417,7 +417,7 @@ func TestLinkDownAndGone(t *testing.T) {
 				t.Error("gone, and still takes packets")
 			}
 			// An end that only receives notices when it goes to sleep.
-			for start := time.Now(); b.queues[0].Err() == nil && time.Since(start) < 2*time.Second; time.Sleep(time.Millisecond) {
+			for start := time.Now(); b.queues[0].Err() == nil && time.Since(start) < 20*time.Second; time.Sleep(time.Millisecond) {
 				b.queues[0].RxBatch(make([]ring.Desc, 64))
 				b.queues[0].Arm()
 			}

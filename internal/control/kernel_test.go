@@ -266,7 +266,7 @@ func TestNeighborFailure(t *testing.T) {
 			t.Errorf("%v is known", a)
 		}
 	}
-	if d := time.Since(start); d < 1500*time.Millisecond || d > 6*time.Second {
+	if d := time.Since(start); d < 1500*time.Millisecond || d > time.Minute {
 		t.Errorf("failed after %v, the kernel takes about 3 s", d)
 	}
 

@@ -79,16 +79,19 @@ func unrest(h host) map[string]uint64 {
 // forgive takes needless timeouts out of a host's counters, however slow the
 // machine is. An episode of timeouts is taken back once. Each timeout but its
 // first finds the retransmission before it lost. A SYN that timed out needlessly
-// arrives as a copy, or its answer does; copies counts those of all hosts.
-func forgive(m map[string]uint64, copies uint64) {
+// arrives as a copy, or its answer does; came counts those of all hosts.
+func forgive(m map[string]uint64, came uint64) {
 	less := func(name string, n uint64) { m[name] -= min(n, m[name]) }
 	less("TCPTimeouts", m["TCPLossUndo"]+m["TCPLostRetransmit"]+m["TCPSynRetrans"])
 	less("TCPLostRetransmit", m["TCPLossUndo"])
-	less("TCPSynRetrans", copies)
+	less("TCPSynRetrans", came)
 	for _, name := range needless {
 		delete(m, name)
 	}
 }
+
+// copies is how many copies of SYNs and SYN-ACKs have come to a host.
+func copies(m map[string]uint64) uint64 { return m["TCPSYNChallenge"] + m["TCPACKSkippedSynRecv"] }
 
 // calm fails the test at its end if there was trouble on its link. A thousand
 // connections of 1 MiB at once want more memory than an arena has by default:
@@ -105,14 +108,14 @@ func calm(t testing.TB, hosts ...host) {
 		}
 	}
 	t.Cleanup(func() {
-		var copies uint64
+		var came uint64
 		counters := make([]map[string]uint64, len(hosts))
 		for i, h := range hosts {
 			counters[i] = unrest(h)
-			copies += counters[i]["TCPSYNChallenge"] + counters[i]["TCPACKSkippedSynRecv"]
+			came += copies(counters[i])
 		}
 		for i, m := range counters {
-			forgive(m, copies)
+			forgive(m, came)
 			for name, n := range m {
 				switch {
 				case n > tolerable:
