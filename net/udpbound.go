@@ -12,6 +12,7 @@ import (
 
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/udp"
 )
 
 // boundUDP is a socket bound to a port of one or several stacks. If a kernel
@@ -52,13 +53,15 @@ const maxDatagram = 65535
 func (c *boundUDP) pump() {
 	b := make([]byte, maxDatagram)
 	local := c.laddr.AddrPort()
+	info := udp.Info{Dst: netip.AddrPortFrom(local.Addr().Unmap(), local.Port())}
 	for failures := 0; ; {
 		n, src, err := c.k.ReadFromUDPAddrPort(b)
 		switch {
 		case err == nil:
 			failures = 0
 			// Dropped where the readers are behind, as the kernel does.
-			c.s.Inject(b[:n], netip.AddrPortFrom(src.Addr().Unmap(), src.Port()), local)
+			info.Src = netip.AddrPortFrom(src.Addr().Unmap(), src.Port())
+			c.s.Inject(b[:n], &info)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:

@@ -8,11 +8,11 @@ import (
 
 // A datagram of a few bytes holds a whole frame. When many wait, the producer
 // takes them back and packs them: the bytes of later ones go behind the
-// payload of an earlier one as records, each its length, its addresses and
-// its payload. Meta.Seq is then the end of the last record. Frames that the
+// payload of an earlier one as records, each its length, its Info and its
+// payload. Meta.Seq is then the end of the last record. Frames that the
 // reader has taken already are not touched.
 const (
-	recordLen = 2 + offSrc
+	recordHead = 3 // length of the payload, length of the Info
 
 	// smallPart: a datagram below this part of a frame is worth packing.
 	smallPart = 4
@@ -58,21 +58,28 @@ func (q *Queue) pack() {
 }
 
 // append copies the datagram in f, and the records behind it, behind what
-// into holds; false: they do not fit, or one of the two has more frames.
+// into holds; false: they do not fit, or one of the two has more frames or is
+// joined.
 func (q *Queue) append(into, f ring.Frame) bool {
 	to, from := q.arena.Meta(into), q.arena.Meta(f)
-	if to.Prev != ring.NoFrame || from.Prev != ring.NoFrame {
+	b, src := q.arena.Bytes(into), q.arena.Bytes(f)
+	if to.Prev != ring.NoFrame || from.Prev != ring.NoFrame || joined(b, int(to.Off)) || joined(src, int(from.Off)) {
 		return false
 	}
 	at := int(max(to.Seq, uint32(to.Off)+uint32(to.Len)))
-	start := int(from.Off) - MinRoom
+	room := roomAt(src, int(from.Off))
+	start := int(from.Off) - room
 	end := int(max(from.Seq, uint32(from.Off)+uint32(from.Len)))
-	dst := q.arena.Bytes(into)[at:]
-	if 2+end-start > len(dst) {
+	dst := b[at:]
+	if recordHead+end-start > len(dst) {
 		return false
 	}
 	binary.BigEndian.PutUint16(dst, from.Len)
-	copy(dst[2:], q.arena.Bytes(f)[start:end])
-	to.Seq = uint32(at + 2 + end - start)
+	dst[recordHead-1] = byte(room)
+	copy(dst[recordHead:], src[start:end])
+	to.Seq = uint32(at + recordHead + end - start)
 	return true
 }
+
+// joined reports whether the payload at off is that of several datagrams.
+func joined(b []byte, off int) bool { return binary.BigEndian.Uint16(b[off-offSeg:]) != 0 }

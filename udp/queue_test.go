@@ -25,7 +25,7 @@ func newQueue(t testing.TB, frames, limit int) (*Queue, *ring.Arena) {
 
 // pieces puts a payload into frames as a device would, headers in front.
 func pieces(t testing.TB, a *ring.Arena, p []byte) (ds []ring.Desc) {
-	off := 42
+	off := 62 // Ethernet, IPv6, UDP
 	for {
 		f, ok := a.Alloc()
 		if !ok {
@@ -53,7 +53,17 @@ var (
 	remote4 = netip.MustParseAddrPort("198.51.100.7:40000")
 	local6  = netip.MustParseAddrPort("[2001:db8::1]:53")
 	remote6 = netip.MustParseAddrPort("[2001:db8:1::7]:65535")
+
+	info4 = &Info{Src: remote4, Dst: local4}
+	info6 = &Info{Src: remote6, Dst: local6, At: 1 << 60, Link: 1 << 31, TTL: 255, TOS: 3}
 )
+
+// readOne is Read for tests that look at few of its results.
+func readOne(q *Queue, p []byte) (n, full int, src netip.AddrPort, ok bool) {
+	var info Info
+	n, full, ok = q.Read(p, &info, false)
+	return n, full, info.Src, ok
+}
 
 // datagram is a payload that tells its number and length.
 func datagram(i, n int) []byte {
@@ -81,20 +91,20 @@ func TestQueueOrder(t *testing.T) {
 	q, a := newQueue(t, 4096, 1000*frameSize)
 	r := rand.New(rand.NewPCG(1, 1))
 	type entry struct {
-		p        []byte
-		src, dst netip.AddrPort
+		p    []byte
+		info *Info
 	}
 	var model []entry
 	buf := make([]byte, 65536)
 	packed := false
 	for i := range 30_000 {
 		if (i/3000)&1 == 0 || r.IntN(3) == 0 { // fill for a while, then read faster
-			e := entry{datagram(i, size(r)), remote4, local4}
+			e := entry{datagram(i, size(r)), info4}
 			if i&1 != 0 {
-				e.src, e.dst = remote6, local6
+				e.info = info6
 			}
 			ds := pieces(t, a, e.p)
-			if q.Push(ds, e.src, e.dst) {
+			if q.Push(ds, e.info) {
 				model = append(model, e)
 			} else {
 				free(a, ds)
@@ -104,7 +114,8 @@ func TestQueueOrder(t *testing.T) {
 			}
 			continue
 		}
-		n, full, src, dst, ok := q.Read(buf)
+		var info Info
+		n, full, ok := q.Read(buf, &info, false)
 		if ok != (len(model) > 0) {
 			t.Fatalf("read: %v, %d queued", ok, len(model))
 		}
@@ -114,8 +125,8 @@ func TestQueueOrder(t *testing.T) {
 		packed = packed || q.pos > 0
 		e := model[0]
 		model = model[1:]
-		if n != len(e.p) || full != n || !bytes.Equal(buf[:n], e.p) || src != e.src || dst != e.dst {
-			t.Fatalf("got %d bytes from %v to %v, want %d from %v to %v", n, src, dst, len(e.p), e.src, e.dst)
+		if n != len(e.p) || full != n || !bytes.Equal(buf[:n], e.p) || info != *e.info {
+			t.Fatalf("got %d bytes with %+v, want %d with %+v", n, info, len(e.p), *e.info)
 		}
 		if q.Ready() != (len(model) > 0) {
 			t.Fatalf("ready is %v, %d queued", q.Ready(), len(model))
@@ -135,11 +146,11 @@ func TestQueueTruncates(t *testing.T) {
 	for _, n := range []int{0, 1, 100, 5000} {
 		for _, room := range []int{0, 1, 99, 2006, 2007, 4999, 6000} {
 			p := datagram(7, n)
-			if !q.Push(pieces(t, a, p), remote4, local4) {
+			if !q.Push(pieces(t, a, p), info4) {
 				t.Fatal("full")
 			}
 			buf := make([]byte, room)
-			got, full, src, _, ok := q.Read(buf)
+			got, full, src, ok := readOne(q, buf)
 			if !ok || got != min(n, room) || full != n || src != remote4 || !bytes.Equal(buf[:got], p[:got]) {
 				t.Errorf("%d bytes into %d: %d of %d, %v", n, room, got, full, ok)
 			}
@@ -161,7 +172,7 @@ func TestQueueLimit(t *testing.T) {
 	n := 0
 	for {
 		ds := pieces(t, a, []byte{byte(n)})
-		if !q.Push(ds, remote4, local4) {
+		if !q.Push(ds, info4) {
 			free(a, ds)
 			break
 		}
@@ -175,7 +186,7 @@ func TestQueueLimit(t *testing.T) {
 	}
 	for i := range n {
 		var b [1]byte
-		if _, full, _, _, ok := q.Read(b[:]); !ok || full != 1 || b[0] != byte(i) {
+		if _, full, _, ok := readOne(q, b[:]); !ok || full != 1 || b[0] != byte(i) {
 			t.Fatalf("datagram %d: %v, %d", i, ok, b[0])
 		}
 	}
@@ -183,7 +194,7 @@ func TestQueueLimit(t *testing.T) {
 	// whatever its size.
 	for n = 0; ; n++ {
 		ds := pieces(t, a, make([]byte, 1400))
-		if !q.Push(ds, remote4, local4) {
+		if !q.Push(ds, info4) {
 			free(a, ds)
 			break
 		}
@@ -193,18 +204,18 @@ func TestQueueLimit(t *testing.T) {
 	}
 	q.Drain()
 	q.SetLimit(1)
-	if !q.Push(pieces(t, a, make([]byte, 60_000)), remote4, local4) {
+	if !q.Push(pieces(t, a, make([]byte, 60_000)), info4) {
 		t.Error("an empty queue refuses")
 	}
 	ds := pieces(t, a, nil)
-	if q.Push(ds, remote4, local4) {
+	if q.Push(ds, info4) {
 		t.Error("beyond the limit")
 	}
 	free(a, ds)
 	q.Drain()
 	ds = pieces(t, a, []byte{1})
-	ds[0].Off = MinRoom - 1
-	if q.Push(ds, remote4, local4) {
+	ds[0].Off = MinRoom4 - 1
+	if q.Push(ds, info4) {
 		t.Error("no room for the addresses, and yet taken")
 	}
 	free(a, ds)
@@ -232,7 +243,7 @@ func TestQueueConcurrent(t *testing.T) {
 				k = 8 + r.IntN(60)
 			}
 			ds := pieces(t, a, datagram(n, k))
-			if q.Push(ds, remote6, local6) {
+			if q.Push(ds, info6) {
 				n++
 			} else {
 				free(a, ds)
@@ -255,13 +266,14 @@ func TestQueueConcurrent(t *testing.T) {
 			}
 			continue
 		}
-		n, full, src, dst, ok := q.Read(buf)
+		var info Info
+		n, full, ok := q.Read(buf, &info, false)
 		if !ok {
 			continue
 		}
 		i := int(binary.BigEndian.Uint64(buf))
-		if i != want || n != full || src != remote6 || dst != local6 || !bytes.Equal(buf[8:n], bytes.Repeat([]byte{byte(i)}, n-8)) {
-			t.Fatalf("datagram %d of %d bytes from %v, want %d", i, n, src, want)
+		if i != want || n != full || info != *info6 || !bytes.Equal(buf[8:n], bytes.Repeat([]byte{byte(i)}, n-8)) {
+			t.Fatalf("datagram %d of %d bytes from %v, want %d", i, n, info.Src, want)
 		}
 		want++
 	}
@@ -283,19 +295,19 @@ func TestQueueAllocs(t *testing.T) {
 				f, _ := a.Alloc()
 				ds[i] = ring.Desc{Frame: f, Off: 100, Len: 50}
 			}
-			q.Push(ds[:1], remote4, local4)
-			q.Push(ds[1:], remote6, local6)
-			if _, full, _, _, _ := q.Read(buf); full != 50 {
+			q.Push(ds[:1], info4)
+			q.Push(ds[1:], info6)
+			if _, full, _, _ := readOne(q, buf); full != 50 {
 				t.Fatal(full)
 			}
-			if _, full, _, _, _ := q.Read(buf); full != 100 {
+			if _, full, _, _ := readOne(q, buf); full != 100 {
 				t.Fatal(full)
 			}
 		}
 		for range 60 {
 			f, _ := a.Alloc()
 			ds[0] = ring.Desc{Frame: f, Off: 100, Len: 50}
-			q.Push(ds[:1], remote4, local4)
+			q.Push(ds[:1], info4)
 		}
 		q.pack()
 		q.Drain()
@@ -319,7 +331,7 @@ func FuzzQueue(f *testing.F) {
 		buf := make([]byte, 65536)
 		for _, op := range ops {
 			if op&3 == 3 {
-				n, full, _, _, ok := q.Read(buf)
+				n, full, _, ok := readOne(&q, buf)
 				if ok != (read < pushed) {
 					t.Fatalf("%d of %d read, and then %v", read, pushed, ok)
 				}
@@ -333,7 +345,7 @@ func FuzzQueue(f *testing.F) {
 			}
 			k := int(op>>2) * int(op>>2) // up to 3969
 			ds := pieces(t, a, datagram(pushed, k))
-			if q.Push(ds, remote4, local4) {
+			if q.Push(ds, info4) {
 				pushed++
 				lens = append(lens, k)
 			} else {
@@ -354,8 +366,8 @@ func BenchmarkQueue(b *testing.B) {
 	for b.Loop() {
 		f, _ := a.Alloc()
 		ds[0] = ring.Desc{Frame: f, Off: 42, Len: 64}
-		q.Push(ds, remote4, local4)
-		q.Read(buf)
+		q.Push(ds, info4)
+		readOne(q, buf)
 	}
 }
 
@@ -367,7 +379,7 @@ func BenchmarkQueueFull(b *testing.B) {
 	for b.Loop() {
 		f, _ := a.Alloc()
 		ds[0] = ring.Desc{Frame: f, Off: 42, Len: 64}
-		if !q.Push(ds, remote4, local4) {
+		if !q.Push(ds, info4) {
 			a.Free(f)
 			q.Drain()
 		}

@@ -54,7 +54,7 @@ var rules = []rule{
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/memory", "internal/netns", "tcp", "udp", "ip", "driver/..."}},
 	// net's types are net's business: who carries a connection is the engine's.
-	{"net", []string{"internal/engine", "internal/stack", "tcp", "ip", "driver", "driver/sim"}},
+	{"net", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},
 	{"examples", []string{"examples/...", "net", "internal/lab"}},
 	// The lowest rung of a comparison is the driver alone.

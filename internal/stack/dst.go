@@ -17,11 +17,23 @@ type dstKey struct {
 }
 
 // IPOptions are what a socket has in the IP headers of its packets. TCP has
-// the ECN bits of TOS and TrafficClass for itself (RFC 3168, 5).
+// the ECN bits of TOS and TrafficClass for itself (RFC 3168, 5); those of a
+// datagram may be set by its message.
 type IPOptions struct {
 	TOS, TTL               uint8 // IPv4: IP_TOS, IP_TTL
 	TrafficClass, HopLimit uint8 // IPv6: IPV6_TCLASS, IPV6_UNICAST_HOPS
 	// A TTL or HopLimit of 0 is the default.
+
+	// Of UDP: what becomes of large IPv4 and IPv6 datagrams.
+	PathMTU, PathMTU6 PathMTUMode
+}
+
+// mtuMode is PathMTU or PathMTU6.
+func (o *IPOptions) mtuMode(remote netip.Addr) PathMTUMode {
+	if remote.Is4() {
+		return o.PathMTU
+	}
+	return o.PathMTU6
 }
 
 const defaultTTL = 64
@@ -35,9 +47,7 @@ func (o IPOptions) key(local, remote netip.Addr, proto uint8) dstKey {
 	if k.ttl == 0 {
 		k.ttl = defaultTTL
 	}
-	if proto == ip.ProtoTCP {
-		k.tos &^= 3
-	}
+	k.tos &^= 3 // ECN is each packet's own
 	return k
 }
 
@@ -66,6 +76,3 @@ type dst struct {
 	asked     int64 // when the kernel was last asked to resolve, ns
 	confirmed int64
 }
-
-// ecn is the ECN codepoint of what a socket without TCP sends: the user's own.
-func (d *dst) ecn() uint8 { return d.key.tos & 3 }

@@ -414,8 +414,9 @@ func TestSilence(t *testing.T) {
 	} {
 		v.suffer(t, b)
 		buf := make([]byte, 100)
-		if n, _, src, _, ok := w.rq.Read(buf); !ok || string(buf[:n]) != "hello" || src.Port() != 7 {
-			t.Errorf("%s: %q from %v, %v", name, buf[:n], src, ok)
+		var info udp.Info
+		if n, _, ok := w.rq.Read(buf, &info, false); !ok || string(buf[:n]) != "hello" || info.Src.Port() != 7 {
+			t.Errorf("%s: %q from %v, %v", name, buf[:n], info.Src, ok)
 		}
 	}
 }

@@ -49,7 +49,10 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	if u == nil {
 		return
 	}
-	d := s.dests.all[u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP)]
+	d := u.dst // its last destination, which may have options of a message's
+	if k := u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP); d == nil || d.key.Pair != k.Pair {
+		d = s.dests.all[k]
+	}
 	if d == nil {
 		return
 	}

@@ -11,9 +11,9 @@ import (
 // VLANs above it. It belongs to the holder of the stack lock.
 type locals struct {
 	net   control.Network
-	link  int             // the interface's index
-	last  netip.Addr      // the last address that was found to be ours
-	vlans map[uint16]bool // tags of the links above the interface
+	link  int            // the interface's index
+	last  netip.Addr     // the last address that was found to be ours
+	vlans map[uint16]int // tags of the links above the interface, and their indices
 }
 
 // has reports whether a is one of this interface's addresses, or one that the
@@ -33,7 +33,16 @@ func (l *locals) has(a netip.Addr) bool {
 // it: a trunk also carries VLANs that are other networks (IEEE 802.1Q). VID 0 is
 // no VLAN but a priority. Of VLANs within VLANs we have none.
 func (l *locals) onVLAN(p *ip.Packet) bool {
-	return p.Tags == 1 && (p.VLAN == 0 || l.vlans[p.VLAN])
+	return p.Tags == 1 && (p.VLAN == 0 || l.vlans[p.VLAN] != 0)
+}
+
+// linkOf returns the index of the link that a packet for which onVLAN holds
+// came by.
+func (l *locals) linkOf(p *ip.Packet) int {
+	if p.VLAN != 0 {
+		return l.vlans[p.VLAN]
+	}
+	return l.link
 }
 
 // changed forgets what a change in the kernel may have made wrong.
@@ -45,10 +54,10 @@ func (l *locals) changed(c control.Change) {
 }
 
 func (l *locals) learnVLANs() {
-	l.vlans = make(map[uint16]bool)
+	l.vlans = make(map[uint16]int)
 	for _, k := range l.net.Links() {
 		if k.VLAN != 0 && k.Parent == l.link && k.Up {
-			l.vlans[k.VLAN] = true
+			l.vlans[k.VLAN] = k.Index
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
+	"github.com/onload-go/onload/udp"
 )
 
 // rx is the packet that is being received, and how packets are received. It
@@ -15,6 +16,7 @@ type rx struct {
 	again  bool   // pkt has the headers of the packet before it
 	pseudo uint16 // sum of pkt's pseudo-header without the length
 	queue  int    // index of the queue that it came by: answers leave by it too
+	udp    udp.Info
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
 	refillAt int    // a queue that lacks so many frames is offered some

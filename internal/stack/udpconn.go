@@ -37,9 +37,10 @@ type UDPConn struct {
 	local   netip.AddrPort
 	remote  netip.AddrPort // zero: not connected
 	forward *UDPConn
-	ip      IPOptions
 	rq      udp.Queue
-	rqmu    sync.Mutex // producers of other stacks, and Inject
+	rqmu    sync.Mutex    // producers of other stacks, and Inject
+	full    atomic.Uint64 // datagrams lost for want of room in rq
+	scarce  atomic.Uint64 // and for want of frames
 
 	// Under the stack lock.
 	port                 *port
@@ -57,8 +58,10 @@ type UDPConn struct {
 
 	rmu    sync.Mutex
 	wmu    sync.Mutex
+	ip     IPOptions // under wmu, and written under the stack lock too
 	flood  flood
 	r, w   waiter
+	joined atomic.Bool // UDP_GRO
 	closed atomic.Bool
 	errno  atomic.Uint32 // pending ICMP error, reported once
 	lost   atomic.Uint32 // connected: errno while there is no route, else 0
@@ -231,10 +234,17 @@ func (u *UDPConn) check(w *waiter) error {
 // ReadFrom reads one datagram into p. n bytes were copied of the full that it
 // has; dst is the address that it was sent to.
 func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err error) {
+	var info udp.Info
+	n, full, err = u.ReadInfo(p, &info)
+	return n, full, info.Src, info.Dst, err
+}
+
+// ReadInfo is ReadFrom that also fills info.
+func (u *UDPConn) ReadInfo(p []byte, info *udp.Info) (n, full int, err error) {
 	u.rmu.Lock()
 	for {
 		var ok bool
-		n, full, src, dst, ok, err = u.readNow(p)
+		n, full, ok, err = u.readNow(p, info)
 		if !ok && err == nil {
 			u.paused()
 			if err = u.s.wait(u, dirRead, &u.r); err == nil {
@@ -242,34 +252,51 @@ func (u *UDPConn) ReadFrom(p []byte) (n, full int, src, dst netip.AddrPort, err 
 			}
 		}
 		u.rmu.Unlock()
-		return n, full, src, dst, err
+		return n, full, err
 	}
 }
 
-// readNow is ReadFrom for a datagram that is there; ok reports whether one is. rmu
-// is held.
-func (u *UDPConn) readNow(p []byte) (n, full int, src, dst netip.AddrPort, ok bool, err error) {
+// TryRead is ReadInfo that does not wait: ok is false where nothing is there.
+// Where poll is true it looks at the queues first.
+func (u *UDPConn) TryRead(p []byte, info *udp.Info, poll bool) (n, full int, ok bool, err error) {
+	u.rmu.Lock()
+	defer u.rmu.Unlock()
+	if n, full, ok, err = u.readNow(p, info); ok || err != nil || !poll {
+		return n, full, ok, err
+	}
+	u.s.pollOnce()
+	return u.readNow(p, info)
+}
+
+// readNow is ReadInfo for a datagram that is there; ok reports whether one is.
+// rmu is held.
+func (u *UDPConn) readNow(p []byte, info *udp.Info) (n, full int, ok bool, err error) {
 	if err = u.check(&u.r); err != nil {
 		return
 	}
-	n, full, src, dst, ok = u.rq.Read(p)
+	n, full, ok = u.rq.Read(p, info, u.joined.Load())
 	if ok && u.s.life.closing.Load() {
 		// A stack that was closed meanwhile has taken its frames away.
-		return 0, 0, netip.AddrPort{}, netip.AddrPort{}, false, errClosed
+		*info = udp.Info{}
+		return 0, 0, false, errClosed
 	}
 	return
 }
+
+// SetJoined sets whether datagrams that came as one are read as one
+// (udp.Queue.Read, UDP_GRO).
+func (u *UDPConn) SetJoined(on bool) { u.joined.Store(on) }
 
 // Closed reports whether the socket, or its stack, is closed.
 func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.life.closing.Load() }
 
 // push queues a received datagram. It takes the frames of ds, or returns false.
-func (u *UDPConn) push(ds []ring.Desc, src, dst *netip.AddrPort) bool {
+func (u *UDPConn) push(ds []ring.Desc, info *udp.Info) bool {
 	f := u.forward
 	if f.s != u.s {
-		return u.pass(f, ds, src, dst)
+		return u.pass(f, ds, info)
 	}
-	ok := f.queue(ds, src, dst)
+	ok := f.queue(ds, info)
 	if ok {
 		u.s.notify(&f.r)
 	}
@@ -278,8 +305,8 @@ func (u *UDPConn) push(ds []ring.Desc, src, dst *netip.AddrPort) bool {
 
 // pass is push for the socket f of another stack, whose frames are of another
 // arena.
-func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, src, dst *netip.AddrPort) bool {
-	ok := f.Inject(u.s.gather(ds), *src, *dst)
+func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, info *udp.Info) bool {
+	ok := f.Inject(u.s.gather(ds), info)
 	if ok {
 		u.s.cache.FreeDescs(ds)
 	}
@@ -292,25 +319,36 @@ const minUDPBuf = 4096
 
 // queue is rq.Push for the producers of all stacks. Sockets that nobody reads
 // must not take the frames that the others receive into.
-func (u *UDPConn) queue(ds []ring.Desc, src, dst *netip.AddrPort) bool {
+func (u *UDPConn) queue(ds []ring.Desc, info *udp.Info) bool {
 	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r/2 && u.rq.Held() >= minUDPBuf {
+		u.scarce.Add(1)
 		return false
 	}
 	u.rqmu.Lock()
-	ok := !u.closed.Load() && u.rq.Push(ds, *src, *dst)
+	ok := !u.closed.Load() && u.rq.Push(ds, info)
 	u.rqmu.Unlock()
+	if !ok {
+		u.full.Add(1)
+	}
 	return ok
+}
+
+// Drops returns how many received datagrams the socket has lost.
+func (u *UDPConn) Drops() Drops {
+	f := u.forward
+	return Drops{Buffer: f.full.Load(), Memory: f.scarce.Load()}
 }
 
 // Inject has ReadFrom return a datagram that came another way, by the
 // kernel's socket on the same port. false: it was dropped.
-func (u *UDPConn) Inject(p []byte, src, dst netip.AddrPort) bool {
+func (u *UDPConn) Inject(p []byte, info *udp.Info) bool {
 	s := u.s
 	ds, ok := s.scatter(p)
 	if !ok {
+		u.scarce.Add(1)
 		return false
 	}
-	if !u.queue(ds, &src, &dst) {
+	if !u.queue(ds, info) {
 		for i := range ds {
 			s.arena.Free(ds[i].Frame)
 		}

@@ -19,9 +19,10 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 		s.portUnreachable(ds)
 		return
 	}
+	info := s.udpInfo(&ds[0])
 	ds[0].Off += udp.HeaderLen
 	ds[0].Len -= udp.HeaderLen
-	if !u.push(ds, &s.demux.lastUDPSrc, &s.demux.lastUDPDst) {
+	if !u.push(ds, info) {
 		s.drop(ds, &s.counters.udpErr)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/udp"
 )
 
 // TestUDPUnread: sockets that nobody reads do not take the memory that others
@@ -173,7 +174,7 @@ func TestRxStarved(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond) // the reactor's last tick: from now on nobody polls
 	for ok := true; ok; {
-		_, _, _, _, ok = u.rq.Read(buf)
+		_, _, ok = u.rq.Read(buf, new(udp.Info), true)
 	}
 	time.Sleep(100 * time.Millisecond)
 	if _, err := c.WriteTo([]byte("again"), netip.AddrPort{}); err != nil {

@@ -3,10 +3,10 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
-	"syscall"
 
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
 	"github.com/onload-go/onload/udp"
 )
 
@@ -18,96 +18,13 @@ const (
 	envLocal  = 16 // 16 bytes, zero: the route's
 	envPort   = 32 // remote port
 	envLen    = 34 // payload bytes of the datagram, 4 bytes
-	envSize   = 38
+	envTOS    = 38 // TOS or traffic class
+	envTTL    = 39 // TTL or hop limit
+	envSize   = 40
 
 	maxUDP4 = 65535 - 20 - udp.HeaderLen // payload: IPv4's total length counts its header (RFC 791, 3.1)
 	maxUDP6 = 65535 - udp.HeaderLen      // IPv6's payload length does not (RFC 8200, 3)
 )
-
-// WriteTo sends p to dst, or to the peer of a connected socket where dst is
-// zero. A datagram is sent whole or not at all.
-func (u *UDPConn) WriteTo(p []byte, dst netip.AddrPort) (int, error) {
-	return u.WriteFrom(p, netip.Addr{}, dst)
-}
-
-// WriteFrom is WriteTo with a source address of the caller's choice, which
-// must be one of the host's.
-func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, error) {
-	u.wmu.Lock()
-	if d := u.packNow(p, src, dst); d != nil {
-		s := u.s
-		if s.sentSmall(d, s.send(d, 0, s.tx[:1], d.ecn())) {
-			u.endSend()
-			u.wmu.Unlock()
-			return len(p), nil
-		}
-		s.end()
-	}
-	for {
-		queued, err := u.enqueue(p, src, dst)
-		switch {
-		case queued:
-			u.send()
-		case err == nil:
-			if err = u.s.wait(u, dirWrite, &u.w); err == nil {
-				continue
-			}
-		}
-		u.wmu.Unlock()
-		if err != nil {
-			return 0, err
-		}
-		return len(p), nil
-	}
-}
-
-// ends completes the source and the destination of a datagram of n bytes. The
-// source may stay invalid: the route's.
-func (u *UDPConn) ends(n int, src *netip.Addr, dst *netip.AddrPort) error {
-	if !dst.IsValid() {
-		if *dst = u.remote; !dst.IsValid() {
-			return syscall.EDESTADDRREQ
-		}
-	}
-	if n > maxUDP6 || n > maxUDP4 && dst.Addr().Is4() {
-		return syscall.EMSGSIZE
-	}
-	if !src.IsValid() && u.local.Addr().IsValid() && !u.local.Addr().IsUnspecified() {
-		*src = u.local.Addr()
-	}
-	if src.IsValid() && src.Is4() != dst.Addr().Is4() {
-		return syscall.EINVAL
-	}
-	return nil
-}
-
-// enqueue puts a datagram on sendq. false, nil: it is to be tried again as soon
-// as u is ready. wmu is held.
-func (u *UDPConn) enqueue(p []byte, src netip.Addr, dst netip.AddrPort) (queued bool, err error) {
-	if err := u.ends(len(p), &src, &dst); err != nil {
-		return false, err
-	}
-	if err := u.check(&u.w); err != nil {
-		return false, err
-	}
-	if e := u.lost.Load(); e != 0 {
-		return false, syscall.Errno(e)
-	}
-	if u.queued.Load() >= u.sndBuf.Load() {
-		return false, nil
-	}
-	f, ok := u.s.envelop(p, src, dst)
-	if !ok {
-		// The arena is exhausted: what the device holds comes back first.
-		if !u.s.pollOnce() {
-			return false, syscall.ENOBUFS
-		}
-		return false, nil
-	}
-	u.queued.Add(u.s.chainBytes(f))
-	u.sendq.Push(u.s.arena, f)
-	return true, nil
-}
 
 // send has what WriteTo left sent: now, if the lock is free, else by its
 // holder. wmu is held.
@@ -139,18 +56,17 @@ func (u *UDPConn) endSend() {
 // the hand-over that sendq is, where p is small, the lock is free and nothing
 // stands in the way. It returns its destination, and the lock is held. nil:
 // enqueue is to do it, or says why not. wmu is held.
-func (u *UDPConn) packNow(p []byte, src netip.Addr, to netip.AddrPort) *dst {
+func (u *UDPConn) packNow(p []byte, m *Message) *dst {
 	s := u.s
 	if len(p) > smallWrite || u.queued.Load() != 0 || u.Closed() || u.w.over() || u.dead() != 0 ||
 		u.errno.Load() != 0 || u.lost.Load() != 0 {
 		return nil
 	}
-	if u.ends(len(p), &src, &to) != nil || !s.tryBegin() {
+	if u.ends(len(p), m) != nil || !s.tryBegin() {
 		return nil
 	}
 	if !s.life.closing.Load() {
-		src = src.Unmap()
-		if d := s.packSmall(u, p, &src, &to); d != nil {
+		if d := s.packSmall(u, p, m); d != nil {
 			return d
 		}
 	}
@@ -160,10 +76,10 @@ func (u *UDPConn) packNow(p []byte, src netip.Addr, to netip.AddrPort) *dst {
 
 // packSmall makes a packet of p to the destination that u sent to before, and
 // returns that; nil: it cannot. The lock is held.
-func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrPort) *dst {
+func (s *Stack) packSmall(u *UDPConn, p []byte, m *Message) *dst {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || d.key.Remote != to.Addr().Unmap() || u.leaves(d, *src) ||
+	if d == nil || d.gone || !d.ready || !u.leads(d, m.Src.Unmap(), m.Dst.Addr().Unmap(), m.tos, m.ttl) ||
 		l4+d.hdr.NetLen() > s.dests.mtuOf(d, s.now) {
 		return nil
 	}
@@ -171,11 +87,11 @@ func (s *Stack) packSmall(u *UDPConn, p []byte, src *netip.Addr, to *netip.AddrP
 	if !ok {
 		return nil
 	}
-	m := s.arena.Meta(f)
-	m.Off, m.Len = ring.Headroom, uint16(len(p))
-	m.Sum = s.host.Fill(s.arena.Bytes(f)[ring.Headroom:], p)
-	m.Prev = ring.NoFrame
-	s.udpPacket(d, f, u.local.Port(), to.Port(), l4)
+	b := s.arena.Meta(f)
+	b.Off, b.Len = ring.Headroom, uint16(len(p))
+	b.Sum = s.host.Fill(s.arena.Bytes(f)[ring.Headroom:], p)
+	b.Prev = ring.NoFrame
+	s.udpPacket(d, f, u.local.Port(), m.Dst.Port(), l4)
 	return d
 }
 
@@ -192,7 +108,7 @@ func (s *Stack) sentSmall(d *dst, ok bool) bool {
 
 // envelop copies a datagram into frames, summing it on the way unless the
 // device does.
-func (s *Stack) envelop(p []byte, src netip.Addr, dst netip.AddrPort) (first ring.Frame, ok bool) {
+func (s *Stack) envelop(p []byte, msg *Message) (first ring.Frame, ok bool) {
 	room := s.arena.FrameSize() - ring.Headroom
 	last := ring.NoFrame
 	first = ring.NoFrame
@@ -218,15 +134,16 @@ func (s *Stack) envelop(p []byte, src netip.Addr, dst netip.AddrPort) (first rin
 		}
 	}
 	e := s.arena.Bytes(first)[:envSize]
-	a := dst.Addr().As16()
+	a := msg.Dst.Addr().As16()
 	copy(e[envRemote:], a[:])
 	a = [16]byte{}
-	if src.IsValid() {
-		a = src.As16()
+	if msg.Src.IsValid() {
+		a = msg.Src.As16()
 	}
 	copy(e[envLocal:], a[:])
-	binary.BigEndian.PutUint16(e[envPort:], dst.Port())
+	binary.BigEndian.PutUint16(e[envPort:], msg.Dst.Port())
 	binary.BigEndian.PutUint32(e[envLen:], uint32(len(p)))
+	e[envTOS], e[envTTL] = msg.tos, msg.ttl
 	return first, true
 }
 
@@ -305,7 +222,12 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 		s.counters.txNoRoute.Add(1)
 		return true
 	}
-	if !s.sendAny(d, 0, pkt, d.ecn()) {
+	ecn := s.arena.Bytes(f)[envTOS] & 3
+	send := s.sendAny
+	if u.ip.mtuMode(d.key.Remote) == PathMTUProbe && len(pkt) <= s.host.MaxFrags {
+		send = s.send
+	}
+	if !send(d, 0, pkt, ecn) {
 		return false
 	}
 	s.counters.udpOut.Add(1)
@@ -324,8 +246,8 @@ func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc)
 		local = netip.AddrFrom16(a).Unmap()
 	}
 	d = u.dst
-	if d == nil || d.gone || d.key.Remote != remote || u.leaves(d, local) {
-		if d = s.udpDst(u, local, remote); d == nil {
+	if tos, ttl := e[envTOS], e[envTTL]; d == nil || d.gone || !u.leads(d, local, remote, tos, ttl) {
+		if d = s.udpDst(u, local, remote, tos, ttl); d == nil {
 			return nil, nil
 		}
 	}
@@ -357,18 +279,21 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 	return pkt
 }
 
-// leaves reports whether a datagram from src is not from the address of d, to which
-// u sent before. An invalid src is the route's.
-func (u *UDPConn) leaves(d *dst, src netip.Addr) bool {
-	if src.IsValid() {
-		return d.key.Local != src
+// leads reports whether d, to which u sent before, is the destination of a
+// datagram. An invalid src is the route's.
+func (u *UDPConn) leads(d *dst, src, dst netip.Addr, tos, ttl uint8) bool {
+	k := &d.key
+	if k.Remote != dst || k.tos != tos&^3 || k.ttl != ttl {
+		return false
 	}
-	return u.named
+	if src.IsValid() {
+		return k.Local == src
+	}
+	return !u.named
 }
 
-// udpDst finds where a datagram goes; an unconnected socket remembers its
-// last destination.
-func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
+// udpDst finds where a datagram goes; a socket remembers its last destination.
+func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr, tos, ttl uint8) *dst {
 	named := local.IsValid()
 	if !named {
 		r, err := s.cfg.Net.Route(remote, netip.Addr{})
@@ -377,7 +302,8 @@ func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr) *dst {
 		}
 		local = r.Src
 	}
-	d := s.dests.get(u.ip.key(local, remote, ip.ProtoUDP), nil, s.now)
+	k := dstKey{tcp.Pair{Local: local, Remote: remote}, ip.ProtoUDP, tos &^ 3, ttl}
+	d := s.dests.get(k, nil, s.now)
 	if d == nil {
 		return nil
 	}

@@ -1,0 +1,27 @@
+package stack
+
+import (
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/udp"
+)
+
+// udpInfo returns what is known of the datagram in rx.pkt, whose first Desc is
+// d, until the next packet. Its addresses are those of demux.lastUDP.
+func (s *Stack) udpInfo(d *ring.Desc) *udp.Info {
+	p, info := &s.rx.pkt, &s.rx.udp
+	*info = udp.Info{
+		Src: s.demux.lastUDPSrc, Dst: s.demux.lastUDPDst,
+		At: s.now, Link: uint32(s.locals.linkOf(p)),
+		TTL: p.TTL, TOS: p.TOS,
+	}
+	if d.Flags&ring.FlagGSO != 0 && int(d.SegSize) < p.L4Len-udp.HeaderLen {
+		info.Seg = int(d.SegSize)
+	}
+	return info
+}
+
+// Drops are the received datagrams that a socket lost, by the reason.
+type Drops struct {
+	Buffer uint64 // its receive buffer was full (SO_RCVBUF)
+	Memory uint64 // the stack was short of memory
+}
