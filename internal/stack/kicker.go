@@ -109,7 +109,7 @@ func (s *Stack) deferKick(u *UDPConn) (d deferral, batch bool) {
 // deferred. The lock is held, and endDeferring follows.
 func (s *Stack) deferAnswer() deferral {
 	k := &s.kicker
-	pending := s.woken.Load() > 0
+	pending := s.waits.woken.Load() > 0
 	if k.expected && s.now-k.lastAnswer > answerGap {
 		k.answers = 0 // they do more than to answer
 	}
@@ -173,7 +173,7 @@ func (s *Stack) runFlusher() {
 
 // kickDeferred sends what waits, unless others will.
 func (s *Stack) kickDeferred() {
-	if s.kicker.deferred.Load() > 0 && s.woken.Load() == 0 && s.tryBegin() {
+	if s.kicker.deferred.Load() > 0 && s.waits.woken.Load() == 0 && s.tryBegin() {
 		s.end()
 	}
 }

@@ -77,7 +77,7 @@ func TestDeferAnswer(t *testing.T) {
 	a, _ := newPair(t, pairOptions{profile: Latency})
 	a.begin()
 	defer a.end()
-	defer a.woken.Store(0)
+	defer a.waits.woken.Store(0)
 	write := func(gap int64, waits bool) {
 		t.Helper()
 		a.now += gap
@@ -88,7 +88,7 @@ func TestDeferAnswer(t *testing.T) {
 			t.Fatalf("waits for a kick: %v, want %v", got, waits)
 		}
 	}
-	a.woken.Store(100)
+	a.waits.woken.Store(100)
 	write(answerGap+1, false)
 	for range answerRun - 1 {
 		write(answerGap, false)
@@ -98,10 +98,10 @@ func TestDeferAnswer(t *testing.T) {
 	}
 	write(100, false)
 	write(100, true)
-	a.woken.Store(0)
+	a.waits.woken.Store(0)
 	write(100, false)
 	write(10*answerGap, false) // no more were to come: no matter how long ago
-	a.woken.Store(1)
+	a.waits.woken.Store(1)
 	write(100, true)
 	write(answerGap+1, false)
 	for range answerRun - 1 {
@@ -116,7 +116,7 @@ func TestWritesShareKicks(t *testing.T) {
 	for _, size := range []int{1, smallWrite + 1} {
 		a, b := newPair(t, pairOptions{profile: Latency})
 		c, _ := connect(t, a, b, addrB)
-		a.woken.Store(100) // as if they were to answer too
+		a.waits.woken.Store(100) // as if they were to answer too
 		shared := false
 		for range 100 { // the reactor may kick between a write and the look
 			a.begin()
@@ -129,7 +129,7 @@ func TestWritesShareKicks(t *testing.T) {
 				break
 			}
 		}
-		a.woken.Store(0)
+		a.waits.woken.Store(0)
 		if !shared {
 			t.Errorf("each write of %d bytes has a kick of its own", size)
 		}

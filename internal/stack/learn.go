@@ -10,7 +10,7 @@ const (
 
 // startWaiting makes what goroutines wait with.
 func (s *Stack) startWaiting() (err error) {
-	if err = s.breath.init(); err != nil {
+	if err = s.waits.breath.init(); err != nil {
 		return err
 	}
 	s.openLimits()
@@ -20,8 +20,8 @@ func (s *Stack) startWaiting() (err error) {
 	}
 	if err != nil {
 		s.closeSeat()
-		s.breath.close()
-		s.limits.watcher.Close()
+		s.waits.breath.close()
+		s.waits.limits.watcher.Close()
 	}
 	return err
 }
@@ -29,23 +29,23 @@ func (s *Stack) startWaiting() (err error) {
 // arrived tells the policy that a wait ended with a packet, gap ns after it
 // began; slept reports whether the goroutine slept. The lock is held.
 func (s *Stack) arrived(gap int64, slept bool) {
-	p := s.policy
+	p := s.waits.policy
 	if p == nil {
 		return
 	}
 	s.look()
 	if p.arrived(s.now, gap, slept) {
 		eager := p.eager
-		p.endEpoch(s.now, s.work, processorTime())
+		p.endEpoch(s.now, s.waits.work, processorTime())
 		if p.eager != eager {
 			_ = s.setSeat() // where it fails nobody sits
 		}
 	}
-	if s.seat != nil && s.seat.spins != p.spins(s.now) {
+	if s.waits.seat != nil && s.waits.seat.spins != p.spins(s.now) {
 		_ = s.setSeat() // a time of sharing has ended; where it fails nobody sits
 	}
-	if b := p.budget(s.now); b != s.spinNow.Load() {
-		s.spinNow.Store(b)
+	if b := p.budget(s.now); b != s.waits.spinNow.Load() {
+		s.waits.spinNow.Store(b)
 	}
 }
 

@@ -53,11 +53,11 @@ func (s *Stack) Close() error {
 		}
 		s.stopReactor()
 		close(s.life.closed)
-		for s.leader.Load() {
+		for s.waits.leader.Load() {
 			runtime.Gosched()
 		}
 		s.closeSeat()
-		s.breath.close()
+		s.waits.breath.close()
 		s.ports.close()
 		// Whoever takes the lock from now on finds the stack closing, and
 		// touches no queue.
@@ -66,8 +66,8 @@ func (s *Stack) Close() error {
 			s.giveBack()
 		}
 		s.life.err = s.cfg.close()
-		s.limits.watcher.Close()
-		s.limits.watcher = nil
+		s.waits.limits.watcher.Close()
+		s.waits.limits.watcher = nil
 		s.end()
 	})
 	return s.life.err
@@ -85,6 +85,10 @@ func (s *Stack) giveBack() {
 	s.cache.Flush()
 }
 
+// closeKicks is how often Close kicks a queue again that took a part only: there is
+// no later turn that would.
+const closeKicks = 64
+
 // shutdown resets all connections and marks the stack as closing. It returns
 // those who may be parked.
 func (s *Stack) shutdown() (wake []*waiter) {
@@ -97,6 +101,13 @@ func (s *Stack) shutdown() (wake []*waiter) {
 		s.touch(c)
 	}
 	s.finishTurn(kickNow)
+	for range closeKicks {
+		if s.kicker.again == 0 {
+			break
+		}
+		s.kicker.due, s.kicker.again = s.kicker.again, 0
+		s.flush(kickNow)
+	}
 	for _, l := range s.demux.listeners {
 		for _, x := range l {
 			wake = append(wake, &x.socket.w)

@@ -27,16 +27,16 @@ const wakeMost = int64(100_000)
 
 // openLimits begins to watch. The cost of a wake-up is measured meanwhile.
 func (s *Stack) openLimits() {
-	l := &s.limits
+	l := &s.waits.limits
 	l.watcher = processors.Watch()
 	l.view = l.watcher.View()
-	s.sharing.learn(l.view.Usable)
+	s.waits.sharing.learn(l.view.Usable)
 	l.next = s.now + lookEvery
-	if s.policy == nil {
+	if s.waits.policy == nil {
 		return
 	}
-	s.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
-	l.wake.Set(time.Duration(s.policy.wakeLatency))
+	s.waits.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
+	l.wake.Set(time.Duration(s.waits.policy.wakeLatency))
 	go func() {
 		if d, err := processors.WakeCost(); err == nil {
 			l.wake.Set(d)
@@ -46,15 +46,15 @@ func (s *Stack) openLimits() {
 
 // look renews what the policy knows of the processors. The lock is held.
 func (s *Stack) look() {
-	l := &s.limits
+	l := &s.waits.limits
 	if s.now < l.next || l.watcher == nil {
 		return
 	}
 	l.next = s.now + lookEvery
 	l.view = l.watcher.View()
-	s.sharing.learn(l.view.Usable)
-	s.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
-	s.policy.wakeLatency = min(int64(l.wake.Cost()), wakeMost)
+	s.waits.sharing.learn(l.view.Usable)
+	s.waits.policy.limited(s.now, l.view.Quota, l.view.Throttled.Throttled)
+	s.waits.policy.wakeLatency = min(int64(l.wake.Cost()), wakeMost)
 }
 
 // woken notes that the reactor's timer, due at due, woke it now.
@@ -66,11 +66,11 @@ func (l *limits) woken(due, now int64) {
 
 // Warnings says why waiting cannot work as the profile means it, in sentences.
 func (s *Stack) Warnings() (l []string) {
-	if s.policy != nil || s.spin < longSpin {
+	if s.waits.policy != nil || s.waits.spin < longSpin {
 		return nil
 	}
 	s.begin()
-	v := s.limits.view
+	v := s.waits.limits.view
 	s.end()
 	if v.Quota > 0 {
 		l = append(l, fmt.Sprintf("with profile latency, or a long Spin, a waiting goroutine keeps a processor busy, and a cgroup grants %.2g: the process will be throttled; profile balanced sleeps instead", v.Quota))

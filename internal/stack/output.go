@@ -59,7 +59,7 @@ func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 		n += int(pkt[i].Len)
 	}
 	if n > bareSegment {
-		s.work += int64(n)
+		s.waits.work += int64(n)
 	}
 	if q := s.queues[tx]; q.TxSpace() < len(pkt) && !s.makeRoom(tx, q, len(pkt)) {
 		s.counters.txFull.Add(1)

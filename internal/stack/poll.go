@@ -6,8 +6,13 @@ import (
 
 // poll is one turn: receive from every queue, run due timers. It returns the
 // number of Descs received. The lock is held.
+//
+// A closing stack does nothing: end would leave the answers on the rings.
 func (s *Stack) poll() (n int) {
 	s.mustHold()
+	if s.life.closing.Load() {
+		return 0
+	}
 	starved, idle := false, false
 	for i, q := range s.wire {
 		k := s.receive(i, q)

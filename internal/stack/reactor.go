@@ -58,28 +58,28 @@ func (s *Stack) startReactor() error {
 		unix.Close(ep)
 		return err
 	}
-	s.reactor.file = os.NewFile(uintptr(ep), "onload-reactor")
-	if s.reactor.conn, err = s.reactor.file.SyscallConn(); err != nil {
-		s.reactor.file.Close()
+	s.waits.reactor.file = os.NewFile(uintptr(ep), "onload-reactor")
+	if s.waits.reactor.conn, err = s.waits.reactor.file.SyscallConn(); err != nil {
+		s.waits.reactor.file.Close()
 		return err
 	}
-	if err := s.reactor.file.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
-		s.reactor.file.Close()
+	if err := s.waits.reactor.file.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		s.waits.reactor.file.Close()
 		return fmt.Errorf("the runtime cannot poll the queues' descriptor: %w", err)
 	}
-	s.reactor.done = make(chan struct{})
+	s.waits.reactor.done = make(chan struct{})
 	go s.react()
 	return nil
 }
 
 func (s *Stack) stopReactor() {
-	s.reactor.file.Close()
-	<-s.reactor.done
+	s.waits.reactor.file.Close()
+	<-s.waits.reactor.done
 }
 
 // react is the reactor's goroutine.
 func (s *Stack) react() {
-	defer close(s.reactor.done)
+	defer close(s.waits.reactor.done)
 	events := make([]unix.EpollEvent, 16)
 	// The runtime calls look before it waits, and when the descriptor became
 	// readable. It forgets an edge that came before: so look, each time.
@@ -94,16 +94,16 @@ func (s *Stack) react() {
 	var turns uint64
 	for !s.life.closing.Load() {
 		s.scheduleReactor()
-		err := s.reactor.conn.Read(look)
+		err := s.waits.reactor.conn.Read(look)
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
 		packet := err == nil
 		if !packet {
-			s.limits.woken(s.reactor.sleepAt.Load(), nanotime())
+			s.waits.limits.woken(s.waits.reactor.sleepAt.Load(), nanotime())
 		}
 		s.counters.reactorWakes.Add(1)
-		if t := s.turns.Load(); !packet && !s.armed.Load() && (t != turns || s.seated()) && !s.timerDue() {
+		if t := s.turns.Load(); !packet && !s.waits.armed.Load() && (t != turns || s.seated()) && !s.timerDue() {
 			turns = t // somebody polls
 			continue
 		}
@@ -125,10 +125,10 @@ func (s *Stack) reactOnce(packet bool) {
 	}
 	for i := 0; ; i++ {
 		n := s.poll()
-		if n > 0 && !packet && s.seat != nil {
-			s.seat.absent.Store(absentFor) // who was to poll did not for a tick
+		if n > 0 && !packet && s.waits.seat != nil {
+			s.waits.seat.absent.Store(absentFor) // who was to poll did not for a tick
 		}
-		if n > 0 && s.policy != nil {
+		if n > 0 && s.waits.policy != nil {
 			s.outlasted(packet)
 		}
 		woken := s.end()
@@ -139,8 +139,8 @@ func (s *Stack) reactOnce(packet bool) {
 			return
 		}
 		s.begin()
-		if n > 0 && i < reactTurns || s.leader.Load() {
-			if s.leader.Load() {
+		if n > 0 && i < reactTurns || s.waits.leader.Load() {
+			if s.waits.leader.Load() {
 				s.end()
 				return
 			}
@@ -157,8 +157,8 @@ func (s *Stack) reactOnce(packet bool) {
 // reactor, where it woke the reactor. A policy that heard only of spins that
 // end well would never shorten the others. The lock is held.
 func (s *Stack) outlasted(woken bool) {
-	at := s.reactor.since.Load()
-	if at != 0 && s.reactor.since.CompareAndSwap(at, 0) && woken {
+	at := s.waits.reactor.since.Load()
+	if at != 0 && s.waits.reactor.since.CompareAndSwap(at, 0) && woken {
 		s.arrived(s.now-at, true)
 	}
 }
@@ -172,7 +172,7 @@ func (r *reactor) forget() {
 
 // scheduleReactor sets when the reactor wakes at the latest.
 func (s *Stack) scheduleReactor() {
-	r := &s.reactor
+	r := &s.waits.reactor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for s.guarded() {
@@ -191,7 +191,7 @@ func (s *Stack) scheduleReactor() {
 
 // wakeReactorBy makes sure that the reactor wakes at at, or before.
 func (s *Stack) wakeReactorBy(at int64) {
-	r := &s.reactor
+	r := &s.waits.reactor
 	if at >= r.sleepAt.Load() {
 		return
 	}
@@ -214,7 +214,7 @@ func (r *reactor) set(at int64) {
 // arm makes the queues wake the reactor at the next packet. A caller that
 // finds the lock taken leaves it to the reactor's next tick.
 func (s *Stack) arm() {
-	for !s.guarded() && !s.leader.Load() && s.tryBegin() {
+	for !s.guarded() && !s.waits.leader.Load() && s.tryBegin() {
 		if s.life.closing.Load() {
 			s.end()
 			return
@@ -236,24 +236,24 @@ func (s *Stack) armLocked() bool {
 			for _, q := range s.queues {
 				q.Disarm()
 			}
-			s.armed.Store(false)
+			s.waits.armed.Store(false)
 			return false
 		}
 	}
-	s.armed.Store(true)
+	s.waits.armed.Store(true)
 	s.counters.arms.Add(1)
 	return true
 }
 
 // disarm ends the armed state, because the caller polls from now on.
 func (s *Stack) disarm() {
-	if !s.armed.Load() {
+	if !s.waits.armed.Load() {
 		return
 	}
 	for _, q := range s.queues {
 		q.Disarm()
 	}
-	s.armed.Store(false)
+	s.waits.armed.Store(false)
 	if !s.seated() {
 		s.wakeReactorBy(s.now + reactorTick)
 	}

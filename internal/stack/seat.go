@@ -59,25 +59,25 @@ func (t *seat) raise() {
 
 // makeSeat makes the seat of a stack whose goroutines do not always spin.
 func (s *Stack) makeSeat() {
-	if s.spin > 0 && s.policy == nil {
+	if s.waits.spin > 0 && s.waits.policy == nil {
 		return
 	}
 	t := &seat{}
 	// The runtime forgets an edge that came before it was asked to wait: so
 	// look at the rings, each time.
 	t.look = func(uintptr) bool { return s.rxPending() }
-	s.seat = t
+	s.waits.seat = t
 }
 
 // setSeat opens the seat or closes it, as the way of waiting wants. Closed, no
 // packet wakes an idle thread of the runtime while a goroutine spins. With one
 // processor none is idle then. The lock is held.
 func (s *Stack) setSeat() error {
-	t := s.seat
+	t := s.waits.seat
 	if t == nil {
 		return nil
 	}
-	t.spins = s.policy != nil && s.policy.spins(s.now)
+	t.spins = s.waits.policy != nil && s.waits.policy.spins(s.now)
 	t.wanted.Store(!t.spins || runtime.GOMAXPROCS(0) == 1 && s.Caps().EdgesFree)
 	return s.settleSeat()
 }
@@ -85,7 +85,7 @@ func (s *Stack) setSeat() error {
 // settleSeat opens or closes the seat where that is wanted and nobody sits.
 // The lock is held.
 func (s *Stack) settleSeat() error {
-	t := s.seat
+	t := s.waits.seat
 	if t == nil {
 		return nil
 	}
@@ -159,7 +159,7 @@ func (s *Stack) noEdges() {
 // closeSeat waits until nobody sits, and releases the descriptor. The stack is
 // closing, so nobody sits down any more.
 func (s *Stack) closeSeat() {
-	t := s.seat
+	t := s.waits.seat
 	if t == nil {
 		return
 	}
@@ -174,16 +174,16 @@ func (s *Stack) closeSeat() {
 
 // seated reports whether a goroutine sits.
 func (s *Stack) seated() bool {
-	if s.seat == nil {
+	if s.waits.seat == nil {
 		return false
 	}
-	w := s.seat.taken.Load()
+	w := s.waits.seat.taken.Load()
 	return w != nil && w != &moving
 }
 
 // unseat wakes the goroutine that sits, if there is one.
 func (s *Stack) unseat() {
-	if w := s.seat.taken.Load(); w != nil {
+	if w := s.waits.seat.taken.Load(); w != nil {
 		s.wake(w)
 	}
 }
@@ -210,20 +210,20 @@ const (
 // wakes w, and polls when packets come; the wait began at start. false: the
 // seat is not to be had, or better left to others; the caller parks.
 func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
-	t := s.seat
-	if t == nil || !t.open() || s.leader.Load() || !t.taken.CompareAndSwap(nil, w) {
+	t := s.waits.seat
+	if t == nil || !t.open() || s.waits.leader.Load() || !t.taken.CompareAndSwap(nil, w) {
 		return false
 	}
 	p := t.desc.Load()
-	if s.life.closing.Load() || s.leader.Load() || p == nil {
+	if s.life.closing.Load() || s.waits.leader.Load() || p == nil {
 		// Close waits for the seat before it takes the rings away.
 		t.taken.Store(nil)
 		return false
 	}
 	s.counters.sits.Add(1)
-	s.reactor.forget()
+	s.waits.reactor.forget()
 	others := 0
-	if s.armed.Load() && s.tryBegin() {
+	if s.waits.armed.Load() && s.tryBegin() {
 		// Who answers quickly has answered while we were transmitting.
 		if s.seatTurn(k, d, &start, &others) {
 			return true
@@ -232,7 +232,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	for others < sitTurns {
 		s.kickDeferred()
 		w.state.Store(waiterSeated)
-		if k.ready(d) || w.timedOut() || s.leader.Load() {
+		if k.ready(d) || w.timedOut() || s.waits.leader.Load() {
 			w.state.Store(waiterIdle)
 			break
 		}
@@ -266,14 +266,14 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 // came or the wait began, and is updated; others counts the turns in a row that
 // were good for others only.
 func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
-	t := s.seat
+	t := s.waits.seat
 	if s.life.closing.Load() {
 		s.end()
 		t.taken.Store(nil)
 		return true
 	}
 	gap := s.now - *start
-	if s.rxPending() || !s.armed.Load() {
+	if s.rxPending() || !s.waits.armed.Load() {
 		if s.poll() > 0 {
 			s.arrived(gap, true)
 			*start = s.now
@@ -296,7 +296,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 	}
 	woken := s.end()
 	if risen {
-		if !s.armed.Load() {
+		if !s.waits.armed.Load() {
 			s.wakeReactorBy(nanotime() + reactorTick)
 		}
 		return true
@@ -313,14 +313,14 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 // rise gives up the seat. With arm the reactor looks after the packets from now
 // on, else others are about to, and it only sees to it within a tick.
 func (s *Stack) rise(arm bool) {
-	s.seat.taken.Store(nil)
-	if s.seat.mustArm() || arm {
+	s.waits.seat.taken.Store(nil)
+	if s.waits.seat.mustArm() || arm {
 		s.arm()
 	}
-	if !s.armed.Load() {
+	if !s.waits.armed.Load() {
 		s.wakeReactorBy(nanotime() + reactorTick)
 	}
 }
 
 // guarded reports whether packets wake somebody: the reactor need not tick.
-func (s *Stack) guarded() bool { return s.armed.Load() || s.seated() }
+func (s *Stack) guarded() bool { return s.waits.armed.Load() || s.seated() }

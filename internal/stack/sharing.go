@@ -108,11 +108,11 @@ func usedTime() int64 {
 // noteShared has waits sleep at once for a while.
 func (s *Stack) noteShared(now int64) {
 	s.counters.shared.Add(1)
-	if s.policy == nil || !s.tryBeginAt(now) {
+	if s.waits.policy == nil || !s.tryBeginAt(now) {
 		return
 	}
-	s.policy.shared(now)
-	s.sharedUntil.Store(s.policy.sharedUntil)
+	s.waits.policy.shared(now)
+	s.waits.sharedUntil.Store(s.waits.policy.sharedUntil)
 	_ = s.setSeat() // where it fails nobody sits
 	s.end()
 }

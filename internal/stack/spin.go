@@ -2,30 +2,30 @@ package stack
 
 // budget returns how long a wait that begins at now may spin, in ns.
 func (s *Stack) budget(now int64) int64 {
-	if s.policy == nil {
-		return s.spin
+	if s.waits.policy == nil {
+		return s.waits.spin
 	}
-	if now < s.sharedUntil.Load() {
+	if now < s.waits.sharedUntil.Load() {
 		return 0
 	}
-	return s.spinNow.Load()
+	return s.waits.spinNow.Load()
 }
 
 // lead makes the caller the stack's one spinning goroutine.
 func (s *Stack) lead() bool {
-	if s.leader.Load() || !s.leader.CompareAndSwap(false, true) {
+	if s.waits.leader.Load() || !s.waits.leader.CompareAndSwap(false, true) {
 		return false
 	}
 	if s.life.closing.Load() {
 		// Close waits for the leader before it takes the rings away.
-		s.leader.Store(false)
+		s.waits.leader.Store(false)
 		return false
 	}
 	if s.seated() {
 		s.unseat() // it would be told of each packet that we poll
 	}
-	s.reactor.forget()
-	if (s.armed.Load() || s.seat != nil && s.seat.open() != s.seat.wanted.Load()) && s.tryBegin() {
+	s.waits.reactor.forget()
+	if (s.waits.armed.Load() || s.waits.seat != nil && s.waits.seat.open() != s.waits.seat.wanted.Load()) && s.tryBegin() {
 		s.disarm()
 		_ = s.settleSeat() // where it fails nobody sits
 		s.end()
@@ -53,16 +53,16 @@ const (
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
 	began := start
 	hit := s.spinUntil(k, d, w, start, budget)
-	if now := nanotime(); s.sharing.end(now - began) {
+	if now := nanotime(); s.waits.sharing.end(now - began) {
 		s.noteShared(now)
 	}
-	s.leader.Store(false)
+	s.waits.leader.Store(false)
 	if hit {
 		s.succeed(w)
-		if s.seat != nil && s.seat.mustArm() {
+		if s.waits.seat != nil && s.waits.seat.mustArm() {
 			s.arm()
 		}
-	} else if s.seat == nil || !s.seat.open() {
+	} else if s.waits.seat == nil || !s.waits.seat.open() {
 		s.arm()
 	}
 	return hit
@@ -75,7 +75,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 	first := true
 	fresh := true // now was read some looks ago, and none found anything since
 	others := 0
-	h := &s.sharing
+	h := &s.waits.sharing
 	h.begin(start)
 	for i := 1; ; i++ {
 		if s.rxPending() && (fresh && s.tryBeginAt(now) || !fresh && s.tryBegin()) {
@@ -115,11 +115,11 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 		if now-yielded >= yieldEvery {
 			more := false
 			if first {
-				more, first = s.breath.first(now), false
+				more, first = s.waits.breath.first(now), false
 			} else {
-				s.away.Store(true)
-				s.breath.take(now)
-				s.away.Store(false)
+				s.waits.away.Store(true)
+				s.waits.breath.take(now)
+				s.waits.away.Store(false)
 			}
 			after := nanotime()
 			if yielded = after; more && after-now > othersRan {
@@ -134,24 +134,24 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 			now = h.looked
 		}
 		if shared {
-			if s.noteShared(now); s.policy != nil {
+			if s.noteShared(now); s.waits.policy != nil {
 				break
 			}
 		}
 	}
 	s.counters.spinMisses.Add(1)
-	s.reactor.since.Store(start)
+	s.waits.reactor.since.Store(start)
 	return false
 }
 
 // succeed hands the leader's role to a goroutine that parked because there
 // was a leader, if its own budget is not spent yet.
 func (s *Stack) succeed(w *waiter) {
-	if s.successor.Load() == nil {
+	if s.waits.successor.Load() == nil {
 		return
 	}
-	next := s.successor.Swap(nil)
-	if next != nil && next != w && nanotime()-s.successorAt.Load() < s.spin {
+	next := s.waits.successor.Swap(nil)
+	if next != nil && next != w && nanotime()-s.waits.successorAt.Load() < s.waits.spin {
 		s.wake(next)
 	}
 }
@@ -167,7 +167,7 @@ func (s *Stack) pollOnce() bool {
 		n = s.poll()
 		s.end()
 	}
-	s.leader.Store(false)
+	s.waits.leader.Store(false)
 	if n == 0 {
 		s.arm()
 	}

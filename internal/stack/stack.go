@@ -25,8 +25,8 @@ import (
 type Stack struct {
 	wiring
 
-	lock *ring.Lock // the stack lock
-	waits
+	lock      *ring.Lock // the stack lock
+	waits     waits
 	nextTimer atomic.Int64  // earliest timer, ns; written under the lock
 	turns     atomic.Uint64 // poll turns done; likewise
 
@@ -96,8 +96,8 @@ func New(cfg Config) (*Stack, error) {
 		}
 	}
 	if cfg.Profile == Balanced && cfg.Spin == 0 {
-		s.policy = newPolicy(wakeCPU, wakeLatency, mrand.Uint64())
-		s.spinNow.Store(s.policy.budget(now))
+		s.waits.policy = newPolicy(wakeCPU, wakeLatency, mrand.Uint64())
+		s.waits.spinNow.Store(s.waits.policy.budget(now))
 	}
 	if err := s.startWaiting(); err != nil {
 		return nil, errors.Join(fmt.Errorf("stack: %s: %w", cfg.Name, err), cfg.close())

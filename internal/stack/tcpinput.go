@@ -48,7 +48,7 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 		s.cache.FreeDescs(ds)
 		return nil
 	}
-	s.work += int64(p.L4Len - hl)
+	s.waits.work += int64(p.L4Len - hl)
 	seg.ECN = p.TOS & 3
 	ds[0].Off += uint16(hl)
 	ds[0].Len -= uint16(hl)

@@ -26,7 +26,7 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 		s.drop(ds, &s.counters.udpErr)
 		return
 	}
-	s.work += int64(s.rx.pkt.L4Len)
+	s.waits.work += int64(s.rx.pkt.L4Len)
 	s.counters.udpIn.Add(1)
 }
 

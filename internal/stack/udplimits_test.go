@@ -169,7 +169,7 @@ func TestRxStarved(t *testing.T) {
 		}
 		b.pollOnce()
 	}
-	for !b.armed.Load() {
+	for !b.waits.armed.Load() {
 		b.pollOnce()
 	}
 	time.Sleep(100 * time.Millisecond) // the reactor's last tick: from now on nobody polls

@@ -37,7 +37,7 @@ type waiter struct {
 
 // waiting is what a waiter needs that somebody waits on.
 type waiting struct {
-	ch       chan bool    // true: counted in Stack.woken
+	ch       chan bool    // true: counted in waits.woken
 	deadline atomic.Int64 // ns, 0: none, passed: it has come
 
 	mu    sync.Mutex
@@ -85,11 +85,11 @@ func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 		return false
 	case st == waiterParked:
 		if count {
-			s.woken.Add(1)
+			s.waits.woken.Add(1)
 		}
 		w.more.Load().ch <- count // one token per parking: never blocks
 	default:
-		s.seat.raise()
+		s.waits.seat.raise()
 	}
 	return true
 }
@@ -202,15 +202,15 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 				if s.spinFor(k, d, w, now, b) {
 					continue
 				}
-			} else if s.successor.CompareAndSwap(nil, w) {
-				s.successorAt.Store(now)
+			} else if s.waits.successor.CompareAndSwap(nil, w) {
+				s.waits.successorAt.Store(now)
 			}
 		}
-		if s.sit(k, d, w, now) || s.spin == 0 && s.pollOnce() {
+		if s.sit(k, d, w, now) || s.waits.spin == 0 && s.pollOnce() {
 			continue
 		}
-		if s.policy != nil && !s.leader.Load() {
-			s.reactor.since.CompareAndSwap(0, now)
+		if s.waits.policy != nil && !s.waits.leader.Load() {
+			s.waits.reactor.since.CompareAndSwap(0, now)
 		}
 		s.park(k, d, w)
 	}
@@ -219,7 +219,7 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 // pollAt does a poll turn where a packet is there already and nobody holds the
 // lock; now was just read. False: it did not.
 func (s *Stack) pollAt(now int64) bool {
-	if s.armed.Load() || !s.rxPending() {
+	if s.waits.armed.Load() || !s.rxPending() {
 		return false
 	}
 	if s.letOthersFinish() {
@@ -228,7 +228,7 @@ func (s *Stack) pollAt(now int64) bool {
 	if !s.tryBeginAt(now) {
 		return false
 	}
-	if !s.life.closing.Load() && s.poll() > 0 {
+	if s.poll() > 0 {
 		s.arrived(0, false)
 	}
 	if s.end() > 0 {
@@ -249,6 +249,6 @@ func (s *Stack) park(k socket, d direction, w *waiter) {
 	s.counters.parks.Add(1)
 	s.kickDeferred()
 	if <-p.ch {
-		s.woken.Add(-1)
+		s.waits.woken.Add(-1)
 	}
 }

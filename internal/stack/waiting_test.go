@@ -120,18 +120,18 @@ func TestSeatFollowsPolicy(t *testing.T) {
 	a, _ := newPair(t, pairOptions{profile: Balanced})
 	a.begin()
 	defer a.end()
-	p := a.policy
+	p := a.waits.policy
 	p.eager, p.scarceUntil, p.sharedUntil = true, 0, 0
-	if err := a.setSeat(); err != nil || a.seat.open() {
+	if err := a.setSeat(); err != nil || a.waits.seat.open() {
 		t.Fatalf("the seat is open while goroutines spin (%v)", err)
 	}
 	p.shared(a.now)
-	if err := a.setSeat(); err != nil || !a.seat.open() {
+	if err := a.setSeat(); err != nil || !a.waits.seat.open() {
 		t.Fatalf("the seat is closed while the processor is shared (%v)", err)
 	}
 	p.sharedUntil = 0
 	a.arrived(1000, false)
-	if p.eager && a.seat.open() {
+	if p.eager && a.waits.seat.open() {
 		t.Error("the seat is still open when goroutines spin again")
 	}
 	p.limited(a.now, 0.2, 0)
@@ -157,7 +157,7 @@ func TestWarnings(t *testing.T) {
 	} {
 		a, _ := newPair(t, pairOptions{profile: c.profile})
 		a.begin()
-		a.limits.view = c.view
+		a.waits.limits.view = c.view
 		a.end()
 		a.counters.shared.Store(c.shared)
 		got := a.Warnings()
@@ -190,7 +190,7 @@ func TestSpinsInVain(t *testing.T) {
 	heard := func() uint32 {
 		b.begin()
 		defer b.end()
-		return b.policy.gaps.total
+		return b.waits.policy.gaps.total
 	}
 	before := heard()
 	for range messages {

@@ -9,8 +9,6 @@ import (
 // stack lock; of that, armed, spinNow and sharedUntil are written under it only.
 // breath and sharing belong to the leader, policy, work and limits to the holder
 // of the stack lock. The seat and the reactor say themselves what is whose.
-//
-// It is embedded in Stack, since all who wait go over it.
 type waits struct {
 	spin int64 // longest spin, ns; does not change
 

@@ -48,9 +48,9 @@ func (s *Stack) receive(i int, q driver.Queue) (n int) {
 // giveWay lets the goroutines run that the caller woke. They run on this
 // processor, instead of waiting for another to be woken by an interrupt.
 func (s *Stack) giveWay() {
-	s.away.Store(true)
+	s.waits.away.Store(true)
 	runtime.Gosched()
-	s.away.Store(false)
+	s.waits.away.Store(false)
 	s.kickDeferred()
 }
 
@@ -60,7 +60,7 @@ func (s *Stack) giveWay() {
 // coming would hold up goroutines that have yielded before they answer, as
 // grpc-go's writers do. With several Ps another one runs those.
 func (s *Stack) letOthersFinish() bool {
-	if !s.away.Load() || s.rx.wave > waveWakes {
+	if !s.waits.away.Load() || s.rx.wave > waveWakes {
 		return false
 	}
 	s.giveWay()

@@ -86,8 +86,8 @@ func TestLetOthersFinish(t *testing.T) {
 	}()
 	const passes = 10 // the runtime does not promise an order
 	for i := 0; i < passes && !answered.Load(); i++ {
-		a.away.Store(true) // as if one gave way
-		if !a.letOthersFinish() || a.away.Load() {
+		a.waits.away.Store(true) // as if one gave way
+		if !a.letOthersFinish() || a.waits.away.Load() {
 			t.Error("does not give way, or the next would too")
 		}
 	}
