@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -95,7 +96,7 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.ZeroCopy, ZeroCopyAuto, ZeroCopyRequire, ZeroCopyOff) },
 	},
 	{
-		Setting{"Queues", "ONLOAD_QUEUES", "numbers and ranges such as 0,2-3", "all",
+		Setting{"Queues", "ONLOAD_QUEUES", "numbers and ranges such as 0,2-3, at most 64 in all", "all",
 			"receive queues to take, of each interface"},
 		setQueues,
 		checkQueues,
@@ -378,6 +379,9 @@ func checkQueues(c *Config) error {
 			return fmt.Errorf("queue %d is named twice", q)
 		}
 		seen[q] = true
+	}
+	if len(seen) > stack.MaxQueues {
+		return fmt.Errorf("%d queues are named, at most %d can be taken", len(seen), stack.MaxQueues)
 	}
 	return nil
 }

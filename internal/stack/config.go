@@ -54,16 +54,19 @@ func (c *Config) Over(d driver.Device) {
 	c.Queues, c.Arena, c.Steering, c.Close = d.Queues(), d.Arena(), d, d.Close
 }
 
-// maxQueues bounds the queues of a stack: sets of them are the bits of a word.
-const maxQueues = 64
+// MaxQueues bounds the queues of a stack: sets of them are the bits of a word.
+const MaxQueues = 64
 
 // check completes c.
 func (c *Config) check() error {
 	if c.Arena == nil || c.Steering == nil || c.Net == nil {
 		return errors.New("stack: Config without Arena, Steering or Net")
 	}
-	if n := len(c.Queues); n == 0 || n > maxQueues {
-		return fmt.Errorf("stack: %s has %d queues, want 1 to %d", c.Name, n, maxQueues)
+	switch n := len(c.Queues); {
+	case n == 0:
+		return fmt.Errorf("stack: %s has no queue", c.Name)
+	case n > MaxQueues:
+		return fmt.Errorf("stack: %s has %d queues, at most %d can be taken: name them (ONLOAD_QUEUES), or let the interface have fewer (ethtool -L)", c.Name, n, MaxQueues)
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

@@ -318,9 +318,10 @@ func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, info *udp.Info) bool {
 const minUDPBuf = 4096
 
 // queue is rq.Push for the producers of all stacks. Sockets that nobody reads
-// must not take the frames that the others receive into.
+// must not take the frames that the others receive into: as with TCP, what peers
+// send leaves Reserve of them.
 func (u *UDPConn) queue(ds []ring.Desc, info *udp.Info) bool {
-	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r/2 && u.rq.Held() >= minUDPBuf {
+	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r && u.rq.Held() >= minUDPBuf {
 		u.scarce.Add(1)
 		return false
 	}

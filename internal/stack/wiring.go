@@ -12,7 +12,7 @@ import (
 type wiring struct {
 	// Do not change. Every spin looks at them.
 	queues []driver.Queue
-	txOf   [maxQueues]uint8 // which queue sends what belongs to one
+	txOf   [MaxQueues]uint8 // which queue sends what belongs to one
 
 	// Under the stack lock.
 	wire []driver.Queue // packets come and go by these: queues, or those of tap
