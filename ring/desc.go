@@ -51,7 +51,7 @@ type Desc struct {
 	Off, Len  uint16 // of the data inside the frame
 	Flags     DescFlags
 	CsumStart uint16 // of the transport header
-	CsumOff   uint16 // of the checksum field, from CsumStart: 16 is TCP, 6 UDP
+	CsumOff   uint16 // of the checksum field, from CsumStart (driver.TCPChecksum)
 	SegSize   uint16
 	NetOff    uint16 // of the IP header
 	HdrLen    uint16 // link, network and transport headers: the payload's offset

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -37,8 +38,6 @@ type lane struct {
 
 const (
 	vnetHdrLen = 10 // struct virtio_net_hdr
-	tcpSum     = 16 // offset of the checksum field (RFC 9293 section 3.1)
-	tcpLen     = 20 // without options
 
 	// laneFrags is the most frames of a packet: 64 KiB in frames that carry
 	// one segment of Ethernet's MTU each, and some.
@@ -105,8 +104,8 @@ func openLane(l *linkInfo) (_ *lane, err error) {
 // packet that can be segmented.
 func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	d := &pkt[0]
-	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || d.CsumOff != tcpSum ||
-		int(d.HdrLen) < int(d.CsumStart)+tcpLen || d.HdrLen > d.Len {
+	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || d.CsumOff != driver.TCPChecksum ||
+		int(d.HdrLen) < int(d.CsumStart)+driver.TCPHeaderLen || d.HdrLen > d.Len {
 		return false
 	}
 	gso := byte(unix.VIRTIO_NET_HDR_GSO_TCPV4)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -14,10 +15,7 @@ const (
 	port = 7 // that ready steers to B
 	from = 1000
 
-	udpLen, udpSum = 8, 6
-
-	tcpLen, tcpSeq, tcpFlags, tcpSum = 20, 4, 13, 16
-	ack, cwr                         = 0x10, 0x80
+	ack, cwr = 0x10, 0x80 // TCP's flags
 )
 
 // flow is what packets from A to B have in common.
@@ -43,9 +41,9 @@ func (f *flow) packet(payload []byte, partial bool) (b []byte, d ring.Desc) {
 	src, dst := f.addrs()
 	var h ip.Header
 	h.Init(f.from.MAC, f.to.MAC, 0, src, dst, f.proto, 0, 64)
-	n, sum := udpLen, udpSum
+	n, sum := driver.UDPHeaderLen, driver.UDPChecksum
 	if f.proto == tcp {
-		n, sum = tcpLen, tcpSum
+		n, sum = driver.TCPHeaderLen, driver.TCPChecksum
 	}
 	b = make([]byte, h.Len()+n, h.Len()+n+len(payload))
 	b = append(b, payload...)
@@ -54,7 +52,7 @@ func (f *flow) packet(payload []byte, partial bool) (b []byte, d ring.Desc) {
 	binary.BigEndian.PutUint16(l4[0:], f.src)
 	binary.BigEndian.PutUint16(l4[2:], f.dest)
 	if f.proto == tcp {
-		l4[12], l4[tcpFlags] = tcpLen/4<<4, ack
+		l4[12], l4[driver.TCPFlags] = driver.TCPHeaderLen/4<<4, ack
 	} else {
 		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
 	}
@@ -86,9 +84,9 @@ func sound(b []byte, virtual bool) bool {
 	}
 	l4 := b[p.L4Off:][:p.L4Len]
 	pseudo := ip.PseudoSum(p.Src, p.Dst, p.Proto, len(l4))
-	at := udpSum
+	at := driver.UDPChecksum
 	if p.Proto == tcp {
-		at = tcpSum
+		at = driver.TCPChecksum
 	}
 	return ip.Add(pseudo, ip.Sum(l4)) == 0xffff || virtual && binary.BigEndian.Uint16(l4[at:]) == pseudo
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -128,7 +129,7 @@ func testSegment(t *testing.T, l *Ends) {
 			b, d := f.packet(pattern(size, 1), true)
 			d.Flags |= ring.FlagGSO | ring.FlagCWR
 			d.SegSize = mss
-			b[d.CsumStart+tcpFlags] |= cwr
+			b[d.CsumStart+driver.TCPFlags] |= cwr
 			free := l.A.settled(t)
 			before, _ := f.packet(pattern(9, 2), false)
 			l.A.post(t, l.A.place(t, before, 0))
@@ -167,13 +168,13 @@ func (s *stream) add(packets [][]byte) {
 		if len(b) <= s.hdr {
 			t.Fatalf("a segment of %d bytes", len(b))
 		}
-		if at := binary.BigEndian.Uint32(b[s.l4+tcpSeq:]); int(at) != s.n {
+		if at := binary.BigEndian.Uint32(b[s.l4+driver.TCPSeq:]); int(at) != s.n {
 			t.Fatalf("byte %d came, want %d", at, s.n)
 		}
 		if !s.l.B.Caps().LargeRx && len(b)-s.hdr > mss {
 			t.Errorf("a segment of %d bytes", len(b)-s.hdr)
 		}
-		if marked := b[s.l4+tcpFlags]&cwr != 0; marked != (s.n == 0) {
+		if marked := b[s.l4+driver.TCPFlags]&cwr != 0; marked != (s.n == 0) {
 			t.Errorf("CWR %v at byte %d", marked, s.n) // RFC 3168 section 6.1.2
 		}
 		if !sound(b, s.l.B.Caps().Virtual) {

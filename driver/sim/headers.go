@@ -30,7 +30,7 @@ func (h *headers) parse(b []byte) bool {
 	if h.proto() == 0 || h.FragOff != 0 {
 		return true
 	}
-	if h.L4Len < 8 {
+	if h.L4Len < driver.UDPHeaderLen {
 		return false
 	}
 	l4 := b[h.L4Off:]
@@ -64,7 +64,7 @@ func (h *headers) verify(b []byte) bool {
 		return false
 	}
 	l4 := b[h.L4Off : h.L4Off+h.L4Len]
-	if h.Proto == protoUDP && binary.BigEndian.Uint16(l4[6:]) == 0 {
+	if h.Proto == protoUDP && binary.BigEndian.Uint16(l4[driver.UDPChecksum:]) == 0 {
 		return false // RFC 768: no checksum
 	}
 	return ip.Add(ip.PseudoSum(h.Src, h.Dst, h.Proto, len(l4)), ip.Sum(l4)) == 0xffff

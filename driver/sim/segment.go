@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -29,21 +30,14 @@ func wireSize(p *packet) int {
 	return len(p.buf) - ip.NetOffset(p.buf)
 }
 
-// Offsets in a TCP header (RFC 9293 section 3.1), and flags.
-const (
-	tcpSeq   = 4
-	tcpFlags = 13
-	tcpSum   = 16
-	tcpLen   = 20
-
-	fin, psh, cwr = 1, 8, 0x80
-)
+// TCP flags (RFC 9293 section 3.1).
+const fin, psh, cwr = 1, 8, 0x80
 
 // segmentable reports whether the Desc of p describes a TCP packet that can be
 // cut.
 func segmentable(p *packet) bool {
-	return p.flags&ring.FlagCsumPartial != 0 && p.segSize > 0 && p.csumOff == tcpSum &&
-		p.netOff > 0 && int(p.csumStart) >= int(p.netOff)+20 && int(p.hdrLen) >= int(p.csumStart)+tcpLen && int(p.hdrLen) <= len(p.buf)
+	return p.flags&ring.FlagCsumPartial != 0 && p.segSize > 0 && p.csumOff == driver.TCPChecksum &&
+		p.netOff > 0 && int(p.csumStart) >= int(p.netOff)+20 && int(p.hdrLen) >= int(p.csumStart)+driver.TCPHeaderLen && int(p.hdrLen) <= len(p.buf)
 }
 
 // segment cuts a TCP packet into packets of segSize bytes of payload, as TSO
@@ -51,10 +45,10 @@ func segmentable(p *packet) bool {
 func (q *Queue) segment(p *packet, emit func(*packet)) {
 	size, net, l4 := int(p.segSize), int(p.netOff), int(p.csumStart)
 	hdr, data := p.buf[:p.hdrLen], p.buf[p.hdrLen:]
-	seq := binary.BigEndian.Uint32(hdr[l4+tcpSeq:])
+	seq := binary.BigEndian.Uint32(hdr[l4+driver.TCPSeq:])
 	// The checksum field holds the sum of the pseudo-header, whose length is
 	// that of the large packet.
-	pseudo := ip.Add(binary.BigEndian.Uint16(hdr[l4+tcpSum:]), ^uint16(len(p.buf)-l4))
+	pseudo := ip.Add(binary.BigEndian.Uint16(hdr[l4+driver.TCPChecksum:]), ^uint16(len(p.buf)-l4))
 	for i, off := 0, 0; ; i, off = i+1, off+size {
 		last := off+size >= len(data)
 		n := min(size, len(data)-off)
@@ -71,15 +65,15 @@ func (q *Queue) segment(p *packet, emit func(*packet)) {
 			putIPv4Sum(h[:l4-net])
 		}
 		t := s.buf[l4:]
-		binary.BigEndian.PutUint32(t[tcpSeq:], seq+uint32(off))
+		binary.BigEndian.PutUint32(t[driver.TCPSeq:], seq+uint32(off))
 		if !last {
-			t[tcpFlags] &^= fin | psh
+			t[driver.TCPFlags] &^= fin | psh
 		}
 		if off > 0 && p.flags&ring.FlagCWR != 0 {
-			t[tcpFlags] &^= cwr // RFC 3168 section 6.1.2: on the first only
+			t[driver.TCPFlags] &^= cwr // RFC 3168 section 6.1.2: on the first only
 		}
-		binary.BigEndian.PutUint16(t[tcpSum:], ip.Add(pseudo, uint16(len(t))))
-		binary.BigEndian.PutUint16(t[tcpSum:], ^ip.Sum(t))
+		binary.BigEndian.PutUint16(t[driver.TCPChecksum:], ip.Add(pseudo, uint16(len(t))))
+		binary.BigEndian.PutUint16(t[driver.TCPChecksum:], ^ip.Sum(t))
 		emit(s)
 		if last {
 			return

@@ -100,7 +100,7 @@ func setSum(b []byte, partial bool) (d ring.Desc) {
 		panic("setSum")
 	}
 	l4 := b[h.L4Off:]
-	d = ring.Desc{NetOff: uint16(h.NetOff), CsumStart: uint16(h.L4Off), CsumOff: tcpSum}
+	d = ring.Desc{NetOff: uint16(h.NetOff), CsumStart: uint16(h.L4Off), CsumOff: driver.TCPChecksum}
 	if h.Proto == protoUDP {
 		d.CsumOff, d.HdrLen = 6, d.CsumStart+8
 	} else {
