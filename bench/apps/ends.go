@@ -54,9 +54,11 @@ type run struct {
 	ends []*one
 }
 
-// once runs c on g, a process for each end. dir is an external server's folder.
-func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind, dir string) (m *result.Measured, err error) {
+// once runs c on g, a process for each end, for so many times the time of a run.
+// dir is an external server's folder.
+func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind, times int, dir string) (m *result.Measured, err error) {
 	d, warm := r.timesOf(c)
+	d *= time.Duration(times)
 	bound := 5*d + 20*time.Second
 	ctx, cancel := context.WithTimeout(ctx, bound+3*time.Second)
 	defer cancel()

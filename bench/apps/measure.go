@@ -66,8 +66,7 @@ func (s *session) measure(ctx context.Context) error {
 	return nil
 }
 
-// one runs a cell on a rung, a second time if it fails: on a machine that
-// others use a run may starve. Both failures are kept.
+// one runs a cell on a rung and adds what it gave to the report.
 func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) error {
 	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, s.rounds, c, g.Name)
 	s.progress.Show(name)
@@ -76,28 +75,38 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 		return err
 	}
 	r := &result.Run{Cell: c, Rung: g.Name, Round: round, Rate: k.Rate}
-	for try := range 2 {
-		if r.Measured, err = s.run(ctx, c, g, k); err == nil {
-			r.Error = ""
-			break
-		}
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
-		}
-		r.Measured, r.Error = nil, err.Error()
-		if err := s.fail(name, try, err); err != nil {
-			return err
-		}
+	if r.Measured, err = s.try(ctx, name, c, g, k); ctx.Err() != nil {
+		return err
+	} else if err != nil {
+		r.Error = err.Error()
 	}
 	s.progress.Done++
 	return s.report.Add(r)
 }
 
-// run runs a cell on a rung, after its server has been prepared.
-func (s *session) run(ctx context.Context, c result.Cell, g *rung, k kind) (*result.Measured, error) {
+// try runs a cell on a rung, a second time and for longer if it fails: on a
+// machine that others use a run may starve. Both failures are kept.
+func (s *session) try(ctx context.Context, name string, c result.Cell, g *rung, k kind) (m *result.Measured, err error) {
+	for try, times := range [...]int{1, 10} {
+		if m, err = s.run(ctx, c, g, k, times); err == nil {
+			return m, nil
+		}
+		if ctx.Err() != nil {
+			return nil, errors.New("interrupted")
+		}
+		if ferr := s.fail(name, try, err); ferr != nil {
+			return nil, ferr
+		}
+	}
+	return nil, err
+}
+
+// run runs a cell on a rung, after its server has been prepared, for so many
+// times the time of a run.
+func (s *session) run(ctx context.Context, c result.Cell, g *rung, k kind, times int) (*result.Measured, error) {
 	p := program.Find(c.Program)
 	if p.External == nil {
-		return s.runner.once(ctx, c, g, k, "")
+		return s.runner.once(ctx, c, g, k, times, "")
 	}
 	prep := preparation{p.External, g.Build}
 	have, ok := s.prepared[prep]
@@ -111,7 +120,7 @@ func (s *session) run(ctx context.Context, c result.Cell, g *rung, k kind) (*res
 	if have.err != nil {
 		return nil, fmt.Errorf("cannot be prepared: %w", have.err)
 	}
-	return s.runner.once(ctx, c, g, k, have.dir)
+	return s.runner.once(ctx, c, g, k, times, have.dir)
 }
 
 // applies reports whether a cell can run on a rung.
@@ -144,9 +153,10 @@ func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error
 	}
 	f, ok := s.report.Figure(c, kernelRung, report.OpsPerS)
 	if !ok {
-		m, err := s.run(ctx, c, &sides[0], kind{})
+		name := fmt.Sprintf("the kernel's capacity for %s", c)
+		m, err := s.try(ctx, name, c, &sides[0], kind{})
 		if err != nil {
-			return 0, fmt.Errorf("the kernel's capacity for %s: %w", c, err)
+			return 0, fmt.Errorf("%s: %w", name, err)
 		}
 		f.Median = float64(m.Ops) / m.Seconds
 	}

@@ -71,6 +71,13 @@ func (v *victim) unharmed(t testing.TB, n int) {
 	}
 }
 
+// pathMTU is the MTU of the path to u's peer.
+func (v *victim) pathMTU(u *UDPConn) int {
+	v.begin()
+	defer v.end()
+	return v.dests.mtuOf(u.dst, v.now)
+}
+
 // held is the memory of incomplete datagrams.
 func (v *victim) held() int {
 	v.begin()
@@ -272,11 +279,11 @@ func TestForgedICMP(t *testing.T) {
 			}
 			refused = message{"", 1, 4, 0, own}
 		}
-		mtu := v.dests.mtuOf(u.dst, v.now)
+		mtu := v.pathMTU(u)
 		for _, m := range forged {
 			v.suffer(t, icmpOf(peer.Addr(), to, m.typ, m.code, m.rest, m.quote))
-			if e := u.errno.Load(); e != 0 || v.dests.mtuOf(u.dst, v.now) != mtu {
-				t.Errorf("%v, %s: error %v, MTU %d", to, m.name, syscall.Errno(e), v.dests.mtuOf(u.dst, v.now))
+			if e, now := u.errno.Load(), v.pathMTU(u); e != 0 || now != mtu {
+				t.Errorf("%v, %s: error %v, MTU %d", to, m.name, syscall.Errno(e), now)
 			}
 		}
 		b := icmpOf(peer.Addr(), to, refused.typ, refused.code, 0, own)
