@@ -181,13 +181,17 @@ func (c pairOf) works(t testing.TB) {
 		data[i] = byte(i * 7)
 	}
 	for _, p := range [][2]*TCPConn{{c.peer, c.own}, {c.own, c.peer}} {
-		p[1].SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := p[0].Write(data); err != nil {
-			t.Fatal("write:", err)
+		start := time.Now()
+		p[0].SetWriteDeadline(start.Add(patience))
+		n, err := p[0].Write(data)
+		if err != nil {
+			t.Fatalf("%v: wrote %d bytes, %v\n%+v\n%+v", p[0].LocalAddr(), n, err, p[0].info(), p[1].info())
 		}
+		written := time.Since(start)
+		p[1].SetReadDeadline(time.Now().Add(patience))
 		clear(buf)
 		if n, err := io.ReadFull(p[1], buf); err != nil || !bytes.Equal(buf, data) {
-			t.Fatal("read:", n, err)
+			t.Fatalf("%v: read %d bytes, %v, written in %v\n%+v\n%+v", p[1].LocalAddr(), n, err, written, p[0].info(), p[1].info())
 		}
 	}
 	c.settle(t)
@@ -196,7 +200,7 @@ func (c pairOf) works(t testing.TB) {
 // settle waits until all is acknowledged.
 func (c pairOf) settle(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		i, j := c.peer.info(), c.own.info()
 		if i.InFlight+i.Unsent+j.InFlight+j.Unsent == 0 && i.BytesReceived == j.BytesDelivered {
 			return
@@ -410,7 +414,7 @@ func TestAttack06PredictableFragmentID(t *testing.T) {
 		}
 		a, b := newPair(t, pairOptions{link: sim.LinkConfig{Tap: tap}})
 		c := udpPair(t, a, b, to, nil)
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		buf := make([]byte, 3000)
 		const n = 200
 		for range n {
@@ -476,7 +480,7 @@ func TestAttack07SYNFlood(t *testing.T) {
 		if err != nil {
 			t.Fatal("an honest client:", err)
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
@@ -559,7 +563,7 @@ func TestAttack16Sockstress(t *testing.T) {
 	}
 	// Of each at most what was written and its FIN, when the device is done
 	// with the rest.
-	for end := time.Now().Add(5 * time.Second); free-v.Stats().FreeFrames > 9*limit+64; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); free-v.Stats().FreeFrames > 9*limit+64; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d frames held", free-v.Stats().FreeFrames)
 		}
@@ -605,7 +609,7 @@ func TestAttack19MalformedOptions(t *testing.T) {
 		opt := tsOption(k.ts[0], k.ts[1])
 		v.suffer(t, c.forge(forged{flags: tcp.FlagACK | tcp.FlagURG | tcp.FlagPSH, seq: k.next[0], ack: k.next[1], opt: opt, urg: urg, data: []byte("evil")}))
 		buf := make([]byte, 10)
-		c.own.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.own.SetReadDeadline(time.Now().Add(patience))
 		if n, err := c.own.Read(buf); err != nil || string(buf[:n]) != "evil" {
 			t.Fatalf("pointer %d: %q, %v", urg, buf[:n], err)
 		}

@@ -44,7 +44,7 @@ func breakQueue(t *testing.T, p Profile, broken, want error) {
 		if !errors.Is(err, want) {
 			t.Errorf("Read: %v, want %v", err, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Read hangs on a broken device")
 	}
 }

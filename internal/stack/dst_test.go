@@ -31,7 +31,7 @@ func TestUDPNoRoute(t *testing.T) {
 	for _, to := range []netip.Addr{addrB, six[addrB]} {
 		a, b, net := newRouted(t, pairOptions{})
 		c := udpPair(t, a, b, to, nil)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		read := make(chan error, 1)
 		go func() {
 			n, _, _, _, err := c.ReadFrom(make([]byte, 4))
@@ -77,7 +77,7 @@ func TestUDPTooBigIsAnError(t *testing.T) {
 			m = icmpOf(to, c.LocalAddr().Addr(), 3, 4, 1300, quote)
 		}
 		a.cfg.Steering.(*sim.Device).Inject(0, m)
-		c.SetDeadline(time.Now().Add(2 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		if _, _, _, _, err := c.ReadFrom(make([]byte, 1)); err != syscall.EMSGSIZE {
 			t.Errorf("%v: %v", to, err)
 		}
@@ -211,7 +211,7 @@ func TestUDPSource(t *testing.T) {
 			if _, err := u.WriteFrom(make([]byte, size), src, peer.LocalAddr()); err != nil {
 				t.Fatal(err)
 			}
-			peer.SetReadDeadline(time.Now().Add(5 * time.Second))
+			peer.SetReadDeadline(time.Now().Add(patience))
 			if _, _, from, _, err := peer.ReadFrom(nil); from.Addr() != want || err != nil {
 				t.Errorf("%d bytes from %v, %v; want %v", size, from, err, want)
 			}
@@ -243,7 +243,7 @@ func TestStaleNeighbour(t *testing.T) {
 	if n := asked.Load(); n != 0 {
 		t.Errorf("idle: asked %d times", n)
 	}
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	for _, size := range []int{1, 1000, 4000} {
 		if _, err := c.WriteTo(make([]byte, size), netip.AddrPort{}); err != nil {
 			t.Fatal(err)

@@ -83,7 +83,7 @@ func TestRFC7413Stacks(t *testing.T) {
 		io.ReadFull(c, p)
 		got <- p
 	}()
-	for deadline := time.Now().Add(10 * time.Second); c.tc.State() == tcp.SynSent; {
+	for deadline := time.Now().Add(patience); c.tc.State() == tcp.SynSent; {
 		if time.Now().After(deadline) {
 			t.Fatal("a reader waits for ever")
 		}
@@ -101,7 +101,7 @@ func TestRFC7413Stacks(t *testing.T) {
 	c = fastDial(t, a, l.Addr(), true)
 	c.Write([]byte("x"))
 	c.Close()
-	for deadline := time.Now().Add(10 * time.Second); b.Stats().TCP.TCPFastOpenPassive != before+1; {
+	for deadline := time.Now().Add(patience); b.Stats().TCP.TCPFastOpenPassive != before+1; {
 		if time.Now().After(deadline) {
 			t.Fatal("what was written before Close does not arrive")
 		}
@@ -140,7 +140,7 @@ func TestRFC7413ListenerCloses(t *testing.T) {
 	c := fastDial(t, a, l.Addr(), true)
 	defer c.Close()
 	c.Write([]byte("x"))
-	for deadline := time.Now().Add(10 * time.Second); b.Stats().TCP.TCPFastOpenPassive == 0; {
+	for deadline := time.Now().Add(patience); b.Stats().TCP.TCPFastOpenPassive == 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("no connection")
 		}

@@ -49,8 +49,8 @@ func TestAttack29Hoarders(t *testing.T) {
 				defer c.Close()
 				defer s.Close()
 				for _, p := range []pairOf{{c, s}, {s, c}} {
-					p.peer.SetDeadline(time.Now().Add(10 * time.Second))
-					p.own.SetDeadline(time.Now().Add(10 * time.Second))
+					p.peer.SetDeadline(time.Now().Add(patience))
+					p.own.SetDeadline(time.Now().Add(patience))
 					p.works(t)
 				}
 			}

@@ -47,13 +47,7 @@ func (v *victim) suffer(t testing.TB, frames ...[]byte) {
 			v.pollOnce()
 		}
 	}
-	for more := true; more; {
-		v.pollOnce()
-		// Only under the lock: who holds it may have some in hand.
-		v.begin()
-		more = v.rxPending()
-		v.end()
-	}
+	takeAll(v.Stack)
 }
 
 // unharmed checks that an honest datagram of n bytes comes back.
@@ -61,7 +55,7 @@ func (v *victim) unharmed(t testing.TB, n int) {
 	t.Helper()
 	out := bytes.Repeat([]byte{byte(n)}, n)
 	buf := make([]byte, 1<<16)
-	v.honest.SetDeadline(time.Now().Add(5 * time.Second))
+	v.honest.SetDeadline(time.Now().Add(patience))
 	if _, err := v.honest.WriteTo(out, netip.AddrPort{}); err != nil {
 		t.Fatal("honest peer:", err)
 	}
@@ -72,17 +66,15 @@ func (v *victim) unharmed(t testing.TB, n int) {
 }
 
 // pathMTU is the MTU of the path to u's peer.
-func (v *victim) pathMTU(u *UDPConn) int {
-	v.begin()
-	defer v.end()
-	return v.dests.mtuOf(u.dst, v.now)
+func (v *victim) pathMTU(u *UDPConn) (n int) {
+	locked(v.Stack, func() { n = v.dests.mtuOf(u.dst, v.now) })
+	return n
 }
 
 // held is the memory of incomplete datagrams.
-func (v *victim) held() int {
-	v.begin()
-	defer v.end()
-	return v.fragments.Held()
+func (v *victim) held() (n int) {
+	locked(v.Stack, func() { n = v.fragments.Held() })
+	return n
 }
 
 // packetOf is a frame to the victim.

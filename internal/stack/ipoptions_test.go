@@ -115,7 +115,7 @@ func TestIPOptionsTCP(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		for limit := time.Now().Add(10 * time.Second); b.sizes().flows > 0; time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(patience); b.sizes().flows > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatal("the FIN was not acknowledged")
 			}

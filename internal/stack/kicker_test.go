@@ -150,7 +150,7 @@ func TestDeferredKicksEnd(t *testing.T) {
 	}
 	defer u.Close()
 	p := make([]byte, 64)
-	if err := srv.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := srv.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 200 {

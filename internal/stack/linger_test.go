@@ -16,7 +16,7 @@ func TestLinger(t *testing.T) {
 	a, b := newPair(t, pairOptions{})
 	for _, half := range []bool{false, true} {
 		c, s := connect(t, a, b, addrB)
-		if err := c.SetLinger(20); err != nil {
+		if err := c.SetLinger(600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -31,7 +31,7 @@ func TestLinger(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > 5*patience {
 			t.Errorf("CloseWrite first %v: Close took %v", half, d)
 		}
 		if st := c.tc.State(); st != tcp.FinWait2 {
@@ -67,7 +67,7 @@ func TestListenerClosedShard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := c.Read(make([]byte, 1)); err != syscall.ECONNRESET {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/control"
@@ -19,6 +20,9 @@ var (
 	}
 	macs = map[netip.Addr][6]byte{addrA: {2, 0, 0, 0, 0, 1}, addrB: {2, 0, 0, 0, 0, 2}}
 )
+
+// patience bounds what would hang. No verdict depends on how fast the machine is.
+const patience = time.Minute
 
 // pairOptions vary newPair.
 type pairOptions struct {
@@ -75,6 +79,23 @@ func simStack(dev *sim.Device, local, remote netip.Addr, o pairOptions) (*Stack,
 		o.config(&c)
 	}
 	return New(c)
+}
+
+// locked calls f in a section: fields of s that the reactor also touches are read
+// and written there only.
+func locked(s *Stack, f func()) {
+	s.begin()
+	defer s.end()
+	f()
+}
+
+// takeAll returns when s has processed all that its queues held.
+func takeAll(s *Stack) {
+	for more := true; more; {
+		s.pollOnce()
+		// The lock tells: its holder may have some packets in hand.
+		locked(s, func() { more = s.rxPending() })
+	}
 }
 
 // connect makes a connection from a to b.

@@ -36,7 +36,7 @@ func TestIdleSleeps(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the reader was not woken")
 			}
 		})
@@ -53,7 +53,7 @@ func TestProgressWithoutReader(t *testing.T) {
 			if _, err := c.Write(make([]byte, 100<<10)); err != nil {
 				t.Fatal(err)
 			}
-			end := time.Now().Add(5 * time.Second)
+			end := time.Now().Add(patience)
 			for {
 				i, err := c.Info()
 				if err != nil {

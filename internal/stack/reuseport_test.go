@@ -78,7 +78,7 @@ func TestReusePort(t *testing.T) {
 	}
 	wait := func(what string, done func() bool) {
 		t.Helper()
-		for limit := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(patience); !done(); time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatal("not in time:", what)
 			}

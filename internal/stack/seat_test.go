@@ -127,7 +127,7 @@ func pingPong(a, b *Stack, at netip.Addr, trips int, mixed bool, rng *rand.Rand)
 		}
 		for {
 			// The long one only ends a test that failed.
-			d := 30 * time.Second
+			d := patience
 			if mixed && rng.IntN(4) == 0 {
 				d = time.Duration(rng.IntN(50)) * time.Microsecond
 			}

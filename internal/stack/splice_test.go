@@ -259,9 +259,9 @@ func TestSpliceWaits(t *testing.T) {
 	}
 	// blocked waits until the destination is full.
 	blocked := func(t *testing.T, in, to *TCPConn) {
-		in.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		in.SetWriteDeadline(time.Now().Add(patience))
 		go in.Write(make([]byte, 32<<20))
-		for end := time.Now().Add(10 * time.Second); to.w.state.Load() == waiterIdle || to.tc.Writable(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(patience); to.w.state.Load() == waiterIdle || to.tc.Writable(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the destination never blocks")
 			}
@@ -271,7 +271,7 @@ func TestSpliceWaits(t *testing.T) {
 		select {
 		case r := <-done:
 			return r
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("still waiting")
 			panic("unreachable")
 		}
@@ -326,7 +326,7 @@ func TestSpliceWaits(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("Close waits for the other connection")
 		}
 		go io.Copy(io.Discard, out)

@@ -58,7 +58,7 @@ func TestRFC6191Dial(t *testing.T) {
 				return c.LocalAddr()
 			}
 			first := talk()
-			for limit := time.Now().Add(10 * time.Second); a.sizes().timeWaits != 1; time.Sleep(time.Millisecond) {
+			for limit := time.Now().Add(patience); a.sizes().timeWaits != 1; time.Sleep(time.Millisecond) {
 				if time.Now().After(limit) {
 					t.Fatal("no TIME-WAIT")
 				}

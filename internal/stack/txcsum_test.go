@@ -23,7 +23,7 @@ func TestTxChecksum(t *testing.T) {
 				for i := range want {
 					want[i] = byte(i*7 + 1)
 				}
-				c.SetDeadline(time.Now().Add(10 * time.Second))
+				c.SetDeadline(time.Now().Add(patience))
 				if _, err := c.WriteTo(want, netip.AddrPort{}); err != nil {
 					t.Fatal(err)
 				}
@@ -33,8 +33,8 @@ func TestTxChecksum(t *testing.T) {
 				if n == 0 {
 					return
 				}
-				x.SetDeadline(time.Now().Add(10 * time.Second))
-				y.SetDeadline(time.Now().Add(10 * time.Second))
+				x.SetDeadline(time.Now().Add(patience))
+				y.SetDeadline(time.Now().Add(patience))
 				if _, err := x.Write(want); err != nil {
 					t.Fatal(err)
 				}

@@ -57,7 +57,7 @@ func TestUDPEcho(t *testing.T) {
 				if n, err := c.WriteTo(out, netip.AddrPort{}); n != size || err != nil {
 					t.Fatal(size, n, err)
 				}
-				c.SetReadDeadline(time.Now().Add(5 * time.Second))
+				c.SetReadDeadline(time.Now().Add(patience))
 				n, full, src, _, err := c.ReadFrom(buf)
 				if err != nil || n != size || full != size || src != c.RemoteAddr() || !bytes.Equal(buf[:n], out) {
 					t.Fatal(size, n, full, src, err)
@@ -87,7 +87,7 @@ func TestUDPUnconnected(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	u.SetDeadline(time.Now().Add(5 * time.Second))
+	u.SetDeadline(time.Now().Add(patience))
 	if _, err := u.WriteTo([]byte{1}, netip.AddrPort{}); err != syscall.EDESTADDRREQ {
 		t.Error("no destination:", err)
 	}
@@ -109,7 +109,7 @@ func TestUDPUnconnected(t *testing.T) {
 	if _, err := one.WriteTo([]byte("echo"), netip.AddrPort{}); err != nil {
 		t.Fatal(err)
 	}
-	one.SetDeadline(time.Now().Add(5 * time.Second))
+	one.SetDeadline(time.Now().Add(patience))
 	n, _, src, _, err := one.ReadFrom(buf)
 	if err != nil || src != one.RemoteAddr() || string(buf[:n]) != "echo" {
 		t.Errorf("%q from %v: %v", buf[:n], src, err)
@@ -134,7 +134,7 @@ func TestUDPRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.WriteTo([]byte{1}, netip.AddrPort{}); err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func TestUDPNoWriteBuffer(t *testing.T) {
 	if err := c.SetWriteBuffer(0); err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	for _, size := range []int{1, 5000} {
 		if _, err := c.WriteTo(make([]byte, size), netip.AddrPort{}); err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func TestUDPWriteBufferGrows(t *testing.T) {
 		}
 		done <- nil
 	}()
-	for end := time.Now().Add(5 * time.Second); c.w.state.Load() != waiterParked; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); c.w.state.Load() != waiterParked; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the writer does not wait")
 		}
@@ -71,7 +71,7 @@ func TestUDPWriteBufferGrows(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(patience):
 		t.Error("the writer still waits")
 	}
 	a.end()

@@ -31,15 +31,11 @@ func TestForeignVLAN(t *testing.T) {
 			f = slices.Insert(f, 12, 0x81, 0, byte(v>>8), byte(v))
 		}
 		a.cfg.Steering.(*sim.Device).Inject(0, f)
-		for a.rxPending() {
-			a.pollOnce()
-		}
-		a.begin() // the reactor may have taken it, and be at it
-		a.end()
+		takeAll(a)
 		if !u.rq.Ready() {
 			return false
 		}
-		u.SetReadDeadline(time.Now().Add(time.Second))
+		u.SetReadDeadline(time.Now().Add(patience))
 		_, _, _, _, err := u.ReadFrom(make([]byte, 1))
 		return err == nil
 	}

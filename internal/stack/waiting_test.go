@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 
 // TestBreath: what the kernel carries goes on while a goroutine spins on the
 // only processor of the process. Without going through the netpoller each trip
-// over a pipe would wait for the runtime's look at it, every 10 ms.
+// over a pipe would wait for the runtime's look at it, every 10 ms: that is
+// hundreds of the spinner's breaths.
 func TestBreath(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Latency})
 	_, s := connect(t, a, b, addrB)
@@ -39,34 +41,45 @@ func TestBreath(t *testing.T) {
 			}
 		}
 	}()
-	const trips = 300
-	run := func() time.Duration {
-		start := time.Now()
-		p := make([]byte, 1)
-		for range trips {
-			if _, err := pipes[0][1].Write(p); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := pipes[1][0].Read(p); err != nil {
-				t.Fatal(err)
-			}
+	var breaths atomic.Int64
+	turn := b.waits.breath.turn
+	b.waits.breath.turn = func(fd uintptr) bool {
+		over := turn(fd)
+		if over {
+			breaths.Add(1)
 		}
-		return time.Since(start)
+		return over
 	}
-	alone := run()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for s.userError() == nil {
-			_ = s.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_ = s.SetReadDeadline(time.Now().Add(patience))
 			if _, err := s.Read(make([]byte, 1)); err != os.ErrDeadlineExceeded {
 				return
 			}
 		}
 	}()
-	// With two looks of the runtime's a trip it would be a thousand times as long.
-	if d := run(); d > 200*alone {
-		t.Errorf("%d trips over a pipe took %v beside a goroutine that spins, %v alone", trips, d, alone)
+	for end := time.Now().Add(patience); breaths.Load() == 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("a goroutine that spins does not go through the netpoller")
+		}
+	}
+	const trips = 300
+	before := breaths.Load()
+	p := make([]byte, 1)
+	for range trips {
+		if _, err := pipes[0][1].Write(p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pipes[1][0].Read(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := breaths.Load() - before
+	t.Logf("%d breaths in %d trips", n, trips)
+	if n > 20*trips {
+		t.Errorf("%d trips over a pipe took %d breaths of a goroutine that spins", trips, n)
 	}
 	s.Close()
 	<-done

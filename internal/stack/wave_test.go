@@ -40,7 +40,7 @@ func TestWave(t *testing.T) {
 		a.kickDeferred()                  // the last packets may wait for a kick
 		most := b.rx.wave + waveWakes - 1 // what comes in a batch is taken whole
 		turns, packets, woken := 0, 0, 0
-		for start := time.Now(); packets < c.socks*c.each && time.Since(start) < 5*time.Second; {
+		for start := time.Now(); packets < c.socks*c.each && time.Since(start) < patience; {
 			n := b.poll()
 			if n == 0 { // the link is at it
 				runtime.Gosched()
