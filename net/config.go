@@ -11,7 +11,8 @@ import (
 // Config makes an Engine. The zero value is usable: everything takes the
 // kernel's way then, since no interface is named.
 type Config struct {
-	// Interfaces are those whose traffic is taken from the kernel, by name.
+	// Interfaces are those whose traffic is taken from the kernel, by name or by
+	// alternative name (ip link property add altname).
 	// The single word "auto" means all that are up and whose driver runs XDP
 	// natively at its present settings; the single word "none" means none, of
 	// which nothing warns.

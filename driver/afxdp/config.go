@@ -72,7 +72,7 @@ const (
 
 // Config is the interface that Open opens, and how. All but Interface may be zero.
 type Config struct {
-	Interface string // name, or number in decimal
+	Interface string // name or alternative name, or number in decimal
 	Queues    []int  // default: all that receive
 	Mode      Mode
 	ZeroCopy  ZeroCopy

@@ -49,17 +49,28 @@ var virtualKinds = map[string]bool{
 
 func (l *linkInfo) virtual() bool { return virtualKinds[l.kind] || virtualKinds[l.driver] }
 
-// lookupLink asks about the interface with that name, or with that number.
+// altNameSize is the room for an alternative name and its final zero
+// (ALTIFNAMSIZ of linux/if.h).
+const altNameSize = 128
+
+// lookupLink asks about the interface with that name or alternative name, or
+// with that number.
 // It runs inside the interface's namespace.
 func lookupLink(name string) (*linkInfo, error) {
 	l := &linkInfo{zcSegs: 1, gsoMax: lanePacket}
 	body := make([]byte, unix.SizeofIfInfomsg)
 	if n, err := strconv.Atoi(name); err == nil && n > 0 {
 		native.PutUint32(body[4:], uint32(n))
-	} else if name == "" || len(name) >= unix.IFNAMSIZ {
+	} else if name == "" || len(name) >= altNameSize {
 		return nil, fmt.Errorf("interface %q: %w", name, unix.ENODEV)
 	} else {
-		body = nlAttr(body, unix.IFLA_IFNAME, append([]byte(name), 0))
+		// The kernel looks for either kind of name by either attribute, but kernels
+		// before 5.5 have no alternative names.
+		attr := uint16(unix.IFLA_IFNAME)
+		if len(name) >= unix.IFNAMSIZ {
+			attr = unix.IFLA_ALT_IFNAME
+		}
+		body = nlAttr(body, attr, append([]byte(name), 0))
 	}
 	msgs, err := nlQuery(unix.NETLINK_ROUTE, unix.RTM_GETLINK, 0, body)
 	if err != nil {

@@ -76,8 +76,10 @@ type Route struct {
 type Link struct {
 	Index int
 	Name  string
-	MAC   [6]byte
-	MTU   int
+	// AltNames are its other names (ip link property add altname).
+	AltNames []string
+	MAC      [6]byte
+	MTU      int
 	// Up is the administrative state; Carrier says that the link can carry
 	// packets.
 	Up, Carrier bool

@@ -208,6 +208,7 @@ func convertLink(l netlink.Link) Link {
 	out := Link{
 		Index:    a.Index,
 		Name:     a.Name,
+		AltNames: a.AltNames,
 		MTU:      a.MTU,
 		Up:       a.RawFlags&unix.IFF_UP != 0,
 		Carrier:  a.RawFlags&unix.IFF_LOWER_UP != 0,

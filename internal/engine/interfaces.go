@@ -44,16 +44,12 @@ func (e *Engine) openInterfaces() error {
 	if e.cfg.Interfaces[0] == autoInterfaces {
 		return e.openAuto()
 	}
-	byName := map[string]control.Link{}
-	for _, l := range e.net.Links() {
-		byName[l.Name] = l
-	}
 	var errs []error
 	for _, name := range e.cfg.Interfaces {
 		i := &Interface{Name: name, Kernel: true}
 		e.ifs = append(e.ifs, i)
 		wrong := false
-		if l, ok := byName[name]; !ok {
+		if l, ok := linkNamed(e.net.Links(), name); !ok {
 			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
 			i.Index = l.Index

@@ -307,7 +307,7 @@ func checkInterfaces(c *Config) error {
 			if len(c.Interfaces) > 1 {
 				return fmt.Errorf("%q stands alone", name)
 			}
-		case name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n"):
+		case name == "" || len(name) > maxName || strings.ContainsAny(name, "/ \t\n"):
 			return fmt.Errorf("%q cannot be an interface", name)
 		case seen[name]:
 			return fmt.Errorf("%q is named twice", name)

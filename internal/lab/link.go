@@ -195,6 +195,20 @@ func (l *Link) SetMTU(mtu int) error {
 	return l.wrap("mtu", l.NS.nl.LinkSetMTU(l.kernel(), mtu))
 }
 
+// AddAltName gives the link another name.
+func (l *Link) AddAltName(name string) error {
+	return l.wrap("altname", l.NS.nl.LinkAddAltName(l.kernel(), name))
+}
+
+// Rename gives the link another main name. Some drivers want it down first.
+func (l *Link) Rename(name string) error {
+	if err := l.wrap("rename", l.NS.nl.LinkSetName(l.kernel(), name)); err != nil {
+		return err
+	}
+	l.If = name
+	return nil
+}
+
 // Delete removes the link, and of a veth the other end with it.
 func (l *Link) Delete() error { return l.wrap("delete", l.NS.nl.LinkDel(l.kernel())) }
 
