@@ -1,9 +1,12 @@
 package onload_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -284,40 +287,70 @@ func TestLinkLocal(t *testing.T) {
 }
 
 // Over a virtual link a kernel peer hands datagrams that it was to cut
-// (UDP_SEGMENT) over in one packet. They arrive as those that they are.
+// (UDP_SEGMENT) over in one packet, of whatever size. They arrive as those that
+// they are, at a bound and at a connected socket.
 func TestUDPSegmented(t *testing.T) {
 	for _, mode := range []onload.Mode{onload.ModeGeneric, onload.ModeNative} {
-		p := lab.NewPair(t, lab.Options{})
-		t.Run(mode.String(), func(t *testing.T) {
-			e := vethEngine(t, p.A, onload.Config{Mode: mode})
-			c := listenUDP(t, e, ":0")
-			far, err := p.B.Dial("udp", withPort(p.A.Addr4.String(), c).String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer far.Close()
-			raw, err := far.(*net.UDPConn).SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			const size = 1000
-			if e := raw.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size)
-			}); e != nil || err != nil {
-				t.Fatal(e, err)
-			}
-			for range 3 {
-				if _, err := far.Write(make([]byte, 10*size)); err != nil {
-					t.Fatal(err)
-				}
-				for i := range 10 {
-					c.SetReadDeadline(time.Now().Add(5 * time.Second))
-					if n, _, err := c.ReadFrom(make([]byte, 1<<16)); n != size || err != nil {
-						t.Fatalf("datagram %d: %d bytes, %v", i, n, err)
+		for _, mtu := range []int{1500, 9000, 65535} {
+			t.Run(fmt.Sprint(mode, "/", mtu), func(t *testing.T) {
+				p := lab.NewPair(t, lab.Options{MTU: mtu})
+				e := vethEngine(t, p.A, onload.Config{Mode: mode})
+				for _, family := range []struct{ self, peer string }{
+					{p.A.Addr4.String(), p.B.Addr4.String()}, {p.A.Addr6.String(), p.B.Addr6.String()},
+				} {
+					far := listenUDP(t, p.B, net.JoinHostPort(family.peer, "0"))
+					bound := listenUDP(t, e, ":0")
+					c, err := e.Dial("udp", far.LocalAddr().String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					connected := c.(*onload.UDPConn)
+					for _, to := range []*onload.UDPConn{bound, connected} {
+						at := withPort(family.self, to)
+						for _, s := range []struct{ seg, total int }{
+							{400, 1200}, {600, 1200}, {100, 1400}, {700, 701}, {1, 64}, {1000, 10000}, {1200, 8400}, {1200, 36000}, {1400, 60000}, {0, 100},
+						} {
+							segmented(t, far, to, at, s.seg, s.total)
+						}
+						if path := onload.PathOf(to); !path.Accelerated {
+							t.Error(path)
+						}
 					}
 				}
-			}
-		})
+				if stats := e.Stats()[p.A.If]; stats.UDPIn == 0 {
+					t.Errorf("the stack saw nothing: %+v", stats)
+				}
+			})
+		}
+	}
+}
+
+// segmented sends total bytes from the kernel's socket from to the socket to, at
+// the address at, to be cut into datagrams of seg bytes (0: they are one).
+func segmented(t *testing.T, from, to *onload.UDPConn, at *net.UDPAddr, seg, total int) {
+	t.Helper()
+	out := make([]byte, total)
+	rand.NewChaCha8([32]byte{byte(seg), byte(total)}).Read(out)
+	var oob []byte
+	if seg > 0 {
+		oob = binary.NativeEndian.AppendUint64(nil, uint64(unix.CmsgLen(2)))
+		oob = binary.NativeEndian.AppendUint32(oob, unix.SOL_UDP)
+		oob = binary.NativeEndian.AppendUint32(oob, unix.UDP_SEGMENT)
+		oob = binary.NativeEndian.AppendUint64(oob, uint64(seg))
+	} else {
+		seg = total
+	}
+	if _, _, err := from.WriteMsgUDP(out, oob, at); err != nil {
+		t.Fatalf("%d of %d: %v", seg, total, err)
+	}
+	buf := make([]byte, 1<<16)
+	for off := 0; off < total; off += seg {
+		want := out[off:min(off+seg, total)]
+		to.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := to.Read(buf); err != nil || !bytes.Equal(buf[:n], want) {
+			t.Fatalf("%d of %d to %v, at %d: %d bytes, %v", seg, total, to.LocalAddr(), off, n, err)
+		}
 	}
 }
 

@@ -62,7 +62,11 @@ func preferGeneric(c *Config, l *linkInfo) bool {
 func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	var errs []error
 	for _, a := range attachments(c, l) {
-		err := d.load(c, a.frags)
+		segments := a.mode == ModeGeneric && !lacks(unix.CAP_PERFMON)
+		err := d.load(c, a.frags, segments)
+		if err != nil && segments {
+			err = d.load(c, a.frags, false) // as where the kernel is locked down
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -102,8 +106,10 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	return 0, errors.Join(errs...)
 }
 
-// load loads program and maps, sized for c.
-func (d *Device) load(c *Config, frags bool) error {
+// load loads program and maps, sized for c. segments: the program is to find the
+// segment size of joined datagrams. Without, it leaves those that are larger than
+// the MTU to the kernel.
+func (d *Device) load(c *Config, frags, segments bool) error {
 	spec, err := bpf.LoadSteer()
 	if err != nil {
 		return fmt.Errorf("afxdp: %w", err)
@@ -117,6 +123,9 @@ func (d *Device) load(c *Config, frags bool) error {
 	spec.Maps[bpf.SteerMapFlows].MaxEntries = uint32(c.MaxFlows)
 	if !frags {
 		spec.Programs[bpf.SteerProgOnloadSteer].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+	}
+	if segments && !revealSegments(spec) {
+		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart")
 	}
 	d.objs = bpf.SteerObjects{}
 	err = spec.LoadAndAssign(&d.objs, nil)

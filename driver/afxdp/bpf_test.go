@@ -111,7 +111,7 @@ func TestLinearProgram(t *testing.T) {
 		must(t, d.link.Close())
 		must(t, d.objs.Close())
 		must(t, p.A.Do(func() (err error) {
-			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Queues: []int{0}}, false))
+			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Queues: []int{0}}, false, false))
 			d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: flags})
 			return err
 		}))

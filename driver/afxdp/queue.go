@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -120,8 +121,8 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 		n++
 		total += uint64(d.Len)
 		if flags == 0 {
-			if q.gsoLen != 0 && int(total) > q.gsoLen {
-				ds[whole].Flags |= ring.FlagGSO
+			if q.gsoLen != 0 {
+				q.joined(&ds[whole], int(total))
 			}
 			whole = n
 			packets++
@@ -149,6 +150,21 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 	q.stats.rxPackets.Add(packets)
 	q.stats.rxBytes.Add(bytes)
 	return whole
+}
+
+// joined describes a packet of total bytes that may stand for several: one that is
+// larger than the link takes, or that the XDP program marked with the segment
+// size of its datagrams. The kernel that joined those is this one, so that their
+// checksum needs no verification.
+func (q *Queue) joined(d *ring.Desc, total int) {
+	if total > q.gsoLen {
+		d.Flags |= ring.FlagGSO
+	}
+	if b := q.arena.Data(*d); len(b) > 12 && b[6]&1 != 0 {
+		d.Flags |= ring.FlagGSO | ring.FlagCsumPartial
+		d.SegSize = binary.BigEndian.Uint16(b[10:])
+		clear(b[6:12])
+	}
 }
 
 // The kernel fills the frames lent to it round-robin. When the reader keeps up,

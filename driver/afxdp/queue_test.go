@@ -7,10 +7,13 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/driver"
@@ -465,60 +468,91 @@ func TestUseAfterClose(t *testing.T) {
 	}
 }
 
-// A packet above the MTU is marked, an ordinary one is not.
+// Datagrams in one packet come with the size of each, whatever the MTU; an
+// ordinary one does not.
 func TestGSOFlag(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Neighbors: true})
 	d := openAt(t, p.A, Config{Mode: ModeGeneric})
 	q := d.queues[0]
 	must(t, d.AddPort(udp, anyPort(7)))
+	c, raw := segmenter(t, p)
+	ds := make([]ring.Desc, 64)
+	for _, c2 := range []struct{ seg, size int }{{1472, 1472}, {1472, 2 * 1472}, {1472, 40 * 1472}, {100, 1400}, {700, 701}, {1, 2}} {
+		var err error
+		must(t, raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, c2.seg)
+		}))
+		must(t, err)
+		_, err = c.Write(pattern(c2.size))
+		must(t, err)
+		n := 0
+		for start := time.Now(); n == 0 && time.Since(start) < time.Minute; {
+			n = q.RxBatch(ds)
+		}
+		descs, bytes := ring.PacketLen(ds[:n])
+		if descs != n || bytes != c2.size+42 {
+			t.Fatalf("%v: received %d bytes in %d of %d Descs", c2, bytes, descs, n)
+		}
+		flags, seg := ring.DescFlags(0), uint16(0)
+		if c2.size > c2.seg {
+			flags, seg = ring.FlagGSO|ring.FlagCsumPartial, uint16(c2.seg)
+		}
+		if got := ds[0].Flags &^ ring.FlagMore; got != flags || ds[0].SegSize != seg {
+			t.Errorf("%v: flags %#x, segments of %d bytes", c2, got, ds[0].SegSize)
+		}
+		for _, x := range ds[1:n] {
+			if x.Flags&^ring.FlagMore != 0 {
+				t.Errorf("%v: flags %#x on a later Desc", c2, x.Flags)
+			}
+		}
+		for _, x := range ds[:n] {
+			d.arena.Free(x.Frame)
+		}
+	}
+}
+
+// segmenter returns a socket of the peer's that sends to port 7.
+func segmenter(t *testing.T, p *lab.Pair) (net.Conn, syscall.RawConn) {
 	c, err := p.B.Dial("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
 	must(t, err)
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	raw, err := c.(*net.UDPConn).SyscallConn()
 	must(t, err)
+	return c, raw
+}
+
+// Where the size of each cannot be known, those above the MTU are left to the
+// kernel.
+func TestJoinedUnknown(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{Neighbors: true})
+	d := openAt(t, p.A, Config{Mode: ModeGeneric})
+	must(t, d.link.Close())
+	must(t, d.objs.Close())
+	must(t, p.A.Do(func() (err error) {
+		must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Queues: []int{0}, Log: zap.NewNop()}, true, false))
+		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: link.XDPGenericMode})
+		return err
+	}))
+	must(t, d.objs.Xsks.Put(uint32(0), uint32(d.queues[0].fd)))
+	must(t, d.AddPort(udp, anyPort(7)))
+	k, err := p.A.ListenPacket("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
+	must(t, err)
+	defer k.Close()
+	c, raw := segmenter(t, p)
 	must(t, raw.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1472)
 	}))
 	must(t, err)
-	// Datagrams in one packet are the kernel's, who knows where one ends.
-	k, err := p.A.ListenPacket("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
-	must(t, err)
-	defer k.Close()
 	_, err = c.Write(pattern(2 * 1472))
 	must(t, err)
 	for range 2 {
-		must(t, k.SetReadDeadline(time.Now().Add(time.Second)))
+		must(t, k.SetReadDeadline(time.Now().Add(time.Minute)))
 		if n, _, err := k.ReadFrom(make([]byte, 4096)); n != 1472 || err != nil {
 			t.Fatal(n, err)
 		}
 	}
 	if n, err := d.Counters(); err != nil || n.PassJoined != 1 || n.Redirected != 0 {
 		t.Fatalf("%+v, %v", n, err)
-	}
-	must(t, p.A.SetMTU(65535)) // for the program they are datagrams now
-	ds := make([]ring.Desc, 64)
-	for _, size := range []int{1472, 2 * 1472, 40 * 1472} {
-		_, err := c.Write(pattern(size))
-		must(t, err)
-		n := 0
-		for start := time.Now(); n == 0 && time.Since(start) < time.Second; {
-			n = q.RxBatch(ds)
-		}
-		descs, bytes := ring.PacketLen(ds[:n])
-		if descs != n || bytes != size+42 {
-			t.Fatalf("%d: received %d bytes in %d of %d Descs", size, bytes, descs, n)
-		}
-		if gso := ds[0].Flags&ring.FlagGSO != 0; gso != (size > 1472) {
-			t.Errorf("%d: FlagGSO %v", size, gso)
-		}
-		for _, x := range ds[1:n] {
-			if x.Flags&ring.FlagGSO != 0 {
-				t.Errorf("%d: FlagGSO on a later Desc", size)
-			}
-		}
-		for _, x := range ds[:n] {
-			d.arena.Free(x.Frame)
-		}
 	}
 }
 

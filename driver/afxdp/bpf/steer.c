@@ -125,6 +125,13 @@ struct {
 // Spares everybody the flow lookup while there are no flow entries.
 volatile __u32 have_flows;
 
+// Where the kernel keeps what it knows of a packet beyond its bytes, in generic
+// mode: offsets in its struct xdp_buff and struct skb_shared_info, and the size
+// of the latter, aligned. 0: it is not known, or must not be read.
+volatile const __u32 buff_hard_start, buff_frame_sz, shared_size, shared_gso_size, shared_gso_type;
+
+#define SKB_GSO_UDP_L4 (1 << 17) /* linux/skbuff.h */
+
 struct ethhdr {
 	__u8 dst[6], src[6];
 	__be16 proto;
@@ -390,6 +397,40 @@ static __always_inline int joined(struct xdp_md *ctx, struct packet *p)
 	return len > ETHERNET_MTU && bpf_check_mtu(ctx, 0, &len, 0, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED;
 }
 
+// segment_size returns the payload bytes of each datagram where the packet stands
+// for several (UDP_SEGMENT at the sender), else 0. XDP programs are not shown it.
+// But in generic mode the packet is a socket buffer, and the shared information
+// of that lies where xdp_buff says that the frame ends. To read the kernel's
+// memory takes CAP_PERFMON; the loader clears shared_size where that is missing.
+static __always_inline __u16 segment_size(struct xdp_md *ctx)
+{
+	const __u32 at = buff_frame_sz - buff_hard_start;
+	__u8 buff[32] __attribute__((aligned(8))); /* of xdp_buff, from data_hard_start on: one read is cheaper than two */
+	void *shared;
+	__u32 type;
+	__u16 size;
+
+	if (!shared_size || at > sizeof(buff) - sizeof(__u32))
+		return 0;
+	if (bpf_probe_read_kernel(buff, sizeof(buff), (void *)ctx + buff_hard_start))
+		return 0;
+	shared = *(void **)buff + *(__u32 *)(buff + at) - shared_size;
+	if (bpf_probe_read_kernel(&size, sizeof(size), shared + shared_gso_size) || !size)
+		return 0;
+	if (bpf_probe_read_kernel(&type, sizeof(type), shared + shared_gso_type) || !(type & SKB_GSO_UDP_L4))
+		return 0;
+	return size;
+}
+
+// mark tells the driver the segment size, in the place of the sender's MAC
+// address: with the group bit no station has it. See Queue.RxBatch.
+static __always_inline void mark(struct xdp_md *ctx, __u16 size)
+{
+	__u8 src[6] = { 1, 0, 0, 0, size >> 8, size };
+
+	bpf_xdp_store_bytes(ctx, 6, src, sizeof(src));
+}
+
 static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 {
 	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
@@ -410,7 +451,7 @@ int onload_steer(struct xdp_md *ctx)
 	struct flow_key k = {};
 	struct ethhdr eth;
 	__be16 port[2];
-	__u16 proto;
+	__u16 proto, seg = 0;
 	__u32 off = sizeof(eth);
 	int i, r;
 
@@ -420,6 +461,8 @@ int onload_steer(struct xdp_md *ctx)
 	// sent to many.
 	if (eth.dst[0] & 1)
 		return pass(PASS_SCOPE);
+	if (eth.src[0] & 1)
+		return pass(PASS_MALFORMED); /* nobody's address, and our mark */
 	proto = bpf_ntohs(eth.proto);
 	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {
 		struct vlanhdr tag;
@@ -470,10 +513,19 @@ int onload_steer(struct xdp_md *ctx)
 	k.proto = p.proto;
 	k.family = p.family;
 	r = lookup(&k);
-	if (!r && p.proto == PROTO_UDP && joined(ctx, &p))
-		r = PASS_JOINED;
-	if (!p.fragment)
-		return r ? pass(r) : redirect(ctx, REDIRECTED);
+	if (!r && p.proto == PROTO_UDP) {
+		seg = segment_size(ctx);
+		if (!seg && joined(ctx, &p))
+			r = PASS_JOINED;
+	}
+	if (!p.fragment) {
+		if (r)
+			return pass(r);
+		r = redirect(ctx, REDIRECTED);
+		if (seg && r == XDP_REDIRECT)
+			mark(ctx, seg);
+		return r;
+	}
 
 	// The first fragment decides for the rest, also when an earlier datagram
 	// with the same identification was decided otherwise.

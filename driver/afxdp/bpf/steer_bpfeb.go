@@ -61,13 +61,18 @@ type SteerPortKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SteerMapCounters     = "counters"
-	SteerMapFlows        = "flows"
-	SteerMapFrags        = "frags"
-	SteerMapPorts        = "ports"
-	SteerMapXsks         = "xsks"
-	SteerProgOnloadSteer = "onload_steer"
-	SteerVarHaveFlows    = "have_flows"
+	SteerMapCounters      = "counters"
+	SteerMapFlows         = "flows"
+	SteerMapFrags         = "frags"
+	SteerMapPorts         = "ports"
+	SteerMapXsks          = "xsks"
+	SteerProgOnloadSteer  = "onload_steer"
+	SteerVarBuffFrameSz   = "buff_frame_sz"
+	SteerVarBuffHardStart = "buff_hard_start"
+	SteerVarHaveFlows     = "have_flows"
+	SteerVarSharedGsoSize = "shared_gso_size"
+	SteerVarSharedGsoType = "shared_gso_type"
+	SteerVarSharedSize    = "shared_size"
 )
 
 // LoadSteer returns the embedded CollectionSpec for Steer.
@@ -130,7 +135,12 @@ type SteerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SteerVariableSpecs struct {
-	HaveFlows *ebpf.VariableSpec `ebpf:"have_flows"`
+	BuffFrameSz   *ebpf.VariableSpec `ebpf:"buff_frame_sz"`
+	BuffHardStart *ebpf.VariableSpec `ebpf:"buff_hard_start"`
+	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
+	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
+	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
+	SharedSize    *ebpf.VariableSpec `ebpf:"shared_size"`
 }
 
 // SteerObjects contains all objects after they have been loaded into the kernel.
@@ -174,7 +184,12 @@ func (m *SteerMaps) Close() error {
 //
 // It can be passed to LoadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SteerVariables struct {
-	HaveFlows *ebpf.Variable `ebpf:"have_flows"`
+	BuffFrameSz   *ebpf.Variable `ebpf:"buff_frame_sz"`
+	BuffHardStart *ebpf.Variable `ebpf:"buff_hard_start"`
+	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
+	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
+	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
+	SharedSize    *ebpf.Variable `ebpf:"shared_size"`
 }
 
 // SteerPrograms contains all programs after they have been loaded into the kernel.
