@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ring"
 )
 
 // Device is one end of the link; it implements driver.Device.
 type Device struct {
-	*steering
+	*steer.Table
 	cfg    Config
 	caps   driver.Caps
 	arena  *ring.Arena
@@ -81,7 +82,7 @@ func newDevice(cfg Config) (*Device, error) {
 			return nil, err
 		}
 	}
-	d := &Device{cfg: cfg, arena: arena, steering: newSteering(), rss: driver.NewToeplitz(cfg.RSSKey)}
+	d := &Device{cfg: cfg, arena: arena, Table: steer.New(), rss: driver.NewToeplitz(cfg.RSSKey)}
 	table := make([]uint32, 128)
 	for i := range table {
 		table[i] = uint32(i % cfg.Queues)
@@ -126,7 +127,7 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.Break(errClosed)
-	d.steering.close()
+	d.Table.Close()
 	for _, q := range d.queues {
 		q.close()
 	}

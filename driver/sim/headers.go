@@ -2,9 +2,9 @@ package sim
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ip"
 )
 
@@ -13,54 +13,17 @@ const (
 	protoUDP = ip.ProtoUDP
 )
 
-// headers holds the fields of a packet that the NIC looks at to steer and check
-// it.
-type headers struct {
-	ip.Packet
-	sport, dport uint16 // TCP and UDP; not in a fragment that is not the first
-}
-
-// parse fills h from a frame. It returns false when the frame is no whole IP
-// packet.
-func (h *headers) parse(b []byte) bool {
-	h.sport, h.dport = 0, 0
-	if ip.Parse(b, len(b), &h.Packet) != nil {
-		return false
-	}
-	if h.proto() == 0 || h.FragOff != 0 {
-		return true
-	}
-	if h.L4Len < driver.UDPHeaderLen {
-		return false
-	}
-	l4 := b[h.L4Off:]
-	h.sport, h.dport = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
-	return true
-}
-
-func (h *headers) source() netip.AddrPort { return netip.AddrPortFrom(h.Src, h.sport) }
-
-func (h *headers) destination() netip.AddrPort { return netip.AddrPortFrom(h.Dst, h.dport) }
-
-// proto is the transport protocol if that has ports, else 0.
-func (h *headers) proto() uint8 {
-	if h.Proto == protoTCP || h.Proto == protoUDP {
-		return h.Proto
-	}
-	return 0
-}
-
 // rss returns the hash that the NIC computes.
-func (h *headers) rss(t *driver.Toeplitz) uint32 {
-	if !h.Fragment && h.proto() != 0 {
-		return t.Flow(h.source(), h.destination())
+func rss(t *driver.Toeplitz, h *steer.Headers) uint32 {
+	if !h.Fragment && h.HasPorts() {
+		return t.Flow(h.Source(), h.Destination())
 	}
 	return t.Addrs(h.Src, h.Dst)
 }
 
 // verify reports whether the transport checksum is there and right.
-func (h *headers) verify(b []byte) bool {
-	if h.Fragment || h.proto() == 0 {
+func verify(b []byte, h *steer.Headers) bool {
+	if h.Fragment || !h.HasPorts() {
 		return false
 	}
 	l4 := b[h.L4Off : h.L4Off+h.L4Len]
@@ -73,8 +36,8 @@ func (h *headers) verify(b []byte) bool {
 // markCE sets congestion experienced (RFC 3168 section 5) on a packet whose
 // sender can hear it. It reports whether it did.
 func markCE(b []byte) bool {
-	var h headers
-	if !h.parse(b) || h.TOS&3 == 0 {
+	var h steer.Headers
+	if !h.Parse(b, len(b)) || h.TOS&3 == 0 {
 		return false
 	}
 	p := b[h.NetOff:]

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -34,8 +35,8 @@ func TestSegmentation(t *testing.T) {
 		}
 		var data []byte
 		for i, s := range got {
-			var h headers
-			if !h.parse(s.data) || h.L4Off+h.L4Len != len(s.data) || !verified(s.data) {
+			var h steer.Headers
+			if !h.Parse(s.data, len(s.data)) || h.L4Off+h.L4Len != len(s.data) || !verified(s.data) {
 				t.Fatalf("segment %d: bad lengths or checksum", i)
 			}
 			if !h.V6 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -95,8 +96,8 @@ func build(proto uint8, src, dst netip.AddrPort, payload []byte) []byte {
 // setSum puts the transport checksum of a frame, or only the pseudo-header's.
 // It returns the Desc that describes the frame to a device that completes it.
 func setSum(b []byte, partial bool) (d ring.Desc) {
-	var h headers
-	if !h.parse(b) {
+	var h steer.Headers
+	if !h.Parse(b, len(b)) {
 		panic("setSum")
 	}
 	l4 := b[h.L4Off:]
@@ -123,8 +124,8 @@ func setSum(b []byte, partial bool) (d ring.Desc) {
 
 // verified reports whether a received frame's transport checksum is right.
 func verified(b []byte) bool {
-	var h headers
-	return h.parse(b) && h.verify(b)
+	var h steer.Headers
+	return h.Parse(b, len(b)) && verify(b, &h)
 }
 
 // chain puts a frame into arena frames of at most n bytes.

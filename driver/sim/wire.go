@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -224,17 +225,17 @@ const txFlags = ring.FlagV6 | ring.FlagCWR
 // arrive steers p to a queue of the peer.
 func (q *Queue) arrive(p *packet) {
 	peer := q.dev.peer
-	var h headers
+	var h steer.Headers
 	parsed := false
 	if !peer.cfg.TakeAll || len(peer.queues) > 1 || peer.cfg.RxInfo {
-		parsed = h.parse(p.buf)
+		parsed = h.Parse(p.buf, len(p.buf))
 	}
 	if peer.cfg.MTU < wireSize(p) {
 		q.dev.out.tooBig.Add(1)
 		q.put(p)
 		return
 	}
-	if !peer.cfg.TakeAll && !(parsed && peer.ours(p.buf, &h)) {
+	if !peer.cfg.TakeAll && !(parsed && peer.Ours(p.buf, &h)) {
 		q.dev.out.unmatched.Add(1)
 		if peer.cfg.Unmatched != nil {
 			peer.cfg.Unmatched(p.buf)
@@ -244,11 +245,11 @@ func (q *Queue) arrive(p *packet) {
 	}
 	i := 0
 	if parsed && len(peer.queues) > 1 {
-		i = driver.RSSQueue(peer.caps.RSSTable, h.rss(peer.rss))
+		i = driver.RSSQueue(peer.caps.RSSTable, rss(peer.rss, &h))
 	}
 	if peer.cfg.RxInfo {
 		p.flags &^= txFlags
-		if parsed && p.flags&ring.FlagCsumPartial == 0 && h.verify(p.buf) {
+		if parsed && p.flags&ring.FlagCsumPartial == 0 && verify(p.buf, &h) {
 			p.flags |= ring.FlagCsumGood
 		}
 	} else {

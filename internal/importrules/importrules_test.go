@@ -33,10 +33,11 @@ var rules = []rule{
 	{"tcp", []string{"ip", "ring"}},
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
-	{"driver/sim", []string{"driver", "ip", "ring"}}, // a device that computes checksums, segments and steers
+	{"driver/steer", []string{"driver", "ip"}},
+	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring"}}, // a device that computes checksums and segments
 	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
-	{"driver/vfio", []string{"driver", "driver/vfio/...", "ring"}},
+	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},
 	{"internal/cgroup", nil},
 	{"internal/memory", []string{"internal/cgroup"}},
