@@ -1,0 +1,265 @@
+package virtio
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
+	"github.com/onload-go/onload/driver/vfio"
+	"github.com/onload-go/onload/ring"
+)
+
+// Config opens a device.
+type Config struct {
+	Address string // PCI address, such as 0000:01:00.0
+
+	Frames         int // of the arena; 0: 4096
+	FrameSize      int // bytes, 2048 or 4096; 0: 2048
+	RxRing, TxRing int // entries at most, a power of two; 0: 256. Sending takes two for a Desc
+	MTU            int // where the device says none; 0: 1500
+}
+
+func (c *Config) defaults() error {
+	for _, d := range []struct {
+		v  *int
+		to int
+	}{{&c.Frames, 4096}, {&c.FrameSize, 2048}, {&c.RxRing, 256}, {&c.TxRing, 256}, {&c.MTU, 1500}} {
+		if *d.v == 0 {
+			*d.v = d.to
+		}
+	}
+	for _, n := range []int{c.RxRing, c.TxRing} {
+		if n < 2 || n > 1<<15 || n&(n-1) != 0 {
+			return fmt.Errorf("virtio: a ring of %d entries, want a power of two of 2 to 32768", n)
+		}
+	}
+	if c.MTU < 68 || c.MTU > 65535 {
+		return fmt.Errorf("virtio: MTU %d, want 68 to 65535", c.MTU)
+	}
+	return nil
+}
+
+// Device is a virtio network device with a pair of queues. It implements
+// driver.Device. There is no kernel behind it: packets that are not ours are
+// dropped.
+type Device struct {
+	*steer.Table
+	container *vfio.Container
+	pci       *vfio.Device
+	regs      *structures
+	features  uint64
+	mac       [6]byte
+	arena     *ring.Arena
+	arenaIOVA uint64
+	queue     *Queue
+	caps      driver.Caps
+
+	mu     sync.Mutex
+	closed bool
+}
+
+var _ driver.Device = (*Device)(nil)
+
+// Numbers of the queues without multiqueue (5.1.2).
+const (
+	receiveQueue  = 0
+	transmitQueue = 1
+)
+
+// resetPatience is how long a device may take to reset.
+const resetPatience = 10 * time.Second
+
+// Open takes a device that vfio-pci has, resets it and starts it (3.1.1).
+func Open(c Config) (_ *Device, err error) {
+	if err := c.defaults(); err != nil {
+		return nil, err
+	}
+	d := &Device{Table: steer.New()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.container, err = vfio.NewContainer(); err != nil {
+		return nil, err
+	}
+	if d.pci, err = vfio.Open(d.container, c.Address); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.pci.Reset(), d.pci.Master()); err != nil {
+		return nil, err
+	}
+	regs, err := find(d.pci)
+	if err != nil {
+		return nil, err
+	}
+	if err := regs.reset(); err != nil {
+		return nil, err
+	}
+	d.regs = regs
+	if d.features, err = d.regs.negotiate(); err != nil {
+		return nil, err
+	}
+	if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
+		return nil, err
+	}
+	if d.arenaIOVA, err = d.container.Map(d.arena.Mem()); err != nil {
+		return nil, err
+	}
+	if err := d.describe(&c); err != nil {
+		return nil, err
+	}
+	if d.queue, err = d.newQueue(&c); err != nil {
+		return nil, err
+	}
+	d.regs.common.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
+	return d, nil
+}
+
+// reset stops the device (4.1.4.3.1: the driver waits until the status reads 0).
+func (s *structures) reset() error {
+	s.common.Write8(regStatus, 0)
+	for start := time.Now(); s.common.Read8(regStatus) != 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > resetPatience {
+			return errors.New("virtio: the device does not reset")
+		}
+	}
+	return nil
+}
+
+// describe reads the device's configuration and fills in what it can do.
+func (d *Device) describe(c *Config) error {
+	mtu := c.MTU
+	if d.features&featMTU != 0 {
+		mtu = int(d.regs.device.Read16(netMTU))
+	}
+	for i := range d.mac {
+		d.mac[i] = d.regs.device.Read8(netMAC + i)
+	}
+	if room := c.FrameSize - rxOff; mtu+maxLink > room && d.features&featMergeBuffers == 0 {
+		return fmt.Errorf("virtio: an MTU of %d does not fit into frames of %d bytes, and the device does not merge buffers (VIRTIO_NET_F_MRG_RXBUF)", mtu, c.FrameSize)
+	}
+	d.caps = driver.Caps{
+		Driver: "virtio", Mode: "vfio", ZeroCopy: true,
+		MTU: mtu, MaxFrags: maxFrags, RxMetaLen: rxOff,
+	}
+	return nil
+}
+
+// newQueue makes both virtqueues.
+func (d *Device) newQueue(c *Config) (_ *Queue, err error) {
+	q := &Queue{dev: d, arena: d.arena, fd: -1}
+	if q.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("virtio: eventfd: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			q.closeFD()
+		}
+	}()
+	if err := d.pci.Interrupts([]int{q.fd}); err != nil {
+		return nil, err
+	}
+	d.regs.common.Write16(regConfigVector, noVector)
+	if q.rx, err = newSplit(d.container, d.regs, receiveQueue, c.RxRing, 0); err != nil {
+		return nil, err
+	}
+	if q.tx, err = newSplit(d.container, d.regs, transmitQueue, c.TxRing, noVector); err != nil {
+		return nil, err
+	}
+	header, iova, err := d.container.Alloc(headerLen)
+	if err != nil {
+		return nil, err
+	}
+	q.headerIOVA = iova
+	q.lent, q.fill = make([]ring.Frame, q.rx.size), make([]ring.Frame, q.rx.size)
+	for i := range q.lent {
+		q.lent[i] = ring.NoFrame
+	}
+	q.chain, q.length, q.sent = make([]uint16, q.tx.size), make([]uint16, q.tx.size), make([]ring.Frame, q.tx.size)
+	d.caps.RxRing, d.caps.TxRing = q.rx.size, q.tx.size/2
+	// RxPending may look at the ring after Close.
+	runtime.AddCleanup(q, func(all [][]byte) {
+		for _, m := range all {
+			_ = unix.Munmap(m) // what was mapped can be unmapped
+		}
+	}, [][]byte{q.rx.mem, q.tx.mem, header})
+	return q, nil
+}
+
+// addressOf is where the device finds the frame.
+func (d *Device) addressOf(f ring.Frame) uint64 {
+	return d.arenaIOVA + uint64(f)*uint64(d.arena.FrameSize())
+}
+
+// lost returns the fault of a device that is gone, or wants a reset (2.1.1).
+func (d *Device) lost() error {
+	switch s := d.regs.common.Read8(regStatus); {
+	case s == statusGone:
+		return fmt.Errorf("virtio: %s: %w", d.pci.Address(), driver.ErrGone)
+	case s&statusNeedsReset != 0:
+		return fmt.Errorf("virtio: %s: the device met an error and wants a reset", d.pci.Address())
+	}
+	return nil
+}
+
+// Name implements driver.Device: the PCI address.
+func (d *Device) Name() string { return d.pci.Address() }
+
+// MAC is the device's hardware address.
+func (d *Device) MAC() [6]byte { return d.mac }
+
+// Queues implements driver.Device.
+func (d *Device) Queues() []driver.Queue { return []driver.Queue{d.queue} }
+
+// Arena implements driver.Device.
+func (d *Device) Arena() *ring.Arena { return d.arena }
+
+// Caps implements driver.Device.
+func (d *Device) Caps() *driver.Caps { return &d.caps }
+
+// Close implements driver.Device. The device is stopped before its memory goes.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	d.Table.Close()
+	var errs []error
+	if d.queue != nil {
+		d.queue.fail(errClosed)
+	}
+	if d.regs != nil {
+		errs = append(errs, d.regs.reset())
+	}
+	if d.queue != nil {
+		d.queue.closeFD()
+	}
+	if d.pci != nil {
+		errs = append(errs, d.pci.Close())
+	}
+	if d.container != nil {
+		errs = append(errs, d.container.Close())
+	}
+	if d.arena != nil {
+		errs = append(errs, d.arena.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (q *Queue) closeFD() {
+	q.fdMu.Lock()
+	defer q.fdMu.Unlock()
+	_ = unix.Close(q.fd) // an eventfd has nothing to lose
+	q.fd = -1
+}
+
+var errClosed = fmt.Errorf("virtio: device closed: %w", unix.EBADF)

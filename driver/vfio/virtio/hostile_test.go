@@ -1,0 +1,169 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/steer"
+	"github.com/onload-go/onload/driver/vfio"
+	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
+	"github.com/onload-go/onload/ring"
+)
+
+// hostile is a queue whose device is the test.
+type hostile struct {
+	*Queue
+	used [2]uint16 // indices of the receive and the transmit ring
+}
+
+const hostileSize = 16
+
+func newHostile(t testing.TB) *hostile {
+	t.Helper()
+	a, err := ring.NewArena(64, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Device{Table: steer.New(), arena: a, features: featMergeBuffers}
+	d.caps = driver.Caps{MTU: 1500, RxRing: hostileSize, TxRing: hostileSize / 2}
+	q := &Queue{dev: d, arena: a, fd: -1}
+	for i, s := range []**split{&q.rx, &q.tx} {
+		v := &split{size: hostileSize, index: uint16(i), flags: availNoInterrupt, notify: make(vfio.Regs, 2)}
+		var total int
+		v.avail, v.used, total = splitBytes(hostileSize)
+		v.mem = make(vfio.Regs, total)
+		for id := range hostileSize {
+			v.free = append(v.free, uint16(id))
+		}
+		*s = v
+	}
+	q.lent, q.fill = make([]ring.Frame, hostileSize), make([]ring.Frame, hostileSize)
+	for i := range q.lent {
+		q.lent[i] = ring.NoFrame
+	}
+	q.chain, q.length, q.sent = make([]uint16, hostileSize), make([]uint16, hostileSize), make([]ring.Frame, hostileSize)
+	t.Cleanup(func() { _ = a.Close() })
+	return &hostile{Queue: q}
+}
+
+// use says that the device has used a buffer. It is shown by show.
+func (h *hostile) use(v *split, id, n uint32) {
+	at := v.used + 4 + usedLen*(int(h.used[v.index])&(v.size-1))
+	binary.NativeEndian.PutUint32(v.mem[at:], id)
+	binary.NativeEndian.PutUint32(v.mem[at+4:], n)
+	h.used[v.index]++
+}
+
+func (h *hostile) show(v *split) { v.mem.Store32(v.used, uint32(h.used[v.index])<<16) }
+
+// merged writes the number of buffers into the buffer of a descriptor.
+func (h *hostile) merged(id uint32, n uint16) {
+	binary.NativeEndian.PutUint16(h.arena.Bytes(h.lent[id])[rxStart+headerMerged:], n)
+}
+
+// What a device must not say breaks the queue, and nothing else.
+func TestHostileReceive(t *testing.T) {
+	const room = 2048 - rxStart
+	for name, tt := range map[string]struct {
+		say  func(h *hostile)
+		want error
+	}{
+		"no such descriptor":     {func(h *hostile) { h.use(h.rx, hostileSize, 100) }, errBadUsed},
+		"descriptor far outside": {func(h *hostile) { h.use(h.rx, 1<<31, 100) }, errBadUsed},
+		"twice":                  {func(h *hostile) { h.merged(3, 2); h.use(h.rx, 3, 100); h.use(h.rx, 3, 100) }, errBadUsed},
+		"longer than the buffer": {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, room+1) }, errBadLen},
+		"no length":              {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, 0) }, errBadLen},
+		"a header alone":         {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, headerLen) }, errBadLen},
+		"no buffers":             {func(h *hostile) { h.merged(3, 0); h.use(h.rx, 3, 100) }, errCut},
+		"more buffers than used": {func(h *hostile) { h.merged(3, 2); h.use(h.rx, 3, 100) }, errCut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostile(t)
+			h.Refill()
+			tt.say(h)
+			h.show(h.rx)
+			if !h.RxPending() {
+				t.Fatal("nothing pending")
+			}
+			if n := h.RxBatch(make([]ring.Desc, 8)); n != 0 || h.Err() != tt.want {
+				t.Errorf("%d Descs, error %v, want %v", n, h.Err(), tt.want)
+			}
+			if h.RxPending() || h.Lacks() != 0 || h.Stats().BadDesc != 1 {
+				t.Errorf("the queue goes on: %+v", h.Stats())
+			}
+		})
+	}
+	h := newHostile(t)
+	h.Refill()
+	h.used[0] = hostileSize + 1
+	h.show(h.rx)
+	if h.RxBatch(make([]ring.Desc, 8)); h.Err() == nil {
+		t.Error("more used than the device has")
+	}
+}
+
+func TestHostileTransmit(t *testing.T) {
+	for name, id := range map[string]uint32{"not a head": 1, "never sent": 9, "outside": hostileSize} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostile(t)
+			f, _ := h.arena.Alloc()
+			if n := h.TxBatch([]ring.Desc{{Frame: f, Off: ring.Headroom, Len: 60}}); n != 1 || h.Kick() != nil {
+				t.Fatal(n, h.Err())
+			}
+			if id == 1 { // what follows the header
+				for head, n := range h.length {
+					if n > 0 {
+						id = uint32(h.chain[head])
+					}
+				}
+			}
+			h.use(h.tx, id, 0)
+			h.show(h.tx)
+			if h.Reclaim(); h.Err() != errBadUsed || !h.arena.InNIC(f) {
+				t.Errorf("error %v", h.Err())
+			}
+		})
+	}
+}
+
+// FuzzDevice: whatever the device writes, no frame is lost or given twice, and
+// nothing panics.
+func FuzzDevice(f *testing.F) {
+	f.Add([]byte{3, 100, 1, 4, 100, 1})
+	f.Add([]byte{3, 100, 2, 4, 100, 0, 3, 100, 1})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		h := newHostile(t)
+		ds := make([]ring.Desc, 4)
+		for ; len(script) >= 3 && h.Err() == nil; script = script[3:] {
+			h.Refill()
+			if fr, ok := h.arena.Alloc(); ok {
+				h.TxBatch([]ring.Desc{{Frame: fr, Off: ring.Headroom, Len: 60}})
+				h.arena.Release(fr)
+				_ = h.Kick() // the loop looks at Err
+			}
+			id, size := uint32(script[0]), uint32(script[1])*16
+			if id < hostileSize && h.lent[id] != ring.NoFrame {
+				h.merged(id, uint16(script[2]&3))
+			}
+			h.use(h.rx, id, size)
+			h.use(h.tx, uint32(script[2]>>2), 0)
+			if script[2]&2 == 0 {
+				h.show(h.rx)
+			}
+			h.show(h.tx)
+			for _, d := range ds[:h.RxBatch(ds)] {
+				h.arena.Data(d)
+				h.arena.Free(d.Frame) // panics where there is not one reference
+			}
+			h.Reclaim()
+		}
+		seen := map[ring.Frame]bool{}
+		for _, fr := range h.lent {
+			if fr != ring.NoFrame && seen[fr] {
+				t.Fatalf("frame %d is lent twice", fr)
+			}
+			seen[fr] = true
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/onload-go/onload/driver/vfio"
+)
+
+const (
+	vendorRedHat = 0x1af4
+	netModern    = 0x1041
+	netTransit   = 0x1000 // transitional: both interfaces
+
+	capPointer  = 0x34
+	capVendor   = 9
+	capMost     = 48 // capabilities fit into 256 bytes; a device may link them in a circle
+	statusCaps  = 1 << 4
+	statusAt    = 6
+	capMultiply = 16
+)
+
+// Types of structures (4.1.4).
+const (
+	typeCommon = 1
+	typeNotify = 2
+	typeDevice = 4
+)
+
+// structures are where the device has its registers.
+type structures struct {
+	common, notify, device vfio.Regs
+	multiplier             int // of a queue's notify offset, bytes
+}
+
+// Registers of the common configuration (4.1.4.3).
+const (
+	regDeviceFeatureSelect = 0x00
+	regDeviceFeature       = 0x04
+	regDriverFeatureSelect = 0x08
+	regDriverFeature       = 0x0c
+	regConfigVector        = 0x10
+	regNumQueues           = 0x12
+	regStatus              = 0x14
+	regQueueSelect         = 0x16
+	regQueueSize           = 0x18
+	regQueueVector         = 0x1a
+	regQueueEnable         = 0x1c
+	regQueueNotifyOff      = 0x1e
+	regQueueDesc           = 0x20
+	regQueueDriver         = 0x28
+	regQueueDevice         = 0x30
+	commonLen              = 0x38
+
+	noVector = 0xffff
+)
+
+// find reads the capabilities.
+func find(d *vfio.Device) (*structures, error) {
+	var cfg [256]byte
+	if err := d.ReadConfig(cfg[:], 0); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	if v, id := le.Uint16(cfg[0:]), le.Uint16(cfg[2:]); v != vendorRedHat || id != netModern && id != netTransit {
+		return nil, fmt.Errorf("virtio: %s is %04x:%04x, no virtio network device", d.Address(), v, id)
+	}
+	if le.Uint16(cfg[statusAt:])&statusCaps == 0 {
+		return nil, fmt.Errorf("virtio: %s has no capabilities", d.Address())
+	}
+	s := new(structures)
+	p := int(cfg[capPointer] &^ 3)
+	for range capMost {
+		if p == 0 || p+capMultiply+4 > len(cfg) {
+			break
+		}
+		c := cfg[p:]
+		if c[0] == capVendor {
+			if err := s.take(d, c); err != nil {
+				return nil, err
+			}
+		}
+		p = int(c[1] &^ 3)
+	}
+	if len(s.common) < commonLen || s.notify == nil || len(s.device) < netConfigLen {
+		return nil, fmt.Errorf("virtio: %s has no modern interface (disable-modern=off)", d.Address())
+	}
+	return s, nil
+}
+
+// take maps the structure of one capability, the first of each type (4.1.4.1).
+func (s *structures) take(d *vfio.Device, c []byte) error {
+	var to *vfio.Regs
+	switch c[3] {
+	case typeCommon:
+		to = &s.common
+	case typeNotify:
+		to = &s.notify
+	case typeDevice:
+		to = &s.device
+	}
+	if to == nil || *to != nil {
+		return nil
+	}
+	bar, err := d.BAR(int(c[4]))
+	if err != nil {
+		return err
+	}
+	off, n := uint64(binary.LittleEndian.Uint32(c[8:])), uint64(binary.LittleEndian.Uint32(c[12:]))
+	if off+n > uint64(len(bar)) {
+		return fmt.Errorf("virtio: %s: a structure of %d bytes at %#x of BAR %d, which has %d", d.Address(), n, off, c[4], len(bar))
+	}
+	*to = bar[off : off+n]
+	if c[3] == typeNotify {
+		s.multiplier = int(binary.LittleEndian.Uint32(c[capMultiply:]))
+	}
+	return nil
+}
+
+// Device status (2.1).
+const (
+	statusAcknowledge = 1
+	statusDriver      = 2
+	statusDriverOK    = 4
+	statusFeaturesOK  = 8
+	statusNeedsReset  = 0x40
+	statusFailed      = 0x80
+	statusGone        = 0xff // what a register reads where there is no device
+)
+
+// Feature bits (5.1.3, 6).
+const (
+	featMTU            = 1 << 3
+	featMAC            = 1 << 5
+	featMergeBuffers   = 1 << 15
+	featStatus         = 1 << 16
+	featVersion1       = 1 << 32
+	featAccessPlatform = 1 << 33
+
+	wanted   = featMTU | featMAC | featMergeBuffers | featStatus | featVersion1 | featAccessPlatform
+	required = featMAC | featVersion1 | featAccessPlatform
+)
+
+var errAccessPlatform = errors.New("virtio: the device does not go through the IOMMU (VIRTIO_F_ACCESS_PLATFORM; QEMU: iommu_platform=on), so VFIO could not hold it back")
+
+// negotiate agrees on features (3.1.1, steps 1 to 6).
+func (s *structures) negotiate() (features uint64, err error) {
+	c := s.common
+	c.Write8(regStatus, statusAcknowledge)
+	c.Write8(regStatus, statusAcknowledge|statusDriver)
+	for i := range uint32(2) {
+		c.Store32(regDeviceFeatureSelect, i)
+		features |= uint64(c.Load32(regDeviceFeature)) << (32 * i)
+	}
+	features &= wanted
+	switch {
+	case features&featAccessPlatform == 0:
+		err = errAccessPlatform
+	case features&required != required:
+		err = fmt.Errorf("virtio: the device's features %#x lack some of %#x", features, uint64(required))
+	}
+	if err != nil {
+		c.Write8(regStatus, statusFailed)
+		return 0, err
+	}
+	for i := range uint32(2) {
+		c.Store32(regDriverFeatureSelect, i)
+		c.Store32(regDriverFeature, uint32(features>>(32*i)))
+	}
+	c.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK)
+	if c.Read8(regStatus)&statusFeaturesOK == 0 {
+		return 0, fmt.Errorf("virtio: the device refuses features %#x", features)
+	}
+	return features, nil
+}
+
+// Network configuration (5.1.4).
+const (
+	netMAC       = 0
+	netMTU       = 10
+	netConfigLen = 12
+)
