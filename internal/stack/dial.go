@@ -17,7 +17,9 @@ type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
 	Shared   bool        // others may have the port too (SO_REUSEPORT)
-	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
+	// ReuseAddr has others with SO_REUSEADDR have the port of DialTCP too.
+	ReuseAddr bool
+	Backlog   int // of a listener; 0: 4096, as net's somaxconn here
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
@@ -25,6 +27,11 @@ type TCPOptions struct {
 	// Route is how to reach the peer of DialTCP, where the caller has just
 	// looked it up; nil: it is looked up here.
 	Route *Route
+}
+
+// sharing returns who else may have the port of DialTCP.
+func (o *TCPOptions) sharing() control.Sharing {
+	return control.Sharing{Addr: o.ReuseAddr, Port: o.Shared}
 }
 
 // Route is a route as a caller has found it in Config.Net.
@@ -48,6 +55,11 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 		return nil, err
 	}
 	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
+		if !o.PortHeld {
+			if err := s.bindable(ip.ProtoTCP, local, remote, o.sharing()); err != nil {
+				return nil, s.refusal(err)
+			}
+		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
 	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
@@ -104,7 +116,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.sharing(), s.flowTaken)
 		if err != nil {
 			return nil, false, s.refusal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
@@ -62,7 +63,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 	}
-	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
+	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 	if err != nil {
 		return nil, s.refusal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/udp"
@@ -83,6 +84,11 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		if !route.Src.IsValid() {
 			return nil, syscall.EADDRNOTAVAIL // the host has none of the family
 		}
+		if !o.PortHeld {
+			if err := s.bindable(ip.ProtoUDP, local, remote, control.Sharing{Port: o.Shared}); err != nil {
+				return nil, s.refusal(err)
+			}
+		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
 	u := &UDPConn{s: s, remote: remote, forward: o.Forward, ip: o.IP, sending: ring.NoFrame}
@@ -147,7 +153,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 			return p, nil
 		}
 	}
-	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
+	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.
