@@ -50,7 +50,7 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	route, err := s.route(o.Route, remote.Addr(), local.Addr())
+	route, err := s.route(o.Route, o.IP.key(local, remote, ip.ProtoTCP))
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +89,12 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 }
 
 // route returns known, or looks the route up where that is nil.
-func (s *Stack) route(known *Route, dst, src netip.Addr) (*Route, error) {
+func (s *Stack) route(known *Route, k dstKey) (*Route, error) {
 	if known != nil {
 		return known, nil
 	}
 	gen := s.cfg.Net.Gen()
-	r, err := s.cfg.Net.Route(dst, src)
+	r, err := control.Connected(s.cfg.Net, k.flow())
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.releaseLater(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dests.get(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route, s.now)
+	d := s.dests.get(o.IP.key(local, remote, ip.ProtoTCP), route, s.now)
 	if d == nil {
 		s.ports.releaseLater(p)
 		return nil, false, syscall.ENETUNREACH

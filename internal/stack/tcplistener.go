@@ -92,7 +92,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
+	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return false
 	}
@@ -103,7 +103,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, l.s.now)
+	d := l.s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, l.s.now)
 	if d == nil {
 		return 0
 	}
@@ -115,7 +115,7 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
+	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return nil, nil
 	}

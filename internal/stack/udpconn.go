@@ -78,7 +78,7 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	route := o.Route
 	if connected && (!local.Addr().IsValid() || local.Addr().IsUnspecified()) {
 		var err error
-		if route, err = s.route(route, remote.Addr(), netip.Addr{}); err != nil {
+		if route, err = s.route(route, o.IP.key(netip.AddrPortFrom(netip.Addr{}, local.Port()), remote, ip.ProtoUDP)); err != nil {
 			return nil, err
 		}
 		if !route.Src.IsValid() {
@@ -163,7 +163,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	}
 	s.demux.lastUDP = nil
 	if connected {
-		if u.dst = s.dests.get(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route, s.now); u.dst == nil {
+		if u.dst = s.dests.get(u.ip.key(u.local, u.remote, ip.ProtoUDP), route, s.now); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
