@@ -41,8 +41,8 @@ type Config struct {
 	ZeroCopy ZeroCopy
 	// Queues are the receive queues to take, of each interface; none is all.
 	Queues []int
-	// Frames and FrameSize (2048 or 4096) are the packet memory of an
-	// interface, RingSize the entries of its rings. 0 is the default; of Frames
+	// Frames and FrameSize (2048 or 4096) are the packet memory of each
+	// interface, which all share, RingSize the entries of its rings. 0 is the default; of Frames
 	// 8192 and 8192 more for each queue, at most 65536 (256 MiB), at most a quarter
 	// of the memory that the machine and the cgroups of the process leave, and at
 	// most what RLIMIT_MEMLOCK lets a process without CAP_IPC_LOCK lock; of

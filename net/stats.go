@@ -40,7 +40,8 @@ type Stats struct {
 	Queues []driver.Stats // of each queue
 }
 
-// Stats returns the counters of every accelerated interface, by name.
+// Stats returns the counters of every accelerated interface, by name. Interfaces
+// share one stack, memory included: all but Queues is of all of them together.
 func (e *Engine) Stats() map[string]Stats {
 	m := map[string]Stats{}
 	for name, s := range e.in.Stats() {

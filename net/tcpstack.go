@@ -57,7 +57,7 @@ func (c *stackTCP) network() string {
 	return "tcp"
 }
 
-func (c *stackTCP) path() Path { return Path(engine.PathOf(c.s.Stack())) }
+func (c *stackTCP) path() Path { return Path(engine.PathBy(c.s.Stack(), c.s.Link())) }
 
 // opError is an error as net words it; call is the system call that net would
 // have made.

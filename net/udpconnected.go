@@ -18,7 +18,7 @@ func newConnectedUDP(s *stack.UDPConn, network string) *connectedUDP {
 	}}
 }
 
-func (c *connectedUDP) path() Path { return Path(engine.PathOf(c.s.Stack())) }
+func (c *connectedUDP) path() Path { return Path(engine.PathBy(c.s.Stack(), c.s.Link())) }
 
 func (c *connectedUDP) Write(b []byte) (int, error) {
 	n, err := c.s.WriteTo(b, netip.AddrPort{})

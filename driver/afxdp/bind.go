@@ -90,7 +90,7 @@ func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
 		}
 		err := d.bindAll(c, l, a.bindMode)
 		var locked *lockError
-		if !errors.As(err, &locked) || !c.anyFrames || c.Frames/2 < leastFrames*len(c.Queues) {
+		if !errors.As(err, &locked) || !c.anyFrames || c.Frames/2 < leastFrames*c.allQueues() {
 			return err
 		}
 		c.Frames /= 2
@@ -161,7 +161,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	for i, id := range c.Queues {
 		q := &Queue{
 			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
-			most:     min(c.RxRing, d.arena.Frames()/2/len(c.Queues)),
+			most:     min(c.RxRing, d.arena.Frames()/2/c.allQueues()),
 			maxFrags: maxFrags(l, m),
 		}
 		if first != nil {

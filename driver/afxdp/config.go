@@ -79,6 +79,13 @@ type Config struct {
 
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536, but see Free
 	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
+	// Sharers is how many interfaces are to share the arena; 0 is one. It is made
+	// for so many times the queues, and for so many times Frames.
+	Sharers int
+	// Arena is that of the device that was opened first, and is not closed with
+	// this one. nil: the device makes its own. Each device registers it as a UMEM of
+	// its own; the kernel counts it against RLIMIT_MEMLOCK each time.
+	Arena     *ring.Arena
 	anySize   bool
 	anyFrames bool
 	// Free is the memory that may be had, in bytes, and FreeOf what leaves no
@@ -125,6 +132,10 @@ func (c *Config) defaults() error {
 	def(&c.TxBudget, min(DefaultTxBudget, c.TxRing))
 	def(&c.MaxPorts, DefaultMaxPorts)
 	def(&c.MaxFlows, DefaultMaxFlows)
+	def(&c.Sharers, 1)
+	if c.Arena != nil {
+		c.Frames, c.FrameSize, c.anySize = c.Arena.Frames(), c.Arena.FrameSize(), false
+	}
 	if c.NAPI == NAPIDefer {
 		def(&c.BusyPoll, defaultBusyPoll)
 	}
@@ -172,7 +183,14 @@ func (c *Config) queues(l *linkInfo) error {
 
 // frames sizes the arena, or checks the size that was asked for.
 func (c *Config) frames(l *linkInfo) error {
-	n := len(c.Queues)
+	n := c.allQueues()
+	if c.Arena != nil {
+		if c.Frames < minFramesPerQueue*n {
+			return wrong("Frames", "%d frames for %d queues of several interfaces: at least %d each", c.Frames, n, minFramesPerQueue)
+		}
+		return nil
+	}
+	c.Frames *= c.Sharers
 	each := int64(c.FrameSize) + int64(unsafe.Sizeof(ring.Meta{}))
 	if c.Frames != 0 {
 		if c.Frames < minFramesPerQueue*n {
@@ -190,6 +208,9 @@ func (c *Config) frames(l *linkInfo) error {
 	}
 	return nil
 }
+
+// allQueues is how many queues are to share the arena.
+func (c *Config) allQueues() int { return len(c.Queues) * c.Sharers }
 
 func wrong(field, format string, args ...any) error {
 	return &driver.SettingError{Field: field, Err: fmt.Errorf(format, args...)}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -26,6 +25,7 @@ type Device struct {
 	receive int // queues of the interface
 	inNS    func(func() error) error
 	arena   *ring.Arena
+	shared  bool // the arena is another's
 	queues  []*Queue
 	caps    driver.Caps
 
@@ -33,11 +33,6 @@ type Device struct {
 	// reference, and each Queue's to its Device, keep it.
 	link link.Link
 	objs bpf.SteerObjects
-
-	log   *zap.Logger
-	watch watch       // of queueing disciplines
-	qdisc int         // packet socket through the queueing discipline, -1: none
-	ruled atomic.Bool // the queueing discipline is obeyed
 
 	napi   *undo.Hold // nil: nothing was set
 	copies string     // why, where the sockets are not in zero-copy mode
@@ -81,7 +76,8 @@ func open(c *Config) (_ *Device, err error) {
 		return nil, err
 	}
 	d := &Device{
-		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS, log: c.Log, qdisc: -1,
+		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS,
+		arena: c.Arena, shared: c.Arena != nil,
 		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
 	defer func() {
@@ -111,7 +107,6 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
-	d.followQdisc(c, l)
 	d.setNAPI(c, l)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
@@ -184,7 +179,7 @@ func (d *Device) offload(c *Config, l *linkInfo) {
 	var n *lane
 	err := l.errNoLane()
 	if err == nil {
-		n, err = openLane(l, sndbuf)
+		n, err = openLane(l)
 	}
 	switch {
 	case err == nil:
@@ -218,7 +213,7 @@ func (d *Device) Arena() *ring.Arena { return d.arena }
 func (d *Device) Caps() *driver.Caps { return &d.caps }
 
 // Close implements driver.Device: the kernel has every packet again. The
-// arena goes too, so nobody may use frames or queues any more; RxPending,
+// arena goes too, unless it is another's, so nobody may use frames or queues any more; RxPending,
 // Stats and Err stay safe.
 func (d *Device) Close() error {
 	d.mu.Lock()
@@ -228,18 +223,15 @@ func (d *Device) Close() error {
 	}
 	d.closed = true
 	// NAPI first: drivers may reset the NIC when the program goes.
-	errs := []error{d.watch.close(), d.napi.Close()}
+	errs := []error{d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}
 	errs = append(errs, d.closeQueues())
-	if d.qdisc >= 0 {
-		errs = append(errs, unix.Close(d.qdisc))
-	}
 	if d.link != nil {
 		errs = append(errs, d.objs.Close())
 	}
-	if d.arena != nil {
+	if d.arena != nil && !d.shared {
 		errs = append(errs, d.arena.Close())
 	}
 	return errors.Join(errs...)

@@ -47,11 +47,9 @@ type Queue struct {
 	comp     kring[uint64]
 	compCons uint32
 
-	fd       int         // receives
-	txFD     int         // transmits; -1: nothing does
-	lane     *lane       // nil: the device segments nothing
-	qdisc    *lane       // through the link's queueing discipline; nil: not possible
-	ruled    atomic.Bool // all packets take it
+	fd       int   // receives
+	txFD     int   // transmits; -1: nothing does
+	lane     *lane // nil: the device segments nothing
 	zc       bool
 	napi     uint32 // the instance that polls the queue, 0: none
 	busyPoll bool   // RxBatch has it polled

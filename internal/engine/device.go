@@ -9,13 +9,16 @@ import (
 	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/memory"
+	"github.com/onload-go/onload/ring"
 )
 
 // openDevice chooses the driver of a link and opens it: the one place that
-// knows drivers of real links, and turns Config's words into theirs.
-func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
+// knows drivers of real links, and turns Config's words into theirs. The device
+// is one of sharers that are to share an arena; arena is that of the first one,
+// nil for the first itself.
+func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
 	c := &e.cfg
-	free, of := freeMemory(c)
+	free, of := freeMemory(c, sharers)
 	return afxdp.Open(afxdp.Config{
 		Interface: strconv.Itoa(l.Index), // a name may be the number of another one
 		Queues:    c.Queues,
@@ -23,6 +26,8 @@ func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
 		ZeroCopy: [...]afxdp.ZeroCopy{ZeroCopyAuto: afxdp.ZeroCopyAuto, ZeroCopyRequire: afxdp.ZeroCopyRequire,
 			ZeroCopyOff: afxdp.ZeroCopyOff}[c.ZeroCopy],
 		Frames:    c.Frames,
+		Arena:     arena,
+		Sharers:   sharers,
 		FrameSize: c.FrameSize,
 		Free:      free,
 		FreeOf:    of,
@@ -37,12 +42,11 @@ func (e *Engine) openDevice(l control.Link, mode Mode) (driver.Device, error) {
 	})
 }
 
-// freeMemory is what a device's arena may take, in bytes, and what leaves no
-// more; 0 is no limit. Each device asks anew, since the one before has taken
-// some. An arena that fits the huge pages that are reserved takes nothing else.
-func freeMemory(c *Config) (bytes int64, of string) {
+// freeMemory is what an arena may take, in bytes, and what leaves no more; 0 is no
+// limit. Each arena asks anew, since the one before has taken some. An arena that fits the huge pages that are reserved takes nothing else.
+func freeMemory(c *Config, sharers int) (bytes int64, of string) {
 	f := memory.Read()
-	if want := int64(cmp.Or(c.Frames, mostFrames)) * int64(cmp.Or(c.FrameSize, 4096)); f.Bytes == math.MaxInt64 || want <= f.Huge {
+	if want := int64(cmp.Or(c.Frames*sharers, mostFrames)) * int64(cmp.Or(c.FrameSize, 4096)); f.Bytes == math.MaxInt64 || want <= f.Huge {
 		return 0, ""
 	}
 	return max(f.Bytes, 1), f.Of

@@ -107,10 +107,8 @@ func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		e.sockets.close()
 		var errs []error
-		for _, i := range e.ifs {
-			if i.Stack != nil {
-				errs = append(errs, i.Stack.Close())
-			}
+		for _, s := range e.stacks() {
+			errs = append(errs, s.Close())
 		}
 		if e.net != nil {
 			errs = append(errs, e.net.Close())

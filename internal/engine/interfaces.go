@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -16,8 +17,8 @@ import (
 type Interface struct {
 	Name   string
 	Index  int           // of the link; 0: there is none
-	Stack  *stack.Stack  // nil: see Err
-	Device driver.Device // the Stack's
+	Stack  *stack.Stack  // spans it, and others; nil: see Err
+	Device driver.Device // the interface's, which the Stack has
 	Err    error         // why it could not be opened
 	Kernel bool          // a kernel stands behind it: the link and its addresses are the kernel's too
 }
@@ -27,7 +28,7 @@ func (i *Interface) err() error {
 	if i.Stack == nil {
 		return i.Err
 	}
-	return i.Stack.Err()
+	return i.Stack.LinkErr(i.Index)
 }
 
 // openInterfaces takes the interfaces of the configuration.
@@ -44,23 +45,28 @@ func (e *Engine) openInterfaces() error {
 	if e.cfg.Interfaces[0] == autoInterfaces {
 		return e.openAuto()
 	}
-	var errs []error
+	o := opener{e: e, sharers: len(e.cfg.Interfaces)}
 	for _, name := range e.cfg.Interfaces {
 		i := &Interface{Name: name, Kernel: true}
 		e.ifs = append(e.ifs, i)
-		wrong := false
 		if l, ok := linkNamed(e.net.Links(), name); !ok {
 			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
 			i.Index = l.Index
-			i.Err, wrong = nameSetting(e.openStack(i, l, e.cfg.Mode))
+			i.Err = o.open(i, l, e.cfg.Mode)
 		}
+	}
+	o.makeStacks()
+	var errs []error
+	for _, i := range e.ifs {
+		wrong := false
+		i.Err, wrong = nameSetting(i.Err)
 		switch {
 		case i.Err == nil:
 		case e.cfg.Fallback && !wrong:
-			e.log.Warn("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
+			e.log.Warn("interface is left to the kernel", zap.String("interface", i.Name), zap.Error(i.Err))
 		default:
-			errs = append(errs, fmt.Errorf("onload: interface %s: %w", name, i.Err))
+			errs = append(errs, fmt.Errorf("onload: interface %s: %w", i.Name, i.Err))
 		}
 	}
 	return errors.Join(errs...)
@@ -83,25 +89,30 @@ func (e *Engine) openControl() error {
 // whose driver runs XDP natively. It finds that out by trying. A setting that no
 // interface can have is an error.
 func (e *Engine) openAuto() error {
-	var errs []error
-	for _, l := range e.net.Links() {
-		if !l.Up || l.Loopback || l.Master != 0 || l.VLAN != 0 {
-			continue
-		}
+	links := slices.DeleteFunc(e.net.Links(), func(l control.Link) bool {
+		return !l.Up || l.Loopback || l.Master != 0 || l.VLAN != 0
+	})
+	o := opener{e: e, sharers: len(links)}
+	for _, l := range links {
 		mode := e.cfg.Mode
 		if mode == ModeAuto && l.Kind == "device" {
 			mode = ModeNative
 		}
 		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
+		i.Err = o.open(i, l, mode)
+		e.ifs = append(e.ifs, i)
+	}
+	o.makeStacks()
+	var errs []error
+	for _, i := range e.ifs {
 		wrong := false
-		i.Err, wrong = nameSetting(e.openStack(i, l, mode))
+		i.Err, wrong = nameSetting(i.Err)
 		if i.Err != nil {
-			e.log.Info("interface is left to the kernel", zap.String("interface", l.Name), zap.Error(i.Err))
+			e.log.Info("interface is left to the kernel", zap.String("interface", i.Name), zap.Error(i.Err))
 		}
 		if wrong {
-			errs = append(errs, fmt.Errorf("onload: interface %s: %w", l.Name, i.Err))
+			errs = append(errs, fmt.Errorf("onload: interface %s: %w", i.Name, i.Err))
 		}
-		e.ifs = append(e.ifs, i)
 	}
 	if len(e.working()) > 0 {
 		return nil
@@ -110,26 +121,4 @@ func (e *Engine) openAuto() error {
 		e.log.Warn("nothing is accelerated: no interface runs XDP natively", zap.String("because", e.whyNone()))
 	}
 	return errors.Join(errs...)
-}
-
-// openStack takes one link of the kernel's, for i.
-func (e *Engine) openStack(i *Interface, l control.Link, mode Mode) error {
-	dev, err := e.openDevice(l, mode)
-	if err != nil {
-		return err
-	}
-	c := e.stackConfig()
-	c.Name, c.Link = l.Name, l.Index
-	c.Over(dev)
-	s, err := stack.New(c)
-	if err != nil {
-		return err
-	}
-	i.Stack, i.Device = s, dev
-	if e.log.Core().Enabled(zap.DebugLevel) {
-		for _, a := range e.advice(i) {
-			e.log.Debug("advice", zap.String("interface", l.Name), zap.String("is", a))
-		}
-	}
-	return nil
 }

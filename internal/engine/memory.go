@@ -90,8 +90,7 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 		e.net = c.Watch(network)
 	}
 	sc := e.stackConfig()
-	sc.Name, sc.Link = dev.Name(), link
-	sc.Over(dev)
+	sc.Over(link, dev)
 	s, err := stack.New(sc)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())

@@ -21,20 +21,49 @@ type Path struct {
 	Reason string
 }
 
-// PathOf is the path by those stacks, at least one.
+// PathOf is the path by all links of those stacks, at least one.
 func PathOf(ss ...*stack.Stack) Path {
-	p := Path{Accelerated: true, ZeroCopy: true, TSO: ss[0].Caps().TSO}
-	var names []string
+	var p pathMaker
 	for _, s := range ss {
-		caps := s.Caps()
-		names = append(names, s.Name())
-		p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
-		if caps.CopyReason != "" {
-			p.CopyReason = caps.CopyReason
+		for _, l := range s.Links() {
+			p.add(s, l)
 		}
-		p.ZeroCopy = p.ZeroCopy && caps.ZeroCopy
-		p.TSO = min(p.TSO, caps.TSO)
 	}
-	p.Interface = strings.Join(names, ",")
-	return p
+	return p.path()
+}
+
+// PathBy is the path by one link of a stack.
+func PathBy(s *stack.Stack, link int) Path {
+	var p pathMaker
+	p.add(s, link)
+	return p.path()
+}
+
+// pathMaker puts the paths by several links together.
+type pathMaker struct {
+	Path
+	names []string
+}
+
+func (p *pathMaker) add(s *stack.Stack, link int) {
+	name, caps, ok := s.LinkCaps(link)
+	if !ok {
+		return
+	}
+	first := len(p.names) == 0
+	p.names = append(p.names, name)
+	p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
+	if caps.CopyReason != "" {
+		p.CopyReason = caps.CopyReason
+	}
+	p.ZeroCopy = caps.ZeroCopy && (first || p.ZeroCopy)
+	if first || caps.TSO < p.TSO {
+		p.TSO = caps.TSO
+	}
+}
+
+func (p *pathMaker) path() Path {
+	p.Accelerated = true
+	p.Interface = strings.Join(p.names, ",")
+	return p.Path
 }

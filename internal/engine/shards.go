@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/onload-go/onload/internal/stack"
-	"github.com/onload-go/onload/ip"
 )
 
 // Shards are the stacks on which a bound socket receives.
@@ -29,17 +28,11 @@ func (e *Engine) Twin(addr netip.Addr) bool {
 	return e.rest
 }
 
-// Vacate makes way for a twin at addr, which is about to be bound. Stacks give the
-// port back to the kernel where no socket uses it, and share it where its
-// connections do.
+// Vacate gives the port of addr back to the kernel where a stack keeps it but no
+// socket uses it. It comes before the twin is bound, which would not get the port.
 func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
-	for _, i := range e.ifs {
-		if i.Stack != nil {
-			i.Stack.Vacate(proto, addr)
-			if proto == ip.ProtoTCP {
-				i.Stack.Share(addr)
-			}
-		}
+	for _, s := range e.stacks() {
+		s.Vacate(proto, addr)
 	}
 }
 
@@ -57,6 +50,9 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 		if !ok {
 			return Shards{Addr: addr, Why: "the address is not ours"}
 		}
+		if e.anywhere(link, addr) {
+			break
+		}
 		i, why := e.behind(link)
 		if why != "" {
 			return Shards{Addr: addr, Why: why}
@@ -65,28 +61,20 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 	}
 	// net listens on both families also when asked for 0.0.0.0, unless the
 	// network names one.
-	var at netip.Addr
-	switch f {
-	case IPv4:
+	at := addr
+	switch {
+	case addr.IsValid() && !addr.IsUnspecified():
+	case f == IPv4:
 		at = netip.IPv4Unspecified()
-	case IPv6:
+	case f == IPv6:
 		at = netip.IPv6Unspecified()
+	default:
+		at = netip.Addr{}
 	}
 	if ss := e.working(); len(ss) > 0 {
 		return Shards{Stacks: ss, Addr: at}
 	}
 	return Shards{Addr: at, Why: e.whyNone()}
-}
-
-// working are the stacks that nothing has broken.
-func (e *Engine) working() []*stack.Stack {
-	var l []*stack.Stack
-	for _, i := range e.ifs {
-		if i.err() == nil {
-			l = append(l, i.Stack)
-		}
-	}
-	return l
 }
 
 // whyNone is why no interface is accelerated.

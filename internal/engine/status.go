@@ -24,7 +24,7 @@ func (e *Engine) Status() []Status {
 	for _, i := range e.ifs {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
 		if s := i.Stack; s != nil {
-			st.Path = PathOf(s)
+			st.Path = PathBy(s, i.Index)
 			st.Queues = len(i.Device.Queues())
 			st.Warnings = s.Warnings()
 			st.Advice = e.advice(i)
@@ -48,12 +48,13 @@ func (e *Engine) advice(i *Interface) []string {
 	return d.Advice(e.cfg.Profile != Throughput && e.cfg.Spin >= 0)
 }
 
-// Stats returns the counters of every accelerated interface, by name.
+// Stats returns the counters of every accelerated interface, by name. All but
+// Queues are the stack's: those of interfaces that share one are the same.
 func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
 	for _, i := range e.ifs {
 		if i.Stack != nil {
-			m[i.Name] = i.Stack.Stats()
+			m[i.Name] = i.Stack.LinkStats(i.Index)
 		}
 	}
 	return m

@@ -5,20 +5,20 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ring"
 )
 
 // Tap has the packets of all accelerated interfaces pass through taps, until
 // stop. It fails where nothing is accelerated, and with EBUSY where there are
 // taps.
 func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
-	var stacks []*stack.Stack
 	var devices []driver.Device
 	for _, i := range e.ifs {
 		if i.err() == nil {
-			stacks, devices = append(stacks, i.Stack), append(devices, i.Device)
+			devices = append(devices, i.Device)
 		}
 	}
-	if len(stacks) == 0 {
+	if len(devices) == 0 {
 		why := e.none
 		if why == "" {
 			why = e.whyNone()
@@ -29,18 +29,70 @@ func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("onload: %w", err)
 	}
+	of := map[driver.Device]driver.Tap{}
+	for i, d := range devices {
+		of[d] = taps[i]
+	}
 	var tapped []*stack.Stack
 	stop = func() {
 		for _, s := range tapped {
 			_ = s.SetTap(nil) // which does not fail
 		}
 	}
-	for i, s := range stacks {
-		if err := s.SetTap(taps[i]); err != nil {
+	for _, s := range e.working() {
+		if err := s.SetTap(e.tapOf(s, of)); err != nil {
 			stop()
-			return nil, fmt.Errorf("onload: tap of %s: %w", devices[i].Name(), err)
+			return nil, fmt.Errorf("onload: tap of %s: %w", s.Name(), err)
 		}
 		tapped = append(tapped, s)
 	}
 	return stop, nil
+}
+
+// tapOf is the tap of all of a stack's devices. One that is broken has none.
+func (e *Engine) tapOf(s *stack.Stack, of map[driver.Device]driver.Tap) *stackTap {
+	t := &stackTap{}
+	for _, i := range e.ifs {
+		if i.Stack != s {
+			continue
+		}
+		tap, queues := of[i.Device], i.Device.Queues()
+		if tap != nil {
+			queues = tap.Queues()
+		}
+		for n, q := range queues {
+			t.queues = append(t.queues, q)
+			t.at = append(t.at, tapQueue{tap, n})
+		}
+	}
+	return t
+}
+
+// stackTap is the taps of a stack's devices as one: its queues are those of all
+// links, in the order of the interfaces.
+type stackTap struct {
+	queues []driver.Queue
+	at     []tapQueue // of each queue
+}
+
+type tapQueue struct {
+	tap   driver.Tap // nil: none
+	queue int        // its number there
+}
+
+// Queues implements driver.Tap.
+func (t *stackTap) Queues() []driver.Queue { return t.queues }
+
+// Dropped implements driver.Tap.
+func (t *stackTap) Dropped(queue int, f ring.Frame, why string) {
+	if a := t.at[queue]; a.tap != nil {
+		a.tap.Dropped(a.queue, f, why)
+	}
+}
+
+// Done implements driver.Tap.
+func (t *stackTap) Done(queue int) {
+	if a := t.at[queue]; a.tap != nil {
+		a.tap.Done(a.queue)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -31,37 +30,14 @@ type Way struct {
 	Kernel bool
 }
 
-// Traffic is what the kernel's rules may ask for besides addresses and ports.
-type Traffic struct {
-	Proto uint8      // ip.ProtoTCP or ip.ProtoUDP
-	IP    *IPOptions // of a Control hook; nil: none
-	// Unbound says that the packets are datagrams of a socket that is not
-	// connected.
-	Unbound bool
-}
-
-// IPOptions are those that a Control hook has set.
-type IPOptions = stack.IPOptions
-
-// tos is that of packets to dst.
-func (t *Traffic) tos(dst netip.Addr) uint8 {
-	switch {
-	case t.IP == nil:
-		return 0
-	case dst.Is4():
-		return t.IP.TOS
-	}
-	return t.IP.TrafficClass
-}
-
 // Way chooses the carrier of a connection, or of datagrams, from local, whose
 // address and port may be unset, to remote. f is the family that the caller
 // named. Invalid addresses are left to the kernel, whose error says what is wrong.
 //
 // Errors are those of connect(2), of destinations that no kernel stands behind:
 // ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
-func (e *Engine) Way(f Family, t Traffic, local, remote netip.AddrPort) (Way, error) {
-	w, err := e.decide(f, t, local, remote)
+func (e *Engine) Way(f Family, local, remote netip.AddrPort) (Way, error) {
+	w, err := e.decide(f, local, remote)
 	switch {
 	case w.Stack != nil:
 		return w, nil
@@ -89,7 +65,7 @@ const (
 // kernels returns the Way of traffic that belongs to no interface of the engine.
 func (e *Engine) kernels(why string) Way { return Way{Why: why, Kernel: e.rest} }
 
-func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way, error) {
+func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
 	dst, src := remote.Addr(), local.Addr()
 	mixed := f == IPv4 && src.Is6() // also ::, which a network of IPv4 refuses
 	if src.IsUnspecified() {
@@ -108,12 +84,7 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 		return e.kernels(zoned), nil
 	}
 	gen := e.net.Gen()
-	flow := control.Flow{Dst: dst, Src: src, DstPort: remote.Port(), SrcPort: local.Port(), Proto: t.Proto, TOS: t.tos(dst)}
-	look := control.Connected
-	if t.Unbound {
-		look = control.Network.Route
-	}
-	r, err := look(e.net, flow)
+	r, err := e.net.Route(dst, src)
 	switch {
 	case err != nil:
 		return e.kernels(fmt.Sprintf("no route: %v", err)), err
@@ -142,15 +113,26 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 			w.Why = "the local address is not ours"
 			return w, nil
 		}
+		if e.anywhere(from, src) {
+			break
+		}
 		if j, why := e.behind(from); why != "" {
 			w.Why = why
 			return w, nil
-		} else if j != i {
-			w.Why = "the local address is of another interface than the route"
+		} else if j.Stack != i.Stack {
+			w.Why = "the local address is of another interface than the route, with a stack of its own"
 			return w, nil
 		}
 	}
 	return Way{Stack: i.Stack, Route: stack.Route{Route: r, Gen: gen}, Kernel: w.Kernel}, nil
+}
+
+// anywhere reports whether packets to the address a of a link come by any of the
+// others: lo and dummy links bring none by themselves. No packet comes from
+// elsewhere to 127.0.0.0/8 and ::1.
+func (e *Engine) anywhere(link int, a netip.Addr) bool {
+	l, ok := e.net.Link(link)
+	return ok && !a.IsLoopback() && (l.Loopback || l.Kind == "dummy")
 }
 
 const zoned = "the address has a zone"

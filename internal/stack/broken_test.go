@@ -33,7 +33,7 @@ func breakQueue(t *testing.T, p Profile, broken, want error) {
 		done <- err
 	}()
 	time.Sleep(20 * time.Millisecond)
-	a.cfg.Steering.(*sim.Device).Break(broken)
+	a.cfg.Links[0].Steering.(*sim.Device).Break(broken)
 	if err := a.Err(); !errors.Is(err, broken) {
 		t.Errorf("Err: %v", err)
 	}

@@ -41,8 +41,8 @@ func (q *kickQueue) Kick() error {
 func kicked(t *testing.T, q *kickQueue) (a, b *Stack) {
 	return newPair(t, pairOptions{nic: sim.Config{TakeAll: true}, config: func(c *Config) {
 		if _, ours := c.Net.Local(addrB); ours {
-			q.Queue = c.Queues[0]
-			c.Queues = []driver.Queue{q}
+			q.Queue = c.Links[0].Queues[0]
+			c.Links[0].Queues = []driver.Queue{q}
 		}
 	}})
 }
@@ -53,7 +53,7 @@ func TestClosingStackIsSilent(t *testing.T) {
 	q := &kickQueue{}
 	_, b := kicked(t, q)
 	b.shutdown()
-	dev := b.cfg.Steering.(*sim.Device)
+	dev := b.cfg.Links[0].Steering.(*sim.Device)
 	from, to := netip.AddrPortFrom(addrA, 1), netip.AddrPortFrom(addrB, 2)
 	stray := packetOf(addrA, addrB, ip.ProtoTCP, tcpOf(from, to, forged{flags: tcp.FlagACK, seq: 1, ack: 1}))
 	for name, turn := range map[string]func(){

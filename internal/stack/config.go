@@ -3,6 +3,7 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,17 +14,14 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Config makes a Stack. Queues, Arena, Steering and Net are required.
+// Config makes a Stack. Links, Arena and Net are required.
 //
 // A Stack knows queues, not devices: two Stacks may share a device, each with
-// queues of its own, and a Stack may have queues of two devices with one arena.
+// queues of its own, and a Stack may have queues of several devices over one
+// arena.
 type Config struct {
-	Name string // of the interface, for errors and statistics
-	Link int    // its index, as Net knows it
-
-	Queues   []driver.Queue  // nobody else uses them
-	Arena    *ring.Arena     // whose frames the queues carry
-	Steering driver.Steering // takes the packets of a port to the queues
+	Links []Link
+	Arena *ring.Arena // whose frames the queues carry
 	// Close, unless nil, is called when no queue is used any more, also where New
 	// fails. Where it is nil, others use the arena: the Stack gives its frames
 	// back when it closes, and each socket when it is closed.
@@ -49,9 +47,28 @@ type Keys struct {
 	ISN, Timestamp [16]byte
 }
 
-// Over has the Stack take all of d, and close it.
-func (c *Config) Over(d driver.Device) {
-	c.Queues, c.Arena, c.Steering, c.Close = d.Queues(), d.Arena(), d, d.Close
+// Link is an interface that a Stack has queues of.
+type Link struct {
+	Name     string          // for errors and statistics
+	Index    int             // as Config.Net knows it
+	Queues   []driver.Queue  // nobody else uses them
+	Steering driver.Steering // takes the packets of a port to the queues
+}
+
+// Over has the Stack take all of d, whose interface has that index, and close
+// it. Devices that share an arena are closed in the opposite order: the first
+// one may own it.
+func (c *Config) Over(index int, d driver.Device) {
+	c.Links = append(c.Links, Link{d.Name(), index, d.Queues(), d})
+	c.Arena = d.Arena()
+	before := c.Close
+	c.Close = func() error {
+		err := d.Close()
+		if before != nil {
+			err = errors.Join(err, before())
+		}
+		return err
+	}
 }
 
 // MaxQueues bounds the queues of a stack: sets of them are the bits of a word.
@@ -59,19 +76,38 @@ const MaxQueues = 64
 
 // check completes c.
 func (c *Config) check() error {
-	if c.Arena == nil || c.Steering == nil || c.Net == nil {
-		return errors.New("stack: Config without Arena, Steering or Net")
+	if len(c.Links) == 0 || c.Arena == nil || c.Net == nil {
+		return errors.New("stack: Config without Links, Arena or Net")
 	}
-	switch n := len(c.Queues); {
-	case n == 0:
-		return fmt.Errorf("stack: %s has no queue", c.Name)
-	case n > MaxQueues:
-		return fmt.Errorf("stack: %s has %d queues, at most %d can be taken: name them (ONLOAD_QUEUES), or let the interface have fewer (ethtool -L)", c.Name, n, MaxQueues)
+	for i := range c.Links {
+		if l := &c.Links[i]; len(l.Queues) == 0 || l.Steering == nil {
+			return fmt.Errorf("stack: %s has no queues, or no steering", l.Name)
+		}
+	}
+	if n := len(c.queues()); n > MaxQueues {
+		return fmt.Errorf("stack: %s has %d queues, at most %d can be taken: name them (ONLOAD_QUEUES), or let the interface have fewer (ethtool -L)", c.name(), n, MaxQueues)
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
 	return nil
+}
+
+// queues are those of all links.
+func (c *Config) queues() (qs []driver.Queue) {
+	for _, l := range c.Links {
+		qs = append(qs, l.Queues...)
+	}
+	return qs
+}
+
+// name is that of all links.
+func (c *Config) name() string {
+	var names []string
+	for _, l := range c.Links {
+		names = append(names, l.Name)
+	}
+	return strings.Join(names, ",")
 }
 
 func (c *Config) close() error {

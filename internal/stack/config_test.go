@@ -17,9 +17,10 @@ func TestQueueLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	c := Config{Name: "eth0", Net: control.NewStatic()}
-	c.Over(dev)
-	c.Queues = make([]driver.Queue, MaxQueues+1)
+	c := Config{Net: control.NewStatic()}
+	c.Over(1, dev)
+	c.Links[0].Name = "eth0"
+	c.Links[0].Queues = make([]driver.Queue, MaxQueues+1)
 	_, err = New(c)
 	if err == nil {
 		t.Fatal("65 queues are taken")

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -15,43 +14,27 @@ import (
 type dests struct {
 	net   control.Network
 	arena *ring.Arena
-	link  int // the interface's index
-	mtu   int // of the interface
+	links []*link
 
-	all map[dstKey]*dst
-	// byPorts says for IPv4 and IPv6 whether the keys have ports.
-	byPorts [2]bool
-	news    bool // Stack.tell has something to do
-	parked  int  // frames that wait for neighbours
-	timer   ring.Timer
+	all    map[dstKey]*dst
+	news   bool // Stack.tell has something to do
+	parked int  // frames that wait for neighbours
+	timer  ring.Timer
 }
 
 // resolveWait is the time between two requests for a neighbour, ns (RFC 1122,
 // 2.3.2.1).
 const resolveWait = int64(time.Second)
 
-func (t *dests) init(net control.Network, link int, arena *ring.Arena, mtu int) {
-	t.net, t.link, t.arena, t.mtu = net, link, arena, mtu
+func (t *dests) init(net control.Network, links []*link, arena *ring.Arena) {
+	t.net, t.links, t.arena = net, links, arena
 	t.all = make(map[dstKey]*dst)
-	t.portsChanged()
 	t.timer.Kind = ofParked
-}
-
-// trim leaves out of k what no route depends on.
-func (t *dests) trim(k dstKey) dstKey {
-	if !t.net.PortsMatter(k.Remote) {
-		k.lport, k.rport = 0, 0
-	}
-	return k
 }
 
 // get returns the destination named k, counted, or nil where there is no route.
 // route is that of a caller that has just looked it up, else nil.
 func (t *dests) get(k dstKey, route *Route, now int64) *dst {
-	k = t.trim(k)
-	if k.lport != 0 {
-		route = nil // the caller did not know the port yet
-	}
 	d := t.all[k]
 	if d == nil {
 		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
@@ -67,35 +50,6 @@ func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	}
 	d.refs++
 	return d
-}
-
-// portsChanged reports whether routes of a family have begun or ceased to depend
-// on ports.
-func (t *dests) portsChanged() bool {
-	now := [2]bool{t.net.PortsMatter(netip.IPv4Unspecified()), t.net.PortsMatter(netip.IPv6Unspecified())}
-	changed := now != t.byPorts
-	t.byPorts = now
-	return changed
-}
-
-// rekey returns the destination of a flow of d with these ports, counted instead
-// of d. Its route is that of d until it is looked up.
-func (t *dests) rekey(d *dst, local, remote uint16) *dst {
-	k := d.key
-	k.lport, k.rport = local, remote
-	if k = t.trim(k); k == d.key {
-		return d
-	}
-	n := t.all[k]
-	if n == nil {
-		n = new(dst)
-		*n = *d
-		n.key, n.refs, n.parked = k, 0, nil
-		t.all[k] = n
-	}
-	n.refs++
-	t.unref(d)
-	return n
 }
 
 // unref gives up a use of d.
@@ -122,10 +76,10 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 	if route != nil && route.Gen == t.net.Gen() {
 		r = route.Route
 	} else {
-		r, err = t.net.Route(d.key.flow())
+		r, err = t.net.Route(d.key.Remote, d.key.Local)
 	}
-	link, known := t.net.Link(r.Link)
-	if err != nil || r.Local || !known || !t.carries(link) {
+	on := t.by(r.Link)
+	if err != nil || r.Local || on == nil {
 		d.gone, d.ready, d.why = true, false, syscall.ENETUNREACH
 		if errno, ok := err.(syscall.Errno); ok && errno != syscall.EADDRNOTAVAIL {
 			d.why = errno // of a route that is unreachable, prohibited or a black hole
@@ -136,15 +90,24 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 		// What the old neighbour gets would go where the route no longer leads.
 		d.ready, d.asked = false, 0
 	}
-	d.route, d.gone = r, false
+	d.route, d.on, d.gone = r, on, false
 	t.resolveNeighbour(d, now)
 	return true
 }
 
-// carries reports whether packets for l leave through this stack's interface:
-// it is the interface, or a VLAN on it.
-func (t *dests) carries(l control.Link) bool {
-	return l.Index == t.link || l.VLAN != 0 && l.Parent == t.link
+// by returns which of our links carries the packets of a route by that link of
+// the kernel's; nil: none does.
+func (t *dests) by(index int) *link {
+	l, ok := t.net.Link(index)
+	if !ok {
+		return nil
+	}
+	for _, k := range t.links {
+		if k.carries(l) && k.down == 0 {
+			return k
+		}
+	}
+	return nil
 }
 
 // resolveNeighbour completes d's headers, or asks the kernel for what is
@@ -161,10 +124,10 @@ func (t *dests) resolveNeighbour(d *dst, now int64) {
 		return
 	}
 	vlan := link.VLAN
-	if link.Index == t.link {
+	if link.Index == d.on.index {
 		vlan = 0 // the interface itself is the VLAN's, and tags
 	}
-	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
+	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
 	d.ready, d.stale = true, false
 	d.confirmed = now
 }
@@ -188,7 +151,7 @@ func (t *dests) confirm(d *dst, now int64) {
 
 // mtuOf returns the largest IP packet that d's route takes, in bytes.
 func (t *dests) mtuOf(d *dst, now int64) int {
-	m := t.mtu
+	m := d.on.mtu
 	if d.route.MTU > 0 && d.route.MTU < m {
 		m = d.route.MTU
 	}

@@ -17,9 +17,7 @@ type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
 	Shared   bool        // others may have the port too (SO_REUSEPORT)
-	// ReuseAddr has others with SO_REUSEADDR have the port of DialTCP too.
-	ReuseAddr bool
-	Backlog   int // of a listener; 0: 4096, as net's somaxconn here
+	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
@@ -27,11 +25,6 @@ type TCPOptions struct {
 	// Route is how to reach the peer of DialTCP, where the caller has just
 	// looked it up; nil: it is looked up here.
 	Route *Route
-}
-
-// sharing returns who else may have the port of DialTCP.
-func (o *TCPOptions) sharing() control.Sharing {
-	return control.Sharing{Addr: o.ReuseAddr, Port: o.Shared}
 }
 
 // Route is a route as a caller has found it in Config.Net.
@@ -50,16 +43,11 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	route, err := s.route(o.Route, o.IP.key(local, remote, ip.ProtoTCP))
+	route, err := s.route(o.Route, remote.Addr(), local.Addr())
 	if err != nil {
 		return nil, err
 	}
 	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
-		if !o.PortHeld {
-			if err := s.bindable(ip.ProtoTCP, local, remote, o.sharing()); err != nil {
-				return nil, s.refusal(err)
-			}
-		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
 	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
@@ -89,12 +77,12 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 }
 
 // route returns known, or looks the route up where that is nil.
-func (s *Stack) route(known *Route, k dstKey) (*Route, error) {
+func (s *Stack) route(known *Route, dst, src netip.Addr) (*Route, error) {
 	if known != nil {
 		return known, nil
 	}
 	gen := s.cfg.Net.Gen()
-	r, err := control.Connected(s.cfg.Net, k.flow())
+	r, err := s.cfg.Net.Route(dst, src)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +104,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.sharing(), s.flowTaken)
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
 		if err != nil {
 			return nil, false, s.refusal(err)
 		}
@@ -136,7 +124,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.releaseLater(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dests.get(o.IP.key(local, remote, ip.ProtoTCP), route, s.now)
+	d := s.dests.get(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route, s.now)
 	if d == nil {
 		s.ports.releaseLater(p)
 		return nil, false, syscall.ENETUNREACH

@@ -76,7 +76,7 @@ func TestUDPTooBigIsAnError(t *testing.T) {
 		if to.Is4() {
 			m = icmpOf(to, c.LocalAddr().Addr(), 3, 4, 1300, quote)
 		}
-		a.cfg.Steering.(*sim.Device).Inject(0, m)
+		a.cfg.Links[0].Steering.(*sim.Device).Inject(0, m)
 		c.SetDeadline(time.Now().Add(patience))
 		if _, _, _, _, err := c.ReadFrom(make([]byte, 1)); err != syscall.EMSGSIZE {
 			t.Errorf("%v: %v", to, err)

@@ -43,7 +43,7 @@ func (k *scripted) turn(segs ...forged) {
 	v, to := k.v, k.v.listener.Addr()
 	v.begin()
 	for _, f := range segs {
-		v.cfg.Steering.(*sim.Device).Inject(0, packetOf(k.from.Addr(), to.Addr(), ip.ProtoTCP, tcpOf(k.from, to, f)))
+		v.cfg.Links[0].Steering.(*sim.Device).Inject(0, packetOf(k.from.Addr(), to.Addr(), ip.ProtoTCP, tcpOf(k.from, to, f)))
 	}
 	v.poll()
 	v.end()

@@ -77,7 +77,7 @@ func (s *Stack) sendFragments(d *dst, qi int, pkt []ring.Desc, l4 int, ecn uint8
 	room := s.arena.FrameSize() - ring.Headroom
 	each := (plan.Step() + room - 1) / room
 	need := (l4/plan.Step() + 1) * each
-	tx := int(s.txOf[qi])
+	tx := int(d.on.tx[qi])
 	q := s.queues[tx]
 	if need > q.Caps().TxRing || each > s.host.MaxFrags {
 		return true

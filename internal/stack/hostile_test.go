@@ -41,7 +41,7 @@ func newVictim(t testing.TB) *victim {
 // suffer receives hostile frames.
 func (v *victim) suffer(t testing.TB, frames ...[]byte) {
 	t.Helper()
-	dev := v.cfg.Steering.(*sim.Device)
+	dev := v.cfg.Links[0].Steering.(*sim.Device)
 	for _, f := range frames {
 		for !dev.Inject(0, f) {
 			v.pollOnce()

@@ -28,7 +28,7 @@ func (s *Stack) portUnreachable(ds []ring.Desc) {
 			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
 			pkt := append(s.fragments.tx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
 			h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
-			s.post(int(s.txOf[s.rx.queue]), pkt, h.Len())
+			s.post(int(s.rx.on.tx[s.rx.queue]), pkt, h.Len())
 			s.cache.Release(f)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // input dispatches a batch of Descs that queue qi received. Every frame is kept
 // or freed.
 func (s *Stack) input(qi int, ds []ring.Desc) {
-	s.rx.queue = qi
+	s.rx.queue, s.rx.on = qi, s.home[qi]
 	for at := 0; at < len(ds); {
 		n, total := ring.PacketLen(ds[at:])
 		pkt := s.network(ds[at:at+n], total)
@@ -41,7 +41,7 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		// The steering takes packets by port. Those to other hosts' addresses
 		// are dropped in silence, and so are those that no honest host sends
 		// (attack 20).
-		if ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.locals.onVLAN(p) {
+		if ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.rx.on.onVLAN(p) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}

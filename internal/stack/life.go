@@ -1,17 +1,12 @@
 package stack
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
-
-	"go.uber.org/zap"
-
-	"github.com/onload-go/onload/driver"
 )
 
 // life is how a stack ends. Its marks are written under the stack lock and read
@@ -19,8 +14,7 @@ import (
 type life struct {
 	ending  atomic.Bool   // Close has begun: resets are its doing
 	closing atomic.Bool   // nobody touches the queues any more
-	down    atomic.Uint32 // errno of a device that failed for good, 0: it works
-	gone    atomic.Bool   // the interface was deleted
+	down    atomic.Uint32 // errno where every device failed for good, 0: one works
 
 	closed chan struct{} // closed by Close
 	unsub  func()        // ends the kernel's notices
@@ -123,42 +117,4 @@ func (s *Stack) shutdown() (wake []*waiter) {
 	}
 	s.life.closing.Store(true)
 	return wake
-}
-
-// linkGone ends all connections: the queues went with the interface, and one
-// of the same name would be another. The kernel's notice and a queue's error
-// race to tell.
-func (s *Stack) linkGone() {
-	s.life.gone.Store(true)
-	s.fail(syscall.ENETDOWN)
-}
-
-// fail ends every connection, of TCP and UDP, with errno: nothing will come
-// or go any more.
-func (s *Stack) fail(errno syscall.Errno) {
-	if !s.life.down.CompareAndSwap(0, uint32(errno)) {
-		return
-	}
-	for c := range s.demux.flows.all() {
-		c.tc.Fail(errno)
-	}
-	for _, u := range s.demux.udpFlows {
-		s.notify(&u.r)
-		s.notify(&u.w)
-	}
-}
-
-// checkQueues notices a device that failed for good: its rings are corrupt,
-// or it is gone (attack 26). The lock is held.
-func (s *Stack) checkQueues() {
-	for _, q := range s.queues {
-		if err := q.Err(); err != nil && s.life.down.Load() == 0 {
-			s.cfg.Log.Error("stack: the device failed", zap.String("interface", s.cfg.Name), zap.Error(err))
-			if errors.Is(err, driver.ErrGone) {
-				s.linkGone()
-			} else {
-				s.fail(syscall.EIO)
-			}
-		}
-	}
 }

@@ -90,6 +90,6 @@ const longSpin = int64(time.Millisecond)
 // warn logs what Warnings says, once.
 func (s *Stack) warn() {
 	for _, w := range s.Warnings() {
-		s.cfg.Log.Warn(w, zap.String("interface", s.cfg.Name))
+		s.cfg.Log.Warn(w, zap.String("interface", s.Name()))
 	}
 }

@@ -16,11 +16,11 @@ func (s *Stack) onChange(c control.Change) {
 	if s.life.closing.Load() {
 		return
 	}
-	s.locals.changed(c)
-	s.rx.repeat.Forget()
-	if c.Kind == control.RouteChanged && s.dests.portsChanged() {
-		s.rekey()
+	s.locals.changed()
+	if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
+		s.learnVLANs()
 	}
+	s.rx.repeat.Forget()
 	for _, d := range s.dests.all {
 		s.applyChange(d, c)
 	}
@@ -34,19 +34,8 @@ func (s *Stack) onChange(c control.Change) {
 		}
 	}
 	s.tell()
-	if c.Kind == control.LinkGone && c.Link == s.cfg.Link {
-		s.linkGone()
-	}
-}
-
-// rekey gives each flow a destination of its own where routes have begun to
-// depend on ports, and takes it back where they have ceased to.
-func (s *Stack) rekey() {
-	for c := range s.demux.flows.all() {
-		c.dst = s.dests.rekey(c.dst, c.tc.Local().Port(), c.tc.Remote().Port())
-	}
-	for _, u := range s.demux.udpFlows {
-		u.dst = s.dests.rekey(u.dst, u.local.Port(), u.remote.Port())
+	if k := s.linkOf(c.Link); c.Kind == control.LinkGone && k != nil {
+		s.linkGone(k)
 	}
 }
 
@@ -75,11 +64,23 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 			s.unreachable(d, syscall.ENETUNREACH)
 			return
 		}
-		s.sendParked(d)
-		if s.dests.mtuOf(d, s.now) != mtu {
-			d.cut, s.dests.news = true, true
-		}
+		s.moved(d, mtu)
 		s.dests.news = s.dests.news || gone
+	}
+}
+
+// moved follows a route that may lead elsewhere now: what waits for d goes there,
+// and its sockets learn of another MTU. mtu is the one before.
+func (s *Stack) moved(d *dst, mtu int) {
+	s.sendParked(d)
+	if s.dests.mtuOf(d, s.now) != mtu {
+		d.cut, s.dests.news = true, true
+	}
+}
+
+func (s *Stack) learnVLANs() {
+	for _, k := range s.links {
+		k.learnVLANs(s.cfg.Net)
 	}
 }
 

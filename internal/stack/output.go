@@ -43,7 +43,7 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 		s.sendLater(d, qi, pkt, ecn)
 		return true
 	}
-	tx := int(s.txOf[qi])
+	tx := int(d.on.tx[qi])
 	hl := s.address(d, tx, pkt, ecn)
 	return hl > 0 && s.post(tx, pkt, hl)
 }

@@ -73,8 +73,8 @@ func simStack(dev *sim.Device, local, remote netip.Addr, o pairOptions) (*Stack,
 	})
 	n.SetNeighbor(1, remote, macs[remote])
 	n.SetNeighbor(1, six[remote], macs[remote])
-	c := Config{Name: dev.Name(), Link: 1, Net: n, Profile: o.profile, TCP: o.tcp}
-	c.Over(dev)
+	c := Config{Net: n, Profile: o.profile, TCP: o.tcp}
+	c.Over(1, dev)
 	if o.config != nil {
 		o.config(&c)
 	}

@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"syscall"
-
-	"github.com/onload-go/onload/internal/control"
 )
 
 const (
@@ -25,17 +23,16 @@ const (
 	reserveTries = 32
 )
 
-// flowTaken reports whether there is a connection from local to remote, or was
+// flowTaken tells whether there is a connection from local to remote, or was
 // one less than age nanoseconds ago.
 type flowTaken func(local, remote netip.AddrPort, age int64) bool
 
 // bind reserves a port for a connection from local to remote. A local port 0
 // is chosen at random (RFC 6056): where there are many, of ended connections or
-// of connections to other peers, as the kernel does; else, or where the
-// connection shares its port, a new one.
-func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, share control.Sharing, taken flowTaken) (*port, error) {
-	if local.Port() != 0 || share != (control.Sharing{}) {
-		return t.bindLocal(proto, local, false, share)
+// of connections to other peers, as the kernel does; else a new one.
+func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool, taken flowTaken) (*port, error) {
+	if local.Port() != 0 {
+		return t.bindLocal(proto, local, false, shared)
 	}
 	k := localAddr{proto, local.Addr()}
 	if p := t.tryIdle(k, min(idleLeast, t.enough), remote, taken); p != nil {

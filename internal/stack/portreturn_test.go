@@ -29,7 +29,7 @@ func TestPortReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := simStack(da, addrA, addrB, pairOptions{config: func(c *Config) { c.Steering = whereSteering{c.Steering, where} }})
+	a, err := simStack(da, addrA, addrB, pairOptions{config: func(c *Config) { c.Links[0].Steering = whereSteering{c.Links[0].Steering, where} }})
 	if err != nil {
 		t.Fatal(err)
 	}

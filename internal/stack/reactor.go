@@ -231,8 +231,8 @@ func (s *Stack) arm() {
 // follows.
 func (s *Stack) armLocked() bool {
 	s.endGather(true)
-	for _, q := range s.queues {
-		if s.life.down.Load() == 0 && q.Arm() {
+	for i, q := range s.queues {
+		if s.broken>>i&1 == 0 && q.Arm() {
 			for _, q := range s.queues {
 				q.Disarm()
 			}

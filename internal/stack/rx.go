@@ -15,7 +15,8 @@ type rx struct {
 	repeat ip.Repeat
 	again  bool   // pkt has the headers of the packet before it
 	pseudo uint16 // sum of pkt's pseudo-header without the length
-	queue  int    // index of the queue that it came by: answers leave by it too
+	queue  int    // index of the queue that it came by
+	on     *link  // that queue's
 	udp    udp.Info
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each

@@ -66,7 +66,7 @@ func TestSharedDevice(t *testing.T) {
 	stacks := make([]*Stack, 2)
 	for i := range stacks {
 		s, err := New(Config{
-			Name: "test", Link: 1, Queues: da.Queues()[i : i+1], Arena: da.Arena(), Steering: da,
+			Links: []Link{{"test", 1, da.Queues()[i : i+1], da}}, Arena: da.Arena(),
 			Net: hostNet(addrA, map[netip.Addr][6]byte{addrB: macs[addrB]}), Keys: keys,
 		})
 		if err != nil {
@@ -165,14 +165,17 @@ func TestSharedDevice(t *testing.T) {
 }
 
 // TestQueuesOfTwoDevices: a Stack has the queues of two devices with one arena.
-// What came by one is answered by it.
+// Packets leave by the one that the route names.
 func TestQueuesOfTwoDevices(t *testing.T) {
 	arena, err := ring.NewArena(1<<14, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Name: "test", Link: 1, Arena: arena}
-	neighbours := map[netip.Addr][6]byte{}
+	cfg := Config{Arena: arena}
+	net := control.NewStatic(
+		control.Link{Index: 1, Name: "one", MAC: macs[addrA], MTU: 1500, Up: true, Addrs: []netip.Prefix{netip.PrefixFrom(addrA, 24)}},
+		control.Link{Index: 2, Name: "two", MAC: macs[addrA], MTU: 1500, Up: true},
+	)
 	var peers []*Stack
 	for i, virtual := range []bool{false, true} {
 		da, db, err := sim.New(sim.Config{TakeAll: true, Arena: arena, Virtual: virtual}, sim.Config{TakeAll: true, TxCsum: virtual}, sim.LinkConfig{})
@@ -180,7 +183,7 @@ func TestQueuesOfTwoDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer da.Close()
-		cfg.Queues, cfg.Steering = append(cfg.Queues, da.Queues()...), da
+		cfg.Links = append(cfg.Links, Link{da.Name(), i + 1, da.Queues(), da})
 		at := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 2)})
 		p, err := simStack(db, at, addrA, pairOptions{config: func(c *Config) {
 			c.Net = hostNet(at, map[netip.Addr][6]byte{addrA: macs[addrA]})
@@ -189,10 +192,11 @@ func TestQueuesOfTwoDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.Close()
-		neighbours[at] = [6]byte{2, 0, 0, 0, 0, byte(i + 2)}
+		net.AddRoute(control.StaticRoute{Dst: netip.PrefixFrom(at, 32), Link: i + 1, Src: addrA})
+		net.SetNeighbor(i+1, at, [6]byte{2, 0, 0, 0, 0, byte(i + 2)})
 		peers = append(peers, p)
 	}
-	cfg.Net = hostNet(addrA, neighbours)
+	cfg.Net = net
 	cfg.Close = arena.Close
 	s, err := New(cfg)
 	if err != nil {

@@ -60,37 +60,33 @@ func New(cfg Config) (*Stack, error) {
 	}
 	now := nanotime()
 	s := &Stack{
-		wiring: wiring{queues: cfg.Queues, wire: cfg.Queues},
-		waits:  waits{spin: cfg.Profile.spinBudget(cfg.Spin)},
-		lock:   ring.NewLock(),
-		now:    now,
-		arena:  cfg.Arena,
-		wheel:  ring.NewWheel(now),
-		cfg:    cfg,
-		caps:   commonCaps(cfg.Queues),
+		waits: waits{spin: cfg.Profile.spinBudget(cfg.Spin)},
+		lock:  ring.NewLock(),
+		now:   now,
+		arena: cfg.Arena,
+		wheel: ring.NewWheel(now),
+		cfg:   cfg,
+		caps:  commonCaps(cfg.queues()),
 	}
+	s.wiring.init(&cfg)
 	s.cache = ring.NewCache(s.arena)
 	s.host = s.newHost()
 	s.life.closed = make(chan struct{})
 	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
 	s.demux.init()
-	s.dests.init(cfg.Net, cfg.Link, s.arena, s.caps.MTU)
-	s.locals.net, s.locals.link = cfg.Net, cfg.Link
+	s.dests.init(cfg.Net, s.links, s.arena)
+	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
-	s.ports = newPortTable(cfg.Ports, cfg.Steering)
+	s.ports = newPortTable(cfg.Ports, steering(cfg.Links))
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {
 		q.Refill()
-		// A queue may only receive, where the link sends on fewer.
-		if q.Caps().TxRing > 0 {
-			s.txOf[i] = uint8(i)
-		}
 		if q.Caps().Virtual {
 			s.rx.virtual |= 1 << i
 		}
@@ -100,11 +96,11 @@ func New(cfg Config) (*Stack, error) {
 		s.waits.spinNow.Store(s.waits.policy.budget(now))
 	}
 	if err := s.startWaiting(); err != nil {
-		return nil, errors.Join(fmt.Errorf("stack: %s: %w", cfg.Name, err), cfg.close())
+		return nil, errors.Join(fmt.Errorf("stack: %s: %w", cfg.name(), err), cfg.close())
 	}
 	s.life.unsub = cfg.Net.Subscribe(s.onChange)
 	s.begin()
-	s.locals.learnVLANs() // from now on changes are heard of
+	s.learnVLANs() // from now on changes are heard of
 	s.end()
 	s.warn()
 	return s, nil
@@ -124,27 +120,8 @@ func (s *Stack) newHost() *tcp.Host {
 	return h
 }
 
-// Name is the interface's name.
-func (s *Stack) Name() string { return s.cfg.Name }
-
-// Link is the interface's index.
-func (s *Stack) Link() int { return s.cfg.Link }
-
 // Caps returns what all queues of the stack can do.
 func (s *Stack) Caps() *driver.Caps { return s.caps }
-
-// Err returns what broke the stack for good, or nil.
-func (s *Stack) Err() error {
-	if s.life.gone.Load() {
-		return errGone
-	}
-	for _, q := range s.queues {
-		if err := q.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // rxPending reports whether a packet waits on any queue.
 func (s *Stack) rxPending() bool {

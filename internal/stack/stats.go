@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"math/bits"
 	"sync/atomic"
 
 	"github.com/onload-go/onload/driver"
@@ -85,6 +86,16 @@ func (s *Stack) Stats() Stats {
 	}
 	for _, q := range s.queues {
 		st.Queues = append(st.Queues, q.Stats())
+	}
+	return st
+}
+
+// LinkStats is Stats, with the queues of one interface only.
+func (s *Stack) LinkStats(index int) Stats {
+	st := s.Stats()
+	if k := s.linkOf(index); k != nil && len(st.Queues) == len(s.queues) {
+		first := bits.TrailingZeros64(k.mask)
+		st.Queues = st.Queues[first : first+len(k.queues)]
 	}
 	return st
 }

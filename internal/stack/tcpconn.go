@@ -76,7 +76,7 @@ func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
 		s.sendLater(d, int(c.qi), pkt, ecn)
 		return true
 	}
-	tx := int(s.txOf[c.qi])
+	tx := int(d.on.tx[c.qi])
 	hl := s.address(d, tx, pkt, ecn)
 	return hl > 0 && s.post(tx, pkt, hl)
 }
@@ -519,6 +519,13 @@ func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.tc.Remote() }
 
 // Stack is the stack that carries the connection.
 func (c *TCPConn) Stack() *Stack { return c.s }
+
+// Link is the index of the interface that c's packets leave by at present.
+func (c *TCPConn) Link() int {
+	c.s.begin()
+	defer c.s.end()
+	return c.dst.on.index
+}
 
 // SetDeadline sets both deadlines.
 func (c *TCPConn) SetDeadline(t time.Time) error {

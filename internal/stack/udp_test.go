@@ -130,7 +130,7 @@ func TestUDPRefused(t *testing.T) {
 		}
 		// The device still steers the port to b for a socket on another
 		// address, as it does for a moment after a close.
-		if err := b.cfg.Steering.AddPort(17, srv.LocalAddr()); err != nil {
+		if err := b.cfg.Links[0].Steering.AddPort(17, srv.LocalAddr()); err != nil {
 			t.Fatal(err)
 		}
 		srv.Close()

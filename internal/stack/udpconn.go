@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/udp"
@@ -78,16 +77,11 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	route := o.Route
 	if connected && (!local.Addr().IsValid() || local.Addr().IsUnspecified()) {
 		var err error
-		if route, err = s.route(route, o.IP.key(netip.AddrPortFrom(netip.Addr{}, local.Port()), remote, ip.ProtoUDP)); err != nil {
+		if route, err = s.route(route, remote.Addr(), netip.Addr{}); err != nil {
 			return nil, err
 		}
 		if !route.Src.IsValid() {
 			return nil, syscall.EADDRNOTAVAIL // the host has none of the family
-		}
-		if !o.PortHeld {
-			if err := s.bindable(ip.ProtoUDP, local, remote, control.Sharing{Port: o.Shared}); err != nil {
-				return nil, s.refusal(err)
-			}
 		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
@@ -153,7 +147,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 			return p, nil
 		}
 	}
-	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
+	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.
@@ -163,7 +157,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	}
 	s.demux.lastUDP = nil
 	if connected {
-		if u.dst = s.dests.get(u.ip.key(u.local, u.remote, ip.ProtoUDP), route, s.now); u.dst == nil {
+		if u.dst = s.dests.get(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route, s.now); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
@@ -189,6 +183,17 @@ func (u *UDPConn) RemoteAddr() netip.AddrPort { return u.remote }
 
 // Stack is the stack that carries the socket.
 func (u *UDPConn) Stack() *Stack { return u.s }
+
+// Link is the index of the interface that the packets of a connected socket leave
+// by at present, else of the stack's first.
+func (u *UDPConn) Link() int {
+	u.s.begin()
+	defer u.s.end()
+	if u.dst == nil {
+		return u.s.links[0].index
+	}
+	return u.dst.on.index
+}
 
 // ready implements socket.
 func (u *UDPConn) ready(d direction) bool {

@@ -11,7 +11,7 @@ func (s *Stack) udpInfo(d *ring.Desc) *udp.Info {
 	p, info := &s.rx.pkt, &s.rx.udp
 	*info = udp.Info{
 		Src: s.demux.lastUDPSrc, Dst: s.demux.lastUDPDst,
-		At: s.now, Link: uint32(s.locals.linkOf(p)),
+		At: s.now, Link: uint32(s.rx.on.of(p)),
 		TTL: p.TTL, TOS: p.TOS,
 	}
 	if d.Flags&ring.FlagGSO != 0 && int(d.SegSize) < p.L4Len-udp.HeaderLen {

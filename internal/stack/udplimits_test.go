@@ -111,7 +111,7 @@ func TestUDPPathMTU(t *testing.T) {
 		} else {
 			m = icmpOf(to, c.LocalAddr().Addr(), 2, 0, path, quote)
 		}
-		dev := a.cfg.Steering.(*sim.Device)
+		dev := a.cfg.Links[0].Steering.(*sim.Device)
 		dev.Inject(0, m)
 		takeAll(a)
 		c.SetDeadline(time.Now().Add(patience))

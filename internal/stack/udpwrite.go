@@ -119,6 +119,9 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	if m.TTL != 0 {
 		m.ttl = m.TTL
 	}
+	if m.ttl == 0 {
+		m.ttl = defaultTTL
+	}
 	return nil
 }
 
@@ -197,13 +200,13 @@ func (u *UDPConn) cut(p []byte, each int, m *Message) (first ring.Frame, ok bool
 // the path or the link takes whole, where datagrams are not to be fragmented.
 // Those of a write that is cut never are (UDP_SEGMENT).
 func (u *UDPConn) most(m *Message) int {
-	dst := unmapped(m.Dst)
-	mode := u.ip.mtuMode(dst.Addr())
+	dst := m.Dst.Addr().Unmap()
+	mode := u.ip.mtuMode(dst)
 	if mode == PathMTUWant && m.Seg == 0 {
 		return maxUDP6
 	}
 	s := u.s
-	mtu := s.caps.MTU
+	mtu := s.caps.MTU // a datagram that no link takes is refused at once
 	if mode != PathMTUProbe {
 		s.begin()
 		d, src := u.dst, m.Src.Unmap()
@@ -215,7 +218,7 @@ func (u *UDPConn) most(m *Message) int {
 		}
 		s.end()
 	}
-	if dst.Addr().Is4() {
+	if dst.Is4() {
 		return mtu - 20 - udp.HeaderLen
 	}
 	return mtu - 40 - udp.HeaderLen

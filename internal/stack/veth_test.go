@@ -40,8 +40,8 @@ func vethStackWith(t testing.TB, ns *lab.NS, p Profile, c afxdp.Config) *Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Name: ns.If, Link: ns.Index, Net: k, Ports: ports, Profile: p, Log: log}
-	cfg.Over(dev)
+	cfg := Config{Net: k, Ports: ports, Profile: p, Log: log}
+	cfg.Over(ns.Index, dev)
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func TestForeignVLAN(t *testing.T) {
 		for _, v := range slices.Backward(tags) {
 			f = slices.Insert(f, 12, 0x81, 0, byte(v>>8), byte(v))
 		}
-		a.cfg.Steering.(*sim.Device).Inject(0, f)
+		a.cfg.Links[0].Steering.(*sim.Device).Inject(0, f)
 		takeAll(a)
 		if !u.rq.Ready() {
 			return false

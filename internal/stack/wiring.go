@@ -11,12 +11,15 @@ import (
 // wiring is the queues, and the way that packets take to and from them.
 type wiring struct {
 	// Do not change. Every spin looks at them.
-	queues []driver.Queue
-	txOf   [MaxQueues]uint8 // which queue sends what belongs to one
+	queues []driver.Queue // of all links
+	links  []*link
+	home   [MaxQueues]*link // of each queue
 
 	// Under the stack lock.
 	wire []driver.Queue // packets come and go by these: queues, or those of tap
 	tap  driver.Tap     // nil: nobody records
+
+	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
 
 // SetTap has every packet pass through the queues of t, until SetTap(nil). It

@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ring"
+)
+
+// opener opens the interfaces of an engine, and makes one Stack of all that can
+// share one.
+type opener struct {
+	e       *Engine
+	sharers int // interfaces that are to be opened
+	groups  []*group
+}
+
+// group is interfaces whose devices share an arena: one Stack is to span them.
+type group struct {
+	ifs    []*Interface
+	queues int
+}
+
+// mostSharers bounds for how many interfaces an arena is made: of those that
+// ONLOAD_INTERFACES=auto tries, most are refused.
+const mostSharers = 8
+
+// open opens the device of i, one link of the kernel's. It joins the interfaces
+// before it, unless it cannot share their arena: the limit on locked memory
+// counts it again for each device, and a Stack has no more than stack.MaxQueues.
+func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
+	if n := len(o.groups); n > 0 {
+		g := o.groups[n-1]
+		dev, err := o.e.openDevice(l, mode, g.arena(), o.sharers)
+		switch {
+		case err == nil && g.queues+len(dev.Queues()) <= stack.MaxQueues:
+			i.Device = dev
+			g.add(i)
+			return nil
+		case err == nil:
+			if err := dev.Close(); err != nil {
+				return err
+			}
+		case !errors.Is(err, syscall.ENOBUFS):
+			return err
+		}
+		o.e.log.Warn("interface has a stack and memory of its own: its flows do not move to others' links, nor theirs to it",
+			zap.String("interface", l.Name), zap.Error(err))
+	}
+	dev, err := o.e.openDevice(l, mode, nil, min(o.sharers, mostSharers))
+	if err != nil {
+		return err
+	}
+	i.Device = dev
+	g := &group{}
+	g.add(i)
+	o.groups = append(o.groups, g)
+	return nil
+}
+
+func (g *group) add(i *Interface) {
+	g.ifs = append(g.ifs, i)
+	g.queues += len(i.Device.Queues())
+}
+
+func (g *group) arena() *ring.Arena { return g.ifs[0].Device.Arena() }
+
+// makeStacks makes a Stack over each group. Where that fails its interfaces are
+// closed, and say why.
+func (o *opener) makeStacks() {
+	for _, g := range o.groups {
+		c := o.e.stackConfig()
+		for _, i := range g.ifs {
+			c.Over(i.Index, i.Device)
+		}
+		s, err := stack.New(c)
+		for _, i := range g.ifs {
+			if i.Stack = s; err != nil {
+				i.Stack, i.Device, i.Err = nil, nil, err
+				continue
+			}
+			if o.e.log.Core().Enabled(zap.DebugLevel) {
+				for _, a := range o.e.advice(i) {
+					o.e.log.Debug("advice", zap.String("interface", i.Name), zap.String("is", a))
+				}
+			}
+		}
+	}
+}
+
+// stacks are those of all interfaces, each once.
+func (e *Engine) stacks() (l []*stack.Stack) {
+	for _, i := range e.ifs {
+		l = appendOnce(l, i.Stack)
+	}
+	return l
+}
+
+// working are the stacks that nothing has broken, each once.
+func (e *Engine) working() (l []*stack.Stack) {
+	for _, i := range e.ifs {
+		if i.err() == nil {
+			l = appendOnce(l, i.Stack)
+		}
+	}
+	return l
+}
+
+// appendOnce appends s, unless it is nil or there.
+func appendOnce(l []*stack.Stack, s *stack.Stack) []*stack.Stack {
+	if s == nil || slices.Contains(l, s) {
+		return l
+	}
+	return append(l, s)
+}

@@ -1,0 +1,253 @@
+package stack
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
+)
+
+// link is an interface that the stack has queues of. Addresses, flows and
+// listeners are the stack's, by whichever link their packets come (the Linux host
+// model, RFC 1122 section 3.3.4.2 calls it weak); a destination has a link.
+type link struct {
+	// Do not change.
+	name   string
+	index  int // as control.Network knows it
+	mtu    int // the largest IP packet, in bytes
+	queues []driver.Queue
+	tx     [MaxQueues]uint8 // which queue of the stack sends by this link what belongs to one
+	mask   uint64           // its queues among the stack's, a bit each
+
+	gone atomic.Bool // the interface was deleted
+
+	// Under the stack lock.
+	down  syscall.Errno  // why nothing comes or goes any more; 0: it works
+	vlans map[uint16]int // tags of the links above the interface, and their indices
+}
+
+// init makes the links of the configuration, and numbers their queues.
+func (w *wiring) init(c *Config) {
+	w.queues = c.queues()
+	w.wire = w.queues
+	first := 0
+	for _, l := range c.Links {
+		k := &link{name: l.Name, index: l.Index, queues: l.Queues, mtu: commonCaps(l.Queues).MTU}
+		for i := range l.Queues {
+			w.home[first+i] = k
+			k.mask |= 1 << (first + i)
+		}
+		k.wireTx(first, len(w.queues))
+		w.links = append(w.links, k)
+		first += len(l.Queues)
+	}
+}
+
+// wireTx fills in tx. The link's own queues send what they receive; a queue may
+// only receive, where the link sends on fewer. What belongs to queues of other
+// links is spread. first is the number of the link's first queue, all how many
+// the stack has.
+func (k *link) wireTx(first, all int) {
+	var send []uint8
+	for i, q := range k.queues {
+		if q.Caps().TxRing > 0 {
+			send = append(send, uint8(first+i))
+		}
+	}
+	if len(send) == 0 {
+		send = []uint8{uint8(first)}
+	}
+	for qi := range all {
+		k.tx[qi] = send[qi%len(send)]
+		if i := qi - first; i >= 0 && i < len(k.queues) {
+			if k.tx[qi] = send[0]; k.queues[i].Caps().TxRing > 0 {
+				k.tx[qi] = uint8(qi)
+			}
+		}
+	}
+}
+
+// carries reports whether packets for l leave through this interface: it is the
+// interface, or a VLAN on it.
+func (k *link) carries(l control.Link) bool {
+	return l.Index == k.index || l.VLAN != 0 && l.Parent == k.index
+}
+
+// onVLAN reports whether a tagged packet is on this interface, or on a VLAN above
+// it: a trunk also carries VLANs that are other networks (IEEE 802.1Q). VID 0 is
+// no VLAN but a priority. Of VLANs within VLANs we have none.
+func (k *link) onVLAN(p *ip.Packet) bool {
+	return p.Tags == 1 && (p.VLAN == 0 || k.vlans[p.VLAN] != 0)
+}
+
+// of returns the index of the link that a packet for which onVLAN holds came by:
+// the interface, or a VLAN on it.
+func (k *link) of(p *ip.Packet) int {
+	if p.VLAN != 0 {
+		return k.vlans[p.VLAN]
+	}
+	return k.index
+}
+
+func (k *link) learnVLANs(net control.Network) {
+	k.vlans = make(map[uint16]int)
+	for _, l := range net.Links() {
+		if l.VLAN != 0 && l.Parent == k.index && l.Up {
+			k.vlans[l.VLAN] = l.Index
+		}
+	}
+}
+
+// err returns what broke the link for good, or nil.
+func (k *link) err() error {
+	if k.gone.Load() {
+		return errGone
+	}
+	for _, q := range k.queues {
+		if err := q.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkOf returns the link with that index, or nil.
+func (w *wiring) linkOf(index int) *link {
+	for _, k := range w.links {
+		if k.index == index {
+			return k
+		}
+	}
+	return nil
+}
+
+// Name is the interfaces' names, separated by commas.
+func (s *Stack) Name() string {
+	var names []string
+	for _, k := range s.links {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// Links returns the indices of the interfaces.
+func (s *Stack) Links() (l []int) {
+	for _, k := range s.links {
+		l = append(l, k.index)
+	}
+	return l
+}
+
+// LinkCaps returns the name of the interface with that index, and what all of its
+// queues can do. ok is false where the stack has no such interface.
+func (s *Stack) LinkCaps(index int) (name string, c *driver.Caps, ok bool) {
+	k := s.linkOf(index)
+	if k == nil {
+		return "", nil, false
+	}
+	return k.name, commonCaps(k.queues), true
+}
+
+// LinkErr returns what broke the interface with that index for good, or nil.
+func (s *Stack) LinkErr(index int) error {
+	if k := s.linkOf(index); k != nil {
+		return k.err()
+	}
+	return nil
+}
+
+// Err returns what broke the stack for good, or nil: no interface works any more.
+func (s *Stack) Err() (err error) {
+	for _, k := range s.links {
+		if err = k.err(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// checkQueues notices a device that failed for good: its rings are corrupt,
+// or it is gone (attack 26). The lock is held.
+func (s *Stack) checkQueues() {
+	for _, k := range s.links {
+		if k.down != 0 {
+			continue
+		}
+		for _, q := range k.queues {
+			err := q.Err()
+			if err == nil {
+				continue
+			}
+			s.cfg.Log.Error("stack: the device failed", zap.String("interface", k.name), zap.Error(err))
+			if errors.Is(err, driver.ErrGone) {
+				s.linkGone(k)
+			} else {
+				s.failLink(k, syscall.EIO)
+			}
+			break
+		}
+	}
+}
+
+// linkGone ends what goes by a link: its queues went with the interface, and one
+// of the same name would be another. The kernel's notice and a queue's error
+// race to report it.
+func (s *Stack) linkGone(k *link) {
+	k.gone.Store(true)
+	s.failLink(k, syscall.ENETDOWN)
+}
+
+// failLink ends what goes by a link that carries nothing any more. Where the
+// routes lead to another link destinations move there; the sockets of all others
+// fail with errno.
+func (s *Stack) failLink(k *link, errno syscall.Errno) {
+	if k.down != 0 {
+		return
+	}
+	k.down = errno
+	s.broken |= k.mask
+	if s.broken == 1<<len(s.queues)-1 {
+		s.fail(errno)
+		return
+	}
+	dead := map[*dst]bool{}
+	for _, d := range s.dests.all {
+		if d.on != k {
+			continue
+		}
+		if mtu := s.dests.mtuOf(d, s.now); s.dests.resolveRoute(d, nil, s.now) {
+			s.moved(d, mtu)
+		} else {
+			d.why, dead[d] = errno, true
+			s.dests.drop(d)
+		}
+	}
+	for c := range s.demux.flows.all() {
+		if dead[c.dst] {
+			c.tc.Fail(errno)
+		}
+	}
+	s.dests.news = true
+	s.tell()
+}
+
+// fail ends every connection, of TCP and UDP, with errno: nothing will come
+// or go any more.
+func (s *Stack) fail(errno syscall.Errno) {
+	if !s.life.down.CompareAndSwap(0, uint32(errno)) {
+		return
+	}
+	for c := range s.demux.flows.all() {
+		c.tc.Fail(errno)
+	}
+	for _, u := range s.demux.udpFlows {
+		s.notify(&u.r)
+		s.notify(&u.w)
+	}
+}

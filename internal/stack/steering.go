@@ -1,0 +1,67 @@
+package stack
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/driver"
+)
+
+// steering steers on every link of a stack: a port or flow is ours by whichever
+// link its packets come.
+func steering(links []Link) driver.Steering {
+	if len(links) == 1 {
+		return links[0].Steering
+	}
+	var all steerings
+	for _, l := range links {
+		all = append(all, l.Steering)
+	}
+	return all
+}
+
+type steerings []driver.Steering
+
+// each calls add for every link. If one refuses, what the others took is undone.
+func (all steerings) each(add, undo func(driver.Steering) error) error {
+	for i, s := range all {
+		if err := add(s); err != nil {
+			for _, t := range all[:i] {
+				_ = undo(t)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// every calls remove for every link, and returns the first error.
+func (all steerings) every(remove func(driver.Steering) error) (first error) {
+	for _, s := range all {
+		if err := remove(s); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// AddPort implements driver.Steering.
+func (all steerings) AddPort(proto uint8, local netip.AddrPort) error {
+	return all.each(func(s driver.Steering) error { return s.AddPort(proto, local) },
+		func(s driver.Steering) error { return s.RemovePort(proto, local) })
+}
+
+// RemovePort implements driver.Steering.
+func (all steerings) RemovePort(proto uint8, local netip.AddrPort) error {
+	return all.every(func(s driver.Steering) error { return s.RemovePort(proto, local) })
+}
+
+// AddFlow implements driver.Steering.
+func (all steerings) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error {
+	return all.each(func(s driver.Steering) error { return s.AddFlow(proto, local, remote, ours) },
+		func(s driver.Steering) error { return s.RemoveFlow(proto, local, remote) })
+}
+
+// RemoveFlow implements driver.Steering.
+func (all steerings) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
+	return all.every(func(s driver.Steering) error { return s.RemoveFlow(proto, local, remote) })
+}
