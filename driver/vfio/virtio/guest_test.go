@@ -15,6 +15,8 @@ import (
 // The tests here run in a guest with two virtio devices back to back that
 // vfio-pci has, named by VMRUN_NIC0_PCI and VMRUN_NIC1_PCI: see .ci/guest.
 
+func anyPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
+
 func open(t *testing.T, nic string, host byte, c Config) drivertest.End {
 	t.Helper()
 	if c.Address = os.Getenv("VMRUN_" + nic + "_PCI"); c.Address == "" {
