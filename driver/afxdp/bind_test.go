@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -47,7 +46,7 @@ func TestBindFallsBack(t *testing.T) {
 	}
 	a.describe(&Config{TxRing: DefaultRing, Log: zap.NewNop()}, &linkInfo{mtu: 1500}, ModeNative, bindMode{frags: true})
 	send(t, a, a.queues[0], datagram(v4of(p.A), v4of(p.B), 1000, 80, pattern(100)))
-	if got, _ := receive(t, b, b.queues[0], 5*time.Second); got == nil {
+	if got, _ := receive(t, b, b.queues[0], patience); got == nil {
 		t.Error("nothing arrives")
 	}
 }

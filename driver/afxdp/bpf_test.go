@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -119,7 +118,7 @@ func TestLinearProgram(t *testing.T) {
 		must(t, d.AddPort(udp, anyPort(7)))
 		frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(1400))
 		injector(t, p.B)(frame)
-		if got, _ := receive(t, d, d.queues[0], time.Second); !bytes.Equal(got, frame) {
+		if got, _ := receive(t, d, d.queues[0], patience); !bytes.Equal(got, frame) {
 			t.Errorf("received %d bytes", len(got))
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,7 +136,7 @@ func TestCorruptLeavesOthers(t *testing.T) {
 	atomic.AddUint32(bad.rx.prod, 5000)
 	broken(t, bad, 0)
 	send(t, a, a.queues[1], datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
-	if got, _ := receive(t, b, b.queues[1], time.Second); got == nil {
+	if got, _ := receive(t, b, b.queues[1], patience); got == nil {
 		t.Error("the other queue does not receive")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 )
@@ -36,7 +35,7 @@ func TestExchange(t *testing.T) {
 						{b, a, datagram(v4of(p.B), v4of(p.A), 7, 7, data)},
 					} {
 						send(t, way.from, way.from.queues[0], way.frame)
-						got, descs := receive(t, way.to, way.to.queues[0], time.Second)
+						got, descs := receive(t, way.to, way.to.queues[0], patience)
 						if !bytes.Equal(got, way.frame) {
 							t.Fatalf("%d bytes: received %d", len(way.frame), len(got))
 						}

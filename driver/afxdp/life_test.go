@@ -142,7 +142,7 @@ func TestByNumber(t *testing.T) {
 	must(t, d.AddPort(udp, anyPort(7)))
 	frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(1472))
 	injector(t, p.B)(frame)
-	if got, n := receive(t, d, d.queues[0], time.Second); len(got) != len(frame) || n != 1 {
+	if got, n := receive(t, d, d.queues[0], patience); len(got) != len(frame) || n != 1 {
 		t.Errorf("received %d bytes in %d", len(got), n)
 	}
 }

@@ -196,12 +196,12 @@ func expect(t *testing.T, d *Device, first, then func(), frame, sentinel []byte,
 	t.Helper()
 	first()
 	then()
-	got, _ := receive(t, d, d.queues[0], time.Second)
+	got, _ := receive(t, d, d.queues[0], patience)
 	if ours {
 		if !bytes.Equal(got, frame) {
 			t.Fatalf("received %d bytes %x, want the frame", len(got), got)
 		}
-		got, _ = receive(t, d, d.queues[0], time.Second)
+		got, _ = receive(t, d, d.queues[0], patience)
 	}
 	if !bytes.Equal(got, sentinel) {
 		t.Fatalf("received %x, want only the sentinel", got)
@@ -270,7 +270,7 @@ func TestFragments(t *testing.T) {
 				must(t, err)
 				var got []byte
 				for i := range 3 {
-					b, _ := receive(t, d, q, time.Second)
+					b, _ := receive(t, d, q, patience)
 					if b == nil {
 						t.Fatalf("%v: fragment %d is missing", ip, i)
 					}
@@ -334,7 +334,7 @@ func TestKernelKeepsWorking(t *testing.T) {
 				}()
 				c, err := p.B.Dial("tcp", net.JoinHostPort(addr.String(), "8080"))
 				must(t, err)
-				must(t, c.SetDeadline(time.Now().Add(5*time.Second)))
+				must(t, c.SetDeadline(time.Now().Add(patience)))
 				_, err = c.Write([]byte("hello"))
 				must(t, err)
 				b := make([]byte, 16)
@@ -353,7 +353,7 @@ func TestKernelKeepsWorking(t *testing.T) {
 			must(t, err)
 			defer l.Close()
 			go p.B.Dial("tcp", net.JoinHostPort(p.A.Addr4.String(), "80"))
-			b, _ := receive(t, d, d.queues[0], time.Second)
+			b, _ := receive(t, d, d.queues[0], patience)
 			if len(b) < 54 || binary.BigEndian.Uint16(b[36:]) != 80 {
 				t.Errorf("received %x, want the SYN", b)
 			}
@@ -368,7 +368,7 @@ func TestRefused(t *testing.T) {
 	must(t, d.AddPort(udp, anyPort(100)))
 	for _, way := range [][2]host{{v4of(p.A), v4of(p.B)}, {v6of(p.A), v6of(p.B)}} {
 		send(t, d, d.queues[0], datagram(way[0], way[1], 100, 9, []byte("x")))
-		b, _ := receive(t, d, d.queues[0], time.Second)
+		b, _ := receive(t, d, d.queues[0], patience)
 		if way[0].addr.Is4() && (len(b) < 42 || b[23] != 1 || b[34] != 3) ||
 			way[0].addr.Is6() && (len(b) < 62 || b[20] != 58 || b[54] != 1) {
 			t.Errorf("received %x, want port unreachable", b)

@@ -55,7 +55,7 @@ func TestTxChecksumKernel(t *testing.T) {
 		for _, n := range []int{0, 1, 1400, 8000} { // the last in several frames
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
 				transmit(t, a, a.queues[0], unsummed(t, a, src, dst, pattern(n)))
-				must(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+				must(t, c.SetReadDeadline(time.Now().Add(patience)))
 				b := make([]byte, 9000)
 				k, _, err := c.ReadFrom(b)
 				if err != nil || !bytes.Equal(b[:k], pattern(n)) {
@@ -83,7 +83,7 @@ func TestTxChecksumXDP(t *testing.T) {
 			binary.BigEndian.PutUint16(want[34+6:], ip.PseudoSum(src.addr, dst.addr, udp, 8+len(data)))
 		}
 		transmit(t, a, a.queues[0], ds)
-		got, _ := receive(t, b, b.queues[0], 5*time.Second)
+		got, _ := receive(t, b, b.queues[0], patience)
 		if !bytes.Equal(got, want) {
 			t.Errorf("partial=%v: got % x, want % x", partial, got, want)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/sim"
+	"github.com/onload-go/onload/internal/allocs"
 	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
 	"github.com/onload-go/onload/ring"
 )
@@ -308,7 +309,7 @@ func TestAllocs(t *testing.T) {
 		step()
 	}
 	time.Sleep(20 * interval) // the writer stands still at the gate
-	if n := testing.AllocsPerRun(500, func() { q.record(ds, true) }); n != 0 {
+	if n := allocs.PerRun(500, func() { q.record(ds, true) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	close(g.open)

@@ -86,7 +86,7 @@ func Run(t *testing.T, open func(t *testing.T) *Ends) {
 
 // patience is how long a test waits for what must come. Only a failure takes so
 // long.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func (e *End) queue() driver.Queue { return e.Queues()[0] }
 

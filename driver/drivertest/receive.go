@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onload-go/onload/internal/allocs"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -141,7 +142,7 @@ func testAllocations(t *testing.T, l *Ends) {
 	x, y := l.A.queue(), l.B.queue()
 	pkt := l.A.place(t, l.datagram(100, 1), 0)
 	ds := make([]ring.Desc, 64)
-	n := testing.AllocsPerRun(200, func() {
+	n := allocs.PerRun(200, func() {
 		y.Arm()
 		if x.TxSpace() > 0 {
 			x.TxBatch(pkt)

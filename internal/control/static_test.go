@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/onload-go/onload/internal/allocs"
 )
 
 func TestStatic(t *testing.T) {
@@ -94,7 +96,7 @@ func TestReadsDoNotAllocate(t *testing.T) {
 	s := NewStatic(Link{Index: 1, Name: "a", MTU: 1500, Up: true, Addrs: []netip.Prefix{prefix("10.0.0.1/24"), prefix("fd00::1/64")}})
 	s.SetNeighbor(1, addr("10.0.0.2"), [6]byte{2})
 	four, six := addr("10.0.0.2"), addr("fd00::2")
-	n := testing.AllocsPerRun(100, func() {
+	n := allocs.PerRun(100, func() {
 		s.Gen()
 		s.Neighbor(1, four)
 		s.Local(four)

@@ -35,7 +35,7 @@ var rules = []rule{
 	{"driver", []string{"driver", "ring"}},
 	{"driver/steer", []string{"driver", "ip"}},
 	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring"}}, // a device that computes checksums and segments
-	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/need"}},
+	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/allocs", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
 	{"internal/netns", nil},

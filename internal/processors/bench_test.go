@@ -1,6 +1,10 @@
 package processors
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/onload-go/onload/internal/allocs"
+)
 
 func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
@@ -39,7 +43,7 @@ func TestViewAllocates(t *testing.T) {
 	w := Watch()
 	defer w.Close()
 	w.RunDelay()
-	if n := testing.AllocsPerRun(100, func() { w.View() }); n != 0 {
+	if n := allocs.PerRun(100, func() { w.View() }); n != 0 {
 		t.Errorf("View allocates %v times", n)
 	}
 }
