@@ -25,7 +25,7 @@ func (l *Listener) handshake(e *synEntry, local, remote netip.AddrPort) Handshak
 	hs := Handshake{
 		SentAt: e.sentAt,
 		ISS:    e.iss, IRS: e.irs,
-		RcvWnd:   l.cfg.initialWindow(),
+		RcvWnd:   uint32(e.wnd),
 		TSOffset: l.h.TSOffset(local, remote), TSRecent: e.tsRecent,
 		MTU: l.mtu(local, remote), MSS: e.mss,
 		SndWS: -1, RcvWS: -1,

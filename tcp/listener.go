@@ -123,7 +123,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		st.ListenDrops.Add(1)
 		return
 	}
-	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, sndWS: -1}
+	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, wnd: l.synWindow(), sndWS: -1}
 	if s.Opt.HasTS && !l.cfg.NoTimestamps {
 		e.flags |= synTS
 		e.tsRecent = s.Opt.TSVal
@@ -147,7 +147,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		return
 	}
 	i, p := l.queue.add(s.Local, s.Remote)
-	p.irs, p.mss, p.sndWS, p.tsRecent, p.tsFirst = e.irs, e.mss, e.sndWS, e.tsRecent, e.tsFirst
+	p.irs, p.mss, p.wnd, p.sndWS, p.tsRecent, p.tsFirst = e.irs, e.mss, e.wnd, e.sndWS, e.tsRecent, e.tsFirst
 	p.flags |= e.flags
 	if p.iss = isn; isn == 0 {
 		p.iss = l.h.ISN(s.Local, s.Remote, now)
@@ -205,7 +205,7 @@ func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
 			st.EmbryonicRsts.Add(1)
 			st.AttemptFails.Add(1)
 			l.queue.remove(i)
-		} else if seqIn(s.Seq, rcvNxt, rcvNxt+l.cfg.initialWindow()) {
+		} else if seqIn(s.Seq, rcvNxt, rcvNxt+uint32(e.wnd)) {
 			l.challenge(e, s, now)
 		}
 		return false
@@ -236,7 +236,7 @@ func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
 		st.TSEcrRejected.Add(1)
 		l.challenge(e, s, now)
 		return false
-	case !l.inWindow(s, rcvNxt):
+	case !l.inWindow(e, s):
 		l.challenge(e, s, now)
 		return false
 	case s.Ack != e.iss+1:
@@ -252,8 +252,9 @@ func (l *Listener) tsNow(s *Segment, now int64) uint32 {
 
 // inWindow is the test of RFC 9293 section 3.4 against the window of our
 // SYN-ACK.
-func (l *Listener) inWindow(s *Segment, rcvNxt uint32) bool {
-	edge := rcvNxt + l.cfg.initialWindow()
+func (l *Listener) inWindow(e *synEntry, s *Segment) bool {
+	rcvNxt := e.irs + 1
+	edge := rcvNxt + uint32(e.wnd)
 	if s.Seq == rcvNxt || seqIn(s.Seq, rcvNxt, edge) {
 		return true
 	}
@@ -285,7 +286,8 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 		l.reset(s)
 		return
 	}
-	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, sndWS: -1}
+	// The window is the most that the SYN-ACK can have offered: it must not shrink.
+	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.cfg.initialWindow()), sndWS: -1}
 	if ts {
 		e.flags |= synTS
 		e.tsRecent = s.Opt.TSVal

@@ -45,12 +45,11 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 		var o [maxOptions]byte
 		n := headerSize + putSYNOptions(o[:], &opt)
 		b := l.h.header(f, n)
-		wnd := l.cfg.initialWindow()
 		fl := FlagSYN | FlagACK
 		if e.has(synECN) {
 			fl |= FlagECE // RFC 3168 section 6.1.1
 		}
-		putHeader(b, local.Port(), remote.Port(), e.iss, e.irs+1, fl, uint16(wnd))
+		putHeader(b, local.Port(), remote.Port(), e.iss, e.irs+1, fl, e.wnd)
 		copy(b[headerSize:], o[:])
 		return l.h.seal(f, n, local, remote)
 	})
@@ -71,11 +70,11 @@ func (l *Listener) challenge(e *synEntry, s *Segment, now int64) {
 			n += tsSize
 		}
 		b := l.h.header(f, n)
-		wnd := l.cfg.initialWindow()
+		wnd := e.wnd
 		if e.sndWS >= 0 {
 			wnd >>= l.cfg.rcvWScale()
 		}
-		putHeader(b, s.Local.Port(), s.Remote.Port(), e.iss+1, e.irs+1, FlagACK, uint16(wnd))
+		putHeader(b, s.Local.Port(), s.Remote.Port(), e.iss+1, e.irs+1, FlagACK, wnd)
 		if e.has(synTS) {
 			putTimestamps(b[headerSize:], l.tsNow(s, now), e.tsRecent)
 		}

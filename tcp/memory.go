@@ -115,6 +115,18 @@ func (c *Conn) setStuck(stuck bool) {
 	}
 }
 
+// synWindow is the window of a SYN-ACK, in bytes: what the configuration allows
+// or, where memory is low, the part of it that freeWindow leaves to one connection,
+// at least a frame's worth.
+func (l *Listener) synWindow() uint16 {
+	most, h := l.cfg.initialWindow(), l.h
+	if spare := h.Arena.FreeFrames() - h.Reserve; spare < 2*h.Reserve {
+		frames := max(spare/windowShare, 1)
+		most = min(most, uint32(frames*(h.Arena.FrameSize()-ring.Headroom)))
+	}
+	return uint16(most)
+}
+
 // mayKeep reports whether memory allows to keep n bytes that came in order.
 func (c *Conn) mayKeep(n int) bool {
 	free := c.h.Arena.FreeFrames()

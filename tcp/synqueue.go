@@ -22,6 +22,7 @@ type synEntry struct {
 	tsFirst               uint32 // our timestamp in the first SYN-ACK
 	tsRecent              uint32 // the peer's
 	mss                   uint16
+	wnd                   uint16 // window of the SYN-ACKs, bytes
 	sndWS                 int8
 	flags                 uint8
 	retries               uint8 // by the timer; also which list the entry is on
