@@ -2,11 +2,11 @@ package ip
 
 import "net/netip"
 
-// Bogus reports whether a packet from src to dst cannot have come honestly over
-// a wire, so that neither answer nor thought is due to it: a source that is
-// no host's address, a destination that never leaves a host, or both the same
-// (LAND). See RFC 1122, 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast
-// and 255.255.255.255 are good destinations.
+// Bogus reports whether no honest host sends a packet from src to dst over a
+// wire: the source is no host's address, the destination never leaves a host, or
+// both are the same (LAND). Such a packet is dropped without an answer. See RFC
+// 1122, 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast and 255.255.255.255
+// are good destinations.
 func Bogus(src, dst netip.Addr) bool {
 	if src == dst || !Unicast(src) {
 		return true
@@ -30,8 +30,8 @@ func Unicast(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.Is4In6()
 }
 
-// MinPathMTU4 is the least MTU of an IPv4 path that is believed of a router:
-// Linux's min_pmtu. A smaller one serves attackers only (RFC 5927, 7).
+// MinPathMTU4 is the least MTU, in bytes, that a router may report for an IPv4
+// path: Linux's min_pmtu. A smaller one serves attackers only (RFC 5927, 7).
 const MinPathMTU4 = 552
 
 // MulticastMAC is the Ethernet address of a multicast group, or that of

@@ -21,9 +21,10 @@ type ARP struct {
 }
 
 // ParseARP reads the ARP message in an Ethernet frame. Of p it sets the link
-// layer. ErrNotIP: it is no ARP. What it refuses is no host's doing: a sender
-// whose addresses are multicast or broadcast, an operation but request and
-// reply. A sender of 0.0.0.0 is a probe (RFC 5227, 2.1.1).
+// layer. The error is ErrNotIP where the frame is no ARP. A message that no host
+// sends is refused: with multicast or broadcast addresses of the sender, or
+// another operation than request and reply. A sender of 0.0.0.0 is a probe (RFC
+// 5227, 2.1.1).
 func ParseARP(frame []byte, p *Packet, a *ARP) error {
 	off, typ, err := parseEther(frame, p)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 
 // Sums are ones' complement sums (RFC 1071), folded to 16 bits and not
 // complemented, in host order of the words on the wire: write ^sum with
-// binary.BigEndian. They are computed over little-endian words and turned
-// round at the end, which comes to the same (RFC 1071, 2(B)).
+// binary.BigEndian. They are computed over little-endian words, and the bytes of
+// the result are swapped: the sum is the same (RFC 1071, 2(B)).
 
 // minBlock is the length from which sumBlocks is worth its set-up.
 const minBlock = 256
@@ -113,7 +113,8 @@ func sumLast(s, c uint64, b []byte) uint64 {
 	return s + c
 }
 
-// Fold makes a sum of an ordinary one, of 16-bit or 32-bit words in host order.
+// Fold turns an ordinary sum of 16-bit or 32-bit words in host order into a ones'
+// complement sum.
 func Fold(s uint64) uint16 {
 	s = s>>32 + s&0xffffffff
 	s = s>>16 + s&0xffff
@@ -128,8 +129,8 @@ func Add(a, b uint16) uint16 {
 	return uint16(s>>16 + s)
 }
 
-// Swap is what the sum of a part becomes in the whole, where the part starts
-// at an odd offset (RFC 1071, 2(B)).
+// Swap returns what the sum of a part adds to that of the whole where the part
+// starts at an odd offset (RFC 1071, 2(B)).
 func Swap(s uint16) uint16 { return bits.ReverseBytes16(s) }
 
 // PseudoSum is the sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1)

@@ -46,10 +46,10 @@ func (k *fragKey) peer() (p peerKey) {
 	return p
 }
 
-// fragCost is what a datagram is counted for beside its frames, bytes.
+// fragCost is what a datagram costs beside its frames, in bytes.
 const fragCost = 512
 
-// fragDatagram is a datagram of which fragments came.
+// fragDatagram is a datagram of which some fragments have come.
 type fragDatagram struct {
 	key     fragKey
 	expires int64
@@ -133,7 +133,7 @@ func (t *fragTable) peer(k peerKey) *fragPeer {
 	return p
 }
 
-// remove forgets d; its frames are the caller's business.
+// remove forgets d. The caller frees its frames.
 func (t *fragTable) remove(d *fragDatagram) {
 	p := d.peer
 	t.hold(d, -d.held)
@@ -172,14 +172,14 @@ func (t *fragTable) remove(d *fragDatagram) {
 	t.spare = d
 }
 
-// hold counts n bytes more for d.
+// hold adds n bytes to the memory that d holds.
 func (t *fragTable) hold(d *fragDatagram, n int) {
 	d.held += n
 	d.peer.held += n
 	t.held += n
 }
 
-// oldest is the datagram that came first, nil if there is none.
+// oldest returns the datagram that came first, or nil.
 func (t *fragTable) oldest() *fragDatagram {
 	a, b := t.byAge[0].oldest, t.byAge[1].oldest
 	if a == nil || b != nil && b.expires-fragTimeout6 < a.expires-fragTimeout4 {
@@ -188,8 +188,8 @@ func (t *fragTable) oldest() *fragDatagram {
 	return a
 }
 
-// Deadline is when Expire has something to do; math.MaxInt64 if nothing is
-// held.
+// Deadline returns when Expire has something to do, in ns; math.MaxInt64 if
+// nothing is held.
 func (t *fragTable) Deadline() int64 {
 	at := int64(math.MaxInt64)
 	for i := range t.byAge {

@@ -72,8 +72,8 @@ func (h *Header) Len() int { return int(h.n) }
 // NetLen is the length of the IP header in bytes.
 func (h *Header) NetLen() int { return int(h.n - h.net) }
 
-// Describe sets in d, the first Desc of a packet that begins with the headers
-// of h, what a device wants to know of them: NetOff and FlagV6.
+// Describe tells a device about the headers of h, with which the packet of d
+// begins: it sets NetOff and FlagV6. d is the packet's first Desc.
 func (h *Header) Describe(d *ring.Desc) {
 	d.NetOff = uint16(h.net)
 	if h.NetLen() == ipv6Len {
@@ -115,10 +115,10 @@ func (h *Header) FragLen() int {
 	return int(h.n)
 }
 
-// PutFragment writes the headers of a fragment of n bytes, which begins at
-// byte off of the datagram; more: it is not the last. b has FragLen bytes at
-// least. id is the same for all fragments of a datagram, and random for each
-// (RFC 7739, 5.3); IPv4 has room for its lower half.
+// PutFragment writes the headers of a fragment of n bytes, which begins at byte
+// off of the datagram. more says that it is not the last. b has FragLen bytes at
+// least. id is the same for all fragments of a datagram, and random for each (RFC
+// 7739, 5.3); IPv4 has room for its lower half.
 func (h *Header) PutFragment(b []byte, n int, ecn uint8, id uint32, off int, more bool) {
 	if h.NetLen() == ipv6Len {
 		h.Put(b, n+fragLen, ecn, 0)
@@ -145,8 +145,7 @@ func (h *Header) PutFragment(b []byte, n int, ecn uint8, id uint32, off int, mor
 	binary.BigEndian.PutUint16(hb[10:], ^sum)
 }
 
-// Fragments is the plan by which a datagram that is larger than the MTU is
-// cut.
+// Fragments is the plan for cutting a datagram that is larger than the MTU.
 type Fragments struct {
 	off, size, step int
 }

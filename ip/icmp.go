@@ -31,9 +31,9 @@ const (
 	minMTU6 = 1280 // RFC 8200, 5
 )
 
-// ICMPError is an ICMP or ICMPv6 error message and what the quoted packet
-// tells: which of our flows it is about. Anybody can forge one: Seq must be
-// in flight (RFC 5927, 4.1).
+// ICMPError is an ICMP or ICMPv6 error message. The packet that it quotes says
+// which of our flows it is about. Anybody can forge one, so a connection accepts
+// it only if Seq is in flight (RFC 5927, 4.1).
 type ICMPError struct {
 	Type, Code    uint8
 	V6            bool
@@ -44,10 +44,10 @@ type ICMPError struct {
 	HasSeq        bool   // Proto is ProtoTCP
 }
 
-// ParseICMPError reads the message l4 that arrived in p; its checksum has
-// been verified. false: it is no error, none that ends or hinders a flow
-// (source quench, RFC 6633; redirect), or too short to tell which flow. The
-// source of the quoted packet is us.
+// ParseICMPError reads the message l4 that arrived in p; its checksum has been
+// verified. It returns false if the message is no error, if it neither ends nor
+// hinders a flow (source quench, RFC 6633; redirect), or if it is too short to
+// name a flow. The quoted packet is one that we sent.
 func ParseICMPError(p *Packet, l4 []byte, e *ICMPError) bool {
 	if len(l4) < icmpLen {
 		return false
@@ -59,7 +59,7 @@ func ParseICMPError(p *Packet, l4 []byte, e *ICMPError) bool {
 	} else {
 		ok = e.kind4(l4) && e.quoted4(l4[icmpLen:])
 	}
-	// It went to whoever sent the packet that it quotes.
+	// An error goes to the sender of the packet that it quotes.
 	return ok && e.Local.Addr() == p.Dst
 }
 
@@ -134,8 +134,8 @@ func (e *ICMPError) IsPTB() bool {
 	return e.Type == icmpUnreachable && e.Code == icmpFragNeeded
 }
 
-// icmpErrno is Linux's errno for a code of destination unreachable, and
-// whether it ends a connection attempt.
+// icmpErrno is Linux's errno for a code of destination unreachable; final says
+// that it ends a connection attempt.
 type icmpErrno struct {
 	errno syscall.Errno
 	hard  bool
@@ -172,9 +172,9 @@ var unreachable6 = [7]icmpErrno{
 	{syscall.EACCES, true},        // reject route
 }
 
-// Errno is the error that Linux makes of e, and whether it is final for a
-// connection attempt or a connected UDP socket. Once a TCP connection is
-// established all are soft (RFC 5927, 5.2).
+// Errno returns the error that Linux makes of e, and reports whether it is final
+// for a connection attempt or a connected UDP socket. Once a TCP connection is
+// established, all errors are soft (RFC 5927, 5.2).
 func (e *ICMPError) Errno() (err syscall.Errno, hard bool) {
 	switch {
 	case e.IsPTB():

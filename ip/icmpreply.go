@@ -2,10 +2,10 @@ package ip
 
 import "encoding/binary"
 
-// Answerable reports whether an ICMP error may answer p (RFC 1122, 3.2.2;
-// RFC 4443, 2.4(e)): it is no fragment but the first, it came to us alone,
-// and from one host. Nor may it be an ICMP error itself: the caller asks for
-// TCP and UDP only.
+// Answerable reports whether an ICMP error may answer p (RFC 1122, 3.2.2; RFC
+// 4443, 2.4(e)): it is whole or a first fragment, was sent to us alone, and by
+// one host. It may not be an ICMP error either: the caller asks for TCP and UDP
+// only.
 func (p *Packet) Answerable() bool {
 	const group = 1 // bit of a MAC: multicast or broadcast
 	return p.FragOff == 0 && p.DstMAC[0]&group == 0 && Unicast(p.Dst) && !Bogus(p.Src, p.Dst)
@@ -18,11 +18,11 @@ const (
 	maxQuote6 = minMTU6 - ipv6Len - icmpLen
 )
 
-// PutPortUnreachable writes to b the ICMP message which tells the sender of p
-// that nobody listens, and returns its length. quote is p from its IP header
-// on, as much as there is. The IP header in front is the caller's, from p.Dst
-// to p.Src (Header.InitReply). b has room for 8 bytes at least, and what
-// does not fit is not quoted.
+// PutPortUnreachable writes to b the ICMP message that tells the sender of p that
+// nobody listens, and returns its length in bytes. quote holds as much of p as
+// there is, from its IP header on. The caller writes the IP header in front, from
+// p.Dst to p.Src (Header.InitReply). b has room for at least 8 bytes; the quote
+// is cut to fit.
 func PutPortUnreachable(b []byte, p *Packet, quote []byte) int {
 	typ, code, limit := uint8(icmpUnreachable), uint8(icmpPortUnreachable), maxQuote4
 	if p.V6 {
@@ -41,10 +41,10 @@ func PutPortUnreachable(b []byte, p *Packet, quote []byte) int {
 	return n
 }
 
-// EchoReply turns the echo request that starts with msg into its reply, in
-// place; the payload, which may go on elsewhere, is not touched. false: it is
-// no echo request. The checksum stays as good or bad as it was (RFC 1624, 3),
-// and source and destination of the packet are to be exchanged.
+// EchoReply turns the echo request that starts with msg into its reply, in place;
+// the payload, which may go on elsewhere, is not touched. It returns false for
+// other messages. The checksum stays as good or bad as it was (RFC 1624, 3). The
+// caller exchanges source and destination of the packet.
 func EchoReply(msg []byte, v6 bool) bool {
 	if len(msg) < icmpLen || msg[1] != 0 {
 		return false

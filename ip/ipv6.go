@@ -127,9 +127,8 @@ const (
 )
 
 // options6 reports whether a packet with these options may be received: they are
-// well-formed, and none that we do not know has a type which says that the
-// packet is to be discarded then (RFC 8200, 4.2). None that we know concerns a
-// transport.
+// well-formed, and the type of each that we do not know says to skip it, not to
+// discard the packet (RFC 8200, 4.2). None that we know concerns a transport.
 func options6(b []byte) bool {
 	for len(b) > 0 {
 		if b[0] == opt6Pad1 {

@@ -39,7 +39,8 @@ type Config struct {
 	// the frames itself.
 	Mode     Mode
 	ZeroCopy ZeroCopy
-	// Queues are the receive queues to take, of each interface; none is all.
+	// Queues are the receive queues to take, of each interface, at most 64 in all;
+	// none is all.
 	Queues []int
 	// Frames and FrameSize (2048 or 4096) are the packet memory of each
 	// interface, which all share, RingSize the entries of its rings. 0 is the default; of Frames

@@ -20,8 +20,8 @@ type tuning struct {
 	echo   int64  // least RTT by echoed timestamps, ns
 }
 
-// mostBuf is how far a buffer grows: a quarter of what the arena holds in full
-// segments, 6 MiB at most (Linux's tcp_rmem).
+// mostBuf is the size to which a buffer grows: a quarter of what the arena holds
+// in full segments, 6 MiB at most (Linux's tcp_rmem).
 func (c *Conn) mostBuf() int { return c.mostOf(6 << 20) }
 
 func (c *Conn) mostOf(n int) int { return min(n, c.h.Arena.Frames()/4*int(c.chunk.Load())) }

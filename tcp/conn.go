@@ -145,7 +145,7 @@ func (u *usage) load() (frames, bytes int) {
 	return int(v >> 32), int(uint32(v))
 }
 
-// rareState is what few connections need. Those that need none of it share
+// rareState has what few connections need. Those that need none of it share
 // noRare.
 type rareState struct {
 	search *mtuSearch // nil until a search for the path's MTU began
@@ -362,7 +362,7 @@ func (c *Conn) Free() {
 	c.readList = ring.NoFrame
 }
 
-// done ends the connection. errno is what Read and Write shall return.
+// done ends the connection. Read and Write return errno from now on.
 func (c *Conn) done(errno syscall.Errno) {
 	if c.has(markDead) {
 		return

@@ -41,9 +41,9 @@ const (
 // ECN-capable means something else (as Linux).
 func asksECN(s *Segment) bool { return s.Flags.Has(FlagECE|FlagCWR) && s.ECN == ectNone }
 
-// synECN is what a SYN or SYN-ACK says of ECN, section 6.1.1. A SYN that is
-// sent again does not ask: what ate the first may have done so for that
-// (section 6.1.1.1).
+// synECN returns the ECN flags of a SYN or SYN-ACK, section 6.1.1. A SYN that is
+// sent again does not ask: what ate the first may have done so for that (section
+// 6.1.1.1).
 func (c *Conn) synECN(synAck bool) Flags {
 	switch {
 	case synAck && c.ecn&ecnOn != 0:

@@ -7,7 +7,7 @@ import (
 
 // TCP Fast Open: RFC 7413. What both ends have in common, and the cookies.
 
-// fastOpen is what a connection knows of Fast Open until it is established.
+// fastOpen has what a connection knows of Fast Open until it is established.
 type fastOpen struct {
 	cookie [maxFastOpen]byte
 	option uint8 // length of the option in our SYN or SYN-ACK, see Options.FastOpen; 0: none
@@ -23,7 +23,7 @@ type fastOpen struct {
 	irs uint32    // the peer's initial sequence number
 }
 
-// dropFastOpen forgets it: an established connection shall not pay for it.
+// dropFastOpen frees it: an established connection does not pay for it.
 func (c *Conn) dropFastOpen() {
 	if c.rare.fo == nil {
 		return

@@ -2,7 +2,7 @@ package tcp
 
 import "net/netip"
 
-// Handshake is what a passive open learned before there was a Conn.
+// Handshake has what a passive open learned before there was a Conn.
 // Listener.handshake fills it, Conn.Passive takes it.
 type Handshake struct {
 	SentAt       int64  // time of the SYN-ACK; 0: no RTT sample may be taken from it
@@ -19,8 +19,8 @@ type Handshake struct {
 	NoECT        bool   // but a SYN came too that did not ask: send nothing ECN-capable
 }
 
-// handshake returns the passive open that e describes, be e in the queue, on its
-// way there (Fast Open), or brought back by a SYN cookie.
+// handshake returns the passive open that e describes. e is in the queue, on its
+// way there (Fast Open), or was brought back by a SYN cookie.
 func (l *Listener) handshake(e *synEntry, local, remote netip.AddrPort) Handshake {
 	hs := Handshake{
 		SentAt: e.sentAt,

@@ -7,8 +7,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Host is what the connections of one stack share. It belongs to the holder
-// of the stack lock, but for Arena and Reserve.
+// Host has what the connections of one stack share. It belongs to the holder of
+// the stack lock, but for Arena and Reserve.
 type Host struct {
 	Arena *ring.Arena
 	Cache *ring.Cache
@@ -27,8 +27,8 @@ type Host struct {
 	Reserve    int  // frames that writers leave free for reception
 	Gather     bool // the owner of a Conn that is Gathering calls EndGather soon
 
-	// MaxOrphans is how many connections may go on that the user has closed,
-	// as Linux's tcp_max_orphans: what is above is reset.
+	// MaxOrphans is how many connections may go on that the user has closed, as
+	// Linux's tcp_max_orphans: more are reset.
 	MaxOrphans int
 
 	orphans       int // connections that go on without a user

@@ -2,10 +2,10 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// How connections share the frames of the arena. The fewer are free, the less
-// each may hold, so that peers who never read cannot starve the others (attack
-// 29). R is Host.Reserve. Control segments, and so new connections, always get
-// a frame.
+// This is how connections share the frames of the arena. The fewer are free, the
+// less each may hold, so that peers that never read cannot starve the others
+// (attack 29). R is Host.Reserve. Control segments, and so new connections,
+// always get a frame.
 //
 //	free frames   what a connection may hold
 //	4R and more   as much as its buffers take

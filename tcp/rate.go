@@ -34,8 +34,8 @@ func (c *Conn) sampleRate() *rateState {
 	return c.rare.rate
 }
 
-// rateNewest is what the newest frame of an acknowledgement carries. There is
-// one, of the Host: in ackState it would have to be cleared for each
+// rateNewest has the stamp of the newest frame that an acknowledgement covers.
+// There is one, of the Host: in ackState it would have to be cleared for each
 // acknowledgement, wanted or not.
 type rateNewest struct {
 	valid bool

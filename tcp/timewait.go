@@ -28,7 +28,7 @@ type TimeWait struct {
 	ts             bool // timestamps were negotiated
 }
 
-// TWAction is what the stack shall do about a segment for a TimeWait.
+// TWAction is what the stack does about a segment for a TimeWait.
 type TWAction uint8
 
 const (

@@ -5,8 +5,8 @@ import "github.com/onload-go/onload/ring"
 // undo takes the last reduction back where it was needless. It was, when the
 // acknowledgement is of the original and not of the retransmission (Eifel, RFC
 // 3522), when every retransmission was reported as a duplicate (RFC 3708; that
-// may be seen after recovery too), or when F-RTO says so (RFC 5682). The
-// windows become what they were, as RFC 9438 section 4.9 and Linux have it.
+// may be seen after recovery too), or when F-RTO says so (RFC 5682). The windows
+// are restored, as RFC 9438 section 4.9 and Linux have it.
 func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 	eifel, frto := false, false
 	if c.recovery != noRecovery {

@@ -1,9 +1,9 @@
 package tcp
 
-// nextWindow is the window to advertise, never less than what is open (RFC
-// 9293 section 3.8.6), and more only by steps that are worth a segment
-// (section 3.8.6.2.2), or as wide as ever: what is not short cannot become
-// silly, and a field that stays the same keeps the peer on its fast path.
+// nextWindow returns the window to advertise, in bytes. It is never less than
+// what is open (RFC 9293 section 3.8.6). It grows only by steps that are worth a
+// segment (section 3.8.6.2.2), unless it is as wide as ever: a wide window cannot
+// become silly, and a field that stays the same keeps the peer on its fast path.
 func (c *Conn) nextWindow() uint32 {
 	open := c.openWindow()
 	if free := c.freeWindow(); free > open {
@@ -48,8 +48,8 @@ func (c *Conn) freeWindow() uint32 {
 	if spare := h.Arena.FreeFrames() - h.Reserve; spare < 2*h.Reserve {
 		// Windows promise more memory than there is. When it runs low each may
 		// count on a part of the rest, so that many become small instead of
-		// colliding. Who holds nothing may count on a segment (mayKeep), so that
-		// requests are heard while others do not read.
+		// colliding. A connection that holds nothing may count on a segment
+		// (mayKeep), so that requests are heard while others do not read.
 		share := max(spare, 0) / windowShare * int(c.chunk.Load())
 		if least := max(int(c.rcvMSS), int(c.chunk.Load())); frames == 0 && share < least && c.mayKeep(least) {
 			share = (least + mask) &^ mask
@@ -68,10 +68,10 @@ const (
 	lowClamp     = 4 // segments, as Linux under memory pressure
 )
 
-// growClamp lets the window grow with what the peer makes of it, twice as
-// fast as a sender in slow start, as long as memory is plenty: a thousand
-// connections that could each have a large window rarely use it at once, but
-// when they do there is no memory for it (Linux's rcv_ssthresh).
+// growClamp lets the window grow as the peer uses it, twice as fast as a sender
+// in slow start, as long as memory is plenty (Linux's rcv_ssthresh). A thousand
+// connections with large windows rarely use them at once, but when they do there
+// is no memory for it.
 func (c *Conn) growClamp(s *Segment, now int64) {
 	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/shutPart; {
 	case spare >= 2*c.h.Reserve:
@@ -108,7 +108,7 @@ func (c *Conn) publishWindow() (changed bool) {
 	return changed
 }
 
-// openWindow is what is left of the window that the peer knows of.
+// openWindow returns the part of the advertised window that is left, in bytes.
 func (c *Conn) openWindow() uint32 {
 	return uint32(max(int32(c.rcvAdv-c.rcvNxt), 0))
 }

@@ -7,10 +7,9 @@ import (
 )
 
 // A datagram of a few bytes holds a whole frame. When many wait, the producer
-// takes them back and packs them: the bytes of later ones go behind the
-// payload of an earlier one as records, each its length, its Info and its
-// payload. Meta.Seq is then the end of the last record. Frames that the
-// reader has taken already are not touched.
+// takes them back and packs them: it copies later ones behind the payload of an
+// earlier one, as records of length, Info and payload. Meta.Seq is then the end
+// of the last record. Frames that the reader has taken already are not touched.
 const (
 	recordHead = 3 // length of the payload, length of the Info
 
@@ -30,9 +29,8 @@ func (q *Queue) sparse(held int64) bool {
 	return q.loose >= packAfter && held >= int64(packAfter*q.arena.FrameSize()) && 2*loose >= held
 }
 
-// pack moves small datagrams together. Order is kept: what is put back is
-// older than all that Push adds later, and younger than all that the reader
-// has.
+// pack moves small datagrams together. The order stays: what it puts back is
+// older than all that Push adds later, and younger than all that the reader has.
 func (q *Queue) pack() {
 	q.loose = 0
 	f, _ := q.box.TakeAll(q.arena)
@@ -57,9 +55,9 @@ func (q *Queue) pack() {
 	}
 }
 
-// append copies the datagram in f, and the records behind it, behind what
-// into holds; false: they do not fit, or one of the two has more frames or is
-// joined.
+// append copies the datagram in f, and the records behind it, to the end of those
+// in into. It returns false where they do not fit, or one of the two has several
+// frames or is joined.
 func (q *Queue) append(into, f ring.Frame) bool {
 	to, from := q.arena.Meta(into), q.arena.Meta(f)
 	b, src := q.arena.Bytes(into), q.arena.Bytes(f)

@@ -23,9 +23,9 @@ func (a attempt) String() string {
 	return fmt.Sprintf("%v, frames of %d bytes", a.bindMode, a.frameSize)
 }
 
-// attempts lists what to try, best first. Drivers want zero-copy frames of a
-// size: Amazon's ENA 4,096 bytes, Google's gve 2,048. Where none was asked for
-// the other is tried before zero-copy is given up.
+// attempts lists what to try, best first. A driver wants zero-copy frames of one
+// size: Amazon's ENA 4,096 bytes, Google's gve 2,048. Where the user asked for no
+// size, the other one is tried before zero-copy is given up.
 func attempts(c *Config, l *linkInfo, native bool) (as []attempt) {
 	other := 2048
 	if c.FrameSize == other {
@@ -80,9 +80,9 @@ func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 	return bindMode{}, errors.Join(errs...)
 }
 
-// bindFewer binds, with half of the frames each time that the limit on locked
-// memory refuses them, unless their number was asked for. All processes of a
-// user share the limit, so that nothing but trying shows how much is left.
+// bindFewer binds, and halves the number of frames each time that the limit on
+// locked memory refuses them, unless the user asked for a number. All processes
+// of a user share the limit, so only trying shows how much is left.
 func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
 	for {
 		if err := d.makeArena(c.Frames, a.frameSize); err != nil {
@@ -98,7 +98,7 @@ func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
 	}
 }
 
-// makeArena makes the arena, if there is none of that size.
+// makeArena makes the arena, unless there is one of that size.
 func (d *Device) makeArena(frames, size int) error {
 	if d.arena != nil {
 		if d.arena.FrameSize() == size && d.arena.Frames() == frames {
@@ -117,8 +117,8 @@ func (d *Device) makeArena(frames, size int) error {
 	return nil
 }
 
-// copyReason is why the sockets copy, of which the kernel says little: refused
-// is what came of each attempt.
+// copyReason returns why the sockets copy. The kernel says little of it: refused
+// has the error of each attempt.
 func copyReason(c *Config, l *linkInfo, native bool, refused []error) string {
 	switch {
 	case c.ZeroCopy == ZeroCopyOff:

@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A holder is a process that keeps something of the kernel's open.
+// A holder is a process that keeps an object of the kernel open.
 type holder struct {
 	PID     int    // 0 where no process is seen
 	Process string // its name
 }
 
-// own reports whether it is this process.
+// own reports whether the holder is this process.
 func (h holder) own() bool { return h.PID == os.Getpid() }
 
-// lives reports whether the holder is seen and will not end by itself in a
-// moment, as one that has been killed does.
+// lives reports whether the holder was found and is not about to end, as a
+// process that has been killed is.
 func (h holder) lives() bool { return h.PID != 0 && !dying(h.PID) }
 
 // findHolder returns the first process with a file below /proc/PID/dir that
@@ -82,8 +82,8 @@ func socketHolder(inode uint32) holder {
 	})
 }
 
-// dying reports whether the process ends: it has begun to, or SIGKILL is on its
-// way (proc_pid_stat(5), proc_pid_status(5)).
+// dying reports whether the process has begun to end, or SIGKILL is on its way
+// (proc_pid_stat(5), proc_pid_status(5)).
 func dying(pid int) bool {
 	const (
 		exiting = 0x4 // PF_EXITING of linux/sched.h
@@ -117,7 +117,7 @@ func dying(pid int) bool {
 }
 
 // xdpLink returns the number of the bpf_link by which the program is on the
-// interface, 0 where there is none. Only who has CAP_SYS_ADMIN is told.
+// interface, 0 where there is none. The kernel answers only with CAP_SYS_ADMIN.
 func xdpLink(ifindex int, prog uint32) (id link.ID, err error) {
 	var it link.Iterator
 	defer it.Close()
@@ -141,7 +141,8 @@ func pinOf(id link.ID) (path string) {
 		return ""
 	}
 	for line := range strings.Lines(string(mounts)) {
-		// proc_pid_mounts(5): what is mounted, where, the type of filesystem.
+		// proc_pid_mounts(5): the device, the mount point, the type of
+		// filesystem.
 		f := strings.Fields(line)
 		if len(f) < 3 || f[2] != "bpf" {
 			continue

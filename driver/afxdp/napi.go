@@ -15,10 +15,10 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/undo"
 )
 
-// NAPI says what becomes of the kernel's polling of our queues, where their
-// sockets have a NAPI instance that polls a NIC: in zero-copy mode, and with
-// kernels after 6.18 in copy mode. On others, and on virtual links, deferred
-// interrupts would make each round trip as long as the timeout.
+// NAPI chooses how the kernel polls our queues. It counts where a socket has a
+// NAPI instance that polls a NIC: in zero-copy mode, and with kernels after 6.18
+// in copy mode. Elsewhere, as on virtual links, deferred interrupts would make
+// each round trip as long as the timeout.
 type NAPI int
 
 const (
@@ -43,11 +43,11 @@ func (n NAPI) String() string {
 	return "keep"
 }
 
-// What the kernel's documentation of busy polling advises
-// (Documentation/networking/napi.rst): polls that find nothing before the
-// interrupt is on again, and the time without a poll after which the kernel
-// polls by itself. irq-suspend-timeout is left alone: it is for epoll's own busy
-// polling, and a socket's, which we use, does not look at it.
+// The values are those that the kernel's documentation of busy polling advises
+// (Documentation/networking/napi.rst): the number of empty polls before the
+// interrupt is on again, and the time without a poll after which the kernel polls
+// by itself. irq-suspend-timeout stays as it is: it is for epoll's busy polling,
+// and we use a socket's.
 const (
 	napiDefers = 2
 	napiFlush  = 200 * time.Microsecond
@@ -56,17 +56,17 @@ const (
 // defaultBusyPoll is BusyPoll where NAPIDefer wants one.
 const defaultBusyPoll = 64
 
-// napiPaths is where settings of interfaces are, and where what puts them back
-// is kept. Tests have others.
+// napiPaths names the directory with the settings of interfaces, and the one with
+// the Steps that put them back. Tests have others.
 type napiPaths struct{ sysfs, state string }
 
 var napiDirs = napiPaths{"/sys/class/net", undo.Dir}
 
-// errNoNAPI is why there is nothing to set.
+// errNoNAPI says why there is nothing to set.
 var errNoNAPI = errors.New("the sockets have no NAPI instance of a NIC (virtual link, or copy mode)")
 
-// setNAPI does what c.NAPI says, and describes it in the caps. That it cannot
-// be is no error: packets come all the same.
+// setNAPI does what c.NAPI asks for, and describes the result in the caps. A
+// failure is no error: packets come all the same.
 func (d *Device) setNAPI(c *Config, l *linkInfo) {
 	prefix, err := napiName(l)
 	if err == nil {
@@ -105,11 +105,11 @@ func napiName(l *linkInfo) (string, error) {
 	return fmt.Sprintf("napi-%d-%d-", st.Ino, l.index), nil
 }
 
-// napiPlan is what is to be done to an interface.
+// napiPlan describes the changes to an interface.
 type napiPlan struct {
 	want NAPI
 	link *linkInfo
-	// queue is one of the process's own, and ids are the instances of all.
+	// queue is one of the process's queues, ids has the instances of all of them.
 	queue int
 	ids   []uint32
 	dirs  napiPaths
@@ -122,8 +122,8 @@ func (p *napiPlan) make(prefix string) (*undo.Hold, error) {
 	if len(p.ids) == 0 {
 		return nil, errNoNAPI
 	}
-	// Those who share the settings have the same name. Instances are a
-	// process's own, as their queues are.
+	// Processes that share settings use the same name. An instance belongs to one
+	// process, as its queue does.
 	name, plan := prefix+"all", p.perInterface
 	family, err := netdevFamily()
 	if err == nil {
@@ -169,8 +169,8 @@ func (p *napiPlan) perInstance(family uint16) (steps []undo.Step, change func() 
 	}, nil
 }
 
-// plan is what gives one instance what is wanted, and what puts it back; nil
-// where somebody has set it already, which is kept.
+// plan returns the messages that set one instance, and those that put it back. It
+// returns nil where somebody has set the instance already: that is kept.
 func (n *napi) plan(want NAPI) (to, back *set, what string, err error) {
 	what = fmt.Sprintf("NAPI %d: ", n.id)
 	if want == NAPIThread {

@@ -36,9 +36,9 @@ func (m bindMode) String() string {
 	return s
 }
 
-// bindModes lists what to try, best first. Frames of one packet are split over
-// several Descs wherever that can be had: it outweighs zero-copy, which saves
-// one copy, where a packet of the link's MTU does not fit one frame.
+// bindModes lists what to try, best first. Packets of several Descs come before
+// zero-copy: without them a packet of the link's MTU may not fit one frame, and
+// zero-copy only saves a copy.
 func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 	zc := native && c.ZeroCopy != ZeroCopyOff && !(l.known && l.features&actZeroCopy == 0)
 	if zc || c.ZeroCopy == ZeroCopyRequire {
@@ -54,16 +54,16 @@ func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 }
 
 // A queue is EBUSY for 14 to 22 ms after its last socket was closed, since the
-// kernel frees the pool behind a grace period; longer on a busy machine. Where
-// nobody is seen who has it, it is waited for longer.
+// kernel frees the pool behind a grace period; longer on a busy machine. Where no
+// process is seen to have it, we wait longer.
 const (
 	busyWait = time.Second
 	goneWait = 10 * time.Second
 	busyStep = 2 * time.Millisecond
 )
 
-// openSocket makes and binds the AF_XDP socket of q. share is the socket whose
-// UMEM it shares, nil for the first.
+// openSocket makes and binds the AF_XDP socket of q. It shares the UMEM of the
+// socket share, which is nil for the first.
 func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err error) {
 	q.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -135,9 +135,10 @@ func bindFree(q *Queue, l *linkInfo, flags uint16, share int) error {
 	}
 }
 
-// openTx makes the socket that only transmits. To the kernel a socket is
-// writable again after each packet, and it tells all who wait on it; those who
-// wait for packets shall not hear of it.
+// openTx makes the socket that only transmits. The kernel reports a socket as
+// writable after each packet that left, to everybody who waits on it. With a
+// socket of its own for sending, those who wait for packets are not woken by
+// that.
 func (q *Queue) openTx(c *Config, l *linkInfo) (err error) {
 	if q.txFD, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		q.txFD = -1
@@ -188,8 +189,8 @@ func (q *Queue) makeRings(c *Config) error {
 	return nil
 }
 
-// sndbuf lets a whole ring of packets be under way: the kernel charges its
-// copies to the socket.
+// sndbuf is large enough for a whole ring of packets under way: the kernel
+// charges its copies to the socket.
 const sndbuf = 64 << 20
 
 func setSndbuf(fd int) {
@@ -198,8 +199,8 @@ func setSndbuf(fd int) {
 	}
 }
 
-// tune sets options that make the socket faster, and are no loss where the
-// kernel refuses them.
+// tune sets options that make the socket faster. Nothing is lost where the kernel
+// refuses them.
 func (q *Queue) tune(c *Config, l *linkInfo) {
 	if q.txSize > 0 {
 		setSndbuf(q.txFD)
@@ -221,8 +222,9 @@ func (q *Queue) tune(c *Config, l *linkInfo) {
 		return
 	}
 	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
-	// A call to transmit then polls instead of waking the driver, and nothing
-	// leaves where another instance transmits (virtio_net, gve).
+	// With busy polling a call to transmit polls instead of waking the driver.
+	// Where another NAPI instance transmits (virtio_net, gve) nothing would
+	// leave.
 	if q.busyPoll && q.txSize > 0 && transmits(l.index, q.id, q.napi) {
 		setBusyPoll(q.txFD, c.BusyPoll)
 	}
@@ -293,8 +295,7 @@ const maxL2 = 22
 
 // maxFrags is the most Descs that the kernel takes for one packet.
 func maxFrags(l *linkInfo, m bindMode) int {
-	// MAX_SKB_FRAGS of a kernel with the default configuration, which is the
-	// smallest there is.
+	// MAX_SKB_FRAGS in the kernel's default configuration, its smallest value.
 	const skbFrags = 17
 	switch {
 	case !m.frags:

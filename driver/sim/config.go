@@ -1,12 +1,12 @@
 // Package sim is an in-memory link of two network interfaces. Each end is a
-// driver.Device with its own arena and queues; what one end transmits is
-// copied into frames of the other when it receives, as NICs do. The link
-// loses, reorders, duplicates, corrupts, delays and limits as it is told,
-// from a seed.
+// driver.Device with its own arena and queues; what one end transmits is copied
+// into frames of the other when it receives, as NICs do. The link loses,
+// reorders, duplicates, corrupts, delays and limits packets as Faults says, the
+// same way for the same seed.
 //
-// With LinkConfig.Clock one goroutine drives both ends on virtual time and
-// every run is the same. Without, the ends may live on different goroutines
-// (each end under its own lock) and delays are real.
+// With LinkConfig.Clock one goroutine drives both ends on virtual time, and every
+// run is the same. Without it the ends may be used by different goroutines, each
+// end under its own lock, and delays are real.
 package sim
 
 import (
@@ -24,7 +24,8 @@ type Config struct {
 	Queues    int    // default 1
 	Frames    int    // of the arena; default: enough for all rings twice
 	FrameSize int    // default 2048
-	// Arena, unless nil, is one that the device shares, and does not close.
+	// Arena, unless nil, is an arena that the device shares with others and does
+	// not close.
 	Arena *ring.Arena
 
 	TxRing, RxRing int // entries; default 2048
@@ -37,7 +38,7 @@ type Config struct {
 	TxCsum   bool // honours FlagCsumPartial
 	Virtual  bool // leaves checksums of the peer partial, as veth does
 
-	// RxInfo: the device tells what it knows of a received packet: checksum
+	// RxInfo has the device report what it knows of a received packet: checksum
 	// verified or partial, segment size, hash. An AF_XDP queue does not.
 	RxInfo bool
 
@@ -50,7 +51,7 @@ type Config struct {
 	// CompletionDelay is how long a frame stays in the NIC after Kick.
 	CompletionDelay time.Duration
 
-	// TakeAll: every packet is ours, whatever the steering tables say.
+	// TakeAll makes every packet ours, whatever the steering tables say.
 	TakeAll bool
 
 	// Unmatched gets the packets that are not ours: what the kernel would

@@ -177,9 +177,9 @@ func (d *Device) Wakeups() (n uint64) {
 	return n
 }
 
-// Inject lets a frame arrive at a queue as it is, whatever link and steering
-// would do. It may be called from any goroutine. It returns false when too
-// many wait already.
+// Inject lets a frame arrive at a queue as it is, past link and steering. It may
+// be called from any goroutine. It returns false when too many frames wait
+// already.
 func (d *Device) Inject(queue int, frame []byte) bool {
 	q := d.queues[queue]
 	q.injectMu.Lock()
@@ -199,10 +199,10 @@ func (d *Device) Inject(queue int, frame []byte) bool {
 	return true
 }
 
-// Next is when the next thing happens at d of itself: a packet arrives, or
-// (with CompletionDelay) a frame comes back. It is not after the present
-// when something has happened already, and math.MaxInt64 when nothing will.
-// For the goroutine that drives virtual time.
+// Next returns when the next event at d is due, in ns: a packet arrives or, with
+// CompletionDelay, a frame comes back. A time that is not in the future says that
+// something has happened already, math.MaxInt64 that nothing will. It is for the
+// goroutine that drives virtual time.
 func (d *Device) Next() int64 {
 	next := int64(never)
 	for _, q := range d.queues {

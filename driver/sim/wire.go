@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// packet is a packet on the wire. Its buffer goes round between the queue
-// that sent it and the one that receives.
+// packet is a packet on the wire. Its buffer goes back to the queue that sent it
+// once the other has received it.
 type packet struct {
 	buf   []byte
 	due   int64 // when it arrives; 0: at once
@@ -93,12 +93,12 @@ func (w *direction) stats() LinkStats {
 	}
 }
 
-// chance draws, but only where there is something to draw: faults that are
-// off do not shift the sequence of those that are on.
+// chance draws a random number only for a fault that is on: others would shift
+// the sequence.
 func (w *direction) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
 
-// apply does to p what the faults say. It returns whether p arrives, and
-// whether twice.
+// apply does the faults to p. It reports whether p arrives, and whether it
+// arrives twice.
 func (w *direction) apply(p *packet) (arrives, twice bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,7 +147,7 @@ func (w *direction) apply(p *packet) (arrives, twice bool) {
 	return true, false
 }
 
-// enqueue passes p through the bottleneck: at is when its last bit leaves.
+// enqueue passes p through the bottleneck. Its last bit leaves at at.
 func (w *direction) enqueue(p *packet, now int64) (at int64, ok bool) {
 	f := &w.f
 	gone := 0
@@ -169,8 +169,8 @@ func (w *direction) enqueue(p *packet, now int64) (at int64, ok bool) {
 	return w.busyUntil, true
 }
 
-// corrupt flips one to four bits. A checksum that was still to be done is
-// done first: nothing that is partial or vouched for crosses a bad wire.
+// corrupt flips one to four bits. It completes a partial checksum first, since a
+// wire that corrupts packets carries no promises about them.
 func (w *direction) corrupt(p *packet) {
 	const eth = 14
 	if len(p.buf) <= eth {
@@ -185,7 +185,7 @@ func (w *direction) corrupt(p *packet) {
 	w.corrupted.Add(1)
 }
 
-// emit puts a packet on the wire, as large as the receiver takes it.
+// emit puts a packet on the wire, cut to the size that the receiver takes.
 func (q *Queue) emit(p *packet) {
 	w := q.dev.out
 	q.txPackets.Add(1)
@@ -219,7 +219,7 @@ func (q *Queue) emit(p *packet) {
 	q.arrive(p)
 }
 
-// txFlags are properties that only a sender tells its device.
+// txFlags are the properties that mean something to the sender's device only.
 const txFlags = ring.FlagV6 | ring.FlagCWR
 
 // arrive steers p to a queue of the peer.
@@ -253,7 +253,7 @@ func (q *Queue) arrive(p *packet) {
 			p.flags |= ring.FlagCsumGood
 		}
 	} else {
-		// Nobody tells the receiver what the packet went through.
+		// The receiver does not learn how the packet was sent.
 		p.flags, p.segSize = 0, 0
 	}
 	q.push(p, i)
@@ -285,7 +285,8 @@ func (q *Queue) get(n int) *packet {
 	return p
 }
 
-// spare returns a packet that is not on its way, the last one used if it can.
+// spare returns a packet that is not under way, if possible the one used last: it
+// is in the cache.
 func (q *Queue) spare() *packet {
 	if k := len(q.pool); k > 0 {
 		p := q.pool[k-1]
@@ -306,5 +307,5 @@ func (q *Queue) spare() *packet {
 	return new(packet)
 }
 
-// put takes back a packet that went nowhere.
+// put takes back a packet that was not sent.
 func (q *Queue) put(p *packet) { q.pool = append(q.pool, p) }

@@ -8,10 +8,9 @@ import (
 // policy decides for the profile balanced how long a goroutine that waits for
 // packets polls before it sleeps. It is pure: times are arguments, in ns.
 //
-// A spin of b ns costs the processor min(gap, b) ns, where gap is the time to
-// the next packet; a sleep costs a price. The policy learns the distribution
-// of gaps and takes the b with the least expected cost (gaps.best). There are
-// two prices:
+// A spin of b ns costs the processor min(gap, b) ns, where gap is the time to the
+// next packet; a sleep costs a price. The policy learns the distribution of gaps
+// and takes the b with the least expected cost (gaps.best). There are two prices:
 //
 //   - thrifty: the processor time of falling asleep and waking up. Whatever
 //     the load, this spends about the least processor time.
@@ -20,11 +19,11 @@ import (
 //     request earlier (a closed loop), and where the processor has nothing
 //     else to do.
 //
-// Which of the two is better is not modelled but tried: time is cut into
-// epochs, now and then one of the other mode is put between, and what they got
-// done and what it cost is compared (trials). No trial is made where the most
-// that eager may gain is not worth its price (hopeless), and those that lose may
-// take a small part of the processor time only (trials.credit).
+// The policy does not model which of the two is better, it tries: time is cut
+// into epochs, now and then one in the other mode comes between, and the work
+// done and its cost are compared (trials). No trial is made where the most that
+// eager may gain is not worth its price (hopeless), and those that lose may take
+// a small part of the processor time only (trials.credit).
 type policy struct {
 	wakeCPU     int64 // processor time of falling asleep and waking up
 	wakeLatency int64 // time from a packet's arrival to the goroutine's running
@@ -128,10 +127,10 @@ func (p *policy) shared(now int64) {
 	p.epoch.void()
 }
 
-// limited notes a cgroup's quota, in processors (0: none), and in how many
-// periods it did not suffice. Time that is spun away is then missing later: a
-// goroutine spins for the sake of latency only where it may have a processor
-// for itself, and nothing was throttled of late.
+// limited notes a cgroup's quota, in processors (0: none), and the number of
+// periods in which it did not suffice. Under a quota, time spent spinning is
+// missing later. So a goroutine spins for the sake of latency only where it may
+// have a processor for itself and nothing was throttled of late.
 func (p *policy) limited(now int64, quota float64, throttled uint64) {
 	if quota > 0 && (quota < 1 || throttled > p.throttled) {
 		p.scarceUntil = now + scarceFor
@@ -278,7 +277,7 @@ type cost struct {
 	events     int
 }
 
-// all is both, processor time as far as it counts.
+// all is the sum of both, with processor time weighted by its price.
 func (c cost) all() float64 { return c.time + latencyPrice*c.cpu }
 
 // end begins the epoch where it has not begun, else ends it and returns its
@@ -341,8 +340,8 @@ func (t *trials) init(seed uint64) {
 	*t = trials{home: true, left: 1, every: 1, scatter: trialsPrior, rng: seed, credit: trialsCredit}
 }
 
-// giveUp is for an epoch at home that shows that trials would be in vain. Each
-// event took lost ns of the processor for nothing.
+// giveUp is called for an epoch at home that shows that trials would be in vain.
+// Each event took lost ns of the processor for nothing.
 func (t *trials) giveUp(c cost, lost float64) {
 	t.watch(c.all())
 	t.earn(c)
@@ -360,7 +359,7 @@ func (t *trials) pay(eager, thrifty cost) {
 	t.credit -= max(eager.used-thrifty.used, 0) * float64(eager.events)
 }
 
-// skip is for an epoch in which there was nothing to choose.
+// skip is called for an epoch in which there was nothing to choose.
 func (t *trials) skip() { t.trying, t.paired, t.left = false, false, max(t.left, 1) }
 
 // next takes the cost of an epoch, and returns the mode of the one that
@@ -373,7 +372,7 @@ func (t *trials) next(c cost) (eager bool) {
 	if again := 2*c.each < t.given; t.given > 0 {
 		t.given = 0
 		if again && t.credit > 0 {
-			// Another load, or the program was starting: all is new.
+			// The load changed, or the program was starting: begin anew.
 			t.home, t.left, t.every, t.n, t.scatter = true, 1, 1, 0, trialsPrior
 			return true
 		}
@@ -462,8 +461,8 @@ func (t *trials) judge(above, cpu float64) {
 	case t.gain+doubt < trialsMargin:
 		t.home = false
 	case t.n >= trialsMemory:
-		// No more will be known. Where nothing is gained most likely, the
-		// processor is not to pay.
+		// More trials would tell no more. Where most likely nothing is gained,
+		// the processor should not pay.
 		t.home = t.gain-doubt*trialsLikely > trialsMargin || t.dearer < trialsDearer
 	default: // not known yet
 		t.every = max(t.every/2, 1)

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// Ports in a pool that are kept though none uses them. They are descriptors of
-	// the process, which has a limit: at most an eighth of it, as ports that are
-	// reserved are at most a quarter.
+	// A pool keeps up to poolPorts ports that no connection uses. Each is a
+	// descriptor of the process, whose number is limited: idle ports take at most
+	// an eighth of the limit, all reserved ports a quarter.
 	poolPorts = 4096
 	poolPart  = 8
 	poolMost  = 4
-	// Fewer are not chosen from, be they idle or of connections to other peers:
-	// who has seen one of them, as any server has that we connected to, could
-	// guess the next (RFC 6056).
+	// idleLeast is the least number of ports to choose one from, be they idle or
+	// used by connections to other peers. Of fewer, a server that has seen one
+	// could guess the next (RFC 6056).
 	idleLeast = 512
 	// Limits on the search.
 	portTries    = 4
@@ -27,9 +27,10 @@ const (
 // one less than age nanoseconds ago.
 type flowTaken func(local, remote netip.AddrPort, age int64) bool
 
-// bind reserves a port for a connection from local to remote. A local port 0
-// is chosen at random (RFC 6056): where there are many, of ended connections or
-// of connections to other peers, as the kernel does; else a new one.
+// bind reserves a port for a connection from local to remote. For port 0 it
+// chooses one at random (RFC 6056). As the kernel does, it chooses among those of
+// ended connections and of connections to other peers where there are many.
+// Otherwise, or where the connection shares its port, it takes a new one.
 func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool, taken flowTaken) (*port, error) {
 	if local.Port() != 0 {
 		return t.bindLocal(proto, local, false, shared)
@@ -79,8 +80,7 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool,
 	return nil, syscall.EADDRNOTAVAIL
 }
 
-// tryIdle takes a port that no connection uses, if there are at least so many
-// of them.
+// tryIdle takes a port that no connection uses, if there are at least that many.
 func (t *portTable) tryIdle(k localAddr, least int, remote netip.AddrPort, taken flowTaken) *port {
 	for range portTries {
 		p := t.takeIdle(k, least)
@@ -95,7 +95,8 @@ func (t *portTable) tryIdle(k localAddr, least int, remote netip.AddrPort, taken
 	return nil
 }
 
-// takeIdle takes one of the oldest quarter, since the younger are in TIME-WAIT.
+// takeIdle takes a port of the quarter that is idle for longest: younger ones may
+// have connections in TIME-WAIT.
 func (t *portTable) takeIdle(k localAddr, least int) *port {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,8 +113,9 @@ func (t *portTable) takeIdle(k localAddr, least int) *port {
 	return p
 }
 
-// tryUsed takes the port at i, which may be any number, of a pool that has at
-// least so many, if connections use it, none of them to remote.
+// tryUsed takes the i-th port of a pool (i may be any number; it is reduced), if
+// the pool has at least that many ports, and if connections use the port but none
+// of them leads to remote.
 func (t *portTable) tryUsed(k localAddr, least, i int, remote netip.AddrPort, taken flowTaken) *port {
 	p := t.takeUsed(k, least, i)
 	if p != nil && taken(p.addr(), remote, reuseAfter) {
@@ -138,8 +140,8 @@ func (t *portTable) takeUsed(k localAddr, least, i int) *port {
 	return p
 }
 
-// search looks at every port of the pool, when no more can be had: the kernel
-// has none, or the process no descriptor.
+// search looks at every port of the pool. It is for when no other can be had: the
+// kernel has none left, or the process no descriptor.
 func (t *portTable) search(k localAddr, remote netip.AddrPort, taken flowTaken) *port {
 	t.mu.Lock()
 	sp := t.spaces[k]

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Advise says what is, and what to do about it, in one line for each matter;
-// nothing where all is well.
+// Advise returns one line for each thing that could be better: how it is, and
+// what to do about it.
 func (f *Facts) Advise() []string {
 	var a []string
 	for _, part := range []func() []string{f.node, f.queues, f.crowded, f.rss, f.number} {
@@ -65,7 +65,8 @@ func (f *Facts) queues() (a []string) {
 	return a
 }
 
-// near is those of l that are on the device's node, or all where none is.
+// near returns the processors of l on the device's node, or all of them where
+// none is.
 func (f *Facts) near(l CPUs) CPUs {
 	if local := l.without(l.without(f.Nodes[f.Node])); len(local) > 0 {
 		return local

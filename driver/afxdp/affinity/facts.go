@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Facts is what advice is given about.
+// Facts describes a NIC and its process, as far as advice depends on it.
 type Facts struct {
 	Interface string
 	Queues    []Queue  // those that the process took, by number
@@ -78,8 +78,8 @@ func (f *Facts) Read(root string) (ok bool, err error) {
 	return true, errors.Join(errs...)
 }
 
-// interrupts finds those that are not known yet by their names, among the
-// device's own: of a virtio device they are its parent's.
+// interrupts finds the interrupts that are not known yet, by name, among those of
+// the device; a virtio device has its parent's.
 func (f *Facts) interrupts(root string, device string) {
 	own := map[int]bool{}
 	for _, dir := range []string{"msi_irqs", "../msi_irqs"} {
@@ -108,7 +108,8 @@ func (f *Facts) interrupts(root string, device string) {
 	}
 }
 
-// irqCPUs is where an interrupt runs, or where that is not told, where it may.
+// irqCPUs returns the processor that an interrupt runs on or, where the kernel
+// does not say, those that it may run on.
 func irqCPUs(root string, irq int) CPUs {
 	for _, file := range []string{"effective_affinity_list", "smp_affinity_list"} {
 		b, err := os.ReadFile(filepath.Join(root, "proc/irq", strconv.Itoa(irq), file))

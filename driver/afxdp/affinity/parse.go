@@ -68,7 +68,7 @@ func (l CPUs) within(o CPUs) bool {
 	return !slices.ContainsFunc(l, func(c int) bool { return !slices.Contains(o, c) })
 }
 
-// without is l less those of o.
+// without returns the processors of l that are not in o.
 func (l CPUs) without(o CPUs) (rest CPUs) {
 	for _, c := range l {
 		if !slices.Contains(o, c) {
@@ -99,9 +99,9 @@ func ParseInterrupts(text string) (l []Interrupt) {
 	return l
 }
 
-// queue is the receive queue that an interrupt of a NIC is for, by its name:
-// each driver has a way of its own, all have the number at the end, or before
-// the '@' of a bus address.
+// queue returns the receive queue that a NIC's interrupt is for, by its name.
+// Drivers name interrupts in different ways, but all put the number at the end,
+// or before the '@' of a bus address.
 //
 //	eth0-TxRx-3 ice-eth0-TxRx-3 i40e-eth0-TxRx-3 eth0-Tx-Rx-3 eth0-rx-3
 //	mlx5_comp3@pci:0000:81:00.0 gve-ntfy-blk3@pci:0000:00:04.0 virtio2-input.3

@@ -19,11 +19,11 @@ const (
 	stepFD = 5 // of each Step first Data, then what that is written to
 )
 
-// guardian is what the shell runs. Its arguments are cat and the file with the
-// Steps, which is emptied by opening it. A read that ends without a line is the
-// end of the last user; lines are those who join. The Steps are done twice: when
-// a process dies its XDP program goes too, drivers may then reset the NIC, and
-// meanwhile there are no NAPI instances to set.
+// guardian is the script of the shell. Its arguments are cat and the file with
+// the Steps, which it empties by opening it. Each user that joins writes a line.
+// A read that ends without a line says that the last user has gone. The Steps are
+// done twice: when a process dies its XDP program goes too, drivers may then
+// reset the NIC, and meanwhile there are no NAPI instances to set.
 func guardian(steps int) string {
 	var do strings.Builder
 	for i := range steps {
@@ -82,7 +82,7 @@ func (h *Hold) guard(state *os.File, steps []Step) (err error) {
 	return start(exec.Command("/bin/sh", "-c", guardian(len(steps)), "onload-guardian", cat, h.path()), files)
 }
 
-// findCat does not depend on PATH, which services may have none of.
+// findCat does not depend on PATH: services may have none.
 func findCat() (string, error) {
 	for _, path := range []string{"/bin/cat", "/usr/bin/cat"} {
 		if unix.Access(path, unix.X_OK) == nil {
@@ -92,9 +92,9 @@ func findCat() (string, error) {
 	return exec.LookPath("cat")
 }
 
-// start runs the guardian, and collects it when it ends. It is given the right
-// to change the network where the process has that by file capabilities, which
-// a shell would not inherit.
+// start runs the guardian, and waits for its end in the background. Where the
+// process may change the network by file capabilities, start passes that right
+// on: a shell would not inherit it.
 func start(cmd *exec.Cmd, files []*os.File) error {
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = "/", []string{"PATH=/usr/bin:/bin"}, files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -122,7 +122,7 @@ func inMemory(b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// openWriter opens a FIFO that somebody reads: ENXIO where nobody does.
+// openWriter opens a FIFO for writing. The error is ENXIO where nobody reads it.
 func openWriter(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -131,8 +131,9 @@ func openWriter(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// join opens the FIFO of a guardian that is there. One that has seen the end
-// of it already reads no more: it must have read a line of ours.
+// join opens the FIFO of a guardian that runs already. A guardian that has seen
+// the end of the FIFO reads no more, so join waits until it has read a line of
+// ours.
 func (h *Hold) join() bool {
 	f, err := openWriter(h.fifoPath())
 	if err != nil {

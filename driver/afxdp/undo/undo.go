@@ -1,19 +1,19 @@
-// Package undo puts settings of the kernel back that outlive the process that
-// made them, whatever ends it.
+// Package undo restores settings of the kernel that outlive the process that made
+// them, however that process ends.
 //
-// Settings of a network interface belong to nobody: no descriptor holds them.
-// So before they are changed it is written down, in a file below /run, what
-// puts them back, and a guardian is started: a shell that waits for the end of
-// a FIFO which every user of the settings has open. When the last of them has
-// closed it, or died, the guardian puts back. It has the descriptors it needs
-// from us, so it depends on no path and no namespace; it is in a session of its
-// own and deaf to the terminal's signals. Where it was killed as well (a whole
-// control group was), the file is left, and the next to come puts back first.
+// Settings of a network interface belong to nobody: no descriptor holds them. So
+// before a process changes them it writes the way back to a file below /run, and
+// starts a guardian: a shell that waits for the end of a FIFO which every user of
+// the settings has open. When the last user has closed the FIFO, or died, the
+// guardian puts the settings back. It inherits the descriptors that it needs, so
+// it depends on no path and no namespace. It has a session of its own and ignores
+// the terminal's signals. If it is killed too, as with a whole control group, the
+// file stays, and the next user puts the settings back first.
 //
-// A shell and cat, since a library cannot start its host program again without
-// running that program's init functions, a child without exec would keep the
-// process's memory and rings, and a kernel object with a destructor does not
-// exist for this.
+// The guardian is a shell and cat for want of anything better. A library cannot
+// start its host program again without running that program's init functions. A
+// child without exec would keep the process's memory and rings. The kernel has no
+// object with a destructor for this.
 package undo
 
 import (
@@ -29,8 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is where what is to be put back is written down. It must be empty after
-// a boot.
+// Dir is the directory of the files with Steps. It must be empty after a boot.
 const Dir = "/run/onload"
 
 // A Step puts settings back: Data is written to File in one call, or, where
@@ -40,7 +39,7 @@ type Step struct {
 	Data []byte
 }
 
-// open returns what Data is written to.
+// open returns the file or socket that Data is written to.
 func (s *Step) open() (*os.File, error) {
 	if s.File != "" {
 		return os.OpenFile(s.File, os.O_WRONLY, 0)
@@ -61,10 +60,11 @@ func (s *Step) do() error {
 	return errors.Join(err, f.Close())
 }
 
-// maxSteps is how many a shell can name: it knows ten descriptors.
+// maxSteps is the number of Steps that a shell can name: it knows ten
+// descriptors.
 const maxSteps = 2
 
-// patience is how long a guardian that is about to end is waited for.
+// patience is how long we wait for a guardian that is about to end.
 const patience = 2 * time.Second
 
 // Hold keeps settings as they are, together with those of other processes that
@@ -74,10 +74,11 @@ type Hold struct {
 	fifo      *os.File
 }
 
-// Make changes settings. name is the same for all who share them: who finds
-// them held joins, and plan is not called. Else plan looks at the settings, and
-// returns what puts them back, at most two Steps, and what changes them; no
-// Steps where there is nothing to do: the Hold is nil then.
+// Make changes settings. All who share the settings use the same name. If another
+// process holds them, Make joins it and does not call plan. Otherwise plan looks
+// at the settings, and returns the Steps that put them back, at most two, and the
+// function that changes them. It returns no Steps where there is nothing to do;
+// then the Hold is nil.
 //
 // It runs inside the network namespace that the settings belong to.
 func Make(dir, name string, plan func() (back []Step, change func() error, err error)) (*Hold, error) {
@@ -121,7 +122,7 @@ func lock(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// begin is Make for the first.
+// begin is Make for the first user.
 func (h *Hold) begin(state *os.File, plan func() ([]Step, func() error, error)) (*Hold, error) {
 	if err := heal(state); err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (h *Hold) begin(state *os.File, plan func() ([]Step, func() error, error)) 
 	return h, nil
 }
 
-// heal does what a guardian that was killed could not.
+// heal puts back what a guardian that was killed has left.
 func heal(state *os.File) error {
 	b, err := io.ReadAll(io.NewSectionReader(state, 0, 1<<20))
 	if err != nil || len(b) == 0 {
@@ -157,7 +158,8 @@ func heal(state *os.File) error {
 	}
 	var steps []Step
 	var errs []error
-	// What cannot be read was being written: nothing was changed yet.
+	// A file that cannot be read was still being written: nothing was changed
+	// yet.
 	if json.Unmarshal(b, &steps) == nil {
 		for i := range steps {
 			errs = append(errs, steps[i].do())
@@ -167,8 +169,8 @@ func heal(state *os.File) error {
 	if errors.Is(err, os.ErrPermission) {
 		return err // for who may
 	}
-	// Other Steps fail for what is gone, an interface or a NAPI instance, and
-	// would fail for ever.
+	// Other Steps fail because an interface or a NAPI instance is gone, and would
+	// fail for ever.
 	return state.Truncate(0)
 }
 
@@ -193,8 +195,8 @@ func Heal(dir, prefix string) error {
 	return errors.Join(errs...)
 }
 
-// Close gives the settings up. The last who does has them put back before it
-// returns.
+// Close gives the settings up. If this was the last user, they are put back
+// before Close returns.
 func (h *Hold) Close() error {
 	if h == nil || h.fifo == nil {
 		return nil
