@@ -98,7 +98,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 // OpError.
 func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, raddr net.Addr) (w engine.Way, o engine.Options, err error) {
 	if fits {
-		w, err = r.e.in.Way(family(r.network), local, remote)
+		w, err = r.e.in.Way(family(r.network), engine.Traffic{Proto: proto(r.network)}, local, remote)
 	} else {
 		w, err = r.e.in.Invalid()
 	}
@@ -113,6 +113,17 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 		return w, o, nil
 	}
 	o, err = r.e.options(ctx, hook, r.network, remote.Addr(), raddr.String())
+	if err == nil && o.Kernel == "" && fits {
+		// The kernel looks for the route after the hook, which may have set a TOS.
+		if t := o.Traffic(proto(r.network)); t != (engine.Traffic{}) {
+			if w, err = r.e.in.Way(family(r.network), t, local, remote); err != nil {
+				return w, o, cause("connect", err)
+			}
+			if w.Stack == nil {
+				return w, o, nil
+			}
+		}
+	}
 	switch {
 	case err != nil || o.Kernel == "":
 		return w, o, err

@@ -1,7 +1,6 @@
 package onload
 
 import (
-	"net/netip"
 	"sync/atomic"
 	"testing"
 
@@ -17,9 +16,9 @@ type lookups struct {
 	n atomic.Int64
 }
 
-func (l *lookups) Route(dst, src netip.Addr) (control.Route, error) {
+func (l *lookups) Route(f control.Flow) (control.Route, error) {
 	l.n.Add(1)
-	return l.Network.Route(dst, src)
+	return l.Network.Route(f)
 }
 
 // TestDialRoutesOnce: a Dial looks its route up once. What is found goes down

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -33,6 +34,11 @@ type Device struct {
 	// reference, and each Queue's to its Device, keep it.
 	link link.Link
 	objs bpf.SteerObjects
+
+	log   *zap.Logger
+	watch watch       // of queueing disciplines
+	qdisc int         // packet socket through the queueing discipline, -1: none
+	ruled atomic.Bool // the queueing discipline is obeyed
 
 	napi   *undo.Hold // nil: nothing was set
 	copies string     // why, where the sockets are not in zero-copy mode
@@ -76,7 +82,7 @@ func open(c *Config) (_ *Device, err error) {
 		return nil, err
 	}
 	d := &Device{
-		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS,
+		name: l.name, index: l.index, receive: l.rx, inNS: c.InNS, log: c.Log, qdisc: -1,
 		arena: c.Arena, shared: c.Arena != nil,
 		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
@@ -107,6 +113,7 @@ func open(c *Config) (_ *Device, err error) {
 	}
 	d.describe(c, l, mode, bound)
 	d.offload(c, l)
+	d.followQdisc(c, l)
 	d.setNAPI(c, l)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
@@ -179,7 +186,7 @@ func (d *Device) offload(c *Config, l *linkInfo) {
 	var n *lane
 	err := l.errNoLane()
 	if err == nil {
-		n, err = openLane(l)
+		n, err = openLane(l, sndbuf)
 	}
 	switch {
 	case err == nil:
@@ -223,11 +230,14 @@ func (d *Device) Close() error {
 	}
 	d.closed = true
 	// NAPI first: drivers may reset the NIC when the program goes.
-	errs := []error{d.napi.Close()}
+	errs := []error{d.watch.close(), d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}
 	errs = append(errs, d.closeQueues())
+	if d.qdisc >= 0 {
+		errs = append(errs, unix.Close(d.qdisc))
+	}
 	if d.link != nil {
 		errs = append(errs, d.objs.Close())
 	}

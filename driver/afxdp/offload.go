@@ -62,9 +62,6 @@ func (l *linkInfo) errNoLane() error {
 	case l.tx > 1:
 		// The kernel would choose the queue, and one flow use two.
 		return fmt.Errorf("%d transmit queues", l.tx)
-	case l.qdisc != "" && l.qdisc != "noqueue":
-		// AF_XDP's frames pass it by, and would overtake packets in it.
-		return fmt.Errorf("queueing discipline %s", l.qdisc)
 	case l.segmentSize() < 2*l.mtu:
 		return fmt.Errorf("packets of at most %d bytes", l.gsoMax)
 	}
@@ -75,8 +72,8 @@ func (l *linkInfo) errNoLane() error {
 // Ethernet header, and must stay below its limit.
 func (l *linkInfo) segmentSize() int { return min(l.gsoMax, lanePacket) - 1 - maxL2 }
 
-// openLane opens the packet socket.
-func openLane(l *linkInfo) (_ *lane, err error) {
+// openLane opens the packet socket, with a send buffer of that size.
+func openLane(l *linkInfo, sndbuf int) (_ *lane, err error) {
 	// Protocol 0: no packet is delivered to it.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -93,16 +90,45 @@ func openLane(l *linkInfo) (_ *lane, err error) {
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.index}); err != nil {
 		return nil, fmt.Errorf("afxdp: bind of the packet socket: %w", err)
 	}
-	setSndbuf(fd)
+	setSndbuf(fd, sndbuf)
+	return newLane(fd), nil
+}
+
+// newLane is a lane over a packet socket.
+func newLane(fd int) *lane {
 	n := &lane{fd: fd}
 	n.msg.Iov = &n.iov[0]
 	n.iov[0].Base, n.iov[0].Len = &n.hdr[0], vnetHdrLen
-	return n, nil
+	return n
 }
 
-// prepare describes pkt to the kernel. It returns false where pkt is no TCP
-// packet that can be segmented.
+// prepare describes pkt to the kernel. It returns false where the packet cannot
+// be sent: it is to be segmented, but no TCP packet.
 func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
+	d, h := &pkt[0], &n.hdr
+	switch {
+	case d.Flags&ring.FlagGSO != 0:
+		if !n.segments(pkt) {
+			return false
+		}
+	case d.Flags&ring.FlagCsumPartial != 0:
+		*h = [vnetHdrLen]byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, unix.VIRTIO_NET_HDR_GSO_NONE}
+		native.PutUint16(h[6:], d.CsumStart)
+		native.PutUint16(h[8:], d.CsumOff)
+	default:
+		*h = [vnetHdrLen]byte{}
+	}
+	for i := range pkt {
+		n.iov[1+i].Base = &a.Data(pkt[i])[0]
+		n.iov[1+i].SetLen(int(pkt[i].Len))
+	}
+	n.msg.SetIovlen(1 + len(pkt))
+	return true
+}
+
+// segments has the kernel cut pkt. It returns false where pkt is no TCP packet
+// that can be.
+func (n *lane) segments(pkt []ring.Desc) bool {
 	d := &pkt[0]
 	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || d.CsumOff != driver.TCPChecksum ||
 		int(d.HdrLen) < int(d.CsumStart)+driver.TCPHeaderLen || d.HdrLen > d.Len {
@@ -121,11 +147,6 @@ func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	native.PutUint16(h[4:], d.SegSize)
 	native.PutUint16(h[6:], d.CsumStart)
 	native.PutUint16(h[8:], d.CsumOff)
-	for i := range pkt {
-		n.iov[1+i].Base = &a.Data(pkt[i])[0]
-		n.iov[1+i].SetLen(int(pkt[i].Len))
-	}
-	n.msg.SetIovlen(1 + len(pkt))
 	return true
 }
 

@@ -54,7 +54,7 @@ func TestOffloads(t *testing.T) {
 		"native": {config: Config{Mode: ModeNative}, tso: 65535 - maxL2},
 		"off":    {config: Config{Offloads: OffloadsOff}},
 		"queues": {link: lab.Options{Queues: 4}, says: "4 transmit queues"},
-		"qdisc":  {setup: queue(&netlink.GenericQdisc{QdiscType: "pfifo"}), says: "queueing discipline pfifo"},
+		"qdisc":  {setup: queue(&netlink.GenericQdisc{QdiscType: "pfifo"}), tso: 65535 - maxL2},
 		"less":   {setup: gsoMax(30000), tso: 29999 - maxL2},
 		"little": {setup: gsoMax(3000), says: "packets of at most 3000 bytes"},
 	} {

@@ -47,9 +47,11 @@ type Queue struct {
 	comp     kring[uint64]
 	compCons uint32
 
-	fd       int   // receives
-	txFD     int   // transmits; -1: nothing does
-	lane     *lane // nil: the device segments nothing
+	fd       int         // receives
+	txFD     int         // transmits; -1: nothing does
+	lane     *lane       // nil: the device segments nothing
+	qdisc    *lane       // through the link's queueing discipline; nil: not possible
+	ruled    atomic.Bool // all packets take it
 	zc       bool
 	napi     uint32 // the instance that polls the queue, 0: none
 	busyPoll bool   // RxBatch has it polled

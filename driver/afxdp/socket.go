@@ -193,9 +193,9 @@ func (q *Queue) makeRings(c *Config) error {
 // charges its copies to the socket.
 const sndbuf = 64 << 20
 
-func setSndbuf(fd int) {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sndbuf) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf)
+func setSndbuf(fd, bytes int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bytes) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
 	}
 }
 
@@ -203,7 +203,7 @@ func setSndbuf(fd int) {
 // refuses them.
 func (q *Queue) tune(c *Config, l *linkInfo) {
 	if q.txSize > 0 {
-		setSndbuf(q.txFD)
+		setSndbuf(q.txFD, sndbuf)
 		if c.TxBudget > 0 {
 			_ = setXDPInt(q.txFD, unix.XDP_MAX_TX_SKB_BUDGET, uint32(max(c.TxBudget, 32)))
 		}

@@ -25,6 +25,8 @@ func (q *Queue) TxBatch(ds []ring.Desc) int {
 	// Writers have small stacks. Nearly all batches are one packet of one Desc,
 	// which needs little stack here.
 	switch {
+	case q.ruled.Load():
+		return q.txQdisc(ds)
 	case len(ds) == 1 && ds[0].Flags&(ring.FlagMore|ring.FlagGSO) == 0 && q.sound(&ds[0]) &&
 		q.posted < q.txSize && !q.dead.Load():
 		options := uint32(0)

@@ -11,16 +11,21 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Network answers the stack's questions about links, routes and neighbours.
 type Network interface {
-	// Route returns the way to dst; src may be the zero Addr. A dst with a
-	// zone is looked for on that link only. The errors are the kernel's:
+	// Route returns the way of a flow's packets. The errors are the kernel's:
 	// ENETUNREACH without a route, EHOSTUNREACH, EACCES and EINVAL for routes
-	// of type unreachable, prohibit and blackhole; EADDRNOTAVAIL when src is
-	// not one of our addresses, EINVAL for a link-local dst without a zone.
-	Route(dst, src netip.Addr) (Route, error)
+	// and rules of type unreachable, prohibit and blackhole; EADDRNOTAVAIL when
+	// f.Src is not one of our addresses, EINVAL for a link-local f.Dst without
+	// a zone.
+	Route(f Flow) (Route, error)
+
+	// PortsMatter reports whether routes to addresses of dst's family may
+	// depend on the ports of a Flow. RouteChanged tells of a change.
+	PortsMatter(dst netip.Addr) bool
 
 	// Neighbor returns the link-layer address of a neighbour that may be sent
 	// to. The zone of addr does not matter.
@@ -54,6 +59,17 @@ type Network interface {
 	Close() error
 }
 
+// Flow is what the kernel knows of packets when it looks for their route
+// (RTM_GETROUTE; rules and multipath routes may ask for each of the fields).
+// Dst is required; the zero value of the others stands for what is not known.
+type Flow struct {
+	// Dst with a zone is looked for on that link only.
+	Dst, Src         netip.Addr
+	DstPort, SrcPort uint16
+	Proto            uint8 // ip.ProtoTCP or ip.ProtoUDP
+	TOS              uint8 // or the traffic class; the ECN bits do not count
+}
+
 // Route is the way to a destination.
 type Route struct {
 	// Link is the output link; for a Local route the one that owns the
@@ -70,6 +86,37 @@ type Route struct {
 	// Local says that the destination is this host, which is the kernel's
 	// business. Broadcast and Multicast need no neighbour.
 	Local, Broadcast, Multicast bool
+	// SrcMatters says that a Flow from Src may take another way than one whose
+	// source is not known yet.
+	SrcMatters bool
+
+	Metrics
+}
+
+// Connected returns the route of a connected socket: as connect(2), it asks
+// once more when it knows the source.
+func Connected(n Network, f Flow) (Route, error) {
+	r, err := n.Route(f)
+	if err != nil || !r.SrcMatters || f.Src.IsValid() || !r.Src.IsValid() {
+		return r, err
+	}
+	f.Src = r.Src
+	return n.Route(f)
+}
+
+// Metrics are what the administrator said of a route, for TCP and the headers
+// (ip-route(8)). The zero value of each is the default.
+type Metrics struct {
+	MTULocked  bool   // the path's MTU is Route.MTU, whatever routers say
+	AdvMSS     int    // the MSS that is announced, bytes
+	InitCwnd   int    // segments
+	InitRwnd   int    // segments
+	Window     int    // bound of the window that is advertised, bytes
+	HopLimit   int    // TTL
+	Congestion string // the kernel's name of the congestion control
+	ECN        bool   // asked for and granted, whatever tcp_ecn says
+	QuickAck   bool   // no ACK is delayed
+	RTOMin     time.Duration
 }
 
 // Link is a network interface.
@@ -177,6 +224,9 @@ func (m *mirror) Neighbor(link int, addr netip.Addr) (mac [6]byte, ok bool) {
 // Local implements Network.
 func (m *mirror) Local(addr netip.Addr) (link int, ok bool) { return m.view.Load().local(addr) }
 
+// PortsMatter implements Network.
+func (m *mirror) PortsMatter(dst netip.Addr) bool { return m.view.Load().ports[family(dst)] }
+
 // Link implements Network.
 func (m *mirror) Link(index int) (Link, bool) {
 	l, ok := m.view.Load().links[index]
@@ -231,11 +281,11 @@ func (m *mirror) notify(changes []Change) {
 }
 
 // publish makes v the current view and notifies subscribers of the difference.
-// A view that does not know the routes always counts as different.
+// A view that does not know all routes always counts as different.
 func (m *mirror) publish(v *view) {
 	changes := v.diff(m.view.Load())
 	if len(changes) == 0 {
-		if v.ask == [2]bool{} {
+		if v.ask == [2]bool{} && v.partial == [2]bool{} {
 			return
 		}
 		changes = []Change{{Kind: RouteChanged}}

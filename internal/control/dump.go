@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -28,6 +29,12 @@ type dumper struct {
 	drivers *driverNames
 	// tooMany is when a family's routes were last counted and found too many.
 	tooMany [2]time.Time
+
+	settings sysctls
+	// hashPorts is what the settings said of each family at the last view; watch
+	// says that it made a difference.
+	hashPorts [2]bool
+	watch     bool
 }
 
 // newDumper makes the sockets, in the namespace of the thread.
@@ -41,12 +48,21 @@ func newDumper() (*dumper, error) {
 		h.Close()
 		return nil, err
 	}
-	return &dumper{h: h, drivers: drivers}, nil
+	d := &dumper{h: h, drivers: drivers}
+	d.settings.open()
+	return d, nil
 }
 
 func (d *dumper) close() {
 	d.h.Close()
 	d.drivers.close()
+	d.settings.close()
+}
+
+// settingsChanged reports whether the settings differ from those of the last
+// view.
+func (d *dumper) settingsChanged() bool {
+	return d.settings.hashPorts(inet4) != d.hashPorts[inet4] || d.settings.hashPorts(inet6) != d.hashPorts[inet6]
 }
 
 // view reads a view. Links come first: their dump waits for the lock under
@@ -62,6 +78,7 @@ func (d *dumper) view() (*view, error) {
 		v.addLink(convertLink(l))
 	}
 	d.drivers.fill(v)
+	d.watch = false
 	addrs, err := retry(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_UNSPEC) })
 	if err != nil {
 		return nil, err
@@ -79,15 +96,21 @@ func (d *dumper) view() (*view, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.ask[f] = !standardRules(rules); v.ask[f] {
-			continue
-		}
+		v.ask[f] = !standardRules(rules)
 		if err := d.routes(af, f, v); err != nil {
 			return nil, err
+		}
+		d.hashPorts[f] = d.settings.hashPorts(f)
+		if v.ask[f] || v.partial[f] { // there may be multipath routes
+			d.watch = true
+			v.ports[f] = d.hashPorts[f] || slices.ContainsFunc(rules, asksPorts)
 		}
 	}
 	return v, nil
 }
+
+// asksPorts reports whether a rule is about ports.
+func asksPorts(r netlink.Rule) bool { return r.Sport != nil || r.Dport != nil }
 
 func retry[T any](list func() ([]T, error)) (res []T, err error) {
 	for range dumpTries {
@@ -117,7 +140,11 @@ func standardRules(rules []netlink.Rule) bool {
 	return true
 }
 
+// routes reads the tables, unless the kernel has to be asked anyway.
 func (d *dumper) routes(af, f int, v *view) error {
+	if v.ask[f] {
+		return nil
+	}
 	if at := d.tooMany[f]; !at.IsZero() && time.Since(at) < recount {
 		v.ask[f] = true
 		return nil
@@ -142,35 +169,63 @@ func (d *dumper) routes(af, f int, v *view) error {
 		r := &routes[i]
 		t, ok := tables[r.Table]
 		dst, good := convertPrefix(r.Dst)
-		if !ok || !good || r.Tos != 0 {
-			continue // our packets carry no TOS that a route could ask for
+		if !ok || !good {
+			continue
 		}
-		c, hops := convertRoute(r)
-		c.hops = hops
+		if r.Tos != 0 {
+			v.ask[f] = true
+			return nil
+		}
+		c := convertRoute(r)
+		v.partial[f] = v.partial[f] || c.unsure
 		v.fib[f][t].add(dst, c)
+	}
+	for t := range v.fib[f] {
+		if v.fib[f][t].markEqual() {
+			v.partial[f] = true
+		}
 	}
 	return nil
 }
 
-func convertRoute(r *netlink.Route) (fibRoute, []hop) {
-	src, _ := netip.AddrFromSlice(r.Src)
-	out := fibRoute{kind: r.Type, metric: r.Priority, src: src.Unmap(), mtu: r.MTU}
-	if len(r.MultiPath) == 0 {
-		return out, []hop{convertHop(r.LinkIndex, r.Gw, r.Via, 0, r.Flags)}
+// markEqual marks the routes of which several have one prefix and metric: the
+// kernel chooses by preference (RFC 4191) and by what it knows of the gateways.
+// It reports whether there are any.
+func (t *table) markEqual() (any bool) {
+	for _, rs := range t.routes {
+		for i := 1; i < len(rs); i++ {
+			if a, b := &rs[i-1], &rs[i]; a.metric == b.metric && (a.kind == unix.RTN_UNICAST || b.kind == unix.RTN_UNICAST) {
+				a.unsure, b.unsure, any = true, true, true
+			}
+		}
 	}
-	var hops []hop
-	for _, m := range r.MultiPath {
-		hops = append(hops, convertHop(m.LinkIndex, m.Gw, m.Via, m.Hops, m.Flags))
-	}
-	return out, hops
+	return any
 }
 
-func convertHop(link int, gw net.IP, via netlink.Destination, hops, flags int) hop {
-	addr, _ := netip.AddrFromSlice(gw)
-	if v, ok := via.(*netlink.Via); ok && !addr.IsValid() {
-		addr, _ = netip.AddrFromSlice(v.Addr)
+func convertRoute(r *netlink.Route) fibRoute {
+	src, _ := netip.AddrFromSlice(r.Src)
+	via, _ := netip.AddrFromSlice(r.Gw)
+	if v, ok := r.Via.(*netlink.Via); ok && !via.IsValid() {
+		via, _ = netip.AddrFromSlice(v.Addr)
 	}
-	return hop{link: link, via: addr.Unmap(), weight: hops + 1, dead: flags&unix.RTNH_F_DEAD != 0}
+	out := fibRoute{
+		kind: r.Type, metric: r.Priority, src: src.Unmap(), mtu: r.MTU,
+		hop: hop{link: r.LinkIndex, via: via.Unmap(), dead: r.Flags&unix.RTNH_F_DEAD != 0},
+		Metrics: Metrics{
+			MTULocked: r.MTULock, AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, InitRwnd: r.InitRwnd, Window: r.Window,
+			HopLimit: r.Hoplimit, Congestion: r.Congctl, ECN: r.Features&unix.RTAX_FEATURE_ECN != 0, QuickAck: r.QuickACK != 0,
+		},
+	}
+	switch {
+	case r.Type != unix.RTN_UNICAST:
+	case len(r.MultiPath) > 0, r.LinkIndex == 0: // without a link it names a nexthop object
+		out.unsure = true
+	case r.Flags&unix.RTNH_F_LINKDOWN != 0: // ignore_routes_with_linkdown decides
+		out.unsure = true
+	case r.RtoMin != 0: // the library does not know that it is locked if the MTU is too
+		out.unsure = true
+	}
+	return out
 }
 
 func convertPrefix(n *net.IPNet) (netip.Prefix, bool) {

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -24,11 +23,10 @@ type Kernel struct {
 	monitor *monitor
 	dumper  *dumper // of the mirror's goroutine
 
-	// asker is for requests on behalf of callers.
-	askMu  sync.RWMutex
-	asker  *netlink.Handle
-	closed bool
+	routes asker // for callers of Route
 	cache  routeCache
+
+	requester *netlink.Handle // of the goroutine that serves requests
 
 	requests  neighborRequests
 	solicitor solicitor // of the goroutine that serves requests
@@ -48,7 +46,7 @@ func NewKernel(ns netns.Handle, log *zap.Logger) (*Kernel, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	k := &Kernel{log: log, solicitor: solicitor{fd: -1}}
+	k := &Kernel{log: log, solicitor: solicitor{fd: -1}, routes: asker{fd: -1}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	k.init()
 	k.requests.init()
@@ -76,7 +74,10 @@ func (k *Kernel) open() (err error) {
 		return err
 	}
 	k.solicitor.open()
-	k.asker, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err = k.routes.open(); err != nil {
+		return err
+	}
+	k.requester, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	return os.NewSyscallError("netlink", err)
 }
 
@@ -86,11 +87,9 @@ func (k *Kernel) release() {
 		k.monitor.close()
 	}
 	k.wg.Wait()
-	k.askMu.Lock()
-	defer k.askMu.Unlock()
-	k.closed = true
-	if k.asker != nil {
-		k.asker.Close()
+	k.routes.close()
+	if k.requester != nil {
+		k.requester.Close()
 	}
 	if k.dumper != nil {
 		k.dumper.close()
@@ -105,60 +104,6 @@ func (k *Kernel) Close() error {
 	return nil
 }
 
-// Route implements Network.
-func (k *Kernel) Route(dst, src netip.Addr) (Route, error) {
-	v := k.view.Load()
-	if !v.ask[family(dst)] {
-		return v.route(dst, src)
-	}
-	oif, err := v.output(dst)
-	if err != nil {
-		return Route{}, err
-	}
-	q := routeQuery{dst.WithZone(""), src.WithZone(""), oif}
-	if q.src.IsUnspecified() {
-		q.src = netip.Addr{}
-	}
-	if q.src.IsValid() {
-		if _, ok := v.local(q.src); !ok {
-			return Route{}, syscall.EADDRNOTAVAIL
-		}
-	}
-	return k.cache.get(v, q, func() (Route, error) { return k.ask(v, q) })
-}
-
-// routeQuery is the key of a cached answer.
-type routeQuery struct {
-	dst, src netip.Addr
-	oif      int
-}
-
-// ask puts the question to the kernel.
-func (k *Kernel) ask(v *view, q routeQuery) (Route, error) {
-	k.askMu.RLock()
-	defer k.askMu.RUnlock()
-	if k.closed {
-		return Route{}, os.ErrClosed
-	}
-	o := &netlink.RouteGetOptions{OifIndex: q.oif}
-	if q.src.IsValid() {
-		o.SrcAddr = q.src.AsSlice()
-	}
-	found, err := k.asker.RouteGetWithOptions(q.dst.AsSlice(), o)
-	if err != nil {
-		return Route{}, bare(err)
-	}
-	if len(found) == 0 {
-		return Route{}, syscall.ENETUNREACH
-	}
-	r, hops := convertRoute(&found[0])
-	r.hops = hops
-	if _, ok := v.links[hops[0].link]; !ok {
-		return Route{}, syscall.ENETUNREACH
-	}
-	return v.answer(&r, hops[0], q.dst, q.src), nil
-}
-
 // bare strips what a library wrapped around an errno.
 func bare(err error) error {
 	var no syscall.Errno
@@ -168,47 +113,13 @@ func bare(err error) error {
 	return err
 }
 
-// routeCache keeps the kernel's answers until the view changes.
-type routeCache struct {
-	mu      sync.Mutex
-	view    *view
-	answers map[routeQuery]routeAnswer
-}
-
-type routeAnswer struct {
-	route Route
-	err   error
-}
-
-// cacheLimit bounds the answers kept. Beyond it the cache is emptied.
-const cacheLimit = 4096
-
-func (c *routeCache) init() { c.answers = map[routeQuery]routeAnswer{} }
-
-func (c *routeCache) get(v *view, q routeQuery, ask func() (Route, error)) (Route, error) {
-	c.mu.Lock()
-	if c.view != v || len(c.answers) >= cacheLimit {
-		c.view = v
-		clear(c.answers)
-	}
-	a, ok := c.answers[q]
-	c.mu.Unlock()
-	if ok {
-		return a.route, a.err
-	}
-	a.route, a.err = ask()
-	c.mu.Lock()
-	// An answer from before a change must not outlive it.
-	if c.view == v {
-		c.answers[q] = a
-	}
-	c.mu.Unlock()
-	return a.route, a.err
-}
-
 // dumpGap is the least time between two dumps, so that a storm of changes
 // costs a bounded share of a processor: four times as long as a dump takes.
 const dumpGap = 5 * time.Millisecond
+
+// settingsGap is the time between two looks at the settings of multipath routes,
+// where there are any.
+const settingsGap = 500 * time.Millisecond
 
 // follow is the mirror's goroutine.
 func (k *Kernel) follow() {
@@ -218,6 +129,8 @@ func (k *Kernel) follow() {
 		var wake time.Time
 		if dirty {
 			wake = next
+		} else if k.dumper.watch {
+			wake = time.Now().Add(settingsGap)
 		}
 		news, err := k.monitor.read(wake)
 		switch {
@@ -225,6 +138,7 @@ func (k *Kernel) follow() {
 			dirty = dirty || news.tables
 			k.hear(news.neighbors, false)
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			dirty = dirty || k.dumper.watch && k.dumper.settingsChanged()
 		case errors.Is(err, unix.ENOBUFS):
 			k.log.Info("netlink overrun, reading everything again")
 			lost = true

@@ -25,7 +25,7 @@ type monitor struct {
 
 // news is what one turn of reading brought.
 type news struct {
-	tables    bool // links, addresses, routes or rules
+	tables    bool // links, addresses, routes, rules, nexthops or settings
 	neighbors []neighborEvent
 }
 
@@ -41,6 +41,7 @@ func newMonitor() (*monitor, error) {
 		unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_NEXTHOP,
 	} {
 		groups |= 1 << (g - 1)
 	}

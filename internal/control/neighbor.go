@@ -151,7 +151,7 @@ func (k *Kernel) serveNeighbors() {
 // use has the kernel treat the neighbour as if it had a packet for it: it
 // resolves an unknown one, and probes a stale one.
 func (k *Kernel) use(key neighborKey) error {
-	return k.asker.NeighSet(&netlink.Neigh{
+	return k.requester.NeighSet(&netlink.Neigh{
 		LinkIndex: key.link,
 		IP:        key.addr.AsSlice(),
 		Flags:     unix.NTF_USE,

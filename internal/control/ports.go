@@ -42,6 +42,27 @@ func (h *Held) Close() {
 	*h = Held{}
 }
 
+// Sharing is the sockets that may bind a port although it is held.
+type Sharing struct {
+	Addr bool // those with SO_REUSEADDR, as long as nobody listens on it
+	Port bool // those with SO_REUSEPORT, of the same user
+}
+
+// Share has the sockets of with bind the port too, from now on.
+func (h Held) Share(with Sharing) error {
+	if h.file == 0 {
+		return nil
+	}
+	for option, wanted := range map[int]bool{unix.SO_REUSEADDR: with.Addr, unix.SO_REUSEPORT: with.Port} {
+		if wanted {
+			if err := unix.SetsockoptInt(int(h.file-1), unix.SOL_SOCKET, option, 1); err != nil {
+				return os.NewSyscallError("setsockopt", err)
+			}
+		}
+	}
+	return nil
+}
+
 // KernelPorts holds ports by kernel sockets that are bound, and nothing else:
 // not listening, not connected.
 type KernelPorts struct {

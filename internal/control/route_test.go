@@ -92,7 +92,7 @@ func randomAddr(rng *rand.Rand, f int) netip.Addr {
 // compare holds the mirror's answer against the kernel's.
 func compare(t *testing.T, k *Kernel, ns *lab.NS, dst netip.Addr) {
 	t.Helper()
-	got, gotErr := k.Route(dst, netip.Addr{})
+	got, gotErr := k.Route(Flow{Dst: dst})
 	o := &netlink.RouteGetOptions{}
 	if dst.Zone() != "" {
 		o.Oif = dst.Zone()
@@ -171,14 +171,14 @@ func TestRouteAsKernel(t *testing.T) {
 
 	// Its answers do not outlive a change of routes, which only the kernel knows.
 	dst := addr("20.9.1.1")
-	if _, err := k.Route(dst, netip.Addr{}); err != syscall.EHOSTUNREACH {
+	if _, err := k.Route(Flow{Dst: dst}); err != syscall.EHOSTUNREACH {
 		t.Fatalf("before: %v", err)
 	}
 	if err := ns.AddRoute(prefix("20.9.1.0/24"), addr("10.77.0.2")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "new route", func() bool { r, err := k.Route(dst, netip.Addr{}); return err == nil && r.NextHop == addr("10.77.0.2") })
-	if r, err := k.Route(dst, addr("10.77.1.9")); err != nil || r.Src != addr("10.77.1.9") {
+	eventually(t, "new route", func() bool { r, err := k.Route(Flow{Dst: dst}); return err == nil && r.NextHop == addr("10.77.0.2") })
+	if r, err := k.Route(Flow{Dst: dst, Src: addr("10.77.1.9")}); err != nil || r.Src != addr("10.77.1.9") {
 		t.Fatalf("with a source: %+v, %v", r, err)
 	}
 	for _, r := range []*netlink.Rule{rule, rule6} {
@@ -216,18 +216,18 @@ func TestMultipath(t *testing.T) {
 			a := c.dst.Addr()
 			for range 1000 {
 				a = a.Next()
-				r, err := k.Route(a, netip.Addr{})
+				r, err := k.Route(Flow{Dst: a})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if again, _ := k.Route(a, netip.Addr{}); again != r {
+				if again, _ := k.Route(Flow{Dst: a}); again != r {
 					t.Fatal("the choice is not stable")
 				}
 				n[r.NextHop]++
 			}
 			return n
 		}
-		eventually(t, "route", func() bool { _, err := k.Route(c.dst.Addr().Next(), netip.Addr{}); return err == nil })
+		eventually(t, "route", func() bool { _, err := k.Route(Flow{Dst: c.dst.Addr().Next()}); return err == nil })
 		if n := count(); n[c.g0] < 650 || n[c.g0] > 850 || n[c.g0]+n[c.g1] != 1000 {
 			t.Errorf("weights 3 to 1 gave %v", n)
 		}
@@ -237,7 +237,7 @@ func TestMultipath(t *testing.T) {
 	}
 	eventually(t, "second link down", func() bool { l, _ := k.Link(second.Index); return !l.Up })
 	for i := range 50 {
-		r, err := k.Route(netip.AddrFrom4([4]byte{20, 0, 0, byte(i)}), netip.Addr{})
+		r, err := k.Route(Flow{Dst: netip.AddrFrom4([4]byte{20, 0, 0, byte(i)})})
 		if err != nil || r.NextHop != p.B.Addr4 {
 			t.Fatalf("with one link down: %+v, %v", r, err)
 		}
@@ -268,7 +268,7 @@ func TestLocalOnDownLink(t *testing.T) {
 	}
 	compare(t, k, p.A, own)
 	compare(t, k, p.A, addr("10.9.0.2"))
-	if r, err := k.Route(own, netip.Addr{}); !r.Local || err != nil {
+	if r, err := k.Route(Flow{Dst: own}); !r.Local || err != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -301,7 +301,7 @@ func TestNexthopObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "route by nexthop object", func() bool {
-		r, err := k.Route(addr("20.1.1.1"), netip.Addr{})
+		r, err := k.Route(Flow{Dst: addr("20.1.1.1")})
 		return err == nil && r.NextHop == p.B.Addr4
 	})
 	// RFC 5549: IPv4 by an IPv6 gateway.
@@ -313,7 +313,7 @@ func TestNexthopObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "IPv4 by an IPv6 gateway", func() bool {
-		r, err := k.Route(addr("30.1.1.1"), netip.Addr{})
+		r, err := k.Route(Flow{Dst: addr("30.1.1.1")})
 		return err == nil && r.NextHop == p.B.LinkLocal && r.Src == p.A.Addr4
 	})
 }
@@ -355,7 +355,7 @@ func BenchmarkRoute(b *testing.B) {
 	dst := addr("8.8.8.8")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Route(dst, netip.Addr{}); err != nil {
+		if _, err := s.Route(Flow{Dst: dst}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -394,20 +394,20 @@ func TestManyRoutes(t *testing.T) {
 	eventually(t, "mirror gives up", func() bool { return k.view.Load().ask == [2]bool{true, false} })
 	last := netip.AddrFrom4([4]byte{30, 0, byte((maxRoutes - 1) >> 8), byte((maxRoutes - 1) & 255)})
 	for range 3 { // the cache answers the second time
-		if r, err := k.Route(last, netip.Addr{}); err != nil || r.NextHop != p.B.Addr4 || r.Src != p.A.Addr4 {
+		if r, err := k.Route(Flow{Dst: last}); err != nil || r.NextHop != p.B.Addr4 || r.Src != p.A.Addr4 {
 			t.Errorf("%+v, %v", r, err)
 		}
 	}
-	if _, err := k.Route(last, p.B.Addr4); err != syscall.EADDRNOTAVAIL {
+	if _, err := k.Route(Flow{Dst: last, Src: p.B.Addr4}); err != syscall.EADDRNOTAVAIL {
 		t.Errorf("foreign source: %v", err)
 	}
-	if r, err := k.Route(p.A.Addr4, netip.Addr{}); err != nil || !r.Local {
+	if r, err := k.Route(Flow{Dst: p.A.Addr4}); err != nil || !r.Local {
 		t.Errorf("to ourselves: %+v, %v", r, err)
 	}
 	if err := p.A.DelRoute(netip.PrefixFrom(last, 32), p.B.Addr4); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "answer withdrawn", func() bool { _, err := k.Route(last, netip.Addr{}); return err == syscall.ENETUNREACH })
+	eventually(t, "answer withdrawn", func() bool { _, err := k.Route(Flow{Dst: last}); return err == syscall.ENETUNREACH })
 	for _, d := range []netip.Addr{last.Prev(), addr("10.77.0.255"), p.B.Addr6} {
 		compare(t, k, p.A, d)
 	}

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source chooses the source address of packets that take route r by h to dst.
-func (v *view) source(r *fibRoute, h hop, dst netip.Addr) netip.Addr {
+// source chooses the source address of packets that take route r to dst.
+func (v *view) source(r *fibRoute, dst netip.Addr) netip.Addr {
 	if r.src.IsValid() {
 		return r.src
 	}
 	if dst.Is6() {
-		return v.source6(dst, h.link)
+		return v.source6(dst, r.hop.link)
 	}
-	return v.source4(h)
+	return v.source4(r.hop)
 }
 
 // source4 is the kernel's inet_select_addr: the primary address whose subnet

@@ -49,7 +49,14 @@ func NewStatic(links ...Link) *Static {
 }
 
 // Route implements Network.
-func (s *Static) Route(dst, src netip.Addr) (Route, error) { return s.view.Load().route(dst, src) }
+func (s *Static) Route(f Flow) (Route, error) {
+	v := s.view.Load()
+	f, oif, err := v.bind(f)
+	if err != nil {
+		return Route{}, err
+	}
+	return v.route(f, oif)
+}
 
 // SetLink adds a link, or replaces the one with the same index.
 func (s *Static) SetLink(l Link) {
@@ -99,12 +106,12 @@ func (s *Static) rebuild() {
 			}
 			v.addAddr(l.Index, a)
 			self := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
-			on := []hop{{link: l.Index, weight: 1}}
-			v.fib[family(p.Addr())][tableLocal].add(self, fibRoute{kind: unix.RTN_LOCAL, hops: on})
+			on := hop{link: l.Index}
+			v.fib[family(p.Addr())][tableLocal].add(self, fibRoute{kind: unix.RTN_LOCAL, hop: on})
 			if last, ok := lastOf(p); ok {
-				v.fib[inet4][tableLocal].add(last, fibRoute{kind: unix.RTN_BROADCAST, src: p.Addr(), hops: on})
+				v.fib[inet4][tableLocal].add(last, fibRoute{kind: unix.RTN_BROADCAST, src: p.Addr(), hop: on})
 			}
-			subnet := fibRoute{kind: unix.RTN_UNICAST, hops: on}
+			subnet := fibRoute{kind: unix.RTN_UNICAST, hop: on}
 			if p.Addr().Is4() {
 				subnet.src = p.Addr()
 			}
@@ -114,7 +121,7 @@ func (s *Static) rebuild() {
 	for _, r := range s.routes {
 		v.fib[family(r.Dst.Addr())][tableMain].add(r.Dst, fibRoute{
 			kind: unix.RTN_UNICAST, src: r.Src, mtu: r.MTU,
-			hops: []hop{{link: r.Link, via: r.Gateway, weight: 1}},
+			hop: hop{link: r.Link, via: r.Gateway},
 		})
 	}
 	s.publish(v)

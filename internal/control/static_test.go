@@ -16,7 +16,7 @@ func TestStatic(t *testing.T) {
 	r := record(t, s)
 	check := func(dst string, want Route, wantErr error) {
 		t.Helper()
-		got, err := s.Route(addr(dst), netip.Addr{})
+		got, err := s.Route(Flow{Dst: addr(dst)})
 		if err != wantErr || got != want {
 			t.Errorf("%s: %+v, %v", dst, got, err)
 		}
@@ -36,7 +36,7 @@ func TestStatic(t *testing.T) {
 	check("10.0.0.1", me, nil)
 	group := on("10.0.0.1", "224.0.0.251")
 	group.Multicast = true
-	if got, err := s.Route(addr("224.0.0.251"), addr("10.0.0.1")); err != nil || got != group {
+	if got, err := s.Route(Flow{Dst: addr("224.0.0.251"), Src: addr("10.0.0.1")}); err != nil || got != group {
 		t.Errorf("multicast: %+v, %v", got, err)
 	}
 
@@ -101,8 +101,8 @@ func TestReadsDoNotAllocate(t *testing.T) {
 		s.Neighbor(1, four)
 		s.Local(four)
 		s.Confirm(1, four)
-		s.Route(four, netip.Addr{})
-		s.Route(six, netip.Addr{})
+		s.Route(Flow{Dst: four})
+		s.Route(Flow{Dst: six})
 	})
 	if n != 0 {
 		t.Errorf("%v allocations", n)

@@ -22,9 +22,13 @@ type view struct {
 	// fib holds the tables local, main and default in the order of the
 	// standard policy rules, for IPv4 and IPv6.
 	fib [2][3]table
-	// ask says that the kernel has to be asked for routes, because there are
-	// other policy rules or too many routes for this snapshot.
+	// ask says that only the kernel can answer for a family: there are other
+	// policy rules, too many routes, or routes that ask for a TOS.
 	ask [2]bool
+	// partial says that a family has routes that only the kernel can answer for.
+	partial [2]bool
+	// ports says that a family's answers may depend on ports.
+	ports [2]bool
 }
 
 type viewLink struct {
@@ -53,14 +57,17 @@ type fibRoute struct {
 	metric int
 	src    netip.Addr
 	mtu    int
-	hops   []hop
+	hop    hop
+	// unsure says that only the kernel knows which next hop it takes: there are
+	// several, or nexthop objects, or the link is without carrier.
+	unsure bool
+	Metrics
 }
 
 type hop struct {
-	link   int
-	via    netip.Addr
-	weight int
-	dead   bool
+	link int
+	via  netip.Addr
+	dead bool
 }
 
 const (
@@ -149,11 +156,11 @@ func (v *view) local(addr netip.Addr) (link int, ok bool) {
 		return link, true
 	}
 	// 127.0.0.0/8 and other prefixes that are local as a whole.
-	r, h, err := v.fib[family(addr)][tableLocal].lookup(v, addr, addr, 0)
+	r, err := v.fib[family(addr)][tableLocal].lookup(v, addr, 0)
 	if err != nil || r == nil || r.kind != unix.RTN_LOCAL {
 		return 0, false
 	}
-	return h.link, true
+	return r.hop.link, true
 }
 
 // zone returns the link that the zone of a names.
@@ -180,30 +187,37 @@ func (v *view) output(dst netip.Addr) (int, error) {
 	return 0, nil
 }
 
-// route looks dst up as the kernel does for a packet of our own.
-func (v *view) route(dst, src netip.Addr) (Route, error) {
-	oif, err := v.output(dst)
+// bind prepares a look-up: it checks the source, and returns the flow without
+// zones and the link that it is bound to, 0 if none.
+func (v *view) bind(f Flow) (Flow, int, error) {
+	oif, err := v.output(f.Dst)
 	if err != nil {
-		return Route{}, err
+		return f, 0, err
 	}
-	dst = dst.WithZone("")
-	if src = src.WithZone(""); src.IsUnspecified() {
-		src = netip.Addr{}
+	f.Dst = f.Dst.WithZone("")
+	if f.Src = f.Src.WithZone(""); f.Src.IsUnspecified() {
+		f.Src = netip.Addr{}
 	}
-	if src.IsValid() {
-		on, ok := v.local(src)
+	if f.Src.IsValid() {
+		on, ok := v.local(f.Src)
 		if !ok {
-			return Route{}, syscall.EADDRNOTAVAIL
+			return f, 0, syscall.EADDRNOTAVAIL
 		}
-		if oif == 0 && (dst.IsMulticast() || dst == ip.Broadcast) {
+		if oif == 0 && (f.Dst.IsMulticast() || f.Dst == ip.Broadcast) {
 			oif = on // the source address chooses the link
 		}
 	}
-	if dst.IsUnspecified() {
+	return f, oif, nil
+}
+
+// route looks a flow up as the kernel does for a packet of our own, or returns
+// errAsk.
+func (v *view) route(f Flow, oif int) (Route, error) {
+	if f.Dst.IsUnspecified() {
 		// connect(2) takes the unspecified address for the host itself.
-		return v.toSelf(src, dst)
+		return v.toSelf(f.Src, f.Dst)
 	}
-	return v.forward(dst, src, oif)
+	return v.forward(f.Dst, f.Src, oif)
 }
 
 func (v *view) toSelf(src, dst netip.Addr) (Route, error) {
@@ -222,31 +236,42 @@ func (v *view) toSelf(src, dst netip.Addr) (Route, error) {
 
 // forward looks through the tables in the order of the standard rules.
 func (v *view) forward(dst, src netip.Addr, oif int) (Route, error) {
+	if v.ask[family(dst)] {
+		return Route{}, errAsk
+	}
 	for i := range v.fib[family(dst)] {
-		r, h, err := v.fib[family(dst)][i].lookup(v, dst, src, oif)
+		r, err := v.fib[family(dst)][i].lookup(v, dst, oif)
 		if err == errThrow {
 			continue
 		}
 		if err != nil {
 			return Route{}, err
 		}
-		if r != nil {
-			return v.answer(r, h, dst, src), nil
+		if r == nil {
+			continue
 		}
+		if v.mayFail(r, dst, i) {
+			return Route{}, errAsk
+		}
+		return v.answer(r, dst, src), nil
 	}
 	if l := v.links[oif]; l != nil && l.Up && (dst.IsMulticast() || dst == ip.Broadcast || dst.IsLinkLocalUnicast()) {
 		// A link that the caller named needs no route.
-		return v.answer(&fibRoute{kind: unix.RTN_UNICAST}, hop{link: oif}, dst, src), nil
+		return v.answer(&fibRoute{kind: unix.RTN_UNICAST, hop: hop{link: oif}}, dst, src), nil
 	}
 	return Route{}, syscall.ENETUNREACH
 }
 
-// errThrow ends the search in one table (a route of type throw).
-const errThrow = syscall.EAGAIN
+const (
+	// errThrow ends the search in one table (a route of type throw).
+	errThrow = syscall.EAGAIN
+	// errAsk says that only the kernel knows the answer.
+	errAsk = syscall.EINPROGRESS
+)
 
 // lookup finds the route with the longest prefix whose link is alive. It
 // returns nil if there is none.
-func (t *table) lookup(v *view, dst, src netip.Addr, oif int) (*fibRoute, hop, error) {
+func (t *table) lookup(v *view, dst netip.Addr, oif int) (*fibRoute, error) {
 	for _, n := range t.lengths {
 		p, err := dst.Prefix(n)
 		if err != nil {
@@ -257,72 +282,55 @@ func (t *table) lookup(v *view, dst, src netip.Addr, oif int) (*fibRoute, hop, e
 			r := &rs[i]
 			switch r.kind {
 			case unix.RTN_UNREACHABLE:
-				return nil, hop{}, syscall.EHOSTUNREACH
+				return nil, syscall.EHOSTUNREACH
 			case unix.RTN_PROHIBIT:
-				return nil, hop{}, syscall.EACCES
+				return nil, syscall.EACCES
 			case unix.RTN_BLACKHOLE:
-				return nil, hop{}, syscall.EINVAL
+				return nil, syscall.EINVAL
 			case unix.RTN_THROW:
-				return nil, hop{}, errThrow
+				return nil, errThrow
 			}
-			if h, ok := r.choose(v, dst, src, oif); ok {
-				return r, h, nil
+			if r.unsure {
+				return nil, errAsk
+			}
+			if r.alive(v, oif) {
+				return r, nil
 			}
 		}
 	}
-	return nil, hop{}, nil
+	return nil, nil
 }
 
-// choose picks one of the living next hops, always the same for a pair of
-// addresses, in proportion to the weights.
-func (r *fibRoute) choose(v *view, dst, src netip.Addr, oif int) (hop, bool) {
-	total := 0
-	for i := range r.hops {
-		if r.alive(&r.hops[i], v, oif) {
-			total += r.hops[i].weight
+// mayFail reports whether the kernel may have given up r, of table i, for another
+// route to dst: for IPv6 it passes over gateways that do not answer (RFC 4861,
+// section 6.3.6), where there is another way.
+func (v *view) mayFail(r *fibRoute, dst netip.Addr, i int) bool {
+	if dst.Is4() || !r.hop.via.IsValid() || r.kind != unix.RTN_UNICAST {
+		return false
+	}
+	n := 0
+	for i := i; i < len(v.fib[inet6]); i++ {
+		t := &v.fib[inet6][i]
+		for _, bits := range t.lengths {
+			p, _ := dst.Prefix(bits)
+			n += len(t.routes[p])
 		}
 	}
-	if total == 0 {
-		return hop{}, false
-	}
-	pick := 0
-	if len(r.hops) > 1 {
-		pick = int(hashPair(dst, src) % uint32(total))
-	}
-	for _, h := range r.hops {
-		if !r.alive(&h, v, oif) {
-			continue
-		}
-		if pick -= h.weight; pick < 0 {
-			return h, true
-		}
-	}
-	return hop{}, false
+	return n > 1
 }
 
-// alive reports whether h can be used now. Routes to our own addresses can be
+// alive reports whether r can be used now. Routes to our own addresses can be
 // used even while their link is down.
-func (r *fibRoute) alive(h *hop, v *view, oif int) bool {
-	l := v.links[h.link]
-	return l != nil && (r.kind == unix.RTN_LOCAL || !h.dead && l.Up) && (oif == 0 || oif == h.link)
-}
-
-// hashPair is FNV-1a over both addresses.
-func hashPair(dst, src netip.Addr) uint32 {
-	h := uint32(2166136261)
-	for _, a := range [2]netip.Addr{dst, src} {
-		b := a.As16()
-		for _, c := range b {
-			h = (h ^ uint32(c)) * 16777619
-		}
-	}
-	return h ^ h>>16
+func (r *fibRoute) alive(v *view, oif int) bool {
+	l := v.links[r.hop.link]
+	return l != nil && (r.kind == unix.RTN_LOCAL || !r.hop.dead && l.Up) && (oif == 0 || oif == r.hop.link)
 }
 
 // answer converts the result of lookup to a Route.
-func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
+func (v *view) answer(r *fibRoute, dst, src netip.Addr) Route {
+	h := r.hop
 	l := v.links[h.link]
-	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU}
+	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU, Metrics: r.Metrics}
 	if r.mtu > 0 {
 		out.MTU = min(r.mtu, l.MTU)
 	}
@@ -350,7 +358,7 @@ func (v *view) answer(r *fibRoute, h hop, dst, src netip.Addr) Route {
 		out.NextHop = h.via
 	}
 	if !src.IsValid() {
-		out.Src = v.source(r, h, dst)
+		out.Src = v.source(r, dst)
 	}
 	return out
 }

@@ -10,7 +10,7 @@ import (
 // what is beyond.
 func TestBounds(t *testing.T) {
 	for name, tt := range map[string]struct{ valid, invalid []string }{
-		"ONLOAD_QUEUES":         {[]string{"0", "4095", "0-63"}, []string{"-1", "4096", "0-64", "0,0", "0-3,2", "1e1", "99999999999999999999"}},
+		"ONLOAD_QUEUES":         {[]string{"0", "4095", "0-63"}, []string{"-1", "4096", "0-64", "0-4096", "0,0", "0-3,2", "1e1", "99999999999999999999"}},
 		"ONLOAD_FRAMES":         {[]string{"0", "16", "16777216"}, []string{"-1", "1", "7", "15", "16777217", "100000000000", "99999999999999999999", "16.0"}},
 		"ONLOAD_FRAME_SIZE":     {[]string{"2048", "4096"}, []string{"0", "1", "2047", "8192"}},
 		"ONLOAD_RING_SIZE":      {[]string{"0", "16", "65536"}, []string{"8", "17", "131072", "-16"}},

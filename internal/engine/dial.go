@@ -12,18 +12,36 @@ import (
 // sharedDial is why the kernel connects where a stack has not got the port.
 const sharedDial = "a Control hook set SO_REUSEADDR or SO_REUSEPORT, and others have the port"
 
+// lostAddress is why the kernel connects where a stack finds no local address or
+// port.
+const lostAddress = "the local address of the route is gone, or no port of it is free"
+
+// leave returns why the kernel connects although w names a stack, which failed with
+// err; empty: err is the caller's. The kernel finds an address that came since Way
+// was asked, or else says what is wrong in its own words.
+func leave(w *Way, o *Options, err error) (why string) {
+	switch {
+	case !w.Kernel:
+	case err == syscall.EADDRINUSE && o.shared():
+		return sharedDial
+	case err == syscall.EADDRNOTAVAIL:
+		return lostAddress
+	}
+	return ""
+}
+
 // DialTCP connects by the Stack of w, which Way has returned for the same
 // addresses. c is the configuration, in which the caller has applied o; o is
 // for the rest of the options. If the kernel has to connect after all, DialTCP
 // returns neither a connection nor an error, but the reason. Errors are those
 // of stack.DialTCP.
 func (e *Engine) DialTCP(ctx context.Context, w *Way, local, remote netip.AddrPort, c *tcp.Config, o *Options) (conn *stack.TCPConn, why string, err error) {
-	conn, err = w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: c, Shared: o.shared(), IP: o.ip, Route: &w.Route})
-	switch {
-	case err == syscall.EADDRINUSE && o.shared() && w.Kernel:
-		return nil, sharedDial, nil
-	case err != nil:
-		return nil, "", err
+	conn, err = w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: c, Shared: o.reusePort, ReuseAddr: o.reuseAddr, IP: o.ip, Route: &w.Route})
+	if err != nil {
+		if why = leave(w, o, err); why != "" {
+			err = nil
+		}
+		return nil, why, err
 	}
 	if o.Linger != nil {
 		_ = conn.SetLinger(*o.Linger)
@@ -39,8 +57,10 @@ func (e *Engine) DialUDP(ctx context.Context, w *Way, local, remote netip.AddrPo
 	u := e.udp(o)
 	u.Shared, u.Route = o.shared(), &w.Route
 	conn, err = w.Stack.OpenUDP(local, remote, u)
-	if err == syscall.EADDRINUSE && o.shared() && w.Kernel {
-		return nil, sharedDial, nil
+	if err != nil {
+		if why = leave(w, o, err); why != "" {
+			err = nil
+		}
 	}
-	return conn, "", err
+	return conn, why, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/lab"
+	"github.com/onload-go/onload/ip"
 )
 
 // A route for which the host has no address, as when the only one is being
@@ -40,7 +41,7 @@ func TestNoAddress(t *testing.T) {
 	}
 	defer e.Close()
 	remote := netip.AddrPortFrom(dst, 80)
-	w, err := e.Way(IPv6, netip.AddrPort{}, remote)
+	w, err := e.Way(IPv6, Traffic{Proto: ip.ProtoTCP}, netip.AddrPort{}, remote)
 	if err != nil || w.Stack != nil || !w.Kernel || !strings.Contains(w.Why, "no address") {
 		t.Errorf("%+v, %v", w, err)
 	}
@@ -56,7 +57,7 @@ func TestNoAddress(t *testing.T) {
 	}
 	for w.Stack == nil {
 		<-changed
-		if w, err = e.Way(IPv6, netip.AddrPort{}, remote); err != nil {
+		if w, err = e.Way(IPv6, Traffic{Proto: ip.ProtoTCP}, netip.AddrPort{}, remote); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -52,6 +52,15 @@ func (o *Options) NeedKernel() error {
 	return fmt.Errorf("%s, and there is no kernel: %w", o.Kernel, errors.ErrUnsupported)
 }
 
+// Traffic is what rules may ask for of packets with these options, the zero
+// Traffic where that is nothing new.
+func (o *Options) Traffic(proto uint8) Traffic {
+	if o.ip.TOS == 0 && o.ip.TrafficClass == 0 {
+		return Traffic{}
+	}
+	return Traffic{Proto: proto, IP: &o.ip}
+}
+
 // shared reports whether a dialer's port may be others' too.
 func (o *Options) shared() bool { return o.reuseAddr || o.reusePort }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
 
 // Shards are the stacks on which a bound socket receives.
@@ -28,11 +29,15 @@ func (e *Engine) Twin(addr netip.Addr) bool {
 	return e.rest
 }
 
-// Vacate gives the port of addr back to the kernel where a stack keeps it but no
-// socket uses it. It comes before the twin is bound, which would not get the port.
+// Vacate makes way for a twin at addr, which is about to be bound. Stacks give the
+// port back to the kernel where no socket uses it, and share it where its
+// connections do.
 func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
 	for _, s := range e.stacks() {
 		s.Vacate(proto, addr)
+		if proto == ip.ProtoTCP {
+			s.Share(addr)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
 
 // Socket is a UDP socket bound to one address of one or several stacks. The
@@ -65,17 +66,23 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 		return nil, syscall.EINVAL
 	}
 	gen := c.e.net.Gen()
-	i, ok := c.routes.get(dst, gen)
+	ports := c.e.net.PortsMatter(dst) // the cache does not know them
+	i, ok := kernelShard, false
+	if !ports {
+		i, ok = c.routes.get(dst, gen)
+	}
 	if !ok {
 		bound := c.LocalAddr()
-		w, err := c.e.Way(AnyFamily, bound, netip.AddrPortFrom(dst, uint16(port)))
+		w, err := c.e.Way(AnyFamily, Traffic{Proto: ip.ProtoUDP, Unbound: true}, bound, netip.AddrPortFrom(dst, uint16(port)))
 		if err != nil {
 			return nil, err
 		}
 		if i = slices.Index(c.on, w.Stack); i < 0 {
 			i = kernelShard
 		}
-		c.routes.put(dst, gen, i)
+		if !ports {
+			c.routes.put(dst, gen, i)
+		}
 	}
 	switch {
 	case i != kernelShard:

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -30,14 +31,37 @@ type Way struct {
 	Kernel bool
 }
 
+// Traffic is what the kernel's rules may ask for besides addresses and ports.
+type Traffic struct {
+	Proto uint8      // ip.ProtoTCP or ip.ProtoUDP
+	IP    *IPOptions // of a Control hook; nil: none
+	// Unbound says that the packets are datagrams of a socket that is not
+	// connected.
+	Unbound bool
+}
+
+// IPOptions are those that a Control hook has set.
+type IPOptions = stack.IPOptions
+
+// tos is that of packets to dst.
+func (t *Traffic) tos(dst netip.Addr) uint8 {
+	switch {
+	case t.IP == nil:
+		return 0
+	case dst.Is4():
+		return t.IP.TOS
+	}
+	return t.IP.TrafficClass
+}
+
 // Way chooses the carrier of a connection, or of datagrams, from local, whose
 // address and port may be unset, to remote. f is the family that the caller
 // named. Invalid addresses are left to the kernel, whose error says what is wrong.
 //
 // Errors are those of connect(2), of destinations that no kernel stands behind:
 // ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
-func (e *Engine) Way(f Family, local, remote netip.AddrPort) (Way, error) {
-	w, err := e.decide(f, local, remote)
+func (e *Engine) Way(f Family, t Traffic, local, remote netip.AddrPort) (Way, error) {
+	w, err := e.decide(f, t, local, remote)
 	switch {
 	case w.Stack != nil:
 		return w, nil
@@ -65,7 +89,7 @@ const (
 // kernels returns the Way of traffic that belongs to no interface of the engine.
 func (e *Engine) kernels(why string) Way { return Way{Why: why, Kernel: e.rest} }
 
-func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
+func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way, error) {
 	dst, src := remote.Addr(), local.Addr()
 	mixed := f == IPv4 && src.Is6() // also ::, which a network of IPv4 refuses
 	if src.IsUnspecified() {
@@ -84,7 +108,12 @@ func (e *Engine) decide(f Family, local, remote netip.AddrPort) (Way, error) {
 		return e.kernels(zoned), nil
 	}
 	gen := e.net.Gen()
-	r, err := e.net.Route(dst, src)
+	flow := control.Flow{Dst: dst, Src: src, DstPort: remote.Port(), SrcPort: local.Port(), Proto: t.Proto, TOS: t.tos(dst)}
+	look := control.Connected
+	if t.Unbound {
+		look = control.Network.Route
+	}
+	r, err := look(e.net, flow)
 	switch {
 	case err != nil:
 		return e.kernels(fmt.Sprintf("no route: %v", err)), err

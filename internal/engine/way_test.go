@@ -11,6 +11,7 @@ import (
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
 
 // mixed returns an engine with an interface that a kernel stands behind (kern,
@@ -87,7 +88,7 @@ func TestWay(t *testing.T) {
 			if tt.local != "" {
 				local = netip.MustParseAddrPort(tt.local)
 			}
-			w, err := e.Way(tt.f, local, netip.MustParseAddrPort(tt.remote))
+			w, err := e.Way(tt.f, Traffic{Proto: ip.ProtoTCP}, local, netip.MustParseAddrPort(tt.remote))
 			kernel, want := tt.kernel, tt.err
 			if rest && kernel {
 				want = nil
@@ -123,7 +124,7 @@ func TestWayInvalid(t *testing.T) {
 		if tt.local != "" {
 			local = netip.MustParseAddrPort(tt.local)
 		}
-		w, err := e.Way(tt.f, local, netip.MustParseAddrPort(tt.remote))
+		w, err := e.Way(tt.f, Traffic{Proto: ip.ProtoTCP}, local, netip.MustParseAddrPort(tt.remote))
 		if w.Stack != nil || w.Why != invalidAddresses || !w.Kernel || err != nil {
 			t.Errorf("%+v: %+v, %v", tt, w, err)
 		}

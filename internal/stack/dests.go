@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -16,10 +17,12 @@ type dests struct {
 	arena *ring.Arena
 	links []*link
 
-	all    map[dstKey]*dst
-	news   bool // Stack.tell has something to do
-	parked int  // frames that wait for neighbours
-	timer  ring.Timer
+	all map[dstKey]*dst
+	// byPorts says for IPv4 and IPv6 whether the keys have ports.
+	byPorts [2]bool
+	news    bool // Stack.tell has something to do
+	parked  int  // frames that wait for neighbours
+	timer   ring.Timer
 }
 
 // resolveWait is the time between two requests for a neighbour, ns (RFC 1122,
@@ -29,12 +32,25 @@ const resolveWait = int64(time.Second)
 func (t *dests) init(net control.Network, links []*link, arena *ring.Arena) {
 	t.net, t.links, t.arena = net, links, arena
 	t.all = make(map[dstKey]*dst)
+	t.portsChanged()
 	t.timer.Kind = ofParked
+}
+
+// trim leaves out of k what no route depends on.
+func (t *dests) trim(k dstKey) dstKey {
+	if !t.net.PortsMatter(k.Remote) {
+		k.lport, k.rport = 0, 0
+	}
+	return k
 }
 
 // get returns the destination named k, counted, or nil where there is no route.
 // route is that of a caller that has just looked it up, else nil.
 func (t *dests) get(k dstKey, route *Route, now int64) *dst {
+	k = t.trim(k)
+	if k.lport != 0 {
+		route = nil // the caller did not know the port yet
+	}
 	d := t.all[k]
 	if d == nil {
 		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
@@ -50,6 +66,35 @@ func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	}
 	d.refs++
 	return d
+}
+
+// portsChanged reports whether routes of a family have begun or ceased to depend
+// on ports.
+func (t *dests) portsChanged() bool {
+	now := [2]bool{t.net.PortsMatter(netip.IPv4Unspecified()), t.net.PortsMatter(netip.IPv6Unspecified())}
+	changed := now != t.byPorts
+	t.byPorts = now
+	return changed
+}
+
+// rekey returns the destination of a flow of d with these ports, counted instead
+// of d. Its route is that of d until it is looked up.
+func (t *dests) rekey(d *dst, local, remote uint16) *dst {
+	k := d.key
+	k.lport, k.rport = local, remote
+	if k = t.trim(k); k == d.key {
+		return d
+	}
+	n := t.all[k]
+	if n == nil {
+		n = new(dst)
+		*n = *d
+		n.key, n.refs, n.parked = k, 0, nil
+		t.all[k] = n
+	}
+	n.refs++
+	t.unref(d)
+	return n
 }
 
 // unref gives up a use of d.
@@ -76,7 +121,7 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 	if route != nil && route.Gen == t.net.Gen() {
 		r = route.Route
 	} else {
-		r, err = t.net.Route(d.key.Remote, d.key.Local)
+		r, err = t.net.Route(d.key.flow())
 	}
 	on := t.by(r.Link)
 	if err != nil || r.Local || on == nil {
@@ -127,7 +172,7 @@ func (t *dests) resolveNeighbour(d *dst, now int64) {
 	if link.Index == d.on.index {
 		vlan = 0 // the interface itself is the VLAN's, and tags
 	}
-	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.key.ttl)
+	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
 	d.ready, d.stale = true, false
 	d.confirmed = now
 }

@@ -17,7 +17,9 @@ type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
 	Shared   bool        // others may have the port too (SO_REUSEPORT)
-	Backlog  int         // of a listener; 0: 4096, as net's somaxconn here
+	// ReuseAddr has others with SO_REUSEADDR have the port of DialTCP too.
+	ReuseAddr bool
+	Backlog   int // of a listener; 0: 4096, as net's somaxconn here
 	// Forward is the listener whose Accept gets this one's connections: the
 	// shards of a listener on several stacks.
 	Forward *TCPListener
@@ -25,6 +27,11 @@ type TCPOptions struct {
 	// Route is how to reach the peer of DialTCP, where the caller has just
 	// looked it up; nil: it is looked up here.
 	Route *Route
+}
+
+// sharing returns who else may have the port of DialTCP.
+func (o *TCPOptions) sharing() control.Sharing {
+	return control.Sharing{Addr: o.ReuseAddr, Port: o.Shared}
 }
 
 // Route is a route as a caller has found it in Config.Net.
@@ -43,11 +50,16 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	route, err := s.route(o.Route, remote.Addr(), local.Addr())
+	route, err := s.route(o.Route, o.IP.key(local, remote, ip.ProtoTCP))
 	if err != nil {
 		return nil, err
 	}
 	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
+		if !o.PortHeld {
+			if err := s.bindable(ip.ProtoTCP, local, remote, o.sharing()); err != nil {
+				return nil, s.refusal(err)
+			}
+		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
 	if _, ok := s.cfg.Net.Local(local.Addr()); !ok {
@@ -77,12 +89,12 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 }
 
 // route returns known, or looks the route up where that is nil.
-func (s *Stack) route(known *Route, dst, src netip.Addr) (*Route, error) {
+func (s *Stack) route(known *Route, k dstKey) (*Route, error) {
 	if known != nil {
 		return known, nil
 	}
 	gen := s.cfg.Net.Gen()
-	r, err := s.cfg.Net.Route(dst, src)
+	r, err := control.Connected(s.cfg.Net, k.flow())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +116,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.Shared, s.flowTaken)
+		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.sharing(), s.flowTaken)
 		if err != nil {
 			return nil, false, s.refusal(err)
 		}
@@ -124,7 +136,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.releaseLater(p)
 		return nil, false, errFlowTaken
 	}
-	d := s.dests.get(o.IP.key(local.Addr(), remote.Addr(), ip.ProtoTCP), route, s.now)
+	d := s.dests.get(o.IP.key(local, remote, ip.ProtoTCP), route, s.now)
 	if d == nil {
 		s.ports.releaseLater(p)
 		return nil, false, syscall.ENETUNREACH

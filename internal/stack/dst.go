@@ -13,7 +13,22 @@ import (
 // remote are the same, if their sockets' options are.
 type dstKey struct {
 	tcp.Pair
-	proto, tos, ttl uint8
+	proto, tos uint8
+	ttl        uint8 // 0: the route's, or the default
+	// The route was asked for without the local address, as for a datagram of a
+	// socket that is bound to none.
+	unbound bool
+	// The ports of a flow, 0 unless routes depend on them (dests.trim).
+	lport, rport uint16
+}
+
+// flow is what the kernel is asked for.
+func (k *dstKey) flow() control.Flow {
+	f := control.Flow{Dst: k.Remote, Src: k.Local, DstPort: k.rport, SrcPort: k.lport, Proto: k.proto, TOS: k.tos}
+	if k.unbound {
+		f.Src = netip.Addr{}
+	}
+	return f
 }
 
 // IPOptions are what a socket has in the IP headers of its packets. TCP has
@@ -38,14 +53,25 @@ func (o *IPOptions) mtuMode(remote netip.Addr) PathMTUMode {
 
 const defaultTTL = 64
 
-// key names the destination of packets with these options.
-func (o IPOptions) key(local, remote netip.Addr, proto uint8) dstKey {
-	k := dstKey{tcp.Pair{Local: local, Remote: remote}, proto, o.TOS, o.TTL}
-	if !remote.Is4() {
-		k.tos, k.ttl = o.TrafficClass, o.HopLimit
+// ttl is the socket's, else the route's (Linux's ip4_dst_hoplimit).
+func (d *dst) ttl() uint8 {
+	switch {
+	case d.key.ttl != 0:
+		return d.key.ttl
+	case d.route.HopLimit > 0:
+		return uint8(min(d.route.HopLimit, 255))
 	}
-	if k.ttl == 0 {
-		k.ttl = defaultTTL
+	return defaultTTL
+}
+
+// key names the destination of packets with these options.
+func (o IPOptions) key(local, remote netip.AddrPort, proto uint8) dstKey {
+	k := dstKey{
+		Pair:  tcp.Pair{Local: local.Addr(), Remote: remote.Addr()},
+		proto: proto, tos: o.TOS, ttl: o.TTL, lport: local.Port(), rport: remote.Port(),
+	}
+	if !remote.Addr().Is4() {
+		k.tos, k.ttl = o.TrafficClass, o.HopLimit
 	}
 	k.tos &^= 3 // ECN is each packet's own
 	return k

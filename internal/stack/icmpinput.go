@@ -50,7 +50,7 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 		return
 	}
 	d := u.dst // its last destination, which may have options of a message's
-	if k := u.ip.key(e.Local.Addr(), e.Remote.Addr(), ip.ProtoUDP); d == nil || d.key.Pair != k.Pair {
+	if k := s.dests.trim(u.ip.key(e.Local, e.Remote, ip.ProtoUDP)); d == nil || d.key.Pair != k.Pair {
 		d = s.dests.all[k]
 	}
 	if d == nil {

@@ -69,7 +69,7 @@ func TestLonePorts(t *testing.T) {
 		lone, up, low := 0, 0, 0
 		last := uint16(0)
 		for range n {
-			p, err := pt.bind(ip.ProtoTCP, local, remote, false, taken)
+			p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, taken)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,11 +128,11 @@ func TestFewLonePorts(t *testing.T) {
 	pt.most, pt.shareFrom = 0, 1
 	local, remote := netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80)
 	taken := func(netip.AddrPort, netip.AddrPort, int64) bool { return false }
-	if p, err := pt.bind(ip.ProtoTCP, local, remote, false, taken); err != nil || p.remote.IsValid() {
+	if p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, taken); err != nil || p.remote.IsValid() {
 		t.Errorf("%+v, %v: want a port of the kernel's", p, err)
 	}
 	taken = func(netip.AddrPort, netip.AddrPort, int64) bool { return true }
-	if p, err := pt.bind(ip.ProtoTCP, local, remote, false, taken); err != syscall.EADDRINUSE {
+	if p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, taken); err != syscall.EADDRINUSE {
 		t.Errorf("%+v, %v: want the kernel's error", p, err)
 	}
 }
@@ -155,10 +155,10 @@ func (k *stalePorts) Hold(proto uint8, addr netip.AddrPort) (control.Held, error
 // have it, is not the error of who asks for any.
 func TestReserveAgain(t *testing.T) {
 	pt := newPortTable(&stalePorts{rangedPorts{32768, 60999, 32768}, 8080}, noSteering{})
-	if _, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 8080), true, false); err != nil {
+	if _, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 8080), true, control.Sharing{}); err != nil {
 		t.Fatal(err)
 	}
-	p, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 0), false, false)
+	p, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 0), false, control.Sharing{})
 	if err != nil || p.number != 32768 {
 		t.Errorf("%+v, %v", p, err)
 	}

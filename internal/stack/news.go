@@ -21,6 +21,9 @@ func (s *Stack) onChange(c control.Change) {
 		s.learnVLANs()
 	}
 	s.rx.repeat.Forget()
+	if c.Kind == control.RouteChanged && s.dests.portsChanged() {
+		s.rekey()
+	}
 	for _, d := range s.dests.all {
 		s.applyChange(d, c)
 	}
@@ -36,6 +39,17 @@ func (s *Stack) onChange(c control.Change) {
 	s.tell()
 	if k := s.linkOf(c.Link); c.Kind == control.LinkGone && k != nil {
 		s.linkGone(k)
+	}
+}
+
+// rekey gives each flow a destination of its own where routes have begun to
+// depend on ports, and takes it back where they have ceased to.
+func (s *Stack) rekey() {
+	for c := range s.demux.flows.all() {
+		c.dst = s.dests.rekey(c.dst, c.tc.Local().Port(), c.tc.Remote().Port())
+	}
+	for _, u := range s.demux.udpFlows {
+		u.dst = s.dests.rekey(u.dst, u.local.Port(), u.remote.Port())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"syscall"
+
+	"github.com/onload-go/onload/internal/control"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 	reserveTries = 32
 )
 
-// flowTaken tells whether there is a connection from local to remote, or was
+// flowTaken reports whether there is a connection from local to remote, or was
 // one less than age nanoseconds ago.
 type flowTaken func(local, remote netip.AddrPort, age int64) bool
 
@@ -31,9 +33,9 @@ type flowTaken func(local, remote netip.AddrPort, age int64) bool
 // chooses one at random (RFC 6056). As the kernel does, it chooses among those of
 // ended connections and of connections to other peers where there are many.
 // Otherwise, or where the connection shares its port, it takes a new one.
-func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, shared bool, taken flowTaken) (*port, error) {
-	if local.Port() != 0 {
-		return t.bindLocal(proto, local, false, shared)
+func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, share control.Sharing, taken flowTaken) (*port, error) {
+	if local.Port() != 0 || share != (control.Sharing{}) {
+		return t.bindLocal(proto, local, false, share)
 	}
 	k := localAddr{proto, local.Addr()}
 	if p := t.tryIdle(k, min(idleLeast, t.enough), remote, taken); p != nil {

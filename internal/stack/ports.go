@@ -11,6 +11,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
 )
 
 // portTable holds the ports that the stack uses: each is reserved with the
@@ -56,7 +57,7 @@ type port struct {
 	refs   int32
 	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
-	shared bool // users with SO_REUSEPORT may join
+	share  control.Sharing // users of the stack may join, those of the kernel after open
 	// remote is the peer of a lone port, which is steered for one connection only
 	// and not reserved with the kernel; invalid: it is no lone port.
 	remote netip.AddrPort
@@ -101,11 +102,16 @@ func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
 	s.ports.vacate(proto, local)
 }
 
-// bindLocal reserves local; port 0 is the kernel's choice. shared: it may be
-// one that another has who shares it too.
-func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held, shared bool) (*port, error) {
+// Share has a listener of ours have the port of local, where connections have it that
+// share theirs: it comes before the listener's twin is bound. The address may be a
+// wildcard.
+func (s *Stack) Share(local netip.AddrPort) { s.ports.open(local) }
+
+// bindLocal reserves local; port 0 is the kernel's choice. Where the socket shares
+// its port, local may be one that is in use by another who shares it.
+func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
 	t.settle()
-	if shared && local.Port() != 0 {
+	if share != (control.Sharing{}) && local.Port() != 0 {
 		if p := t.join(proto, local, held); p != nil {
 			return p, nil
 		}
@@ -113,7 +119,7 @@ func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held, shared bo
 	p, err := t.reserve(proto, local, held)
 	if p != nil {
 		t.mu.Lock()
-		p.shared = shared
+		p.share = share
 		t.mu.Unlock()
 	}
 	return p, err
@@ -138,7 +144,7 @@ func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
 		if sp == nil {
 			continue
 		}
-		if p := sp.used[local.Port()]; p != nil && p.shared && p.refs > 0 {
+		if p := sp.used[local.Port()]; p != nil && p.share != (control.Sharing{}) && p.refs > 0 {
 			p.refs++
 			return p
 		}
@@ -195,6 +201,26 @@ func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*p
 		return nil, err
 	}
 	return p, nil
+}
+
+// bindable returns the error of bind(2) for a socket to remote from a port of no
+// particular address, which the kernel binds to all of them before it connects.
+// bindLocal is to follow: as in the kernel, the socket has only its own address
+// once it is connected. A port of 0 and a port that others share are the
+// kernel's to find.
+func (s *Stack) bindable(proto uint8, local, remote netip.AddrPort, share control.Sharing) error {
+	t := s.ports
+	if t.kernel == nil || local.Port() == 0 || share != (control.Sharing{}) {
+		return nil
+	}
+	at := netip.AddrPortFrom(netip.Addr{}, local.Port()) // net's sockets of IPv6 are for both families
+	if remote.Addr().Is4() {
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), local.Port())
+	}
+	s.Vacate(proto, at)
+	h, err := t.kernel.Hold(proto, at)
+	h.Close()
+	return err
 }
 
 // enter puts p among the ports of at. false: another has the number, and p
@@ -338,6 +364,24 @@ func (t *portTable) vacate(proto uint8, local netip.AddrPort) {
 	t.mu.Unlock()
 	for _, x := range idle {
 		t.giveBack(x.port, x.held)
+	}
+}
+
+// open has listeners of the kernel, and so our twins, bind the port of local, as far
+// as the connections that have it share it. A wildcard stands for every address.
+// Until somebody of ours asks, the port is held from all: a listener of another
+// process would get nothing of what is steered to us.
+func (t *portTable) open(local netip.AddrPort) {
+	a := local.Addr()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for at, sp := range t.spaces {
+		if at.proto != ip.ProtoTCP || at.addr != a && a.IsValid() && !a.IsUnspecified() {
+			continue // a UDP socket that holds a port would get datagrams
+		}
+		if p := sp.used[local.Port()]; p != nil {
+			_ = p.held.Share(p.share) // else bind finds the port in use
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func TestPortPool(t *testing.T) {
 	}
 	bind := func() *port {
 		t.Helper()
-		p, err := pt.bind(ip.ProtoTCP, local, remote, false, free)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, free)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestPortPool(t *testing.T) {
 	// All in TIME-WAIT: another one.
 	n := 0
 	busy := func(_, _ netip.AddrPort, _ int64) bool { n++; return n <= portTries }
-	if p, err := pt.bind(ip.ProtoTCP, local, remote, false, busy); err != nil || age[p] != 0 {
+	if p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, busy); err != nil || age[p] != 0 {
 		t.Errorf("%+v, %v; want a new port", p, err)
 	}
 }
@@ -112,7 +112,7 @@ func TestPortShared(t *testing.T) {
 	taken := func(local, remote netip.AddrPort, _ int64) bool { return flows[flow{local, remote}] != nil }
 	bind := func(peer uint16) error {
 		remote := netip.AddrPortFrom(addrB, peer)
-		p, err := pt.bind(ip.ProtoTCP, local, remote, false, taken)
+		p, err := pt.bind(ip.ProtoTCP, local, remote, control.Sharing{}, taken)
 		if err != nil {
 			return err
 		}
@@ -226,7 +226,7 @@ func TestPickRace(t *testing.T) {
 	for range workers {
 		go func() {
 			for range each {
-				if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err != nil {
+				if _, err := pt.bindLocal(ip.ProtoTCP, local, false, control.Sharing{}); err != nil {
 					errs <- err
 					return
 				}
@@ -239,7 +239,7 @@ func TestPickRace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := pt.bindLocal(ip.ProtoTCP, local, false, false); err == nil {
+	if _, err := pt.bindLocal(ip.ProtoTCP, local, false, control.Sharing{}); err == nil {
 		t.Error("a port more than there are")
 	}
 }

@@ -99,7 +99,7 @@ func (s *Stack) refuse(seg *tcp.Segment) {
 
 // reply sends one packet that belongs to no connection.
 func (s *Stack) reply(proto uint8, local, remote netip.AddrPort, pkt ...ring.Desc) bool {
-	d := s.dests.get(IPOptions{}.key(local.Addr(), remote.Addr(), proto), nil, s.now)
+	d := s.dests.get(IPOptions{}.key(local, remote, proto), nil, s.now)
 	if d == nil {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
@@ -62,7 +63,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 	}
-	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, o.Shared)
+	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 	if err != nil {
 		return nil, s.refusal(err)
 	}
@@ -91,7 +92,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
+	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return false
 	}
@@ -102,7 +103,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, l.s.now)
+	d := l.s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, l.s.now)
 	if d == nil {
 		return 0
 	}
@@ -114,7 +115,7 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dests.get(l.ip.key(local.Addr(), remote.Addr(), ip.ProtoTCP), nil, s.now)
+	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
 	if d == nil {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/udp"
@@ -77,11 +78,16 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	route := o.Route
 	if connected && (!local.Addr().IsValid() || local.Addr().IsUnspecified()) {
 		var err error
-		if route, err = s.route(route, remote.Addr(), netip.Addr{}); err != nil {
+		if route, err = s.route(route, o.IP.key(netip.AddrPortFrom(netip.Addr{}, local.Port()), remote, ip.ProtoUDP)); err != nil {
 			return nil, err
 		}
 		if !route.Src.IsValid() {
 			return nil, syscall.EADDRNOTAVAIL // the host has none of the family
+		}
+		if !o.PortHeld {
+			if err := s.bindable(ip.ProtoUDP, local, remote, control.Sharing{Port: o.Shared}); err != nil {
+				return nil, s.refusal(err)
+			}
 		}
 		local = netip.AddrPortFrom(route.Src, local.Port())
 	}
@@ -147,7 +153,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 			return p, nil
 		}
 	}
-	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, o.Shared)
+	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.
@@ -157,7 +163,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	}
 	s.demux.lastUDP = nil
 	if connected {
-		if u.dst = s.dests.get(u.ip.key(u.local.Addr(), u.remote.Addr(), ip.ProtoUDP), route, s.now); u.dst == nil {
+		if u.dst = s.dests.get(u.ip.key(u.local, u.remote, ip.ProtoUDP), route, s.now); u.dst == nil {
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)

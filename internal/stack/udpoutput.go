@@ -79,7 +79,7 @@ func (u *UDPConn) packNow(p []byte, m *Message) *dst {
 func (s *Stack) packSmall(u *UDPConn, p []byte, m *Message) *dst {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || !u.leads(d, m.Src.Unmap(), m.Dst.Addr().Unmap(), m.tos, m.ttl) ||
+	if d == nil || d.gone || !d.ready || !u.leads(d, m.Src.Unmap(), unmapped(m.Dst), m.tos, m.ttl) ||
 		l4+d.hdr.NetLen() > s.dests.mtuOf(d, s.now) {
 		return nil
 	}
@@ -238,8 +238,7 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 // where there is none.
 func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc) {
 	e := s.arena.Bytes(f)[:envSize]
-	remote := netip.AddrFrom16([16]byte(e[envRemote:])).Unmap()
-	port := binary.BigEndian.Uint16(e[envPort:])
+	remote := netip.AddrPortFrom(netip.AddrFrom16([16]byte(e[envRemote:])).Unmap(), binary.BigEndian.Uint16(e[envPort:]))
 	size := int(binary.BigEndian.Uint32(e[envLen:]))
 	var local netip.Addr // invalid: the route's
 	if a := [16]byte(e[envLocal:]); a != ([16]byte{}) {
@@ -252,7 +251,7 @@ func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc)
 		}
 	}
 	s.dests.confirm(d, s.now)
-	return d, s.udpPacket(d, f, u.local.Port(), port, udp.HeaderLen+size)
+	return d, s.udpPacket(d, f, u.local.Port(), remote.Port(), udp.HeaderLen+size)
 }
 
 // udpPacket writes the UDP header in front of the first frame and returns the
@@ -281,9 +280,9 @@ func (s *Stack) udpPacket(d *dst, f ring.Frame, from, to uint16, l4 int) []ring.
 
 // leads reports whether d, to which u sent before, is the destination of a
 // datagram. An invalid src is the route's.
-func (u *UDPConn) leads(d *dst, src, dst netip.Addr, tos, ttl uint8) bool {
+func (u *UDPConn) leads(d *dst, src netip.Addr, dst netip.AddrPort, tos, ttl uint8) bool {
 	k := &d.key
-	if k.Remote != dst || k.tos != tos&^3 || k.ttl != ttl {
+	if k.Remote != dst.Addr() || k.tos != tos&^3 || k.ttl != ttl || k.rport != 0 && k.rport != dst.Port() {
 		return false
 	}
 	if src.IsValid() {
@@ -292,17 +291,26 @@ func (u *UDPConn) leads(d *dst, src, dst netip.Addr, tos, ttl uint8) bool {
 	return !u.named
 }
 
+// unmapped returns a without the IPv6 form of an IPv4 address.
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
 // udpDst finds where a datagram goes; a socket remembers its last destination.
-func (s *Stack) udpDst(u *UDPConn, local, remote netip.Addr, tos, ttl uint8) *dst {
+func (s *Stack) udpDst(u *UDPConn, local netip.Addr, remote netip.AddrPort, tos, ttl uint8) *dst {
 	named := local.IsValid()
+	k := s.dests.trim(dstKey{
+		Pair:  tcp.Pair{Local: local, Remote: remote.Addr()},
+		proto: ip.ProtoUDP, tos: tos &^ 3, ttl: ttl, unbound: !named,
+		lport: u.local.Port(), rport: remote.Port(),
+	})
 	if !named {
-		r, err := s.cfg.Net.Route(remote, netip.Addr{})
+		r, err := s.cfg.Net.Route(k.flow())
 		if err != nil || !r.Src.IsValid() {
 			return nil
 		}
-		local = r.Src
+		k.Local = r.Src
 	}
-	k := dstKey{tcp.Pair{Local: local, Remote: remote}, ip.ProtoUDP, tos &^ 3, ttl}
 	d := s.dests.get(k, nil, s.now)
 	if d == nil {
 		return nil

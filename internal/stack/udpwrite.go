@@ -119,9 +119,6 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	if m.TTL != 0 {
 		m.ttl = m.TTL
 	}
-	if m.ttl == 0 {
-		m.ttl = defaultTTL
-	}
 	return nil
 }
 
@@ -200,8 +197,8 @@ func (u *UDPConn) cut(p []byte, each int, m *Message) (first ring.Frame, ok bool
 // the path or the link takes whole, where datagrams are not to be fragmented.
 // Those of a write that is cut never are (UDP_SEGMENT).
 func (u *UDPConn) most(m *Message) int {
-	dst := m.Dst.Addr().Unmap()
-	mode := u.ip.mtuMode(dst)
+	dst := unmapped(m.Dst)
+	mode := u.ip.mtuMode(dst.Addr())
 	if mode == PathMTUWant && m.Seg == 0 {
 		return maxUDP6
 	}
@@ -218,7 +215,7 @@ func (u *UDPConn) most(m *Message) int {
 		}
 		s.end()
 	}
-	if dst.Is4() {
+	if dst.Addr().Is4() {
 		return mtu - 20 - udp.HeaderLen
 	}
 	return mtu - 40 - udp.HeaderLen
