@@ -45,7 +45,7 @@ func (m *miniTCP) reply(flags byte, options []byte) {
 	send(m.t, m.d, m.d.queues[0], ethOf(m.us.mac, m.them.mac, ipOf(m.us.addr, m.them.addr, tcp, 1, 0x4000, 0, b)))
 }
 
-// input takes one frame, and tells whether the peer has closed.
+// input takes one frame, and reports whether the peer has closed.
 func (m *miniTCP) input(b []byte) (closed bool) {
 	seg := b[34:]
 	if n := int(binary.BigEndian.Uint16(b[16:])); n > 0 { // 0 above 64 KiB

@@ -35,7 +35,7 @@ func fastEcho(t *testing.T, b *Stack) *TCPListener {
 	return l
 }
 
-// fastDial connects with Fast Open; waits tells whether the SYN waits for data.
+// fastDial connects with Fast Open; waits reports whether the SYN waits for data.
 func fastDial(t *testing.T, a *Stack, to netip.AddrPort, waits bool) *TCPConn {
 	t.Helper()
 	c, err := a.DialTCP(t.Context(), netip.AddrPort{}, to, &TCPOptions{TCP: &tcp.Config{FastOpenConnect: true}})

@@ -94,10 +94,11 @@ func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 	return true
 }
 
-// passed is the deadline that has come: sooner than any that is still to come.
+// passed replaces a deadline once it has expired. It is smaller than any real
+// deadline, so comparisons need no special case.
 const passed = 1
 
-// expired tells whether w's deadline has passed at now.
+// expired reports whether w's deadline has passed at now.
 func (w *waiter) expired(now int64) bool {
 	p := w.more.Load()
 	if p == nil {
