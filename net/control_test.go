@@ -102,7 +102,7 @@ func TestControlOnTheWire(t *testing.T) {
 		}
 		var b [10]byte
 		var oob [200]byte
-		k.SetReadDeadline(time.Now().Add(10 * time.Second))
+		k.SetReadDeadline(time.Now().Add(patience))
 		_, n, _, _, err := k.ReadMsgUDP(b[:], oob[:])
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +130,11 @@ func TestControlOnTheWire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := net.Dialer{Timeout: 500 * time.Millisecond, Control: control([3]int{unix.IPPROTO_IP, unix.IP_MINTTL, ttl})}
+		timeout := patience
+		if !works {
+			timeout = 500 * time.Millisecond
+		}
+		d := net.Dialer{Timeout: timeout, Control: control([3]int{unix.IPPROTO_IP, unix.IP_MINTTL, ttl})}
 		err = p.B.Do(func() error {
 			c, err := d.Dial("tcp4", l.Addr().String())
 			if err == nil {
@@ -347,7 +351,7 @@ func TestReusePortUDP(t *testing.T) {
 			c.Write([]byte("x"))
 			c.Close()
 		}
-		for limit := time.Now().Add(10 * time.Second); n[0].Load()+n[1].Load() < 40; time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(patience); n[0].Load()+n[1].Load() < 40; time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatalf("option %d: %d and %d of 40 datagrams", opt, n[0].Load(), n[1].Load())
 			}
@@ -434,7 +438,7 @@ func TestControlListenKernel(t *testing.T) {
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	u.SetReadDeadline(time.Now().Add(10 * time.Second))
+	u.SetReadDeadline(time.Now().Add(patience))
 	var b [9]byte
 	var oob [100]byte
 	if n, oobn, _, _, err := u.(*onload.UDPConn).ReadMsgUDP(b[:], oob[:]); n != 1 || oobn == 0 || err != nil {

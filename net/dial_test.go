@@ -109,7 +109,7 @@ func serve(t *testing.T, e host, address string) (port string) {
 func TestDialNames(t *testing.T) {
 	a, b := deafPair(t)
 	port := serve(t, b, addrB+":0")
-	d := onload.Dialer{Engine: a, Resolver: resolverOf(t, "fd00::2", addrB), Timeout: 10 * time.Second}
+	d := onload.Dialer{Engine: a, Resolver: resolverOf(t, "fd00::2", addrB), Timeout: patience}
 	c, err := d.Dial("tcp4", "both.example.:"+port)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestDialNames(t *testing.T) {
 	if _, err = d.Dial("tcp6", "both.example.:"+port); !errors.As(err, &ne) || !ne.Timeout() {
 		t.Errorf("tcp6: %v", err)
 	}
-	d.Resolver = resolverOf(t)
+	d.Resolver, d.Timeout = resolverOf(t), patience
 	var dns *net.DNSError
 	if _, err = d.Dial("tcp", "none.example.:9"); !errors.As(err, &dns) || !dns.IsNotFound {
 		t.Error(err)
@@ -324,7 +324,7 @@ func TestDialAsksOneFamily(t *testing.T) {
 		go answerA(s, net.ParseIP(addrB), &asked)
 		return c, nil
 	}}
-	c, err := (&onload.Dialer{Engine: a, Resolver: r, Timeout: 20 * time.Second}).Dial("tcp4", "service.test.:"+port)
+	c, err := (&onload.Dialer{Engine: a, Resolver: r, Timeout: patience}).Dial("tcp4", "service.test.:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,7 +148,7 @@ func (l *errorLab) file(s string) *os.File {
 
 // waitReset waits until c has seen a reset.
 func waitReset(l *errorLab, c net.Conn) {
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		l.t.Errorf("no reset came: %v", err)
 	}
@@ -344,16 +344,15 @@ var errorCases = []struct {
 		return errors.Join(count(n), err, again)
 	}},
 	{"copy of what came before a reset", func(l *errorLab) error {
-		c, _ := l.tcp()
+		c, sink := l.tcp()
 		from, s := l.tcp()
 		l.must(second(s.Write([]byte("x"))))
-		time.Sleep(20 * time.Millisecond)
 		done := make(chan error)
 		go func() {
 			n, err := io.Copy(c, from)
 			done <- errors.Join(count(n), err)
 		}()
-		time.Sleep(20 * time.Millisecond)
+		l.must(second(sink.Read(make([]byte, 1)))) // it is copied
 		l.must(s.SetLinger(0))
 		l.must(s.Close())
 		return <-done
@@ -519,7 +518,7 @@ var errorCases = []struct {
 		l.must(err)
 		defer c.Close()
 		l.must(second(c.Write([]byte("x"))))
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		return second(c.Read(make([]byte, 1)))
 	}},
 	{"udp refused, ReadFrom", func(l *errorLab) error {
@@ -527,7 +526,7 @@ var errorCases = []struct {
 		l.must(err)
 		defer c.Close()
 		l.must(second(c.Write([]byte("x"))))
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		_, _, err = c.(udpConn).ReadFrom(make([]byte, 1))
 		return err
 	}},

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
@@ -77,7 +76,7 @@ func TestDefaultEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	c, err := onload.DialTimeout("tcp", ln.Addr().String(), time.Second)
+	c, err := onload.DialTimeout("tcp", ln.Addr().String(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +174,7 @@ func TestLoopbackIsTheKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	dial := func(network, address string) (net.Conn, error) { return e.DialTimeout(network, address, 5*time.Second) }
+	dial := func(network, address string) (net.Conn, error) { return e.DialTimeout(network, address, patience) }
 	for _, ip := range []string{"127.0.0.1", p.A.Addr4.String()} {
 		echo(t, ln, dial, ip)
 	}

@@ -377,7 +377,7 @@ func TestHTTP(t *testing.T) {
 	})}
 	go srv.Serve(ln)
 	tr := &http.Transport{DialContext: a.DialContext}
-	client := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: tr, Timeout: patience}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -429,7 +429,7 @@ func TestDeferAccept(t *testing.T) {
 		if _, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: accepted before there was data: %v", name, err)
 		}
-		tl.SetDeadline(time.Now().Add(10 * time.Second))
+		tl.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Fatal(name, err)
 		}

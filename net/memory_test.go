@@ -3,6 +3,7 @@ package onload_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/net/nettest"
@@ -16,6 +17,9 @@ const (
 	addrB  = "10.0.0.2"
 	addrB6 = "[fd00::2]"
 )
+
+// patience bounds what would hang. No verdict depends on how fast the machine is.
+const patience = time.Minute
 
 // memoryPair returns two engines joined in memory, until the test ends.
 func memoryPair(t testing.TB) (a, b *onload.Engine) {

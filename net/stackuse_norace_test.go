@@ -90,7 +90,7 @@ func stackUses(t *testing.T, client, server host, addr string) map[string]int {
 		{"udp", v, u.(net.Conn), []int{64, 1400}},
 	} {
 		for _, e := range []net.Conn{x.w, x.r} {
-			if err := e.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			if err := e.SetDeadline(time.Now().Add(patience)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -116,7 +116,7 @@ func TestTCPInfoReceiverLimited(t *testing.T) {
 				t.Errorf("Write: %v", err)
 			}
 		}()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(patience)
 		for {
 			i := info(t, c)
 			if i.Limit == onload.LimitReceiver && i.Unsent > 0 && i.ReceiverLimited > 0 && i.BusyTime >= i.ReceiverLimited {

@@ -37,7 +37,7 @@ func exchange(t *testing.T, a, b *onload.UDPConn, to *net.UDPAddr, wantFrom stri
 		if n, err := send([]byte(msg)); n != len(msg) || err != nil {
 			t.Fatalf("send %d: %d, %v", i, n, err)
 		}
-		b.SetReadDeadline(time.Now().Add(5 * time.Second))
+		b.SetReadDeadline(time.Now().Add(patience))
 		var n int
 		var from string
 		var err error
@@ -225,7 +225,7 @@ func TestUDPBroadcast(t *testing.T) {
 		if _, err := far.WriteTo([]byte(to), withPort(to, c)); err != nil {
 			t.Fatal(err)
 		}
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		buf := make([]byte, 100)
 		if n, _, err := c.ReadFrom(buf); string(buf[:n]) != to || err != nil {
 			t.Errorf("to %s: %q, %v", to, buf[:n], err)
@@ -253,7 +253,7 @@ func TestLinkLocal(t *testing.T) {
 		}()
 		var c net.Conn
 		if err := p.B.Do(func() (err error) {
-			c, err = net.DialTimeout("tcp6", netip.AddrPortFrom(at, uint16(l.Addr().(*net.TCPAddr).Port)).String(), 5*time.Second)
+			c, err = net.DialTimeout("tcp6", netip.AddrPortFrom(at, uint16(l.Addr().(*net.TCPAddr).Port)).String(), patience)
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -271,7 +271,7 @@ func TestLinkLocal(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 10)
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		n, from, err := c.ReadFrom(buf)
 		if err != nil || string(buf[:n]) != "ping" {
 			t.Fatalf("%q, %v", buf[:n], err)
@@ -279,7 +279,7 @@ func TestLinkLocal(t *testing.T) {
 		if _, err := c.WriteTo([]byte("pong"), from); err != nil {
 			t.Fatal(err)
 		}
-		far.SetReadDeadline(time.Now().Add(5 * time.Second))
+		far.SetReadDeadline(time.Now().Add(patience))
 		if n, _, err = far.ReadFrom(buf); err != nil || string(buf[:n]) != "pong" {
 			t.Errorf("%q, %v", buf[:n], err)
 		}

@@ -164,13 +164,13 @@ var one = []byte("x")
 
 const (
 	travel = 100 * time.Millisecond // in which a packet surely arrives
-	soon   = 5 * time.Second        // in which all must be over
+	soon   = 5 * time.Second        // for what does not come
 	hung   = time.Minute            // a call that takes so long hangs, however busy the machine is
 )
 
 func (s *scene) limit(cs ...net.Conn) {
 	for _, c := range cs {
-		s.must(c.SetDeadline(time.Now().Add(soon)))
+		s.must(c.SetDeadline(time.Now().Add(hung)))
 	}
 }
 

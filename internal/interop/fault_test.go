@@ -53,7 +53,7 @@ func establish(t *testing.T, pair *lab.Pair) (*onload.Engine, net.Conn, string) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := pingPong(c, 5*time.Second); err != nil {
+	if err := pingPong(c, hung); err != nil {
 		t.Fatal(err)
 	}
 	return e, c, l.Addr().String()
@@ -75,11 +75,11 @@ func TestLinkDownUp(t *testing.T) {
 	if err := pair.A.SetUp(); err != nil {
 		t.Fatal(err)
 	}
-	if err := pingPong(c, 20*time.Second); err != nil {
+	if err := pingPong(c, hung); err != nil {
 		t.Errorf("after the link came up again: %v", err)
 	}
 	// Addresses of the other family may be gone with the link; v4's are not.
-	d, err := e.DialTimeout("tcp", addr, 10*time.Second)
+	d, err := e.DialTimeout("tcp", addr, hung)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +94,13 @@ func TestAddressRemoved(t *testing.T) {
 	if err := pair.A.DelAddr(prefix); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, 2*time.Second, func() error { // netlink's news take a moment
+	settled(t, hung, func() error { // netlink's news take a moment
 		if pingPong(c, 300*time.Millisecond) == nil {
 			return errors.New("the connection of a removed address still works")
 		}
 		return nil
 	})
-	if d, err := e.DialTimeout("tcp", addr, 2*time.Second); err == nil {
+	if d, err := e.DialTimeout("tcp", addr, hung); err == nil {
 		d.Close()
 		t.Error("connected without an address")
 	} else if !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
@@ -109,7 +109,7 @@ func TestAddressRemoved(t *testing.T) {
 	if err := pair.A.AddAddr(prefix); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, 10*time.Second, func() error {
+	settled(t, hung, func() error {
 		d, err := e.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			d.Close()
@@ -125,7 +125,7 @@ func TestMTUChanged(t *testing.T) {
 		if err := errors.Join(pair.A.SetMTU(mtu), pair.B.SetMTU(mtu)); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(hung)); err != nil {
 			t.Fatal(err)
 		}
 		data := make([]byte, 1<<20)
@@ -241,7 +241,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Wait()
-	settled(t, 5*time.Second, func() error {
+	settled(t, hung, func() error {
 		l, err := pair.A.Netlink().LinkByName(pair.A.If)
 		if err != nil {
 			return err
@@ -254,10 +254,10 @@ func TestKilled(t *testing.T) {
 	// The kernel answers the orphaned traffic with a reset.
 	select {
 	case <-traffic:
-	case <-time.After(20 * time.Second):
+	case <-time.After(hung):
 		t.Error("the peer's traffic hangs")
 	}
-	settled(t, 5*time.Second, func() error {
+	settled(t, hung, func() error {
 		l, err := pair.A.Listen("tcp", addr)
 		if err != nil {
 			return err
@@ -269,7 +269,7 @@ func TestKilled(t *testing.T) {
 			return err
 		}
 		defer k.Close()
-		return pingPong(k, 2*time.Second)
+		return pingPong(k, hung)
 	})
 	// And the interface can be taken again.
 	e := engine(t, pair.A)

@@ -57,7 +57,7 @@ func TestNeighbourMoves(t *testing.T) {
 		}
 		setMAC(t, pair.B, otherMAC)
 		start := time.Now()
-		if err := pingPong(c, 5*time.Second); err != nil {
+		if err := pingPong(c, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 		t.Logf("went on after %v", time.Since(start))
@@ -73,7 +73,7 @@ func TestNeighbourMoves(t *testing.T) {
 		time.Sleep(2 * time.Second) // the kernel's entry gets stale
 		setMAC(t, pair.B, otherMAC)
 		start := time.Now()
-		if err := pingPong(c, 20*time.Second); err != nil {
+		if err := pingPong(c, hung); err != nil {
 			t.Error(err)
 		}
 		t.Logf("went on after %v", time.Since(start))
@@ -84,7 +84,7 @@ func TestNeighbourMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		setMAC(t, pair.A, otherMAC)
-		if err := pingPong(c, 5*time.Second); err != nil {
+		if err := pingPong(c, hung); err != nil {
 			t.Error(err)
 		}
 		if !trip(t, e, addr) {
@@ -107,7 +107,7 @@ func TestInterfaceDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		conns = append(conns, c)
-		if err := pingPong(c, 5*time.Second); err != nil {
+		if err := pingPong(c, hung); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,16 +136,16 @@ func TestInterfaceDeleted(t *testing.T) {
 	if err := pair.A.Delete(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 5*time.Second, "Read", func() {
+	within(t, hung, "Read", func() {
 		if err := <-results; !errors.Is(err, syscall.ENETDOWN) {
 			t.Errorf("a blocked call ended with %v, want Read with network is down", err)
 		}
 	})
-	if err := pingPong(conns[1], 2*time.Second); !errors.Is(err, syscall.ENETDOWN) {
+	if err := pingPong(conns[1], hung); !errors.Is(err, syscall.ENETDOWN) {
 		t.Errorf("in use: %v, want network is down", err)
 	}
-	within(t, 10*time.Second, "Dial", func() {
-		if c, err := e.DialTimeout("tcp", kl.Addr().String(), 3*time.Second); err == nil {
+	within(t, hung, "Dial", func() {
+		if c, err := e.DialTimeout("tcp", kl.Addr().String(), hung); err == nil {
 			c.Close()
 			t.Error("connected without an interface")
 		} else if !errors.Is(err, syscall.ENETUNREACH) {
@@ -155,7 +155,7 @@ func TestInterfaceDeleted(t *testing.T) {
 	if i := e.Status()[0]; i.Err == nil || i.Path.Accelerated {
 		t.Errorf("status: %+v, want an error", i)
 	}
-	within(t, 5*time.Second, "Close", func() {
+	within(t, hung, "Close", func() {
 		for _, c := range conns {
 			if err := c.Close(); err != nil {
 				t.Error(err)
@@ -165,14 +165,14 @@ func TestInterfaceDeleted(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	within(t, 5*time.Second, "a blocked call", blocked.Wait)
+	within(t, hung, "a blocked call", blocked.Wait)
 	close(results)
 	for err := range results {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
 	}
-	within(t, 10*time.Second, "Engine.Close", func() {
+	within(t, hung, "Engine.Close", func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
@@ -216,19 +216,19 @@ func TestEngineClosed(t *testing.T) {
 		}
 	})
 	time.Sleep(50 * time.Millisecond)
-	within(t, 5*time.Second, "Engine.Close", func() {
+	within(t, hung, "Engine.Close", func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	within(t, 5*time.Second, "a blocked call", blocked.Wait)
+	within(t, hung, "a blocked call", blocked.Wait)
 	for _, p := range peers {
-		_ = p.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = p.SetReadDeadline(time.Now().Add(hung))
 		if _, err := p.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the peer's Read: %v, want a reset", err)
 		}
 	}
-	within(t, 5*time.Second, "Close", func() {
+	within(t, hung, "Close", func() {
 		for _, c := range ours {
 			_ = c.Close()
 		}
@@ -336,7 +336,7 @@ func TestIdle(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, c := range all {
 			wg.Go(func() {
-				if err := pingPong(c, 30*time.Second); err != nil {
+				if err := pingPong(c, hung); err != nil {
 					t.Error(err)
 				}
 			})
@@ -389,7 +389,7 @@ func TestNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := pingPong(c, 5*time.Second); err != nil {
+	if err := pingPong(c, hung); err != nil {
 		t.Error(err)
 	}
 	if p := onload.PathOf(c); p.Accelerated || !strings.Contains(p.Reason, ifname) || !strings.Contains(p.Reason, "CAP_") {

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -93,7 +92,7 @@ func (n *neighbours) visit(t *testing.T, c client, l net.Listener, is4, is6 bool
 				_, _ = s.Write(b)
 			}
 		}()
-		if err := pingPong(d, 5*time.Second); err != nil {
+		if err := pingPong(d, hung); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if p := onload.PathOf(s); p.Accelerated != c.accelerated || p.Accelerated == (p.Reason != "") {

@@ -74,7 +74,7 @@ func daemon(t testing.TB, ns *lab.NS, address, name string, args ...string) {
 			t.Logf("%s:\n%s", name, out.Bytes())
 		}
 	})
-	settled(t, 10*time.Second, func() error {
+	settled(t, hung, func() error {
 		k, err := ns.Dial("tcp", address)
 		if err == nil {
 			k.Close()
@@ -422,7 +422,7 @@ func ask(t testing.TB, n int, write, read func([]byte) (int, error), c interface
 	if _, err := write(q); err != nil {
 		t.Fatalf("%d bytes: %v", n, err)
 	}
-	_ = c.SetReadDeadline(start.Add(2 * time.Second))
+	_ = c.SetReadDeadline(start.Add(hung))
 	k, err := read(b)
 	if err != nil {
 		t.Fatalf("no answer to %d bytes: %v", n, err)
