@@ -27,8 +27,8 @@ type Congestion struct {
 	pacer *pacer  // nil where packets are not paced
 }
 
-// ccPast is what a connection remembers that had congestion, or left slow
-// start: few have.
+// ccPast has what a connection remembers that had congestion, or left slow start:
+// few have.
 type ccPast struct {
 	cubic cubicState
 

@@ -7,8 +7,8 @@ import (
 )
 
 // Initial sequence numbers, timestamp offsets and SYN cookies come from
-// SipHash-2-4 under keys from crypto/rand. hash/maphash would be as fast, but
-// it promises nothing to somebody who sees its outputs, as peers do here.
+// SipHash-2-4 under keys from crypto/rand. hash/maphash would be as fast, but it
+// promises nothing against an attacker that sees its outputs, as peers do here.
 
 // ISN is the initial sequence number of a connection: a clock of 4 us a tick
 // plus a keyed hash of the addresses (RFC 6528 section 3), so that it cannot
@@ -17,9 +17,9 @@ func (h *Host) ISN(local, remote netip.AddrPort, now int64) uint32 {
 	return uint32(now/4000) + uint32(hashPair(&h.ISNKey, local, remote, 0))
 }
 
-// TSOffset is what a connection's timestamps are shifted by (RFC 7323 section
-// 7). It is the same for the same addresses, so that PAWS and RFC 6191 hold
-// between one connection and the next.
+// TSOffset returns the shift of a connection's timestamps (RFC 7323 section 7).
+// It is the same for the same addresses, so that PAWS and RFC 6191 hold between
+// one connection and the next.
 func (h *Host) TSOffset(local, remote netip.AddrPort) uint32 {
 	return uint32(hashPair(&h.TSKey, local, remote, 0))
 }

@@ -2,9 +2,9 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// timeout is what an expired retransmission timer means to recovery: what is
-// overdue is lost, the first frame in any case, and sending begins anew with
-// one segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
+// timeout does what an expired retransmission timer means to recovery: what is
+// overdue is lost, the first frame in any case, and sending begins anew with one
+// segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
 func (c *Conn) timeout(now int64) {
 	a := c.h.Arena
 	// The answer to one loss is one reduction: not for each expiry, and not

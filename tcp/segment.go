@@ -70,8 +70,8 @@ var (
 	ErrOffset = errors.New("tcp: bad data offset")
 )
 
-// Segment is a received segment. It is taken apart once; whoever handles it
-// may trim it.
+// Segment is a received segment. It is parsed once; whoever handles it may trim
+// it.
 type Segment struct {
 	Local, Remote netip.AddrPort
 	Seq, Ack      uint32

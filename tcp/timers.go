@@ -30,7 +30,7 @@ func (c *Conn) Deadline() int64 {
 	return int64(min(d, math.MaxInt64-1) + 1)
 }
 
-// Expire runs the timers that are due, and sends what they ask for.
+// Expire runs the timers that are due, and sends what they call for.
 func (c *Conn) Expire(now int64) {
 	if c.has(markDead) {
 		return

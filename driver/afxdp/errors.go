@@ -14,12 +14,12 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/bpf"
 )
 
-// ErrCorrupt is what breaks a queue whose rings hold something impossible:
-// a descriptor outside the arena, or a frame that the kernel did not have.
+// ErrCorrupt breaks a queue whose rings hold something impossible: a descriptor
+// outside the arena, or a frame that the kernel did not have.
 var ErrCorrupt = errors.New("afxdp: corrupt descriptor in a ring")
 
-// A ProgramError is the refusal of an interface that has an XDP program already,
-// which is somebody else's.
+// A ProgramError says that the interface already has an XDP program, of somebody
+// else.
 type ProgramError struct {
 	Interface string
 	ID        uint32
@@ -43,8 +43,8 @@ func (e *ProgramError) Error() string {
 		"%s, or use another interface: %v", e.Interface, e.ID, name, e.Mode, e.remedy(), e.Err)
 }
 
-// remedy is how the program is detached. The kernel refuses to detach one behind
-// the back of its bpf_link, and ip(8) takes the mode from the word alone.
+// remedy says how to detach the program. The kernel does not detach a program
+// that has a bpf_link, and ip(8) takes the mode from the word alone.
 func (e *ProgramError) remedy() string {
 	words := map[string]string{"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
 	off := fmt.Sprintf("run \"ip link set dev %s %s off\"", e.Interface, words[e.Mode])
@@ -66,10 +66,10 @@ func (e *ProgramError) remedy() string {
 // Unwrap returns the kernel's errno.
 func (e *ProgramError) Unwrap() error { return e.Err }
 
-// patience is how long the program may be waited for, which may be about to go by
-// itself: the kernel forgets a bpf_link before it detaches the program, and takes
-// back what was a process's some time after its end. On a busy machine that takes
-// seconds. One of ours always has a link, and so a process, or it is about to go.
+// patience is how long to wait for the program, which may be about to go by
+// itself. The kernel forgets a bpf_link before it detaches the program, and
+// cleans up after a process some time after its end: seconds, on a busy machine.
+// A program of ours always has a link and so a process, or is about to go.
 func (e *ProgramError) patience() time.Duration {
 	switch h := (holder{e.PID, e.Process}); {
 	case h.lives() || e.Pin != "":
@@ -101,7 +101,7 @@ func foreignProgram(l *linkInfo) *ProgramError {
 	return e
 }
 
-// A QueueError is the refusal of a queue that belongs to another socket.
+// A QueueError says that a queue belongs to another socket.
 type QueueError struct {
 	Interface string
 	Queue     int
@@ -138,8 +138,8 @@ func busyQueue(l *linkInfo, queue int) *QueueError {
 	return e
 }
 
-// queueHolder asks the kernel for the inode of the AF_XDP socket that is
-// bound to the queue; 0 where it cannot tell.
+// queueHolder asks the kernel for the inode of the AF_XDP socket that is bound to
+// the queue. It returns 0 where that is unknown.
 func queueHolder(ifindex, queue int) (inode uint32) {
 	const (
 		showInfo = 1 << 0
@@ -203,7 +203,7 @@ func refusedProgram(err error) error {
 	return fmt.Errorf("afxdp: this kernel refused the XDP program (Linux 5.18 or later is needed): %w", err)
 }
 
-// lacks reports whether the process is without the capability.
+// lacks reports whether the process does not have the capability.
 func lacks(capability int) bool {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

@@ -57,10 +57,10 @@ func (b *breath) init() error {
 	return nil
 }
 
-// first is the breath at the beginning of a spin, at now. The goroutine that
-// the answer is to come from is most likely on this P's queue. What runs there
-// may make others ready on the queue of all Ps: more reports whether to take a
-// breath at once, if others ran.
+// first is the breath at the beginning of a spin, at now. The goroutine that will
+// send the answer is most likely on this P's queue. Those that run there may make
+// others ready on the queue of all Ps: more reports whether to take a breath at
+// once, if others ran.
 func (b *breath) first(now int64) (more bool) {
 	b.began, b.round = now, 0
 	if runtime.GOMAXPROCS(0) == 1 {

@@ -27,8 +27,8 @@ var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 // errClosed is what a closed socket or stack answers.
 var errClosed = net.ErrClosed
 
-// refusal returns why a socket cannot be opened: err, unless that comes of the
-// stack's own end.
+// refusal returns why a socket cannot be opened: err, or errClosed where the
+// stack is closing.
 func (s *Stack) refusal(err error) error {
 	if s.life.ending.Load() {
 		return errClosed
@@ -53,8 +53,8 @@ func (s *Stack) Close() error {
 		s.closeSeat()
 		s.waits.breath.close()
 		s.ports.close()
-		// Whoever takes the lock from now on finds the stack closing, and
-		// touches no queue.
+		// A goroutine that takes the lock from now on finds the stack closing,
+		// and touches no queue.
 		s.begin()
 		if s.shared() {
 			s.giveBack()
@@ -79,12 +79,12 @@ func (s *Stack) giveBack() {
 	s.cache.Flush()
 }
 
-// closeKicks is how often Close kicks a queue again that took a part only: there is
-// no later turn that would.
+// closeKicks is how often Close kicks a queue again that has taken only a part:
+// no later turn does.
 const closeKicks = 64
 
-// shutdown resets all connections and marks the stack as closing. It returns
-// those who may be parked.
+// shutdown resets all connections and marks the stack as closing. It returns the
+// waiters whose goroutines may be parked.
 func (s *Stack) shutdown() (wake []*waiter) {
 	s.begin()
 	defer s.end()

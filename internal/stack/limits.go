@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/internal/processors"
 )
 
-// limits is what the stack knows of the processors that the process may use.
+// limits has what the stack knows of the processors that the process may use.
 type limits struct {
 	watcher *processors.Watcher // under the lock
 	next    int64               // when to look again, ns
@@ -17,12 +17,12 @@ type limits struct {
 	view    processors.View
 }
 
-// lookEvery is how often the limits are looked at while packets come, ns: it
-// takes 10 us.
+// lookEvery is the time, in ns, between two looks at the limits while packets
+// come. A look takes 10 us.
 const lookEvery = int64(100_000_000)
 
-// wakeMost bounds what is believed of a wake-up, ns: on a busy machine it takes
-// as long as others run.
+// wakeMost is the longest wake-up that is believed, in ns: on a busy machine one
+// takes as long as others run.
 const wakeMost = int64(100_000)
 
 // openLimits begins to watch. The cost of a wake-up is measured meanwhile.
@@ -44,7 +44,7 @@ func (s *Stack) openLimits() {
 	}()
 }
 
-// look renews what the policy knows of the processors. The lock is held.
+// look tells the policy about the processors anew. The lock is held.
 func (s *Stack) look() {
 	l := &s.waits.limits
 	if s.now < l.next || l.watcher == nil {

@@ -29,8 +29,9 @@ type reactor struct {
 	sleepAt atomic.Int64 // when the reactor wakes at the latest, ns
 	done    chan struct{}
 
-	// since is when the wait began, ns, of a goroutine that left the next packet
-	// to the reactor: it spun in vain, or not at all. 0: there is none.
+	// since is the time, in ns, when a goroutine began to wait that has left the
+	// next packet to the reactor: it spun in vain, or not at all. 0: there is
+	// none.
 	since atomic.Int64
 }
 
@@ -163,7 +164,7 @@ func (s *Stack) outlasted(woken bool) {
 	}
 }
 
-// forget is for a goroutine that polls from now on: the packet comes to it.
+// forget is called by a goroutine that polls from now on: the packet comes to it.
 func (r *reactor) forget() {
 	if r.since.Load() != 0 {
 		r.since.Store(0)
@@ -178,18 +179,18 @@ func (s *Stack) scheduleReactor() {
 	for s.guarded() {
 		at := s.nextTimer.Load()
 		r.set(at)
-		// Who ends the guard, or sets an earlier timer, looks at sleepAt after:
-		// one of us sees the other.
+		// A goroutine that ends the guard, or sets an earlier timer, looks at
+		// sleepAt afterwards. So one of us sees the other.
 		if s.guarded() && s.nextTimer.Load() >= at {
 			return
 		}
 	}
 	now := nanotime()
-	// A timer that is due while others hold the lock is theirs to run.
+	// If a timer is due while others hold the lock, they run it.
 	r.set(max(min(s.nextTimer.Load(), now+reactorTick), now+reactorTick/4))
 }
 
-// wakeReactorBy makes sure that the reactor wakes at at, or before.
+// wakeReactorBy makes sure that the reactor wakes at the given time or before.
 func (s *Stack) wakeReactorBy(at int64) {
 	r := &s.waits.reactor
 	if at >= r.sleepAt.Load() {
@@ -226,9 +227,8 @@ func (s *Stack) arm() {
 	}
 }
 
-// armLocked arms every queue, also those that are armed; false means that a
-// packet is there already, no queue is armed, and the caller is to poll. end
-// follows.
+// armLocked arms every queue, also those that are armed. If a packet is there
+// already it arms none and returns false, and the caller must poll. end follows.
 func (s *Stack) armLocked() bool {
 	s.endGather(true)
 	for i, q := range s.queues {

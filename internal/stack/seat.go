@@ -71,7 +71,7 @@ func (s *Stack) makeSeat() {
 
 // setSeat opens the seat or closes it, as the way of waiting wants. Closed, no
 // packet wakes an idle thread of the runtime while a goroutine spins. With one
-// processor none is idle then. The lock is held.
+// processor no thread is idle then, so the seat stays open. The lock is held.
 func (s *Stack) setSeat() error {
 	t := s.waits.seat
 	if t == nil {
@@ -206,9 +206,9 @@ const (
 	absentFor = 1024
 )
 
-// sit waits at the queues until k is ready, w's deadline passes or somebody
-// wakes w, and polls when packets come; the wait began at start. false: the
-// seat is not to be had, or better left to others; the caller parks.
+// sit waits at the queues until k is ready, w's deadline passes or somebody wakes
+// w, and polls when packets come; the wait began at start. It returns false where
+// the seat is taken, or better left to others: the caller parks.
 func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	t := s.waits.seat
 	if t == nil || !t.open() || s.waits.leader.Load() || !t.taken.CompareAndSwap(nil, w) {
@@ -224,7 +224,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	s.waits.reactor.forget()
 	others := 0
 	if s.waits.armed.Load() && s.tryBegin() {
-		// Who answers quickly has answered while we were transmitting.
+		// A quick peer has answered while we were transmitting.
 		if s.seatTurn(k, d, &start, &others) {
 			return true
 		}
@@ -247,8 +247,9 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 				s.rise(true)
 				return false
 			}
-			// Meant for one who sat before us. Whoever wakes us from here on
-			// finds us seated again, and sets the deadline after this.
+			// The deadline was meant for a goroutine that sat here before. A
+			// goroutine that wakes us from here on finds us seated again, and
+			// sets the deadline after this.
 			_ = p.file.SetReadDeadline(time.Time{})
 			continue
 		}
@@ -262,9 +263,9 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 }
 
 // seatTurn is a poll turn of the goroutine that sits; the lock is held, and
-// released. true: k is ready, and the seat free. start is when the last packet
-// came or the wait began, and is updated; others counts the turns in a row that
-// were good for others only.
+// released. It returns true if k is ready; the seat is free then. start is when
+// the last packet came or the wait began, and is updated; others counts the turns
+// in a row that were good for others only.
 func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
 	t := s.waits.seat
 	if s.life.closing.Load() {
@@ -311,7 +312,8 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 }
 
 // rise gives up the seat. With arm the reactor looks after the packets from now
-// on, else others are about to, and it only sees to it within a tick.
+// on. Without, others are about to, and the reactor only checks that within a
+// tick.
 func (s *Stack) rise(arm bool) {
 	s.waits.seat.taken.Store(nil)
 	if s.waits.seat.mustArm() || arm {

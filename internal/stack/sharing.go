@@ -9,12 +9,12 @@ import (
 
 // sharing finds out during a spin whether another thread wants the processor.
 //
-// Two things show it. A sched_yield(2) that took long: it also lets a thread
-// run that the kernel has not let preempt the spinner, which would otherwise
-// wait for the tick, 4 ms. But a yield reaches threads of the same cgroup and
-// session only. Any other shows as a gap between two looks at the clock. So
-// does an interrupt, or a thread of the runtime's: the clock of the processor
-// time that the process has used tells them apart.
+// Two things show it. The first is a sched_yield(2) that takes long. The yield
+// also lets a thread run that would otherwise wait for the tick, 4 ms, because
+// the kernel does not let it preempt the spinner. But it reaches threads of the
+// same cgroup and session only. The second, for all others, is a gap between two
+// looks at the clock. An interrupt or a thread of the runtime causes one too; the
+// processor time that the process has used tells them apart.
 type sharing struct {
 	next   int64 // when to yield
 	looked int64 // when the clock was last looked at, 0: not comparable

@@ -47,9 +47,9 @@ const (
 	leadTurns = 64
 )
 
-// spinFor polls the queues until k is ready, w's deadline passes (true) or no
-// packet has come for the budget (false). The caller leads, and does not
-// afterwards.
+// spinFor polls the queues. It returns true when k is ready or w's deadline
+// passes, false when no packet has come for the budget. The caller is the leader,
+// and gives up the role.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
 	began := start
 	hit := s.spinUntil(k, d, w, start, budget)
@@ -69,8 +69,8 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 }
 
 func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64) bool {
-	// The first look at the clock yields: others may be ready to run, perhaps
-	// the one that the answer is to come from.
+	// The first look at the clock yields: other goroutines may be ready to run,
+	// perhaps the one that will send the answer.
 	yielded, now := start-yieldEvery, start
 	first := true
 	fresh := true // now was read some looks ago, and none found anything since

@@ -6,7 +6,7 @@ import (
 	"github.com/onload-go/onload/driver"
 )
 
-// Where many connections are active, what is on the rings is taken in waves: a
+// Where many connections are active, packets are taken from the rings in waves: a
 // poll turn ends when waveWakes goroutines for each P are to be woken, and the
 // next begins when those that could run have run. Else a server would read all
 // its requests before it answers the first, and the client would wait; then the
