@@ -154,6 +154,7 @@ type rareState struct {
 	fo     *fastOpen  // nil but in a handshake with Fast Open
 
 	retransBytes uint64 // payload sent again
+	reneged      uint64 // bytes that the peer SACKed and dropped: delivered counts them twice
 	retransSegs  uint32 // segments sent again
 	finWait2     int32  // ms, as Config says; below 0: none
 	maxSeg       uint16 // as Config says; 0: no bound

@@ -363,6 +363,13 @@ func TestRFC2018Renege(t *testing.T) {
 		t.Error("still believes")
 	}
 	w.want("A 1001:1 len 1000")
+	if i := w.c.Info(w.now); i.BytesDelivered != 1000 || i.BytesAcked != 1000 {
+		t.Errorf("%d bytes delivered, %d acknowledged", i.BytesDelivered, i.BytesAcked)
+	}
+	w.feed("A", 1, 5001, 0) // what was dropped is delivered again
+	if i := w.c.Info(w.now); i.BytesDelivered != 5000 || i.BytesAcked != 5000 {
+		t.Errorf("%d bytes of 5000 delivered, %d acknowledged", i.BytesDelivered, i.BytesAcked)
+	}
 }
 
 // The application, not the network, limited us: the window proves nothing.

@@ -25,6 +25,7 @@ func (c *Conn) timeout(now int64) {
 		if renege && m.Flags&frameSacked != 0 {
 			m.Flags &^= frameSacked
 			c.sacked -= frameLen(m)
+			c.makeRare().reneged += uint64(frameLen(m))
 		}
 		if f == c.sndHead || m.SentAt+wait <= now {
 			c.markLost(f, now)
