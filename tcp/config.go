@@ -62,6 +62,10 @@ type Config struct {
 	NoSACK        bool
 	NoTimestamps  bool
 	NoWindowScale bool
+
+	// Of a route, see With.
+	metrics  *Metrics
+	firstWnd uint32 // of a SYN, bytes; 0: only the buffer bounds it
 }
 
 // DefaultBuf is the size that the send and receive buffers begin with where
@@ -108,11 +112,19 @@ func (cfg *Config) rcvWScale() uint8 {
 // announcedMSS is the MSS option for packets of at most mtu bytes: what we can
 // receive, whatever we send (RFC 6691), and no more than the user wants.
 func (cfg *Config) announcedMSS(mtu int, local netip.Addr) uint16 {
-	return announcedMSS(mtu, local, uint16(min(max(cfg.MaxSeg, 0), 0xffff)))
+	adv := uint16(0)
+	if cfg.metrics != nil {
+		adv = uint16(min(max(cfg.metrics.AdvMSS, 0), 0xffff))
+	}
+	return announcedMSS(mtu, local, adv, uint16(min(max(cfg.MaxSeg, 0), 0xffff)))
 }
 
-func announcedMSS(mtu int, local netip.Addr, most uint16) uint16 {
+// adv is what the route says instead, most what the user wants; 0: nothing.
+func announcedMSS(mtu int, local netip.Addr, adv, most uint16) uint16 {
 	n := uint16(mtu - ipHeaderLen(local) - headerSize)
+	if adv > 0 {
+		n = adv
+	}
 	if most > 0 {
 		n = min(n, most)
 	}
@@ -121,5 +133,9 @@ func announcedMSS(mtu int, local netip.Addr, most uint16) uint16 {
 
 // initialWindow is the window of a SYN, which is never scaled.
 func (cfg *Config) initialWindow() uint32 {
-	return uint32(min(clampBuf(cfg.RcvBuf), 0xffff))
+	n := uint32(min(clampBuf(cfg.RcvBuf), 0xffff))
+	if cfg.firstWnd > 0 {
+		n = min(n, cfg.firstWnd)
+	}
+	return n
 }

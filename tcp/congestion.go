@@ -19,6 +19,7 @@ type Congestion struct {
 	undone         bool   // the saved state was used up, or never made
 	index          uint8  // of the algorithm
 	models         bool   // what the algorithm's models() returned
+	segments       uint16 // of the initial window, as the route says; 0: nothing
 
 	hystart hystart
 
@@ -198,7 +199,16 @@ func (c *Congestion) Name() string { return c.alg().name() }
 
 // initial is the initial window (RFC 6928 section 2).
 func (c *Congestion) initial() uint32 {
+	if c.segments > 0 {
+		return min(uint32(c.segments)*c.mss, maxCwnd)
+	}
 	return min(10*c.mss, max(2*c.mss, 14600))
+}
+
+// setInitial sets the initial window of a connection that has sent nothing yet.
+func (c *Congestion) setInitial(segments int) {
+	c.segments = uint16(min(segments, maxSegments))
+	c.cwnd = c.initial()
 }
 
 // SetMSS notes what a full segment carries now. The windows are bytes and

@@ -158,6 +158,7 @@ type rareState struct {
 	retransSegs  uint32 // segments sent again
 	finWait2     int32  // ms, as Config says; below 0: none
 	maxSeg       uint16 // as Config says; 0: no bound
+	advMSS       uint16 // as the route says; 0: nothing
 	dsackDups    uint32 // duplicates reported to us, segments
 
 	limit limitTimes
@@ -238,6 +239,7 @@ const (
 	markKeepCwnd   // configured: cwnd outlives silence
 	markWatched    // what limits the sender is timed, for Info
 	markSYNData    // the SYN carried data that was taken
+	markQuickAck   // the route says that no acknowledgement is delayed
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -301,6 +303,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.quick = quickAcks
 	c.rcvMSS = minRcvMSS
 	c.rcvClamp.Store(initialClamp)
+	c.follow(cfg)
 }
 
 func (c *Conn) setIf(m mark, on bool) {

@@ -76,7 +76,7 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 		e.iss = l.h.ISN(s.Local, s.Remote, now)
 	}
 	hs := l.handshake(e, s.Local, s.Remote)
-	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
+	c.Init(l.h, owner, l.config(s.Local, s.Remote), s.Local, s.Remote)
 	c.Passive(&hs, now)
 	c.makeRare().fo = &fastOpen{l: l, irs: e.irs}
 	if old {

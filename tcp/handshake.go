@@ -37,7 +37,7 @@ func (l *Listener) handshake(e *synEntry, local, remote netip.AddrPort) Handshak
 		hs.SentAt = 0 // Karn; or this is not the first acknowledgement of it
 	}
 	if e.sndWS >= 0 {
-		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.cfg.rcvWScale())
+		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.config(local, remote).rcvWScale())
 	}
 	return hs
 }

@@ -123,7 +123,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		st.ListenDrops.Add(1)
 		return
 	}
-	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, wnd: l.synWindow(), sndWS: -1}
+	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, wnd: l.synWindow(l.config(s.Local, s.Remote), s.Opt.HasTS && !l.cfg.NoTimestamps), sndWS: -1}
 	if s.Opt.HasTS && !l.cfg.NoTimestamps {
 		e.flags |= synTS
 		e.tsRecent = s.Opt.TSVal
@@ -132,7 +132,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 	if s.Opt.SACKPermitted && !l.cfg.NoSACK {
 		e.flags |= synSACK
 	}
-	if l.cfg.ECN != ECNOff && asksECN(s) {
+	if asksECN(s) && l.config(s.Local, s.Remote).ECN != ECNOff {
 		e.flags |= synECN
 	}
 	if !l.cfg.NoWindowScale {
@@ -287,14 +287,14 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 		return
 	}
 	// The window is the most that the SYN-ACK can have offered: it must not shrink.
-	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.cfg.initialWindow()), sndWS: -1}
+	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.config(s.Local, s.Remote).initialWindow()), sndWS: -1}
 	if ts {
 		e.flags |= synTS
 		e.tsRecent = s.Opt.TSVal
 		if opt&synCookieSACK != 0 && !l.cfg.NoSACK {
 			e.flags |= synSACK
 		}
-		if opt&synCookieECN != 0 && l.cfg.ECN != ECNOff {
+		if opt&synCookieECN != 0 && l.config(s.Local, s.Remote).ECN != ECNOff {
 			e.flags |= synECN
 		}
 		if ws := opt & synCookieWSMask; ws <= maxWScale && !l.cfg.NoWindowScale {
@@ -323,7 +323,7 @@ func (l *Listener) establish(e *synEntry, s *Segment, now int64, forget func()) 
 	}
 	hs := l.handshake(e, s.Local, s.Remote)
 	forget()
-	c.Init(l.h, owner, l.cfg, s.Local, s.Remote)
+	c.Init(l.h, owner, l.config(s.Local, s.Remote), s.Local, s.Remote)
 	c.Passive(&hs, now)
 	c.Input(s, now)
 	s.Payload = nil

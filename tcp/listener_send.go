@@ -25,8 +25,9 @@ func (l *Listener) resend(e *synEntry, now int64) {
 // with a cookie for Fast Open where g says so. One that cannot be sent is lost;
 // the timer or the peer's SYN repeats it.
 func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64, g grant) {
+	cfg := l.config(local, remote)
 	opt := Options{
-		MSS:           l.cfg.announcedMSS(l.mtu(local, remote), local.Addr()),
+		MSS:           cfg.announcedMSS(l.mtu(local, remote), local.Addr()),
 		WScale:        -1,
 		SACKPermitted: e.has(synSACK),
 		HasTS:         e.has(synTS),
@@ -34,7 +35,7 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 		TSEcr:         e.tsRecent,
 	}
 	if e.sndWS >= 0 {
-		opt.WScale = int8(l.cfg.rcvWScale())
+		opt.WScale = int8(cfg.rcvWScale())
 	}
 	if g != noGrant {
 		opt.FastOpen, opt.FastOpenExp = fastOpenOurs, g == grantExp
@@ -72,7 +73,7 @@ func (l *Listener) challenge(e *synEntry, s *Segment, now int64) {
 		b := l.h.header(f, n)
 		wnd := e.wnd
 		if e.sndWS >= 0 {
-			wnd >>= l.cfg.rcvWScale()
+			wnd >>= l.config(s.Local, s.Remote).rcvWScale()
 		}
 		putHeader(b, s.Local.Port(), s.Remote.Port(), e.iss+1, e.irs+1, FlagACK, wnd)
 		if e.has(synTS) {

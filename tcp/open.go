@@ -33,7 +33,7 @@ func (c *Conn) setPeerMSS(n uint16) {
 // Connect opens actively: it sends SYN, unless c is Deferred then.
 func (c *Conn) Connect(now int64) {
 	c.start(c.h.ISN(c.Local(), c.Remote(), now))
-	c.rcvAdv = min(c.rcvLimit.Load(), 0xffff)
+	c.rcvAdv = min(c.rcvLimit.Load(), c.rcvClamp.Load(), 0xffff)
 	c.stuckAt, c.lastRcv, c.lastSnd = now, now, now
 	c.h.Stats.ActiveOpens.Add(1)
 	c.setState(SynSent)

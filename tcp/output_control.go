@@ -176,7 +176,7 @@ func (c *Conn) resetFor(ack uint32) {
 func (c *Conn) sendSYN(now int64) bool {
 	synAck := c.State() == SynReceived
 	o := Options{
-		MSS:    announcedMSS(int(c.mtu), c.pair.Local, c.rare.maxSeg),
+		MSS:    announcedMSS(int(c.mtu), c.pair.Local, c.rare.advMSS, c.rare.maxSeg),
 		WScale: -1,
 	}
 	if synAck {

@@ -321,7 +321,7 @@ func (c *Conn) enterQuickAck() {
 }
 
 func (c *Conn) spendQuick() {
-	if c.quick > 0 {
+	if c.quick > 0 && !c.has(markQuickAck) {
 		c.quick--
 	}
 }
@@ -329,7 +329,7 @@ func (c *Conn) spendQuick() {
 // noteInteractive is called when data is sent: an answer to what came just
 // before means a dialogue, in which our data carries the acknowledgement.
 func (c *Conn) noteInteractive(now int64) {
-	if c.received > 0 && now-c.lastData < delAck {
+	if c.received > 0 && now-c.lastData < delAck && !c.has(markQuickAck) {
 		c.set(markPingPong)
 	}
 }

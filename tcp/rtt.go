@@ -18,15 +18,24 @@ const (
 type RTT struct {
 	srtt  int64
 	mdev  int64 // 4 times the smoothed mean deviation
-	peak  int64 // of mdev in this round, at least minRTO
+	peak  int64 // of mdev in this round, at least lowest()
 	rttv  int64 // what RTO adds to srtt
 	least int64
 	at    uint32 // when least was seen, seconds
 	round uint32 // SND.NXT when the round began
+	floor uint32 // what the route says instead of minRTO, ms; 0: nothing
 }
 
 // Init returns r to the state before any sample.
 func (r *RTT) Init() { *r = RTT{least: math.MaxInt64, rttv: initialRTO} }
+
+// lowest is the least that RTO adds to the round-trip time.
+func (r *RTT) lowest() int64 {
+	if r.floor > 0 {
+		return int64(r.floor) * 1e6
+	}
+	return minRTO
+}
 
 // Valid reports whether there was a sample.
 func (r *RTT) Valid() bool { return r.srtt != 0 }
@@ -42,7 +51,7 @@ func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
 	if r.srtt == 0 {
 		r.srtt = ns
 		r.mdev = 2 * ns // section 2.2: RTTVAR is R/2
-		r.rttv = max(r.mdev, minRTO)
+		r.rttv = max(r.mdev, r.lowest())
 		r.peak = r.rttv
 		r.round = nxt
 		return
@@ -69,7 +78,7 @@ func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
 			r.rttv -= (r.rttv - r.peak) / 4
 		}
 		r.round = nxt
-		r.peak = minRTO
+		r.peak = r.lowest()
 	}
 }
 

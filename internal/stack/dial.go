@@ -145,7 +145,11 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	c.port = p
 	mine := *cfg
 	mine.MTU = s.dests.mtuOf(d, s.now)
-	c.tc.Init(s.host, c, &mine, local, remote)
+	with := &mine
+	if m := d.metrics(); m != nil {
+		with = mine.With(m, local.Addr())
+	}
+	c.tc.Init(s.host, c, with, local, remote)
 	s.demux.flows.add(c)
 	c.tc.Connect(s.now)
 	s.touch(c)

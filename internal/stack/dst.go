@@ -53,6 +53,22 @@ func (o *IPOptions) mtuMode(remote netip.Addr) PathMTUMode {
 
 const defaultTTL = 64
 
+// metrics are what the route says for TCP, nil where that is nothing.
+func (d *dst) metrics() *tcp.Metrics {
+	if d.route.Metrics == (control.Metrics{}) {
+		return nil
+	}
+	r := &d.route.Metrics
+	m := &tcp.Metrics{
+		AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, InitRwnd: r.InitRwnd, Window: r.Window,
+		Congestion: r.Congestion, ECN: r.ECN, QuickAck: r.QuickAck, RTOMin: r.RTOMin,
+	}
+	if m.Congestion == "reno" { // the kernel's name of it
+		m.Congestion = "newreno"
+	}
+	return m
+}
+
 // ttl is the socket's, else the route's (Linux's ip4_dst_hoplimit).
 func (d *dst) ttl() uint8 {
 	switch {

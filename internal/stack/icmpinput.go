@@ -20,7 +20,7 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 	s.counters.icmpErrors.Add(1)
 	switch e.Proto {
 	case ip.ProtoTCP:
-		if c := s.demux.conn(e.Local, e.Remote); c != nil {
+		if c := s.demux.conn(e.Local, e.Remote); c != nil && !(e.IsPTB() && c.dst.route.MTULocked) {
 			c.tc.ICMP(&e, s.now)
 			s.touch(c)
 		}
@@ -53,7 +53,7 @@ func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	if k := s.dests.trim(u.ip.key(e.Local, e.Remote, ip.ProtoUDP)); d == nil || d.key.Pair != k.Pair {
 		d = s.dests.all[k]
 	}
-	if d == nil {
+	if d == nil || d.route.MTULocked {
 		return
 	}
 	// Below 1280 bytes ip refuses IPv6's.

@@ -112,6 +112,17 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 	return n
 }
 
+// Metrics implements tcp.MetricsOwner.
+func (l *TCPListener) Metrics(local, remote netip.AddrPort) *tcp.Metrics {
+	d := l.s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, l.s.now)
+	if d == nil {
+		return nil
+	}
+	m := d.metrics()
+	l.s.dests.unref(d)
+	return m
+}
+
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s

@@ -1,0 +1,85 @@
+package tcp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Metrics are what the administrator said of a route, for the connections that
+// take it (ip-route(8)). The zero value of each field says nothing.
+type Metrics struct {
+	AdvMSS     int           // the MSS that is announced, bytes
+	InitCwnd   int           // the initial congestion window, segments
+	InitRwnd   int           // the initial receive window, segments
+	Window     int           // the most that is advertised, bytes
+	Congestion string        // one of CongestionNames; others are ignored
+	ECN        bool          // asked for and granted
+	QuickAck   bool          // no acknowledgement is delayed
+	RTOMin     time.Duration // the least retransmission timeout
+}
+
+// MetricsOwner is a ListenOwner that knows the routes' metrics.
+type MetricsOwner interface {
+	// Metrics are those of the route to remote, nil where it has none.
+	Metrics(local, remote netip.AddrPort) *Metrics
+}
+
+// With returns cfg as it is for connections from local by a route with these
+// metrics. They prevail over the socket's, as in Linux (tcp_connect_init).
+func (cfg *Config) With(m *Metrics, local netip.Addr) *Config {
+	c := *cfg
+	c.metrics = m
+	if m.Window > 0 {
+		if c.RcvBuf <= 0 {
+			c.RcvBuf = DefaultBuf
+		}
+		c.RcvBuf = min(c.RcvBuf, m.Window)
+	}
+	if m.Congestion != "" && ValidCongestion(m.Congestion) {
+		c.Congestion = m.Congestion
+	}
+	if m.ECN {
+		c.ECN = ECNOn
+	}
+	if m.InitRwnd > 0 {
+		c.firstWnd = uint32(min(m.InitRwnd, maxSegments)) * uint32(c.announcedMSS(c.mtu(), local))
+	}
+	return &c
+}
+
+// maxSegments bounds windows that are given in segments.
+const maxSegments = 0xffff
+
+// config is the configuration of a connection by its route.
+func (l *Listener) config(local, remote netip.AddrPort) *Config {
+	o, ok := l.o.(MetricsOwner)
+	if !ok {
+		return l.cfg
+	}
+	m := o.Metrics(local, remote)
+	if m == nil {
+		return l.cfg
+	}
+	c := *l.cfg
+	c.MTU = l.mtu(local, remote)
+	return c.With(m, local.Addr())
+}
+
+// follow takes from m what is not in other fields of a Config.
+func (c *Conn) follow(cfg *Config) {
+	m := cfg.metrics
+	if m == nil {
+		return
+	}
+	if m.InitCwnd > 0 {
+		c.cc.setInitial(m.InitCwnd)
+	}
+	if cfg.firstWnd > 0 {
+		c.rcvClamp.Store(cfg.firstWnd)
+	}
+	if m.AdvMSS > 0 {
+		c.makeRare().advMSS = uint16(min(m.AdvMSS, 0xffff))
+	}
+	c.setIf(markQuickAck, m.QuickAck)
+	c.rtt.floor = millis(m.RTOMin)
+}
