@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/netns"
+	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -20,9 +22,16 @@ type Engine struct {
 	ns       netns.Handle         // zero: the process's own
 	net      control.Network      // nil: nothing is accelerated
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
-	ifs      []*Interface
-	rest     bool   // the kernel carries all traffic that belongs to none of the interfaces
-	none     string // why nothing is accelerated, where net is nil
+	ifs      []*Interface         // of the start
+	keeper   *keeper              // nil: no kernel knows the interfaces
+
+	published atomic.Pointer[[]*Interface] // the present ones, nil: ifs
+	retiredMu sync.Mutex
+	retired   []*stack.Stack // that have lost interfaces
+	bound     bound
+
+	rest bool   // the kernel carries all traffic that belongs to none of the interfaces
+	none string // why nothing is accelerated, where net is nil
 
 	sockets sockets
 	sharers sharers
@@ -97,6 +106,9 @@ func open(c Config) (_ *Engine, err error) {
 	if err = e.openInterfaces(); err != nil {
 		return nil, err
 	}
+	if e.net != nil {
+		e.keep()
+	}
 	return e, nil
 }
 
@@ -105,6 +117,7 @@ func open(c Config) (_ *Engine, err error) {
 // back to the kernel.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		e.keeper.close()
 		e.sockets.close()
 		var errs []error
 		for _, s := range e.stacks() {

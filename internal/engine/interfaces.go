@@ -85,21 +85,28 @@ func (e *Engine) openControl() error {
 	return nil
 }
 
+// fits reports whether "auto" may take l: it is up, and carries packets of its
+// own.
+func fits(l control.Link) bool { return l.Up && !l.Loopback && l.Master == 0 && l.VLAN == 0 }
+
+// modeOf is the mode in which l is opened. "auto" takes hardware only where XDP
+// runs natively.
+func (e *Engine) modeOf(l control.Link) Mode {
+	if e.cfg.Interfaces[0] == autoInterfaces && e.cfg.Mode == ModeAuto && l.Kind == "device" {
+		return ModeNative
+	}
+	return e.cfg.Mode
+}
+
 // openAuto takes every interface that is up, carries packets of its own, and
 // whose driver runs XDP natively. It finds that out by trying. A setting that no
 // interface can have is an error.
 func (e *Engine) openAuto() error {
-	links := slices.DeleteFunc(e.net.Links(), func(l control.Link) bool {
-		return !l.Up || l.Loopback || l.Master != 0 || l.VLAN != 0
-	})
+	links := slices.DeleteFunc(e.net.Links(), func(l control.Link) bool { return !fits(l) })
 	o := opener{e: e, sharers: len(links)}
 	for _, l := range links {
-		mode := e.cfg.Mode
-		if mode == ModeAuto && l.Kind == "device" {
-			mode = ModeNative
-		}
 		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
-		i.Err = o.open(i, l, mode)
+		i.Err = o.open(i, l, e.modeOf(l))
 		e.ifs = append(e.ifs, i)
 	}
 	o.makeStacks()

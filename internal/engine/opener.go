@@ -93,9 +93,12 @@ func (o *opener) makeStacks() {
 	}
 }
 
-// stacks are those of all interfaces, each once.
+// stacks are those of all interfaces, also lost ones, each once.
 func (e *Engine) stacks() (l []*stack.Stack) {
-	for _, i := range e.ifs {
+	e.retiredMu.Lock()
+	l = slices.Clone(e.retired)
+	e.retiredMu.Unlock()
+	for _, i := range e.interfaces() {
 		l = appendOnce(l, i.Stack)
 	}
 	return l
@@ -103,7 +106,7 @@ func (e *Engine) stacks() (l []*stack.Stack) {
 
 // working are the stacks that nothing has broken, each once.
 func (e *Engine) working() (l []*stack.Stack) {
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if i.err() == nil {
 			l = appendOnce(l, i.Stack)
 		}

@@ -21,7 +21,7 @@ type Path struct {
 	Reason string
 }
 
-// PathOf is the path by all links of those stacks, at least one.
+// PathOf is the path by all links of those stacks, at least one, that work.
 func PathOf(ss ...*stack.Stack) Path {
 	var p pathMaker
 	for _, s := range ss {
@@ -43,11 +43,16 @@ func PathBy(s *stack.Stack, link int) Path {
 type pathMaker struct {
 	Path
 	names []string
+	why   string // a link has been lost
 }
 
 func (p *pathMaker) add(s *stack.Stack, link int) {
 	name, caps, ok := s.LinkCaps(link)
 	if !ok {
+		return
+	}
+	if err := s.LinkErr(link); err != nil {
+		p.why = err.Error()
 		return
 	}
 	first := len(p.names) == 0
@@ -63,6 +68,9 @@ func (p *pathMaker) add(s *stack.Stack, link int) {
 }
 
 func (p *pathMaker) path() Path {
+	if len(p.names) == 0 {
+		return Path{Reason: p.why}
+	}
 	p.Accelerated = true
 	p.Interface = strings.Join(p.names, ",")
 	return p.Path

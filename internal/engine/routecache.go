@@ -47,3 +47,10 @@ func (c *routeCache) put(dst netip.Addr, gen uint64, shard int) {
 	}
 	c.entries[slot(dst)] = cachedRoute{dst, gen, shard}
 }
+
+// clear forgets all.
+func (c *routeCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries = nil
+}

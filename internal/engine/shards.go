@@ -84,7 +84,7 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 
 // whyNone is why no interface is accelerated.
 func (e *Engine) whyNone() string {
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if err := i.err(); err != nil {
 			return fmt.Sprintf("%s: %v", i.Name, err)
 		}

@@ -3,6 +3,8 @@ package engine
 import (
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,10 +17,21 @@ import (
 type Socket struct {
 	e      *Engine
 	first  *stack.UDPConn // its ReadFrom returns the datagrams of all shards
+	at     netip.AddrPort
+	opts   stack.UDPOptions // of further shards
+	twin   bool             // the kernel carries what is not accelerated
+	routes routeCache
+
+	mu     sync.Mutex // of changes of parts
+	parts  atomic.Pointer[parts]
+	closed bool
+}
+
+// parts are the shards of a Socket, and their stacks. Lists only grow, so that an
+// index stays valid.
+type parts struct {
 	shards []*stack.UDPConn
 	on     []*stack.Stack
-	twin   bool // the kernel carries what is not accelerated
-	routes routeCache
 }
 
 // Bind opens a socket on port at the shards, of which there is at least one,
@@ -26,21 +39,39 @@ type Socket struct {
 // with a socket, which sends the datagrams that To leaves to the kernel. Errors
 // are those of stack.OpenUDP.
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
-	c := &Socket{e: e, on: sh.Stacks, twin: held}
-	opts := e.udp(o)
-	opts.PortHeld, opts.Shared = held, o.reusePort
-	at := netip.AddrPortFrom(sh.Addr, port)
+	c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held}
+	c.opts.PortHeld, c.opts.Shared = held, o.reusePort
+	c.parts.Store(&parts{})
 	for _, s := range sh.Stacks {
-		shard, err := s.OpenUDP(at, netip.AddrPort{}, opts)
-		if err != nil {
+		if err := c.join(s); err != nil {
 			_ = c.Close()
 			return nil, err
 		}
-		c.shards = append(c.shards, shard)
-		opts.Forward = c.shards[0]
 	}
-	c.first = c.shards[0]
+	e.bound.add(e, c)
 	return c, nil
+}
+
+func (c *Socket) boundTo() netip.Addr { return c.at.Addr() }
+
+// join binds on s too, unless the socket is there. Destinations are decided anew.
+func (c *Socket) join(s *stack.Stack) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.parts.Load()
+	if c.closed || slices.Contains(p.on, s) {
+		return nil
+	}
+	shard, err := s.OpenUDP(c.at, netip.AddrPort{}, &c.opts)
+	if err != nil {
+		return err
+	}
+	if c.first == nil {
+		c.first, c.opts.Forward = shard, shard
+	}
+	c.parts.Store(&parts{append(slices.Clone(p.shards), shard), append(slices.Clone(p.on), s)})
+	c.routes.clear()
+	return nil
 }
 
 // Receiver returns the shard whose ReadFrom returns the datagrams of all shards,
@@ -52,7 +83,7 @@ func (c *Socket) Receiver() *stack.UDPConn { return c.first }
 func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 
 // Path is how packets travel.
-func (c *Socket) Path() Path { return PathOf(c.on...) }
+func (c *Socket) Path() Path { return PathOf(c.parts.Load().on...) }
 
 // To returns the shard that sends to dst, nil for the kernel's socket. Errors are
 // those of Way; without a kernel an invalid address is EINVAL.
@@ -77,7 +108,7 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i = slices.Index(c.on, w.Stack); i < 0 {
+		if i = slices.Index(c.parts.Load().on, w.Stack); i < 0 {
 			i = kernelShard
 		}
 		if !ports {
@@ -86,7 +117,7 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 	}
 	switch {
 	case i != kernelShard:
-		return c.shards[i], nil
+		return c.parts.Load().shards[i], nil
 	case !c.twin:
 		return nil, syscall.ENETUNREACH
 	}
@@ -94,7 +125,13 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 }
 
 // Close closes the socket. The error is the first shard's.
-func (c *Socket) Close() error { return closeAll(c.shards) }
+func (c *Socket) Close() error {
+	c.e.bound.remove(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return closeAll(c.parts.Load().shards)
+}
 
 // SetWriteDeadline sets when sending fails with os.ErrDeadlineExceeded.
 func (c *Socket) SetWriteDeadline(t time.Time) error {
@@ -108,7 +145,7 @@ func (c *Socket) SetWriteBuffer(bytes int) error {
 
 // each calls fn for every shard, and returns the first error.
 func (c *Socket) each(fn func(s *stack.UDPConn) error) error {
-	for _, s := range c.shards {
+	for _, s := range c.parts.Load().shards {
 		if err := fn(s); err != nil {
 			return err
 		}

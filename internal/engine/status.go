@@ -21,7 +21,7 @@ type Status struct {
 // Status returns what became of each interface that was asked for.
 func (e *Engine) Status() []Status {
 	var l []Status
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
 		if s := i.Stack; s != nil {
 			st.Path = PathBy(s, i.Index)
@@ -52,7 +52,7 @@ func (e *Engine) advice(i *Interface) []string {
 // Queues are the stack's: those of interfaces that share one are the same.
 func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if i.Stack != nil {
 			m[i.Name] = i.Stack.LinkStats(i.Index)
 		}

@@ -13,7 +13,7 @@ import (
 // taps.
 func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
 	var devices []driver.Device
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if i.err() == nil {
 			devices = append(devices, i.Device)
 		}
@@ -52,7 +52,7 @@ func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
 // tapOf is the tap of all of a stack's devices. One that is broken has none.
 func (e *Engine) tapOf(s *stack.Stack, of map[driver.Device]driver.Tap) *stackTap {
 	t := &stackTap{}
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if i.Stack != s {
 			continue
 		}

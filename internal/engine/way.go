@@ -173,7 +173,7 @@ func (e *Engine) behind(link int) (i *Interface, why string) {
 	if !ok {
 		return nil, fmt.Sprintf("interface %d is unknown", link)
 	}
-	for _, i := range e.ifs {
+	for _, i := range e.interfaces() {
 		if i.Index == link || l.VLAN != 0 && i.Index == l.Parent {
 			if err := i.err(); err != nil {
 				return i, fmt.Sprintf("%s: %v", i.Name, err)

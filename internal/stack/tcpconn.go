@@ -520,10 +520,14 @@ func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.tc.Remote() }
 // Stack is the stack that carries the connection.
 func (c *TCPConn) Stack() *Stack { return c.s }
 
-// Link is the index of the interface that c's packets leave by at present.
+// Link is the index of the interface that c's packets leave by at present, of the
+// first one where c has ended.
 func (c *TCPConn) Link() int {
 	c.s.begin()
 	defer c.s.end()
+	if c.dst == nil {
+		return c.s.links[0].index
+	}
 	return c.dst.on.index
 }
 

@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// keeper takes interfaces that could not be had at the start, or were lost
+// since, as soon as they are there: made again, up, or freed by another process.
+// An interface that comes back gets a Stack of its own, since the queues of a
+// Stack do not change; listeners and bound sockets get a shard on it.
+type keeper struct {
+	e     *Engine
+	news  chan struct{} // a link has changed
+	stop  chan struct{}
+	done  chan struct{}
+	unsub func()
+
+	// tried is what each link was when it was last refused. It is tried again
+	// when it has changed, and those that another process holds every busyRetry.
+	tried map[int]control.Link
+	busy  map[int]bool
+	lost  map[string]bool // interfaces whose loss has been logged
+}
+
+// busyRetry is the time between two attempts at an interface that another holds:
+// the kernel does not announce that an XDP program goes.
+const busyRetry = time.Second
+
+// keep starts the keeper. Until then nobody but the caller uses e.
+func (e *Engine) keep() {
+	k := &keeper{
+		e: e, news: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		tried: map[int]control.Link{}, busy: map[int]bool{}, lost: map[string]bool{},
+	}
+	for _, i := range e.interfaces() {
+		if i.Err == nil {
+			continue
+		}
+		k.lost[i.Name] = true // it was logged at the start
+		if l, ok := e.net.Link(i.Index); ok {
+			k.refused(l, i.Err)
+		}
+	}
+	k.unsub = e.net.Subscribe(func(c control.Change) {
+		if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
+			select {
+			case k.news <- struct{}{}:
+			default:
+			}
+		}
+	})
+	e.keeper = k
+	go k.run()
+}
+
+// close ends the keeper, and waits for an attempt that is under way.
+func (k *keeper) close() {
+	if k == nil {
+		return
+	}
+	k.unsub()
+	close(k.stop)
+	<-k.done
+}
+
+func (k *keeper) run() {
+	defer close(k.done)
+	retry := time.NewTimer(busyRetry)
+	defer retry.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-k.news:
+		case <-retry.C:
+		}
+		k.look()
+		retry.Stop()
+		if len(k.busy) > 0 {
+			retry.Reset(busyRetry)
+		}
+	}
+}
+
+// look tries the interfaces that carry nothing.
+func (k *keeper) look() {
+	links := k.e.net.Links()
+	for n := range k.busy {
+		if _, ok := k.e.net.Link(n); !ok {
+			delete(k.busy, n)
+			delete(k.tried, n)
+		}
+	}
+	known := k.e.interfaces()
+	for n, i := range known {
+		err := i.err()
+		if err == nil {
+			continue
+		}
+		if !k.lost[i.Name] {
+			k.lost[i.Name] = true
+			k.e.log.Warn("interface is lost, and left to the kernel", zap.String("interface", i.Name), zap.Error(err))
+		}
+		if i.Stack != nil && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
+			continue // a ring was corrupt: whoever did that may do it again
+		}
+		if l, ok := linkNamed(links, i.Name); ok {
+			k.try(n, i.Name, l, k.e.modeOf(l))
+		}
+	}
+	if k.e.cfg.Interfaces[0] != autoInterfaces {
+		return
+	}
+	for _, l := range links {
+		if fits(l) && !slices.ContainsFunc(known, func(i *Interface) bool { return i.Index == l.Index || i.Name == l.Name }) {
+			k.try(-1, l.Name, l, k.e.modeOf(l))
+		}
+	}
+}
+
+// refused notes that l could not be had.
+func (k *keeper) refused(l control.Link, err error) {
+	l.Addrs = nil // they make no difference
+	k.tried[l.Index] = l
+	delete(k.busy, l.Index)
+	if errors.Is(err, syscall.EBUSY) {
+		k.busy[l.Index] = true
+	}
+}
+
+// try takes a link for the interface of that name, the n-th of the engine's or
+// -1 for another.
+func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
+	if was, ok := k.tried[l.Index]; ok && !k.busy[l.Index] && sameLink(was, l) {
+		return
+	}
+	i := &Interface{Name: name, Index: l.Index, Kernel: true}
+	o := opener{e: k.e, sharers: 1}
+	i.Err = o.open(i, l, mode)
+	o.makeStacks()
+	if i.Err != nil {
+		i.Err, _ = nameSetting(i.Err)
+		k.refused(l, i.Err)
+		k.e.log.Debug("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
+	} else {
+		delete(k.tried, l.Index)
+		delete(k.busy, l.Index)
+		delete(k.lost, name)
+		k.e.log.Info("interface is taken", zap.String("interface", name))
+	}
+	k.e.publish(n, i)
+	if i.Stack != nil {
+		k.e.bound.join(k.e)
+	}
+}
+
+// sameLink reports whether nothing has changed that may let a device open.
+func sameLink(a, b control.Link) bool {
+	return a.Name == b.Name && a.MTU == b.MTU && a.Up == b.Up && a.Carrier == b.Carrier && a.Master == b.Master
+}
+
+// interfaces are those that the engine was told to accelerate. Neither the list
+// nor its elements change.
+func (e *Engine) interfaces() []*Interface {
+	if p := e.published.Load(); p != nil {
+		return *p
+	}
+	return e.ifs
+}
+
+// publish replaces the n-th interface, or adds one where n is -1. Only the keeper
+// calls it.
+func (e *Engine) publish(n int, i *Interface) {
+	all := slices.Clone(e.interfaces())
+	if n < 0 {
+		all = append(all, i)
+	} else {
+		if old := all[n]; old.Stack != nil && i.Stack == nil {
+			return // it says why it was lost
+		}
+		e.retire(all[n].Stack)
+		all[n] = i
+	}
+	e.published.Store(&all)
+}
+
+// retire keeps a Stack that lost an interface until the engine closes: sockets
+// are on it.
+func (e *Engine) retire(s *stack.Stack) {
+	if s == nil {
+		return
+	}
+	e.retiredMu.Lock()
+	defer e.retiredMu.Unlock()
+	e.retired = appendOnce(e.retired, s)
+}
