@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -134,7 +135,13 @@ func (k *Kernel) serveNeighbors() {
 				k.answerResolve(key, true)
 				continue
 			}
-			if err := k.use(key); err != nil {
+			switch err := k.use(key); {
+			case errors.Is(err, unix.ENOBUFS):
+				// The kernel's table is full (gc_thresh3), perhaps of others that do
+				// not answer. That says nothing of this one.
+				k.later(key)
+				continue
+			case err != nil:
 				k.log.Debug("neighbour", zap.Int("link", key.link), zap.Stringer("addr", key.addr), zap.Error(err))
 				k.answerResolve(key, false)
 				continue
@@ -168,6 +175,15 @@ func (k *Kernel) solicit(key neighborKey) {
 	if sent {
 		time.AfterFunc(retransTimer, func() { k.requests.again(key) })
 	}
+}
+
+// fullWait is the time until a request is put once more for which the kernel's
+// table had no room.
+const fullWait = 100 * time.Millisecond
+
+// later puts the request for key again after a while.
+func (k *Kernel) later(key neighborKey) {
+	time.AfterFunc(fullWait, func() { k.requests.again(key) })
 }
 
 // again puts the request for key once more, if nobody has answered it. The
