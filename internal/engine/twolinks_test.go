@@ -252,17 +252,26 @@ func TestEqualCostPaths(t *testing.T) {
 	}
 }
 
-// await waits until the engine has seen a route to a.
-func (u *uplinks) await(t *testing.T, a netip.Addr) {
+// await waits until the engine carries what goes to a, from any address or from
+// the one given: it hears of routes and addresses a moment after the kernel.
+func (u *uplinks) await(t *testing.T, a netip.Addr, local ...netip.Addr) {
 	t.Helper()
+	var from *net.UDPAddr
+	for _, l := range local {
+		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(l, 0))
+	}
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		c, err := u.engine.Dial("udp", netip.AddrPortFrom(a, 7).String())
+		c, err := u.engine.DialUDP("udp", from, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 7)))
+		var path onload.Path
 		if err == nil {
+			path = onload.PathOf(c)
 			c.Close()
-			return
+			if path.Accelerated {
+				return
+			}
 		}
 		if time.Since(start) > patience {
-			t.Fatalf("no route to %v: %v", a, err)
+			t.Fatalf("no way to %v: %v, %v", a, path, err)
 		}
 	}
 }
@@ -318,6 +327,55 @@ func TestAsymmetricReplies(t *testing.T) {
 				t.Errorf("%s: %v", to.network, p)
 			}
 			c.Close()
+		}
+	}
+}
+
+// TestPathMoves: the route of living flows moves to the other link and back while
+// they ask, from an address of a link and from one of the host's, on lo.
+func TestPathMoves(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, service := range []bool{false, true} {
+			t.Run(fmt.Sprintf("v6=%v/service=%v", v6, service), func(t *testing.T) {
+				u := newUplinks(t)
+				bits := map[bool]int{false: 16, true: 64}[v6]
+				move := func(i int) {
+					u.ip(t, u.A, fmt.Sprintf("route replace %s via %s dev %s", netip.PrefixFrom(far(v6, 0), bits), addrOf(u.r[i], v6), u.a[i].If))
+				}
+				move(0)
+				local := addrOf(u.a[0], v6)
+				if service {
+					local = netip.MustParseAddr(map[bool]string{false: "10.98.0.1", true: "fd98::1"}[v6])
+					one := netip.PrefixFrom(local, local.BitLen())
+					u.ip(t, u.A, fmt.Sprintf("addr add %s dev lo", one))
+					back := move
+					move = func(i int) {
+						back(i)
+						u.ip(t, u.R, fmt.Sprintf("route replace %s via %s dev %s", one, addrOf(u.a[i], v6), u.r[i].If))
+					}
+					move(0)
+				}
+				u.await(t, far(v6, 1), local)
+				c, err := u.engine.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)), net.TCPAddrFromAddrPort(netip.AddrPortFrom(far(v6, 1), 7)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				if p := onload.PathOf(c); !p.Accelerated {
+					t.Fatalf("%v", p)
+				}
+				for i := range 6 {
+					move(i % 2)
+					for range 50 {
+						if err := ask(c); err != nil {
+							t.Fatalf("after %d moves: %v (%v)", i, err, onload.PathOf(c))
+						}
+					}
+				}
+				if p := onload.PathOf(c); !p.Accelerated {
+					t.Errorf("%v", p)
+				}
+			})
 		}
 	}
 }
