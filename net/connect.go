@@ -89,7 +89,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	case why != "":
 		return kernel(why)
 	}
-	return newUDPConn(newConnectedUDP(c, r.network)), nil
+	return newUDPConn(newConnectedUDP(r.e, c, r.network, o)), nil
 }
 
 // way asks the engine for the carrier of a connection from local (which may be

@@ -51,14 +51,14 @@ func TestControlMSS(t *testing.T) {
 // TestControlMemory: an engine without a kernel says what it cannot do.
 func TestControlMemory(t *testing.T) {
 	a, b := memoryPair(t)
-	hook := control([3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1})
+	hook := control([3]int{unix.SOL_SOCKET, unix.SO_PRIORITY, 5})
 	lc := onload.ListenConfig{Engine: b, Control: hook}
 	_, tcpErr := lc.Listen(t.Context(), "tcp", addrB+":0")
 	_, udpErr := lc.ListenPacket(t.Context(), "udp", addrB+":0")
 	_, dialErr := (&onload.Dialer{Engine: a, Control: hook}).Dial("tcp", addrB+":1")
 	_, dialUDPErr := (&onload.Dialer{Engine: a, Control: hook}).Dial("udp", addrB+":1")
 	for i, err := range []error{tcpErr, udpErr, dialErr, dialUDPErr} {
-		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "SO_TIMESTAMP") {
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "SO_PRIORITY") {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
@@ -421,13 +421,13 @@ func TestControlListenKernel(t *testing.T) {
 		t.Error(path)
 	}
 	echo(t, l, p.B.Dial, p.A.Addr4.String())
-	lc.Control = control([3]int{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
+	lc.Control = control([3]int{unix.IPPROTO_IP, unix.IP_PKTINFO, 1}, [3]int{unix.IPPROTO_IP, unix.IP_RECVOPTS, 1})
 	u, err := lc.ListenPacket(t.Context(), "udp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	if path := onload.PathOf(u); path.Reason != "a Control hook set IP_PKTINFO" {
+	if path := onload.PathOf(u); path.Reason != "a Control hook set IP_RECVOPTS" {
 		t.Error(path)
 	}
 	c, err := p.B.Dial("udp", u.LocalAddr().String())

@@ -28,7 +28,11 @@
 //   - TCPConn, UDPConn and TCPListener are types of this package; those of net
 //     that carry no TCP or UDP (addresses, errors, resolver, Unix sockets) are
 //     aliases.
-//   - An accelerated connection has no descriptor. File and the methods of
+//   - A UDP socket whose program asks for its descriptor (File), or reads or
+//     writes it itself (RawConn.Read and Write, as the PacketConns of x/net do),
+//     becomes the kernel's. ReadBatch and WriteBatch take x/net's messages and
+//     keep it accelerated; quic-go finds ReadBatch by itself.
+//   - An accelerated TCP connection has no descriptor. File and the methods of
 //     SyscallConn's RawConn fail with an error that is errors.ErrUnsupported.
 //     RawConn.Read still works as a liveness check: connection pools use it to
 //     ask whether an idle connection is alive.
@@ -47,6 +51,10 @@
 //     TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE;
 //   - IP_TOS and IPV6_TCLASS in all packets, those of a listener's handshakes
 //     included (the ECN bits are TCP's), IP_TTL and IPV6_UNICAST_HOPS;
+//   - of UDP: IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_RECVORIGDSTADDR and their
+//     likes of IPv6, SO_TIMESTAMP and SO_TIMESTAMPNS (when the stack received the
+//     datagram), SO_RXQ_OVFL, UDP_SEGMENT, UDP_GRO, and IP_MTU_DISCOVER and
+//     IPV6_MTU_DISCOVER with WANT, DO and PROBE;
 //   - IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT. Sockets of one Engine with
 //     SO_REUSEPORT share incoming traffic among them. If sockets outside of the
 //     Engine have the port already, the kernel carries the new one. Sockets that
@@ -55,11 +63,11 @@
 // After any other option that would make a difference the kernel carries the
 // connection, also after a hook that binds the socket; PathOf names the option.
 // Such options are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (but for that of IP_TOS),
-// SO_TIMESTAMP and its like, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
+// SO_TIMESTAMPING, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
 // TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
-// IP_MTU_DISCOVER, IP_OPTIONS, IP_MINTTL, UDP_SEGMENT, and IP_RECVERR,
-// IP_PKTINFO and all that ask for control messages. An Engine without a kernel
-// (NewMemoryPair) fails with errors.ErrUnsupported.
+// IP_OPTIONS, IP_MINTTL, and IP_RECVERR. An Engine without a kernel
+// (NewMemoryPair) fails with errors.ErrUnsupported. All this also holds for
+// options that are set on an open UDP socket by SyscallConn.
 //
 // The kernel does not reveal TCP_MD5SIG, TCP_AO, SO_ATTACH_REUSEPORT_CBPF and
 // SO_ATTACH_REUSEPORT_EBPF, nor of a TCP_MAXSEG of 536, so they are not seen:

@@ -40,7 +40,6 @@ func (unsupportedError) Unwrap() error   { return errors.ErrUnsupported }
 
 const (
 	errNoDescriptor = unsupportedError("onload: an accelerated connection has no descriptor")
-	errNoOOB        = unsupportedError("onload: no control messages on an accelerated socket")
 )
 
 // cause wraps a bare error of the stack as net does inside its OpError. call is

@@ -259,7 +259,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 		}
 		return fail(cause("bind", err))
 	}
-	c := newBoundUDP(e, on, k, network, unshare)
+	c := newBoundUDP(e, on, k, network, o, unshare)
 	if k != nil {
 		c.pumped.Go(c.pump)
 		if !e.in.Track(c, c.close) {

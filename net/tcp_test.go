@@ -339,7 +339,7 @@ func TestNoDescriptor(t *testing.T) {
 	}
 	for i, err := range []error{
 		file, raw.Control(func(uintptr) {}), raw.Write(func(uintptr) bool { return true }),
-		ufile, uraw.Control(func(uintptr) {}), uraw.Read(func(uintptr) bool { return true }), uraw.Write(func(uintptr) bool { return true }),
+		ufile, uraw.Read(func(uintptr) bool { return true }), uraw.Write(func(uintptr) bool { return true }),
 	} {
 		var op *net.OpError
 		if !errors.Is(err, errors.ErrUnsupported) || !errors.As(err, &op) {

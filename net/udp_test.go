@@ -193,7 +193,7 @@ func TestUDPTruncated(t *testing.T) {
 func TestUDPControlMessages(t *testing.T) {
 	a, b := memoryPair(t)
 	from, to := listenUDP(t, a, ":0"), listenUDP(t, b, ":0")
-	if _, _, err := from.WriteMsgUDP([]byte("x"), []byte{1}, withPort(addrB, to)); !errors.Is(err, errors.ErrUnsupported) {
+	if _, _, err := from.WriteMsgUDP([]byte("x"), cmsg(unix.SOL_SOCKET, unix.SO_MARK, 4, 1), withPort(addrB, to)); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
 }

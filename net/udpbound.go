@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -22,18 +23,20 @@ type boundUDP struct {
 	stackUDP
 	on      *engine.Socket
 	k       *net.UDPConn // nil: there is no kernel
-	e       *Engine
-	unshare func() // set with k
+	shadow  *os.File     // then: a socket for the program's options, under stackUDP.mu
+	unshare func()       // set with k
 	pumped  sync.WaitGroup
 }
 
 // newBoundUDP returns the carrier of on, and of k unless that is nil.
-func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, unshare func()) *boundUDP {
-	c := &boundUDP{on: on, k: k, e: e, unshare: unshare}
-	c.s, c.network = on.Receiver(), network
+func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, o engine.Options, unshare func()) *boundUDP {
+	c := &boundUDP{on: on, k: k, unshare: unshare}
+	c.e, c.s, c.network, c.base = e, on.Receiver(), network, o
+	c.recv.Store(uint32(o.Recv))
 	if k != nil {
 		c.laddr = k.LocalAddr().(*net.UDPAddr)
 		c.wide = isWide(c.laddr)
+		c.six = c.wide
 		return c
 	}
 	a := on.LocalAddr()
@@ -41,6 +44,7 @@ func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, u
 		a = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port())
 	}
 	c.laddr = udpAddr(a, false)
+	c.six = a.Addr().Is6()
 	return c
 }
 
@@ -49,20 +53,23 @@ func (c *boundUDP) path() Path { return Path(c.on.Path()) }
 // maxDatagram is the most that a UDP datagram holds (RFC 768).
 const maxDatagram = 65535
 
-// pump hands the kernel's datagrams to the readers, until the socket closes.
+// pump hands the kernel's datagrams to the readers, until the socket closes or
+// the kernel becomes the carrier.
 func (c *boundUDP) pump() {
 	b := make([]byte, maxDatagram)
+	oob := make([]byte, 256)
 	local := c.laddr.AddrPort()
-	info := udp.Info{Dst: netip.AddrPortFrom(local.Addr().Unmap(), local.Port())}
+	to := netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
 	for failures := 0; ; {
-		n, src, err := c.k.ReadFromUDPAddrPort(b)
+		n, oobn, _, src, err := c.k.ReadMsgUDPAddrPort(b, oob)
 		switch {
 		case err == nil:
 			failures = 0
+			info := udp.Info{Src: netip.AddrPortFrom(src.Addr().Unmap(), src.Port()), Dst: to}
+			learn(&info, oob[:oobn])
 			// Dropped where the readers are behind, as the kernel does.
-			info.Src = netip.AddrPortFrom(src.Addr().Unmap(), src.Port())
 			c.s.Inject(b[:n], &info)
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed), c.way.Load() != nil:
 			return
 		default:
 			if failures++; failures == maxFailures {
@@ -102,6 +109,9 @@ func (c *boundUDP) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
 		if n, err = s.WriteTo(b, dst); err == nil {
 			return n, nil
 		}
+		if k := c.gone(err); k != nil {
+			return k.WriteToUDP(b, addr)
+		}
 	}
 	return 0, c.writeError("sendto", udpOrNil(addr), err)
 }
@@ -116,6 +126,9 @@ func (c *boundUDP) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error
 		if n, err = s.WriteTo(b, dst); err == nil {
 			return n, nil
 		}
+		if k := c.gone(err); k != nil {
+			return k.WriteToUDPAddrPort(b, addr)
+		}
 	}
 	return 0, c.writeError("sendto", addrPortAddr{addr}, err)
 }
@@ -125,13 +138,22 @@ func (c *boundUDP) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, e
 	if err == nil && s == nil {
 		return c.k.WriteMsgUDP(b, oob, addr)
 	}
+	m := stack.Message{Dst: dst}
 	if err == nil {
-		n, err = sendTo(s, b, oob, dst)
+		err = c.command(&m, oob)
 	}
-	if err != nil {
-		err = c.writeError("sendmsg", udpOrNil(addr), err)
+	if err == errOnlyKernel && c.k != nil {
+		return c.k.WriteMsgUDP(b, oob, addr)
 	}
-	return n, 0, err
+	if err == nil {
+		if n, err = s.WriteMsg(b, &m); err == nil {
+			return n, len(oob), nil
+		}
+		if k := c.gone(err); k != nil {
+			return k.WriteMsgUDP(b, oob, addr)
+		}
+	}
+	return n, 0, c.writeError("sendmsg", udpOrNil(addr), err)
 }
 
 func (c *boundUDP) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error) {
@@ -139,13 +161,22 @@ func (c *boundUDP) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, o
 	if err == nil && s == nil {
 		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
 	}
+	m := stack.Message{Dst: dst}
 	if err == nil {
-		n, err = sendTo(s, b, oob, dst)
+		err = c.command(&m, oob)
 	}
-	if err != nil {
-		err = c.writeError("sendmsg", addrPortAddr{addr}, err)
+	if err == errOnlyKernel && c.k != nil {
+		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
 	}
-	return n, 0, err
+	if err == nil {
+		if n, err = s.WriteMsg(b, &m); err == nil {
+			return n, len(oob), nil
+		}
+		if k := c.gone(err); k != nil {
+			return k.WriteMsgUDPAddrPort(b, oob, addr)
+		}
+	}
+	return n, 0, c.writeError("sendmsg", addrPortAddr{addr}, err)
 }
 
 // to returns the socket that sends to addr, nil for the kernel's.
@@ -172,7 +203,15 @@ func (c *boundUDP) Close() error { return c.opError("close", "close", c.close())
 
 // close is Close without net's words for the error, which is the stack's.
 func (c *boundUDP) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.way.Load(); w != nil && w.to != nil {
+		return w.to.Close()
+	}
 	err := c.on.Close()
+	if c.shadow != nil {
+		_ = c.shadow.Close()
+	}
 	if c.k != nil {
 		_ = c.k.Close()
 		c.unshare()
@@ -190,6 +229,7 @@ func (c *boundUDP) SetDeadline(t time.Time) error {
 }
 
 func (c *boundUDP) SetWriteDeadline(t time.Time) error {
+	c.sendBy.Store(nanos(t))
 	if err := c.on.SetWriteDeadline(t); err != nil || c.k == nil {
 		return c.setError("set", err)
 	}
@@ -202,7 +242,7 @@ func (c *boundUDP) SetReadBuffer(bytes int) error {
 			return err
 		}
 	}
-	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
+	return c.setError("setsockopt", c.s.SetReadBuffer(2*bytes)) // as the kernel, which counts what a datagram takes
 }
 
 func (c *boundUDP) SetWriteBuffer(bytes int) error {
@@ -212,4 +252,74 @@ func (c *boundUDP) SetWriteBuffer(bytes int) error {
 		}
 	}
 	return c.setError("setsockopt", c.on.SetWriteBuffer(bytes))
+}
+
+func (c *boundUDP) SyscallConn() (syscall.RawConn, error) { return rawUDP{c}, nil }
+
+func (c *boundUDP) File() (*os.File, error) { return fileOf(c) }
+
+// control is RawConn.Control, with the kernel's socket on the same port.
+func (c *boundUDP) control(f func(fd uintptr)) error {
+	raw, err := c.kernelRaw()
+	if err != nil {
+		return c.opError("raw", "raw", err)
+	}
+	if err := raw.Control(f); err != nil || c.way.Load() != nil {
+		return err
+	}
+	o, err := c.e.in.OptionsOf(raw, c.base)
+	switch {
+	case err != nil:
+		return c.opError("raw", "raw", err)
+	case o.Kernel != "":
+		_, err = c.kernel(o.Kernel)
+		return err
+	}
+	c.recv.Store(uint32(o.Recv))
+	c.on.Follow(&o)
+	return nil
+}
+
+// kernelRaw is the RawConn of the kernel's socket; where there is none, of one
+// for the program's options.
+func (c *boundUDP) kernelRaw() (syscall.RawConn, error) {
+	if c.k != nil {
+		return c.k.SyscallConn()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.s.Closed() {
+		return nil, net.ErrClosed
+	}
+	if c.shadow == nil {
+		var err error
+		if c.shadow, err = c.e.in.Shadow(c.six, 0); err != nil {
+			return nil, err
+		}
+	}
+	return c.shadow.SyscallConn()
+}
+
+// kernel makes the kernel's socket the carrier, because of why.
+func (c *boundUDP) kernel(why string) (udpCarrier, error) {
+	if c.k == nil {
+		return nil, c.noKernel(why)
+	}
+	k, err := c.leave(func() (udpCarrier, error) {
+		if c.s.Closed() {
+			return nil, net.ErrClosed
+		}
+		_ = c.k.SetReadDeadline(time.Unix(1, 0)) // ends pump
+		c.pumped.Wait()
+		_ = c.k.SetReadDeadline(timeOf(c.readBy.Load()))
+		_ = c.k.SetWriteDeadline(timeOf(c.sendBy.Load()))
+		c.e.in.LeaveUDP(c.s, c.on)
+		c.unshare()
+		c.e.in.Untrack(c)
+		return &kernelUDP{UDPConn: c.k, why: why}, nil
+	})
+	if err != nil {
+		return nil, c.opError("raw", "raw", err)
+	}
+	return k, nil
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/ipv4"
 )
 
 // UDPConn is a UDP socket, connected or not: accelerated, the kernel's, or
@@ -29,6 +31,8 @@ type udpCarrier interface {
 	WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 	WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error)
 	WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error)
+	readBatch(ms []ipv4.Message, flags int) (int, error)
+	writeBatch(ms []ipv4.Message, flags int) (int, error)
 	SetReadBuffer(bytes int) error
 	SetWriteBuffer(bytes int) error
 	File() (*os.File, error)
@@ -39,6 +43,12 @@ type udpCarrier interface {
 // newUDPConn returns the socket that v carries.
 func newUDPConn(v udpCarrier) *UDPConn {
 	c := new(UDPConn)
+	switch v := v.(type) {
+	case *connectedUDP:
+		v.owner = c
+	case *boundUDP:
+		v.owner = c
+	}
 	c.carrier.Store(&v)
 	return c
 }
@@ -75,8 +85,8 @@ func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	return c.via().ReadFromUDPAddrPort(b)
 }
 
-// ReadMsgUDP reads a datagram and its control messages, of which an
-// accelerated socket has none.
+// ReadMsgUDP reads a datagram and its control messages: those that were asked for
+// by socket options (SyscallConn, or a Control hook).
 func (c *UDPConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *UDPAddr, err error) {
 	n, oobn, flags, a, err := c.ReadMsgUDPAddrPort(b, oob)
 	if a.IsValid() {
@@ -108,9 +118,9 @@ func (c *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
 	return c.via().WriteToUDPAddrPort(b, addr)
 }
 
-// WriteMsgUDP sends a datagram with control messages, which an accelerated
-// socket refuses with errors.ErrUnsupported. addr is nil for the peer of a
-// connected socket.
+// WriteMsgUDP sends a datagram with control messages: source address, TTL, TOS,
+// UDP_SEGMENT. Datagrams with others are the kernel's. addr is nil for the peer of
+// a connected socket.
 func (c *UDPConn) WriteMsgUDP(b, oob []byte, addr *UDPAddr) (n, oobn int, err error) {
 	return c.via().WriteMsgUDP(b, oob, addr)
 }
@@ -147,10 +157,12 @@ func (c *UDPConn) SetReadBuffer(bytes int) error { return c.via().SetReadBuffer(
 // SetWriteBuffer bounds the bytes that wait to be sent.
 func (c *UDPConn) SetWriteBuffer(bytes int) error { return c.via().SetWriteBuffer(bytes) }
 
-// File returns a copy of the underlying file. An accelerated socket has none:
-// the error is errors.ErrUnsupported.
+// File returns a copy of the underlying file. An accelerated socket has none, and
+// becomes the kernel's.
 func (c *UDPConn) File() (*os.File, error) { return c.via().File() }
 
-// SyscallConn returns the raw connection. The methods of an accelerated one's
-// fail with errors.ErrUnsupported.
+// SyscallConn returns the raw connection. Of an accelerated socket, Control has a
+// kernel socket beside it: options set there are followed, or make the kernel the
+// carrier where only it can (PathOf says why). So do Read and Write, since only
+// the kernel has datagrams behind a descriptor: see ReadBatch.
 func (c *UDPConn) SyscallConn() (syscall.RawConn, error) { return c.via().SyscallConn() }

@@ -4,18 +4,26 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/ipv4"
 )
 
 // kernelUDP is a socket of the kernel's.
 type kernelUDP struct {
 	*net.UDPConn
 	why string // not accelerated
+
+	once  sync.Once
+	batch *ipv4.PacketConn
 }
 
 // kernelUDPConn is a socket of the kernel's, for which why says the reason.
-func kernelUDPConn(k *net.UDPConn, why string) *UDPConn { return newUDPConn(&kernelUDP{k, why}) }
+func kernelUDPConn(k *net.UDPConn, why string) *UDPConn {
+	return newUDPConn(&kernelUDP{UDPConn: k, why: why})
+}
 
 func (c *kernelUDP) path() Path { return Path{Reason: c.why} }
 

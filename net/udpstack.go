@@ -3,11 +3,13 @@ package onload
 import (
 	"net"
 	"net/netip"
-	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/udp"
 )
 
 // stackUDP is the common part of connectedUDP and boundUDP: reading, and net's
@@ -18,6 +20,12 @@ type stackUDP struct {
 	wide    bool         // addresses as on an IPv6 socket
 	laddr   *net.UDPAddr // all callers share it
 	raddr   *net.UDPAddr // nil: not connected
+
+	e    *Engine
+	six  bool          // control messages as on an IPv6 socket
+	recv atomic.Uint32 // engine.Recv
+	base engine.Options
+	leaving
 }
 
 func (c *stackUDP) opError(op, call string, err error) error {
@@ -64,6 +72,9 @@ func (c *stackUDP) Read(b []byte) (int, error) {
 	}
 	n, _, _, _, err := c.s.ReadFrom(b)
 	if err != nil {
+		if k := c.gone(err); k != nil {
+			return k.Read(b)
+		}
 		err = c.readError("read", err)
 	}
 	return n, err
@@ -83,6 +94,9 @@ func (c *stackUDP) ReadFrom(b []byte) (int, net.Addr, error) {
 func (c *stackUDP) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
 	n, _, src, _, err := c.s.ReadFrom(b)
 	if err != nil {
+		if k := c.gone(err); k != nil {
+			return k.ReadFromUDP(b)
+		}
 		return n, nil, c.readError("recvfrom", err)
 	}
 	return n, udpAddr(src, c.wide), nil
@@ -91,41 +105,62 @@ func (c *stackUDP) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
 func (c *stackUDP) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	n, _, src, _, err := c.s.ReadFrom(b)
 	if err != nil {
+		if k := c.gone(err); k != nil {
+			return k.ReadFromUDPAddrPort(b)
+		}
 		return n, netip.AddrPort{}, c.readError("recvfrom", err)
 	}
 	return n, c.source(src), nil
 }
 
-func (c *stackUDP) ReadMsgUDPAddrPort(b, _ []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
-	n, full, src, _, err := c.s.ReadFrom(b)
+func (c *stackUDP) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
+	var info udp.Info
+	n, full, err := c.s.ReadInfo(b, &info)
 	if err != nil {
+		if k := c.gone(err); k != nil {
+			return k.ReadMsgUDPAddrPort(b, oob)
+		}
 		return n, 0, 0, netip.AddrPort{}, c.readError("recvmsg", err)
 	}
+	oobn, flags = c.message(oob, n, full, &info)
+	return n, oobn, flags, c.source(info.Src), nil
+}
+
+// message writes the control messages of a datagram that has full bytes, of which
+// n were read, and returns their length and the flags of recvmsg(2).
+func (c *stackUDP) message(oob []byte, n, full int, info *udp.Info) (oobn, flags int) {
 	if full > n {
 		flags = syscall.MSG_TRUNC
 	}
-	return n, 0, flags, c.source(src), nil
+	if recv := engine.Recv(c.recv.Load()); recv != 0 {
+		a := ancillary{b: oob}
+		c.describe(&a, recv, info)
+		oobn, flags = a.n, flags|a.flags
+	}
+	return oobn, flags
+}
+
+// noKernel is the error of what only the kernel could do, where there is none.
+func (c *stackUDP) noKernel(why string) error {
+	return c.opError("raw", "raw", unsupportedError("onload: "+why+", and there is no kernel"))
 }
 
 func (c *stackUDP) SetReadDeadline(t time.Time) error {
+	c.readBy.Store(nanos(t))
 	return c.setError("set", c.s.SetReadDeadline(t))
 }
 
-func (c *stackUDP) File() (*os.File, error) { return nil, c.opError("file", "dup", errNoDescriptor) }
-
-func (c *stackUDP) SyscallConn() (syscall.RawConn, error) { return noRawConn{c}, nil }
-
-// noRawConn is the RawConn of a socket without a descriptor.
-type noRawConn struct{ c *stackUDP }
-
-func (r noRawConn) Control(func(uintptr)) error    { return r.c.opError("raw", "raw", errNoDescriptor) }
-func (r noRawConn) Read(func(uintptr) bool) error  { return r.c.opError("raw", "raw", errNoDescriptor) }
-func (r noRawConn) Write(func(uintptr) bool) error { return r.c.opError("raw", "raw", errNoDescriptor) }
-
-// sendTo sends a datagram with control messages, of which there may be none.
-func sendTo(s *stack.UDPConn, b, oob []byte, dst netip.AddrPort) (int, error) {
-	if len(oob) > 0 {
-		return 0, errNoOOB
+// nanos and timeOf are times as an atomic integer holds them.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
 	}
-	return s.WriteTo(b, dst)
+	return t.UnixNano()
+}
+
+func timeOf(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
 }

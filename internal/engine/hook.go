@@ -42,7 +42,7 @@ func (e *Engine) Hook(proto uint8, f Family, hook func(syscall.RawConn) error) (
 	if err != nil {
 		return o, err
 	}
-	if o = before.changes(after); bound {
+	if before.changes(after, &o); bound {
 		o.Kernel = "a Control hook bound the socket"
 	}
 	return o, nil
@@ -93,7 +93,7 @@ func (e *Engine) TwinOptions(c syscall.Conn) (o Options, f Family, err error) {
 	if err != nil {
 		return o, f, err
 	}
-	o = fresh.changes(twin)
+	fresh.changes(twin, &o)
 	o.family6 = kind.family == unix.AF_INET6
 	switch {
 	case !o.family6:

@@ -18,8 +18,14 @@ type Options struct {
 	// hook left it alone.
 	Linger *int
 
-	rcvBuf, sndBuf int // bytes, 0: not set
-	windowClamp    int // likewise
+	// Recv are the control messages that a UDP socket gives.
+	Recv Recv
+
+	by             string // whose options these are; empty: a Control hook's
+	segment        int    // UDP_SEGMENT
+	joined         bool   // UDP_GRO
+	rcvBuf, sndBuf int    // bytes, 0: not set
+	windowClamp    int    // likewise
 	maxSeg         int
 	userTimeout    time.Duration
 	finWait2       time.Duration
@@ -41,9 +47,14 @@ type Options struct {
 // leave leaves the connection to the kernel because of the option of that name.
 // The first such option is the reason.
 func (o *Options) leave(name string) {
-	if o.Kernel == "" {
-		o.Kernel = "a Control hook set " + name
+	if o.Kernel != "" {
+		return
 	}
+	by := o.by
+	if by == "" {
+		by = "a Control hook"
+	}
+	o.Kernel = by + " set " + name
 }
 
 // NeedKernel is the error of options that only the kernel can follow, where no
@@ -118,9 +129,9 @@ func (o *Options) Apply(c *tcp.Config, keepAlive bool) {
 
 // udp are the options of a UDP socket.
 func (e *Engine) udp(o *Options) *stack.UDPOptions {
-	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip}
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip, Segment: o.segment, Joined: o.joined}
 	if o.rcvBuf > 0 {
-		u.RcvBuf = o.rcvBuf
+		u.RcvBuf = 2 * o.rcvBuf // the kernel doubles it, since it counts what a datagram takes
 	}
 	if o.sndBuf > 0 {
 		u.SndBuf = o.sndBuf

@@ -26,7 +26,7 @@ type sockopt struct {
 //   - that only advise the kernel, or calls on a descriptor: SO_BUSY_POLL and its
 //     like, SO_INCOMING_CPU, SO_RCVTIMEO, SO_PEEK_OFF, SO_ZEROCOPY, SO_TXREHASH,
 //     TCP_QUICKACK, TCP_THIN_DUPACK, IP_BIND_ADDRESS_NO_PORT, IPV6_AUTOFLOWLABEL;
-//   - that we do in any case: SO_OOBINLINE (RFC 6093, 3.1), UDP_GRO.
+//   - that we do in any case: SO_OOBINLINE (RFC 6093, 3.1).
 //
 // Options that getsockopt does not return cannot be here: TCP_MD5SIG, TCP_AO, the
 // programs of a SO_REUSEPORT group, a TCP_MAXSEG that is the default of 536.
@@ -44,12 +44,12 @@ var sockopts = []sockopt{
 	{unix.SOL_SOCKET, unix.SO_DONTROUTE, "SO_DONTROUTE", nil},
 	{unix.SOL_SOCKET, unix.SO_RCVLOWAT, "SO_RCVLOWAT", nil},
 	{unix.SOL_SOCKET, unix.SO_NO_CHECK, "SO_NO_CHECK", nil},
-	{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", nil},
+	{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", followRecv(RecvTimestampNS, "SO_TIMESTAMPNS")},
 	{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, "SO_TIMESTAMPNS", nil},
-	{unix.SOL_SOCKET, unix.SO_TIMESTAMP, "SO_TIMESTAMP", nil},
+	{unix.SOL_SOCKET, unix.SO_TIMESTAMP, "SO_TIMESTAMP", followRecv(RecvTimestamp, "SO_TIMESTAMP")},
 	{unix.SOL_SOCKET, unix.SO_TIMESTAMP_NEW, "SO_TIMESTAMP", nil},
 	{unix.SOL_SOCKET, unix.SO_TIMESTAMPING, "SO_TIMESTAMPING", nil},
-	{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, "SO_RXQ_OVFL", nil},
+	{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, "SO_RXQ_OVFL", followRecv(RecvDrops, "SO_RXQ_OVFL")},
 	{unix.SOL_SOCKET, unix.SO_RCVMARK, "SO_RCVMARK", nil},
 	{unix.SOL_SOCKET, unix.SO_TXTIME, "SO_TXTIME", nil},
 	{unix.SOL_SOCKET, unix.SO_GET_FILTER, "SO_ATTACH_FILTER", nil}, // an error, where it is SO_ATTACH_BPF
@@ -79,7 +79,8 @@ var sockopts = []sockopt{
 
 	{unix.IPPROTO_UDP, unix.UDP_CORK, "UDP_CORK", nil},
 	{unix.IPPROTO_UDP, unix.UDP_ENCAP, "UDP_ENCAP", nil},
-	{unix.IPPROTO_UDP, unix.UDP_SEGMENT, "UDP_SEGMENT", nil},
+	{unix.IPPROTO_UDP, unix.UDP_SEGMENT, "UDP_SEGMENT", func(o *Options, v sockValue, _ *sockState) { o.segment = v.int() }},
+	{unix.IPPROTO_UDP, unix.UDP_GRO, "UDP_GRO", func(o *Options, v sockValue, _ *sockState) { o.joined = v.int() != 0 }},
 	{unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX", nil},
 	{unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX", nil},
 
@@ -87,18 +88,18 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_IP, unix.IP_TTL, "IP_TTL", func(o *Options, v sockValue, _ *sockState) { o.ip.TTL = uint8(v.int()) }},
 	{unix.IPPROTO_IP, unix.IP_MINTTL, "IP_MINTTL", nil},
 	{unix.IPPROTO_IP, unix.IP_OPTIONS, "IP_OPTIONS", nil},
-	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, "IP_MTU_DISCOVER", nil},
+	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, "IP_MTU_DISCOVER", followMTU4},
 	{unix.IPPROTO_IP, unix.IP_TRANSPARENT, "IP_TRANSPARENT", nil}, // IPV6_TRANSPARENT is the same flag
 	{unix.IPPROTO_IP, unix.IP_FREEBIND, "IP_FREEBIND", nil},       // likewise IPV6_FREEBIND
 	{unix.IPPROTO_IP, unix.IP_UNICAST_IF, "IP_UNICAST_IF", nil},
 	{unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, "IP_LOCAL_PORT_RANGE", nil},
 	{unix.IPPROTO_IP, unix.IP_RECVERR, "IP_RECVERR", nil},
-	{unix.IPPROTO_IP, unix.IP_PKTINFO, "IP_PKTINFO", nil},
-	{unix.IPPROTO_IP, unix.IP_RECVTTL, "IP_RECVTTL", nil},
-	{unix.IPPROTO_IP, unix.IP_RECVTOS, "IP_RECVTOS", nil},
+	{unix.IPPROTO_IP, unix.IP_PKTINFO, "IP_PKTINFO", followRecv(RecvPktInfo, "IP_PKTINFO")},
+	{unix.IPPROTO_IP, unix.IP_RECVTTL, "IP_RECVTTL", followRecv(RecvTTL, "IP_RECVTTL")},
+	{unix.IPPROTO_IP, unix.IP_RECVTOS, "IP_RECVTOS", followRecv(RecvTOS, "IP_RECVTOS")},
 	{unix.IPPROTO_IP, unix.IP_RECVOPTS, "IP_RECVOPTS", nil},
 	{unix.IPPROTO_IP, unix.IP_RETOPTS, "IP_RETOPTS", nil},
-	{unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", nil},
+	{unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", followRecv(RecvOrigDst, "IP_RECVORIGDSTADDR")},
 	{unix.IPPROTO_IP, unix.IP_RECVFRAGSIZE, "IP_RECVFRAGSIZE", nil},
 	{unix.IPPROTO_IP, unix.IP_PASSSEC, "IP_PASSSEC", nil},
 	{unix.IPPROTO_IP, unix.IP_CHECKSUM, "IP_CHECKSUM", nil},
@@ -107,7 +108,7 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", followHops},
 	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(o *Options, v sockValue, _ *sockState) { o.only6 = v.int() != 0 }},
 	{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, "IPV6_MINHOPCOUNT", nil},
-	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", nil},
+	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", followMTU6},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, "IPV6_DONTFRAG", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_IF, "IPV6_UNICAST_IF", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, "IPV6_ADDR_PREFERENCES", nil},
@@ -118,16 +119,16 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_IPV6, unix.IPV6_RTHDRDSTOPTS, "IPV6_RTHDRDSTOPTS", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_RTHDR, "IPV6_RTHDR", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, "IPV6_RECVERR", nil},
-	{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO", nil},
+	{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO", followRecv(RecvPktInfo6, "IPV6_RECVPKTINFO")},
 	{unix.IPPROTO_IPV6, unix.IPV6_2292PKTINFO, "IPV6_2292PKTINFO", nil},
-	{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, "IPV6_RECVHOPLIMIT", nil},
+	{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, "IPV6_RECVHOPLIMIT", followRecv(RecvHopLimit, "IPV6_RECVHOPLIMIT")},
 	{unix.IPPROTO_IPV6, unix.IPV6_2292HOPLIMIT, "IPV6_2292HOPLIMIT", nil},
-	{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, "IPV6_RECVTCLASS", nil},
+	{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, "IPV6_RECVTCLASS", followRecv(RecvTClass, "IPV6_RECVTCLASS")},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPOPTS, "IPV6_RECVHOPOPTS", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVDSTOPTS, "IPV6_RECVDSTOPTS", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVRTHDR, "IPV6_RECVRTHDR", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVPATHMTU, "IPV6_RECVPATHMTU", nil},
-	{unix.IPPROTO_IPV6, unix.IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR", nil},
+	{unix.IPPROTO_IPV6, unix.IPV6_RECVORIGDSTADDR, "IPV6_RECVORIGDSTADDR", followRecv(RecvOrigDst6, "IPV6_RECVORIGDSTADDR")},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVFRAGSIZE, "IPV6_RECVFRAGSIZE", nil},
 }
 

@@ -44,6 +44,7 @@ func (v sockValue) duration(unit time.Duration) time.Duration { return time.Dura
 
 // sockState is the state of a socket's Options, as listed.
 type sockState struct {
+	typ    int // of the socket: unix.SOCK_STREAM or SOCK_DGRAM
 	list   []sockopt
 	values []sockValue
 }
@@ -69,7 +70,7 @@ func kindOf(fd int) (k sockKind) {
 
 // stateOf reads the options of fd.
 func stateOf(fd int, k sockKind) *sockState {
-	s := &sockState{sockopts, make([]sockValue, len(sockopts))}
+	s := &sockState{k.typ, sockopts, make([]sockValue, len(sockopts))}
 	for i := range sockopts {
 		if x := &sockopts[i]; x.applies(k.family, k.typ) {
 			s.values[i] = x.read(fd)
@@ -140,17 +141,19 @@ func (x *sockopt) read(fd int) sockValue {
 	return sockValue(b[:min(n, uint32(len(b)))])
 }
 
-// changes returns the options that differ between s and the later state t.
-func (s *sockState) changes(t *sockState) (o Options) {
+// changes notes in o the options that differ between s and the later state t.
+func (s *sockState) changes(t *sockState, o *Options) {
 	for i := range sockopts {
 		x := &sockopts[i]
 		switch v := t.values[i]; {
 		case v == s.values[i]:
 		case x.follow != nil:
-			x.follow(&o, v, t)
+			x.follow(o, v, t)
 		default:
 			o.leave(x.name)
 		}
 	}
-	return o
+	if o.joined {
+		o.Recv |= RecvJoined
+	}
 }

@@ -23,6 +23,8 @@ type UDPOptions struct {
 	// shards of a socket on several stacks.
 	Forward *UDPConn
 	IP      IPOptions // of the packets
+	Segment int       // UDP_SEGMENT: writes are cut into datagrams of so many bytes; 0: they are not
+	Joined  bool      // UDP_GRO
 	// Route is how to reach the peer of a connected socket, where the caller
 	// has just looked it up; nil: it is looked up here.
 	Route *Route
@@ -59,6 +61,7 @@ type UDPConn struct {
 
 	rmu    sync.Mutex
 	wmu    sync.Mutex
+	seg    int       // UDP_SEGMENT; under wmu
 	ip     IPOptions // under wmu, and written under the stack lock too
 	flood  flood
 	r, w   waiter
@@ -96,6 +99,8 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 		u.forward = u
 	}
 	u.work.Kind = ofUDPConn
+	u.seg = o.Segment
+	u.joined.Store(o.Joined)
 	rcv, snd := o.RcvBuf, o.SndBuf
 	if rcv <= 0 {
 		rcv = defaultUDPBuf
@@ -273,10 +278,13 @@ func (u *UDPConn) ReadInfo(p []byte, info *udp.Info) (n, full int, err error) {
 	}
 }
 
-// TryRead is ReadInfo that does not wait: ok is false where nothing is there.
+// TryRead is ReadInfo that does not wait: ok is false where nothing is there, or
+// where another reads, to whom it belongs.
 // Where poll is true it looks at the queues first.
 func (u *UDPConn) TryRead(p []byte, info *udp.Info, poll bool) (n, full int, ok bool, err error) {
-	u.rmu.Lock()
+	if !u.rmu.TryLock() {
+		return 0, 0, false, nil
+	}
 	defer u.rmu.Unlock()
 	if n, full, ok, err = u.readNow(p, info); ok || err != nil || !poll {
 		return n, full, ok, err
@@ -361,6 +369,9 @@ func (u *UDPConn) Drops() Drops {
 // kernel's socket on the same port. false: it was dropped.
 func (u *UDPConn) Inject(p []byte, info *udp.Info) bool {
 	s := u.s
+	if info.At == 0 {
+		info.At = nanotime()
+	}
 	ds, ok := s.scatter(p)
 	if !ok {
 		u.scarce.Add(1)

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"time"
+
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/udp"
 )
@@ -19,6 +21,9 @@ func (s *Stack) udpInfo(d *ring.Desc) *udp.Info {
 	}
 	return info
 }
+
+// Age is how long ago a datagram was received, of which udp.Info has that time.
+func (u *UDPConn) Age(at int64) time.Duration { return time.Duration(nanotime() - at) }
 
 // Drops are the received datagrams that a socket lost, by the reason.
 type Drops struct {

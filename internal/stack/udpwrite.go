@@ -53,6 +53,9 @@ func (u *UDPConn) WriteFrom(p []byte, src netip.Addr, dst netip.AddrPort) (int, 
 // WriteMsg sends p as m says. It completes m.
 func (u *UDPConn) WriteMsg(p []byte, m *Message) (int, error) {
 	u.wmu.Lock()
+	if m.Seg == 0 {
+		m.Seg = u.seg
+	}
 	if !m.More && m.Seg == 0 {
 		if d := u.packNow(p, m); d != nil {
 			s := u.s
@@ -219,6 +222,14 @@ func (u *UDPConn) most(m *Message) int {
 		return mtu - 20 - udp.HeaderLen
 	}
 	return mtu - 40 - udp.HeaderLen
+}
+
+// SetSegment sets the bytes of the datagrams that each write is cut into, unless
+// its message says otherwise; 0: writes are not cut.
+func (u *UDPConn) SetSegment(n int) {
+	u.wmu.Lock()
+	u.seg = n
+	u.wmu.Unlock()
 }
 
 // SetIP changes what u's packets have in their IP headers.

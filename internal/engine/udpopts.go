@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// Recv are the control messages that a UDP socket gives with each datagram, a bit
+// for each option that asks for one.
+type Recv uint32
+
+const (
+	RecvTimestamp   Recv = 1 << iota // SO_TIMESTAMP
+	RecvTimestampNS                  // SO_TIMESTAMPNS
+	RecvDrops                        // SO_RXQ_OVFL
+	RecvPktInfo                      // IP_PKTINFO
+	RecvTTL                          // IP_RECVTTL
+	RecvTOS                          // IP_RECVTOS
+	RecvOrigDst                      // IP_RECVORIGDSTADDR
+	RecvPktInfo6                     // IPV6_RECVPKTINFO
+	RecvHopLimit                     // IPV6_RECVHOPLIMIT
+	RecvTClass                       // IPV6_RECVTCLASS
+	RecvOrigDst6                     // IPV6_RECVORIGDSTADDR
+	RecvJoined                       // UDP_GRO
+)
+
+// followRecv notes that a UDP socket is to give a control message. On TCP's such
+// options are the kernel's.
+func followRecv(bit Recv, name string) func(*Options, sockValue, *sockState) {
+	return func(o *Options, v sockValue, s *sockState) {
+		switch {
+		case s.typ != unix.SOCK_DGRAM:
+			o.leave(name)
+		case v.int() != 0:
+			o.Recv |= bit
+		}
+	}
+}
+
+func followMTU4(o *Options, v sockValue, s *sockState) {
+	o.ip.PathMTU = o.pathMTU(v, s, "IP_MTU_DISCOVER")
+}
+
+func followMTU6(o *Options, v sockValue, s *sockState) {
+	o.ip.PathMTU6 = o.pathMTU(v, s, "IPV6_MTU_DISCOVER")
+}
+
+// pathMTU is the mode of the option of that name, whose values are the same in
+// both families.
+func (o *Options) pathMTU(v sockValue, s *sockState, name string) stack.PathMTUMode {
+	if s.typ == unix.SOCK_DGRAM {
+		switch v.int() {
+		case unix.IP_PMTUDISC_WANT:
+			return stack.PathMTUWant
+		case unix.IP_PMTUDISC_DO:
+			return stack.PathMTUDo
+		case unix.IP_PMTUDISC_PROBE:
+			return stack.PathMTUProbe
+		}
+	}
+	o.leave(name)
+	return 0
+}
+
+// followUDP sets the options in c.
+func (o *Options) followUDP(c *stack.UDPConn) {
+	c.SetIP(o.ip)
+	c.SetSegment(o.segment)
+	c.SetJoined(o.Recv&RecvJoined != 0)
+	if o.rcvBuf > 0 {
+		_ = c.SetReadBuffer(2 * o.rcvBuf)
+	}
+	if o.sndBuf > 0 {
+		_ = c.SetWriteBuffer(o.sndBuf)
+	}
+}
+
+// Follow sets the options of an open socket.
+func (c *Socket) Follow(o *Options) {
+	for _, s := range c.shards {
+		o.followUDP(s)
+	}
+}
+
+// FollowUDP sets the options of an open connected socket.
+func FollowUDP(c *stack.UDPConn, o *Options) { o.followUDP(c) }
+
+// OptionsOf returns the options of a socket of ours, beside which the program has
+// the kernel's socket c: base, and those that it set on c.
+func (e *Engine) OptionsOf(c syscall.RawConn, base Options) (o Options, err error) {
+	var now *sockState
+	var kind sockKind
+	err = c.Control(func(fd uintptr) {
+		kind = kindOf(int(fd))
+		now = stateOf(int(fd), kind)
+	})
+	if err != nil {
+		return o, err
+	}
+	fresh, err := e.freshState(-1, kind)
+	if err != nil {
+		return o, err
+	}
+	o = base
+	o.by = "the program"
+	fresh.changes(now, &o)
+	return o, nil
+}
+
+// Local reports whether a is an address of this host.
+func (e *Engine) Local(a netip.Addr) bool {
+	_, ok := e.net.Local(a)
+	return ok
+}

@@ -1,0 +1,269 @@
+package onload
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/udp"
+)
+
+// ancillary writes control messages (cmsg(3)), as the kernel's put_cmsg does.
+type ancillary struct {
+	b     []byte
+	n     int // bytes written
+	flags int // MSG_CTRUNC: not all had room
+	waste [32]byte
+}
+
+// put appends a message and returns its data, of size bytes, to be filled in. Of
+// one that has no room only the header is written, or nothing.
+func (a *ancillary) put(level, typ, size int) (data []byte) {
+	room := len(a.b) - a.n
+	n := unix.CmsgLen(size)
+	data = a.waste[:size]
+	if n > room {
+		a.flags |= unix.MSG_CTRUNC
+		if n = room; room < unix.SizeofCmsghdr {
+			return data
+		}
+	}
+	h := a.b[a.n:][:n]
+	clear(h)
+	if unix.SizeofCmsghdr == 16 {
+		binary.NativeEndian.PutUint64(h, uint64(n))
+	} else {
+		putInt(h, n)
+	}
+	putInt(h[unix.SizeofCmsghdr-8:], level)
+	putInt(h[unix.SizeofCmsghdr-4:], typ)
+	a.n += min(unix.CmsgSpace(size), room)
+	if n == unix.CmsgLen(size) {
+		data = h[unix.CmsgLen(0):]
+	}
+	return data
+}
+
+func putInt(b []byte, v int) { binary.NativeEndian.PutUint32(b, uint32(v)) }
+
+func (a *ancillary) putInt(level, typ, v int) {
+	putInt(a.put(level, typ, 4), v)
+}
+
+// describe writes what recv asks for of a datagram that c received, in the order
+// of the kernel's.
+func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
+	if recv&(engine.RecvTimestamp|engine.RecvTimestampNS) != 0 {
+		at := time.Now().Add(-c.s.Age(info.At))
+		if recv&engine.RecvTimestampNS != 0 {
+			a.putTime(unix.SCM_TIMESTAMPNS, at, 1)
+		} else {
+			a.putTime(unix.SCM_TIMESTAMP, at, 1000)
+		}
+	}
+	if recv&engine.RecvDrops != 0 {
+		d := c.s.Drops()
+		if n := d.Buffer + d.Memory; n > 0 {
+			a.putInt(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, int(uint32(n)))
+		}
+	}
+	if info.Seg > 0 {
+		a.putInt(unix.SOL_UDP, unix.UDP_GRO, info.Seg)
+	}
+	dst := info.Dst.Addr()
+	if recv&engine.RecvPktInfo6 != 0 && c.six {
+		b := a.put(unix.SOL_IPV6, unix.IPV6_PKTINFO, 20)
+		addr := dst.As16()
+		copy(b, addr[:])
+		putInt(b[16:], int(info.Link))
+	}
+	if info.Src.Addr().Is4() {
+		describe4(a, recv, info)
+		return
+	}
+	if recv&engine.RecvHopLimit != 0 {
+		a.putInt(unix.SOL_IPV6, unix.IPV6_HOPLIMIT, int(info.TTL))
+	}
+	if recv&engine.RecvTClass != 0 {
+		a.putInt(unix.SOL_IPV6, unix.IPV6_TCLASS, int(info.TOS))
+	}
+	if recv&engine.RecvOrigDst6 != 0 {
+		b := a.put(unix.SOL_IPV6, unix.IPV6_ORIGDSTADDR, unix.SizeofSockaddrInet6)
+		binary.NativeEndian.PutUint16(b, unix.AF_INET6)
+		binary.BigEndian.PutUint16(b[2:], info.Dst.Port())
+		addr := dst.As16()
+		copy(b[8:], addr[:])
+	}
+}
+
+// describe4 writes the messages of IPv4.
+func describe4(a *ancillary, recv engine.Recv, info *udp.Info) {
+	var dst [4]byte
+	if info.Dst.Addr().Is4() {
+		dst = info.Dst.Addr().As4()
+	}
+	if recv&engine.RecvPktInfo != 0 {
+		b := a.put(unix.SOL_IP, unix.IP_PKTINFO, 12)
+		putInt(b, int(info.Link))
+		copy(b[4:], dst[:]) // ipi_spec_dst: the address to answer from
+		copy(b[8:], dst[:])
+	}
+	if recv&engine.RecvTTL != 0 {
+		a.putInt(unix.SOL_IP, unix.IP_TTL, int(info.TTL))
+	}
+	if recv&engine.RecvTOS != 0 {
+		a.put(unix.SOL_IP, unix.IP_TOS, 1)[0] = info.TOS
+	}
+	if recv&engine.RecvOrigDst != 0 {
+		b := a.put(unix.SOL_IP, unix.IP_ORIGDSTADDR, unix.SizeofSockaddrInet4)
+		binary.NativeEndian.PutUint16(b, unix.AF_INET)
+		binary.BigEndian.PutUint16(b[2:], info.Dst.Port())
+		copy(b[4:], dst[:])
+	}
+}
+
+// putTime writes a struct timespec or timeval, whose fraction is in units of ns
+// nanoseconds.
+func (a *ancillary) putTime(typ int, at time.Time, ns int) {
+	b := a.put(unix.SOL_SOCKET, typ, 16)
+	binary.NativeEndian.PutUint64(b, uint64(at.Unix()))
+	binary.NativeEndian.PutUint64(b[8:], uint64(at.Nanosecond()/ns))
+}
+
+// nextMessage returns the first control message of b and what follows it. false:
+// it is malformed.
+func nextMessage(b []byte) (level, typ int, data, rest []byte, ok bool) {
+	if len(b) < unix.SizeofCmsghdr {
+		return 0, 0, nil, nil, false
+	}
+	n := int(binary.NativeEndian.Uint32(b))
+	if unix.SizeofCmsghdr == 16 {
+		n = int(min(binary.NativeEndian.Uint64(b), 1<<20))
+	}
+	if n < unix.SizeofCmsghdr || n > len(b) {
+		return 0, 0, nil, nil, false
+	}
+	level = int(binary.NativeEndian.Uint32(b[unix.SizeofCmsghdr-8:]))
+	typ = int(binary.NativeEndian.Uint32(b[unix.SizeofCmsghdr-4:]))
+	data = b[unix.SizeofCmsghdr:n]
+	return level, typ, data, b[min(unix.CmsgSpace(len(data)), len(b)):], true
+}
+
+func intOf(data []byte) int {
+	if len(data) < 4 {
+		return -1
+	}
+	return int(int32(binary.NativeEndian.Uint32(data)))
+}
+
+// errOnlyKernel says that a datagram's control messages ask for what only the
+// kernel does.
+const errOnlyKernel = unsupportedError("onload: a control message that only the kernel follows")
+
+const onlyKernelWhy = "the program sends a control message that only the kernel follows"
+
+// command fills m by the control messages oob of a datagram to m.Dst, which may
+// be unset. EINVAL: the kernel refuses them too.
+func (c *stackUDP) command(m *stack.Message, oob []byte) error {
+	four := m.Dst.Addr().Is4() || !m.Dst.IsValid() && !c.six
+	for len(oob) >= unix.SizeofCmsghdr { // a shorter rest is none (CMSG_NXTHDR)
+		level, typ, data, rest, ok := nextMessage(oob)
+		if !ok {
+			return syscall.EINVAL
+		}
+		oob = rest
+		switch {
+		case level == unix.SOL_UDP && typ == unix.UDP_SEGMENT && len(data) == 2:
+			m.Seg = int(binary.NativeEndian.Uint16(data))
+		case level == unix.SOL_IP && four:
+			if err := command4(m, typ, data); err != nil {
+				return err
+			}
+		case level == unix.SOL_IPV6 && c.six:
+			if err := command6(m, typ, data); err != nil {
+				return err
+			}
+		default:
+			return errOnlyKernel
+		}
+	}
+	switch {
+	case !m.Src.IsValid() || c.e.in.Local(m.Src):
+		return nil
+	case m.Src.Is4():
+		return syscall.ENETUNREACH // as of the kernel's route
+	}
+	return syscall.EINVAL
+}
+
+func command4(m *stack.Message, typ int, data []byte) error {
+	switch {
+	case typ == unix.IP_PKTINFO && len(data) == 12:
+		if intOf(data) != 0 {
+			return errOnlyKernel // a link, whatever the routes say
+		}
+		if src := netip.AddrFrom4([4]byte(data[4:])); !src.IsUnspecified() {
+			m.Src = src
+		}
+	case typ == unix.IP_TTL && intOf(data) >= 1 && intOf(data) <= 255:
+		m.TTL = uint8(intOf(data))
+	case typ == unix.IP_TOS && len(data) == 1:
+		m.TOS, m.HasTOS = data[0], true
+	case typ == unix.IP_TOS && intOf(data) >= 0 && intOf(data) <= 255:
+		m.TOS, m.HasTOS = uint8(intOf(data)), true
+	default:
+		return errOnlyKernel
+	}
+	return nil
+}
+
+func command6(m *stack.Message, typ int, data []byte) error {
+	switch {
+	case typ == unix.IPV6_PKTINFO && len(data) == 20:
+		if intOf(data[16:]) != 0 {
+			return errOnlyKernel
+		}
+		if src := netip.AddrFrom16([16]byte(data)).Unmap(); !src.IsUnspecified() {
+			m.Src = src
+		}
+	case typ == unix.IPV6_HOPLIMIT && intOf(data) >= 1 && intOf(data) <= 255:
+		m.TTL = uint8(intOf(data))
+	case typ == unix.IPV6_TCLASS && intOf(data) >= 0 && intOf(data) <= 255:
+		m.TOS, m.HasTOS = uint8(intOf(data)), true
+	default:
+		return errOnlyKernel
+	}
+	return nil
+}
+
+// learn fills info by the control messages that the kernel gave with a datagram.
+func learn(info *udp.Info, oob []byte) {
+	for len(oob) > 0 {
+		level, typ, data, rest, ok := nextMessage(oob)
+		if !ok {
+			return
+		}
+		oob = rest
+		switch {
+		case level == unix.SOL_UDP && typ == unix.UDP_GRO:
+			info.Seg = max(intOf(data), 0)
+		case level == unix.SOL_IP && typ == unix.IP_PKTINFO && len(data) == 12:
+			info.Link = uint32(intOf(data))
+			info.Dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(data[8:])), info.Dst.Port())
+		case level == unix.SOL_IPV6 && typ == unix.IPV6_PKTINFO && len(data) == 20:
+			info.Link = uint32(intOf(data[16:]))
+			info.Dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(data)).Unmap(), info.Dst.Port())
+		case level == unix.SOL_IP && typ == unix.IP_TTL, level == unix.SOL_IPV6 && typ == unix.IPV6_HOPLIMIT:
+			info.TTL = uint8(intOf(data))
+		case level == unix.SOL_IP && typ == unix.IP_TOS && len(data) > 0:
+			info.TOS = data[0]
+		case level == unix.SOL_IPV6 && typ == unix.IPV6_TCLASS:
+			info.TOS = uint8(intOf(data))
+		}
+	}
+}
