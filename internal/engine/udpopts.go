@@ -79,9 +79,13 @@ func (o *Options) followUDP(c *stack.UDPConn) {
 	}
 }
 
-// Follow sets the options of an open socket.
+// Follow sets the options of an open socket, and those of shards that join later.
 func (c *Socket) Follow(o *Options) {
-	for _, s := range c.shards {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.e.udp(o)
+	c.opts.IP, c.opts.Segment, c.opts.Joined = u.IP, u.Segment, u.Joined
+	for _, s := range c.parts.Load().shards {
 		o.followUDP(s)
 	}
 }
