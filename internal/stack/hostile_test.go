@@ -80,17 +80,28 @@ func (v *victim) held() (n int) {
 // packetOf is a frame to the victim.
 func packetOf(src, dst netip.Addr, proto uint8, l4 []byte) []byte {
 	var h ip.Header
-	h.Init(macs[addrA], macs[addrB], 0, src, dst, proto, 0, 64)
+	from, to := macsTo(dst)
+	h.Init(from, to, 0, src, dst, proto, 0, 64)
 	b := make([]byte, h.Len(), h.Len()+len(l4))
 	h.Put(b, len(l4), 0, 1)
 	return append(b, l4...)
+}
+
+// macsTo are the addresses of a frame that carries a packet to dst: from A to B,
+// unless it is for A.
+func macsTo(dst netip.Addr) (from, to [6]byte) {
+	if dst == addrA || dst == six[addrA] {
+		return macs[addrB], macs[addrA]
+	}
+	return macs[addrA], macs[addrB]
 }
 
 // fragmentOf is a frame to the victim with the bytes l4 of a datagram, from
 // off on.
 func fragmentOf(src, dst netip.Addr, proto uint8, l4 []byte, id uint32, off int, more bool) []byte {
 	var h ip.Header
-	h.Init(macs[addrA], macs[addrB], 0, src, dst, proto, 0, 64)
+	from, to := macsTo(dst)
+	h.Init(from, to, 0, src, dst, proto, 0, 64)
 	b := make([]byte, h.FragLen(), h.FragLen()+len(l4))
 	h.PutFragment(b, len(l4), 0, id, off, more)
 	return append(b, l4...)
@@ -372,6 +383,7 @@ func TestSilence(t *testing.T) {
 		"runt":                 {1},
 		"broadcast MAC":        edit(four(addrA, closed), 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
 		"group MAC":            edit(four(addrA, closed), 0, 0x01, 0x00, 0x5e, 0, 0, 1),
+		"another host's MAC":   edit(four(addrA, here), 0, 2, 0, 0, 0, 0x99, 0x99),
 		"to a group":           four(addrA, netip.AddrPortFrom(netip.MustParseAddr("224.0.0.1"), 9)),
 		"unknown protocol":     packetOf(addrA, addrB, 200, []byte("hello")),
 		"ICMP about ICMP":      icmpOf(addrA, addrB, 3, 3, 0, packetOf(addrB, addrA, ip.ProtoICMP, make([]byte, 8))[14:]),

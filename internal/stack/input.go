@@ -38,10 +38,10 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxMalformed)
 			return nil
 		}
-		// The steering takes packets by port. Those to other hosts' addresses
-		// are dropped in silence, and so are those that no honest host sends
-		// (attack 20).
-		if ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.rx.on.onVLAN(p) {
+		// The steering takes packets by port. Those to other hosts' addresses,
+		// of either layer, are dropped in silence, and so are those that no
+		// honest host sends (attack 20).
+		if !s.rx.on.hears(p.DstMAC) || ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.rx.on.onVLAN(p) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +31,7 @@ type link struct {
 	// Under the stack lock.
 	down  syscall.Errno  // why nothing comes or goes any more; 0: it works
 	vlans map[uint16]int // tags of the links above the interface, and their indices
+	macs  [][6]byte      // of the interface, then of the links above it; empty: not known
 }
 
 // init makes the links of the configuration, and numbers their queues.
@@ -93,6 +95,28 @@ func (k *link) of(p *ip.Packet) int {
 		return k.vlans[p.VLAN]
 	}
 	return k.index
+}
+
+// hears reports whether a frame to mac is for this host: the kernel takes those to
+// a unicast address of no interface for another host's (PACKET_OTHERHOST), and a
+// promiscuous or flooded port brings them too. A VLAN or macvlan may have an
+// address of its own. What group addresses may carry is for the transports.
+func (k *link) hears(mac [6]byte) bool {
+	return mac[0]&1 != 0 || len(k.macs) == 0 || mac == k.macs[0] || slices.Contains(k.macs[1:], mac)
+}
+
+// learnMACs reads the addresses that frames for this host have.
+func (k *link) learnMACs(net control.Network) {
+	own, ok := net.Link(k.index)
+	if !ok {
+		return // the interface is gone, and its queues are soon
+	}
+	k.macs = append(k.macs[:0], own.MAC)
+	for _, l := range net.Links() {
+		if l.Parent == k.index && l.Up {
+			k.macs = append(k.macs, l.MAC)
+		}
+	}
 }
 
 func (k *link) learnVLANs(net control.Network) {

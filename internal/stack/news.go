@@ -18,7 +18,7 @@ func (s *Stack) onChange(c control.Change) {
 	}
 	s.locals.changed()
 	if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
-		s.learnVLANs()
+		s.learnLinks()
 	}
 	s.rx.repeat.Forget()
 	if c.Kind == control.RouteChanged && s.dests.portsChanged() {
@@ -92,9 +92,10 @@ func (s *Stack) moved(d *dst, mtu int) {
 	}
 }
 
-func (s *Stack) learnVLANs() {
+func (s *Stack) learnLinks() {
 	for _, k := range s.links {
 		k.learnVLANs(s.cfg.Net)
+		k.learnMACs(s.cfg.Net)
 	}
 }
 

@@ -184,16 +184,20 @@ func TestQueuesOfTwoDevices(t *testing.T) {
 		}
 		defer da.Close()
 		cfg.Links = append(cfg.Links, Link{da.Name(), i + 1, da.Queues(), da})
-		at := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 2)})
+		at, mac := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 2)}), [6]byte{2, 0, 0, 0, 0, byte(i + 2)}
 		p, err := simStack(db, at, addrA, pairOptions{config: func(c *Config) {
-			c.Net = hostNet(at, map[netip.Addr][6]byte{addrA: macs[addrA]})
+			n := hostNet(at, map[netip.Addr][6]byte{addrA: macs[addrA]})
+			own, _ := n.Link(1)
+			own.MAC = mac
+			n.SetLink(own)
+			c.Net = n
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer p.Close()
 		net.AddRoute(control.StaticRoute{Dst: netip.PrefixFrom(at, 32), Link: i + 1, Src: addrA})
-		net.SetNeighbor(i+1, at, [6]byte{2, 0, 0, 0, 0, byte(i + 2)})
+		net.SetNeighbor(i+1, at, mac)
 		peers = append(peers, p)
 	}
 	cfg.Net = net

@@ -100,7 +100,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.life.unsub = cfg.Net.Subscribe(s.onChange)
 	s.begin()
-	s.learnVLANs() // from now on changes are heard of
+	s.learnLinks() // from now on changes are heard of
 	s.end()
 	s.warn()
 	return s, nil

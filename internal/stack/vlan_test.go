@@ -61,6 +61,46 @@ func TestForeignVLAN(t *testing.T) {
 	}
 }
 
+// TestOwnMACs: a frame to a unicast address of Ethernet is received where that is
+// the interface's, or one of a link above it, and follows when they change (Linux:
+// PACKET_OTHERHOST, vlan_do_receive).
+func TestOwnMACs(t *testing.T) {
+	a, _, net := newRouted(t, pairOptions{nic: sim.Config{TakeAll: true}})
+	u, err := a.OpenUDP(netip.AddrPortFrom(addrA, 9), netip.AddrPort{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	own, above, changed := macs[addrA], [6]byte{2, 7}, [6]byte{2, 8}
+	heard := func(mac [6]byte) bool {
+		t.Helper()
+		f := packetOf(addrB, addrA, ip.ProtoUDP, udpOf(netip.AddrPortFrom(addrB, 9), u.LocalAddr(), []byte{1}))
+		copy(f, mac[:])
+		a.cfg.Links[0].Steering.(*sim.Device).Inject(0, f)
+		takeAll(a)
+		ready := u.rq.Ready()
+		u.rq.Drain()
+		return ready
+	}
+	check := func(when string, want map[[6]byte]bool) {
+		t.Helper()
+		for mac, want := range want {
+			if got := heard(mac); got != want {
+				t.Errorf("%s: to %x: received: %v", when, mac, got)
+			}
+		}
+	}
+	check("alone", map[[6]byte]bool{own: true, above: false, changed: false})
+	macvlan := control.Link{Index: 2, Name: "vip", Kind: "macvlan", MAC: above, MTU: 1500, Up: true, Parent: 1}
+	net.SetLink(macvlan)
+	check("macvlan", map[[6]byte]bool{own: true, above: true, changed: false})
+	net.DelLink(2)
+	link, _ := net.Link(1)
+	link.MAC = changed
+	net.SetLink(link)
+	check("changed", map[[6]byte]bool{own: false, above: false, changed: true})
+}
+
 // TestVLANInterface: on an interface that is a VLAN's itself nothing is tagged,
 // the kernel does that below.
 func TestVLANInterface(t *testing.T) {
