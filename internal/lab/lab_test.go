@@ -309,7 +309,11 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+	// Start returns within execve(2), before the kernel has set the command line.
+	var cmdline []byte
+	for end := time.Now().Add(time.Minute); len(cmdline) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		cmdline, _ = os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+	}
 	if !strings.HasPrefix(string(cmdline), "sleep") {
 		t.Fatalf("child %d is %q", child, cmdline)
 	}
@@ -318,7 +322,7 @@ func TestKilled(t *testing.T) {
 	}
 	c.Process.Kill()
 	c.Wait()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
 		if err != nil || len(cmdline) == 0 { // gone, or a zombie of a foreign init
 			break
