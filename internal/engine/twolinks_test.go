@@ -72,12 +72,8 @@ func (u *uplinks) ip(t *testing.T, ns *lab.NS, args string) {
 	}
 }
 
-// echo serves TCP on port 7 of every address of R.
-func (u *uplinks) echo(t *testing.T) {
-	l, err := u.R.Listen("tcp", ":7")
-	if err != nil {
-		t.Fatal(err)
-	}
+// echoOn echoes to all clients of l, until the test ends.
+func echoOn(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -91,6 +87,15 @@ func (u *uplinks) echo(t *testing.T) {
 			}()
 		}
 	}()
+}
+
+// echo serves TCP on port 7 of every address of R.
+func (u *uplinks) echo(t *testing.T) {
+	l, err := u.R.Listen("tcp", ":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	echoOn(t, l)
 }
 
 // echoUDP serves UDP at one address of R, and returns that.
@@ -148,19 +153,7 @@ func (u *uplinks) serve(t *testing.T, addr string) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	echoOn(t, l)
 	return l
 }
 
