@@ -67,7 +67,9 @@ func TestAll(t *testing.T) {
 		}
 	}
 	for _, v := range r.Verdicts {
-		if v.Ratio.Median <= 0 {
+		// Memory is a difference of two readings of the heap: what became
+		// garbage between them outweighs a few connections.
+		if v.Metric != report.HeapConn && v.Ratio.Median <= 0 {
 			t.Errorf("%s: %v", v.Target, v.Ratio)
 		}
 	}
