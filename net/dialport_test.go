@@ -20,6 +20,8 @@ import (
 type portUser struct {
 	dial   func(network, local, remote string, hook hook) (net.Conn, error)
 	listen func(network, address string, hook hook) (net.Listener, error)
+
+	listenPacket func(network, address string, hook hook) (net.PacketConn, error)
 }
 
 type hook = func(network, address string, c syscall.RawConn) error
@@ -49,6 +51,9 @@ func portUsers(t *testing.T, p *lab.Pair) map[string]portUser {
 			func(network, address string, h hook) (net.Listener, error) {
 				return (&onload.ListenConfig{Engine: e, Control: h}).Listen(context.Background(), network, address)
 			},
+			func(network, address string, h hook) (net.PacketConn, error) {
+				return (&onload.ListenConfig{Engine: e, Control: h}).ListenPacket(context.Background(), network, address)
+			},
 		},
 		"kernel": {
 			func(network, from, to string, h hook) (c net.Conn, err error) {
@@ -65,6 +70,13 @@ func portUsers(t *testing.T, p *lab.Pair) map[string]portUser {
 			func(network, address string, h hook) (l net.Listener, err error) {
 				err = p.A.Do(func() error {
 					l, err = (&net.ListenConfig{Control: h}).Listen(context.Background(), network, address)
+					return err
+				})
+				return l, err
+			},
+			func(network, address string, h hook) (l net.PacketConn, err error) {
+				err = p.A.Do(func() error {
+					l, err = (&net.ListenConfig{Control: h}).ListenPacket(context.Background(), network, address)
 					return err
 				})
 				return l, err
@@ -109,6 +121,51 @@ func TestDialThenListen(t *testing.T) {
 	for c, want := range results["kernel"] {
 		if got := results["onload"][c]; errors.Is(got, syscall.EADDRINUSE) != errors.Is(want, syscall.EADDRINUSE) || (got == nil) != (want == nil) {
 			t.Errorf("%s: %v, the kernel says %v", c, got, want)
+		}
+	}
+}
+
+// TestDialThenListenUDP: the port of a connected UDP socket is refused to others, as
+// by the kernel. It stays so where both share it, which the kernel would allow (README,
+// limits): the port is steered to the stack whole.
+func TestDialThenListenUDP(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	far := p.B.Addr4.String() + ":9"
+	hooks := map[string]hook{
+		"nothing":      control(),
+		"SO_REUSEADDR": control([3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}),
+		"SO_REUSEPORT": control([3]int{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1}),
+	}
+	results := map[string]map[string]error{}
+	shared := map[string]bool{}
+	for name, u := range portUsers(t, p) {
+		results[name] = map[string]error{}
+		for dialled, dial := range hooks {
+			for listening, listen := range hooks {
+				for _, address := range []string{p.A.Addr4.String(), "0.0.0.0", ""} {
+					c, err := u.dial("udp", p.A.Addr4.String()+":0", far, dial)
+					if err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					_, port, _ := net.SplitHostPort(c.LocalAddr().String())
+					l, err := u.listenPacket("udp", address+":"+port, listen)
+					what := fmt.Sprintf("dial with %s, listen on %q with %s", dialled, address, listening)
+					results[name][what] = err
+					shared[what] = dialled == listening && dialled != "nothing"
+					if err == nil {
+						l.Close()
+					}
+					c.Close()
+				}
+			}
+		}
+	}
+	for what, want := range results["kernel"] {
+		if (want == nil) != shared[what] || want != nil && !errors.Is(want, syscall.EADDRINUSE) {
+			t.Errorf("the kernel: %s: %v", what, want)
+		}
+		if got := results["onload"][what]; !errors.Is(got, syscall.EADDRINUSE) {
+			t.Errorf("onload: %s: %v", what, got)
 		}
 	}
 }

@@ -386,6 +386,9 @@ func (c *Conn) done(errno syscall.Errno) {
 	c.owner.Notify(ev)
 }
 
+// ackedBytes returns how many bytes the peer has acknowledged, the FIN as one of them.
+func (c *Conn) ackedBytes() uint64 { return c.delivered - c.rare.reneged - uint64(c.sacked) }
+
 // stop releases what only a living connection needs.
 func (c *Conn) stop(s State) {
 	c.setState(s)

@@ -200,7 +200,7 @@ func (c *Conn) Info(now int64) Info {
 		Unread: unread, Recovery: recoveryNames[c.recovery], Reordered: c.has(markReordered), Reordering: int(c.reordering),
 		Retransmits: int(c.retries), Probes: int(c.persistProbes), KeepProbes: int(c.keepProbes), Backoff: int(c.backoff),
 		TotalRetrans: int(r.retransSegs), DSACKs: int(r.dsackDups), BytesRetrans: r.retransBytes,
-		BytesDelivered: c.delivered - r.reneged, BytesReceived: c.received,
+		BytesAcked: c.ackedBytes(), BytesDelivered: c.delivered - r.reneged, BytesReceived: c.received,
 		SinceReceived: time.Duration(now - c.lastData), SegsIn: c.segsIn, SegsOut: c.segsOut,
 		PacingRate: c.cc.PacingRate(), MaxPacingRate: c.MaxPacingRate(),
 		DeliveryRate: rate.rate(), RateAppLimited: rate.lastLimited,
@@ -216,8 +216,8 @@ func (c *Conn) Info(now int64) Info {
 	}
 	if c.has(markFinAcked) {
 		i.BytesDelivered-- // nor is the FIN
+		i.BytesAcked--
 	}
-	i.BytesAcked = i.BytesDelivered - uint64(c.sacked)
 	i.BytesSent = i.BytesAcked + uint64(i.InFlight) + i.BytesRetrans
 	if c.has(markDead) {
 		i.InFlight = 0

@@ -123,7 +123,7 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 	}
 	// RFC 5961 section 5: neither older than the largest window allows, nor
 	// of data never sent, be it before the first (as Linux).
-	old := min(uint64(c.maxWnd), c.delivered-uint64(c.sacked))
+	old := min(uint64(c.maxWnd), c.ackedBytes())
 	if seqGT(s.Ack, c.sndNxt) || seqLT(s.Ack, c.sndUna-max(uint32(old), 1)) {
 		c.challenge(now)
 		return false

@@ -366,7 +366,17 @@ func TestRFC2018Renege(t *testing.T) {
 	if i := w.c.Info(w.now); i.BytesDelivered != 1000 || i.BytesAcked != 1000 {
 		t.Errorf("%d bytes delivered, %d acknowledged", i.BytesDelivered, i.BytesAcked)
 	}
-	w.feed("A", 1, 5001, 0) // what was dropped is delivered again
+	// Dropped bytes were never acknowledged, so no ACK is from before the first byte
+	// (RFC 5961 section 5).
+	w.feed("PA", 1, 1, 10)
+	if n := w.read(100); n != 10 {
+		t.Errorf("an old acknowledgement: read %d", n)
+	}
+	w.feed("PA", 11, ^uint32(0), 10)
+	if w.c.Readable() {
+		t.Error("took data with an acknowledgement from before the first byte")
+	}
+	w.feed("A", 11, 5001, 0) // what was dropped is delivered again
 	if i := w.c.Info(w.now); i.BytesDelivered != 5000 || i.BytesAcked != 5000 {
 		t.Errorf("%d bytes of 5000 delivered, %d acknowledged", i.BytesDelivered, i.BytesAcked)
 	}
