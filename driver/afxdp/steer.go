@@ -59,6 +59,12 @@ func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 	return []bpf.SteerPortKey{k}
 }
 
+// GroupPriority is the SO_PRIORITY of the kernel sockets that belong to sockets of
+// ours at a port of a multicast group. The program passes the group's datagrams to
+// the kernel where it finds a socket without it. Its low bits are those of best
+// effort, so that what such a socket sends keeps its place in queueing disciplines.
+const GroupPriority = 0x6f6e6c00
+
 // AddPort implements driver.Steering.
 func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
 	if err := checkEntry(proto, local); err != nil {
@@ -199,6 +205,7 @@ type Counters struct {
 	PassNoSocket  uint64 // ours, but on a queue without a socket
 	PassScope     uint64 // sent to many, or to a link-local address
 	PassJoined    uint64 // several datagrams in one packet
+	PassGroup     uint64 // of a group that other sockets may hear at the port
 }
 
 // Counters asks the program; not for the hot path.
@@ -216,7 +223,7 @@ func readCounters(m *ebpf.Map) (c Counters, err error) {
 	for i, to := range []*uint64{
 		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
 		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,
-		&c.PassScope, &c.PassJoined,
+		&c.PassScope, &c.PassJoined, &c.PassGroup,
 	} {
 		var each []uint64
 		if err := m.Lookup(uint32(i), &each); err != nil {

@@ -7,8 +7,9 @@
 //
 // Lookup order: the exact flow, then (protocol, local address, port), then
 // (protocol, any address of the family, port). An ICMP error is looked up by
-// the packet that it quotes, a fragment follows its first fragment. All that
-// is not understood is the kernel's.
+// the packet that it quotes, a fragment follows its first fragment. Datagrams to
+// a multicast group are ours by the group's own port entry only. All that is not
+// understood is the kernel's.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -29,6 +30,9 @@
 #define PROTO_DSTOPTS 60
 
 #define ETHERNET_MTU 1500
+
+// SO_PRIORITY of the kernel sockets of our own, see GroupPriority in steer.go.
+#define GROUP_PRIORITY 0x6f6e6c00
 
 #define MAX_TAGS 2
 #define MAX_EXT 6 /* IPv6 extension headers */
@@ -82,6 +86,7 @@ enum counter {
 	REDIRECT_FRAG,  /* of the redirected */
 	PASS_SCOPE,     /* multicast, broadcast, link-local */
 	PASS_JOINED,    /* several datagrams in one packet */
+	PASS_GROUP,     /* a group's that other sockets may hear too */
 	COUNTERS,
 };
 
@@ -338,6 +343,53 @@ __attribute__((noinline)) int lookup(struct flow_key *k)
 	return PASS_NO_PORT;
 }
 
+static __always_inline int to_group(struct packet *p)
+{
+	return p->family == 4 ? (p->dst.w[0] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000)
+			      : (p->dst.w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+// lookup_group is lookup for a datagram to a multicast group. The kernel gives it
+// to every socket that hears the group at the port, a redirect to ours only. So the
+// kernel is asked for the socket that it likes best there: one that was bound after
+// ours, and fits as well, comes first. Then the packet is the kernel's, without a
+// moment between. The process finds the others (internal/engine), and takes the
+// entry away.
+__attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *k)
+{
+	struct bpf_sock_tuple t = {};
+	struct port_key pk = {};
+	struct bpf_sock *sk;
+	int ours;
+
+	if (!k)
+		return PASS_MALFORMED;
+	pk.local = k->local;
+	pk.port = k->lport;
+	pk.proto = k->proto;
+	pk.family = k->family;
+	if (!bpf_map_lookup_elem(&ports, &pk))
+		return PASS_SCOPE;
+	if (k->family == 4) {
+		t.ipv4.saddr = k->remote.w[0];
+		t.ipv4.daddr = k->local.w[0];
+		t.ipv4.sport = k->rport;
+		t.ipv4.dport = k->lport;
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(t.ipv6.saddr, &k->remote, sizeof(t.ipv6.saddr));
+		__builtin_memcpy(t.ipv6.daddr, &k->local, sizeof(t.ipv6.daddr));
+		t.ipv6.sport = k->rport;
+		t.ipv6.dport = k->lport;
+		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return 0;
+	ours = sk->priority == GROUP_PRIORITY;
+	bpf_sk_release(sk);
+	return ours ? 0 : PASS_GROUP;
+}
+
 // icmp_error decides by the packet that the error quotes: its source is our
 // side. Returns 0 where it is ours, else why not.
 static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
@@ -453,14 +505,10 @@ int onload_steer(struct xdp_md *ctx)
 	__be16 port[2];
 	__u16 proto, seg = 0;
 	__u32 off = sizeof(eth);
-	int i, r;
+	int i, r, group;
 
 	if (load(ctx, 0, 0, &eth, sizeof(eth)))
 		return pass(PASS_MALFORMED);
-	// Who is on any address has the kernel's socket too, which gets what was
-	// sent to many.
-	if (eth.dst[0] & 1)
-		return pass(PASS_SCOPE);
 	if (eth.src[0] & 1)
 		return pass(PASS_MALFORMED); /* nobody's address, and our mark */
 	proto = bpf_ntohs(eth.proto);
@@ -481,6 +529,11 @@ int onload_steer(struct xdp_md *ctx)
 	// sockets do not name (RFC 4007 section 6).
 	if (p.family == 6 && (p.dst.w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
 		return pass(PASS_SCOPE);
+	// Broadcasts are the kernel's, which gives them to its half of our sockets. So
+	// are the groups of a VLAN, whose members are those of another link.
+	group = to_group(&p);
+	if ((eth.dst[0] & 1) != group || (group && off != sizeof(eth)))
+		return pass(PASS_SCOPE);
 
 	if (p.fragment) {
 		fk.src = p.src;
@@ -495,6 +548,8 @@ int onload_steer(struct xdp_md *ctx)
 		}
 	}
 
+	if (group && p.proto != PROTO_UDP)
+		return pass(PASS_SCOPE);
 	if (p.proto == PROTO_ICMP || p.proto == PROTO_ICMPV6) {
 		if (p.fragment || (p.proto == PROTO_ICMP) != (p.family == 4))
 			return pass(PASS_PROTO);
@@ -512,7 +567,7 @@ int onload_steer(struct xdp_md *ctx)
 	k.rport = port[0];
 	k.proto = p.proto;
 	k.family = p.family;
-	r = lookup(&k);
+	r = group ? lookup_group(ctx, &k) : lookup(&k);
 	if (!r && p.proto == PROTO_UDP) {
 		seg = segment_size(ctx);
 		if (!seg && joined(ctx, &p))
