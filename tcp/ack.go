@@ -13,9 +13,10 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 
 	newer := seqGT(s.Ack, prior)
 	dup := s.Ack == prior && s.Len == 0 && s.Flags&FlagFIN == 0 && flight > 0 && wnd == c.sndWnd
-	// A segment older than SND.UNA says nothing of the window. A window that
-	// shrank is more likely an old one that came late. A window that the peer
-	// shut is believed: else its silence would look like losses (as Linux).
+	// A segment older than SND.UNA says nothing about the window. A window that
+	// shrank is more likely an old one that came late. A window that the peer shut
+	// is believed all the same: otherwise its silence would look like losses (as
+	// Linux).
 	if newer || s.Ack == prior && (seqGT(s.Seq, c.sndWL1) || s.Seq == c.sndWL1 && (wnd > c.sndWnd || wnd == 0)) {
 		c.setWindow(s, wnd)
 		if wnd > 0 && c.has(markPersist) {
@@ -25,7 +26,7 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 		}
 	}
 	if flight == 0 && (s.Opt.NSACK == 0 || c.rare == &noRare) {
-		return // else a duplicate may be reported, of what was sent again
+		return // otherwise a duplicate of what was sent again may be reported
 	}
 	fin := false
 	if c.has(markTS) && s.Opt.HasTS && s.Opt.TSEcr != 0 {
@@ -56,7 +57,8 @@ func (c *Conn) inputAck(s *Segment, now int64) {
 	}
 }
 
-// clean takes what ack covers off the send queue. fin: our FIN is among it.
+// clean takes what ack covers off the send queue. fin says that our FIN is part of
+// it.
 func (c *Conn) clean(ack uint32, st *ackState, now int64) (fin bool) {
 	a := c.h.Arena
 	st.acked = ack - c.sndUna
@@ -137,10 +139,10 @@ func (c *Conn) trim(f ring.Frame, m *ring.Meta, k uint32, st *ackState, now int6
 	c.sum(f, m)
 }
 
-// sampleRTT measures by the oldest frame that was acknowledged now and sent
-// once (Karn); else by the echoed timestamp (RFC 7323 section 4). Without a
-// sample the timeout stays backed off: else a path that became slower than it
-// would never be measured (RFC 6298 section 5).
+// sampleRTT measures the round trip of the oldest frame that was acknowledged now
+// and sent only once (Karn). If there is none, it uses the echoed timestamp (RFC
+// 7323 section 4). Without a sample the timeout stays backed off: otherwise a path
+// that became slower than the timeout would never be measured (RFC 6298 section 5).
 func (c *Conn) sampleRTT(st *ackState, now int64) {
 	switch {
 	case st.rttAt != 0 && !st.retransOK:

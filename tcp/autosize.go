@@ -1,10 +1,10 @@
 package tcp
 
-// Packets that the device is to cut are no larger than what leaves in a
-// millisecond at the rate that the window allows, so that a slow path does not
-// get bursts that it must queue; on a short one, where that matters little, half
-// the largest for each doubling of the round trip from 512 us on. As Linux
-// (tcp_tso_autosize, tcp_update_pacing_rate).
+// A packet that the device is to cut is no larger than what leaves in a millisecond
+// at the rate that the window allows. So a slow path gets no bursts that it must
+// queue. On a short path, where bursts matter little, 64 KiB are added, halved for
+// each doubling of the round trip from 512 us on. As Linux (tcp_tso_autosize,
+// tcp_update_pacing_rate).
 const (
 	autosizeRTT = 9        // log2, us
 	autosizeGSO = 64 << 10 // bytes
@@ -17,8 +17,8 @@ func (c *Conn) autosize() int {
 	if far == 0 {
 		return autosizeGSO
 	}
-	// Twice the rate in slow start, so that the window can double; then 1.2
-	// times, for what comes late.
+	// In slow start the rate counts twice, so that the window can double; later 1.2
+	// times, to make up for segments that come late.
 	rate := 6 * int64(c.cwnd()) / 5
 	if c.cwnd() < int(c.cc.Ssthresh()/2) {
 		rate = 2 * int64(c.cwnd())

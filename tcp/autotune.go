@@ -1,18 +1,18 @@
 package tcp
 
-// Buffers that nobody set a size for begin with DefaultBuf and grow where the
-// path is so long that they hold back the stream: the receive buffer by what
-// the reader takes in a round trip (dynamic right-sizing, as Linux's
+// A buffer whose size nobody set begins with DefaultBuf, and grows where the path
+// is so long that the buffer holds back the stream. The receive buffer grows by
+// what the reader takes in a round trip (dynamic right-sizing, as Linux's
 // tcp_rcv_space_adjust), the send buffer by cwnd (tcp_sndbuf_expand). Unlike
-// Linux's both go by the least RTT: what waits in queues, ours too, needs no
-// buffer.
+// Linux's, both use the least RTT: data that waits in queues, ours included, needs
+// no buffer.
 
-// tuneRTT is the least RTT in ns of a path on which a buffer may grow:
-// DefaultBuf each millisecond are 8 Gbit/s.
+// tuneRTT is the least RTT, in ns, of a path on which a buffer may grow. DefaultBuf
+// in each millisecond is 8 Gbit/s already.
 const tuneRTT = 1e6
 
-// tuning is what the receive buffer's growth needs. A connection has one from
-// when its window is as large as the buffer.
+// tuning is what growing the receive buffer needs. A connection gets one when its
+// window has become as large as the buffer.
 type tuning struct {
 	at     int64  // begin of the round
 	copied uint64 // bytes that the reader had taken then
@@ -26,7 +26,7 @@ func (c *Conn) mostBuf() int { return c.mostOf(6 << 20) }
 
 func (c *Conn) mostOf(n int) int { return min(n, c.h.Arena.Frames()/4*int(c.chunk.Load())) }
 
-// mostRcv is mostBuf of the receive buffer. The window's scale shows whether
+// mostRcv is mostBuf for the receive buffer. The window's scale shows whether
 // Config.MaxRcvBuf asked for more.
 func (c *Conn) mostRcv() int {
 	if c.rcvWS > defaultScale {
@@ -59,7 +59,7 @@ func (c *Conn) tuneRcv(s *Segment, now int64) {
 	}
 	took := copied - t.copied
 	if now-t.at < 2*rtt && took > t.last {
-		// Twice of it, so that a sender in slow start meets no edge.
+		// Twice that, so that a sender in slow start meets no edge.
 		want := 2*took + 16*uint64(c.rcvMSS)
 		if n := min(want, uint64(c.mostRcv())); n > uint64(c.rcvLimit.Load()) {
 			c.rcvLimit.Store(uint32(n))
@@ -69,8 +69,8 @@ func (c *Conn) tuneRcv(s *Segment, now int64) {
 	t.at, t.copied = now, copied
 }
 
-// tuneSnd lets the send buffer grow where a writer waits for room although all
-// that it wrote is in flight, and the windows would take more.
+// tuneSnd lets the send buffer grow if a writer waits for room although all that it
+// wrote is in flight, and the windows would take more.
 func (c *Conn) tuneSnd() {
 	flight, rtt := c.sndNxt-c.sndUna, c.rtt.SRTT()
 	if c.has(markSndFixed) || c.rtt.Min() < tuneRTT || rtt <= 0 || flight >= c.sndWnd ||

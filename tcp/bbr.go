@@ -2,11 +2,10 @@ package tcp
 
 import "math"
 
-// BBR version 3, after draft-ietf-ccwg-bbr, whose sections and names the
-// comments give. It models the path by the most that it delivered and the
-// least that a round trip took, and paces at that rate instead of filling the
-// queue of the bottleneck. Volumes are bytes, rates bytes per second, times
-// nanoseconds.
+// BBR version 3, after draft-ietf-ccwg-bbr. The comments give the draft's sections
+// and names. BBR models the path by two figures, the highest delivery rate and the
+// least round trip, and paces at that rate instead of filling the queue of the
+// bottleneck. Volumes are bytes, rates bytes per second, times nanoseconds.
 
 // The constants of sections 2.3 to 2.15.
 const (
@@ -49,7 +48,8 @@ const (
 
 var bbrStateNames = [...]string{"startup", "drain", "probe_bw_down", "probe_bw_cruise", "probe_bw_refill", "probe_bw_up", "probe_rtt"}
 
-// bbrPhase is what acknowledgements tell of (BBR.ack_phase, section 2.12).
+// bbrPhase says what the acknowledgements that come now belong to (BBR.ack_phase,
+// section 2.12).
 type bbrPhase uint8
 
 const (
@@ -147,7 +147,8 @@ type bbr struct {
 
 var bbrInf = math.Inf(1)
 
-// hasData is RS.has_data: a packet was delivered, not merely bytes of one.
+// hasData is RS.has_data: at least one packet was delivered, not merely some bytes
+// of it.
 func (a *delivery) hasData() bool { return a.Flight != 0 }
 
 // start is OnInit, section 5.2.1.
@@ -234,8 +235,8 @@ func (b *bbr) checkStartupDone(c *Congestion, a *delivery) {
 	}
 }
 
-// startupLoss reports whether a round lost so much that the path must be full,
-// or was marked by it: the draft leaves ECN open, but to count as congestion.
+// startupLoss reports whether a round lost so much, or was marked so, that the path
+// must be full. The draft leaves ECN open, except that a mark counts as congestion.
 func (b *bbr) startupLoss(a *delivery) bool {
 	switch {
 	case b.markInRound:
@@ -257,7 +258,8 @@ func (b *bbr) checkDrainDone(c *Congestion, a *delivery) {
 }
 
 // restart is HandleRestartFromIdle, section 5.4.1: nothing is in flight, and
-// something will be. limited: the connection is by the application.
+// something is about to be. limited says that the application limited the
+// connection.
 func (b *bbr) restart(c *Congestion, limited bool) {
 	if !limited {
 		return

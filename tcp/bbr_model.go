@@ -66,9 +66,9 @@ func (b *bbr) updateMaxBW(a *delivery) {
 // boundBW is BoundBWForModel.
 func (b *bbr) boundBW() { b.bw = min(b.maxBW, b.bwShort) }
 
-// updateAggregation is section 5.5.9: how much more than the rate explains
-// was acknowledged at once. The filter's window is the last 5 to 10 rounds,
-// in Startup the last one or two.
+// updateAggregation is section 5.5.9: it measures how much more was acknowledged at
+// once than the rate explains. The filter's window is the last 5 to 10 rounds, in
+// Startup the last one or two.
 func (b *bbr) updateAggregation(c *Congestion, a *delivery) {
 	expected := b.bw * float64(b.now-b.extraStart) / 1e9
 	if b.extraBytes <= expected {
@@ -93,8 +93,8 @@ func tooHigh(rs *RateSample, sack bool) bool {
 	return float64(rs.Lost) > float64(rs.Flight)*bbrLossThresh || rs.Lost > 0 && !sack
 }
 
-// noteLoss is NoteLoss and SaveStateUponLoss: what the model was when recovery
-// began is kept.
+// noteLoss is NoteLoss and SaveStateUponLoss: it keeps the model as it was when
+// recovery began.
 func (b *bbr) noteLoss() {
 	if !b.lossInRound {
 		b.lossRound = b.total
@@ -107,8 +107,8 @@ func (b *bbr) noteLoss() {
 	}
 }
 
-// lost is HandleLostPacket, section 5.5.10.2: [seq, end) is lost, and rs says
-// what was in flight and lost when it was sent.
+// lost is HandleLostPacket, section 5.5.10.2. [seq, end) is lost; rs has what was
+// in flight and what was lost when it was sent.
 func (b *bbr) lost(c *Congestion, rs *RateSample, seq, end uint32, sack bool) {
 	if b.lossRanges == 0 || seq != b.lossEnd {
 		b.lossRanges = min(b.lossRanges, 254) + 1
@@ -118,7 +118,7 @@ func (b *bbr) lost(c *Congestion, rs *RateSample, seq, end uint32, sack bool) {
 	if !b.probeSample || !tooHigh(rs, sack) {
 		return
 	}
-	// InflightAtLoss: at what volume did losses pass the threshold?
+	// InflightAtLoss: the volume in flight at which losses passed the threshold.
 	size := float64(end - seq)
 	before, lostBefore := float64(rs.Flight)-size, float64(rs.Lost)-size
 	flight := before + (bbrLossThresh*before-lostBefore)/(1-bbrLossThresh)
@@ -138,11 +138,11 @@ func (b *bbr) handleTooHigh(c *Congestion, flight float64, limited bool) {
 	}
 }
 
-// marked: the path marked packets (ECN), which means congestion as a loss
-// does; the draft asks for no more (section 3.7).
+// marked takes a congestion mark (ECN) of the path, which means congestion as a
+// loss does. The draft asks for no more (section 3.7).
 func (b *bbr) marked(c *Congestion, inflight uint32) {
 	b.noteLoss()
-	b.saved = b.inRecovery // what a mark did is not taken back
+	b.saved = b.inRecovery // the effect of a mark is not taken back
 	if b.state == bbrStartup {
 		b.markInRound = true
 	}

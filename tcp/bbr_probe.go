@@ -42,9 +42,9 @@ func (b *bbr) startUp(c *Congestion, a *delivery) {
 	b.raiseSlope(c)
 }
 
-// pickWait decides when to probe for bandwidth again: after 2 to 3 s, or 62 or
-// 63 rounds (section 5.3.3.5.3). Flows must not do so together; nobody gains
-// by guessing when.
+// pickWait decides when to probe for bandwidth again: after 2 to 3 s, or 62 or 63
+// rounds (section 5.3.3.5.3). It is random so that flows do not probe together, not
+// to hide anything: nobody gains by guessing it.
 func (b *bbr) pickWait() {
 	x := uint64(b.now) + 0x9e3779b97f4a7c15*uint64(b.rounds+1) // splitmix64
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -93,7 +93,7 @@ func (b *bbr) timeToCruise(c *Congestion, a *delivery) bool {
 	return float64(a.inflight) <= min(b.withHeadroom(c), b.inflight(c, b.maxBW, 1))
 }
 
-// withHeadroom is InflightWithHeadroom: what leaves room for other flows.
+// withHeadroom is InflightWithHeadroom: it leaves room for other flows.
 func (b *bbr) withHeadroom(c *Congestion) float64 {
 	head := max(float64(c.mss), bbrHeadroom*b.inflightLong)
 	if b.inflightLong == bbrInf {
@@ -103,15 +103,14 @@ func (b *bbr) withHeadroom(c *Congestion) float64 {
 }
 
 func (b *bbr) timeToGoDown(c *Congestion, a *delivery) bool {
-	// Where the last probe went too high this one stops short of it
-	// (section 5.3.3.4.2).
-	// (What was in flight before the acknowledgement, in whole segments.)
+	// If the last probe went too high, this one stops short of it (section
+	// 5.3.3.4.2). The volume is that before the acknowledgement, in whole segments.
 	if b.tooHigh && float64(a.inflight+a.acked+c.mss) > b.inflightLong {
 		b.precautionary = true
 		return true
 	}
 	if b.wasLimited() && float64(c.cwnd) >= b.inflightLong {
-		b.resetFullBW() // not the path, but our own bound held us up
+		b.resetFullBW() // our own bound, not the path, held us up
 		b.fullBW = a.rate
 		return false
 	}
@@ -142,7 +141,7 @@ func (b *bbr) probeUpward(c *Congestion, a *delivery) {
 	}
 }
 
-// adaptLongTerm is AdaptLongTermModel. True: it changed the state.
+// adaptLongTerm is AdaptLongTermModel. It reports whether the state changed.
 func (b *bbr) adaptLongTerm(c *Congestion, a *delivery) bool {
 	if b.ackPhase == bbrAcksStarting && b.roundStart {
 		b.ackPhase = bbrAcksFeedback
@@ -155,7 +154,7 @@ func (b *bbr) adaptLongTerm(c *Congestion, a *delivery) bool {
 				b.bwFilter[0], b.bwFilter[1] = b.bwFilter[1], 0 // AdvanceMaxBwFilter
 			}
 			if b.precautionary && !b.tooHigh {
-				b.startRefill() // the bound proved safe: probe beyond it now
+				b.startRefill() // the bound has proved safe: probe beyond it now
 				return true
 			}
 		}

@@ -19,13 +19,12 @@ type room struct {
 	bytes int // for all
 }
 
-// Blank takes room for up to n bytes, which Fill gives back. False: the buffer
-// is full or closed for writing, as with Write. Safe without the lock, for the
-// writer.
+// Blank takes room for up to n bytes, which Fill gives back. false: the buffer is
+// full or closed for writing, as with Write. Safe without the lock, for the writer.
 func (c *Conn) Blank(b *Blank, n int) bool {
 	n = min(n, BlankFrames*int(c.chunk.Load()))
 	if packet := int(c.packet.Load()); n > packet {
-		n -= n % packet // what is more than a packet is packets that are full
+		n -= n % packet // above one packet, only full packets
 	}
 	if b.room = c.reserve(b.frames[:], n); b.n > 0 {
 		return true
@@ -38,8 +37,8 @@ func (c *Conn) Blank(b *Blank, n int) bool {
 	return b.n > 0
 }
 
-// reserve fills fs with frames for up to n bytes, n > 0, which count as used
-// from then on. None: there is no room.
+// reserve fills fs with frames for up to n bytes, n > 0, which count as used from
+// then on. It returns zero room if there is none.
 func (c *Conn) reserve(fs []ring.Frame, n int) (r room) {
 	if c.flags.Load()&sharedNoWrite != 0 {
 		return r
@@ -97,9 +96,9 @@ func (c *Conn) Fill(b *Blank, n int) {
 	b.room = room{}
 }
 
-// sumLater sums a frame that is written to without a copy, unless the device
-// will do it: always, or for packets of more than a segment, as this one will
-// most likely be of.
+// sumLater sums a frame whose payload was not copied, unless the device will sum
+// it. A device sums either every packet or only those of more than one segment;
+// this one will most likely be of several.
 func (c *Conn) sumLater(f ring.Frame, m *ring.Meta) {
 	if c.h.TSO > 0 && !c.h.TxCsum {
 		m.Flags |= frameUnsummed

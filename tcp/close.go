@@ -6,12 +6,12 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// CloseRead says that the user reads no more. It needs no lock. The peer is not
-// told, until data comes for a connection that is closed for writing too.
+// CloseRead says that the user reads no more. It needs no lock. The peer learns of
+// it only when it sends data to a connection that is closed for writing too.
 func (c *Conn) CloseRead() { c.flags.Or(sharedNoRead) }
 
-// unwanted reports whether nobody will read what comes, as on Linux: the user
-// has closed the connection, or both of its directions (RFC 9293 section 3.6.1).
+// unwanted reports whether nobody will read what comes: the user has closed the
+// connection, or both of its directions (RFC 9293 section 3.6.1, as Linux).
 func (c *Conn) unwanted() bool {
 	if c.has(markOrphan) {
 		return true
@@ -42,9 +42,9 @@ func (c *Conn) CloseWrite(now int64) {
 	c.Output(now)
 }
 
-// Close closes both directions for good. As on Linux: data that nobody will
-// read, and a linger time of zero, make it an abort (RFC 9293 section 3.6.1).
-// The connection goes on by itself until EvClosed or EvTimeWait.
+// Close closes both directions for good. Unread data and a linger time of zero make
+// it an abort (RFC 9293 section 3.6.1, as Linux). The connection goes on by itself
+// until EvClosed or EvTimeWait.
 func (c *Conn) Close(now int64) {
 	c.flags.Or(sharedNoWrite)
 	if c.has(markOrphan) {
@@ -95,16 +95,16 @@ func (c *Conn) countOrphan(n int) {
 	}
 }
 
-// abortOrphan ends a connection that nobody waits for, to save memory.
+// abortOrphan resets a connection that no user waits for, to save memory.
 func (c *Conn) abortOrphan(now int64) {
 	c.h.Stats.TCPAbortOnMemory.Add(1)
 	c.sendReset(now)
 	c.done(0)
 }
 
-// costly reports whether an orphan whose peer does not acknowledge may not go on:
-// there are too many, or frames are short. One that is stuck for longer counts
-// twice (Linux's tcp_out_of_resources; attack 16).
+// costly reports whether an orphan whose peer does not acknowledge must end,
+// because there are too many orphans or frames are short. An orphan that has been
+// stuck for longer counts twice (Linux's tcp_out_of_resources; attack 16).
 func (c *Conn) costly(stuck bool) bool {
 	n := c.h.orphans
 	if stuck {
@@ -121,8 +121,8 @@ func (c *Conn) Abort(now int64) {
 	switch c.State() {
 	case Closed, SynSent:
 	case Closing, LastAck:
-		// Sent data may arrive yet. A reset tells the peer only of data that was
-		// not sent (as Linux).
+		// Data that was sent may still arrive. A reset tells the peer only about
+		// data that was not sent (as Linux).
 		if !c.has(markFinQueued) || c.sndNext != ring.NoFrame {
 			c.sendReset(now)
 		}
@@ -136,8 +136,8 @@ func (c *Conn) Abort(now int64) {
 	}
 }
 
-// Fail ends the connection with errno and without a word to the peer: no way
-// leads there any more.
+// Fail ends the connection with errno and sends nothing, since no route leads to
+// the peer any more.
 func (c *Conn) Fail(errno syscall.Errno) {
 	if c.has(markDead) {
 		return

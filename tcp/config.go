@@ -16,9 +16,9 @@ type KeepAlive struct {
 // Config holds the settings of a connection. The zero value is usable.
 type Config struct {
 	RcvBuf, SndBuf int // bytes; 0: DefaultBuf, which grows on long paths
-	// MaxRcvBuf is how far a receive buffer may grow whose size RcvBuf leaves
-	// open, bytes: 0, or up to 8 MiB, for 6 MiB, else as far as the window's
-	// scale allows, which the SYN fixes (Linux's tcp_rmem).
+	// MaxRcvBuf bounds how far a receive buffer grows whose size RcvBuf leaves
+	// open, in bytes. 0 and values up to 8 MiB mean 6 MiB (Linux's tcp_rmem). A
+	// larger one counts as far as the window's scale allows, which the SYN fixes.
 	MaxRcvBuf     int
 	MTU           int // largest IP packet on the path; 0: 1500
 	NoDelay       bool
@@ -26,37 +26,36 @@ type Config struct {
 	UserTimeout   time.Duration // RFC 5482; 0: the system's
 	Congestion    string        // one of CongestionNames; "": the first
 	MaxPacingRate uint64        // as Conn.SetMaxPacingRate
-	// DeferAccept is for how long a Listener waits for a connection's first
-	// data before it makes a Conn of it (TCP_DEFER_ACCEPT): as many SYN-ACKs,
-	// 5 at most, as fit that time. 0: it does not wait.
+	// DeferAccept is how long a Listener waits for a connection's first data before
+	// it makes a Conn (TCP_DEFER_ACCEPT). The Listener counts in SYN-ACKs: as many
+	// as fit that time, at most 5. 0: it does not wait.
 	DeferAccept time.Duration
 	MTUProbing  MTUProbing
 	ECN         ECN
-	// FastOpen is how many connections of a Listener may exist whose
-	// handshake is not complete, because they came with data in the SYN (RFC
-	// 7413); 0: none. FastOpenConnect has Connect ask for that, and where the
-	// server gave a cookie before, wait for the data.
+	// FastOpen bounds the connections of a Listener that came with data in the SYN
+	// (RFC 7413) and whose handshake is not complete; 0: none. FastOpenConnect has
+	// Connect ask for a cookie, and wait for the first data where it has one of the
+	// server's.
 	FastOpen        int
 	FastOpenConnect bool
-	// FastOpenKeys are what a Listener makes cookies of: the first does, those
-	// of the second are good too, and replaced. None: of a secret of the Host's,
-	// and they expire.
+	// FastOpenKeys are the secrets of a Listener's cookies. The first one makes
+	// cookies. Those of the second are accepted, and replaced. Without keys a
+	// secret of the Host's is used, and cookies expire.
 	FastOpenKeys FastOpenKeys
-	// FastOpenNoCookie does without cookies: data is sent in a SYN, and taken
-	// from one, without, for networks whose hosts are known
-	// (TCP_FASTOPEN_NO_COOKIE).
+	// FastOpenNoCookie sends data in a SYN, and accepts it, without a cookie: for
+	// networks whose hosts are known (TCP_FASTOPEN_NO_COOKIE).
 	FastOpenNoCookie bool
 	// SYNRetries is how often Connect sends SYN again (TCP_SYNCNT), at most
 	// 127; 0: 6 times.
 	SYNRetries int
-	// MaxSeg bounds the MSS that is announced, and the peer's that is believed
-	// (TCP_MAXSEG); 0: only the MTU does.
+	// MaxSeg bounds the MSS that is announced, and the peer's MSS as far as it is
+	// used (TCP_MAXSEG); 0: only the MTU bounds them.
 	MaxSeg int
 	// FinWait2 is how long a connection that the user has closed waits for the
 	// peer's FIN (TCP_LINGER2); 0: a minute, below 0: it is reset instead.
 	FinWait2 time.Duration
-	// KeepIdleCwnd keeps the congestion window that the application does not
-	// use, or not fill, as it is; it is lowered else (RFC 2861, Linux's
+	// KeepIdleCwnd keeps the congestion window when the application does not use or
+	// fill it. Otherwise it is lowered (RFC 2861, Linux's
 	// tcp_slow_start_after_idle).
 	KeepIdleCwnd  bool
 	NoSACK        bool
@@ -95,8 +94,8 @@ func (cfg *Config) mtu() int {
 // defaultScale lets a window grow to 8 MiB.
 const defaultScale = 7
 
-// rcvWScale is the shift that we offer: enough for the buffer, and for it to
-// grow up to 8 MiB later, since it is fixed at the SYN (RFC 7323 section 2.2).
+// rcvWScale is the shift that we offer. It is fixed at the SYN, so it must suit the
+// buffer now and one that has grown to 8 MiB (RFC 7323 section 2.2).
 func (cfg *Config) rcvWScale() uint8 {
 	n := clampBuf(cfg.RcvBuf)
 	if cfg.RcvBuf <= 0 {
@@ -109,8 +108,8 @@ func (cfg *Config) rcvWScale() uint8 {
 	return s
 }
 
-// announcedMSS is the MSS option for packets of at most mtu bytes: what we can
-// receive, whatever we send (RFC 6691), and no more than the user wants.
+// announcedMSS is the MSS option for packets of at most mtu bytes. It says what we
+// can receive, whatever we send (RFC 6691), and no more than the user wants.
 func (cfg *Config) announcedMSS(mtu int, local netip.Addr) uint16 {
 	adv := uint16(0)
 	if cfg.metrics != nil {
@@ -119,7 +118,8 @@ func (cfg *Config) announcedMSS(mtu int, local netip.Addr) uint16 {
 	return announcedMSS(mtu, local, adv, uint16(min(max(cfg.MaxSeg, 0), 0xffff)))
 }
 
-// adv is what the route says instead, most what the user wants; 0: nothing.
+// adv is what the route says instead, most what the user wants; 0: nothing was
+// said.
 func announcedMSS(mtu int, local netip.Addr, adv, most uint16) uint16 {
 	n := uint16(mtu - ipHeaderLen(local) - headerSize)
 	if adv > 0 {

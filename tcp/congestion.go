@@ -16,7 +16,7 @@ type Congestion struct {
 	cwnd, ssthresh uint32
 	acked          uint32 // bytes acknowledged towards the next increase
 	fresh          bool   // nothing was acknowledged yet
-	undone         bool   // the saved state was used up, or never made
+	undone         bool   // the saved state was used up, or never saved
 	index          uint8  // of the algorithm
 	models         bool   // what the algorithm's models() returned
 	segments       uint16 // of the initial window, as the route says; 0: nothing
@@ -28,8 +28,8 @@ type Congestion struct {
 	pacer *pacer  // nil where packets are not paced
 }
 
-// ccPast has what a connection remembers that had congestion, or left slow start:
-// few have.
+// ccPast has what a connection remembers of its congestion, or of leaving slow
+// start. Few connections need it.
 type ccPast struct {
 	cubic cubicState
 
@@ -46,70 +46,70 @@ func (c *Congestion) remember() *ccPast {
 	return c.past
 }
 
-// AckSample is what an acknowledgement tells.
+// AckSample describes an acknowledgement.
 type AckSample struct {
 	Now    int64
 	RTT    int64 // of this acknowledgement; 0: none
 	MinRTT int64
 	SRTT   int64
-	// Acked is what it newly delivered, cumulatively or by SACK, each byte
-	// counted once. Counting bytes, not acknowledgements, makes splitting
-	// them worthless (RFC 3465).
+	// Acked is how many bytes it newly acknowledged, cumulatively or by SACK, each
+	// byte once. Counting bytes, not acknowledgements, makes splitting
+	// acknowledgements worthless (RFC 3465).
 	Acked    uint32
 	Una, Nxt uint32 // SND.UNA afterwards, SND.NXT
-	// Limited: the congestion window held data back, not the application or
-	// the peer. Without, the window proves nothing and does not grow.
+	// Limited says that the congestion window held data back, not the application
+	// or the peer. If it did not, nothing proves the window, and it does not grow.
 	Limited bool
 }
 
-// algorithm is a congestion control: it answers events. Those whose window
-// only grows and shrinks are a windowLaw and embed windowed, which answers most
-// (newreno.go); those that model the path answer all by themselves
+// algorithm is a congestion control: it answers events. An algorithm that only
+// grows and shrinks a window is a windowLaw and embeds windowed, which answers most
+// events (newreno.go). One that models the path answers all of them itself
 // (bbr_control.go).
 type algorithm interface {
 	name() string
 	// models reports whether the algorithm sets cwnd and the pacing rate from a
-	// model: with each delivery, in recovery too, where else PRR steers cwnd. It
-	// then gets delivery rate samples.
+	// model, at each delivery. It does so in recovery too, where PRR steers cwnd
+	// otherwise, and it gets delivery rate samples.
 	models() bool
 	// law returns the algorithm where it is a windowLaw, else nil.
 	law() windowLaw
-	// start begins anew on a connection whose windows may be any; stop forgets
-	// all.
+	// start begins anew on a connection whose windows may have any size; stop
+	// forgets all.
 	start(c *Congestion)
 	stop(c *Congestion)
-	// established: the connection is, or it chose this algorithm later. total
-	// is how many bytes were delivered, modulo 2^32.
+	// established says that the connection is established, or chose this algorithm
+	// later. total is how many bytes were delivered, modulo 2^32.
 	established(c *Congestion, total uint32, now, srtt int64)
-	// ack takes an acknowledgement outside of recovery, where there is no
-	// model; delivered any, where there is one.
+	// ack takes an acknowledgement outside of recovery, for an algorithm without a
+	// model. delivered takes any acknowledgement, for one with a model.
 	ack(c *Congestion, s *AckSample)
 	delivered(c *Congestion, d *delivery)
-	// lost: a frame was taken for lost. Only a model hears of single ones.
+	// lost says that a frame was taken for lost. Only a model hears of single ones.
 	lost(c *Congestion, l *loss)
-	// limited: cwnd held data back. Only a model hears of it.
+	// limited says that cwnd held data back. Only a model hears of it.
 	limited(c *Congestion)
 	enterRecovery(c *Congestion)
 	exitRecovery(c *Congestion)
-	// marked: the peer echoed a congestion mark.
+	// marked says that the peer echoed a congestion mark.
 	marked(c *Congestion, now int64)
-	// timeout: everything in flight is taken for lost. first: no reduction
-	// answered that loss yet.
+	// timeout says that everything in flight is taken for lost. first: no reduction
+	// has answered that loss yet.
 	timeout(c *Congestion, first bool)
 	// undo takes the last reduction back, and reports whether there was one.
 	undo(c *Congestion) bool
-	// restart: something is sent, and nothing was in flight. appLimited: for
-	// want of data.
+	// restart says that something is sent while nothing was in flight. appLimited:
+	// because the application had no data.
 	restart(c *Congestion, now int64, appLimited bool)
-	// idle: nothing was in flight for longer than a timeout.
+	// idle says that nothing was in flight for longer than a timeout.
 	idle(c *Congestion, idle, rto int64)
-	// unused: no more than used bytes of the window were for a timeout.
+	// unused says that at most used bytes of the window were used for a timeout.
 	unused(c *Congestion, used uint32)
 	// pacingRate is the rate in bytes per second, 0 for none.
 	pacingRate(c *Congestion, srtt int64) uint64
 }
 
-// delivery is what an acknowledgement tells a model.
+// delivery describes an acknowledgement to a model.
 type delivery struct {
 	*RateSample
 	now      int64
@@ -232,8 +232,9 @@ func (c *Congestion) SetMSS(mss int) {
 	c.ssthresh = max(c.ssthresh, 2*c.mss)
 }
 
-// OnSYNLost: a SYN or SYN-ACK had to be sent more than twice. The connection
-// starts with one segment (RFC 6928 section 2, RFC 5681 section 3.1).
+// OnSYNLost is called when a SYN or SYN-ACK had to be sent more than twice. The
+// connection then starts with one segment (RFC 6928 section 2, RFC 5681 section
+// 3.1).
 func (c *Congestion) OnSYNLost() {
 	if c.fresh {
 		c.cwnd = c.mss
@@ -260,8 +261,8 @@ func (c *Congestion) PacingRate() uint64 {
 // SetCwnd sets the window while the caller steers it.
 func (c *Congestion) SetCwnd(n uint32) { c.cwnd = min(max(n, c.mss), maxCwnd) }
 
-// OnAck takes an acknowledgement that came outside of fast recovery; in the
-// recovery after a timeout it is called too, that is slow start.
+// OnAck takes an acknowledgement that came outside of fast recovery. After a
+// timeout it is called in recovery too: that is slow start.
 func (c *Congestion) OnAck(s *AckSample) {
 	if s.Acked == 0 {
 		return
@@ -270,26 +271,27 @@ func (c *Congestion) OnAck(s *AckSample) {
 	c.alg().ack(c, s)
 }
 
-// OnEstablished: the connection is established, or chose the algorithm later.
+// OnEstablished is called when the connection is established, or chose the
+// algorithm later.
 func (c *Congestion) OnEstablished(total uint32, now, srtt int64) {
 	c.alg().established(c, total, now, srtt)
 }
 
-// EnterRecovery: a loss was detected by SACK, duplicate acknowledgements or
-// RACK (RFC 5681 section 3.2, step 2). It lowers ssthresh and leaves cwnd.
+// EnterRecovery is called when SACK, duplicate acknowledgements or RACK detected a
+// loss (RFC 5681 section 3.2, step 2). It lowers ssthresh and leaves cwnd.
 func (c *Congestion) EnterRecovery() { c.alg().enterRecovery(c) }
 
-// OnECN: the peer reports congestion marks, which mean what a loss does
-// (RFC 3168 section 6.1.2). At most once per window of data.
+// OnECN is called when the peer reports congestion marks, which mean what a loss
+// does (RFC 3168 section 6.1.2). At most once per window of data.
 func (c *Congestion) OnECN(now int64) { c.alg().marked(c, now) }
 
 // ExitRecovery ends what EnterRecovery or OnECN began (RFC 5681 section 3.2,
 // step 6).
 func (c *Congestion) ExitRecovery() { c.alg().exitRecovery(c) }
 
-// OnRTO: the retransmission timer expired (RFC 5681 section 3.1, equation 4,
-// and RFC 6298 section 5). first: no reduction answered this loss yet. ssthresh
-// is lowered once for a loss, however often the timer expires.
+// OnRTO is called when the retransmission timer expired (RFC 5681 section 3.1,
+// equation 4, and RFC 6298 section 5). first: no reduction has answered this loss
+// yet. ssthresh is lowered once for a loss, however often the timer expires.
 func (c *Congestion) OnRTO(first bool) { c.alg().timeout(c, first) }
 
 // Undo takes the last reduction back: the retransmissions were spurious
@@ -297,8 +299,8 @@ func (c *Congestion) OnRTO(first bool) { c.alg().timeout(c, first) }
 // taken back before, or must not be.
 func (c *Congestion) Undo() bool { return c.alg().undo(c) }
 
-// KeepReduction has the last reduction stay, whatever is said against it
-// later: it had a second reason.
+// KeepReduction makes the last reduction final: it had a second reason, so Undo
+// must not take it back.
 func (c *Congestion) KeepReduction() { c.undone = true }
 
 // OnIdle is called before sending after nothing was in flight for idle
@@ -306,7 +308,7 @@ func (c *Congestion) KeepReduction() { c.undone = true }
 func (c *Congestion) OnIdle(idle, rto int64) { c.alg().idle(c, idle, rto) }
 
 // OnRestart is called before sending while nothing is in flight. appLimited:
-// it was for want of data. A window without ccPast ignores it.
+// because the application had no data. A window without ccPast ignores it.
 func (c *Congestion) OnRestart(now int64, appLimited bool) {
 	c.alg().restart(c, now, appLimited)
 }

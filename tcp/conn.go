@@ -24,7 +24,7 @@ type Conn struct {
 	sndBox   ring.Mailbox  // written, not yet on the send queue
 	rcvBox   ring.Mailbox  // in order, not yet taken by the reader
 	state    atomic.Uint32 // State; stored under the lock
-	errno    atomic.Uint32 // why the connection died; 0: it has not, or well
+	errno    atomic.Uint32 // why the connection died; 0: it lives, or ended well
 	flags    atomic.Uint32 // shared* bits
 	chunk    atomic.Uint32 // payload that the writer puts in a frame
 	packet   atomic.Uint32 // payload of the largest packet that may be sent
@@ -84,7 +84,7 @@ type Conn struct {
 	undoRetrans  int32  // retransmissions not yet reported as duplicates; -1: there was none
 	retransStamp uint32 // our timestamp of the first retransmission that may be in flight
 	prrState
-	mostOut    uint32 // most bytes in flight of late, until mostOutSeq is acknowledged
+	mostOut    uint32 // most bytes in flight recently, until mostOutSeq is acknowledged
 	mostOutSeq uint32
 	tlpState
 	ecnSeq  uint32 // SND.NXT when the window was last lowered, where ecnHold
@@ -93,7 +93,7 @@ type Conn struct {
 	reordering uint8 // extent of reordering that the path showed, segments
 
 	backoff uint8 // of the retransmission timer
-	kept    uint8 // of it what stays until a round trip is measured (Karn)
+	kept    uint8 // part of it that stays until a round trip is measured (Karn)
 	retries uint8 // unanswered retransmissions, or SYNs
 	persistState
 
@@ -131,7 +131,7 @@ type Conn struct {
 
 	segsIn, segsOut uint32 // packets, for Info
 
-	cwndUsed uint32 // most of cwnd that was used since
+	cwndUsed uint32 // most of cwnd that was used since usedAt
 	softErr  uint16 // errno of the last soft ICMP error
 }
 
@@ -145,7 +145,7 @@ func (u *usage) load() (frames, bytes int) {
 	return int(v >> 32), int(uint32(v))
 }
 
-// rareState has what few connections need. Those that need none of it share
+// rareState has what few connections need. Connections that need none of it share
 // noRare.
 type rareState struct {
 	search *mtuSearch // nil until a search for the path's MTU began
@@ -341,9 +341,9 @@ func (c *Conn) State() State { return State(c.state.Load()) }
 
 func (c *Conn) setState(s State) { c.state.Store(uint32(s)) }
 
-// Err returns the error that ended the connection, nil while it lives or
-// after it ended well. It is to be loaded before Read: an error comes after
-// all data that can be read. Safe without the lock.
+// Err returns the error that ended the connection; nil while it lives, or if it
+// ended well. Load it before Read: an error comes after all data that can be read.
+// Safe without the lock.
 func (c *Conn) Err() error {
 	if e := c.errno.Load(); e != 0 {
 		return syscall.Errno(e)

@@ -18,7 +18,7 @@ type cubicState struct {
 	epoch int64   // start of this congestion avoidance; 0: not yet
 	last  int64   // last acknowledgement
 	wEst  float64 // what Reno would have, section 4.3
-	frac  float32 // bytes below one that cwnd is owed
+	frac  float32 // bytes, less than one, that cwnd is still owed
 	wMax  float32
 	k     float32 // seconds
 	prior float32 // cwnd before the last reduction
@@ -36,7 +36,7 @@ func (cubic) start(c *Congestion) {
 
 func (cubic) ack(c *Congestion, s *AckSample) {
 	if !s.Limited {
-		// Time without need for the window does not count (section 5.8).
+		// Time in which the window was not needed does not count (section 5.8).
 		if p := c.past; p != nil && p.cubic.epoch != 0 {
 			p.cubic.epoch += s.Now - p.cubic.last
 			p.cubic.last = s.Now
@@ -76,8 +76,8 @@ func (cubic) ack(c *Congestion, s *AckSample) {
 		}
 		return
 	}
-	// Sections 4.4 and 4.5: towards where the curve is one round trip on, at
-	// most half a window more, and never less.
+	// Sections 4.4 and 4.5: the window moves towards the value of the curve one
+	// round trip ahead, by at most half a window, and never shrinks.
 	target := min(max(q.at(t+float64(s.SRTT)/1e9), cwnd), 1.5*cwnd)
 	add := float64(q.frac) + (target-cwnd)/cwnd*n*mss
 	add = min(add, float64(maxCwnd))
@@ -106,8 +106,8 @@ func (cubic) reduce(c *Congestion, ecn bool) uint32 {
 	q := &c.remember().cubic
 	cwnd := float32(c.cwnd) / float32(c.mss)
 	q.epoch, q.prior = 0, cwnd
-	// Section 4.7, fast convergence: a flow that loses before it got back to
-	// where it was makes room for a new one.
+	// Section 4.7, fast convergence: a flow that loses data before its window is
+	// back where it was leaves room for a new flow.
 	if cwnd < q.wMax {
 		q.wMax = cwnd * (1 + cubicBeta) / 2
 	} else {
@@ -120,14 +120,14 @@ func (cubic) reduce(c *Congestion, ecn bool) uint32 {
 	return uint32(float64(c.cwnd) * beta)
 }
 
-// expired: section 4.8, the next congestion avoidance has K = 0.
+// expired starts the next congestion avoidance with K = 0 (section 4.8).
 func (cubic) expired(c *Congestion) {
 	q := &c.remember().cubic
 	q.epoch, q.wMax = 0, 0
 }
 
-// resume: silence is no time in which the window grows (section 5.8), however
-// short it was.
+// resume starts the curve later by the silence, in which the window does not grow
+// (section 5.8), however short it was.
 func (cubic) resume(c *Congestion, now int64) {
 	if q := &c.remember().cubic; q.epoch != 0 {
 		q.epoch += now - q.last
@@ -135,8 +135,8 @@ func (cubic) resume(c *Congestion, now int64) {
 	}
 }
 
-// rescale has windows count segments of another size. The curve begins anew
-// from where cwnd is, which stays as many bytes.
+// rescale has windows count segments of another size. cwnd stays as many bytes, and
+// the curve begins anew from there.
 func (q *cubicState) rescale(by float32) {
 	q.wMax *= by
 	q.prior *= by

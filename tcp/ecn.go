@@ -37,13 +37,13 @@ const (
 	ectCE   = 3
 )
 
-// asksECN reports whether a SYN asks for ECN, section 6.1.1. One that is itself
+// asksECN reports whether a SYN asks for ECN, section 6.1.1. A SYN that is itself
 // ECN-capable means something else (as Linux).
 func asksECN(s *Segment) bool { return s.Flags.Has(FlagECE|FlagCWR) && s.ECN == ectNone }
 
 // synECN returns the ECN flags of a SYN or SYN-ACK, section 6.1.1. A SYN that is
-// sent again does not ask: what ate the first may have done so for that (section
-// 6.1.1.1).
+// sent again does not ask: the path may have dropped the first because it asked
+// (section 6.1.1.1).
 func (c *Conn) synECN(synAck bool) Flags {
 	switch {
 	case synAck && c.ecn&ecnOn != 0:
@@ -69,14 +69,13 @@ func (c *Conn) learnECN(s *Segment) {
 	}
 }
 
-// receiveECN is the receiver's part, section 6.1.3: a mark is reported in
-// every acknowledgement until the peer says that it slowed down, which the
-// same packet may do. What is outside of the window is not asked (section
-// 6.1.5).
+// receiveECN is the receiver's part, section 6.1.3. Every acknowledgement reports a
+// mark until the peer says that it has slowed down; the same packet may say so.
+// Segments outside of the window do not count (section 6.1.5).
 func (c *Conn) receiveECN(s *Segment) {
 	if s.Flags&FlagCWR != 0 {
 		c.ecn &^= ecnEcho
-		c.set(markAckNow) // the peer should stop hearing of it (as Linux)
+		c.set(markAckNow) // the peer wants to hear no more of it soon (as Linux)
 	}
 	if s.ECN == ectCE {
 		c.h.Stats.InCEPkts.Add(1)
@@ -93,9 +92,9 @@ func (c *Conn) receiveECN(s *Segment) {
 const ecnQuickAcks = 2
 
 // sendECN is the sender's part, section 6.1.2: an echo means congestion. It is
-// answered once for a window of data, and not beside a loss: until data is
-// acknowledged that was sent with CWR or behind it, the peer may not know that
-// it was heard.
+// answered once for a window of data, and not beside a loss. Until the peer
+// acknowledges data that was sent with CWR or behind it, it may not know that its
+// echo was heard.
 func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 	if c.ecn&ecnHold != 0 && seqGT(c.sndUna, c.ecnSeq) {
 		if c.ecn&ecnReducing != 0 {
@@ -106,10 +105,10 @@ func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 	switch {
 	case s.Flags&FlagECE == 0:
 	case c.recovery != noRecovery:
-		c.cc.KeepReduction() // were the losses none, this is congestion
+		c.cc.KeepReduction() // even if there were no losses, this is congestion
 	case c.ecn&ecnHold == 0:
 		c.h.Stats.TCPECNReductions.Add(1)
-		c.clear(markUndo) // what came before is history
+		c.clear(markUndo) // the reduction before must stay
 		c.startPRR()
 		c.prrFlight += st.delivered
 		c.cc.OnECN(now)
@@ -120,7 +119,7 @@ func (c *Conn) sendECN(s *Segment, st *ackState, now int64) {
 	}
 }
 
-// reduced notes that the window was lowered, for whatever reason: the peer is
+// reduced notes that the window was lowered, for whatever reason, since the peer is
 // to know (section 6.1.2).
 func (c *Conn) reduced() {
 	c.ecn &^= ecnReducing

@@ -7,7 +7,7 @@ import (
 
 // TCP Fast Open: RFC 7413. What both ends have in common, and the cookies.
 
-// fastOpen has what a connection knows of Fast Open until it is established.
+// fastOpen has what a connection needs for Fast Open until it is established.
 type fastOpen struct {
 	cookie [maxFastOpen]byte
 	option uint8 // length of the option in our SYN or SYN-ACK, see Options.FastOpen; 0: none
@@ -23,7 +23,7 @@ type fastOpen struct {
 	irs uint32    // the peer's initial sequence number
 }
 
-// dropFastOpen frees it: an established connection does not pay for it.
+// dropFastOpen frees it, so that established connections do not pay for it.
 func (c *Conn) dropFastOpen() {
 	if c.rare.fo == nil {
 		return
@@ -39,8 +39,8 @@ const (
 	fastOpenAsk = 2
 	// fastOpenOurs is that of an option with a cookie of ours, 8 bytes.
 	fastOpenOurs = 2 + 8
-	// fastOpenPeriod is how long we hand out the same cookies; they are good
-	// for as long again (section 4.1.2: they expire).
+	// fastOpenPeriod is how long we hand out the same cookies. They are accepted
+	// for as long again, then they have expired (section 4.1.2).
 	fastOpenPeriod = 3600e9
 )
 
@@ -48,8 +48,8 @@ const (
 const hashFastOpen = 3
 
 // fastOpenCookie is the cookie of a client where the listener has no key of its
-// own, section 4.1.2: a keyed hash of the two addresses, and of the period, so
-// that the key need not change for them to expire.
+// own, section 4.1.2. It is a keyed hash of the two addresses and of the period, so
+// cookies expire without a change of the key.
 func (h *Host) fastOpenCookie(p *Pair, period uint32) (b [maxFastOpen]byte) {
 	binary.BigEndian.PutUint64(b[:], hashPair(&h.ISNKey, netip.AddrPortFrom(p.Local, 0),
 		netip.AddrPortFrom(p.Remote, 0), hashFastOpen|uint64(period)<<32))
@@ -61,8 +61,8 @@ func period(now int64) uint32 { return uint32(now / fastOpenPeriod) }
 // maxServerCookies bounds the servers that a stack remembers.
 const maxServerCookies = 4096
 
-// serverCookies are what servers gave us, and what became of them, by the addresses
-// of both hosts (section 4.1.3).
+// serverCookies has the cookies that servers gave us, and how Fast Open went with
+// them, by the addresses of both hosts (section 4.1.3).
 type serverCookies map[Pair]serverCookie
 
 type serverCookie struct {
@@ -76,14 +76,14 @@ type serverCookie struct {
 // ForgetFastOpen forgets all that Fast Open learned of servers and paths.
 func (h *Host) ForgetFastOpen() { h.serverCookies = nil }
 
-// fastOpenPause is how long no Fast Open is tried on a path that has eaten a SYN
-// for it, doubled each time (section 4.1.3.1).
+// fastOpenPause is how long no Fast Open is tried on a path that dropped a SYN
+// because of it. It doubles each time (section 4.1.3.1).
 const (
 	fastOpenPause = 60e9
 	maxBlackHole  = 8 // doublings
 )
 
-// put remembers k for p; when there are too many some other is forgotten.
+// put remembers k for p. If there are too many, it forgets some other.
 func (m *serverCookies) put(p Pair, k serverCookie) {
 	if *m == nil {
 		*m = serverCookies{}

@@ -5,7 +5,8 @@ import (
 )
 
 // recallServerCookie prepares Fast Open of a connection that is about to send its
-// SYN: section 4.1.3. True: there is a cookie, and the SYN can carry data.
+// SYN: section 4.1.3. It reports whether there is a cookie, so that the SYN can
+// carry data.
 func (c *Conn) recallServerCookie(now int64) bool {
 	f := c.rare.fo
 	k := c.h.serverCookies[*c.pair]
@@ -30,8 +31,8 @@ func (c *Conn) recallServerCookie(now int64) bool {
 	return false
 }
 
-// deferSYN has the SYN wait for data, as much as a peer takes that accepted
-// segments of mss bytes.
+// deferSYN has the SYN wait for data: as much as fits into segments of mss bytes,
+// the peer's limit.
 func (c *Conn) deferSYN(mss uint16) {
 	c.rare.fo.deferred = true
 	c.setPeerMSS(mss)
@@ -45,12 +46,12 @@ func (c *Conn) deferSYN(mss uint16) {
 // for the first data, to carry it: Output sends it then.
 func (c *Conn) Deferred() bool { return c.rare.fo != nil && c.rare.fo.deferred }
 
-// deferredWait is how long a SYN waits for data when somebody waits for an
-// answer already: most begin to read before they write, in another goroutine.
+// deferredWait is how long a SYN waits for data once somebody waits for an answer.
+// Most clients begin to read before they write, in another goroutine.
 const deferredWait = 10e6
 
-// ReadDeferred is called when somebody waits for an answer: the SYN of a
-// Deferred connection leaves soon, with data or without.
+// ReadDeferred is called when somebody waits for an answer. The SYN of a Deferred
+// connection then leaves soon, with data or without.
 func (c *Conn) ReadDeferred(now int64) {
 	if c.Deferred() && c.rtoAt == 0 {
 		c.rtoAt = now + deferredWait
@@ -65,10 +66,9 @@ func (c *Conn) OpenDeferred(now int64) {
 	c.firstSYN(now)
 }
 
-// sendSYNData sends the SYN, whose header of n bytes fill wrote, with a copy of
-// what is first on the send queue (section 4.2.2). For the queue that is not
-// sent yet: where the peer does not acknowledge it with the SYN, it is sent as
-// any new data is.
+// sendSYNData sends the SYN, whose header of n bytes fill wrote, with a copy of the
+// data that is first on the send queue (section 4.2.2). For the queue that data is
+// not sent yet: if the SYN-ACK does not acknowledge it, it is sent as any new data.
 func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 	a := c.h.Arena
 	f, ok := c.h.Cache.Alloc()
@@ -104,14 +104,15 @@ func (c *Conn) sendSYNData(n int, fill func(b []byte)) bool {
 func (c *Conn) SYNRoom() int { return max(c.synRoom(), 0) }
 
 // synRoom is the payload of a SYN. The MSS counts neither header (RFC 6691), so
-// options take from it: as in Linux as many as there can be.
+// options take room from it. As in Linux, they count as if there were as many as
+// possible.
 func (c *Conn) synRoom() int {
 	room := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize) - maxOptions
 	return min(room, c.h.Arena.FrameSize()-ring.Headroom)
 }
 
-// synTooLarge is called when a router dropped the SYN because of its data: it
-// goes without, at once (section 4.1.3.1, as Linux).
+// synTooLarge is called when a router dropped the SYN because of its data. The SYN
+// then leaves without data, at once (section 4.1.3.1, as Linux).
 func (c *Conn) synTooLarge(now int64) {
 	f := c.rare.fo
 	f.option, f.data, f.bare = 0, 0, false
@@ -128,8 +129,8 @@ func (c *Conn) synData() uint32 {
 	return uint32(c.rare.fo.data)
 }
 
-// synAnswered takes what a SYN-ACK says of Fast Open: sections 4.1.3 and
-// 4.2.2. The sequence number after our SYN is SND.UNA and SND.NXT.
+// synAnswered takes what a SYN-ACK says of Fast Open: sections 4.1.3 and 4.2.2.
+// SND.UNA and SND.NXT are the sequence number after our SYN.
 func (c *Conn) synAnswered(s *Segment, now int64) {
 	f, o := c.rare.fo, &s.Opt
 	c.dropFastOpen()
@@ -149,8 +150,8 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		}
 		c.h.serverCookies.put(*c.pair, k)
 	case c.retries > 0 && (f.option != 0 || f.bare):
-		// Only a SYN without Fast Open came through: section 4.1.3.1.
-		// What asked for a cookie may have been lost by chance.
+		// Only a SYN without Fast Open came through: section 4.1.3.1. A SYN that
+		// only asked for a cookie may have been lost by chance.
 		k.losses = min(k.losses+1, maxBlackHole)
 		if f.data > 0 || k.losses > 1 {
 			k.until = now + fastOpenPause<<(k.losses-1)
@@ -171,8 +172,8 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 	c.cleanSYNData(n)
 }
 
-// requeue cuts what waits to be sent anew: it was cut for the SYN, and a last
-// segment would be held back by one before it that is not full (Nagle).
+// requeue cuts the waiting data anew. It was cut for the SYN, and a segment that is
+// not full would hold back the last one (Nagle).
 func (c *Conn) requeue() {
 	a, chunk := c.h.Arena, int(c.chunk.Load())
 	f := c.sndHead

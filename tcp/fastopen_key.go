@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// FastOpenKey is a secret that servers share whose cookies for Fast Open are
-// to be good at each other, as Linux holds it.
+// FastOpenKey is a secret, as Linux holds it, that servers share so that each
+// accepts the cookies of the others.
 type FastOpenKey [16]byte
 
-// FastOpenKeys are the first N of Keys: the first makes cookies, those of the
-// second are taken too.
+// FastOpenKeys are the first N of Keys. The first one makes cookies; those of the
+// second are accepted too.
 type FastOpenKeys struct {
 	Keys [2]FastOpenKey
 	N    int
 }
 
-// NewFastOpenKeys makes keys of the bytes that TCP_FASTOPEN_KEY has: 16 each;
-// false: that is not one, or two.
+// NewFastOpenKeys makes keys of the bytes that TCP_FASTOPEN_KEY has, 16 for each
+// key. ok is false where b is not one or two keys.
 func NewFastOpenKeys(b []byte) (k FastOpenKeys, ok bool) {
 	const size = len(FastOpenKey{})
 	if k.N = len(b) / size; k.N < 1 || k.N > len(k.Keys) || len(b)%size != 0 {
@@ -31,7 +31,7 @@ func NewFastOpenKeys(b []byte) (k FastOpenKeys, ok bool) {
 	return k, true
 }
 
-// Bytes is what NewFastOpenKeys takes.
+// Bytes returns the keys as NewFastOpenKeys takes them.
 func (k *FastOpenKeys) Bytes() (b []byte) {
 	for i := range k.N {
 		b = append(b, k.Keys[i][:]...)
@@ -65,8 +65,8 @@ func ParseFastOpenKeys(s string) (FastOpenKeys, error) {
 	return k, nil
 }
 
-// cookie is the cookie of a client (p.Remote) as Linux computes it: SipHash of
-// the two addresses as they stand in the IP header, its bytes the lowest first.
+// cookie is the cookie of a client (p.Remote) as Linux computes it: SipHash of the
+// two addresses as they are in the IP header, its lowest byte first.
 func (k *FastOpenKey) cookie(p *Pair) (b [maxFastOpen]byte) {
 	var a [32]byte
 	n := 8
@@ -95,7 +95,7 @@ func (l *Listener) newFastOpenCookie(p *Pair, now int64) [maxFastOpen]byte {
 	return l.h.fastOpenCookie(p, period(now))
 }
 
-// oldFastOpenCookie is the one that it may have been given before.
+// oldFastOpenCookie is the cookie that the client may have been given before.
 func (l *Listener) oldFastOpenCookie(p *Pair, now int64) [maxFastOpen]byte {
 	if k := &l.cfg.FastOpenKeys; k.N > 0 {
 		return k.Keys[k.N-1].cookie(p)

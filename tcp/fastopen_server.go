@@ -7,8 +7,8 @@ type fastQueue struct {
 	resets  []int64 // when peers reset theirs, in the last resetHold; the oldest first
 }
 
-// resetHold is how long a connection counts that the peer has reset: the SYN
-// may have been forged in its name, and more may follow (section 5.1, as
+// resetHold is how long a connection still counts after the peer reset it. The SYN
+// may have been forged in the peer's name, and more may follow (section 5.1, as
 // Linux).
 const resetHold = 60e9
 
@@ -26,7 +26,7 @@ type grant uint8
 const (
 	noGrant grant = iota
 	grantCookie
-	grantExp // as an experiment, which is how the peer spoke of it
+	grantExp // as an experiment, as the peer asked for it
 )
 
 // granted is the grant for a peer that sent the options o.
@@ -40,7 +40,7 @@ func granted(o *Options) grant {
 	return grantCookie
 }
 
-// fastOpen judges what a SYN says of Fast Open, section 4.2.2. opened: it
+// fastOpen handles Fast Open of a SYN, section 4.2.2. opened says that the SYN
 // became a connection, with the data that it carried.
 func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (opened bool, g grant) {
 	bare := l.cfg.FastOpenNoCookie && s.Len > 0
@@ -93,8 +93,8 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	return true, noGrant
 }
 
-// judge reports whether a SYN's cookie is good, and whether it is old: its peer
-// is to be given a new one then.
+// judge reports whether a SYN's cookie is good, and whether it is old, so that its
+// peer is given a new one.
 func (l *Listener) judge(s *Segment, p *Pair, now int64) (good, old bool) {
 	switch {
 	case s.Opt.FastOpen != fastOpenOurs:
@@ -109,8 +109,8 @@ func (l *Listener) judge(s *Segment, p *Pair, now int64) (good, old bool) {
 // passiveData takes the data of a SYN and acknowledges it. From here on the
 // user may read and write, before the handshake is complete.
 func (c *Conn) passiveData(s *Segment, now int64) {
-	// Never scaled on a SYN. It counts octets of data: our SYN, which is in
-	// flight before them, takes none of it, nor of the congestion window.
+	// The window of a SYN is never scaled. It counts octets of data: our SYN, which
+	// is in flight before them, uses none of it, nor of the congestion window.
 	c.setWindow(s, uint32(s.Wnd)+1)
 	c.updateMSS()
 	c.startCongestion(now)
@@ -118,7 +118,7 @@ func (c *Conn) passiveData(s *Segment, now int64) {
 	if s.Len > 0 {
 		s.Seq++
 		c.receive(s, now)
-		c.rcvClamp.Store(initialClamp) // as Linux: the SYN tells nothing of what follows
+		c.rcvClamp.Store(initialClamp) // as Linux: the size of a SYN does not show that of later segments
 		c.freeRest(s)
 		c.setIf(markSYNData, c.rcvNxt != s.Seq)
 	}
@@ -126,8 +126,8 @@ func (c *Conn) passiveData(s *Segment, now int64) {
 	c.acked()
 }
 
-// repeatedSYN answers the SYN of a connection made by Fast Open that comes
-// again: our SYN-ACK was lost, or is late.
+// repeatedSYN answers a repeated SYN of a connection that Fast Open made: our
+// SYN-ACK was lost, or is late.
 func (c *Conn) repeatedSYN(s *Segment, now int64) bool {
 	if s.Flags&(FlagSYN|FlagACK|FlagRST) != FlagSYN || s.Seq != c.rare.fo.irs {
 		return false

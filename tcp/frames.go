@@ -17,9 +17,9 @@ type Frames struct {
 // Len is the number of payload bytes in t.
 func (t *Frames) Len() int { return t.bytes }
 
-// Take fills t, which is empty, with received frames of at most n bytes
-// together. cut: the first that waits has more than n; Read takes a part. eof
-// and update are as with Read. The reader may call it.
+// Take fills t, which is empty, with received frames of at most n bytes together.
+// cut says that the first waiting frame has more than n bytes, so that Read must
+// take a part of it. eof and update are as with Read. The reader may call it.
 func (c *Conn) Take(t *Frames, n int) (cut, eof, update bool) {
 	a := c.h.Arena
 	*t = Frames{arena: a}
@@ -55,10 +55,10 @@ func (c *Conn) Take(t *Frames, n int) (cut, eof, update bool) {
 	return false, false, c.worthUpdate(c.rcvEdge.Load())
 }
 
-// Give moves frames of t to the send buffer and returns how many bytes; what
-// is left in t did not fit, or the buffer is closed for writing. Frames of
-// another arena, or that could not leave as they are, are copied. As with
-// Write the caller lets Output run afterwards. Safe without the lock, for the
+// Give moves frames of t to the send buffer and returns how many bytes that were.
+// Frames that stay in t did not fit, or the buffer is closed for writing. Frames of
+// another arena are copied, as are those that could not be sent as they are. As
+// with Write, the caller lets Output run afterwards. Safe without the lock, for the
 // writer.
 func (c *Conn) Give(t *Frames) (n int) {
 	n = c.give(t)
@@ -130,8 +130,8 @@ func (c *Conn) move(t *Frames) (n int) {
 	return n
 }
 
-// copyTo moves len(to) bytes, which t has, to to, and returns their sum for h,
-// as Host.Fill does.
+// copyTo moves the first len(to) bytes of t to to, and returns their sum for h, as
+// Host.Fill does. t has as many.
 func (t *Frames) copyTo(h *Host, to []byte) (sum uint16) {
 	a := t.arena
 	for n := 0; n < len(to); {

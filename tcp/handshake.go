@@ -3,9 +3,9 @@ package tcp
 import "net/netip"
 
 // Handshake has what a passive open learned before there was a Conn.
-// Listener.handshake fills it, Conn.Passive takes it.
+// Listener.handshake fills it, Conn.Passive reads it.
 type Handshake struct {
-	SentAt       int64  // time of the SYN-ACK; 0: no RTT sample may be taken from it
+	SentAt       int64  // time of the SYN-ACK; 0: it gives no RTT sample
 	ISS, IRS     uint32 // initial sequence numbers, ours and the peer's
 	RcvWnd       uint32 // window in our SYN-ACK, bytes
 	TSOffset     uint32 // of our timestamps, see Host.TSOffset
@@ -16,7 +16,7 @@ type Handshake struct {
 	Retrans      uint8  // times that the SYN-ACK was sent again
 	SACK, TS     bool   // negotiated
 	ECN          bool   // negotiated (RFC 3168)
-	NoECT        bool   // but a SYN came too that did not ask: send nothing ECN-capable
+	NoECT        bool   // but a SYN that did not ask came too: send nothing ECN-capable
 }
 
 // handshake returns the passive open that e describes. e is in the queue, on its
@@ -34,7 +34,7 @@ func (l *Listener) handshake(e *synEntry, local, remote netip.AddrPort) Handshak
 		ECN: e.has(synECN), NoECT: e.has(synNoECT),
 	}
 	if e.resent > 0 || e.has(synAcked) {
-		hs.SentAt = 0 // Karn; or this is not the first acknowledgement of it
+		hs.SentAt = 0 // Karn; or this is not its first acknowledgement
 	}
 	if e.sndWS >= 0 {
 		hs.SndWS, hs.RcvWS = e.sndWS, int8(l.config(local, remote).rcvWScale())

@@ -7,8 +7,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Host has what the connections of one stack share. It belongs to the holder of
-// the stack lock, but for Arena and Reserve.
+// Host has what the connections of one stack share. It belongs to the holder of the
+// stack lock, except Arena and Reserve.
 type Host struct {
 	Arena *ring.Arena
 	Cache *ring.Cache
@@ -20,15 +20,15 @@ type Host struct {
 	MaxFrags int // most frames in a transmitted packet
 	TSO      int // largest IP packet that the device segments; 0: none
 	TSOFrags int // most frames in such a packet
-	// MinTSOSegs is how many segments such a packet may have at any rate, as
+	// MinTSOSegs is the least number of segments that such a packet may have, as
 	// Linux's tcp_min_tso_segs.
 	MinTSOSegs int
 	TxCsum     bool // the device completes checksums
 	Reserve    int  // frames that writers leave free for reception
 	Gather     bool // the owner of a Conn that is Gathering calls EndGather soon
 
-	// MaxOrphans is how many connections may go on that the user has closed, as
-	// Linux's tcp_max_orphans: more are reset.
+	// MaxOrphans bounds the connections that go on after the user has closed them,
+	// as Linux's tcp_max_orphans. Further ones are reset.
 	MaxOrphans int
 
 	orphans       int // connections that go on without a user
@@ -50,7 +50,8 @@ const DefaultOrphans = 16384
 // them.
 func (h *Host) Orphans() int { return h.orphans }
 
-// maxFrags bounds the frames of a packet: 64 KiB in 2 KiB frames, and some.
+// maxFrags bounds the frames of a packet: 64 KiB in frames of 2 KiB, and a few
+// more.
 const maxFrags = 48
 
 // Fill copies src to dst, as ip.SumCopy, and returns the payload's sum for

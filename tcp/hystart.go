@@ -14,9 +14,9 @@ const (
 	hsTime = 10 // round trips are kept in units of 1024 ns
 )
 
-// hystart leaves the first slow start before it overflows the bottleneck's
-// queue: a round trip that grew longer leads to conservative slow start
-// (CSS), and five rounds of that to congestion avoidance. RFC 9406.
+// hystart leaves the first slow start before it overflows the bottleneck's queue
+// (RFC 9406). If the round trip has grown, conservative slow start (CSS) begins,
+// and after five rounds of it congestion avoidance.
 type hystart struct {
 	last, cur uint32 // least RTT of the last and of this round
 	base      uint32 // this round's when CSS began; 0: in slow start
@@ -66,8 +66,8 @@ func (h *hystart) ack(c *Congestion, s *AckSample, grow uint32) uint32 {
 			h.base = 0 // a false alarm: slow start again
 		}
 	}
-	// An end beyond SND.NXT was half of the sequence space ago: the application
-	// held data back since.
+	// A round that ends beyond SND.NXT is from half of the sequence space ago: the
+	// application has held data back since.
 	if seqGE(s.Una, h.end) || seqGT(h.end, s.Nxt) {
 		if h.base != 0 {
 			if h.rounds++; h.rounds >= hsCSSRounds {

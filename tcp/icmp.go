@@ -13,9 +13,9 @@ const (
 	minMTU6 = 1280
 )
 
-// ICMP takes an error message that quotes a segment of ours. What it quotes
-// must be in flight (RFC 5927 section 4); errors are fatal only while
-// connecting (section 5.2).
+// ICMP takes an error message that quotes a segment of ours. The quoted data must
+// be in flight (RFC 5927 section 4). Errors are fatal only while connecting
+// (section 5.2).
 func (c *Conn) ICMP(e *ip.ICMPError, now int64) {
 	if c.has(markDead) {
 		return
@@ -32,15 +32,14 @@ func (c *Conn) ICMP(e *ip.ICMPError, now int64) {
 	c.Unreachable(errno, now)
 }
 
-// Unreachable notes that errno keeps us from reaching the peer. It is fatal
-// while connecting; later it is what a timeout will report (RFC 9293 section
-// 3.9.2.2).
+// Unreachable notes that errno keeps us from reaching the peer. While connecting it
+// is fatal; later it becomes the error of a timeout (RFC 9293 section 3.9.2.2).
 func (c *Conn) Unreachable(errno syscall.Errno, _ int64) {
 	if c.has(markDead) || errno == 0 {
 		return
 	}
-	// A connection by Fast Open that was accepted is the user's already (as
-	// Linux).
+	// A connection that Fast Open made and that was accepted is the user's already
+	// (as Linux).
 	if st := c.State(); st == SynSent || st == SynReceived && c.flags.Load()&sharedTaken == 0 {
 		c.done(errno)
 	} else {
@@ -61,16 +60,16 @@ func (c *Conn) lowerMTU(mtu int, now int64) {
 		c.h.Stats.TCPPathMTULowered.Add(1)
 		most := c.mostMTU()
 		c.SetPathMTU(mtu, now)
-		// Routes change, and anybody may have sent that (RFC 5927 section 7): a
-		// larger one is tried again in a while (RFC 1191 section 6.3, RFC 8201
-		// section 4).
+		// Routes change, and anybody can forge the message (RFC 5927 section 7). So
+		// a larger MTU is tried again after some time (RFC 1191 section 6.3, RFC
+		// 8201 section 4).
 		c.makeRare().search = &mtuSearch{low: mtu, high: most, most: most, at: now + mtuAgain}
 	}
 }
 
-// SetPathMTU sets the largest IP packet of the path. What is in flight and
-// larger is sent again at once in smaller segments; the loss says nothing
-// about congestion (RFC 8201 section 5.4).
+// SetPathMTU sets the largest IP packet of the path. Data in flight that is larger
+// is sent again at once, in smaller segments. That loss says nothing about
+// congestion (RFC 8201 section 5.4).
 func (c *Conn) SetPathMTU(mtu int, now int64) {
 	mtu = min(max(mtu, minMTU4), 0xffff)
 	if mtu == int(c.mtu) || c.has(markDead) {
@@ -89,8 +88,8 @@ func (c *Conn) SetPathMTU(mtu int, now int64) {
 		c.recovery = inLoss // no reduction: it was no congestion
 		c.beginEpisode(now)
 	default:
-		// Nor is it one when recovery ends, and what arrives of the large
-		// segments does not tell of that (as Linux).
+		// The end of recovery must not treat it as congestion either, and large
+		// segments that arrive after all do not make the loss spurious (as Linux).
 		c.recoverSeq = c.sndNxt
 		c.clear(markUndo | markFRTO | markFRTONew)
 	}
@@ -107,7 +106,7 @@ func (c *Conn) setMTU(mtu int) (smaller bool) {
 	if c.mss >= old || !c.State().sending() {
 		return false
 	}
-	// All of it: a packet may have been made of several frames.
+	// Lose every frame: a packet may have consisted of several.
 	for f := c.sndHead; f != ring.NoFrame && f != c.sndNext; f = c.h.Arena.Meta(f).Next {
 		c.lose(f)
 	}

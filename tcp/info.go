@@ -54,7 +54,7 @@ type Info struct {
 	BytesDelivered uint64 // BytesAcked and what is SACKed
 	BytesReceived  uint64 // in order
 
-	// SinceReceived is for how long no data came.
+	// SinceReceived is the time since data last came.
 	SinceReceived time.Duration
 
 	// Packets, modulo 2^32. One that the device segments, or has put
@@ -66,19 +66,19 @@ type Info struct {
 	PacingRate     uint64  // 0: not paced
 	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
 	DeliveryRate   float64 // last sample; 0: none
-	RateAppLimited bool    // it tells of the application, not of the path
+	RateAppLimited bool    // the application, not the path, limited it
 
-	// Limit is what keeps the connection from sending more now.
+	// Limit says why the connection sends no more now.
 	Limit Limit
-	// For how long it was busy, that is, had something to send or in flight,
-	// and which part of that what limited it. The kernel counts from the
-	// connection's begin and has no times for the last two; a connection of
-	// this package counts from the first Info.
+	// The time that the connection was busy, which means that it had something to
+	// send or in flight, and the parts of that time in which each limit held. The
+	// kernel counts from the connection's begin, and has no times for the last two
+	// limits. A connection of this package counts from the first call of Info.
 	BusyTime, ReceiverLimited, SendBufferLimited time.Duration
 	CwndLimited, PacingLimited                   time.Duration
 }
 
-// Limit is what keeps a connection from sending more.
+// Limit is the reason why a connection sends no more.
 type Limit uint8
 
 // The limits.
@@ -95,7 +95,7 @@ const (
 	LimitSendBuffer
 	// LimitCwnd: the congestion window is full.
 	LimitCwnd
-	// LimitPacing: the next packet waits for its time.
+	// LimitPacing: the next packet waits until the pacing rate allows it.
 	LimitPacing
 
 	limits
@@ -135,8 +135,8 @@ func (t *limitTimes) load(i *Info, now int64) {
 	i.CwndLimited, i.PacingLimited = time.Duration(s[LimitCwnd]), time.Duration(s[LimitPacing])
 }
 
-// limiter is what keeps the connection from sending, after Output sent what
-// it could.
+// limiter returns what keeps the connection from sending, after Output has sent
+// what it could.
 func (c *Conn) limiter() Limit {
 	if !c.State().sending() {
 		return LimitIdle
@@ -168,8 +168,8 @@ func (c *Conn) limiter() Limit {
 
 var recoveryNames = [...]string{"open", "recovery", "loss"}
 
-// Info returns the state of the connection. The first one begins to measure
-// what costs something: the delivery rate, and how long what limits it.
+// Info returns the state of the connection. The first call begins the measurements
+// that cost something: the delivery rate, and for how long each limit holds.
 func (c *Conn) Info(now int64) Info {
 	rate, r := c.sampleRate(), c.makeRare()
 	if !c.has(markWatched) {
@@ -177,7 +177,8 @@ func (c *Conn) Info(now int64) Info {
 		r.limit.last, r.limit.at = c.limiter(), now
 	}
 	if c.has(markDead) {
-		// It ended when nothing came or went any more, as far as is known.
+		// The connection ended when, as far as is known, nothing came or went any
+		// more.
 		r.limit.note(LimitIdle, max(c.lastRcv, c.lastSnd, r.limit.at))
 	} else {
 		r.limit.note(c.limiter(), now)

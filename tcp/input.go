@@ -7,9 +7,9 @@ import (
 )
 
 // Input takes a segment whose checksum was verified, and every frame of its
-// payload. The next Output sends the acknowledgements that can wait. Input
-// returns false, and leaves s as it is, where the connection has ended
-// (EvClosed or EvTimeWait): s is then for what the connection left behind, a
+// payload. The next Output sends the acknowledgements that can wait. Input returns
+// false, and leaves s unchanged, if the connection has ended (EvClosed or
+// EvTimeWait). Then s is for whatever has the connection's addresses now: a
 // TimeWait, a Listener or nobody (RFC 9293 section 3.10.7.1).
 func (c *Conn) Input(s *Segment, now int64) bool {
 	st := c.State()
@@ -53,9 +53,8 @@ func (c *Conn) freeRest(s *Segment) {
 	s.Payload = s.Payload[:0]
 }
 
-// predicted recognises the segments that bulk transfers consist of: in order,
-// inside the window, nothing but ACK and PSH. All checks of validate hold for
-// them.
+// predicted recognises the segments of bulk transfers: in order, inside the window,
+// with no flags but ACK and PSH. Such a segment would pass all checks of validate.
 func (c *Conn) predicted(s *Segment, st State) bool {
 	return st == Established &&
 		s.Flags&(FlagFIN|FlagSYN|FlagRST|FlagACK) == FlagACK &&
@@ -82,8 +81,9 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 		return false
 	}
 
-	// macOS gives the reset of what it closed the number of its FIN (as Linux
-	// knows). Else what we send would be sent again until the end.
+	// macOS resets a closed connection with the sequence number of its FIN (Linux
+	// knows that too). If that did not count, we would send our data again until
+	// the end.
 	if rst && s.Seq == c.rcvNxt-1 && (st == CloseWait || st == Closing || st == LastAck) {
 		c.reset(st)
 		return false
@@ -114,15 +114,16 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 		return c.synInWindow(s, st, now)
 	}
 
-	// RFC 9293: no ACK, no processing.
+	// RFC 9293: a segment without ACK is not processed.
 	if s.Flags&FlagACK == 0 {
 		return false
 	}
 	if st == SynReceived {
 		return true // establish looks at the acknowledgement
 	}
-	// RFC 5961 section 5: neither older than the largest window allows, nor
-	// of data never sent, be it before the first (as Linux).
+	// RFC 5961 section 5: an acknowledgement is neither older than the largest
+	// window allows, nor of data never sent, nor from before the first byte (as
+	// Linux).
 	old := min(uint64(c.maxWnd), c.ackedBytes())
 	if seqGT(s.Ack, c.sndNxt) || seqLT(s.Ack, c.sndUna-max(uint32(old), 1)) {
 		c.challenge(now)
@@ -135,9 +136,9 @@ func (c *Conn) validate(s *Segment, st State, now int64) bool {
 func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 	if st == SynReceived && s.Seq == c.rcvNxt-1 {
 		if s.Flags&FlagACK != 0 && s.Ack-c.sndNxt <= c.synData() {
-			// Simultaneous open: the peer acknowledged our SYN with its own
-			// SYN-ACK (RFC 9293 figure 8).
-			// Its SYN came twice: it is acknowledged as any old data is.
+			// Simultaneous open: the peer acknowledged our SYN with its own SYN-ACK
+			// (RFC 9293 figure 8). Its SYN came twice, and is acknowledged as any
+			// old data is.
 			c.noteDSACK(s.Seq, s.Seq+1)
 			s.Wnd >>= c.shift() // not scaled, RFC 7323 section 2.2
 			c.set(markAckNow)
@@ -156,8 +157,8 @@ func (c *Conn) synInWindow(s *Segment, st State, now int64) bool {
 	return false
 }
 
-// oldTimestamp is the PAWS test. A timestamp of 24 days ago says nothing, and
-// gives way to any, RFC 7323 section 5.5.
+// oldTimestamp is the PAWS test. A timestamp from 24 days ago proves nothing, so
+// any other replaces it (RFC 7323 section 5.5).
 func (c *Conn) oldTimestamp(v uint32, now int64) bool {
 	const idle = 24 * 24 * 3600 * 1000 // ms
 	return int32(v-c.tsRecent) < 0 && uint32(now/1e6)-c.tsRecentAt < idle
@@ -214,7 +215,7 @@ func (c *Conn) reset(st State) {
 	}
 	switch st {
 	case SynReceived:
-		// By simultaneous open we are a client yet.
+		// A simultaneous open is still a client's.
 		if c.has(markPassive) {
 			c.done(syscall.ECONNRESET)
 		} else {
@@ -269,7 +270,7 @@ func (c *Conn) inputSynSent(s *Segment, now int64) {
 		c.rcvAcked = c.rcvNxt
 		c.retries = 0
 		if f := c.rare.fo; f != nil {
-			// The peer may have taken the data of our SYN all the same.
+			// The peer may have taken the data of our SYN nevertheless.
 			f.option, f.irs = 0, s.Seq
 		}
 		c.sendSYN(now)
@@ -307,7 +308,7 @@ func (c *Conn) inputData(s *Segment, now int64) {
 	}
 	end := s.Seq + uint32(s.Len)
 	if s.Len > 0 && seqGT(end, c.rcvNxt) && c.unwanted() {
-		// Tell the peer, as if the connection were gone already.
+		// Tell the peer so, as if the connection were gone already.
 		c.h.Stats.TCPAbortOnData.Add(1)
 		c.resetFor(s.Ack)
 		if c.has(markOrphan) {
@@ -345,7 +346,7 @@ func (c *Conn) receiveFIN(now int64) {
 		c.setState(CloseWait)
 		c.ackSoon(now) // our FIN may carry it
 	case FinWait1:
-		// Our FIN is not acknowledged, else we were in FIN-WAIT-2.
+		// Our FIN is not acknowledged; otherwise we would be in FIN-WAIT-2.
 		c.setState(Closing)
 		c.set(markAckNow)
 	case FinWait2:

@@ -17,9 +17,9 @@ func (h *Host) ISN(local, remote netip.AddrPort, now int64) uint32 {
 	return uint32(now/4000) + uint32(hashPair(&h.ISNKey, local, remote, 0))
 }
 
-// TSOffset returns the shift of a connection's timestamps (RFC 7323 section 7).
-// It is the same for the same addresses, so that PAWS and RFC 6191 hold between
-// one connection and the next.
+// TSOffset returns the shift of a connection's timestamps (RFC 7323 section 7). It
+// is the same for the same addresses, so that PAWS and RFC 6191 work between one
+// connection and the next.
 func (h *Host) TSOffset(local, remote netip.AddrPort) uint32 {
 	return uint32(hashPair(&h.TSKey, local, remote, 0))
 }

@@ -16,10 +16,10 @@ type ListenOwner interface {
 	Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool
 	// MTU is the largest IP packet on the way to remote; 0: as Config says.
 	MTU(local, remote netip.AddrPort) int
-	// NewConn makes a Conn, zero as yet, for a handshake that is complete,
-	// and returns its owner too. A nil Conn refuses: the peer tries again.
+	// NewConn makes a Conn, zero as yet, for a complete handshake, and returns its
+	// owner too. A nil Conn refuses the connection, and the peer tries again.
 	NewConn(local, remote netip.AddrPort) (*Conn, Owner)
-	// Accepted: c is established and waits to be accepted.
+	// Accepted says that c is established and waits to be accepted.
 	Accepted(c *Conn)
 }
 
@@ -29,9 +29,9 @@ const (
 	expireBatch = 64
 )
 
-// Listener is a port in LISTEN: it answers SYNs, keeps what half-open
-// connections need, and makes Conns of those whose handshake completes. It
-// belongs to the holder of the stack lock, but for Taken and Pending.
+// Listener is a port in LISTEN. It answers SYNs, keeps what half-open connections
+// need, and makes a Conn when a handshake completes. It belongs to the holder of
+// the stack lock, except Taken and Pending.
 type Listener struct {
 	h       *Host
 	o       ListenOwner
@@ -39,18 +39,19 @@ type Listener struct {
 	queue   synQueue
 	backlog int
 	pending atomic.Int32 // on the accept queue
-	// cookies is until when a cookie of ours may come back; 0: none was sent.
+	// cookies is the time until which a cookie of ours may come back; 0: none was
+	// sent.
 	synCookies int64
 	closed     bool
 	fast       fastQueue
-	// deferred is how many SYN-ACKs are sent before an ACK without data makes
-	// a Conn.
+	// deferred is how many SYN-ACKs are sent before an ACK without data makes a
+	// Conn.
 	deferred uint8
 }
 
 // Init prepares l, which must be zero. backlog bounds both the half-open
-// connections and those that wait to be accepted. cfg is that of the
-// connections; it must stay, and not change.
+// connections and those that wait to be accepted. cfg configures the connections;
+// it must neither move nor change.
 func (l *Listener) Init(h *Host, o ListenOwner, cfg *Config, backlog int) {
 	l.h, l.o, l.cfg = h, o, cfg
 	l.backlog = min(max(backlog, 1), maxBacklog)
@@ -74,8 +75,8 @@ func (l *Listener) Taken(c *Conn) {
 	c.flags.Or(sharedTaken)
 }
 
-// full reports whether the accept queue is full: like Linux it takes one more
-// than the backlog says.
+// full reports whether the accept queue is full: like Linux it holds one more than
+// the backlog says.
 func (l *Listener) full() bool { return l.Pending() > l.backlog }
 
 // Input takes a segment for the port that belongs to no Conn (RFC 9293
@@ -113,7 +114,7 @@ func (l *Listener) input(s *Segment, now int64, isn uint32) {
 // open answers a SYN.
 func (l *Listener) open(s *Segment, now int64, isn uint32) {
 	st := &l.h.Stats
-	// Neither LAND, nor SYN with FIN, nor what could come back from many.
+	// Refuse LAND, a SYN with FIN, and addresses that could stand for many hosts.
 	if s.Flags.Has(FlagFIN) || s.Local == s.Remote || s.Remote.Port() == 0 || !ip.Unicast(s.Local.Addr()) || !ip.Unicast(s.Remote.Addr()) {
 		st.SynMalformed.Add(1)
 		return
@@ -164,8 +165,8 @@ func (l *Listener) mtu(local, remote netip.AddrPort) int {
 	return min(l.cfg.mtu(), 0xffff)
 }
 
-// sendSYNCookie answers a SYN for which there is no entry. Options that cannot
-// come back in a timestamp are not granted.
+// sendSYNCookie answers a SYN without making an entry. Options that cannot come
+// back in a timestamp are not granted.
 func (l *Listener) sendSYNCookie(e *synEntry, s *Segment, now int64) {
 	mss := e.mss
 	if mss == 0 {
@@ -192,8 +193,8 @@ func (l *Listener) sendSYNCookie(e *synEntry, s *Segment, now int64) {
 	l.sendSynAck(e, s.Local, s.Remote, ts, now, noGrant)
 }
 
-// check judges a segment for the half-open connection e (RFC 9293 section
-// 3.10.7.4, SYN-RECEIVED). True: it completes the handshake.
+// check tests a segment for the half-open connection e (RFC 9293 section 3.10.7.4,
+// SYN-RECEIVED). It reports whether the segment completes the handshake.
 func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
 	st := &l.h.Stats
 	fl := s.Flags
@@ -210,7 +211,7 @@ func (l *Listener) check(e *synEntry, i uint32, s *Segment, now int64) bool {
 		}
 		return false
 	case fl&(FlagSYN|FlagACK|FlagFIN) == FlagSYN && s.Seq == e.irs:
-		// The SYN again: our SYN-ACK was lost, or is late.
+		// The SYN came again: our SYN-ACK was lost, or is late.
 		if !asksECN(s) {
 			e.flags |= synNoECT // RFC 3168 section 6.1.1
 		}
@@ -268,8 +269,7 @@ func (l *Listener) complete(e *synEntry, i uint32, s *Segment, now int64) {
 	}
 }
 
-// openSYNCookie takes an ACK for which there is no entry: it may acknowledge a
-// cookie.
+// openSYNCookie takes an ACK without an entry: it may acknowledge a cookie.
 func (l *Listener) openSYNCookie(s *Segment, now int64) {
 	if s.Flags.Has(FlagSYN) || now >= l.synCookies {
 		l.reset(s)
@@ -279,14 +279,15 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 	ts := s.Opt.HasTS && !l.cfg.NoTimestamps
 	opt := s.Opt.TSEcr - l.h.TSOffset(s.Local, s.Remote)
 	if ts && timestamp(now)-opt > synCookieAge*synCookiePeriod/1e6 {
-		ok = false // echoes what we did not send
+		ok = false // it echoes what we did not send
 	}
 	if !ok {
 		l.h.Stats.SyncookiesFailed.Add(1)
 		l.reset(s)
 		return
 	}
-	// The window is the most that the SYN-ACK can have offered: it must not shrink.
+	// This is the largest window that the SYN-ACK can have offered: a window must
+	// not shrink.
 	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.config(s.Local, s.Remote).initialWindow()), sndWS: -1}
 	if ts {
 		e.flags |= synTS
@@ -306,9 +307,9 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 	}
 }
 
-// establish makes a Conn of the half-open connection e; it begins with s. False:
-// there is no room for it now, and like Linux we act as if the ACK had been
-// lost. forget is called once the Conn exists; e may be gone after it.
+// establish makes a Conn of the half-open connection e, whose first segment is s.
+// false: there is no room for it now, and like Linux we act as if the ACK had been
+// lost. forget is called once the Conn exists; e may be gone after that.
 func (l *Listener) establish(e *synEntry, s *Segment, now int64, forget func()) bool {
 	st := &l.h.Stats
 	if l.full() {
@@ -341,8 +342,8 @@ func (l *Listener) Deadline() int64 {
 	return at
 }
 
-// Expire sends SYN-ACKs again that were not answered, and gives up those that
-// never were.
+// Expire repeats SYN-ACKs that were not answered, and drops entries that were never
+// answered.
 func (l *Listener) Expire(now int64) {
 	for range expireBatch {
 		i, at := l.queue.earliest()
@@ -365,15 +366,15 @@ func (l *Listener) Expire(now int64) {
 		e.retries++
 		l.queue.schedule(i, now)
 		if acked && e.retries < l.deferred {
-			continue // its data is waited for, the SYN-ACK need not be repeated
+			continue // its data is awaited; the SYN-ACK need not be repeated
 		}
 		l.resend(e, now)
 	}
 }
 
-// Close ends the listening. Half-open connections are forgotten, what still
-// comes for them finds nobody and is reset; only peers that completed the
-// handshake while the accept queue was full are told.
+// Close ends listening. It forgets half-open connections; later segments for them
+// belong to nobody and are reset. Only peers that completed the handshake while the
+// accept queue was full are told.
 func (l *Listener) Close(now int64) {
 	l.closed = true
 	for {

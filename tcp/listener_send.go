@@ -21,9 +21,9 @@ func (l *Listener) resend(e *synEntry, now int64) {
 	l.sendSynAck(e, local, remote, ts, now, noGrant)
 }
 
-// sendSynAck sends the SYN-ACK of e, where timestamps are in use with ts, and
-// with a cookie for Fast Open where g says so. One that cannot be sent is lost;
-// the timer or the peer's SYN repeats it.
+// sendSynAck sends the SYN-ACK of e, with timestamp ts where timestamps are in use,
+// and with a cookie for Fast Open as g says. If it cannot be sent it is lost; the
+// timer or the peer's SYN repeats it.
 func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint32, now int64, g grant) {
 	cfg := l.config(local, remote)
 	opt := Options{
@@ -56,8 +56,8 @@ func (l *Listener) sendSynAck(e *synEntry, local, remote netip.AddrPort, ts uint
 	})
 }
 
-// challenge answers an unacceptable segment with an acknowledgement of what
-// is true, at most twice a second for a connection.
+// challenge answers an unacceptable segment with an acknowledgement of the true
+// state, at most twice a second for a connection.
 func (l *Listener) challenge(e *synEntry, s *Segment, now int64) {
 	if e.ackAt != 0 && now-e.ackAt < oowInterval {
 		l.h.Stats.TCPACKSkippedSynRecv.Add(1)
@@ -94,7 +94,7 @@ func (l *Listener) reset(s *Segment) {
 	})
 }
 
-// send sends what build puts into a frame.
+// send sends the packet that build writes into a frame.
 func (l *Listener) send(local, remote netip.AddrPort, build func(f ring.Frame) ring.Desc) {
 	h := l.h
 	f, ok := h.Cache.Alloc()

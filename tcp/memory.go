@@ -32,14 +32,14 @@ const (
 
 	noShare = 1 << 30 // frames: no bound
 
-	// How long a reader may leave small segments unread, and how often is looked
-	// whether what came early is more than its share meanwhile, ns.
+	// squeezeAfter is how long a reader may leave small segments unread, and how
+	// often early data is compared with its share, in ns.
 	squeezeAfter = int64(100e6)
 	squeezeMost  = 64 // most frames to copy then, to bound the pause
 
-	// A connection without a frame is tried again after starvedRetry. One that
-	// holds some is woken by their acknowledgement, or its reader, or when memory
-	// is plenty; of one whose peer is stuck nobody expects anything soon.
+	// A connection without a frame is tried again after starvedRetry. A connection
+	// that holds frames is woken by their acknowledgement, by its reader, or when
+	// memory is plenty. If its peer is stuck, nothing is expected soon.
 	starvedRetry = int64(5e6) // ns
 	shareRetry   = int64(100e6)
 )
@@ -47,8 +47,8 @@ const (
 // plenty reports whether memory is no concern.
 func (h *Host) plenty() bool { return h.Arena.FreeFrames() >= plentyReserves*h.Reserve }
 
-// sendShare is how many frames the send buffer may hold now, for all that its
-// limit in bytes allows. Safe without the lock.
+// sendShare is how many frames the send buffer may hold now, whatever its limit in
+// bytes allows. Safe without the lock.
 func (c *Conn) sendShare() int {
 	h := c.h
 	free := h.Arena.FreeFrames()
@@ -63,11 +63,11 @@ func (c *Conn) sendShare() int {
 	return h.fairShare(free)
 }
 
-// fairShare is what one of many connections may hold, where so many frames are
+// fairShare is how many frames one of many connections may hold where so many are
 // free.
 func (h *Host) fairShare(free int) int { return max((free-h.Reserve)/shareOfFree, leastShare) }
 
-// earlyShare is how many frames may hold what came early.
+// earlyShare is how many frames early data may hold.
 func (h *Host) earlyShare() int {
 	switch free := h.Arena.FreeFrames(); {
 	case free >= plentyReserves*h.Reserve:
@@ -79,9 +79,9 @@ func (h *Host) earlyShare() int {
 	}
 }
 
-// trimOOO drops what came early beyond the share of now. It is looked at again as
-// long as there is some: a peer may leave a hole for ever. The peer sends again
-// what it has not seen acknowledged (RFC 2018 section 8).
+// trimOOO drops early data beyond its share of now. The share is looked at again as
+// long as there is early data, since a peer may leave a hole for ever. The peer
+// sends again what it has not seen acknowledged (RFC 2018 section 8).
 func (c *Conn) trimOOO(now int64) {
 	if c.ooo == nil {
 		return
@@ -103,9 +103,9 @@ func (c *Conn) retrySoon(now, wait int64) {
 	}
 }
 
-// setStuck notes whether the peer takes little or nothing: its window has no
-// room for a segment, or never had for leastShare of them, or it does not
-// answer. More in the send buffer would not help.
+// setStuck notes whether the peer takes little or nothing: its window has no room
+// for a segment, or never had for leastShare of them, or it does not answer. More
+// data in the send buffer would not help then.
 func (c *Conn) setStuck(stuck bool) {
 	switch was := c.flags.Load()&sharedStuck != 0; {
 	case stuck && !was:
@@ -131,7 +131,7 @@ func (l *Listener) synWindow(cfg *Config, ts bool) uint16 {
 	return uint16(most)
 }
 
-// mayKeep reports whether memory allows to keep n bytes that came in order.
+// mayKeep reports whether memory allows keeping n bytes that came in order.
 func (c *Conn) mayKeep(n int) bool {
 	free := c.h.Arena.FreeFrames()
 	if free >= c.h.Reserve {
@@ -144,8 +144,8 @@ func (c *Conn) mayKeep(n int) bool {
 	return used+n <= frames*c.h.Arena.FrameSize()/2
 }
 
-// squeezeSoon sees to it that small segments do not stay in frames of their
-// own when nobody reads them.
+// squeezeSoon makes sure that small segments do not stay in frames of their own
+// when nobody reads them.
 func (c *Conn) squeezeSoon(now int64) {
 	if !c.h.plenty() {
 		c.squeeze()
@@ -200,10 +200,9 @@ func (c *Conn) collapse() {
 	}
 }
 
-// checkStarved sees to it that the connection tries again soon when frames
-// were wanting, since then nothing else may wake it: for itself, for a writer
-// that waits although the send buffer has room, for a peer whose window it
-// shut.
+// checkStarved makes the connection try again soon when it got no frames, since
+// nothing else may wake it then: neither itself, nor a writer that waits although
+// the send buffer has room, nor a peer whose window it shut.
 func (c *Conn) checkStarved(refused bool, now int64) {
 	flags := c.flags.Load()
 	sent, room := c.bufferRoom()
@@ -219,7 +218,8 @@ func (c *Conn) checkStarved(refused bool, now int64) {
 	}
 }
 
-// expireRetry looks again for frames, and at those that the connection keeps.
+// expireRetry tries again to get frames, and looks at those that the connection
+// keeps.
 func (c *Conn) expireRetry(now int64) {
 	c.wakeWriter()
 	if c.shutByMemory() && c.nextWindow() > c.openWindow() {

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Metrics are what the administrator said of a route, for the connections that
-// take it (ip-route(8)). The zero value of each field says nothing.
+// Metrics are what the administrator said of a route, for the connections that take
+// it (ip-route(8)). A zero field says nothing.
 type Metrics struct {
 	AdvMSS     int           // the MSS that is announced, bytes
 	InitCwnd   int           // the initial congestion window, segments
 	InitRwnd   int           // the initial receive window, segments
 	Window     int           // the most that is advertised, bytes
 	Congestion string        // one of CongestionNames; others are ignored
-	ECN        bool          // asked for and granted
+	ECN        bool          // ECN is asked for and granted
 	QuickAck   bool          // no acknowledgement is delayed
 	RTOMin     time.Duration // the least retransmission timeout
 }
@@ -25,7 +25,8 @@ type MetricsOwner interface {
 }
 
 // With returns cfg as it is for connections from local by a route with these
-// metrics. They prevail over the socket's, as in Linux (tcp_connect_init).
+// metrics. Where both say something the metrics prevail over the socket, as in
+// Linux (tcp_connect_init).
 func (cfg *Config) With(m *Metrics, local netip.Addr) *Config {
 	c := *cfg
 	c.metrics = m
@@ -65,7 +66,7 @@ func (l *Listener) config(local, remote netip.AddrPort) *Config {
 	return c.With(m, local.Addr())
 }
 
-// follow takes from m what is not in other fields of a Config.
+// follow takes from m what has no other field in a Config.
 func (c *Conn) follow(cfg *Config) {
 	m := cfg.metrics
 	if m == nil {

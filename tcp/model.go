@@ -2,10 +2,11 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// What a congestion control that models the path learns of its connection.
+// This file is what a congestion control with a model of the path learns about its
+// connection.
 
-// startModel begins what the congestion control needs: when the connection is
-// established, or when it chooses another.
+// startModel begins the measurements that the congestion control needs: when the
+// connection is established, or when it chooses another algorithm.
 func (c *Conn) startModel(now int64) {
 	if c.cc.models {
 		c.sampleRate()

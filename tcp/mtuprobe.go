@@ -4,18 +4,18 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// MTUProbing says when a connection searches for the path's MTU by itself, with
-// segments larger than it would send (RFC 4821, RFC 8899), instead of
-// believing that routers complain.
+// MTUProbing says when a connection searches for the path's MTU itself, by segments
+// larger than it would send otherwise (RFC 4821, RFC 8899), instead of relying on
+// routers to report it.
 type MTUProbing uint8
 
 const (
-	// MTUProbeBlackHole: when large segments seem to vanish (Linux's
+	// MTUProbeBlackHole searches when large segments seem to vanish (Linux's
 	// tcp_mtu_probing=1).
 	MTUProbeBlackHole MTUProbing = iota
-	// MTUProbeAlways: from the start (2).
+	// MTUProbeAlways searches from the start (2).
 	MTUProbeAlways
-	// MTUProbeOff: never (0).
+	// MTUProbeOff never searches (0).
 	MTUProbeOff
 )
 
@@ -25,13 +25,13 @@ const (
 	mtuStep      = 8     // the search ends when no more is to be gained
 	mtuAgain     = 600e9 // ns until a larger MTU is tried again, RFC 8899 section 5.1.1
 	mtuTimeouts  = 2     // in a row, before the next is taken for a black hole
-	mtuProbeCwnd = 11    // segments: a lost probe is repaired fast, as Linux
+	mtuProbeCwnd = 11    // segments: fast recovery then repairs a lost probe, as Linux
 	mtuBehind    = 4     // segments that follow a probe, and show its loss
 )
 
 // mtuSearch is a search for the path's MTU. Sizes are those of IP packets.
 type mtuSearch struct {
-	low, high  int // low passes; above high nothing does
+	low, high  int // low is known to pass, above high nothing does
 	most       int // what high began with
 	size       int // of the probe in flight; 0: there is none
 	start, end uint32
@@ -45,7 +45,7 @@ func (c *Conn) baseMTU() int {
 	return baseMTU6
 }
 
-// startMTUSearch begins at low; false: there is nothing to search.
+// startMTUSearch begins at low. false: there is nothing to search.
 func (c *Conn) startMTUSearch(low int, now int64) bool {
 	if low >= int(c.mtu) {
 		return false
@@ -53,7 +53,7 @@ func (c *Conn) startMTUSearch(low int, now int64) bool {
 	most := c.mostMTU()
 	high := most
 	if p := c.rare.search; p != nil && now < p.at {
-		high = int(c.mtu) // what a router said not long ago holds (RFC 8201 section 4)
+		high = int(c.mtu) // a recent report of a router counts (RFC 8201 section 4)
 	}
 	c.makeRare().search = &mtuSearch{low: low, high: high, most: most, at: now}
 	c.setMTU(low)
@@ -74,9 +74,9 @@ func (c *Conn) endMTUSearch() {
 	}
 }
 
-// mtuBlackHole is called when the retransmission timer expired again and again.
-// Where large segments were sent they may be what vanishes (RFC 8899 section
-// 4.3): what follows is small. A second time it is even smaller.
+// mtuBlackHole is called when the retransmission timer has expired several times in
+// a row. If large segments were sent, they may be what vanishes (RFC 8899 section
+// 4.3), so the following ones are small. A second time they get even smaller.
 func (c *Conn) mtuBlackHole(now int64) {
 	low := c.baseMTU()
 	if c.rare.search != nil && int(c.mtu) <= low {
@@ -87,25 +87,25 @@ func (c *Conn) mtuBlackHole(now int64) {
 		return
 	}
 	if c.startMTUSearch(low, now) {
-		// Not at once again upwards: the path may have been dead as a whole.
+		// Do not grow again at once: the path may have been dead altogether.
 		c.rare.search.at = now + c.rtt.RTO()
 	}
 }
 
-// probeMTU sends a probe where the search asks for one and its loss would
-// do no harm (RFC 4821 section 7.4).
+// probeMTU sends a probe if the search wants one and its loss would do no harm (RFC
+// 4821 section 7.4).
 func (c *Conn) probeMTU(now int64) {
 	p := c.rare.search
 	if p.size != 0 || now < p.at || c.recovery != noRecovery {
 		return
 	}
 	if c.has(markMTUOff) {
-		c.endMTUSearch() // a router will say so again
+		c.endMTUSearch() // a router will report it again
 		c.setMTU(p.most)
 		return
 	}
 	hl := c.ipHeaderLen() + c.headerLen()
-	// Nor is a probe larger than what the peer takes (RFC 9293 section 3.7.1).
+	// A probe is no larger than the peer accepts, either (RFC 9293 section 3.7.1).
 	p.high = min(p.high, c.h.Arena.FrameSize()-ring.Headroom+hl, int(c.peerMSS)+c.ipHeaderLen()+headerSize)
 	if p.high-p.low < mtuStep {
 		p.at, p.high = now+mtuAgain, p.most
@@ -128,7 +128,7 @@ func (c *Conn) probeMTU(now int64) {
 	}
 }
 
-// fill makes the unsent frame f hold n bytes, from those behind it.
+// fill fills the unsent frame f up to n bytes, from the frames behind it.
 func (c *Conn) fill(f ring.Frame, n int) bool {
 	a := c.h.Arena
 	m := a.Meta(f)
@@ -167,7 +167,7 @@ func (c *Conn) fill(f ring.Frame, n int) bool {
 	return true
 }
 
-// mtuProbeAcked is called when SND.UNA moved: a probe that was never sent again
+// mtuProbeAcked is called when SND.UNA moved. If the probe was never sent again, it
 // has passed.
 func (c *Conn) mtuProbeAcked(now int64) {
 	p := c.rare.search
@@ -179,7 +179,7 @@ func (c *Conn) mtuProbeAcked(now int64) {
 	c.setMTU(p.low)
 }
 
-// mtuProbeResent is called when what is at seq is sent again: where that is the
+// mtuProbeResent is called when the data at seq is sent again. If that is the
 // probe, packets of its size do not pass.
 func (c *Conn) mtuProbeResent(seq uint32) {
 	p := c.rare.search
@@ -189,8 +189,8 @@ func (c *Conn) mtuProbeResent(seq uint32) {
 	}
 }
 
-// onlyMTUProbeLost reports whether nothing but a probe is lost, which says
-// nothing about congestion (RFC 4821 section 7.6.1).
+// onlyMTUProbeLost reports whether a probe is the only loss, which says nothing
+// about congestion (RFC 4821 section 7.6.1).
 func (c *Conn) onlyMTUProbeLost() bool {
 	p := c.rare.search
 	return p != nil && p.size != 0 && c.sndUna == p.start && c.lost == p.end-p.start &&

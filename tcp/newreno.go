@@ -23,9 +23,9 @@ func (newReno) ack(c *Congestion, s *AckSample) {
 	c.addPerWindow(acked)
 }
 
-// reduce is equation 4 of RFC 5681, from cwnd, which did not grow beyond what
-// was in flight. A mark asks for less (ABE, RFC 8511 section 3.1): the queue
-// that it comes from is short.
+// reduce is equation 4 of RFC 5681, from cwnd, which never grew beyond what was in
+// flight. After a mark it reduces less (ABE, RFC 8511 section 3.1), since the queue
+// that set the mark is short.
 func (newReno) reduce(c *Congestion, ecn bool) uint32 {
 	if ecn {
 		return uint32(uint64(c.cwnd) * 4 / 5)

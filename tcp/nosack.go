@@ -9,13 +9,13 @@ const (
 	maxReordering = 128 // and at most
 )
 
-// countDupAcks keeps, for a peer without SACK, the estimate of what duplicate
-// ACKs stand for, so that it counts as delivered (RFC 3042, RFC 5681).
+// countDupAcks keeps, for a peer without SACK, an estimate of the data that
+// duplicate ACKs stand for, so that it counts as delivered (RFC 3042, RFC 5681).
 func (c *Conn) countDupAcks(st *ackState, dup bool) {
 	switch {
 	case st.acked > 0:
 		if c.recovery == noRecovery && seqGT(c.sndUna, c.recoverSeq) {
-			c.recoverSeq = c.sndUna - 1 // it stays behind by less than half of the space
+			c.recoverSeq = c.sndUna - 1 // less than half of the sequence space behind
 		}
 		st.dupAcks, c.dupAcks = c.dupAcks, 0
 		st.delivered -= min(st.delivered, c.dupSacked)
@@ -34,13 +34,13 @@ func (c *Conn) countDupAcks(st *ackState, dup bool) {
 			st.delivered += n
 		}
 	}
-	// Never more than what may be in the network besides the losses.
+	// It is never more than may be in the network besides the losses.
 	if most := c.sndNxt - c.sndUna - c.lost; c.dupSacked > most {
 		c.dupSacked = most
 	}
 }
 
-// detectLossNoSACK marks the first segment lost when enough duplicate ACKs came, and at
+// detectLossNoSACK marks the first segment lost after enough duplicate ACKs, and at
 // each partial acknowledgement (RFC 6582).
 func (c *Conn) detectLossNoSACK(st *ackState, now int64) (fresh bool) {
 	if c.sndHead == ring.NoFrame || c.sndHead == c.sndNext {
@@ -49,8 +49,8 @@ func (c *Conn) detectLossNoSACK(st *ackState, now int64) (fresh bool) {
 	m := c.h.Arena.Meta(c.sndHead)
 	switch {
 	case c.recovery == noRecovery:
-		// Not again for the duplicates that one recovery made: only what
-		// covers more than was sent before it is new, section 3.2, step 2.
+		// The duplicates that one recovery caused do not start another: only an ACK
+		// of data sent after recovery began is new (section 3.2, step 2).
 		if c.dupAcks < c.dupAckThresh() || seqLE(c.sndUna, c.recoverSeq) {
 			return false
 		}
@@ -61,8 +61,8 @@ func (c *Conn) detectLossNoSACK(st *ackState, now int64) (fresh bool) {
 	return true
 }
 
-// dupAckThresh is how many duplicate ACKs mean loss: three, or more where the
-// path was seen to reorder and enough is in flight to make so many.
+// dupAckThresh is how many duplicate ACKs mean loss: three, or more where the path
+// was seen to reorder and enough is in flight to cause so many.
 func (c *Conn) dupAckThresh() uint8 {
 	if c.reordering <= dupThresh {
 		return dupThresh

@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	// minSendMSS is the floor of the payload of a full segment: a peer that
-	// asks for less makes us burn processor time and frames (CVE-2019-11479).
+	// minSendMSS is the least payload of a full segment. A peer that asks for less
+	// would make us waste processor time and frames (CVE-2019-11479).
 	minSendMSS = 128
 	minRcvMSS  = 536 // the first guess of the peer's segment size, as Linux
 )
 
-// defaultMSS is the peer's MSS where it did not tell: RFC 9293 section 3.7.1.
+// defaultMSS is the MSS of a peer that announced none (RFC 9293 section 3.7.1).
 func defaultMSS(a netip.Addr) uint16 {
 	if a.Is4() {
 		return 536
@@ -21,8 +21,8 @@ func defaultMSS(a netip.Addr) uint16 {
 	return 1220
 }
 
-// setPeerMSS notes the MSS that the peer announced, as far as the user lets us
-// use it (TCP_MAXSEG).
+// setPeerMSS notes the MSS that the peer announced, bounded by the user's
+// (TCP_MAXSEG).
 func (c *Conn) setPeerMSS(n uint16) {
 	if most := c.rare.maxSeg; most > 0 {
 		n = min(n, most)
@@ -30,7 +30,7 @@ func (c *Conn) setPeerMSS(n uint16) {
 	c.peerMSS = n
 }
 
-// Connect opens actively: it sends SYN, unless c is Deferred then.
+// Connect opens actively. It sends SYN, unless c is Deferred afterwards.
 func (c *Conn) Connect(now int64) {
 	c.start(c.h.ISN(c.Local(), c.Remote(), now))
 	c.rcvAdv = min(c.rcvLimit.Load(), c.rcvClamp.Load(), 0xffff)
@@ -43,7 +43,7 @@ func (c *Conn) Connect(now int64) {
 	c.firstSYN(now)
 }
 
-// firstSYN sends the SYN that a round trip is measured by.
+// firstSYN sends the SYN by which a round trip is measured.
 func (c *Conn) firstSYN(now int64) {
 	c.lastSnd = now
 	if !c.sendSYN(now) {
@@ -60,8 +60,8 @@ func (c *Conn) start(iss uint32) {
 	c.rack.high, c.rack.end = iss, iss
 }
 
-// Passive puts c into SYN-RECEIVED; the acknowledgement of our SYN-ACK is to
-// be given to Input next.
+// Passive puts c into SYN-RECEIVED. The acknowledgement of our SYN-ACK is to be
+// given to Input next.
 func (c *Conn) Passive(hs *Handshake, now int64) {
 	c.set(markPassive)
 	c.dropFastOpen()
@@ -102,7 +102,7 @@ func (c *Conn) Passive(hs *Handshake, now int64) {
 	c.armRTO(now)
 }
 
-// learnSYN takes what the peer's SYN says.
+// learnSYN reads the peer's SYN.
 func (c *Conn) learnSYN(s *Segment, now int64) {
 	o := &s.Opt
 	c.rcvNxt = s.Seq + 1
@@ -119,7 +119,7 @@ func (c *Conn) learnSYN(s *Segment, now int64) {
 		c.tsRecent, c.tsRecentAt = o.TSVal, uint32(now/1e6)
 	}
 	if o.WScale >= 0 && !c.has(markNoWS) {
-		// RFC 7323 section 2.3: a shift above 14 is taken for 14.
+		// RFC 7323 section 2.3: a shift above 14 counts as 14.
 		c.set(markWS)
 		c.sndWS = uint8(min(o.WScale, 14))
 	}
@@ -167,7 +167,7 @@ func (c *Conn) setWindow(s *Segment, wnd uint32) {
 	c.setStuck(min(wnd, c.maxWnd/leastShare) < uint32(c.mss))
 }
 
-// established enters ESTABLISHED, or what the user asked for meanwhile.
+// established enters ESTABLISHED, or the state that the user asked for meanwhile.
 func (c *Conn) established(now int64) {
 	if c.retries > 0 {
 		c.rtt.SYNTimedOut()
@@ -191,8 +191,8 @@ func (c *Conn) established(now int64) {
 	c.owner.Notify(EvConnected | EvWritable)
 }
 
-// updateMSS computes the payload of full segments from the peer's MSS, the
-// path's MTU and our options (RFC 6691), and cuts frames to it: whole, or in
+// updateMSS computes the payload of full segments from the peer's MSS, the path's
+// MTU and our options (RFC 6691). It cuts frames to it: one for each segment, or
 // equal parts where a segment is larger than a frame.
 func (c *Conn) updateMSS() {
 	mss := min(int(c.peerMSS), int(c.mtu)-c.ipHeaderLen()-headerSize)
@@ -205,8 +205,8 @@ func (c *Conn) updateMSS() {
 	}
 	chunk := mss / parts
 	if parts > 1 {
-		// Even parts sum without swaps, and segments end where frames do, also
-		// those that the device cuts.
+		// With even parts no sum needs a swap, and a segment ends where a frame
+		// does, also when the device cuts the packet.
 		chunk &^= 1
 		mss = chunk * parts
 	}

@@ -31,7 +31,7 @@ const (
 // SACKBlock is a range of received sequence numbers, End excluded.
 type SACKBlock struct{ Start, End uint32 }
 
-// Options are the options of a segment that we know.
+// Options has the options of a segment that we know.
 type Options struct {
 	TSVal, TSEcr  uint32
 	SACK          [maxSACK]SACKBlock // the first NSACK
@@ -40,22 +40,22 @@ type Options struct {
 	WScale        int8 // -1: none
 	SACKPermitted bool
 	HasTS         bool
-	// FastOpen is the length of the Fast Open option in a SYN or SYN-ACK: 0
-	// is none, 2 asks for a cookie, what is above has one of FastOpen-2 bytes.
+	// FastOpen is the length of the Fast Open option in a SYN or SYN-ACK. 0: there
+	// is none. 2: it asks for a cookie. Above: it has a cookie of FastOpen-2 bytes.
 	FastOpen uint8
-	// FastOpenExp: that option has the form that it had as an experiment;
-	// FastOpen is the length that it would have without.
+	// FastOpenExp says that the option has its experimental form. FastOpen is the
+	// length that it would have otherwise.
 	FastOpenExp    bool
 	FastOpenCookie [maxFastOpen]byte // zero beyond
 }
 
-// Parse reads the options in b. What is only legal in a SYN is ignored
-// elsewhere. Like Linux it forgives: an option of a wrong length is skipped,
-// and one whose length is impossible ends the options, not the segment.
+// Parse reads the options in b. Outside of a SYN it ignores those that are legal
+// only there. Like Linux it forgives: it skips an option of a wrong length, and
+// where a length is impossible the options end, but the segment counts.
 func (o *Options) Parse(b []byte, syn bool) {
 	o.MSS, o.NSACK, o.WScale = 0, 0, -1
 	o.SACKPermitted, o.HasTS, o.FastOpen = false, false, 0
-	// Nearly every segment has just this.
+	// Nearly every segment has only this.
 	if len(b) == tsSize && binary.BigEndian.Uint32(b) == tsAligned {
 		o.timestamps(b[2:])
 		return
@@ -138,8 +138,8 @@ func putTimestamps(b []byte, val, ecr uint32) int {
 	return tsSize
 }
 
-// putSACK writes as many blocks as an option holds and b has room for, aligned
-// by two NOPs, and returns the length: 0 if there is room for none.
+// putSACK writes as many blocks as an option holds and b has room for, aligned by
+// two NOPs. It returns the length; 0 if there is no room for any.
 func putSACK(b []byte, blocks []SACKBlock) int {
 	n := min(len(blocks), maxSACK, (len(b)-4)/8)
 	if n <= 0 {
@@ -165,7 +165,7 @@ func putSYNOptions(b []byte, o *Options) int {
 	case o.HasTS:
 		putTimestamps(b[n:], o.TSVal, o.TSEcr)
 		if o.SACKPermitted {
-			b[n], b[n+1] = optSACKPermitted, 2 // in place of the two NOPs
+			b[n], b[n+1] = optSACKPermitted, 2 // instead of the two NOPs
 		}
 		n += tsSize
 	case o.SACKPermitted:

@@ -45,9 +45,9 @@ func (c *Conn) KeepAlive() KeepAlive {
 	}
 }
 
-// SetLinger sets what Close does with unsent data: seconds < 0, the default,
-// sends it in the background; 0 resets the connection. Waiting is the
-// caller's.
+// SetLinger sets what Close does with unsent data. seconds < 0, the default, sends
+// it in the background; 0 resets the connection. A positive number is for the
+// caller, who does the waiting.
 func (c *Conn) SetLinger(seconds int) { c.linger.Store(int32(min(max(seconds, -1), 1<<30))) }
 
 // Linger returns what SetLinger set.
@@ -56,7 +56,7 @@ func (c *Conn) Linger() int { return int(c.linger.Load()) }
 // SetSYNRetries sets how often Connect sends SYN again, as Config.SYNRetries.
 func (c *Conn) SetSYNRetries(n int) { c.synRetries = uint8(min(max(n, 0), 127)) }
 
-// configRare notes what hardly anybody sets.
+// configRare notes settings that hardly anybody uses.
 func (c *Conn) configRare(cfg *Config) {
 	if cfg.MaxSeg > 0 {
 		c.makeRare().maxSeg = uint16(min(cfg.MaxSeg, 0xffff))
@@ -69,8 +69,8 @@ func (c *Conn) configRare(cfg *Config) {
 	}
 }
 
-// SetUserTimeout bounds how long sent data may stay unacknowledged, or wait
-// for the peer's window (RFC 5482); 0: the default.
+// SetUserTimeout bounds how long sent data may stay unacknowledged, or data may
+// wait for the peer's window (RFC 5482); 0: the default.
 func (c *Conn) SetUserTimeout(d time.Duration) {
 	c.userLimit = millis(d)
 	if d > 0 && c.userLimit == 0 {
@@ -78,8 +78,8 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 	}
 }
 
-// SetRcvBuf sets the size of the receive buffer, which from then on does not
-// grow by itself. A window that was advertised is not taken back.
+// SetRcvBuf sets the size of the receive buffer, which then no longer grows by
+// itself. A window that was advertised is not taken back.
 func (c *Conn) SetRcvBuf(n int) {
 	c.set(markRcvFixed)
 	if c.rare.tune != nil {
@@ -92,16 +92,15 @@ func (c *Conn) SetRcvBuf(n int) {
 	c.rcvLimit.Store(uint32(n))
 }
 
-// SetSndBuf sets the size of the send buffer, which from then on does not grow
-// by itself.
+// SetSndBuf sets the size of the send buffer, which then no longer grows by itself.
 func (c *Conn) SetSndBuf(n int) {
 	c.set(markSndFixed)
 	c.sndLimit.Store(uint32(clampBuf(n)))
 	c.wakeWriter()
 }
 
-// SetCongestion chooses the congestion control; false: there is none of that
-// name. The window stays.
+// SetCongestion chooses the congestion control. false: there is none of that name.
+// The window stays.
 func (c *Conn) SetCongestion(name string, now int64) bool {
 	if !c.cc.Set(name) {
 		return false

@@ -5,14 +5,15 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Output takes the data that Write left and sends all that the peer's window,
-// the congestion window and Nagle allow, and an acknowledgement that is due.
-// more: Transmit refused, and Output is to be called again when there is room.
+// Output takes the data that Write left. It sends all that the peer's window, the
+// congestion window and Nagle allow, and an acknowledgement if one is due. more
+// says that Transmit refused a packet: Output is to be called again when there is
+// room.
 //
-// The owner calls Output once after whatever it gave c in a turn: Input, Write,
-// settings. CloseWrite, Close, Expire, ICMP and SetPathMTU call it themselves,
-// because what they begin is to leave before they return. After those the owner
-// calls it too, to learn of a full device; nothing is sent twice.
+// The owner calls Output once after everything that it did to c in a turn: Input,
+// Write, settings. CloseWrite, Close, Expire, ICMP and SetPathMTU call it
+// themselves, because their packets must leave before they return. The owner calls
+// it after those too, to learn of a full device; nothing is sent twice.
 func (c *Conn) Output(now int64) (more bool) {
 	c.pull()
 	if c.has(markDead) {
@@ -32,14 +33,14 @@ func (c *Conn) Output(now int64) (more bool) {
 	if c.has(markWatched) {
 		c.rare.limit.note(c.limiter(), now)
 	}
-	// The window is published before the acknowledgement leaves: a concurrent
-	// reader then sees how small a window the acknowledgement announces.
+	// The window is published before the acknowledgement leaves, so that a
+	// concurrent reader sees how small a window the acknowledgement announces.
 	if c.publishWindow() && c.worthUpdate(c.openWindow()) {
 		// The reader had read before it could see a small window.
 		c.set(markAckNow)
 	}
-	// Data carries no SACK blocks: a duplicate is reported beside it (RFC 2883
-	// section 4).
+	// Data carries no SACK blocks, so a duplicate is reported in a segment of its
+	// own (RFC 2883 section 4).
 	if !more && c.mark&(markAckNow|markDSACK) != 0 {
 		more = !c.sendAck(now)
 	}
@@ -48,8 +49,8 @@ func (c *Conn) Output(now int64) (more bool) {
 	return more
 }
 
-// sendData sends retransmissions first, then new data. False: Transmit
-// refused, or no frame was free.
+// sendData sends retransmissions first, then new data. false: Transmit refused, or
+// no frame was free.
 func (c *Conn) sendData(now int64) bool {
 	if c.has(markFinWanted) && !c.has(markFinQueued) && c.rare.fo == nil && !c.queueFIN() {
 		return false
@@ -71,7 +72,7 @@ func (c *Conn) sendData(now int64) bool {
 			c.noteFlight()
 		}
 		if !ok {
-			c.armPersist(now) // a device that takes nothing for ever is found out
+			c.armPersist(now) // so that a device that takes nothing for ever is noticed
 			return false
 		}
 	}
@@ -98,13 +99,13 @@ func (c *Conn) queueFIN() bool {
 	return true
 }
 
-// pipe is RFC 6675's estimate of the bytes that are in the network.
+// pipe is RFC 6675's estimate of the bytes in the network.
 func (c *Conn) pipe() int {
 	return int(c.sndNxt-c.sndUna) - int(c.sacked) - int(c.lost) + int(c.retrans) - int(c.dupSacked)
 }
 
-// packetRoom returns how many payload bytes a new packet may have that cwnd
-// grants quota bytes.
+// packetRoom returns how many payload bytes a new packet may have where cwnd allows
+// quota bytes.
 func (c *Conn) packetRoom(quota int) int {
 	if c.h.TSO == 0 || quota < 2*int(c.mss) {
 		return int(c.mss)
@@ -155,13 +156,13 @@ func (c *Conn) sendNew(now int64) bool {
 			count, bytes, f = count+1, n, m.Next
 		}
 		if count == 0 && !fin {
-			// The first frame does not fit whole. Cut it where it is above the
-			// MSS, or where what the window holds is worth a packet: sender's
-			// silly window avoidance, RFC 9293 section 3.8.6.2.1.
+			// The first frame does not fit whole. Cut it if it is above the MSS, or
+			// if the part that the window allows is worth a packet: the sender's
+			// silly window avoidance (RFC 9293 section 3.8.6.2.1).
 			m := a.Meta(c.sndNext)
 			cut := min(room, wnd)
 			if m.Flags&frameFIN != 0 || cut <= 0 || cut < int(c.mss) && uint32(cut) < c.maxWnd/2 {
-				break // the window's opening, or the probe, will go on
+				break // sending goes on when the window opens, or by the probe
 			}
 			if !c.split(c.sndNext, cut) {
 				return false
@@ -178,21 +179,21 @@ func (c *Conn) sendNew(now int64) bool {
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
 			seqGT(c.sndSmall, c.sndUna) && (c.h.TSO == 0 || c.sndNxt == before) {
-			// Nagle, as Minshall amended it: one small segment in flight. What a
-			// packet that the device cuts leaves over is not held back.
+			// Nagle, as Minshall amended it: one small segment in flight. The
+			// remainder of a packet that the device cuts is not held back.
 			break
 		}
 		if p := c.cc.pacer; p != nil && !p.ready(now) {
 			return true
 		}
-		// transmit, without the call: writers come here with small stacks.
+		// This is transmit without the call: writers come here with small stacks.
 		if pkt, ecn := c.segment(c.sndNext, count, bytes, fin, now); !c.owner.Transmit(pkt, ecn) {
 			return false
 		}
 		c.transmitted(c.sndNext, count, bytes, fin, now)
 	}
-	// Not cwnd holds data back, and much of it is unused: it proves nothing
-	// (RFC 7661).
+	// cwnd does not hold data back, and much of it is unused. So nothing proves the
+	// window (RFC 7661).
 	if c.pipe() < c.cwnd()/2 {
 		c.clear(markLimited)
 		if c.sndNxt != before {
@@ -202,7 +203,7 @@ func (c *Conn) sendNew(now int64) bool {
 	return true
 }
 
-// sendLost retransmits what was marked lost, as far as cwnd allows.
+// sendLost retransmits lost frames as far as cwnd allows.
 func (c *Conn) sendLost(now int64) bool {
 	a := c.h.Arena
 	f := c.lostHint
@@ -235,8 +236,8 @@ func (c *Conn) sendLost(now int64) bool {
 	return true
 }
 
-// resend retransmits one packet that begins with the lost frame f, and returns
-// the frame behind it.
+// resend retransmits one packet that begins with the lost frame f, and returns the
+// frame behind it.
 func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
 	a := c.h.Arena
 	f, ok = c.private(f)
@@ -270,10 +271,11 @@ func (c *Conn) resend(f ring.Frame, now int64) (ok bool, next ring.Frame) {
 	return true, next
 }
 
-// rescue retransmits the last segment once per recovery when nothing else can
-// be sent and it should have been acknowledged, so that a lost tail shows (RFC
-// 6675 section 4, NextSeg rule 4). It is not taken for lost: nothing says so,
-// and a loss of what recovery sent would be one more reduction.
+// rescue retransmits the last segment when nothing else can be sent and its
+// acknowledgement is overdue, so that a lost tail shows (RFC 6675 section 4,
+// NextSeg rule 4). It does so once per recovery. The segment is not taken for lost:
+// nothing says so, and a loss of something that recovery sent would be one more
+// reduction.
 func (c *Conn) rescue(now int64) bool {
 	if c.has(markRescued) || !c.has(markSACK) || c.sacked == 0 || c.lost > c.retrans ||
 		c.pipe()+int(c.mss) > c.cwnd() || c.sndNext != ring.NoFrame {
@@ -292,9 +294,9 @@ func (c *Conn) rescue(now int64) bool {
 	return true
 }
 
-// transmit sends one packet of count frames from f on, that hold bytes bytes,
-// and the FIN behind them where fin. It does the accounts of a first
-// transmission or a retransmission.
+// transmit sends one packet of count frames from f on, which hold bytes bytes, and
+// the FIN behind them where fin. It accounts for a first transmission or a
+// retransmission.
 func (c *Conn) transmit(f ring.Frame, count, bytes int, fin bool, now int64) bool {
 	if pkt, ecn := c.segment(f, count, bytes, fin, now); !c.owner.Transmit(pkt, ecn) {
 		return false
@@ -338,9 +340,9 @@ func (c *Conn) segment(f ring.Frame, count, bytes int, fin bool, now int64) (pkt
 		pkt[i] = ring.Desc{Frame: g, Off: k.Off, Len: k.Len, Flags: ring.FlagMore}
 		g = k.Next
 	}
-	// PSH: nothing follows for now. Nor is it worth waiting for it when the
-	// packet becomes many segments, which the peer may put together again (as
-	// Linux).
+	// PSH: nothing follows for now. A packet that becomes many segments carries it
+	// too, since waiting for more gains nothing when the peer may join them again
+	// (as Linux).
 	if count > 0 && (g == ring.NoFrame || fin || bytes > int(c.mss)) {
 		fl |= FlagPSH
 	}
@@ -361,14 +363,14 @@ func (c *Conn) segment(f ring.Frame, count, bytes int, fin bool, now int64) (pkt
 	return pkt, ecn
 }
 
-// capable reports whether a packet of bytes bytes that begins with the frame of
-// m is ECN-capable, and carries CWR: new data alone is and does (RFC 3168
-// sections 6.1.2, 6.1.4, 6.1.5 and 6.1.6).
+// capable reports whether a packet of bytes bytes that begins with the frame of m
+// is ECN-capable, and carries CWR. Only new data is and does (RFC 3168 sections
+// 6.1.2, 6.1.4, 6.1.5 and 6.1.6).
 func (c *Conn) capable(bytes int, m *ring.Meta) bool {
 	return c.ecn&ecnECT != 0 && bytes > 0 && m.Flags&(frameLost|frameTimed) == 0
 }
 
-// transmitted does the accounts of what transmit sent.
+// transmitted accounts for what transmit sent.
 func (c *Conn) transmitted(f ring.Frame, count, bytes int, fin bool, now int64) {
 	m := c.h.Arena.Meta(f)
 	if c.capable(bytes, m) {
@@ -391,7 +393,7 @@ func (c *Conn) transmitted(f ring.Frame, count, bytes int, fin bool, now int64) 
 	c.acked()
 }
 
-// noteSent does the accounts of a first transmission.
+// noteSent accounts for a first transmission.
 func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
@@ -422,7 +424,7 @@ func (c *Conn) noteSent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	}
 }
 
-// noteResent does the accounts of a retransmission.
+// noteResent accounts for a retransmission.
 func (c *Conn) noteResent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
@@ -433,7 +435,7 @@ func (c *Conn) noteResent(f ring.Frame, count, bytes int, fin bool, now int64) {
 	}
 	c.stampRetrans(now)
 	if f == c.sndHead {
-		c.armRTO(now) // its acknowledgement is a round trip away again (as Linux)
+		c.armRTO(now) // its acknowledgement is a round trip away from now (as Linux)
 	}
 	if c.rare.rate != nil {
 		c.stampRate(f, count, now)

@@ -33,8 +33,8 @@ func (c *Conn) headerLen() int {
 func (c *Conn) timestamp(now int64) uint32 { return uint32(now/1e6) + c.tsOffset }
 
 // putSegment writes the header of a segment of a synchronized connection with
-// sequence number seq, and the timestamps option, at b. It returns the sum of
-// what it wrote, which from memory would have to wait for the writes.
+// sequence number seq, and the timestamps option, at b. It returns the sum of the
+// bytes that it wrote. Reading them from memory would have to wait for the writes.
 func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) uint16 {
 	fl |= Flags(c.ecn & ecnEcho)
 	sum := putHeader(b, c.localPort, c.remotePort, seq, c.rcvNxt, fl, c.window())
@@ -49,14 +49,14 @@ func (c *Conn) putSegment(b []byte, seq uint32, fl Flags, now int64) uint16 {
 	return ip.Fold(sum)
 }
 
-// checksum completes the header hdr of a packet whose payload of n bytes has
-// the sum given.
+// checksum completes the header hdr of a packet whose payload has n bytes and the
+// given sum.
 func (c *Conn) checksum(hdr []byte, n int, payload uint16, d *ring.Desc) {
 	c.putChecksum(hdr, n, ip.Add(payload, ip.Sum(hdr)), d)
 }
 
 // putChecksum writes the checksum of a packet with the header hdr and n bytes of
-// payload, which have the sum given.
+// payload, whose sum is given.
 func (c *Conn) putChecksum(hdr []byte, n int, sum uint16, d *ring.Desc) {
 	pseudo := ip.Add(c.pseudo, uint16(len(hdr)+n))
 	if c.h.TxCsum || d.Flags&ring.FlagGSO != 0 {
@@ -68,7 +68,7 @@ func (c *Conn) putChecksum(hdr []byte, n int, sum uint16, d *ring.Desc) {
 	binary.BigEndian.PutUint16(hdr[OffsetChecksum:], ^ip.Add(pseudo, sum))
 }
 
-// control sends a segment without payload whose header of n bytes fill wrote.
+// control sends a segment without payload, whose header of n bytes fill wrote.
 func (c *Conn) control(n int, fill func(b []byte)) bool {
 	f, ok := c.h.Cache.Alloc()
 	if !ok {
@@ -89,8 +89,8 @@ func (c *Conn) control(n int, fill func(b []byte)) bool {
 	return ok
 }
 
-// sendAck acknowledges what came, with SACK blocks (RFC 2018, 2883). False:
-// it could not be sent, and stays due.
+// sendAck acknowledges what came, with SACK blocks (RFC 2018, 2883). false: it
+// could not be sent, and stays due.
 func (c *Conn) sendAck(now int64) bool {
 	n := c.headerLen()
 	blocks := 0
@@ -121,9 +121,10 @@ func (c *Conn) sendAck(now int64) bool {
 	return true
 }
 
-// emptySeq is the sequence number of a segment without payload: SND.NXT, or the
-// edge of the window where the peer took it back, since it takes nothing beyond
-// (as Linux). A difference below the scale may be the peer's rounding.
+// emptySeq is the sequence number of a segment without payload. It is SND.NXT, or
+// the edge of the window where the peer took the window back, since the peer
+// accepts nothing beyond (as Linux). A difference below the scale may be the peer's
+// rounding.
 func (c *Conn) emptySeq() uint32 {
 	edge := c.sndUna + c.sndWnd
 	if int32(c.sndNxt-edge) >= 1<<c.shift() && c.State() >= Established {
@@ -144,8 +145,8 @@ func (c *Conn) acked() {
 	c.clear(markAckNow | markGather)
 }
 
-// sendProbe sends an acknowledgement of old sequence space: the peer answers
-// it with its own (RFC 9293 section 3.8.4 and 3.8.6.1).
+// sendProbe sends an acknowledgement of old sequence space. The peer answers with
+// its own (RFC 9293 sections 3.8.4 and 3.8.6.1).
 func (c *Conn) sendProbe(now int64) bool {
 	return c.control(c.headerLen(), func(b []byte) {
 		c.putSegment(b, c.sndUna-1, FlagACK, now)
@@ -188,8 +189,8 @@ func (c *Conn) sendSYN(now int64) bool {
 		o.WScale = int8(c.rcvWS)
 	}
 	o.TSVal, o.TSEcr = c.timestamp(now), c.tsRecent
-	// A SYN that is sent again does not mention Fast Open, which may be why the
-	// path dropped the first (RFC 7413 section 4.1.3.1).
+	// A repeated SYN does not mention Fast Open, which may be why the path dropped
+	// the first (RFC 7413 section 4.1.3.1).
 	fast := c.rare.fo != nil && c.backoff == 0
 	if fast {
 		f := c.rare.fo

@@ -2,29 +2,29 @@ package tcp
 
 import "math"
 
-// pacer spreads packets over time at a rate, where the congestion control or
-// the user asks for it; other connections have none. The rate decides when a
-// packet may leave, and what is sent at once (draft-ietf-ccwg-bbr sections
-// 5.6.2 and 5.6.3).
+// pacer spreads packets over time at a rate. A connection has one only if its
+// congestion control or its user asks for it. The rate decides when a packet may
+// leave, and how much is sent at once (draft-ietf-ccwg-bbr sections 5.6.2 and
+// 5.6.3).
 type pacer struct {
 	rate  uint64 // bytes per second; 0: not paced now
 	limit uint64 // the user's (SO_MAX_PACING_RATE); 0: none
 	burst uint32 // bytes that leave unpaced
 	next  int64  // C.next_send_time
 	at    int64  // when waiting data may leave; 0: none waits
-	late  bool   // data waited until now
+	late  bool   // data has waited until now
 }
 
 const (
-	// paceSlack is how late the timer wheel may be: what could have been sent
-	// meanwhile is made up for, else a coarse wheel would lower the rate.
+	// paceSlack is how late the timer wheel may be. The pacer makes up for that
+	// time; otherwise a coarse wheel would lower the rate.
 	paceSlack  = 2_200_000 // ns: two ticks
 	paceTSO    = 64 << 10  // the largest quantum, as Linux
 	paceBurst  = 1e6       // ns that a quantum lasts
 	minQuantum = 2         // segments
 )
 
-// newPacer makes a pacer. It lets the initial window go at once, as sch_fq and
+// newPacer makes a pacer. It lets the initial window leave at once, as sch_fq and
 // Linux's own pacing do: RFC 6928 allows it, and short answers need no more.
 func (c *Congestion) newPacer() *pacer {
 	p := new(pacer)
@@ -34,7 +34,8 @@ func (c *Congestion) newPacer() *pacer {
 	return p
 }
 
-// ready reports whether a packet may leave; if not, the timer is set to when.
+// ready reports whether a packet may leave. If not, it sets the timer to the time
+// when one may.
 func (p *pacer) ready(now int64) bool {
 	if p.rate == 0 || p.next <= now {
 		return true
@@ -55,8 +56,8 @@ func (p *pacer) sent(bytes int, now int64) {
 		}
 	}
 	cost := int64(uint64(bytes) * 1e9 / p.rate)
-	// A packet that left late gets half of its time back, as in Linux. One that
-	// waited for the timer gets more.
+	// A packet that left late makes up for half of its delay, as in Linux. A packet
+	// that waited for the timer makes up for more.
 	credit := cost / 2
 	if p.late {
 		credit = max(credit, paceSlack)
@@ -66,15 +67,15 @@ func (p *pacer) sent(bytes int, now int64) {
 	p.at = 0
 }
 
-// expire notes that the time came that data waited for.
+// expire notes that the time has come that data waited for.
 func (p *pacer) expire(now int64) {
 	if due(&p.at, now) {
 		p.late = true
 	}
 }
 
-// quantum is how many bytes may leave at once, at least two segments: what
-// the rate sends in 1 ms, so that large packets can be made.
+// quantum is how many bytes may leave at once: as many as the rate sends in 1 ms,
+// so that large packets can be made, and at least two segments.
 func (p *pacer) quantum(mss int) int {
 	if p.rate == 0 {
 		return math.MaxInt
@@ -82,7 +83,7 @@ func (p *pacer) quantum(mss int) int {
 	return int(max(min(p.rate/(1e9/paceBurst), paceTSO), uint64(minQuantum*mss)))
 }
 
-// setRate sets the rate that the congestion control asks for, 0 for none.
+// setRate sets the rate that the congestion control asks for; 0 is none.
 func (p *pacer) setRate(rate uint64) {
 	if p.limit != 0 && (rate == 0 || rate > p.limit) {
 		rate = p.limit
@@ -90,7 +91,7 @@ func (p *pacer) setRate(rate uint64) {
 	p.rate = rate
 }
 
-// MaxPacingRate returns the bound that SetMaxPacingRate set, 0 for none.
+// MaxPacingRate returns the bound that SetMaxPacingRate set; 0 is none.
 func (c *Conn) MaxPacingRate() uint64 {
 	if p := c.cc.pacer; p != nil {
 		return p.limit
@@ -98,10 +99,10 @@ func (c *Conn) MaxPacingRate() uint64 {
 	return 0
 }
 
-// SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
-// second, as SO_MAX_PACING_RATE does, and so has any congestion control pace
-// its packets; a bound out of reach, such as math.MaxInt64, only that. 0 takes
-// the bound and the pacing away.
+// SetMaxPacingRate bounds the rate of sending to that many bytes of payload per
+// second, as SO_MAX_PACING_RATE does. With a bound any congestion control paces its
+// packets. A bound out of reach, such as math.MaxInt64, only does that. 0 takes
+// bound and pacing away.
 func (c *Conn) SetMaxPacingRate(rate uint64) {
 	if c.cc.pacer == nil {
 		if rate == 0 {
@@ -116,13 +117,13 @@ func (c *Conn) SetMaxPacingRate(rate uint64) {
 	}
 }
 
-// dropPacer forgets the pacer where neither the congestion control nor the
-// user wants it any more.
+// dropPacer forgets the pacer if neither the congestion control nor the user wants
+// it any more.
 func (c *Congestion) dropPacer() {
 	if !c.models && c.pacer != nil && c.pacer.limit == 0 {
 		c.pacer = nil
 	}
 }
 
-// pace brings the pacer up to date, of which there must be one.
+// pace brings the pacer up to date. There must be one.
 func (c *Congestion) pace(srtt int64) { c.pacer.setRate(c.alg().pacingRate(c, srtt)) }

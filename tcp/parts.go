@@ -1,10 +1,10 @@
 package tcp
 
-// The parts of a Conn that one idea each reads and writes. They are embedded:
-// their fields are the Conn's, and take as much room.
+// The parts of a Conn that belong to one idea each. They are embedded: their fields
+// are the Conn's, and take the same room.
 
-// prrState is Proportional Rate Reduction (RFC 9937), see Conn.prr. All are
-// bytes of this recovery.
+// prrState is Proportional Rate Reduction (RFC 9937), see Conn.prr. All values are
+// bytes, of this recovery.
 type prrState struct {
 	prrDelivered uint32
 	prrSent      uint32

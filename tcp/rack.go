@@ -19,11 +19,11 @@ const (
 	rackKeep    = 16
 )
 
-// update is step 2 of RFC 8985 section 6.2: m arrived.
+// update is step 2 of RFC 8985 section 6.2: m has arrived.
 func (r *rack) update(c *Conn, m *ring.Meta, st *ackState, now int64) {
 	rtt := now - m.SentAt
-	// An acknowledgement that echoes an older timestamp, or comes sooner than
-	// a round trip after the retransmission, is of the original.
+	// If the acknowledgement echoes an older timestamp, or comes sooner than a
+	// round trip after the retransmission, it is of the original.
 	if m.Retrans > 0 && (rtt < c.rtt.Min() || st.ecrOK && int32(st.ecr-c.timestamp(m.SentAt)) < 0) {
 		return
 	}
@@ -34,7 +34,7 @@ func (r *rack) update(c *Conn, m *ring.Meta, st *ackState, now int64) {
 	}
 }
 
-// window is the time that reordering may take, step 4.
+// window is the time allowed for reordering, step 4.
 func (r *rack) window(c *Conn) int64 {
 	if !c.has(markReordered) && (c.recovery != noRecovery || c.dupAcks >= dupThresh ||
 		c.sacked > (dupThresh-1)*uint32(c.mss)) {
@@ -43,8 +43,8 @@ func (r *rack) window(c *Conn) int64 {
 	return min(int64(r.mult+1)*c.rtt.Min()/4, c.rtt.SRTT())
 }
 
-// onDSACK widens the window once per round trip: we retransmitted too early.
-// (A round that ends beyond SND.NXT ended half of the sequence space ago.)
+// onDSACK widens the window, since we retransmitted too early, once per round trip.
+// A round that ends beyond SND.NXT is from half of the sequence space ago.
 func (r *rack) onDSACK(c *Conn) {
 	if r.keep != 0 && seqLT(c.sndUna, r.round) && seqLE(r.round, c.sndNxt) {
 		return
@@ -55,7 +55,7 @@ func (r *rack) onDSACK(c *Conn) {
 	}
 }
 
-// onRecovered narrows it again after some recoveries without such reports.
+// onRecovered narrows the window again after some recoveries without such reports.
 func (r *rack) onRecovered() {
 	if r.keep > 0 {
 		if r.keep--; r.keep == 0 {
@@ -64,8 +64,8 @@ func (r *rack) onRecovered() {
 	}
 }
 
-// detectLoss is step 5: it marks what is overdue, and sets the timer for what
-// will be next.
+// detectLoss is step 5: it marks overdue frames, and sets the timer for the next
+// that will be overdue.
 func (c *Conn) detectLoss(now int64) (fresh bool) {
 	c.rackAt = 0
 	if c.rack.sentAt == 0 {

@@ -2,11 +2,11 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// Delivery rate samples: draft-ietf-ccwg-bbr section 4.1. Each frame carries
-// what the connection had seen when it was sent; the newest frame that an
-// acknowledgement covers tells how much arrived since, and how long it took.
-// That costs some 30 ns a packet: it is done for a congestion control that
-// needs it, and from the first Info on.
+// Delivery rate samples: draft-ietf-ccwg-bbr section 4.1. Each frame carries what
+// the connection knew when it was sent. From the newest frame that an
+// acknowledgement covers follows how much has arrived since, and how long that
+// took. It costs some 30 ns a packet, so it is done only for a congestion control
+// that needs it, and from the first Info on.
 
 // Frames keep times as distances from SentAt in units of 32 ns, which reach
 // over any retransmission timeout, and losses in units of 256 bytes.
@@ -15,11 +15,11 @@ const (
 	rateLoss = 8
 )
 
-// rateState is a connection's part of it.
+// rateState is a connection's state of it.
 type rateState struct {
 	deliveredAt int64  // C.delivered_time: when something last arrived
 	firstSentAt int64  // C.first_send_time: when the newest of it was sent
-	limited     uint32 // C.app_limited: the samples up to this many bytes delivered are; 0: none
+	limited     uint32 // C.app_limited: samples up to this many delivered bytes are limited by the application; 0: none
 	lost        uint32 // C.lost: bytes ever taken for lost, modulo 2^32
 	lastBytes   uint32 // of the last sample
 	lastTime    uint32 // its interval, in units of 32 ns
@@ -35,23 +35,23 @@ func (c *Conn) sampleRate() *rateState {
 }
 
 // rateNewest has the stamp of the newest frame that an acknowledgement covers.
-// There is one, of the Host: in ackState it would have to be cleared for each
-// acknowledgement, wanted or not.
+// There is one, in the Host. In ackState it would have to be cleared for each
+// acknowledgement, needed or not.
 type rateNewest struct {
 	valid bool
 	ring.Stamp
 	end     uint32 // its last sequence number, and one
-	lost    uint16 // ring.Meta.Lost
+	lost    uint16 // as ring.Meta.Lost
 	flags   uint16
 	retrans bool
 }
 
-// RateSample is what an acknowledgement tells about the delivery rate.
+// RateSample describes the delivery rate at an acknowledgement.
 type RateSample struct {
 	Delivered      uint32 // bytes that arrived over Interval
 	Interval       int64  // ns; 0: no reliable sample
 	PriorDelivered uint32 // bytes ever delivered when the newest frame was sent, modulo 2^32
-	Flight         uint32 // bytes in flight then, it included
+	Flight         uint32 // bytes in flight then, that frame included
 	Lost           uint32 // bytes taken for lost since
 	RTT            int64  // of the newest frame; 0: none
 	AppLimited     bool   // the application did not fill the path
@@ -67,8 +67,8 @@ func (r *RateSample) Rate() float64 {
 
 func rateAge(d int64) uint32 { return uint32(min(uint64(max(d, 0))>>rateTime, 1<<32-1)) }
 
-// rateStamp is what the frames of a packet sent now are to carry, but for
-// Flight: that counts them (OnPacketSent, section 4.1.2.2).
+// rateStamp returns the stamp of the frames of a packet sent now, without Flight,
+// which counts the frames too (OnPacketSent, section 4.1.2.2).
 type rateStamp struct {
 	delivered, ackAge, sendAge, flight uint32
 	lost, limited                      uint16
@@ -102,11 +102,11 @@ func (c *Conn) stampRate(f ring.Frame, count int, now int64) {
 	}
 }
 
-// delivered notes a frame that arrived: the one sent last counts
-// (UpdateRateSample, section 4.1.2.3).
+// delivered notes a frame that arrived. The one sent last counts (UpdateRateSample,
+// section 4.1.2.3).
 func (n *rateNewest) delivered(m *ring.Meta, end uint32) {
 	if m.Flags&frameStamped == 0 {
-		return // sent before somebody wanted to know
+		return // sent before anybody wanted samples
 	}
 	if n.valid && (m.SentAt < n.SentAt || m.SentAt == n.SentAt && seqLT(end, n.end)) {
 		return
@@ -139,15 +139,15 @@ func (c *Conn) rateSample(rs *RateSample, now int64) {
 	if !n.retrans {
 		rs.RTT = max(now-n.SentAt, 1)
 	}
-	// The longer of the two ways to count keeps a burst of acknowledgements,
-	// and one of segments, from looking like a faster path.
+	// The longer of the two intervals counts, so that neither a burst of
+	// acknowledgements nor one of segments looks like a faster path.
 	interval := max(int64(n.SendAge)<<rateTime, now-n.SentAt+int64(n.AckAge)<<rateTime)
 	if interval < c.rtt.Min() {
-		return // by an acknowledgement of what was retransmitted needlessly
+		return // the acknowledgement is of something retransmitted needlessly
 	}
 	rs.Interval = max(interval, 1)
-	// The sample that the user sees is the best of what the application
-	// limited, else the last, as Linux's.
+	// The user sees the best sample among those that the application limited, else
+	// the last one, as in Linux.
 	if !rs.AppLimited || rs.Rate() >= r.rate() {
 		r.lastBytes, r.lastTime, r.lastLimited = rs.Delivered, max(rateAge(interval), 1), rs.AppLimited
 	}
@@ -161,8 +161,8 @@ func (r *rateState) rate() float64 {
 	return float64(r.lastBytes) * 1e9 / float64(uint64(r.lastTime)<<rateTime)
 }
 
-// nearlyEmpty reports whether less than a segment is left to send, and Nagle, say,
-// holds that back.
+// nearlyEmpty reports whether less than a segment is left to send, and for instance
+// Nagle holds it back.
 func (c *Conn) nearlyEmpty() bool {
 	f := c.sndNext
 	if f == ring.NoFrame {
@@ -172,9 +172,9 @@ func (c *Conn) nearlyEmpty() bool {
 	return m.Next == ring.NoFrame && m.Len < c.mss
 }
 
-// checkAppLimited is called where no segment is left to send: if the path could
-// take more, samples of what is in flight now, and of what follows until that
-// has arrived, tell of the application (section 4.1.2.4).
+// checkAppLimited is called when no segment is left to send. If the path could take
+// more, the samples of what is in flight now are limited by the application, as are
+// those of later data until that has arrived (section 4.1.2.4).
 func (c *Conn) checkAppLimited() {
 	if c.lost <= c.retrans {
 		if pipe := c.pipe(); pipe < c.cwnd() {

@@ -5,13 +5,13 @@ import "github.com/onload-go/onload/ring"
 // readBatch is how many frames Read gives back to the arena at once.
 const readBatch = 16
 
-// Read copies received data to p. eof: the peer's stream ended, and nothing
-// is left. update: the window should be advertised anew; the caller lets
-// WindowUpdate run. 0, false: nothing to read now. Safe without the lock, for
-// one reader at a time.
+// Read copies received data to p. eof: the peer's stream ended, and nothing is
+// left. update: the window should be advertised anew, so the caller lets
+// WindowUpdate run. 0, false: there is nothing to read now. Safe without the lock,
+// for one reader at a time.
 func (c *Conn) Read(p []byte) (n int, eof, update bool) {
 	f := c.readList
-	// The mark first: the FIN is marked after all data was pushed.
+	// Load the mark first: the FIN is marked after all data was pushed.
 	if end := c.flags.Load()&sharedEOF != 0; f == ring.NoFrame && c.rcvBox.Empty() {
 		return 0, end, false
 	}
@@ -20,7 +20,7 @@ func (c *Conn) Read(p []byte) (n int, eof, update bool) {
 	batch, frames := 0, 0
 	for n < len(p) {
 		if f == ring.NoFrame {
-			// The mark first: the FIN is marked after all data was pushed.
+			// Load the mark first: the FIN is marked after all data was pushed.
 			end := c.flags.Load()&sharedEOF != 0
 			if f, _ = c.rcvBox.TakeAll(a); f == ring.NoFrame {
 				eof = end && n == 0
@@ -56,18 +56,18 @@ func (c *Conn) Read(p []byte) (n int, eof, update bool) {
 	return n, false, c.worthUpdate(c.rcvEdge.Load())
 }
 
-// Readable reports whether Read would return data or the end of the stream, or
-// Err an error. Safe without the lock, for the reader.
+// Readable reports whether Read would return data or the end of the stream, or Err
+// an error. Safe without the lock, for the reader.
 func (c *Conn) Readable() bool {
 	return c.readList != ring.NoFrame || !c.rcvBox.Empty() ||
 		c.flags.Load()&sharedEOF != 0 || c.state.Load() == uint32(Closed) && c.dead()
 }
 
-// dead reports whether the connection ended, where Closed may also mean that
-// it has not begun.
+// dead reports whether the connection has ended. The state Closed alone may also
+// mean that it has not begun.
 func (c *Conn) dead() bool { return c.flags.Load()&sharedNoWrite != 0 }
 
-// dropReceived releases what waits for the reader.
+// dropReceived frees the frames that wait for the reader.
 func (c *Conn) dropReceived() {
 	a := c.h.Arena
 	f, _ := c.rcvBox.TakeAll(a)

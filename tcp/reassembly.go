@@ -7,8 +7,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// maxRanges bounds the separate pieces of an out-of-order queue, and so the
-// cost of an insertion (CVE-2018-5390).
+// maxRanges bounds the separate pieces of an out-of-order queue, and so the cost of
+// an insertion (CVE-2018-5390).
 const maxRanges = 512
 
 // piece is a run of consecutive frames, linked through Meta.Next.
@@ -17,10 +17,10 @@ type piece struct {
 	first, last ring.Frame
 }
 
-// reassembly is the out-of-order queue of a connection: pieces in order of
-// sequence number, that neither touch nor overlap. The search is binary; what
-// an insertion moves is bounded by maxRanges. Connections have one only while
-// something is missing.
+// reassembly is the out-of-order queue of a connection: pieces in order of sequence
+// number that neither touch nor overlap. It is searched by bisection, and maxRanges
+// bounds what an insertion moves. A connection has one only while something is
+// missing.
 type reassembly struct {
 	list   []piece
 	frames int
@@ -56,7 +56,7 @@ func (r *reassembly) find(seq uint32) int {
 	return sort.Search(len(r.list), func(i int) bool { return seqGE(r.list[i].hi, seq) })
 }
 
-// overlap returns the first part of [lo, hi) that is there already.
+// overlap returns the first part of [lo, hi) that the queue has already.
 func (r *reassembly) overlap(lo, hi uint32) (from, to uint32, ok bool) {
 	i := r.find(lo + 1)
 	if i == len(r.list) || !seqLT(r.list[i].lo, hi) {
@@ -72,8 +72,8 @@ func (r *reassembly) overlap(lo, hi uint32) (from, to uint32, ok bool) {
 	return lo, hi, true
 }
 
-// insert takes frame f, whose Meta says what it holds. limit is the most
-// frames that the queue may hold. dup: all of it was there already.
+// insert takes frame f, whose Meta describes its payload. limit is the most frames
+// that the queue may hold. dup reports whether the queue had all of it already.
 func (r *reassembly) insert(h *ring.Cache, f ring.Frame, limit int) (dup bool) {
 	last := h.Arena().Meta(f)
 	seq := last.Seq + uint32(last.Len) - 1
@@ -101,7 +101,7 @@ func (r *reassembly) put(h *ring.Cache, f ring.Frame, limit int) (dup bool) {
 			join = true
 		}
 	}
-	// Pieces that f covers whole give way; one that it overlaps cuts it.
+	// f replaces pieces that it covers whole; a piece that it overlaps cuts f.
 	j := i
 	if join {
 		j++
@@ -121,7 +121,7 @@ func (r *reassembly) put(h *ring.Cache, f ring.Frame, limit int) (dup bool) {
 	case join && r.copyInto(h, &r.list[i], f, m, limit):
 		r.list[i].hi = hi
 	case r.frames >= limit || !join && !meets && len(r.list) >= maxRanges:
-		// Full. What is furthest from delivery is worth least.
+		// The queue is full. The piece furthest from delivery is worth least.
 		if j == len(r.list) || !r.evictAbove(h, hi) {
 			h.Free(f)
 			return false
@@ -139,8 +139,8 @@ func (r *reassembly) put(h *ring.Cache, f ring.Frame, limit int) (dup bool) {
 	return false
 }
 
-// place links f in at index i: behind piece i where join, in front of the next
-// where meets.
+// place links f in at index i: behind piece i if join is set, in front of the next
+// if meets is set.
 func (r *reassembly) place(a *ring.Arena, f ring.Frame, lo, hi uint32, i int, join, meets bool) {
 	m := a.Meta(f)
 	m.Next = ring.NoFrame
@@ -162,7 +162,7 @@ func (r *reassembly) place(a *ring.Arena, f ring.Frame, lo, hi uint32, i int, jo
 	}
 }
 
-// fuse joins piece i and the next, which begins where it ends.
+// fuse joins piece i and the next, which begins where piece i ends.
 func (r *reassembly) fuse(a *ring.Arena, i int) {
 	p, q := &r.list[i], &r.list[i+1]
 	a.Meta(p.last).Next = q.first
@@ -170,8 +170,8 @@ func (r *reassembly) fuse(a *ring.Arena, i int) {
 	r.list = slices.Delete(r.list, i+1, i+2)
 }
 
-// copyInto moves the payload of f behind that of the last frame of p, where it
-// fits and is small or frames are getting scarce, and frees f.
+// copyInto copies the payload of f behind that of the last frame of p, and frees f.
+// It does so if the payload fits and is small or frames are getting scarce.
 func (r *reassembly) copyInto(h *ring.Cache, p *piece, f ring.Frame, m *ring.Meta, limit int) bool {
 	a := h.Arena()
 	t := a.Meta(p.last)
@@ -211,14 +211,14 @@ func (r *reassembly) blocks(b []SACKBlock) (n int) {
 		}
 		n = r.block(b, n, r.find(seq+1), seq)
 	}
-	// Room left goes to others, nearest to delivery first.
+	// What room is left goes to other pieces, nearest to delivery first.
 	for i := 0; i < len(r.list) && n < len(b); i++ {
 		n = r.block(b, n, i, r.list[i].lo)
 	}
 	return n
 }
 
-// block adds piece i to b, where it holds seq and is not in b yet.
+// block adds piece i to b if it holds seq and is not in b yet.
 func (r *reassembly) block(b []SACKBlock, n, i int, seq uint32) int {
 	if i == len(r.list) || seqGT(r.list[i].lo, seq) {
 		return n
@@ -232,7 +232,7 @@ func (r *reassembly) block(b []SACKBlock, n, i int, seq uint32) int {
 }
 
 // pop returns the frame that holds the byte next, trimmed to begin there, or
-// NoFrame. What lies before is released.
+// NoFrame. It frees everything before.
 func (r *reassembly) pop(h *ring.Cache, next uint32) ring.Frame {
 	a := h.Arena()
 	for len(r.list) > 0 {

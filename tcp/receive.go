@@ -9,8 +9,8 @@ const (
 	delAck    = 40e6 // longest delay of an acknowledgement, ns
 )
 
-// receive takes the payload of an acceptable segment: RFC 9293 section
-// 3.10.7.4, seventh. Frames that it keeps become NoFrame in s.Payload.
+// receive takes the payload of an acceptable segment: RFC 9293 section 3.10.7.4,
+// seventh. In s.Payload, frames that it keeps become NoFrame.
 func (c *Conn) receive(s *Segment, now int64) {
 	end := s.Seq + uint32(s.Len)
 	gap := now - c.lastData
@@ -31,8 +31,8 @@ func (c *Conn) receive(s *Segment, now int64) {
 		edge = c.finSeq
 	}
 	if seqGE(s.Seq, edge) || seqGE(c.rcvNxt, edge) {
-		// No room: a zero-window probe, answered at once. One that begins with
-		// old data has no byte for us either.
+		// There is no room: this is a zero-window probe, answered at once. If it
+		// begins with old data, there is no byte of it for us either.
 		if seqLT(s.Seq, c.rcvNxt) {
 			c.noteDSACK(s.Seq, c.rcvNxt)
 		}
@@ -52,8 +52,8 @@ func (c *Conn) receive(s *Segment, now int64) {
 	if old {
 		c.noteDSACK(s.Seq, c.rcvNxt)
 	}
-	// Receive queues do not take the last frames either: acknowledgements, and
-	// the writers that unread data waits for, need some.
+	// Receive queues do not take the last frames either. Acknowledgements need
+	// some, and so do the writers that unread data waits for.
 	if !c.mayKeep(s.Len) || !c.roomFor(len(s.Payload)) {
 		c.h.Stats.TCPRcvQDrop.Add(1)
 		c.set(markAckNow)
@@ -106,7 +106,7 @@ func trimFrame(m *ring.Meta, lo, hi uint32) {
 	}
 }
 
-// deliver puts a frame that is next in order into the reader's mailbox.
+// deliver puts the next frame in order into the reader's mailbox.
 func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
 	n := uint32(m.Len)
 	c.rcvNxt += n
@@ -115,13 +115,12 @@ func (c *Conn) deliver(f ring.Frame, m *ring.Meta) (wake bool) {
 	return c.rcvBox.Push(c.h.Arena, f)
 }
 
-// receiveOOO keeps the payload of a segment that came early, and tells the
-// peer at once what is missing (RFC 5681 section 4.2).
+// receiveOOO keeps the payload of a segment that came early, and tells the peer at
+// once what is missing (RFC 5681 section 4.2).
 func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 	share := c.h.earlyShare()
 	if share == 0 {
-		// Memory is short, for everybody: what waits for missing data can come
-		// again.
+		// Memory is short for everybody: data behind a hole can come again.
 		c.h.Stats.OfoPruned.Add(1)
 		c.dropOOO()
 		c.sendAck(now)
@@ -163,7 +162,7 @@ func (c *Conn) receiveOOO(s *Segment, edge uint32, now int64) {
 	c.sendAck(now)
 }
 
-// drainOOO delivers what has become next in order.
+// drainOOO delivers frames that have become next in order.
 func (c *Conn) drainOOO() (wake bool) {
 	r := c.ooo
 	for {
@@ -188,15 +187,15 @@ func (c *Conn) dropOOO() {
 	}
 }
 
-// heldLimit is how many frames the receive buffer may hold: its size three
-// times, since frames are seldom full, and some.
+// heldLimit is how many frames the receive buffer may hold: three times its size,
+// since frames are seldom full, and a few more.
 func (c *Conn) heldLimit() int {
 	return c.h.Arena.InFrames(int(c.rcvLimit.Load()))*3 + 64
 }
 
-// roomFor reports whether n more frames may be queued. Where small segments fill
-// the limit it copies them together first (CVE-2018-5390: the cap is on what
-// is held, not on payload).
+// roomFor reports whether n more frames may be queued. If small segments fill the
+// limit, it copies them together first (CVE-2018-5390: the limit counts frames
+// held, not payload).
 func (c *Conn) roomFor(n int) bool {
 	limit := c.heldLimit()
 	frames, used := c.rcvUsed.load()
@@ -207,7 +206,7 @@ func (c *Conn) roomFor(n int) bool {
 	if frames >= int(c.collapseAt) && used < frames*c.h.Arena.FrameSize()/2 {
 		c.collapse()
 		frames, _ = c.rcvUsed.load()
-		// The remaining frames may be full, or in the reader's hands: trying again
+		// The remaining frames may be full, or in the reader's hands. Trying again
 		// for each segment would gain nothing.
 		c.collapseAt = uint32(frames + limit/8)
 	}
@@ -222,8 +221,8 @@ func (c *Conn) roomFor(n int) bool {
 	return frames+n <= limit
 }
 
-// measureMSS estimates the size of the peer's segments, as Linux does: by the
-// largest that came, no larger than what we announced.
+// measureMSS estimates the size of the peer's segments by the largest that came, up
+// to the MSS that we announced, as Linux does.
 func (c *Conn) measureMSS(s *Segment) {
 	n := s.Len
 	if len(s.Payload) > 0 && s.Payload[0].SegSize > 0 {
@@ -235,9 +234,9 @@ func (c *Conn) measureMSS(s *Segment) {
 	}
 }
 
-// scheduleAck decides when to acknowledge data that came in order: at once at
-// the start and for every second full segment, else delayed (RFC 5681 section
-// 4.2, RFC 9293 section 3.8.6.3). Output does it.
+// scheduleAck decides when to acknowledge data that came in order: at once at the
+// start and for every second full segment, otherwise delayed (RFC 5681 section 4.2,
+// RFC 9293 section 3.8.6.3). Output sends the acknowledgement.
 func (c *Conn) scheduleAck(s *Segment, now int64) {
 	if c.ackAt == 0 {
 		c.ackAt = now + delAck
@@ -253,8 +252,8 @@ func (c *Conn) scheduleAck(s *Segment, now int64) {
 	}
 }
 
-// ackSoon has an acknowledgement sent at once, but for the moment in which the
-// user may answer: what it sends carries it.
+// ackSoon has an acknowledgement sent at once, except for a moment in which the
+// user may answer: the answer carries it.
 func (c *Conn) ackSoon(now int64) {
 	if !c.h.Gather {
 		c.set(markAckNow)
@@ -267,25 +266,25 @@ func (c *Conn) ackSoon(now int64) {
 }
 
 const (
-	// gatherMost is how much one acknowledgement covers in a stream: what
-	// kernels merge into one packet (GRO) before they look at it.
+	// gatherMost is how much one acknowledgement covers in a stream: as much as
+	// kernels merge into one packet (GRO).
 	gatherMost = 64 << 10
 	// gatherPause is for how many acknowledgements a stream that stopped in the
-	// middle is not gathered. A peer that is held up by us stops each time; one
-	// that was interrupted does not, so it begins with gatherPauseMin, and twice
-	// as many each time. An acknowledgement of gatherGood segments takes one
+	// middle is not gathered. A peer that our silence holds up stops each time, one
+	// that was interrupted does not. So the pause begins with gatherPauseMin and
+	// doubles each time. An acknowledgement of gatherGood segments takes one
 	// doubling back.
 	gatherPauseMin = 2
 	gatherPause    = 32
 	gatherGood     = 8
 )
 
-// gather reports whether the acknowledgement of a segment in a stream may wait
-// for those that are right behind it. Each that is sent costs both ends more
-// than a segment does, and the peer counts bytes (RFC 3465). The last segment
-// that it has for now (PSH) ends the wait, and so does an eighth of the window,
-// so that it never stands still for us. The owner that set Host.Gather keeps
-// each wait short: the rule of two segments is a SHOULD, for the peer's sake.
+// gather reports whether the acknowledgement of a segment in a stream may wait for
+// the segments right behind it. Each acknowledgement costs both ends more than a
+// segment does, and the peer counts bytes (RFC 3465). Two things end the wait: the
+// last segment that the peer has for now (PSH), and an eighth of the window, so
+// that the peer never stands still because of us. The owner, which set Host.Gather,
+// keeps each wait short. The rule of two segments is a SHOULD, for the peer's sake.
 func (c *Conn) gather(s *Segment, unacked uint32) bool {
 	if !c.h.Gather || s.Flags&(FlagPSH|FlagFIN) != 0 || c.gatherOff > 0 ||
 		unacked >= min(gatherMost, (c.rcvAdv-c.rcvAcked)/8) {
@@ -295,15 +294,15 @@ func (c *Conn) gather(s *Segment, unacked uint32) bool {
 	return true
 }
 
-// Gathering reports whether an acknowledgement waits for more segments, or for
-// an answer: since when, and when the last segment came.
+// Gathering reports whether an acknowledgement waits for more segments or for an
+// answer, since when, and when the last segment came.
 func (c *Conn) Gathering() (ok bool, since, last int64) {
 	since = c.ackAt - delAck
 	return c.has(markGather), since, max(since, c.lastData)
 }
 
-// EndGather has the next Output send the acknowledgement that waits. late:
-// nothing more came for a while.
+// EndGather has the next Output send the waiting acknowledgement. late: nothing
+// more came for a while.
 func (c *Conn) EndGather(late bool) {
 	c.clear(markGather)
 	c.set(markAckNow)
@@ -326,16 +325,16 @@ func (c *Conn) spendQuick() {
 	}
 }
 
-// noteInteractive is called when data is sent: an answer to what came just
-// before means a dialogue, in which our data carries the acknowledgement.
+// noteInteractive is called when data is sent. If it answers data that came just
+// before, this is a dialogue, in which our data carries the acknowledgement.
 func (c *Conn) noteInteractive(now int64) {
 	if c.received > 0 && now-c.lastData < delAck && !c.has(markQuickAck) {
 		c.set(markPingPong)
 	}
 }
 
-// noteDSACK remembers a duplicate to report (RFC 2883): that of the newest
-// segment, of which it is the first (section 4).
+// noteDSACK remembers a duplicate to report (RFC 2883): the first one of the newest
+// segment (section 4).
 func (c *Conn) noteDSACK(lo, hi uint32) {
 	if !c.has(markSACK) {
 		return
@@ -348,7 +347,7 @@ func (c *Conn) noteDSACK(lo, hi uint32) {
 	c.set(markDSACK)
 }
 
-// sackBlocks fills b with what to report: a duplicate first (RFC 2883), then
+// sackBlocks fills b with the blocks to report: a duplicate first (RFC 2883), then
 // the newest blocks (RFC 2018 section 4).
 func (c *Conn) sackBlocks(b []SACKBlock) (n int) {
 	if c.has(markDSACK) {
@@ -358,7 +357,8 @@ func (c *Conn) sackBlocks(b []SACKBlock) (n int) {
 	if c.ooo != nil {
 		at := n
 		n += c.ooo.blocks(b[n:])
-		// A FIN takes a sequence number too, which then need not come again.
+		// A FIN takes a sequence number too. SACKed with its data, it need not come
+		// again.
 		for i := range b[at:n] {
 			if k := &b[at+i]; c.has(markFinSeen) && k.End == c.finSeq {
 				k.End++

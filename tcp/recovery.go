@@ -44,7 +44,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if undone := c.has(markUndo) && c.undo(st, dup, now); !undone && c.recovery != noRecovery &&
 		seqGE(c.sndUna, c.recoverSeq) {
 		c.exitRecovery(now)
-		again = c.lost > 0 // losses of what was sent in recovery are new ones
+		again = c.lost > 0 // losses of data that recovery sent are new ones
 	}
 	fresh := false
 	if c.has(markSACK) {
@@ -69,7 +69,7 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 	if c.recovery == inRecovery || c.recovery == noRecovery && c.ecn&ecnReducing != 0 {
 		c.prr(st.delivered, st.acked > 0 && !fresh)
 		if fresh && !c.has(markSACK) {
-			// RFC 6582 section 3.2, step 3: what a partial acknowledgement
+			// RFC 6582 section 3.2, step 3: the data that a partial acknowledgement
 			// asks for is sent at once.
 			c.cc.SetCwnd(max(c.cc.Cwnd(), uint32(c.pipe())+uint32(c.mss)))
 		}
@@ -78,16 +78,16 @@ func (c *Conn) recover(s *Segment, st *ackState, dup bool, now int64) {
 		}
 		return
 	}
-	// Duplicates alone raise nothing (as Linux), but where the path reorders
-	// they are what acknowledgements look like.
+	// Duplicates alone raise nothing (as Linux), except where the path reorders:
+	// there acknowledgements look like duplicates.
 	if st.delivered > 0 && (st.acked > 0 || c.has(markReordered)) {
 		if c.recovery == inLoss && !c.has(markSACK) {
-			// Much of it may have left the network before the timeout: RFC
+			// Much of this data may have left the network before the timeout: RFC
 			// 3465 section 2.3.
 			st.delivered = min(st.delivered, uint32(c.mss))
 		}
-		// Field by field: a literal is built elsewhere and copied, and the copy
-		// waits for what was just stored.
+		// Assign field by field. The compiler builds a literal elsewhere and copies
+		// it, and the copy waits for the stores.
 		a := &c.h.sample
 		a.Now, a.RTT, a.MinRTT, a.SRTT = now, st.rtt, c.rtt.Min(), c.rtt.SRTT()
 		a.Acked, a.Una, a.Nxt = st.delivered, c.sndUna, c.sndNxt
@@ -120,7 +120,7 @@ func (c *Conn) enterRecovery(now int64) {
 	c.reduced()
 }
 
-// beginEpisode remembers where recovery began, for its end and for undoing.
+// beginEpisode remembers where recovery began, to recognise its end and to undo it.
 func (c *Conn) beginEpisode(now int64) {
 	if c.has(markPTO) {
 		c.stopTLP(now)
@@ -132,8 +132,8 @@ func (c *Conn) beginEpisode(now int64) {
 	if c.mark&(markTLP|markTLPRetrans) == markTLP|markTLPRetrans || c.has(markRescued) && seqLT(c.sndUna, c.tlpEnd) {
 		c.undoRetrans++
 	}
-	// So may the original of what was retransmitted before, which is told by
-	// an older timestamp.
+	// So may the original of an earlier retransmission, which an older timestamp
+	// betrays.
 	if c.undoRetrans == 0 {
 		c.undoRetrans = -1
 		if c.sndHead == ring.NoFrame || c.h.Arena.Meta(c.sndHead).Retrans == 0 {
@@ -144,7 +144,7 @@ func (c *Conn) beginEpisode(now int64) {
 	c.clear(markRescued | markTLP | markUndo | markTimeout | markFRTO | markFRTONew)
 }
 
-// startPRR begins to count for prr. prrFlight is RecoverFS, the bytes that will
+// startPRR begins the counts of prr. prrFlight is RecoverFS, the bytes that will
 // arrive in this recovery. A caller in the middle of an acknowledgement adds the
 // bytes that it delivered, since prr counts them (RFC 9937 section 6.2).
 func (c *Conn) startPRR() {
@@ -191,18 +191,18 @@ func (c *Conn) prr(delivered uint32, progress bool) {
 	c.cc.SetCwnd(uint32(max(pipe+n, mss)))
 }
 
-// noteFlight keeps the most that was in flight at once in the last round trip.
-// In slow start a window of which more than half was used may grow (RFC 7661
-// section 4.3, as Linux's tcp_is_cwnd_limited).
+// noteFlight keeps the most that was in flight at once in the last round trip. In
+// slow start a window may grow if more than half of it was used (RFC 7661 section
+// 4.3, as Linux's tcp_is_cwnd_limited).
 func (c *Conn) noteFlight() {
 	if n := c.sndNxt - c.sndUna; n > c.mostOut || seqGE(c.sndUna, c.mostOutSeq) {
 		c.mostOut, c.mostOutSeq = n, c.sndNxt
 	}
 }
 
-// unusedCwnd lowers a window that the application did not fill for an RTO, so
-// that no burst comes of what was valid long ago: RFC 2861 section 3.2, as
-// Linux.
+// unusedCwnd lowers a window that the application did not fill for an RTO, so that
+// a window that was valid long ago does not become a burst: RFC 2861 section 3.2,
+// as Linux.
 func (c *Conn) unusedCwnd(now int64) {
 	if c.has(markKeepCwnd) {
 		return
@@ -230,7 +230,7 @@ func (c *Conn) restartAfterIdle(now int64) {
 	}
 	if rto := c.rtt.RTO(); now-c.lastSnd > rto && !c.has(markKeepCwnd) {
 		if c.ecn&ecnReducing != 0 {
-			// That is over, else cwnd would be raised to ssthresh when it is.
+			// End this reduction now: later its end would raise cwnd to ssthresh.
 			c.ecn &^= ecnReducing
 			c.cc.ExitRecovery()
 		}

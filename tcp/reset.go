@@ -9,8 +9,8 @@ import (
 )
 
 // Reset builds in f the reset that answers s, a segment that belongs to no
-// connection (RFC 9293 section 3.10.7.1), and counts it. ok is false where s
-// must not be answered: it is a reset itself. f stays the caller's.
+// connection (RFC 9293 section 3.10.7.1), and counts it. ok is false if s is a
+// reset itself, which must not be answered. f stays the caller's.
 func (h *Host) Reset(s *Segment, f ring.Frame) (d ring.Desc, ok bool) {
 	if s.Flags.Has(FlagRST) {
 		return ring.Desc{}, false

@@ -2,19 +2,20 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// timeout does what an expired retransmission timer means to recovery: what is
-// overdue is lost, the first frame in any case, and sending begins anew with one
-// segment (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
+// timeout is what an expired retransmission timer means to recovery. Overdue frames
+// are lost, the first frame in any case, and sending begins anew with one segment
+// (RFC 5681, RFC 6675 section 5.1, RFC 8985 section 6.3).
 func (c *Conn) timeout(now int64) {
 	a := c.h.Arena
-	// The answer to one loss is one reduction: not for each expiry, and not
-	// where fast recovery gave it (RFC 5681 section 3.1, as Linux).
+	// One loss is answered by one reduction: not by one for each expiry, and by
+	// none where fast recovery has reduced already (RFC 5681 section 3.1, as
+	// Linux).
 	first := c.backoff == 0 && c.recovery != inRecovery
-	// F-RTO is for a timeout out of the blue, and its repetitions (RFC 5682
+	// F-RTO is for a timeout outside of recovery, and its repetitions (RFC 5682
 	// section 2.1, step 1).
 	frto := c.recovery == noRecovery || c.backoff > 0 && c.has(markTimeout)
-	// A peer that dropped what it had SACKed: believe none of it (RFC 2018
-	// section 8).
+	// A peer that dropped data which it had SACKed is not believed: forget all its
+	// SACKs (RFC 2018 section 8).
 	renege := a.Meta(c.sndHead).Flags&frameSacked != 0
 	wait := int64(0)
 	if c.has(markSACK) && !renege && c.rack.sentAt != 0 {
@@ -54,17 +55,17 @@ func (c *Conn) timeout(now int64) {
 	c.cc.OnRTO(first)
 	c.reduced()
 	if pipe := c.pipe(); pipe > 0 {
-		c.cc.SetCwnd(uint32(pipe) + uint32(c.mss)) // beside what is not overdue
+		c.cc.SetCwnd(uint32(pipe) + uint32(c.mss)) // beside the data that is not overdue
 	}
 }
 
-// checkFRTO reports whether a timeout was spurious (RFC 5682 section 3.1, with
-// SACK or without, as Linux): data that was in flight then, and was not sent
-// again, arrives. To find out, the first acknowledgement that moves SND.UNA is
-// answered by new data instead of retransmissions.
+// checkFRTO reports whether a timeout was spurious (RFC 5682 section 3.1, with SACK
+// or without, as Linux): data arrives that was in flight at the timeout and was not
+// sent again. To find out, the first acknowledgement that moves SND.UNA is answered
+// by new data instead of retransmissions.
 func (c *Conn) checkFRTO(st *ackState, dup bool) (spurious bool) {
 	c.clear(markFRTONew)
-	// Without SACK an acknowledgement of the retransmission may cover what had
+	// Without SACK an acknowledgement of the retransmission may cover data that had
 	// arrived before the timeout.
 	if st.original && (c.has(markSACK) || !st.retransOK) {
 		return true
@@ -84,8 +85,8 @@ func (c *Conn) checkFRTO(st *ackState, dup bool) (spurious bool) {
 	return false
 }
 
-// sendFRTO sends the new data of step 2b. Where nothing can be sent, F-RTO
-// learns nothing, and retransmission is the order of the day.
+// sendFRTO sends the new data of step 2b. If nothing can be sent, F-RTO learns
+// nothing, and retransmission follows.
 func (c *Conn) sendFRTO(now int64) bool {
 	if !c.sendNew(now) {
 		return false

@@ -11,10 +11,10 @@ const (
 	minRTTWindow = 300 // seconds that a least RTT stays valid
 )
 
-// RTT estimates the round-trip time and from it the retransmission timeout
-// (RFC 6298), in nanoseconds. As in Linux the variance counts with its peak
-// within a round trip, so that many samples a round do not wash it out
-// (RFC 7323 appendix G), and it decays by a quarter a round.
+// RTT estimates the round-trip time and from it the retransmission timeout (RFC
+// 6298), in nanoseconds. As in Linux the peak of the deviation within a round trip
+// counts, so that many samples a round do not average it away (RFC 7323 appendix
+// G), and it decays by a quarter a round.
 type RTT struct {
 	srtt  int64
 	mdev  int64 // 4 times the smoothed mean deviation
@@ -40,8 +40,8 @@ func (r *RTT) lowest() int64 {
 // Valid reports whether there was a sample.
 func (r *RTT) Valid() bool { return r.srtt != 0 }
 
-// Sample takes a round trip of ns nanoseconds that ended now, of a segment
-// that was sent once (Karn) or is told apart by timestamps. una and nxt are
+// Sample takes a round trip of ns nanoseconds that ended now. Its segment was sent
+// only once (Karn), or timestamps identify the transmission. una and nxt are
 // SND.UNA after the acknowledgement, and SND.NXT.
 func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
 	ns = max(ns, 1)
@@ -59,8 +59,8 @@ func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
 	d := ns - r.srtt
 	r.srtt = max(r.srtt+d/8, 1)
 	if d < 0 {
-		// A shorter round trip is no reason to wait longer: its deviation
-		// weighs an eighth where it would raise the mean.
+		// A shorter round trip is no reason to wait longer: where its deviation
+		// would raise the mean, it weighs an eighth.
 		d = -d - r.mdev/4
 		if d > 0 {
 			d /= 8
@@ -82,8 +82,8 @@ func (r *RTT) Sample(ns, now int64, una, nxt uint32) {
 	}
 }
 
-// SYNTimedOut notes that a SYN was retransmitted: where no sample came from
-// the handshake, data starts with a longer timeout (RFC 6298 section 5.7).
+// SYNTimedOut notes that a SYN was retransmitted. If the handshake gave no sample,
+// data starts with a longer timeout (RFC 6298 section 5.7).
 func (r *RTT) SYNTimedOut() {
 	if r.srtt == 0 {
 		r.rttv = synLostRTO
@@ -108,7 +108,7 @@ func (r *RTT) Min() int64 {
 // RTO is the retransmission timeout, not backed off.
 func (r *RTT) RTO() int64 { return min(r.srtt+r.rttv, maxRTO) }
 
-// maxBackoff doublings make any timeout maxRTO.
+// maxBackoff is how many doublings turn any timeout into maxRTO.
 const maxBackoff = 10
 
 // Backoff is the timeout after n expiries in a row (RFC 6298 section 5.5).

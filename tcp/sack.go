@@ -2,11 +2,11 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// sackSteps bounds the frames that one ACK's SACK blocks may make us look at.
-// SACK is advice: what is left out now is in the next block (CVE-2019-11478).
+// sackSteps bounds the frames that the SACK blocks of one ACK may make us look at.
+// SACK is advice: blocks left out now come again (CVE-2019-11478).
 const sackSteps = 2048
 
-// ackState collects what one acknowledgement brought.
+// ackState collects the effects of one acknowledgement.
 type ackState struct {
 	acked     uint32 // bytes acknowledged cumulatively
 	delivered uint32 // bytes newly known to have arrived, SACKed ones included
@@ -15,12 +15,12 @@ type ackState struct {
 	dsackEnd  uint32 // its end
 	reordered bool   // an old hole was filled without retransmission
 	retransOK bool   // a retransmitted frame was delivered
-	original  bool   // one was that was in flight when recovery began, and not sent since
+	original  bool   // it was in flight when recovery began, and not sent again since
 	ecrOK     bool   // ecr is our timestamp that the peer echoes
 	ecr       uint32
 	high      uint32 // rack.high before
 	dupAcks   uint8  // duplicate ACKs before this one, where the peer has no SACK
-	rttAt     int64  // when the oldest frame acknowledged that was sent once was sent; 0: none
+	rttAt     int64  // when the oldest frame was sent that is acknowledged now and was sent once; 0: there is none
 	rtt       int64  // sample; 0: none
 }
 
@@ -49,8 +49,8 @@ func (c *Conn) sackInput(s *Segment, st *ackState, now int64) {
 	}
 }
 
-// isDSACK: the first block reports a duplicate where it lies below the
-// acknowledgement or inside the second (RFC 2883 section 4).
+// isDSACK reports whether the first block is a duplicate report: it lies below the
+// acknowledgement or inside the second block (RFC 2883 section 4).
 func (c *Conn) isDSACK(blocks []SACKBlock, ack uint32) bool {
 	b := &blocks[0]
 	if seqLE(b.End, ack) {
@@ -59,9 +59,9 @@ func (c *Conn) isDSACK(blocks []SACKBlock, ack uint32) bool {
 	return len(blocks) > 1 && seqGE(b.Start, blocks[1].Start) && seqLE(b.End, blocks[1].End)
 }
 
-// dsackInput learns from a duplicate report: retransmissions were needless.
+// dsackInput learns from a duplicate report that retransmissions were needless.
 func (c *Conn) dsackInput(b *SACKBlock, st *ackState) {
-	// Reports of long ago prove nothing, nor do reports of data that we never
+	// Reports from long ago prove nothing. Nor do reports of data that we never
 	// sent twice: the network makes duplicates too (RFC 3708 section 3).
 	if seqLT(b.Start, c.sndUna-max(c.maxWnd, 1<<16)) {
 		return
@@ -91,7 +91,7 @@ func (c *Conn) sackBlock(b *SACKBlock, budget *int, st *ackState, now int64) rin
 	for f := first; f != ring.NoFrame && f != c.sndNext && *budget > 0; *budget-- {
 		m := a.Meta(f)
 		if m.Flags&frameSacked != 0 {
-			// Mostly all but the end of the block is known.
+			// Mostly all of the block but its end is known.
 			f = a.Meta(c.runEnd(f)).Next
 			continue
 		}
@@ -104,9 +104,9 @@ func (c *Conn) sackBlock(b *SACKBlock, budget *int, st *ackState, now int64) rin
 	return first
 }
 
-// seek returns the first sent frame that begins at or after seq, or NoFrame.
-// It walks from the hint or from the head, and jumps over what is SACKed, but
-// for the piece that seq lies in.
+// seek returns the first sent frame that begins at or after seq, or NoFrame. It
+// walks from the hint or from the head, and jumps over SACKed runs, except the one
+// that seq lies in.
 func (c *Conn) seek(seq uint32, budget *int) ring.Frame {
 	a := c.h.Arena
 	f := c.sackHint
@@ -122,7 +122,7 @@ func (c *Conn) seek(seq uint32, budget *int) ring.Frame {
 			if e := a.Meta(c.runEnd(f)); seqLE(e.Seq, seq) {
 				m = e
 			} else {
-				return f // inside of a piece that is known: walk on from there
+				return f // in the middle of a known run: walk on from there
 			}
 		}
 		f = m.Next
@@ -130,8 +130,8 @@ func (c *Conn) seek(seq uint32, budget *int) ring.Frame {
 	return ring.NoFrame
 }
 
-// runEnd returns the last frame of the run of SACKed frames that f is in. The
-// links by time, which a SACKed frame needs no more, lead there: each walk
+// runEnd returns the last frame of the run of SACKed frames that f is in. It
+// follows the links by time, which a SACKed frame no longer needs; each walk
 // shortens the way of the next.
 func (c *Conn) runEnd(f ring.Frame) ring.Frame {
 	a := c.h.Arena
@@ -191,8 +191,8 @@ func (c *Conn) markLost(f ring.Frame, now int64) {
 	}
 }
 
-// lose takes f for lost; a retransmission of it that is in flight, too. False:
-// it arrived, or is known to be lost.
+// lose takes f for lost, as well as its retransmission if one is in flight. false:
+// f has arrived, or is known to be lost.
 func (c *Conn) lose(f ring.Frame) bool {
 	a := c.h.Arena
 	m := a.Meta(f)
@@ -211,7 +211,7 @@ func (c *Conn) lose(f ring.Frame) bool {
 		c.rare.rate.lost += n
 	}
 	m.Flags = m.Flags&^frameRetrans | frameLost
-	// Bytes that are lost cannot be those that duplicate ACKs stand for.
+	// Lost bytes cannot also be those that duplicate ACKs stand for.
 	c.dupSacked = min(c.dupSacked, c.sndNxt-c.sndUna-c.lost)
 	c.timeRemove(f)
 	if c.lostHint == ring.NoFrame || c.lostHint == c.sndNext || seqLT(m.Seq, a.Meta(c.lostHint).Seq) {
@@ -220,8 +220,7 @@ func (c *Conn) lose(f ring.Frame) bool {
 	return true
 }
 
-// noteDelivered is called once for each frame that arrived, SACKed or
-// acknowledged.
+// noteDelivered is called once for each frame that arrived, SACKed or acknowledged.
 func (c *Conn) noteDelivered(m *ring.Meta, st *ackState, now int64) {
 	n := frameLen(m)
 	st.delivered += n
@@ -255,7 +254,7 @@ func (c *Conn) timeAppend(f ring.Frame) {
 	c.timeTail = f
 }
 
-// timeRemove takes f off that list, where it is on it.
+// timeRemove takes f off that list if it is on it.
 func (c *Conn) timeRemove(f ring.Frame) {
 	a := c.h.Arena
 	m := a.Meta(f)

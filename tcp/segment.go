@@ -38,9 +38,9 @@ const (
 // Has reports whether all bits of x are set.
 func (f Flags) Has(x Flags) bool { return f&x == x }
 
-// Sane reports whether an honest host sends such flags: SYN, ACK or RST is
-// there, and SYN neither with RST nor, but for an answer that is complete, with
-// FIN. Scanners send others, to learn from the answers.
+// Sane reports whether an honest host sends such flags: there is SYN, ACK or RST;
+// no RST with SYN; and FIN with SYN only in a complete answer. Scanners send
+// others, to learn from the answers.
 func (f Flags) Sane() bool {
 	return f&(FlagSYN|FlagACK|FlagRST) != 0 &&
 		(f&FlagSYN == 0 || f&FlagRST == 0 && f&(FlagFIN|FlagACK) != FlagFIN)
@@ -70,8 +70,7 @@ var (
 	ErrOffset = errors.New("tcp: bad data offset")
 )
 
-// Segment is a received segment. It is parsed once; whoever handles it may trim
-// it.
+// Segment is a received segment. It is parsed once; its later holders may trim it.
 type Segment struct {
 	Local, Remote netip.AddrPort
 	Seq, Ack      uint32
@@ -89,9 +88,9 @@ func Ports(hdr []byte) (src, dst uint16) {
 	return binary.BigEndian.Uint16(hdr), binary.BigEndian.Uint16(hdr[2:])
 }
 
-// Parse reads the header at hdr, the first piece of a segment of l4len bytes.
-// It sets all fields but Local, Remote, ECN and Payload. It verifies lengths
-// only: not the checksum, and no option is reason to refuse.
+// Parse reads the header at hdr, the first piece of a segment of l4len bytes. It
+// sets all fields except Local, Remote, ECN and Payload. It verifies lengths only:
+// it does not look at the checksum, and no option makes it refuse.
 func (s *Segment) Parse(hdr []byte, l4len int) (hdrLen int, err error) {
 	if len(hdr) < headerSize || l4len < headerSize {
 		return 0, ErrShort
@@ -125,13 +124,13 @@ func (s *Segment) End() uint32 {
 	return s.Seq + n
 }
 
-// putHeader writes a header as long as b, options included, which it leaves
-// alone. The checksum and the urgent pointer become 0. It returns the sum of its
+// putHeader writes a header as long as b, but leaves the options in b alone. The
+// checksum and the urgent pointer become 0. It returns the sum of the header's
 // 32-bit words.
 func putHeader(b []byte, sport, dport uint16, seq, ack uint32, fl Flags, wnd uint16) uint64 {
 	_ = b[headerSize-1]
-	// Whole words: the checksum reads them again at once, and a processor that
-	// has to join two pending stores for a load waits for both.
+	// Store whole words. The checksum reads them again at once, and a load that has
+	// to join two pending stores makes the processor wait for both.
 	ports, rest := uint64(sport)<<16|uint64(dport), uint64(len(b)/4)<<28|uint64(fl)<<16|uint64(wnd)
 	binary.BigEndian.PutUint64(b[0:], ports<<32|uint64(seq))
 	binary.BigEndian.PutUint64(b[8:], uint64(ack)<<32|rest)

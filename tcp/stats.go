@@ -11,8 +11,8 @@ func (c *Counter) Add(n uint64) { *c += Counter(n) }
 // Load is the count so far.
 func (c *Counter) Load() uint64 { return uint64(*c) }
 
-// Stats counts what TCP did. A counter that Linux has too, in /proc/net/snmp
-// or /proc/net/netstat, has its name and meaning.
+// Stats counts events of TCP. A counter that Linux has too, in /proc/net/snmp or
+// /proc/net/netstat, has its name and meaning.
 type Stats struct {
 	// RFC 4022 (snmp).
 	ActiveOpens  Counter `help:"connections opened from here"`
@@ -96,7 +96,7 @@ type Stats struct {
 	TCPPathMTULowered         Counter `help:"times that ICMP lowered a path's MTU (not in Linux)"`
 }
 
-// Each calls f for every counter, with what it means.
+// Each calls f for every counter, with its meaning.
 func (s *Stats) Each(f func(name, help string, n uint64)) {
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {

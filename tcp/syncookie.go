@@ -12,13 +12,13 @@ import "net/netip"
 // six bits of our timestamp, which it echoes.
 const (
 	synCookiePeriod = 60e9
-	synCookieAge    = 2 // periods that a cookie is good for
+	synCookieAge    = 2 // in periods, how long a cookie is good
 	synCookieShift  = 22
 )
 
-// synCookieMSS are the segment sizes that a cookie can express, in two bits,
-// the upper of 24, so that no number close to a good one is good. More of them
-// would make guessing easier.
+// synCookieMSS are the segment sizes that a cookie can express. It has two bits for
+// them, the upper two of 24, so that no number close to a good cookie is good too.
+// More sizes would make guessing easier.
 var synCookieMSS = [1 << (24 - synCookieShift)]uint16{536, 1220, 1440, 1460}
 
 const (
@@ -28,8 +28,8 @@ const (
 	synCookieBits   = 0x3f
 )
 
-// hashSYNCookie and the hash of the minute share the key with the ISNs; the last
-// word tells them apart.
+// hashSYNCookie and the hash of the minute share the key of the ISNs. The last word
+// of the message distinguishes their uses.
 const hashSYNCookie = 2
 
 func synCookieHashes(key *[16]byte, local, remote netip.AddrPort, minute uint32) (fixed, timed uint32) {
@@ -51,8 +51,8 @@ func (h *Host) synCookie(local, remote netip.AddrPort, irs uint32, mss uint16, n
 	return fixed + irs + minute<<24 + (timed+i<<synCookieShift)&0xffffff
 }
 
-// openSYNCookie returns the MSS in a cookie; ok is false where it is not ours or
-// too old.
+// openSYNCookie returns the MSS in a cookie. ok is false if the cookie is not ours
+// or too old.
 func (h *Host) openSYNCookie(local, remote netip.AddrPort, irs, cookie uint32, now int64) (mss uint16, ok bool) {
 	minute := uint32(now / synCookiePeriod)
 	fixed, _ := synCookieHashes(&h.ISNKey, local, remote, minute)
@@ -69,8 +69,8 @@ func (h *Host) openSYNCookie(local, remote netip.AddrPort, irs, cookie uint32, n
 	return synCookieMSS[i>>synCookieShift], true
 }
 
-// synCookieTimestamp is the latest timestamp, before the offset, that is not in
-// the future and whose low bits are options.
+// synCookieTimestamp is the latest timestamp, before the offset, that is not in the
+// future and has the options in its low bits.
 func synCookieTimestamp(now int64, options uint32) uint32 {
 	ts := timestamp(now)
 	v := ts&^synCookieBits | options

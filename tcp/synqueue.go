@@ -13,8 +13,8 @@ const (
 	synTimeout      = 1e9
 )
 
-// synEntry is a connection whose handshake is not complete: all that a SYN
-// costs us. It has no pointers.
+// synEntry is a connection whose handshake is not complete: all the memory that a
+// SYN costs us. It has no pointers.
 type synEntry struct {
 	local, remote         [16]byte
 	localPort, remotePort uint16
@@ -26,7 +26,7 @@ type synEntry struct {
 	sndWS                 int8
 	flags                 uint8
 	retries               uint8 // by the timer; also which list the entry is on
-	resent                uint8 // all, by the timer or for a SYN that came again
+	resent                uint8 // in all, by the timer or for a repeated SYN
 	chain                 uint32
 	prev, next            uint32 // on the list by time
 	deadline              int64
@@ -41,7 +41,7 @@ const (
 	synTS
 	synAcked // the final ACK came, and the accept queue was full
 	synECN   // ECN is agreed on (RFC 3168)
-	synNoECT // and yet a SYN came that did not ask for it
+	synNoECT // but a SYN came too that did not ask for it
 )
 
 func (e *synEntry) has(f uint8) bool { return e.flags&f != 0 }
@@ -59,10 +59,9 @@ func (e *synEntry) ends() (local, remote netip.AddrPort) {
 		netip.AddrPortFrom(unpackAddr(e.remote, v6), e.remotePort)
 }
 
-// synQueue holds the entries of a listener, found by address through a keyed
-// hash and by time through one list per number of retries: as the wait is the
-// same for all entries of a list, each list is in order of deadlines. Entries
-// are named by index; 0 is none.
+// synQueue holds the entries of a listener. A keyed hash finds them by address, and
+// one list per number of retries by time: all entries of a list wait equally long,
+// so each list is in order of deadlines. Entries are named by index; 0 is none.
 type synQueue struct {
 	key     *[16]byte
 	slab    []synEntry // slab[0] is not used
@@ -72,7 +71,7 @@ type synQueue struct {
 	lists   [synRetries + 1]struct{ head, tail uint32 }
 }
 
-// hashSYN tells the hash of the queue from the other uses of the key.
+// hashSYN distinguishes the hash of the queue from the other uses of the key.
 const hashSYN = 1
 
 func (q *synQueue) bucket(local, remote netip.AddrPort) uint32 {
@@ -94,8 +93,8 @@ func (q *synQueue) find(local, remote netip.AddrPort) (uint32, *synEntry) {
 	return 0, nil
 }
 
-// add makes an entry, which is on no list yet. The pointer is good until the
-// next add.
+// add makes an entry, which is on no list yet. The pointer is good until the next
+// add.
 func (q *synQueue) add(local, remote netip.AddrPort) (uint32, *synEntry) {
 	if q.free == 0 {
 		q.grow()
@@ -116,8 +115,7 @@ func (q *synQueue) add(local, remote netip.AddrPort) (uint32, *synEntry) {
 	return i, e
 }
 
-// grow doubles the room. The queue grows with need, so that a listener which
-// never saw a SYN has none.
+// grow doubles the room. A listener that never saw a SYN has none.
 func (q *synQueue) grow() {
 	old := len(q.slab)
 	size := max(2*old, 16)

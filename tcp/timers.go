@@ -14,15 +14,16 @@ const (
 	orphanRetries  = 8  // of a connection that the user closed
 	finWait2Limit  = int64(60 * time.Second)
 	txRetry        = int64(10 * time.Millisecond) // after the device refused a SYN
-	// A device that takes nothing is asked again (as Linux), and given up when
-	// retransmissions would have been.
+	// A device that takes nothing is asked again (as Linux). The connection ends
+	// when retransmissions would have ended it.
 	refusedRetry = int64(500 * time.Millisecond)
 	refusedLimit = int64(15 * time.Minute)
 )
 
 // Deadline returns when Expire is to be called next, math.MaxInt64 for never.
 func (c *Conn) Deadline() int64 {
-	// One less, unsigned: a timer that is off is later than all others.
+	// Compare times less one, unsigned: then a timer that is off is later than all
+	// others.
 	d := min(uint64(c.rtoAt)-1, uint64(c.rackAt)-1, uint64(c.ackAt)-1, uint64(c.keepAt)-1, uint64(c.retryAt)-1)
 	if p := c.cc.pacer; p != nil {
 		d = min(d, uint64(p.at)-1)
@@ -79,7 +80,7 @@ func (c *Conn) armRTO(now int64) {
 	c.rtoAt = c.capped(now+c.rto(), now)
 }
 
-// armSent sees to the retransmission timer after new data was sent.
+// armSent sets the retransmission timer after new data was sent.
 func (c *Conn) armSent(now int64) {
 	if c.rare.fo != nil {
 		return // the SYN-ACK comes first
@@ -89,8 +90,8 @@ func (c *Conn) armSent(now int64) {
 	}
 }
 
-// rearm sets the retransmission timer after an acknowledgement; newer: it
-// moved SND.UNA (RFC 6298 section 5.3).
+// rearm sets the retransmission timer after an acknowledgement. newer: it moved
+// SND.UNA (RFC 6298 section 5.3).
 func (c *Conn) rearm(newer bool, now int64) {
 	switch {
 	case newer:
@@ -160,8 +161,8 @@ func (c *Conn) expireSYN(now int64) {
 	c.armRTO(now)
 }
 
-// refusedSYN is called when the device did not take a SYN: it is asked again
-// soon, and given up when a peer that is silent would be.
+// refusedSYN is called when the device did not take a SYN. The device is asked
+// again soon; the connection fails when it would with a silent peer.
 func (c *Conn) refusedSYN(now int64) {
 	if now-c.stuckAt >= 2*c.rtt.Backoff(c.synLimit()) {
 		c.timedOut()
@@ -178,7 +179,7 @@ func (c *Conn) synLimit() uint8 {
 	return connectRetries
 }
 
-// expireData: nothing was acknowledged for an RTO.
+// expireData handles an RTO in which nothing was acknowledged.
 func (c *Conn) expireData(now int64) {
 	if c.costly(now-c.lastRcv > 2*maxRTO) {
 		c.abortOrphan(now)
@@ -198,7 +199,7 @@ func (c *Conn) expireData(now int64) {
 		c.mtuBlackHole(now)
 	}
 	c.timeout(now)
-	// A peer that took its window back and answers is not dead (as Linux).
+	// A peer that took its window back, and answers, is alive (as Linux).
 	if c.sndWnd > 0 || c.has(markOrphan) || now-c.lastRcv > maxRTO {
 		c.retries++
 	}
@@ -208,15 +209,15 @@ func (c *Conn) expireData(now int64) {
 	c.armRTO(now)
 }
 
-// armPersist starts the zero-window probe timer where data waits and nothing
-// is in flight whose acknowledgement would open the window (RFC 9293 section
-// 3.8.6.1), or whose timer would end the connection.
+// armPersist starts the zero-window probe timer where data waits and nothing in
+// flight would open the window by its acknowledgement, or end the connection by its
+// timer (RFC 9293 section 3.8.6.1).
 func (c *Conn) armPersist(now int64) {
 	if c.sndNext == ring.NoFrame || c.sndUna != c.sndNxt || c.rtoAt != 0 {
 		return
 	}
 	if p := c.cc.pacer; p != nil && p.at != 0 {
-		return // it is our own rate that data waits for
+		return // our own rate holds the data back
 	}
 	c.set(markPersist)
 	c.clear(markPTO)
@@ -241,7 +242,7 @@ func (c *Conn) expirePersist(now int64) {
 			limit = 0
 		}
 	}
-	// With an open window it is the device that does not take the data.
+	// With an open window the device does not take the data.
 	over := c.persistProbes >= limit
 	if c.sndWnd > 0 {
 		over = now-c.stuckAt >= refusedLimit
@@ -250,8 +251,8 @@ func (c *Conn) expirePersist(now int64) {
 		c.abortTimeout(now)
 		return
 	}
-	// A window that is open, but too small for good manners: override silly
-	// window avoidance (RFC 9293 section 3.8.6.2.1).
+	// The window is open, but too small for silly window avoidance: override that
+	// (RFC 9293 section 3.8.6.2.1).
 	if c.sndWnd > 0 {
 		c.clear(markPersist)
 		if !c.forceOut(now) {
@@ -314,8 +315,8 @@ func (c *Conn) armKeepAlive(now int64) {
 	}
 }
 
-// armFinWait2 bounds the wait for the FIN of a peer that nobody listens to any
-// more (TCP_LINGER2).
+// armFinWait2 bounds the wait for the FIN of a peer whose user here has closed
+// (TCP_LINGER2).
 func (c *Conn) armFinWait2(now int64) {
 	switch ms := c.rare.finWait2; {
 	case !c.has(markOrphan):
@@ -343,7 +344,7 @@ func (c *Conn) expireKeep(now int64) {
 	idle, every := int64(c.keepIdle)*1e6, int64(c.keepEvery)*1e6
 	silent := now - c.lastRcv
 	if c.sndHead != ring.NoFrame {
-		c.keepAt = now + idle // retransmission or persist looks after it
+		c.keepAt = now + idle // retransmission or the persist timer watches the peer
 		return
 	}
 	if silent < idle {
@@ -371,7 +372,7 @@ func (c *Conn) abortTimeout(now int64) {
 	c.timedOut()
 }
 
-// timedOut ends the connection: an ICMP error that came is the better reason.
+// timedOut ends the connection. If an ICMP error came, that is the better reason.
 func (c *Conn) timedOut() {
 	if c.softErr != 0 {
 		c.done(syscall.Errno(c.softErr))

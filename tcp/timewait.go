@@ -28,28 +28,28 @@ type TimeWait struct {
 	ts             bool // timestamps were negotiated
 }
 
-// TWAction is what the stack does about a segment for a TimeWait.
+// TWAction says what the stack does with a segment for a TimeWait.
 type TWAction uint8
 
 const (
-	// TWDrop: nothing.
+	// TWDrop drops it.
 	TWDrop TWAction = iota
-	// TWAck: send what PutAck builds.
+	// TWAck sends the segment that PutAck builds.
 	TWAck
-	// TWReopen: the segment is a SYN that may open the connection again. The
-	// stack forgets the TimeWait and calls Listener.Reopen; without a
-	// listener it does as for TWAck.
+	// TWReopen says that the segment is a SYN that may open the connection again.
+	// The stack forgets the TimeWait and calls Listener.Reopen. Without a listener
+	// it acts as for TWAck.
 	TWReopen
 )
 
 // Deadline is when the TIME-WAIT is over. Input may move it further away.
 func (tw *TimeWait) Deadline() int64 { return tw.deadline }
 
-// Timestamps reports whether the connection used timestamps, which tell its old
-// segments from those of a successor (RFC 6191).
+// Timestamps reports whether the connection used timestamps, which distinguish its
+// old segments from those of a successor (RFC 6191).
 func (tw *TimeWait) Timestamps() bool { return tw.ts }
 
-// Input takes a segment and, but for TWReopen, frees its payload.
+// Input takes a segment and, unless the answer is TWReopen, frees its payload.
 func (tw *TimeWait) Input(h *Host, s *Segment, now int64) TWAction {
 	act := tw.judge(h, s, now)
 	if act == TWAck {
@@ -76,8 +76,8 @@ func (tw *TimeWait) judge(h *Host, s *Segment, now int64) TWAction {
 		h.Stats.PAWSEstab.Add(1)
 	}
 	if fl.Has(FlagSYN) {
-		// RFC 6191 section 2 and RFC 9293 section 3.6.1: a SYN that is newer
-		// than all of the old connection opens a new one.
+		// RFC 6191 section 2 and RFC 9293 section 3.6.1: a SYN that is newer than
+		// everything of the old connection opens a new one.
 		newer := seqGT(s.Seq, tw.rcvNxt) || hasTS && seqGT(s.Opt.TSVal, tw.tsRecent)
 		if fl&(FlagACK|FlagFIN) == 0 && !old && newer {
 			return TWReopen
@@ -87,7 +87,8 @@ func (tw *TimeWait) judge(h *Host, s *Segment, now int64) TWAction {
 	if !old && s.Seq == tw.rcvNxt && s.End() == s.Seq {
 		return TWDrop // the peer's last acknowledgement, again
 	}
-	// RFC 9293 section 3.10.7.4: the peer's FIN again, it missed our ACK.
+	// RFC 9293 section 3.10.7.4: the peer repeats its FIN, because it missed our
+	// ACK.
 	tw.deadline = now + int64(TimeWaitLen)
 	return TWAck
 }
@@ -108,8 +109,8 @@ func (tw *TimeWait) PutAck(h *Host, local, remote netip.AddrPort, f ring.Frame, 
 	return h.seal(f, n, local, remote)
 }
 
-// isn is the initial sequence number of a connection that follows: beyond all
-// that the old one sent and may still be under way.
+// isn is the initial sequence number of a connection that follows: beyond all that
+// the old one sent and that may still be under way.
 func (tw *TimeWait) isn() uint32 { return tw.sndNxt + 0xffff + 2 }
 
 // freePayload frees the frames of s.

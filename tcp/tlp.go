@@ -3,18 +3,18 @@ package tcp
 import "github.com/onload-go/onload/ring"
 
 const (
-	// worstDelAck is the longest that we expect a peer to hold back its
+	// worstDelAck is the longest time that we expect a peer to hold back its
 	// acknowledgement of a lone segment (WCDelAckT), as Linux.
 	worstDelAck = 200e6
-	tlpSlack    = 2e6 // least distance of a probe from what it waits for, as Linux
+	tlpSlack    = 2e6 // added to two round trips where several segments are in flight, as Linux
 	tlpNoRTT    = 1e9 // probe timeout without an RTT sample
 )
 
-// armTLP starts the retransmission timer as the tail loss probe's (RFC 8985
-// section 7.2), where a probe may be sent: the peer has SACK, nothing is
-// SACKed, and there is no recovery, nor is anything in flight twice after one
-// that was undone. advanced: an acknowledgement just moved SND.UNA, and so
-// restarted the RTO. False: the timer is as it was.
+// armTLP starts the retransmission timer as that of the tail loss probe (RFC 8985
+// section 7.2), if a probe may be sent: the peer has SACK, nothing is SACKed, there
+// is no recovery, and nothing is in flight twice after a recovery that was undone.
+// advanced: an acknowledgement has just moved SND.UNA, and so restarted the RTO.
+// false: the timer is as it was.
 func (c *Conn) armTLP(advanced bool, now int64) bool {
 	if c.mark&(markSACK|markTLP) != markSACK || c.sacked != 0 || c.recovery != noRecovery ||
 		c.lost != 0 || c.backoff != 0 || c.sndUna == c.sndNxt {
@@ -42,7 +42,7 @@ func (c *Conn) armTLP(advanced bool, now int64) bool {
 	return true
 }
 
-// lastSent returns the frame before SND.NXT; something is in flight.
+// lastSent returns the frame before SND.NXT. Something must be in flight.
 func (c *Conn) lastSent() ring.Frame {
 	if c.sndNext == ring.NoFrame {
 		return c.sndTail
@@ -50,10 +50,10 @@ func (c *Conn) lastSent() ring.Frame {
 	return c.h.Arena.Meta(c.sndNext).Prev
 }
 
-// expireTLP sends a loss probe: new data where the peer's window
-// takes it, else the last segment again, so that the acknowledgement tells
-// what is missing. RFC 8985 section 7.3. One probe at a time, and none before
-// an RTT sample has come since the last. In any case the RTO is next.
+// expireTLP sends a loss probe, whose acknowledgement shows what is missing: new
+// data if the peer's window takes it, else the last segment again (RFC 8985 section
+// 7.3). There is one probe at a time, and none until an RTT sample has come since
+// the last. In any case the RTO is next.
 func (c *Conn) expireTLP(now int64) {
 	if c.has(markTLP|markNoSample) || c.sndUna == c.sndNxt || c.lost != 0 {
 		c.armRTO(now)
@@ -76,15 +76,15 @@ func (c *Conn) expireTLP(now int64) {
 	c.armRTO(now)
 }
 
-// stopTLP makes the timer the RTO's again: what is in flight needs no probe
-// any more to tell what is missing.
+// stopTLP makes the timer the RTO's again: no probe is needed any more to show what
+// is missing.
 func (c *Conn) stopTLP(now int64) {
 	c.clear(markPTO)
 	c.rtoAt = c.capped(max(c.h.Arena.Meta(c.sndHead).SentAt+c.rto(), now+1), now)
 }
 
-// resendTail sends the last segment once more, as a probe: it is not taken for
-// lost.
+// resendTail sends the last segment once more, as a probe. The segment is not taken
+// for lost.
 func (c *Conn) resendTail(now int64) bool {
 	a := c.h.Arena
 	f := c.lastSent()
@@ -94,8 +94,8 @@ func (c *Conn) resendTail(now int64) bool {
 		}
 		f = m.Next
 	}
-	// The FIN goes along with the data before it, and a segment may have
-	// several frames, which were sent together.
+	// The FIN goes along with the data before it. A segment may have several
+	// frames, which were sent together.
 	at := a.Meta(f).SentAt
 	count, bytes, fin := 0, 0, false
 	for g := f; g != ring.NoFrame && count < c.h.MaxFrags; {
@@ -114,7 +114,7 @@ func (c *Conn) resendTail(now int64) bool {
 	return ok && c.transmit(f, count, bytes, fin, now)
 }
 
-// noteTail does the accounts of what is sent again and was not taken for lost.
+// noteTail accounts for a frame that is sent again without being lost.
 func (c *Conn) noteTail(f ring.Frame, count, bytes int, fin bool, now int64) {
 	a := c.h.Arena
 	if fin {
@@ -136,14 +136,15 @@ func (c *Conn) noteTail(f ring.Frame, count, bytes int, fin bool, now int64) {
 		}
 		f = m.Next
 	}
-	// Its duplicate report excuses no other retransmission (RFC 3708 section 3).
+	// Its duplicate report does not excuse another retransmission (RFC 3708 section
+	// 3).
 	c.undoRetrans = max(c.undoRetrans, 0) + 1
 	c.countRetrans(bytes)
 }
 
-// tlpAcked looks whether a loss probe was answered. A retransmission that
-// no duplicate report betrays as needless has repaired a loss, which asks for
-// the same reduction as any: RFC 8985 section 7.4.
+// tlpAcked looks whether a loss probe was answered. If no duplicate report shows
+// the retransmission to be needless, it has repaired a loss, which asks for the
+// same reduction as any (RFC 8985 section 7.4).
 func (c *Conn) tlpAcked(s *Segment, st *ackState, dup bool, now int64) {
 	switch {
 	case seqLT(s.Ack, c.tlpEnd):
@@ -157,7 +158,7 @@ func (c *Conn) tlpAcked(s *Segment, st *ackState, dup bool, now int64) {
 			c.cc.EnterRecovery()
 			c.cc.ExitRecovery()
 			c.reduced()
-			c.clear(markUndo) // of this nothing is to be undone
+			c.clear(markUndo) // this reduction is not to be undone
 		}
 	case dup && s.Opt.NSACK == 0: // both arrived, at a peer without DSACK
 	default:

@@ -2,11 +2,11 @@ package tcp
 
 import "github.com/onload-go/onload/ring"
 
-// undo takes the last reduction back where it was needless. It was, when the
-// acknowledgement is of the original and not of the retransmission (Eifel, RFC
-// 3522), when every retransmission was reported as a duplicate (RFC 3708; that
-// may be seen after recovery too), or when F-RTO says so (RFC 5682). The windows
-// are restored, as RFC 9438 section 4.9 and Linux have it.
+// undo takes the last reduction back if it was needless. There are three proofs.
+// The acknowledgement is of the original, not of the retransmission (Eifel, RFC
+// 3522); every retransmission was reported as a duplicate (RFC 3708; that may come
+// after recovery too); or F-RTO found so (RFC 5682). The windows are restored, as
+// in RFC 9438 section 4.9 and Linux.
 func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 	eifel, frto := false, false
 	if c.recovery != noRecovery {
@@ -29,11 +29,11 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 		c.h.Stats.TCPFullUndo.Add(1)
 	}
 	if !timeout {
-		c.set(markReordered) // what had come late was taken for lost
+		c.set(markReordered) // late data was taken for lost
 		c.noteReordering(uint32(st.dupAcks) + 1)
 	}
 	if c.cc.Undo() {
-		c.ecn &^= ecnCWR | ecnHold // there is nothing to tell of
+		c.ecn &^= ecnCWR | ecnHold // the peer need not be told
 	}
 	c.recovery = noRecovery
 	c.dupSacked, c.dupAcks = 0, 0
@@ -42,15 +42,15 @@ func (c *Conn) undo(st *ackState, dup bool, now int64) bool {
 	return true
 }
 
-// stampRetrans notes the timestamp of a retransmission, where no older one is
-// in flight.
+// stampRetrans notes the timestamp of a retransmission, unless an older one is in
+// flight.
 func (c *Conn) stampRetrans(now int64) {
 	if c.retransStamp == 0 || c.recovery == noRecovery && c.retrans == 0 {
 		c.retransStamp = c.timestamp(now)
 	}
 }
 
-// unmarkAll takes what waits for retransmission for in flight again.
+// unmarkAll takes everything that waits for retransmission for in flight again.
 func (c *Conn) unmarkAll() {
 	a := c.h.Arena
 	for f := c.lastSent(); f != ring.NoFrame && c.lost > c.retrans; f = a.Meta(f).Prev {
@@ -64,9 +64,8 @@ func (c *Conn) unmarkAll() {
 // insertSteps bounds the search for a frame's place by time.
 const insertSteps = 64
 
-// timeInsert puts f where it belongs on the list by time of transmission:
-// mostly at its front, for what was taken for lost is old. False: that would
-// take long.
+// timeInsert puts f where it belongs on the list by time of transmission. That is
+// mostly the front, since lost frames are old. false: the search would take long.
 func (c *Conn) timeInsert(f ring.Frame) bool {
 	a := c.h.Arena
 	m := a.Meta(f)

@@ -1,9 +1,9 @@
 package tcp
 
-// nextWindow returns the window to advertise, in bytes. It is never less than
-// what is open (RFC 9293 section 3.8.6). It grows only by steps that are worth a
-// segment (section 3.8.6.2.2), unless it is as wide as ever: a wide window cannot
-// become silly, and a field that stays the same keeps the peer on its fast path.
+// nextWindow returns the window to advertise, in bytes. It is never less than what
+// is open (RFC 9293 section 3.8.6). It grows only by steps worth a segment (section
+// 3.8.6.2.2), unless it is as wide as it gets: a wide window cannot become silly,
+// and an unchanged field keeps the peer on its fast path.
 func (c *Conn) nextWindow() uint32 {
 	open := c.openWindow()
 	if free := c.freeWindow(); free > open {
@@ -16,7 +16,7 @@ func (c *Conn) nextWindow() uint32 {
 }
 
 // roomy reports whether a window of free bytes is as wide as the header can say, or
-// that nothing is unread.
+// nothing is unread.
 func (c *Conn) roomy(free uint32) bool {
 	if free>>c.ourShift() >= 0xffff {
 		return true
@@ -29,14 +29,14 @@ func (c *Conn) roomy(free uint32) bool {
 func (c *Conn) window() uint16 {
 	now := c.nextWindow()
 	shift := c.ourShift()
-	// Rounding up keeps the edge where it was; the few bytes above the buffer
-	// are accepted.
+	// Rounding up keeps the edge where it was. The few bytes above the buffer are
+	// accepted.
 	field := min((now+1<<shift-1)>>shift, 0xffff)
 	c.rcvAdv = c.rcvNxt + field<<shift
 	return uint16(field)
 }
 
-// freeWindow is how much more the receive buffer would take.
+// freeWindow is how many more bytes the receive buffer would take.
 func (c *Conn) freeWindow() uint32 {
 	frames, used := c.rcvUsed.load()
 	limit := int(c.rcvLimit.Load())
@@ -47,7 +47,7 @@ func (c *Conn) freeWindow() uint32 {
 	free, mask := min(limit-used, int(c.rcvClamp.Load())), 1<<c.ourShift()-1
 	if spare := h.Arena.FreeFrames() - h.Reserve; spare < 2*h.Reserve {
 		// Windows promise more memory than there is. When it runs low each may
-		// count on a part of the rest, so that many become small instead of
+		// count on a part of the rest, so that many windows become small instead of
 		// colliding. A connection that holds nothing may count on a segment
 		// (mayKeep), so that requests are heard while others do not read.
 		share := max(spare, 0) / windowShare * int(c.chunk.Load())
@@ -68,10 +68,10 @@ const (
 	lowClamp     = 4 // segments, as Linux under memory pressure
 )
 
-// growClamp lets the window grow as the peer uses it, twice as fast as a sender
-// in slow start, as long as memory is plenty (Linux's rcv_ssthresh). A thousand
-// connections with large windows rarely use them at once, but when they do there
-// is no memory for it.
+// growClamp lets the window grow as the peer uses it, twice as fast as a sender in
+// slow start, as long as memory is plenty (Linux's rcv_ssthresh). A thousand
+// connections with large windows rarely use them at once; if they did, memory would
+// not suffice.
 func (c *Conn) growClamp(s *Segment, now int64) {
 	switch spare := c.h.Arena.FreeFrames() - c.h.Reserve/shutPart; {
 	case spare >= 2*c.h.Reserve:
@@ -88,8 +88,7 @@ func (c *Conn) growClamp(s *Segment, now int64) {
 }
 
 // shutByMemory reports whether the window is closed although the buffer is not
-// full. Only a timer opens it then: nothing reports the memory that others give
-// back.
+// full. Then only a timer opens it: nothing reports memory that others give back.
 func (c *Conn) shutByMemory() bool {
 	if c.openWindow() >= max(uint32(c.rcvMSS), c.chunk.Load()) || !c.State().receiving() {
 		return false
@@ -98,8 +97,9 @@ func (c *Conn) shutByMemory() bool {
 	return used+int(c.rcvMSS) <= int(c.rcvLimit.Load()) && frames < c.heldLimit()
 }
 
-// publishWindow shows the reader how far the window is open. A change that it
-// was shown too late, as it had read by then, is ours to act on.
+// publishWindow shows the reader how far the window is open. It reports a change
+// that the reader saw too late, because it had read by then: we have to act on
+// that.
 func (c *Conn) publishWindow() (changed bool) {
 	w := c.openWindow()
 	if changed = w != c.rcvEdge.Load(); changed {
@@ -113,9 +113,9 @@ func (c *Conn) openWindow() uint32 {
 	return uint32(max(int32(c.rcvAdv-c.rcvNxt), 0))
 }
 
-// worthUpdate reports whether the window should be advertised anew after Read
-// freed space: it has closed to half of the buffer, and can at least double
-// (as Linux), by a segment or more.
+// worthUpdate reports whether the window should be advertised anew after Read freed
+// space: it has closed to half of the buffer, and can at least double (as Linux),
+// by a segment or more.
 func (c *Conn) worthUpdate(open uint32) bool {
 	_, used := c.rcvUsed.load()
 	limit := min(c.rcvLimit.Load(), c.rcvClamp.Load())
@@ -129,7 +129,7 @@ func (c *Conn) worthUpdate(open uint32) bool {
 	return free >= max(2*open, min(limit/2, c.chunk.Load()))
 }
 
-// WindowUpdate is called after Read said so: it acknowledges anew where that
+// WindowUpdate is called after Read asked for it. It acknowledges anew if that
 // opens the window.
 func (c *Conn) WindowUpdate(now int64) {
 	if c.has(markDead) || !c.State().receiving() {

@@ -1,22 +1,22 @@
 package tcp
 
-// windowLaw is a congestion control by window: it says how the window grows
-// and by how much congestion cuts it. It has no state of its own, Congestion
-// has. Its law method returns itself: the compiler then finds a law that lacks
-// a part, and windowed needs no type assertion.
+// windowLaw is a congestion control by window: it says how the window grows, and by
+// how much congestion cuts it. It has no state of its own, Congestion has. Its law
+// method returns itself. So the compiler finds a law that lacks a part, and
+// windowed needs no type assertion.
 type windowLaw interface {
 	algorithm
-	// reduce returns the slow start threshold after congestion; ecn: it was
+	// reduce returns the slow start threshold after congestion. ecn: data was
 	// marked, not lost.
 	reduce(c *Congestion, ecn bool) uint32
-	// expired: everything in flight is taken for lost.
+	// expired is told that everything in flight is taken for lost.
 	expired(c *Congestion)
-	// resume: something is sent, and nothing was in flight.
+	// resume is told that something is sent while nothing was in flight.
 	resume(c *Congestion, now int64)
 }
 
-// windowed is the rest of an algorithm, for a law to embed. PRR steers cwnd in
-// recovery.
+// windowed is the rest of an algorithm, for a law to embed. In recovery PRR steers
+// cwnd.
 type windowed struct{}
 
 func (windowed) models() bool { return false }
@@ -43,7 +43,7 @@ func (windowed) cut(c *Congestion, ecn bool) {
 }
 
 func (windowed) exitRecovery(c *Congestion) {
-	if c.ssthresh != infSsthresh { // a model that was given up leaves none
+	if c.ssthresh != infSsthresh { // a model that was given up leaves no threshold
 		c.SetCwnd(c.ssthresh)
 	}
 	c.acked = 0
@@ -89,8 +89,8 @@ func (windowed) restart(c *Congestion, now int64, _ bool) {
 	}
 }
 
-// idle halves the window for each timeout, down to the initial one (RFC 2861
-// section 3, RFC 5681 section 4.1).
+// idle halves the window for each timeout of silence, down to the initial window
+// (RFC 2861 section 3, RFC 5681 section 4.1).
 func (windowed) idle(c *Congestion, idle, rto int64) {
 	restart := min(c.initial(), c.cwnd)
 	if !c.fresh && c.ssthresh != infSsthresh {
@@ -103,8 +103,8 @@ func (windowed) idle(c *Congestion, idle, rto int64) {
 	c.acked = 0
 }
 
-// unused moves the window half way towards what was used, and remembers in
-// ssthresh what it was (RFC 2861 section 3.2).
+// unused moves the window half way towards the part that was used, and remembers
+// its size in ssthresh (RFC 2861 section 3.2).
 func (windowed) unused(c *Congestion, used uint32) {
 	used = max(used, c.initial())
 	if used >= c.cwnd {
@@ -114,8 +114,8 @@ func (windowed) unused(c *Congestion, used uint32) {
 	c.cwnd = (c.cwnd + used) / 2
 }
 
-// Pacing of a window is as Linux's: faster than the window per round trip, so
-// that it can grow.
+// A window is paced as in Linux: faster than one window per round trip, so that it
+// can grow.
 const (
 	paceSlowStart = 2.0
 	paceAvoidance = 1.2
@@ -132,10 +132,9 @@ func (windowed) pacingRate(c *Congestion, srtt int64) uint64 {
 	return uint64(gain * float64(c.cwnd) * 1e9 / float64(srtt))
 }
 
-// slowStart grows the window by what was delivered (RFC 5681 section 3.1,
-// RFC 3465 without its limit per acknowledgement: receivers that coalesce
-// segments acknowledge dozens at once). It returns the bytes that are beyond
-// the threshold.
+// slowStart grows the window by the bytes delivered (RFC 5681 section 3.1, RFC 3465
+// without its limit per acknowledgement: receivers that coalesce segments
+// acknowledge dozens at once). It returns the bytes beyond the threshold.
 func (c *Congestion) slowStart(s *AckSample) (rest uint32) {
 	grow := min(s.Acked, c.ssthresh-c.cwnd)
 	rest = s.Acked - grow

@@ -14,29 +14,29 @@ const (
 	frameTimed                // on the list by time of transmission
 	frameStamped              // it carries a stamp for rate samples
 	frameLimited              // the application did not fill the path when it was sent
-	frameUnsummed             // Meta.Sum is still to be computed, should it be needed
-	frameMoved                // it came whole, not by a copy
+	frameUnsummed             // Meta.Sum is still to be computed, if needed
+	frameMoved                // it came as a whole frame, not by a copy
 )
 
 // writeBatch is how many frames Write takes from the arena at once.
 const writeBatch = 32
 
-// sendFrames is the number of frames that a send buffer of limit bytes may
-// hold: enough for full segments of 512 bytes. It keeps tiny writes from
-// pinning the arena.
+// sendFrames is the number of frames that a send buffer of limit bytes may hold:
+// enough for full segments of 512 bytes. The limit keeps tiny writes from pinning
+// the arena.
 func sendFrames(limit int) int { return limit/512 + 16 }
 
-// Write copies from p into the send buffer and returns how many bytes; 0
-// means that it is full, or closed for writing. The caller lets Output run
-// afterwards, also when n is 0: Output sees that a writer waits. Safe without
-// the lock, for one writer at a time.
+// Write copies from p into the send buffer and returns how many bytes. 0 means that
+// the buffer is full, or closed for writing. The caller lets Output run afterwards,
+// also when n is 0: Output sees that a writer waits. Safe without the lock, for one
+// writer at a time.
 func (c *Conn) Write(p []byte) (n int) {
 	n = c.write(p)
 	if n == len(p) || c.flags.Load()&sharedNoWrite != 0 {
 		return n
 	}
-	// Full. Say so, then look again: an acknowledgement in between saw no
-	// waiting writer.
+	// The buffer is full. Say so, then look again: an acknowledgement in between
+	// saw no waiting writer.
 	c.flags.Or(sharedWantWrite)
 	return n + c.write(p[n:])
 }
@@ -62,8 +62,9 @@ func (c *Conn) write(p []byte) (n int) {
 	return n
 }
 
-// WriteNow is Write under the lock, for what fits into one frame: without the
-// hand-over that Write pays for. It takes all of p or nothing; then Write does.
+// WriteNow is Write under the lock, for data that fits into one frame. It avoids
+// the hand-over that Write pays for. It takes all of p or nothing; in the latter
+// case the caller uses Write.
 func (c *Conn) WriteNow(p []byte) bool {
 	frames, used := c.sndUsed.load()
 	limit := int(c.sndLimit.Load())
@@ -89,8 +90,7 @@ func (c *Conn) WriteNow(p []byte) bool {
 	return true
 }
 
-// extend writes p behind the last frame that is still to be sent, where there
-// is room for all of it.
+// extend writes p behind the last unsent frame, if there is room for all of it.
 func (c *Conn) extend(p []byte) bool {
 	if c.sndNext == ring.NoFrame {
 		return false
@@ -110,27 +110,28 @@ func (c *Conn) extend(p []byte) bool {
 	return true
 }
 
-// Writable reports whether at least a third of the send buffer is free, or
-// Write would fail. After a Write that took less than asked it is false until
-// EvWritable: the buffer may have room that the arena has no frames for. Safe
-// without the lock.
+// Writable reports whether at least a third of the send buffer is free, or Write
+// would fail. After a Write that took less than asked it is false until EvWritable:
+// the buffer may have room for which the arena has no frames. Safe without the
+// lock.
 func (c *Conn) Writable() bool {
-	// A writer that was woken is not asked about memory once more: nobody would
-	// wake it again if others have taken it meanwhile. Its Write finds out.
+	// Do not ask about memory on behalf of a writer that was just woken: if others
+	// have taken the memory meanwhile, nobody would wake it again. Its Write finds
+	// out.
 	f := c.flags.Load()
 	_, room := c.bufferRoom()
 	return f&sharedNoWrite != 0 || f&sharedWantWrite == 0 && room
 }
 
-// sendRoom reports whether a writer is worth waking.
+// sendRoom reports whether there is room enough to wake a writer.
 func (c *Conn) sendRoom() bool {
 	frames, ok := c.bufferRoom()
 	share := c.sendShare()
 	return ok && share > 0 && frames <= share/3*2
 }
 
-// bufferRoom reports whether the send buffer has room, whatever memory there
-// is, and how many frames it holds.
+// bufferRoom reports whether the send buffer has room, whatever memory there is,
+// and how many frames it holds.
 func (c *Conn) bufferRoom() (frames int, ok bool) {
 	frames, used := c.sndUsed.load()
 	limit := int(c.sndLimit.Load())
@@ -138,7 +139,7 @@ func (c *Conn) bufferRoom() (frames int, ok bool) {
 }
 
 // wakeWriter notifies a writer that found the buffer full, once there is room
-// worth waking it for.
+// enough.
 func (c *Conn) wakeWriter() {
 	if c.flags.Load()&sharedWantWrite == 0 {
 		return
@@ -152,7 +153,7 @@ func (c *Conn) wakeWriter() {
 	}
 }
 
-// pull moves what was written to the end of the send queue.
+// pull moves written frames to the end of the send queue.
 func (c *Conn) pull() {
 	if c.sndBox.Empty() {
 		return
@@ -169,7 +170,7 @@ func (c *Conn) pull() {
 // enqueue puts one written frame on the send queue.
 func (c *Conn) enqueue(f ring.Frame) {
 	if c.has(markFinQueued | markDead) {
-		// Written while the other side of the user closed.
+		// It was written while the other side of the user closed.
 		c.sndUsed.add(-1, -int(c.h.Arena.Meta(f).Len))
 		c.h.Cache.Free(f)
 	} else if !c.merge(f) {
@@ -204,10 +205,11 @@ func frameLen(m *ring.Meta) uint32 {
 	return uint32(m.Len)
 }
 
-// merge tops up the last unsent frame from f, so that many small writes leave
-// as few packets. True: f was used up, and released.
+// merge tops up the last unsent frame from f, so that many small writes leave as
+// few packets. It reports whether f was used up, and freed.
 func (c *Conn) merge(f ring.Frame) bool {
-	// A full frame is not worth copying, nor one that was moved so as not to be.
+	// A full frame is not worth copying. Nor is one that was moved: moving it was
+	// to avoid the copy.
 	most := int(c.chunk.Load())
 	m := c.h.Arena.Meta(f)
 	if m.Flags&frameMoved != 0 {
@@ -255,8 +257,8 @@ func (c *Conn) topUp(f ring.Frame) bool {
 	return true
 }
 
-// split cuts frame f after n payload bytes; the rest becomes a frame of its
-// own behind it. False when there is no frame for it.
+// split cuts frame f after n payload bytes. The rest becomes a frame of its own
+// behind it. false: there is no frame for it.
 func (c *Conn) split(f ring.Frame, n int) bool {
 	a := c.h.Arena
 	g, ok := c.h.Cache.Alloc()
@@ -297,8 +299,8 @@ func (c *Conn) sum(f ring.Frame, m *ring.Meta) {
 	m.Flags &^= frameUnsummed
 }
 
-// private makes sure that f's headers may be written: a frame that is in the
-// NIC's ring is replaced by a copy. It returns the frame to use.
+// private makes sure that f's headers may be written. It replaces a frame that is
+// in the NIC's ring by a copy, and returns the frame to use.
 func (c *Conn) private(f ring.Frame) (ring.Frame, bool) {
 	a := c.h.Arena
 	if !a.InNIC(f) {
@@ -329,7 +331,7 @@ func (c *Conn) private(f ring.Frame) (ring.Frame, bool) {
 	return g, true
 }
 
-// relink makes at's link to old point to f; where at is no frame, *end does.
+// relink makes at's link to old point to f. If at is no frame, *end does.
 func relink(a *ring.Arena, at, old, f ring.Frame, end *ring.Frame, back, timed bool) {
 	if at == ring.NoFrame {
 		if *end == old {
@@ -372,7 +374,7 @@ func (c *Conn) dropSendQueue() {
 	c.sacked, c.lost, c.retrans, c.dupSacked = 0, 0, 0, 0
 }
 
-// pullRaw drops what is in the mailbox.
+// pullRaw drops the frames in the mailbox.
 func (c *Conn) pullRaw() {
 	a := c.h.Arena
 	f, _ := c.sndBox.TakeAll(a)
