@@ -46,9 +46,7 @@ func TestExchange(t *testing.T) {
 				}
 				for _, d := range []*Device{a, b} {
 					q := d.queues[0]
-					if q.posted != 0 {
-						t.Errorf("%d frames not reclaimed", q.posted)
-					}
+					await(t, "all frames come back", func() bool { q.Reclaim(); return q.posted == 0 })
 					if free := d.arena.FreeFrames(); free != d.arena.Frames()-q.lent {
 						t.Errorf("%d frames free, %d with the kernel, of %d", free, q.lent, d.arena.Frames())
 					}

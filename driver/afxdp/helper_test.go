@@ -111,6 +111,27 @@ func receive(t testing.TB, d *Device, q *Queue, wait time.Duration) (b []byte, d
 	return nil, 0
 }
 
+// await waits until ok holds: the kernel passes packets on, and gives frames back,
+// in its own time.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// reclaim takes back what q has sent, until it has n Descs.
+func reclaim(t testing.TB, q *Queue, n int) {
+	t.Helper()
+	got := 0
+	await(t, "frames come back", func() bool { got += q.Reclaim(); return got >= n })
+	if got != n {
+		t.Errorf("reclaimed %d, want %d", got, n)
+	}
+}
+
 // sum is the Internet checksum of the parts in a row (RFC 1071); all but the
 // last have an even length.
 func sum(parts ...[]byte) uint16 {

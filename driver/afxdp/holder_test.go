@@ -109,9 +109,7 @@ func TestForeignProgram(t *testing.T) {
 			if e.Name != "somebody" || e.Mode != mode.String() || e.PID != 0 || e.Link != 0 {
 				t.Errorf("error %#v", e)
 			}
-			if after := openFiles(t); len(after) != len(before) {
-				t.Errorf("descriptors left: %v", after)
-			}
+			noMoreFiles(t, before)
 			if now := program(t, p.A); now.prog != e.ID {
 				t.Errorf("program %d was replaced by %d", e.ID, now.prog)
 			}

@@ -171,11 +171,8 @@ func (s *segmentStream) run() {
 			t.Fatalf("TxBatch took %d of %d", n, len(all))
 		}
 		must(t, q.Kick())
-		q.Reclaim()
 		for _, d := range all {
-			if s.a.arena.InNIC(d.Frame) {
-				t.Fatal("a frame is still held")
-			}
+			await(t, "no frame is held", func() bool { q.Reclaim(); return !s.a.arena.InNIC(d.Frame) })
 			s.a.arena.Free(d.Frame)
 		}
 		var got bytes.Buffer
