@@ -310,13 +310,12 @@ func TestConnCheckWhileReading(t *testing.T) {
 }
 
 func eventually(cond func() bool) error {
-	for range 1000 {
-		if cond() {
-			return nil
+	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("timeout")
 		}
-		time.Sleep(time.Millisecond)
 	}
-	return errors.New("timeout")
+	return nil
 }
 
 func TestNoDescriptor(t *testing.T) {

@@ -61,7 +61,7 @@ func TestAttack29ReadersThatDoNotRead(t *testing.T) {
 		k.turn(burst...)
 		// The client's kernel acknowledges what fits its window, and nobody reads
 		// it. So the server ends up waiting, unless its buffer takes all answers.
-		for left, end := uint32(window), time.Now().Add(10*time.Second); ; time.Sleep(10 * time.Microsecond) {
+		for left, end := uint32(window), time.Now().Add(patience); ; time.Sleep(10 * time.Microsecond) {
 			if time.Now().After(end) {
 				st := v.Stats()
 				t.Fatalf("client %d: its server waits, %d of %d frames are free, %d segments dropped", i, st.FreeFrames, frames, st.TCP.TCPRcvQDrop)
