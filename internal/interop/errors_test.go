@@ -163,7 +163,7 @@ func (s *scene) udp(port uint16) net.Conn {
 var one = []byte("x")
 
 const (
-	travel = 100 * time.Millisecond // in which a packet surely arrives
+	travel = 100 * time.Millisecond // a packet's time on its way, mostly: see arrived
 	soon   = 5 * time.Second        // for what does not come
 	hung   = time.Minute            // a call that takes so long hangs, however busy the machine is
 )
@@ -174,11 +174,32 @@ func (s *scene) limit(cs ...net.Conn) {
 	}
 }
 
+// arrived waits until what h and the peer have sent so far, and answers to it, are
+// where they go: another connection's bytes have gone both ways behind them.
+func (s *scene) arrived() {
+	s.Helper()
+	time.Sleep(travel) // for what travels apart
+	l, err := s.pair.B.Listen("tcp", s.at(s.pair.B, 0))
+	s.must(err)
+	defer l.Close()
+	go echoAll(l)
+	c, err := s.h.Dial("tcp", l.Addr().String())
+	s.must(err)
+	defer c.Close()
+	s.limit(c)
+	for range 2 {
+		_, err = c.Write(one)
+		s.must(err)
+		_, err = c.Read(make([]byte, 1))
+		s.must(err)
+	}
+}
+
 // reset has the peer abort its end.
 func (s *scene) reset(peer *net.TCPConn) {
 	s.must(peer.SetLinger(0))
 	s.must(peer.Close())
-	time.Sleep(travel)
+	s.arrived()
 }
 
 var classes = []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH,

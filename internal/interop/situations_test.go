@@ -135,9 +135,9 @@ var streamSituations = []situation{
 		c, peer := s.conn()
 		s.limit(c)
 		s.must(peer.Close())
-		time.Sleep(travel)
+		s.arrived()
 		s.noteN("first write")(c.Write(one)) // answered by a reset
-		time.Sleep(travel)
+		s.arrived()
 		s.noteN("second write")(c.Write(one))
 		s.noteN("third write")(c.Write(one))
 		s.noteN("read")(c.Read(make([]byte, 1)))
@@ -154,7 +154,7 @@ var streamSituations = []situation{
 		s.noteN("read")(c.Read(make([]byte, 1)))
 		_, err := peer.Write(one)
 		s.must(err)
-		time.Sleep(travel)
+		s.arrived()
 		s.noteN("read with data there")(c.Read(make([]byte, 1)))
 		s.noteN("write")(c.Write(one))
 		s.must(c.SetReadDeadline(time.Time{}))
@@ -242,7 +242,7 @@ var closeSituations = []situation{
 		c, peer := s.accepted()
 		s.limit(peer)
 		s.noteN("peer write")(peer.Write([]byte("nobody reads this")))
-		time.Sleep(travel)
+		s.arrived()
 		s.note("close", c.Close())
 		s.noteN("peer read")(peer.Read(make([]byte, 1)))
 	}},
@@ -252,7 +252,7 @@ var closeSituations = []situation{
 		s.note("close", c.Close())
 		s.noteN("peer read")(peer.Read(make([]byte, 1)))
 		s.noteN("peer write")(peer.Write(one))
-		time.Sleep(travel)
+		s.arrived()
 		s.noteN("peer write again")(peer.Write(one))
 	}},
 	{"close/linger 0", func(s *scene) {
@@ -364,7 +364,7 @@ var listenSituations = []situation{
 		_, err = p.Read(make([]byte, 1))
 		s.note("peer read", err)
 		s.must(p.Close())
-		time.Sleep(travel)
+		s.arrived()
 		s.listenAgain(s.h, "tcp", l.Addr().String()) // with one in TIME-WAIT
 	}},
 	{"listen/close with a connection waiting", func(s *scene) {
@@ -372,7 +372,7 @@ var listenSituations = []situation{
 		p, err := s.pair.B.Dial("tcp", l.Addr().String())
 		s.must(err)
 		defer p.Close()
-		time.Sleep(travel)
+		s.arrived()
 		s.must(l.Close())
 		s.limit(p)
 		_, err = p.Read(make([]byte, 1))
@@ -395,7 +395,7 @@ var packetSituations = []situation{
 	{"udp/closed port, write", func(s *scene) {
 		c := s.udp(9)
 		s.noteN("write")(c.Write(one))
-		time.Sleep(travel)
+		s.arrived()
 		s.noteN("write after the answer")(c.Write(one))
 	}},
 	{"udp/closed port, blocked", func(s *scene) {
