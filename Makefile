@@ -1,7 +1,7 @@
 # The commands that people use. Those that need namespaces are for root:
 # sudo make test.
 
-modules := . bench bench/apps
+modules := . bench bench/apps internal/interop/programs
 staticcheck := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
