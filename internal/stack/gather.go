@@ -1,9 +1,9 @@
 package stack
 
-// While somebody polls, an acknowledgement in the middle of a stream waits for
-// the segments behind it (tcp.Host.Gather): until none came for gatherIdle,
-// but not longer than gatherMost, in ns. Where polling stops without arming the
-// queues, the reactor's tick sees to it.
+// While somebody polls, an acknowledgement in the middle of a stream waits for the
+// segments behind it (tcp.Host.Gather): until none came for gatherIdle, but not
+// longer than gatherMost, in ns. If polling stops without arming the queues, the
+// reactor's tick sends it.
 const (
 	gatherIdle = int64(20_000)
 	gatherMost = int64(100_000)
@@ -25,8 +25,8 @@ func (s *Stack) noteGather(c *TCPConn) {
 	s.turn.gatherUntil = min(s.turn.gatherUntil, s.now+gatherIdle)
 }
 
-// endGather has those acknowledgements sent that have waited long enough, or
-// all. The lock is held, and end follows.
+// endGather has those acknowledgements sent that have waited long enough, or all of
+// them. The lock is held, and end follows.
 func (s *Stack) endGather(all bool) {
 	waiting := s.turn.gathering[:0]
 	s.turn.gatherUntil = never

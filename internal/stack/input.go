@@ -26,8 +26,8 @@ func (s *Stack) input(qi int, ds []ring.Desc) {
 	}
 }
 
-// network reads the headers below the transport's into rx.pkt. It returns the
-// packet without them, or nil where the packet was dropped or is a fragment.
+// network reads the link and IP headers into rx.pkt. It returns the packet without
+// them, or nil if the packet was dropped or is a fragment.
 func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 	p := &s.rx.pkt
 	first := s.arena.Bytes(ds[0].Frame)[ds[0].Off:][:ds[0].Len]
@@ -38,9 +38,8 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxMalformed)
 			return nil
 		}
-		// The steering takes packets by port. Those to other hosts' addresses,
-		// of either layer, are dropped in silence, and so are those that no
-		// honest host sends (attack 20).
+		// The steering takes packets by port. Drop in silence those to other hosts'
+		// addresses, link or IP, and those that no honest host sends (attack 20).
 		if !s.rx.on.hears(p.DstMAC) || ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.rx.on.onVLAN(p) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
@@ -59,9 +58,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 	return ds
 }
 
-// trim cuts ds to the n bytes from off on: off the headers in front, and the
-// Ethernet padding behind. Where the packet is shorter it frees the frames and
-// returns nil.
+// trim cuts ds to the n bytes from off on. It removes off bytes of headers in
+// front, and the Ethernet padding behind. If the packet is shorter it frees the
+// frames and returns nil.
 func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 	if int(ds[0].Len) < off {
 		s.cache.FreeDescs(ds)
@@ -114,7 +113,7 @@ func (s *Stack) checksumOK(ds []ring.Desc, field uint16) bool {
 		return true
 	}
 	sum := ip.Add(s.rx.pseudo, ip.Add(uint16(p.L4Len>>16), uint16(p.L4Len)))
-	// Between virtual machines and namespaces no wire is crossed, and the
+	// Between virtual machines and namespaces packets cross no wire, and the
 	// sender's kernel leaves only the pseudo-header's sum in the field
 	// (CHECKSUM_PARTIAL). A real NIC never delivers that.
 	if s.rx.virtual>>s.rx.queue&1 != 0 && field == sum {

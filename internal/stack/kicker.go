@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// kicker has the queues transmit what is on their rings: at once, or together
-// with what is about to follow. It belongs to the holder of the stack lock, but
-// for deferred, which is read without.
+// kicker has the queues transmit what is on their rings: at once, or together with
+// later packets. It belongs to the holder of the stack lock, except deferred, which
+// is read without it.
 //
 // Packets that leave together share a system call, which costs more than a
 // packet does. So a turn that sent may defer its kick where others are sure to
@@ -43,9 +43,9 @@ type kicker struct {
 	flusher    chan struct{} // wakes the flusher
 }
 
-// deferral says whether the kick at the end of a section may be deferred: not
-// (kickNow), whatever was sent (deferAny), or only as long as kicker.sent has
-// this value, which is when nothing else was sent.
+// deferral says whether the kick at the end of a section may be deferred: never
+// (kickNow), always (deferAny), or only if nothing else was sent, which is while
+// kicker.sent has this value.
 type deferral uint64
 
 const (
@@ -63,7 +63,7 @@ const (
 	replyWait = int64(100_000)
 )
 
-// flood is what a socket knows of its sending. It is under UDPConn.wmu, but for
+// flood is what a socket knows of its sending. It is under UDPConn.wmu, except
 // waits.
 type flood struct {
 	last int64 // when the last datagram was sent
@@ -72,8 +72,8 @@ type flood struct {
 	waits atomic.Bool // somebody waits for a datagram since
 }
 
-// answerCost is how many datagrams are taken off the sender's run each time that
-// it waits for one: request and reply never count as a flood.
+// answerCost is how many datagrams are taken off the sender's run each time that it
+// waits for one. So request and reply never count as a flood.
 const answerCost = 4
 
 // paused notes that the caller of ReadFrom has to wait.
@@ -84,8 +84,8 @@ func (u *UDPConn) paused() {
 }
 
 // deferKick decides whether the kick for the frame that was just posted for u is
-// deferred. batch reports that the section ends by kicking for those that have
-// waited. The lock is held, and endDeferring follows.
+// deferred. batch reports that the section ends by kicking for the datagrams that
+// have waited. The lock is held, and endDeferring follows.
 func (s *Stack) deferKick(u *UDPConn) (d deferral, batch bool) {
 	k, f := &s.kicker, &u.flood
 	if s.now-f.last > floodGap {
@@ -111,7 +111,7 @@ func (s *Stack) deferAnswer() deferral {
 	k := &s.kicker
 	pending := s.waits.woken.Load() > 0
 	if k.expected && s.now-k.lastAnswer > answerGap {
-		k.answers = 0 // they do more than to answer
+		k.answers = 0 // they do more than answer
 	}
 	k.lastAnswer, k.expected = s.now, pending
 	if k.answers < answerRun {
@@ -124,8 +124,8 @@ func (s *Stack) deferAnswer() deferral {
 	return kickNow
 }
 
-// mayWait reports whether what waits on the rings, at most for most ns, may wait
-// for more.
+// mayWait reports whether the packets on the rings, which may wait at most for most
+// ns, may wait any longer.
 func (k *kicker) mayWait(now, most int64) bool {
 	return k.deferred.Load() == 0 || k.sent-k.kicked < deferMost && now-k.since <= most
 }
@@ -171,7 +171,7 @@ func (s *Stack) runFlusher() {
 	}
 }
 
-// kickDeferred sends what waits, unless others will.
+// kickDeferred sends the waiting packets, unless others will.
 func (s *Stack) kickDeferred() {
 	if s.kicker.deferred.Load() > 0 && s.waits.woken.Load() == 0 && s.tryBegin() {
 		s.end()

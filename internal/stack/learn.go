@@ -2,13 +2,13 @@ package stack
 
 import "golang.org/x/sys/unix"
 
-// What a sleep costs, ns: processor time, and latency.
+// What a sleep costs, in ns: processor time, and latency.
 const (
 	wakeCPU     = int64(6_000)
 	wakeLatency = int64(30_000) // until it is measured
 )
 
-// startWaiting makes what goroutines wait with.
+// startWaiting makes the parts by which goroutines wait.
 func (s *Stack) startWaiting() (err error) {
 	if err = s.waits.breath.init(); err != nil {
 		return err
@@ -26,8 +26,8 @@ func (s *Stack) startWaiting() (err error) {
 	return err
 }
 
-// arrived tells the policy that a wait ended with a packet, gap ns after it
-// began; slept reports whether the goroutine slept. The lock is held.
+// arrived tells the policy that a wait ended with a packet, gap ns after it began.
+// slept reports whether the goroutine slept. The lock is held.
 func (s *Stack) arrived(gap int64, slept bool) {
 	p := s.waits.policy
 	if p == nil {
@@ -38,18 +38,18 @@ func (s *Stack) arrived(gap int64, slept bool) {
 		eager := p.eager
 		p.endEpoch(s.now, s.waits.work, processorTime())
 		if p.eager != eager {
-			_ = s.setSeat() // where it fails nobody sits
+			_ = s.setSeat() // if it fails nobody sits
 		}
 	}
 	if s.waits.seat != nil && s.waits.seat.spins != p.spins(s.now) {
-		_ = s.setSeat() // a time of sharing has ended; where it fails nobody sits
+		_ = s.setSeat() // a time of sharing has ended; if it fails nobody sits
 	}
 	if b := p.budget(s.now); b != s.waits.spinNow.Load() {
 		s.waits.spinNow.Store(b)
 	}
 }
 
-// processorTime returns what the process has used, ns.
+// processorTime returns the processor time that the process has used, in ns.
 func processorTime() int64 { return processorClock(unix.CLOCK_PROCESS_CPUTIME_ID) }
 
 func processorClock(id int32) int64 {

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// life is how a stack ends. Its marks are written under the stack lock and read
-// without.
+// life has the marks and results of a stack's end. The marks are written under the
+// stack lock and read without it.
 type life struct {
 	ending  atomic.Bool   // Close has begun: resets are its doing
 	closing atomic.Bool   // nobody touches the queues any more
@@ -24,11 +24,11 @@ type life struct {
 
 var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 
-// errClosed is what a closed socket or stack answers.
+// errClosed is the error of a closed socket or stack.
 var errClosed = net.ErrClosed
 
-// refusal returns why a socket cannot be opened: err, or errClosed where the
-// stack is closing.
+// refusal returns why a socket cannot be opened: err, or errClosed if the stack is
+// closing.
 func (s *Stack) refusal(err error) error {
 	if s.life.ending.Load() {
 		return errClosed
@@ -70,7 +70,7 @@ func (s *Stack) Close() error {
 // shared reports whether others use the stack's arena, also after Close.
 func (s *Stack) shared() bool { return s.cfg.Close == nil }
 
-// giveBack returns the frames that the stack holds, but for those of sockets.
+// giveBack returns the frames that the stack holds, except those of sockets.
 func (s *Stack) giveBack() {
 	for _, d := range s.dests.all {
 		s.dests.drop(d)
@@ -79,8 +79,8 @@ func (s *Stack) giveBack() {
 	s.cache.Flush()
 }
 
-// closeKicks is how often Close kicks a queue again that has taken only a part:
-// no later turn does.
+// closeKicks is how often Close kicks a queue again that has taken only a part,
+// since no later turn does.
 const closeKicks = 64
 
 // shutdown resets all connections and marks the stack as closing. It returns the

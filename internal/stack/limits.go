@@ -17,12 +17,12 @@ type limits struct {
 	view    processors.View
 }
 
-// lookEvery is the time, in ns, between two looks at the limits while packets
-// come. A look takes 10 us.
+// lookEvery is the time, in ns, between two looks at the limits while packets come.
+// A look takes 10 us.
 const lookEvery = int64(100_000_000)
 
-// wakeMost is the longest wake-up that is believed, in ns: on a busy machine one
-// takes as long as others run.
+// wakeMost is the longest wake-up that is believed, in ns. On a busy machine a
+// wake-up takes as long as others run.
 const wakeMost = int64(100_000)
 
 // openLimits begins to watch. The cost of a wake-up is measured meanwhile.
@@ -44,7 +44,7 @@ func (s *Stack) openLimits() {
 	}()
 }
 
-// look tells the policy about the processors anew. The lock is held.
+// look tells the policy about the processors again. The lock is held.
 func (s *Stack) look() {
 	l := &s.waits.limits
 	if s.now < l.next || l.watcher == nil {
@@ -84,7 +84,7 @@ func (s *Stack) Warnings() (l []string) {
 	return l
 }
 
-// longSpin is the budget from which on a goroutine that waits owns a processor.
+// longSpin is the spin budget from which on a waiting goroutine owns a processor.
 const longSpin = int64(time.Millisecond)
 
 // warn logs what Warnings says, once.

@@ -14,9 +14,9 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// link is an interface that the stack has queues of. Addresses, flows and
-// listeners are the stack's, by whichever link their packets come (the Linux host
-// model, RFC 1122 section 3.3.4.2 calls it weak); a destination has a link.
+// link is an interface that the stack has queues of. Addresses, flows and listeners
+// belong to the stack, whichever link their packets come by (the Linux host model,
+// which RFC 1122 section 3.3.4.2 calls weak). A destination has a link.
 type link struct {
 	// Do not change.
 	name   string
@@ -51,10 +51,10 @@ func (w *wiring) init(c *Config) {
 	}
 }
 
-// wireTx fills in tx. The link's own queues send what they receive; a queue may
-// only receive, where the link sends on fewer. What belongs to queues of other
-// links is spread. first is the number of the link's first queue, all how many
-// the stack has.
+// wireTx fills in tx. The link's own queues send what they receive, unless a queue
+// only receives, because the link sends on fewer. Packets that belong to queues of
+// other links are spread. first is the number of the link's first queue, all how
+// many the stack has.
 func (k *link) wireTx(first, all int) {
 	var send []uint8
 	for i, q := range k.queues {
@@ -82,14 +82,14 @@ func (k *link) carries(l control.Link) bool {
 }
 
 // onVLAN reports whether a tagged packet is on this interface, or on a VLAN above
-// it: a trunk also carries VLANs that are other networks (IEEE 802.1Q). VID 0 is
-// no VLAN but a priority. Of VLANs within VLANs we have none.
+// it: a trunk also carries VLANs that are other networks (IEEE 802.1Q). VID 0 is no
+// VLAN but a priority. There are no VLANs of ours within VLANs.
 func (k *link) onVLAN(p *ip.Packet) bool {
 	return p.Tags == 1 && (p.VLAN == 0 || k.vlans[p.VLAN] != 0)
 }
 
-// of returns the index of the link that a packet for which onVLAN holds came by:
-// the interface, or a VLAN on it.
+// of returns the index of the link that a packet came by: the interface, or a VLAN
+// on it. onVLAN holds for the packet.
 func (k *link) of(p *ip.Packet) int {
 	if p.VLAN != 0 {
 		return k.vlans[p.VLAN]
@@ -97,10 +97,10 @@ func (k *link) of(p *ip.Packet) int {
 	return k.index
 }
 
-// hears reports whether a frame to mac is for this host: the kernel takes those to
-// a unicast address of no interface for another host's (PACKET_OTHERHOST), and a
-// promiscuous or flooded port brings them too. A VLAN or macvlan may have an
-// address of its own. What group addresses may carry is for the transports.
+// hears reports whether a frame to mac is for this host. A frame to a unicast
+// address of no interface is another host's, as for the kernel (PACKET_OTHERHOST);
+// a promiscuous or flooded port receives them too. A VLAN or macvlan may have an
+// address of its own. The transports decide about group addresses.
 func (k *link) hears(mac [6]byte) bool {
 	return mac[0]&1 != 0 || len(k.macs) == 0 || mac == k.macs[0] || slices.Contains(k.macs[1:], mac)
 }
@@ -109,7 +109,7 @@ func (k *link) hears(mac [6]byte) bool {
 func (k *link) learnMACs(net control.Network) {
 	own, ok := net.Link(k.index)
 	if !ok {
-		return // the interface is gone, and its queues are soon
+		return // the interface is gone, and its queues will be soon
 	}
 	k.macs = append(k.macs[:0], own.MAC)
 	for _, l := range net.Links() {
@@ -186,7 +186,8 @@ func (s *Stack) LinkErr(index int) error {
 	return nil
 }
 
-// Err returns what broke the stack for good, or nil: no interface works any more.
+// Err returns what broke the stack for good, or nil. A broken stack has no
+// interface that works.
 func (s *Stack) Err() (err error) {
 	for _, k := range s.links {
 		if err = k.err(); err == nil {
@@ -219,17 +220,17 @@ func (s *Stack) checkQueues() {
 	}
 }
 
-// linkGone ends what goes by a link: its queues went with the interface, and one
-// of the same name would be another. The kernel's notice and a queue's error
-// race to report it.
+// linkGone ends everything that goes by a link: its queues went with the interface,
+// and a new interface of the same name is another. The kernel's notice and a
+// queue's error race to report it.
 func (s *Stack) linkGone(k *link) {
 	k.gone.Store(true)
 	s.failLink(k, syscall.ENETDOWN)
 }
 
-// failLink ends what goes by a link that carries nothing any more. Where the
-// routes lead to another link destinations move there; the sockets of all others
-// fail with errno.
+// failLink ends everything that goes by a link that carries nothing any more. Where
+// the routes lead to another link, destinations move there; the sockets of all
+// others fail with errno.
 func (s *Stack) failLink(k *link, errno syscall.Errno) {
 	if k.down != 0 {
 		return
@@ -261,7 +262,7 @@ func (s *Stack) failLink(k *link, errno syscall.Errno) {
 	s.tell()
 }
 
-// fail ends every connection, of TCP and UDP, with errno: nothing will come
+// fail ends every connection, of TCP and UDP, with errno, since nothing will come
 // or go any more.
 func (s *Stack) fail(errno syscall.Errno) {
 	if !s.life.down.CompareAndSwap(0, uint32(errno)) {

@@ -13,8 +13,8 @@ type locals struct {
 	last netip.Addr // the last address that was found to be ours
 }
 
-// has reports whether a is one of the host's addresses, or one that it would
-// answer for.
+// has reports whether a is one of the host's addresses, or one that the host
+// answers for.
 func (l *locals) has(a netip.Addr) bool {
 	if a == l.last {
 		return true
@@ -26,5 +26,5 @@ func (l *locals) has(a netip.Addr) bool {
 	return true
 }
 
-// changed forgets what a change in the kernel may have made wrong.
+// changed forgets whatever a change in the kernel may have made wrong.
 func (l *locals) changed() { l.last = netip.Addr{} }

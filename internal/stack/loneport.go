@@ -5,23 +5,23 @@ import (
 	"net/netip"
 )
 
-// Where descriptors run short, connections get lone ports: none of the kernel's
-// range, so that the kernel gives them to nobody who does not ask for the very
-// number; steered by the whole flow, so that whoever asks for it gets all but
+// Where descriptors run short, connections get lone ports. They are outside of the
+// kernel's range, so that the kernel gives one only to a socket that asks for its
+// number. They are steered by the whole flow, so that such a socket misses only
 // what this one peer sends.
 
 // unprivileged is the first port that any process may bind.
 const unprivileged = 1024
 
-// full reports whether as many descriptors are taken for ports as may be.
+// full reports whether ports have taken as many descriptors as they may.
 func (t *portTable) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.kernel != nil && t.held >= t.most
 }
 
-// alone takes a port for one connection only, nil where there is none. It is
-// chosen at random (RFC 6056 section 3.3.1).
+// alone takes a port for one connection only, or nil if there is none. It is chosen
+// at random (RFC 6056 section 3.3.1).
 func (t *portTable) alone(k localAddr, remote netip.AddrPort, taken flowTaken) *port {
 	if t.kernel == nil {
 		return nil

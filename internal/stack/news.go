@@ -42,8 +42,8 @@ func (s *Stack) onChange(c control.Change) {
 	}
 }
 
-// rekey gives each flow a destination of its own where routes have begun to
-// depend on ports, and takes it back where they have ceased to.
+// rekey gives each flow a destination of its own if routes have begun to depend on
+// ports, and takes it back if they no longer do.
 func (s *Stack) rekey() {
 	for c := range s.demux.flows.all() {
 		c.dst = s.dests.rekey(c.dst, c.tc.Local().Port(), c.tc.Remote().Port())
@@ -65,9 +65,9 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 		switch {
 		case c.Link != d.route.Link || c.Addr != d.route.NextHop:
 		case d.ready:
-			// Perhaps the kernel has only forgotten it, since it saw no traffic.
-			// The address is used until another is known. The next sender asks:
-			// nobody is asked for again and again on behalf of idle connections.
+			// Perhaps the kernel has only forgotten the neighbour, since it saw no
+			// traffic. Its address is used until another is known. The next sender
+			// asks the kernel; idle connections never do.
 			d.stale = true
 		default:
 			s.unreachable(d, syscall.EHOSTUNREACH)
@@ -83,8 +83,8 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 	}
 }
 
-// moved follows a route that may lead elsewhere now: what waits for d goes there,
-// and its sockets learn of another MTU. mtu is the one before.
+// moved follows a route that may lead elsewhere now. Packets that wait for d go
+// there, and its sockets learn of another MTU. mtu is the one before.
 func (s *Stack) moved(d *dst, mtu int) {
 	s.sendParked(d)
 	if s.dests.mtuOf(d, s.now) != mtu {
@@ -99,18 +99,17 @@ func (s *Stack) learnLinks() {
 	}
 }
 
-// unreachable notes that d cannot be reached at present, and gives up what
-// waits for it.
+// unreachable notes that d cannot be reached at present, and drops the packets that
+// wait for it.
 func (s *Stack) unreachable(d *dst, errno syscall.Errno) {
 	d.lost, s.dests.news = errno, true
 	s.dests.drop(d)
 }
 
-// tell has the sockets learn what became of their destinations. It is one pass
-// over them, since a link that goes down takes all destinations with it. An
-// unreachable destination is fatal for connections that are being made, and a
-// hint for others. A UDP socket hears of it when it writes (WriteFrom), as on
-// Linux.
+// tell has the sockets learn the news of their destinations. It is one pass over
+// them, since a link that goes down takes all destinations with it. An unreachable
+// destination is fatal for connections that are being made, and a hint for others.
+// A UDP socket hears of it when it writes (WriteFrom), as on Linux.
 func (s *Stack) tell() {
 	if !s.dests.news {
 		return

@@ -17,18 +17,17 @@ type parkedPacket struct {
 }
 
 const (
-	// parkedMost is how many packets wait for a neighbour: as many as Linux keeps
-	// of small ones (unres_qlen_bytes), the SYNs of a burst of connections.
+	// parkedMost is how many packets wait for a neighbour: as many small ones as
+	// Linux keeps (unres_qlen_bytes), or the SYNs of a burst of connections.
 	parkedMost = 256
-	// resolveMost is when waiting packets are given up, ns. The kernel gives a
-	// neighbour up after 3 s, but does not always say so: not where too many are
-	// asked for.
+	// resolveMost is when waiting packets are dropped, in ns. The kernel gives a
+	// neighbour up after 3 s, but does not say so where it is asked for too many.
 	resolveMost = int64(5 * time.Second)
 )
 
-// park keeps a packet until d's neighbour is known, and reports whether it did.
-// As in the kernel, only the newest few are kept, and all parked packets
-// together have at most limit frames: most of the memory is left to others.
+// park keeps a packet until d's neighbour is known, and reports whether it did. As
+// in the kernel, only the newest few are kept. All parked packets together have at
+// most limit frames, so that most of the memory is left to others.
 func (t *dests) park(d *dst, p parkedPacket, limit int, now int64) bool {
 	if d.gone {
 		return false
@@ -61,7 +60,7 @@ func (t *dests) unpark(p *parkedPacket) {
 	}
 }
 
-// drop gives up the packets that wait for d.
+// drop frees the packets that wait for d.
 func (t *dests) drop(d *dst) {
 	for i := range d.parked {
 		t.unpark(&d.parked[i])
@@ -86,7 +85,7 @@ func (s *Stack) resolve(d *dst) {
 	s.sendParked(d)
 }
 
-// sendParked sends what waited for d, if that is ready.
+// sendParked sends the packets that waited for d, if d is ready.
 func (s *Stack) sendParked(d *dst) {
 	if !d.ready {
 		return
@@ -101,7 +100,7 @@ func (s *Stack) sendParked(d *dst) {
 	s.dests.forget(d)
 }
 
-// fireParked gives up the packets that have waited for too long.
+// fireParked frees packets that have waited for too long.
 func (s *Stack) fireParked() {
 	for _, d := range s.dests.all {
 		if len(d.parked) > 0 && s.now-d.since >= resolveMost {

@@ -38,35 +38,34 @@ type policy struct {
 	throttled   uint64 // periods in which the quota did not suffice
 
 	sharedUntil int64 // another thread wants the processor: sleep at once
-	sharedFor   int64 // length of that time: doubles while it is so again
+	sharedFor   int64 // length of that time; it doubles when it follows itself
 	learned     int   // gaps since budgets were computed
 	fresh       bool  // they never were
 	budgets     [2]int64
 }
 
 const (
-	// latencyPrice is what a relative saving of time is worth in relative
-	// processor time: 1 % more requests a second may cost 1/latencyPrice % more
-	// processor time each.
+	// latencyPrice is the price of a relative saving of time, in relative processor
+	// time: 1 % more requests a second may cost 1/latencyPrice % more processor
+	// time each.
 	latencyPrice = 0.15
 
-	// budgetPrice is latencyPrice for the eager budget. It is lower, since the
-	// gaps that are seen asleep are longer than those to come: where the other
-	// end sleeps too it wakes sooner when we answer sooner. Trials have the last
-	// word.
+	// budgetPrice is latencyPrice for the eager budget. It is lower, since the gaps
+	// that are seen asleep are longer than those to come: if the other end sleeps
+	// too, it wakes sooner when we answer sooner. Trials have the last word.
 	budgetPrice = 0.1
 
-	// budgetEvery is how many gaps pass before the budgets are computed anew,
+	// budgetEvery is how many gaps pass before the budgets are computed again,
 	// budgetFirst before they are computed at all.
 	budgetEvery = 16
 	budgetFirst = 4
 
-	// hopeWakes is how many wake-ups an event may come earlier where the
-	// goroutine spins: its own, and as much again, since the measured one is not
-	// all that a sleep delays.
+	// hopeWakes is how many wake-ups earlier an event may come if the goroutine
+	// spins: its own wake-up, and as much again, since the measured one is not all
+	// that a sleep delays.
 	hopeWakes = 2
 
-	// scarceFor is how long a quota is believed to be tight, ns.
+	// scarceFor is how long, in ns, a quota counts as tight.
 	scarceFor = int64(1_000_000_000)
 
 	sharedMin = int64(10_000_000)
@@ -101,9 +100,9 @@ func (p *policy) spins(now int64) bool {
 	return p.eager && now >= p.scarceUntil && now >= p.sharedUntil
 }
 
-// arrived notes that a wait ended at now with a packet, gap after it began.
-// slept reports whether the goroutine slept at the end: the gap then includes
-// the wake-up. It reports whether an epoch is to be ended.
+// arrived notes that a wait ended at now with a packet, gap ns after it began.
+// slept reports whether the goroutine slept at the end; the gap then includes the
+// wake-up. arrived reports whether an epoch is to be ended.
 func (p *policy) arrived(now, gap int64, slept bool) (ends bool) {
 	if slept {
 		gap = max(gap-p.wakeLatency, 0)
@@ -129,8 +128,8 @@ func (p *policy) shared(now int64) {
 
 // limited notes a cgroup's quota, in processors (0: none), and the number of
 // periods in which it did not suffice. Under a quota, time spent spinning is
-// missing later. So a goroutine spins for the sake of latency only where it may
-// have a processor for itself and nothing was throttled of late.
+// missing later. So a goroutine spins for the sake of latency only if it may have a
+// processor for itself and nothing was throttled of late.
 func (p *policy) limited(now int64, quota float64, throttled uint64) {
 	if quota > 0 && (quota < 1 || throttled > p.throttled) {
 		p.scarceUntil = now + scarceFor
@@ -138,8 +137,8 @@ func (p *policy) limited(now int64, quota float64, throttled uint64) {
 	p.throttled = throttled
 }
 
-// endEpoch ends the epoch: work is all that the stack has done, in bytes, cpu
-// the processor time of the process. The next may be in the other mode.
+// endEpoch ends the epoch. work is all that the stack has done, in bytes, cpu the
+// processor time of the process. The next epoch may be in the other mode.
 func (p *policy) endEpoch(now, work, cpu int64) {
 	c, ok := p.epoch.end(now, work, cpu, strayWakes*p.wakeLatency)
 	if now < p.scarceUntil || now < p.sharedUntil {
@@ -163,9 +162,9 @@ func (p *policy) endEpoch(now, work, cpu int64) {
 	}
 }
 
-// hopeless reports whether spinning for the sake of latency cannot pay, by the
-// cost of an epoch at home: an event comes hopeWakes wake-ups earlier at most,
-// and the gaps show what the spins cost. lost is the processor time, ns, that
+// hopeless reports whether spinning for the sake of latency cannot pay, judged by
+// the cost of an epoch at home: an event comes hopeWakes wake-ups earlier at most,
+// and the gaps show what the spins cost. lost is the processor time, in ns, that
 // each event of this epoch took in vain.
 func (p *policy) hopeless(c cost) (lost float64, hopeless bool) {
 	spin := p.budgets[1]
@@ -191,7 +190,7 @@ func (p *policy) hopeless(c cost) (lost float64, hopeless bool) {
 	return lost, true
 }
 
-// epoch measures what the stack gets done, and what that costs.
+// epoch measures the work that the stack gets done, and its cost.
 type epoch struct {
 	events  int
 	began   int64 // 0: the next event begins it
@@ -200,7 +199,7 @@ type epoch struct {
 	started bool // work and cpu are those of its beginning
 
 	last    int64                  // the last event
-	longest [epochStrays + 1]int64 // times from one event to the next, falling
+	longest [epochStrays + 1]int64 // times from one event to the next, longest first
 }
 
 const (
@@ -210,9 +209,9 @@ const (
 	epochMin    = int64(500_000)
 	epochMax    = int64(250_000_000)
 
-	// The longest of epochStray events, epochStrays at most, count as strayTimes
-	// the mean of the others and strayWakes wake-ups: an interrupt, a collection
-	// of garbage or a packet that the reactor had to find takes as long as ten
+	// The longest of epochStray events, at most epochStrays, count as strayTimes
+	// the mean of the others and strayWakes wake-ups. An interrupt, a garbage
+	// collection or a packet that the reactor had to find takes as long as ten
 	// requests, and says nothing about the mode.
 	epochStray  = 12
 	epochStrays = epochEvents / epochStray
@@ -220,8 +219,8 @@ const (
 	strayWakes  = 2
 )
 
-// event counts a wait that ended; it reports whether the epoch is to be begun
-// or ended, by end. A short epoch has as many events as a trial.
+// event counts a wait that ended. It reports whether end must begin or end the
+// epoch. A short epoch has as many events as a trial.
 func (e *epoch) event(now int64, trial, short bool) bool {
 	e.events++
 	if !e.started {
@@ -251,9 +250,9 @@ func (e *epoch) space(d int64) {
 	e.longest[i] = d
 }
 
-// span is the time, ns, that the epoch took until now, without what events that
-// went astray took longer. more is how much longer than the others an event may
-// take by the way of waiting.
+// span is the time, in ns, that the epoch has taken, without the excess of stray
+// events. more is how much longer than the others an event may take because of
+// waiting.
 func (e *epoch) span(now, more int64) int64 {
 	t := now - e.began
 	n := min(e.events/epochStray, epochStrays)
@@ -267,10 +266,10 @@ func (e *epoch) span(now, more int64) int64 {
 	return t
 }
 
-// void gives up what was measured: the epoch begins again.
+// void discards the measurements: the epoch begins again.
 func (e *epoch) void() { *e = epoch{} }
 
-// cost is what an epoch cost.
+// cost is the cost of an epoch.
 type cost struct {
 	time, cpu  float64 // logarithms of the time and of the processor time for each byte
 	each, used float64 // both for each event, ns
@@ -280,8 +279,8 @@ type cost struct {
 // all is the sum of both, with processor time weighted by its price.
 func (c cost) all() float64 { return c.time + latencyPrice*c.cpu }
 
-// end begins the epoch where it has not begun, else ends it and returns its
-// cost. more is as in span.
+// end begins the epoch if it has not begun, else ends it and returns its cost. more
+// is as in span.
 func (e *epoch) end(now, work, cpu, more int64) (c cost, ok bool) {
 	if !e.started {
 		*e = epoch{began: now, last: now, work: work, cpu: cpu, started: true}
@@ -308,24 +307,24 @@ type trials struct {
 	before  cost // of the home epoch before the trial
 	trial   cost
 	usual   float64 // moving average of the cost at home
-	known   bool    // usual is
-	unusual int     // epochs in a row that were dearer by far (cheaper: negative)
+	known   bool    // usual has a value
+	unusual int     // epochs in a row that were much dearer (cheaper: negative)
 	rng     uint64
 	n       int
 	dearer  float64 // processor time of eager above that of thrifty, mean of logarithms
 	gain    float64 // of eager over thrifty, mean
 	scatter float64 // its variance
 	credit  float64 // processor time, ns, that trials may lose before the next waits
-	given   float64 // time of an event, ns, when trials were given up; 0: they are made
+	given   float64 // time of an event, ns, when trials were given up; 0: they go on
 }
 
 const (
 	trialsMost    = 256  // epochs from one trial to the next
 	trialsMemory  = 12   // trials that count
-	trialsFew     = 2    // one trial does not make sure that eager gains
+	trialsFew     = 2    // one trial does not prove that eager gains
 	trialsPrior   = 0.05 // variance of a trial, before any is known
 	trialsSure    = 1.5  // standard errors
-	trialsLikely  = 0.4  // part of these that is asked for when trials do not make sure
+	trialsLikely  = 0.4  // part of these that suffices when trials do not make sure
 	trialsMargin  = 0.03
 	trialsDearer  = 0.1 // processor time that eager may cost where the gain is in doubt
 	trialsChange  = 0.2 // change of the cost at home, if so for trialsUnusual epochs, that makes the past doubtful
@@ -340,7 +339,7 @@ func (t *trials) init(seed uint64) {
 	*t = trials{home: true, left: 1, every: 1, scatter: trialsPrior, rng: seed, credit: trialsCredit}
 }
 
-// giveUp is called for an epoch at home that shows that trials would be in vain.
+// giveUp is called for an epoch at home which shows that trials would be in vain.
 // Each event took lost ns of the processor for nothing.
 func (t *trials) giveUp(c cost, lost float64) {
 	t.watch(c.all())
@@ -354,12 +353,12 @@ func (t *trials) earn(c cost) {
 	t.credit = min(t.credit+trialsShare*c.used*float64(c.events), trialsCredit)
 }
 
-// pay takes from the credit by how much the eager one of two epochs cost more.
+// pay takes the additional cost of the eager one of two epochs from the credit.
 func (t *trials) pay(eager, thrifty cost) {
 	t.credit -= max(eager.used-thrifty.used, 0) * float64(eager.events)
 }
 
-// skip is called for an epoch in which there was nothing to choose.
+// skip is called for an epoch without a choice.
 func (t *trials) skip() { t.trying, t.paired, t.left = false, false, max(t.left, 1) }
 
 // next takes the cost of an epoch, and returns the mode of the one that
@@ -387,7 +386,7 @@ func (t *trials) next(c cost) (eager bool) {
 		}
 		t.judge(above, t.trial.cpu-(t.before.cpu+c.cpu)/2)
 		if t.credit < 0 && t.gain < 0 {
-			t.home = false // nothing is left to doubt with
+			t.home = false // no credit is left for doubt
 		}
 	}
 	t.before = c
@@ -403,8 +402,8 @@ func (t *trials) next(c cost) (eager bool) {
 	return t.home
 }
 
-// watch has trials come sooner where the cost at home has changed for more than
-// a moment: the other mode may be the better one now.
+// watch has trials come sooner if the cost at home has changed for more than a
+// moment, since the other mode may be the better one now.
 func (t *trials) watch(cost float64) {
 	if !t.known {
 		t.usual, t.known = cost, true
@@ -437,8 +436,8 @@ func (t *trials) wait() {
 	t.left = t.every/2 + 1 + int(t.rng>>33)%t.every
 }
 
-// judge takes the cost of a trial above that of its neighbours, and the
-// processor time likewise.
+// judge takes the cost of a trial above that of its neighbours, and the same for
+// the processor time.
 func (t *trials) judge(above, cpu float64) {
 	gain, dearer := above, -cpu // of eager, where home is eager
 	if !t.home {
@@ -461,8 +460,8 @@ func (t *trials) judge(above, cpu float64) {
 	case t.gain+doubt < trialsMargin:
 		t.home = false
 	case t.n >= trialsMemory:
-		// More trials would tell no more. Where most likely nothing is gained,
-		// the processor should not pay.
+		// More trials would show no more. If most likely nothing is gained, the
+		// processor should not pay.
 		t.home = t.gain-doubt*trialsLikely > trialsMargin || t.dearer < trialsDearer
 	default: // not known yet
 		t.every = max(t.every/2, 1)
@@ -480,7 +479,7 @@ func (t *trials) judge(above, cpu float64) {
 	t.wait()
 }
 
-// gaps is a histogram of times to the next packet that forgets.
+// gaps is a histogram of the times to the next packet. It forgets.
 type gaps struct {
 	count [gapBuckets]uint32
 	sum   [gapBuckets]uint64 // of the gaps in the bucket, ns
@@ -505,7 +504,7 @@ func gapBucket(gap int64) int {
 	return min(i, gapBuckets-1)
 }
 
-// gapEdge is the upper end of bucket i, ns.
+// gapEdge is the upper end of bucket i, in ns.
 func gapEdge(i int) int64 {
 	if i == 0 {
 		return 1 << gapShift
@@ -534,8 +533,8 @@ func (g *gaps) add(gap int64) {
 	}
 }
 
-// mean returns what a wait costs with a spin of b ns if a sleep costs price, ns.
-// A gap in the bucket of b counts as longer than b.
+// mean returns the cost of a wait with a spin of b ns if a sleep costs price, all
+// in ns. A gap in the bucket of b counts as longer than b.
 func (g *gaps) mean(b, price int64) float64 {
 	longer, spent := int64(g.total), int64(0)
 	for i := 0; i < gapBuckets-1 && gapEdge(i) <= b; i++ {
@@ -549,7 +548,7 @@ func (g *gaps) mean(b, price int64) float64 {
 // price.
 func (g *gaps) best(price int64) int64 {
 	longer := int64(g.total) // gaps that a spin would not outlast
-	spent := int64(0)        // by those that it does
+	spent := int64(0)        // by the other gaps
 	least, best := longer*price, int64(0)
 	for i := range gapBuckets - 1 {
 		longer -= int64(g.count[i])

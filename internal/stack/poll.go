@@ -33,7 +33,7 @@ func (s *Stack) poll() (n int) {
 	if s.now >= s.turn.gatherUntil {
 		s.endGather(false)
 	}
-	if starved { // after Advance, which may just have fired this timer
+	if starved { // this comes after Advance, which may just have fired this timer
 		s.setTimer(&s.turn.retry, s.now+rxRetry)
 	}
 	if idle { // a broken queue gives nothing
@@ -46,12 +46,12 @@ func (s *Stack) poll() (n int) {
 	return n
 }
 
-// rxRetry is when a queue that lacks frames is offered some again, ns. A queue that
-// has none left receives nothing, so only the clock brings us back to it.
+// rxRetry is when a queue that lacks frames is offered some again, in ns. A queue
+// without any receives nothing, so only the clock brings us back to it.
 const rxRetry = int64(1_000_000)
 
-// refillMost is how many frames a queue may lack before it is offered some. A
-// batch costs hardly more than one.
+// refillMost is how many frames a queue may lack before it is offered some.
+// Offering a batch costs hardly more than offering one.
 const refillMost = 32
 
 // refillAt is refillMost, or less for small rings.
@@ -60,7 +60,7 @@ func refillAt(rx, frames, queues int) int {
 }
 
 // refill gives a queue the frames that it lacks. It reports whether the queue still
-// lacks so many that it is to be tried again.
+// lacks so many that refill should be tried again.
 func (s *Stack) refill(q driver.Queue) bool {
 	q.Refill()
 	if q.Lacks() < s.rx.refillAt {

@@ -15,8 +15,8 @@ const (
 	poolPorts = 4096
 	poolPart  = 8
 	poolMost  = 4
-	// idleLeast is the least number of ports to choose one from, be they idle or
-	// used by connections to other peers. Of fewer, a server that has seen one
+	// idleLeast is the least number of ports to choose one from, whether idle or
+	// used by connections to other peers. Among fewer, a server that has seen one
 	// could guess the next (RFC 6056).
 	idleLeast = 512
 	// Limits on the search.
@@ -25,14 +25,14 @@ const (
 	reserveTries = 32
 )
 
-// flowTaken reports whether there is a connection from local to remote, or was
-// one less than age nanoseconds ago.
+// flowTaken reports whether there is a connection from local to remote, or there
+// was one less than age nanoseconds ago.
 type flowTaken func(local, remote netip.AddrPort, age int64) bool
 
-// bind reserves a port for a connection from local to remote. For port 0 it
-// chooses one at random (RFC 6056). As the kernel does, it chooses among those of
-// ended connections and of connections to other peers where there are many.
-// Otherwise, or where the connection shares its port, it takes a new one.
+// bind reserves a port for a connection from local to remote. For port 0 it chooses
+// one at random (RFC 6056). If there are many ports, it chooses among those of
+// ended connections and of connections to other peers, as the kernel does.
+// Otherwise, or if the connection shares its port, it takes a new one.
 func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, share control.Sharing, taken flowTaken) (*port, error) {
 	if local.Port() != 0 || share != (control.Sharing{}) {
 		return t.bindLocal(proto, local, false, share)
@@ -97,8 +97,8 @@ func (t *portTable) tryIdle(k localAddr, least int, remote netip.AddrPort, taken
 	return nil
 }
 
-// takeIdle takes a port of the quarter that is idle for longest: younger ones may
-// have connections in TIME-WAIT.
+// takeIdle takes a port of the quarter that has been idle for longest, since
+// younger ones may have connections in TIME-WAIT.
 func (t *portTable) takeIdle(k localAddr, least int) *port {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,9 +115,9 @@ func (t *portTable) takeIdle(k localAddr, least int) *port {
 	return p
 }
 
-// tryUsed takes the i-th port of a pool (i may be any number; it is reduced), if
-// the pool has at least that many ports, and if connections use the port but none
-// of them leads to remote.
+// tryUsed takes the i-th port of a pool (any i; it is reduced), if the pool has at
+// least that many ports, connections use the port, and none of them leads to
+// remote.
 func (t *portTable) tryUsed(k localAddr, least, i int, remote netip.AddrPort, taken flowTaken) *port {
 	p := t.takeUsed(k, least, i)
 	if p != nil && taken(p.addr(), remote, reuseAfter) {
@@ -136,14 +136,14 @@ func (t *portTable) takeUsed(k localAddr, least, i int) *port {
 	}
 	p := sp.pool[i%len(sp.pool)]
 	if p.refs == 0 {
-		return nil // those that are idle were offered already
+		return nil // idle ports were offered already
 	}
 	p.refs++
 	return p
 }
 
-// search looks at every port of the pool. It is for when no other can be had: the
-// kernel has none left, or the process no descriptor.
+// search looks at every port of the pool. It is for when no other port can be had:
+// the kernel has none left, or the process no descriptor.
 func (t *portTable) search(k localAddr, remote netip.AddrPort, taken flowTaken) *port {
 	t.mu.Lock()
 	sp := t.spaces[k]

@@ -6,7 +6,7 @@ import (
 	"github.com/onload-go/onload/internal/control"
 )
 
-// portReturns are the ports that go back to the kernel because their last user
+// portReturns has the ports that go back to the kernel because their last user
 // ended under the stack lock, where no system call is made.
 type portReturns struct {
 	mu    sync.Mutex // leaf
@@ -37,7 +37,7 @@ func (t *portTable) releaseLater(p *port) {
 }
 
 // settle gives back the ports of releaseLater, and waits for those that another
-// goroutine is giving back: after it they are to be had again.
+// goroutine is giving back. Afterwards all of them can be had again.
 func (t *portTable) settle() {
 	r := &t.returns
 	r.calls.Lock()

@@ -14,9 +14,9 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// portTable holds the ports that the stack uses: each is reserved with the
-// kernel, so that it is nobody else's, and steered to our queues. It has its
-// own lock, since both take system calls: nothing here runs per packet.
+// portTable holds the ports that the stack uses. Each is reserved with the kernel,
+// so that nobody else gets it, and steered to our queues. The table has its own
+// lock, since both take system calls: nothing here runs per packet.
 type portTable struct {
 	returns portReturns
 
@@ -26,11 +26,11 @@ type portTable struct {
 	mu     sync.Mutex
 	spaces map[localAddr]*portSpace
 	lone   map[*port]struct{}
-	held   int // ports that are a descriptor of the process
+	held   int // ports that take a descriptor of the process
 
 	enough    int // idle ports that a pool keeps
-	shareFrom int // ports of a pool from which on connections share one
-	most      int // descriptors that are taken for ports of our choice
+	shareFrom int // size of a pool from which on connections share a port
+	most      int // descriptors that ports of our choice may take
 }
 
 type localAddr struct {
@@ -38,15 +38,15 @@ type localAddr struct {
 	addr  netip.Addr
 }
 
-// portSpace is the ports of a local address that are reserved. There is none
-// without.
+// portSpace has the reserved ports of a local address. An address without ports has
+// none.
 type portSpace struct {
 	at   localAddr
 	used map[uint16]*port
 	pool []*port // those that we chose for connections, in any order
-	// Those of them that no connection uses, the longest unused first, kept
-	// reserved for the next ones: reserving and steering one costs four system
-	// calls.
+	// The ports of pool that no connection uses, the longest unused first. They
+	// stay reserved for the next connections, since reserving and steering a port
+	// costs four system calls.
 	idle []*port
 }
 
@@ -57,9 +57,9 @@ type port struct {
 	refs   int32
 	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
-	share  control.Sharing // users of the stack may join, those of the kernel after open
+	share  control.Sharing // users of the stack may join, those of the kernel only after open
 	// remote is the peer of a lone port, which is steered for one connection only
-	// and not reserved with the kernel; invalid: it is no lone port.
+	// and not reserved with the kernel. Of other ports it is invalid.
 	remote netip.AddrPort
 }
 
@@ -89,8 +89,8 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	return t
 }
 
-// Vacate gives the port of local back to the kernel where the stack keeps it and no
-// socket uses it: it is the user's for the asking. The address may be a wildcard.
+// Vacate gives the port of local back to the kernel if the stack keeps it and no
+// socket uses it, since the user asks for it. The address may be a wildcard.
 func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
 	if local.Port() == 0 {
 		return
@@ -102,13 +102,13 @@ func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
 	s.ports.vacate(proto, local)
 }
 
-// Share has a listener of ours have the port of local, where connections have it that
-// share theirs: it comes before the listener's twin is bound. The address may be a
-// wildcard.
+// Share lets a listener of ours have the port of local if the connections that have
+// it share theirs. It is called before the listener's twin is bound. The address
+// may be a wildcard.
 func (s *Stack) Share(local netip.AddrPort) { s.ports.open(local) }
 
-// bindLocal reserves local; port 0 is the kernel's choice. Where the socket shares
-// its port, local may be one that is in use by another who shares it.
+// bindLocal reserves local; port 0 is the kernel's choice. If the socket shares its
+// port, local may be in use by another socket that shares it too.
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
 	t.settle()
 	if share != (control.Sharing{}) && local.Port() != 0 {
@@ -125,8 +125,8 @@ func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, shar
 	return p, err
 }
 
-// join counts another user of a port that is shared, if there is one: of that
-// very address, or where the user does not hold it, of any.
+// join counts another user of a shared port, if there is one: a port of that very
+// address or, if the user does not hold it, of any.
 func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
 	a := local.Addr()
 	addrs := []netip.Addr{a}
@@ -152,9 +152,9 @@ func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
 	return nil
 }
 
-// reserve takes the port of local from the kernel, any where that is 0. A
-// listener's port whose twin in the kernel has just been closed may be ours while
-// it is the kernel's to give: then another one is asked for.
+// reserve takes the port of local from the kernel; any port if that is 0. A
+// listener's port, whose twin in the kernel has just been closed, may still be ours
+// while the kernel can give it: then reserve asks for another one.
 func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *port, err error) {
 	for range portTries {
 		if p, err = t.reserveOne(proto, local, held); err != errPortOurs || local.Port() != 0 {
@@ -167,7 +167,7 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *po
 	return p, err
 }
 
-// errPortOurs: the kernel gave a port that the table has.
+// errPortOurs says that the kernel gave a port that the table has.
 var errPortOurs = errors.New("stack: the port is in the table")
 
 func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*port, error) {
@@ -204,10 +204,9 @@ func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*p
 }
 
 // bindable returns the error of bind(2) for a socket to remote from a port of no
-// particular address, which the kernel binds to all of them before it connects.
-// bindLocal is to follow: as in the kernel, the socket has only its own address
-// once it is connected. A port of 0 and a port that others share are the
-// kernel's to find.
+// particular address. The kernel binds such a socket to all addresses before it
+// connects. bindLocal must follow: as in the kernel, a connected socket has only
+// its own address. Port 0 and shared ports are left for the kernel to find.
 func (s *Stack) bindable(proto uint8, local, remote netip.AddrPort, share control.Sharing) error {
 	t := s.ports
 	if t.kernel == nil || local.Port() == 0 || share != (control.Sharing{}) {
@@ -223,7 +222,7 @@ func (s *Stack) bindable(proto uint8, local, remote netip.AddrPort, share contro
 	return err
 }
 
-// enter puts p among the ports of at. false: another has the number, and p
+// enter puts p among the ports of at. false: another port has the number, and p
 // does not replace it. The lock is held.
 func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
 	sp := t.spaces[at]
@@ -242,7 +241,7 @@ func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
 	return true
 }
 
-// forget takes p out, and returns what is to be closed. The lock is held.
+// forget takes p out, and returns the descriptor to close. The lock is held.
 func (t *portTable) forget(p *port) control.Held {
 	if p.remote.IsValid() {
 		delete(t.lone, p)
@@ -298,8 +297,8 @@ func (t *portTable) release(p *port) {
 	}
 }
 
-// drop drops a use of p. With the last one, p goes to the pool, or is out of the
-// table: then h is to be given back.
+// drop drops a use of p. With the last one, p goes to the pool or leaves the table;
+// in the latter case h is to be given back.
 func (t *portTable) drop(p *port) (h control.Held, last bool) {
 	if p == nil {
 		return h, false
@@ -316,8 +315,8 @@ func (t *portTable) drop(p *port) (h control.Held, last bool) {
 	return t.forget(p), true
 }
 
-// rehold takes p from the kernel again, whose listener held it until now, if
-// connections are left on it: it is still steered to us.
+// rehold takes p from the kernel again if connections are left on it. A listener
+// held it until now, and it is still steered to us.
 func (t *portTable) rehold(p *port) {
 	inUse := func() bool {
 		return p.refs > 0 && p.space.used[p.number] == p && p.held == control.Held{}
@@ -330,7 +329,7 @@ func (t *portTable) rehold(p *port) {
 	}
 	h, err := t.kernel.HoldShared(p.space.at.proto, p.addr())
 	if err != nil {
-		return // it is held still, or somebody has just asked for it
+		return // it is still held, or somebody has just asked for it
 	}
 	t.mu.Lock()
 	if use = inUse(); use {
@@ -343,8 +342,8 @@ func (t *portTable) rehold(p *port) {
 	}
 }
 
-// vacate gives the port of local back where only the pool keeps it. A wildcard
-// stands for every address.
+// vacate gives the port of local back if only the pool keeps it. A wildcard stands
+// for every address.
 func (t *portTable) vacate(proto uint8, local netip.AddrPort) {
 	t.settle()
 	a := local.Addr()
@@ -367,10 +366,10 @@ func (t *portTable) vacate(proto uint8, local netip.AddrPort) {
 	}
 }
 
-// open has listeners of the kernel, and so our twins, bind the port of local, as far
-// as the connections that have it share it. A wildcard stands for every address.
-// Until somebody of ours asks, the port is held from all: a listener of another
-// process would get nothing of what is steered to us.
+// open lets listeners of the kernel, and so our twins, bind the port of local, as
+// far as the connections that have it share it. A wildcard stands for every
+// address. Until a listener of ours asks, the port is held from all: a listener of
+// another process would get nothing, since the port is steered to us.
 func (t *portTable) open(local netip.AddrPort) {
 	a := local.Addr()
 	t.mu.Lock()
@@ -380,7 +379,7 @@ func (t *portTable) open(local netip.AddrPort) {
 			continue // a UDP socket that holds a port would get datagrams
 		}
 		if p := sp.used[local.Port()]; p != nil {
-			_ = p.held.Share(p.share) // else bind finds the port in use
+			_ = p.held.Share(p.share) // otherwise bind finds the port in use
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Profile sets the knobs of waiting together.
+// Profile sets all parameters of waiting together.
 type Profile uint8
 
 const (
@@ -42,7 +42,7 @@ const (
 	balancedSpin = time.Millisecond // at most; policy decides
 )
 
-// spinBudget returns the budget of a Profile, or spin where that is set.
+// spinBudget returns the budget of a Profile, or spin if that is set.
 func (p Profile) spinBudget(spin time.Duration) int64 {
 	switch {
 	case spin < 0:

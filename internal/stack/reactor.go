@@ -29,14 +29,13 @@ type reactor struct {
 	sleepAt atomic.Int64 // when the reactor wakes at the latest, ns
 	done    chan struct{}
 
-	// since is the time, in ns, when a goroutine began to wait that has left the
-	// next packet to the reactor: it spun in vain, or not at all. 0: there is
-	// none.
+	// since is when, in ns, a goroutine began to wait that has left the next packet
+	// to the reactor, after a spin in vain or none at all. 0: there is none.
 	since atomic.Int64
 }
 
-// reactorTick is the longest time without progress when a goroutine polled
-// and then went on to other things.
+// reactorTick is the longest time without progress when a goroutine has polled and
+// then turned to other work.
 const reactorTick = int64(time.Millisecond)
 
 func (s *Stack) startReactor() error {
@@ -83,7 +82,7 @@ func (s *Stack) react() {
 	defer close(s.waits.reactor.done)
 	events := make([]unix.EpollEvent, 16)
 	// The runtime calls look before it waits, and when the descriptor became
-	// readable. It forgets an edge that came before: so look, each time.
+	// readable. It forgets an edge that came before. So look each time.
 	look := func(fd uintptr) bool {
 		for {
 			n, err := unix.EpollWait(int(fd), events, 0)
@@ -127,7 +126,7 @@ func (s *Stack) reactOnce(packet bool) {
 	for i := 0; ; i++ {
 		n := s.poll()
 		if n > 0 && !packet && s.waits.seat != nil {
-			s.waits.seat.absent.Store(absentFor) // who was to poll did not for a tick
+			s.waits.seat.absent.Store(absentFor) // nobody polled for a tick, though somebody was to
 		}
 		if n > 0 && s.waits.policy != nil {
 			s.outlasted(packet)
@@ -154,9 +153,9 @@ func (s *Stack) reactOnce(packet bool) {
 	}
 }
 
-// outlasted tells the policy how long a packet took that was left to the
-// reactor, where it woke the reactor. A policy that heard only of spins that
-// end well would never shorten the others. The lock is held.
+// outlasted tells the policy how long a packet took that was left to the reactor
+// and woke it. If the policy heard only of spins that end well, it would never
+// shorten the others. The lock is held.
 func (s *Stack) outlasted(woken bool) {
 	at := s.waits.reactor.since.Load()
 	if at != 0 && s.waits.reactor.since.CompareAndSwap(at, 0) && woken {
@@ -164,7 +163,8 @@ func (s *Stack) outlasted(woken bool) {
 	}
 }
 
-// forget is called by a goroutine that polls from now on: the packet comes to it.
+// forget is called by a goroutine that polls from now on: the next packet will find
+// it.
 func (r *reactor) forget() {
 	if r.since.Load() != 0 {
 		r.since.Store(0)
@@ -179,7 +179,7 @@ func (s *Stack) scheduleReactor() {
 	for s.guarded() {
 		at := s.nextTimer.Load()
 		r.set(at)
-		// A goroutine that ends the guard, or sets an earlier timer, looks at
+		// A goroutine that stops guarding, or sets an earlier timer, looks at
 		// sleepAt afterwards. So one of us sees the other.
 		if s.guarded() && s.nextTimer.Load() >= at {
 			return
@@ -212,8 +212,8 @@ func (r *reactor) set(at int64) {
 	r.file.SetReadDeadline(time.Now().Add(time.Duration(at - nanotime())))
 }
 
-// arm makes the queues wake the reactor at the next packet. A caller that
-// finds the lock taken leaves it to the reactor's next tick.
+// arm makes the queues wake the reactor at the next packet. If the lock is taken,
+// the reactor's next tick does it.
 func (s *Stack) arm() {
 	for !s.guarded() && !s.waits.leader.Load() && s.tryBegin() {
 		if s.life.closing.Load() {
@@ -228,7 +228,7 @@ func (s *Stack) arm() {
 }
 
 // armLocked arms every queue, also those that are armed. If a packet is there
-// already it arms none and returns false, and the caller must poll. end follows.
+// already, it arms none and returns false, and the caller must poll. end follows.
 func (s *Stack) armLocked() bool {
 	s.endGather(true)
 	for i, q := range s.queues {

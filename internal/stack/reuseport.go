@@ -17,8 +17,8 @@ type boundSocket[T comparable] struct {
 	shared bool
 }
 
-// add enters v under all keys; false: another has one of them, and not both
-// share.
+// add enters v under all keys. false: another value has one of them, and the two do
+// not share.
 func (b boundTable[T]) add(keys []portKey, v T, shared bool) bool {
 	for _, k := range keys {
 		if l := b[k]; len(l) > 0 && !(shared && l[0].shared) {
@@ -42,10 +42,10 @@ func (b boundTable[T]) remove(keys []portKey, v T) {
 	}
 }
 
-// find returns the socket of k that the flow is for, else the zero T. Of those
-// that share a port it is the one with the highest hash (rendezvous hashing):
-// when one comes or goes, only its own flows move, so that the handshakes of
-// the others are completed.
+// find returns the socket of k for the flow, else the zero T. Among sockets that
+// share a port it is the one with the highest hash (rendezvous hashing): when a
+// socket comes or goes, only its own flows move, so that the handshakes of the
+// others complete.
 func (b boundTable[T]) find(k portKey, seed maphash.Seed, local, remote netip.AddrPort) (v T) {
 	l := b[k]
 	switch len(l) {

@@ -7,8 +7,8 @@ import (
 	"github.com/onload-go/onload/udp"
 )
 
-// rx is the packet that is being received, and how packets are received. It
-// belongs to the holder of the stack lock.
+// rx is the packet that is being received, and the state of reception. It belongs
+// to the holder of the stack lock.
 type rx struct {
 	pkt    ip.Packet
 	seg    tcp.Segment
@@ -20,12 +20,12 @@ type rx struct {
 	udp    udp.Info
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
-	refillAt int    // a queue that lacks so many frames is offered some
-	wave     int    // a turn that is to wake so many goroutines takes no more packets
+	refillAt int    // a queue that lacks this many frames is offered some
+	wave     int    // a turn that is to wake this many goroutines takes no more packets
 
 	batch [rxBatch]ring.Desc
 }
 
-// rxBatch is how many Descs a poll turn takes from a queue at once, and twice
-// that at most in all: enough for several packets of 64 KiB.
+// rxBatch is how many Descs a poll turn takes from a queue at once, and at most
+// twice that in all: enough for several packets of 64 KiB.
 const rxBatch = 256

@@ -43,7 +43,7 @@ var moving waiter
 
 func (t *seat) open() bool { return t.desc.Load() != nil && !t.bad.Load() }
 
-// mustArm reports whether a wait that ends arms the queues, though the next
+// mustArm reports whether the wait that ends must arm the queues, although the next
 // packet is expected soon.
 func (t *seat) mustArm() bool {
 	n := t.absent.Load()
@@ -63,15 +63,16 @@ func (s *Stack) makeSeat() {
 		return
 	}
 	t := &seat{}
-	// The runtime forgets an edge that came before it was asked to wait: so
-	// look at the rings, each time.
+	// The runtime forgets an edge that came before it was asked to wait. So look at
+	// the rings each time.
 	t.look = func(uintptr) bool { return s.rxPending() }
 	s.waits.seat = t
 }
 
-// setSeat opens the seat or closes it, as the way of waiting wants. Closed, no
-// packet wakes an idle thread of the runtime while a goroutine spins. With one
-// processor no thread is idle then, so the seat stays open. The lock is held.
+// setSeat opens or closes the seat, as the way of waiting wants. While it is
+// closed, no packet wakes an idle thread of the runtime beside a goroutine that
+// spins. With one processor no thread is idle then, so the seat stays open. The
+// lock is held.
 func (s *Stack) setSeat() error {
 	t := s.waits.seat
 	if t == nil {
@@ -82,8 +83,8 @@ func (s *Stack) setSeat() error {
 	return s.settleSeat()
 }
 
-// settleSeat opens or closes the seat where that is wanted and nobody sits.
-// The lock is held.
+// settleSeat opens or closes the seat if that is wanted and nobody sits. The lock
+// is held.
 func (s *Stack) settleSeat() error {
 	t := s.waits.seat
 	if t == nil {
@@ -192,23 +193,23 @@ func (s *Stack) unseat() {
 var past = time.Unix(1, 0)
 
 const (
-	// sitTurns is how often in a row the goroutine that sits polls for others
-	// only, before it leaves the seat to them and parks.
+	// sitTurns is how often in a row the goroutine that sits polls only for others,
+	// before it leaves the seat to them and parks.
 	sitTurns = 16
-	// denseGap is the time between packets, ns, below which a goroutine that
-	// rises with data does not arm the queues: it will most likely be back
-	// soon, and arming and disarming cost two system calls. The reactor notices
-	// within a tick when it is not.
+	// denseGap is a time between packets, in ns. Below it a goroutine that rises
+	// with data does not arm the queues: it will most likely be back soon, and
+	// arming and disarming cost two system calls. If it is not, the reactor notices
+	// within a tick.
 	denseGap = int64(200_000)
 	// absentFor is how many waits arm the queues all the same after the reactor
-	// has found packets that nobody had polled for a tick: those who waited
-	// were done, as clients are between their requests.
+	// found packets that nobody had polled for a tick. The goroutines that waited
+	// had finished, as clients do between their requests.
 	absentFor = 1024
 )
 
 // sit waits at the queues until k is ready, w's deadline passes or somebody wakes
-// w, and polls when packets come; the wait began at start. It returns false where
-// the seat is taken, or better left to others: the caller parks.
+// w, and polls when packets come. The wait began at start. It returns false if the
+// seat is taken, or better left to others; then the caller parks.
 func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	t := s.waits.seat
 	if t == nil || !t.open() || s.waits.leader.Load() || !t.taken.CompareAndSwap(nil, w) {
@@ -224,7 +225,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	s.waits.reactor.forget()
 	others := 0
 	if s.waits.armed.Load() && s.tryBegin() {
-		// A quick peer has answered while we were transmitting.
+		// A quick peer may have answered while we were transmitting.
 		if s.seatTurn(k, d, &start, &others) {
 			return true
 		}
@@ -238,7 +239,7 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		}
 		err := p.conn.Read(t.look)
 		if !w.state.CompareAndSwap(waiterSeated, waiterIdle) {
-			s.rise(w.over()) // somebody woke us: others poll, but for deadlines
+			s.rise(w.over()) // somebody woke us: others poll, unless it was the deadline
 			return true
 		}
 		if err != nil {
@@ -247,9 +248,9 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 				s.rise(true)
 				return false
 			}
-			// The deadline was meant for a goroutine that sat here before. A
-			// goroutine that wakes us from here on finds us seated again, and
-			// sets the deadline after this.
+			// The deadline was meant for an earlier goroutine on this seat. A
+			// goroutine that wakes us from here on finds us seated again, and sets
+			// the deadline after this.
 			_ = p.file.SetReadDeadline(time.Time{})
 			continue
 		}
@@ -262,10 +263,10 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 	return others < sitTurns
 }
 
-// seatTurn is a poll turn of the goroutine that sits; the lock is held, and
-// released. It returns true if k is ready; the seat is free then. start is when
-// the last packet came or the wait began, and is updated; others counts the turns
-// in a row that were good for others only.
+// seatTurn is a poll turn of the goroutine that sits. It is called with the lock
+// held, and releases it. It returns true if k is ready; the seat is free then.
+// start is when the last packet came or the wait began, and is updated. others
+// counts the turns in a row that helped only others.
 func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (risen bool) {
 	t := s.waits.seat
 	if s.life.closing.Load() {
@@ -282,7 +283,7 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 	}
 	if risen = k.ready(d); risen {
 		t.taken.Store(nil)
-		_ = s.settleSeat() // where it fails nobody sits any more
+		_ = s.settleSeat() // if it fails nobody sits any more
 		if t.mustArm() || gap > denseGap {
 			if !s.armLocked() {
 				s.poll()
@@ -311,9 +312,8 @@ func (s *Stack) seatTurn(k socket, d direction, start *int64, others *int) (rise
 	return false
 }
 
-// rise gives up the seat. With arm the reactor looks after the packets from now
-// on. Without, others are about to, and the reactor only checks that within a
-// tick.
+// rise gives up the seat. With arm the reactor waits for packets from now on.
+// Without it others will, and the reactor only checks that within a tick.
 func (s *Stack) rise(arm bool) {
 	s.waits.seat.taken.Store(nil)
 	if s.waits.seat.mustArm() || arm {
@@ -324,5 +324,5 @@ func (s *Stack) rise(arm bool) {
 	}
 }
 
-// guarded reports whether packets wake somebody: the reactor need not tick.
+// guarded reports whether packets wake somebody, so that the reactor need not tick.
 func (s *Stack) guarded() bool { return s.waits.armed.Load() || s.seated() }

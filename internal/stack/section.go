@@ -42,11 +42,11 @@ func (s *Stack) beginOrDefer(w *ring.Work) bool {
 }
 
 // end ends a section and unlocks. Before that it does the work that others
-// deferred, sends what became due and wakes the goroutines that became ready;
-// it returns their number.
+// deferred, sends what has become due, and wakes the goroutines that became ready.
+// It returns their number.
 func (s *Stack) end() (woken int) { return s.endDeferring(kickNow) }
 
-// endDeferring is end, but for the kick, which is deferred as d says.
+// endDeferring is end, except for the kick, which is deferred as d says.
 //
 // The caller may be a goroutine that was started for one Write, with a small
 // stack: calls from here on are kept shallow (TestStackUse, in package onload).
@@ -61,8 +61,8 @@ func (s *Stack) endDeferring(d deferral) (woken int) {
 	}
 }
 
-// unlock sets nextTimer and unlocks, unless there is more to do for the holder of
-// the lock. It reports whether it did.
+// unlock sets nextTimer and unlocks, unless the holder of the lock has more to do.
+// It reports whether it did.
 func (s *Stack) unlock() bool {
 	next := min(s.wheel.Next(), s.turn.gatherUntil)
 	if s.kicker.deferred.Load() > 0 {

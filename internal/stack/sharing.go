@@ -38,14 +38,14 @@ const (
 	// Without others no gap between two looks is as long, but for interrupts.
 	gapAlone = int64(10_000)
 
-	// A processor is shared where others take a quarter of a spin, or a
-	// millisecond. The kernel's threads take less. With several processors only
-	// the millisecond counts: the kernel wakes the other end, and threads of our
-	// own, on this processor as often as on the other one. They run while we
-	// yield, and nobody waits for long. Trials show whether that pays.
+	// A processor is shared if others take a quarter of a spin, or a millisecond.
+	// The kernel's threads take less. With several processors only the millisecond
+	// counts: the kernel wakes the other end, and threads of our own, on this
+	// processor as often as on the other one. They run while we yield, and none
+	// waits for long. Trials show whether that pays.
 	sharedShare  = 4
 	sharedAtOnce = int64(1_000_000)
-	// sharedLook is how much spinning is looked at together, ns.
+	// sharedLook is the amount of spinning that is judged together, in ns.
 	sharedLook = int64(100_000)
 )
 
@@ -69,7 +69,7 @@ func (h *sharing) look(now int64) bool {
 	return fresh && gap > gapAlone && h.base >= 0 && h.lose(now)
 }
 
-// lose counts what others took of the processor since the base.
+// lose counts the time that others took of the processor since the base.
 func (h *sharing) lose(now int64) bool {
 	used := usedTime()
 	d := max(now-h.since-(used-h.base), 0)
@@ -95,8 +95,8 @@ func (h *sharing) learn(usable int) {
 	}
 }
 
-// usedTime returns the processor time, ns, that the process has used, or where
-// it may use several processors at once the thread.
+// usedTime returns the processor time, in ns, that the process has used; if it may
+// use several processors at once, that of the thread.
 func usedTime() int64 {
 	clock := int32(unix.CLOCK_PROCESS_CPUTIME_ID)
 	if runtime.GOMAXPROCS(0) > 1 {
@@ -105,7 +105,7 @@ func usedTime() int64 {
 	return processorClock(clock)
 }
 
-// noteShared has waits sleep at once for a while.
+// noteShared makes waits sleep at once for a while.
 func (s *Stack) noteShared(now int64) {
 	s.counters.shared.Add(1)
 	if s.waits.policy == nil || !s.tryBeginAt(now) {
@@ -113,7 +113,7 @@ func (s *Stack) noteShared(now int64) {
 	}
 	s.waits.policy.shared(now)
 	s.waits.sharedUntil.Store(s.waits.policy.sharedUntil)
-	_ = s.setSeat() // where it fails nobody sits
+	_ = s.setSeat() // if it fails nobody sits
 	s.end()
 }
 

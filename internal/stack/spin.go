@@ -27,7 +27,7 @@ func (s *Stack) lead() bool {
 	s.waits.reactor.forget()
 	if (s.waits.armed.Load() || s.waits.seat != nil && s.waits.seat.open() != s.waits.seat.wanted.Load()) && s.tryBegin() {
 		s.disarm()
-		_ = s.settleSeat() // where it fails nobody sits
+		_ = s.settleSeat() // if it fails nobody sits
 		s.end()
 	}
 	return true
@@ -40,16 +40,16 @@ const (
 	// yieldEvery is how long a spin goes on before it lets other goroutines
 	// run. That costs 0.2 us, or 1.2 us where the netpoller is asked too.
 	yieldEvery = int64(10_000)
-	// othersRan is how long a yield takes, ns, where other goroutines ran.
+	// othersRan is how long a yield takes, in ns, if other goroutines ran.
 	othersRan = int64(1_000)
-	// leadTurns is how often in a row a leader polls for others only, before
-	// it leaves the role to them.
+	// leadTurns is how often in a row a leader polls only for others, before it
+	// leaves the role to them.
 	leadTurns = 64
 )
 
-// spinFor polls the queues. It returns true when k is ready or w's deadline
-// passes, false when no packet has come for the budget. The caller is the leader,
-// and gives up the role.
+// spinFor polls the queues. It returns true when k is ready or w's deadline passes,
+// false when no packet has come for the budget. The caller is the leader, and gives
+// up the role.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
 	began := start
 	hit := s.spinUntil(k, d, w, start, budget)
@@ -73,7 +73,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 	// perhaps the one that will send the answer.
 	yielded, now := start-yieldEvery, start
 	first := true
-	fresh := true // now was read some looks ago, and none found anything since
+	fresh := true // the clock was read some looks ago, and none has found anything since
 	others := 0
 	h := &s.waits.sharing
 	h.begin(start)
@@ -125,7 +125,7 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 			if yielded = after; more && after-now > othersRan {
 				yielded -= yieldEvery
 			}
-			start += after - now // others' time is not our spinning
+			start += after - now // the others' time is not our spinning
 			now = after
 			h.looked, h.base = now, -1
 		}

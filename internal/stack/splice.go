@@ -7,17 +7,17 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// spliceMost is how many bytes SpliceFrom has in hand at most, which neither
-// connection's buffer counts.
+// spliceMost is how many bytes SpliceFrom has in hand at most. Neither connection's
+// buffer counts them.
 const spliceMost = 64 << 10
 
 // SpliceFrom sends what src receives, up to most bytes or src's end of stream,
-// without the bytes passing through memory of the caller's: where both are of
-// one stack the frames that they came in leave again, else they are copied once.
-// Neither connection is held up for its other users while it waits for the
-// other one. It returns the bytes that c has taken, and the error of either
-// side. What was received and could not be sent is lost, as with io.Copy. cut:
-// fewer bytes are wanted than are in one frame; Read and Write are to move them.
+// without the bytes passing through memory of the caller's. If both are of one
+// stack, the received frames leave again; otherwise they are copied once. Neither
+// connection is blocked for its other users while it waits for the other one.
+// SpliceFrom returns the bytes that c has taken, and the error of either side.
+// Received bytes that could not be sent are lost, as with io.Copy. cut: fewer bytes
+// are wanted than are in one frame; the caller moves them by Read and Write.
 func (c *TCPConn) SpliceFrom(src *TCPConn, most int64) (n int64, cut bool, srcErr, err error) {
 	var t tcp.Frames
 	for n < most {
@@ -34,7 +34,7 @@ func (c *TCPConn) SpliceFrom(src *TCPConn, most int64) (n int64, cut bool, srcEr
 	return n, false, nil, nil
 }
 
-// takeFrames is Read, but for frames.
+// takeFrames is Read for frames.
 func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
@@ -45,7 +45,7 @@ func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 		if c.r.over() {
 			return false, os.ErrDeadlineExceeded
 		}
-		// Before the data: what came before the error is read first.
+		// This comes before the data: data from before the error is read first.
 		err := c.failure()
 		cut, eof, update := c.tc.Take(t, most)
 		if update {
@@ -71,7 +71,7 @@ func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 	}
 }
 
-// giveFrames is Write, but of frames, which it takes out of t.
+// giveFrames is Write for frames, which it takes out of t.
 func (c *TCPConn) giveFrames(t *tcp.Frames) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -94,12 +94,12 @@ func (c *TCPConn) giveFrames(t *tcp.Frames) (n int, err error) {
 	}
 }
 
-// FillBuffers is how many parts Fill's room has at most.
+// FillBuffers bounds the parts of Fill's room.
 const FillBuffers = tcp.BlankFrames
 
-// Fill sends up to most bytes that read puts into the frames that they leave in:
-// one call of read, which returns how many it has written to bufs, in order, and
-// is given no more than most. It returns how many were sent, and the error of
+// Fill sends up to most bytes that read puts into the frames that they leave in.
+// read is called once. It is given no more than most, and returns how many bytes it
+// has written to bufs, in order. Fill returns how many were sent, and the error of
 // read or of the connection. read must not use the connection.
 func (c *TCPConn) Fill(most int64, bufs [][]byte, read func(bufs [][]byte) (int, error)) (n int, readErr, err error) {
 	var b tcp.Blank
@@ -118,7 +118,7 @@ func (c *TCPConn) Fill(most int64, bufs [][]byte, read func(bufs [][]byte) (int,
 		}
 	}
 	n, readErr = read(c.tc.Slices(&b, bufs[:0]))
-	// Who closes waits for us, and nobody would take what comes after.
+	// Close waits for us, and nobody would take later bytes.
 	if err := c.userError(); err != nil {
 		c.tc.Fill(&b, 0)
 		return 0, readErr, err

@@ -21,7 +21,7 @@ import (
 )
 
 // Stack is one user-space TCP/UDP stack over a set of queues. It is made of parts,
-// each of which says which lock it is under.
+// and each part says which lock protects it.
 type Stack struct {
 	wiring
 
@@ -106,7 +106,7 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// newHost makes what connections share, from what the queues can do.
+// newHost makes the part that connections share, from what the queues can do.
 func (s *Stack) newHost() *tcp.Host {
 	caps := s.caps
 	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})

@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// counters are the stack's own; atomic, since readers hold no lock.
+// counters are the stack's own. They are atomic, since readers hold no lock.
 type counters struct {
 	emptyPolls            atomic.Uint64
 	spinHits, spinMisses  atomic.Uint64
@@ -30,7 +30,7 @@ type counters struct {
 // Stats are a snapshot of a stack's counters.
 type Stats struct {
 	Polls, EmptyPolls    uint64 // poll turns, and those that found nothing
-	SpinHits, SpinMisses uint64 // waits that spinning ended, and that it did not
+	SpinHits, SpinMisses uint64 // waits that spinning ended, and waits that it did not
 	Parks, Wakes         uint64 // goroutines put to sleep, and woken by packets
 	Sits                 uint64 // times that a goroutine waited for packets itself, asleep
 	Shared               uint64 // times that a spin found another thread on its processor

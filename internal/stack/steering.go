@@ -6,8 +6,8 @@ import (
 	"github.com/onload-go/onload/driver"
 )
 
-// steering steers on every link of a stack: a port or flow is ours by whichever
-// link its packets come.
+// steering steers on every link of a stack, since packets of a port or flow of ours
+// may come by any.
 func steering(links []Link) driver.Steering {
 	if len(links) == 1 {
 		return links[0].Steering
@@ -21,7 +21,7 @@ func steering(links []Link) driver.Steering {
 
 type steerings []driver.Steering
 
-// each calls add for every link. If one refuses, what the others took is undone.
+// each calls add for every link. If one refuses, it undoes what the others took.
 func (all steerings) each(add, undo func(driver.Steering) error) error {
 	for i, s := range all {
 		if err := add(s); err != nil {

@@ -5,15 +5,15 @@ import (
 	"math/bits"
 )
 
-// table is a set of values that carry their own key: an eight bytes' pointer
-// each, and no copy of the key as a map has. It is not safe for concurrent
-// use.
+// table is a set of values that carry their own key. It takes a pointer of eight
+// bytes for each, and no copy of the key as a map does. It is not safe for
+// concurrent use.
 //
-// Groups of seven pointers stand in a cache line with a byte of each one's
-// hash, so that a search looks at hardly any value but the one it finds. What
-// finds its group full goes to the next; each group counts what has passed
-// it, and where none has a search ends. The table grows and shrinks a little
-// at each change: nobody waits for the whole of it to be moved.
+// A group of seven pointers takes a cache line, together with a byte of the hash of
+// each, so that a search looks at hardly any value but the one it finds. A value
+// whose group is full goes to the next one. Each group counts the values that have
+// passed it, and a search ends where none has. The table grows and shrinks a little
+// at each change, so that nobody waits for all of it to be moved.
 type table[T any] struct {
 	hash  func(*T) uint64
 	n     int
@@ -24,9 +24,9 @@ type table[T any] struct {
 
 // group is one cache line.
 type group[T any] struct {
-	// The lowest seven bytes are the slots' tags, 0 where one is free; the
-	// highest is how many values have passed the group, passedMost for that
-	// many and more.
+	// The lowest seven bytes are the slots' tags, 0 where a slot is free. The
+	// highest is how many values have passed the group; passedMost means that many
+	// or more.
 	tags  uint64
 	slots [groupSlots]*T
 }
@@ -54,8 +54,8 @@ func newTable[T any](hash func(*T) uint64) table[T] { return table[T]{hash: hash
 // tagOf takes the low bits of a hash, home the high ones.
 func tagOf(hash uint64) uint64 { return hash&(tagUsed-1) | tagUsed }
 
-// home is the group, of so many, that a value with that hash is sought in
-// first.
+// home is the group, of so many, in which the search for a value with that hash
+// begins.
 func home(hash uint64, groups int) int {
 	i, _ := bits.Mul64(hash, uint64(groups))
 	return int(i)
@@ -74,7 +74,7 @@ func (g *group[T]) passed() uint64 { return g.tags >> 56 }
 // len is the number of values.
 func (t *table[T]) len() int { return t.n }
 
-// find returns the value with that hash that is the one sought, or nil.
+// find returns the value with that hash for which is holds, or nil.
 func (t *table[T]) find(hash uint64, is func(*T) bool) *T {
 	if x := findIn(t.cur, hash, is); x != nil || t.old == nil {
 		return x
@@ -90,8 +90,8 @@ func findIn[T any](gs []group[T], hash uint64, is func(*T) bool) *T {
 	i := home(hash, len(gs))
 	for range gs {
 		g := &gs[i]
-		// A byte of x is zero where the tag is the one sought. A tag above
-		// such a byte may be taken for it too, one of a slot in use.
+		// A byte of x is zero where the tag is the one sought. A tag above such a
+		// byte may look equal too; its slot is then in use.
 		x := g.tags ^ want
 		for m := (x - eachTag) &^ x & (eachTag * tagUsed); m != 0; m &= m - 1 {
 			if v := g.slots[bits.TrailingZeros64(m)/8]; is(v) {
@@ -106,7 +106,7 @@ func findIn[T any](gs []group[T], hash uint64, is func(*T) bool) *T {
 	return nil
 }
 
-// add puts a value in that is not there.
+// add puts in a value that is not there.
 func (t *table[T]) add(x *T) {
 	if t.n >= len(t.cur)*groupFull {
 		t.resize(max(len(t.cur)+len(t.cur)/2, groupsLeast))
@@ -116,8 +116,8 @@ func (t *table[T]) add(x *T) {
 	t.move()
 }
 
-// addTo puts x in its group, or the next that has room. The caller knows that
-// one has.
+// addTo puts x in its group, or the next that has room. The caller knows that one
+// has.
 func addTo[T any](gs []group[T], x *T, hash uint64) {
 	for i := home(hash, len(gs)); ; i = next(i, len(gs)) {
 		g := &gs[i]
@@ -133,7 +133,7 @@ func addTo[T any](gs []group[T], x *T, hash uint64) {
 	}
 }
 
-// remove takes a value out; false: it is not there.
+// remove takes a value out. false: it is not there.
 func (t *table[T]) remove(x *T) bool {
 	h := t.hash(x)
 	if !removeFrom(t.cur, x, h) && !removeFrom(t.old, x, h) {
@@ -158,7 +158,7 @@ func removeFrom[T any](gs []group[T], x *T, hash uint64) bool {
 			}
 			g.slots[slot] = nil
 			g.tags &^= 0xff << (8 * slot)
-			for j := first; j != i; j = next(j, len(gs)) { // those that it has passed
+			for j := first; j != i; j = next(j, len(gs)) { // the groups that it has passed
 				if g := &gs[j]; g.passed() < passedMost {
 					g.tags -= passedOne
 				}
@@ -196,12 +196,12 @@ func (t *table[T]) move() {
 			}
 			addTo(t.cur, x, t.hash(x))
 			g.slots[slot] = nil
-			g.tags &^= 0xff << (8 * slot) // what has passed stays where it is
+			g.tags &^= 0xff << (8 * slot) // the count of values that passed stays
 		}
 	}
 }
 
-// all goes over the values, in no order. The table must not change meanwhile.
+// all visits the values, in no order. The table must not change meanwhile.
 func (t *table[T]) all() iter.Seq[*T] {
 	return func(yield func(*T) bool) {
 		for _, gs := range [...][]group[T]{t.cur, t.old} {
