@@ -162,7 +162,7 @@ func (t *dests) resolveNeighbour(d *dst, now int64) {
 	if !ok {
 		return
 	}
-	mac, ok := t.net.Neighbor(d.route.Link, d.route.NextHop)
+	mac, ok := t.neighbour(d)
 	if !ok {
 		// An address that once was right is used until another is known.
 		t.ask(d, now)
@@ -177,6 +177,15 @@ func (t *dests) resolveNeighbour(d *dst, now int64) {
 	d.confirmed = now
 }
 
+// neighbour returns the Ethernet address of d's next hop. That of a group is made
+// of its address (RFC 1112, section 6.4).
+func (t *dests) neighbour(d *dst) (mac [6]byte, ok bool) {
+	if d.route.Multicast {
+		return ip.MulticastMAC(d.key.Remote)
+	}
+	return t.net.Neighbor(d.route.Link, d.route.NextHop)
+}
+
 // ask has the kernel resolve d's neighbour, once in resolveWait at most.
 func (t *dests) ask(d *dst, now int64) {
 	if now-d.asked > resolveWait || d.asked == 0 {
@@ -188,7 +197,7 @@ func (t *dests) ask(d *dst, now int64) {
 // confirm tells the kernel that d's neighbour answers: it sees none of our
 // traffic, and would let the entry go.
 func (t *dests) confirm(d *dst, now int64) {
-	if d != nil && now-d.confirmed > int64(control.ConfirmEvery) {
+	if d != nil && now-d.confirmed > int64(control.ConfirmEvery) && !d.route.Multicast {
 		d.confirmed = now
 		t.net.Confirm(d.route.Link, d.route.NextHop)
 	}

@@ -38,9 +38,23 @@ type IPOptions struct {
 	TOS, TTL               uint8 // IPv4: IP_TOS, IP_TTL
 	TrafficClass, HopLimit uint8 // IPv6: IPV6_TCLASS, IPV6_UNICAST_HOPS
 	// A TTL or HopLimit of 0 is the default.
+	MulticastTTL, MulticastHops uint8 // the same to groups; 0: 1
 
 	// Of UDP: what becomes of large IPv4 and IPv6 datagrams.
 	PathMTU, PathMTU6 PathMTUMode
+}
+
+// ttl is the TTL or hop limit of packets to remote; 0: the default.
+func (o *IPOptions) ttl(remote netip.Addr) uint8 {
+	switch {
+	case remote.IsMulticast() && remote.Is4():
+		return max(o.MulticastTTL, 1) // RFC 1112, section 6.1
+	case remote.IsMulticast():
+		return max(o.MulticastHops, 1)
+	case remote.Is4():
+		return o.TTL
+	}
+	return o.HopLimit
 }
 
 // mtuMode is PathMTU or PathMTU6.
@@ -84,10 +98,10 @@ func (d *dst) ttl() uint8 {
 func (o IPOptions) key(local, remote netip.AddrPort, proto uint8) dstKey {
 	k := dstKey{
 		Pair:  tcp.Pair{Local: local.Addr(), Remote: remote.Addr()},
-		proto: proto, tos: o.TOS, ttl: o.TTL, lport: local.Port(), rport: remote.Port(),
+		proto: proto, tos: o.TOS, ttl: o.ttl(remote.Addr()), lport: local.Port(), rport: remote.Port(),
 	}
 	if !remote.Addr().Is4() {
-		k.tos, k.ttl = o.TrafficClass, o.HopLimit
+		k.tos = o.TrafficClass
 	}
 	k.tos &^= 3 // ECN is each packet's own
 	return k

@@ -38,9 +38,10 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxMalformed)
 			return nil
 		}
+		s.rx.group = s.groups.has(p.Dst, p.Proto)
 		// The steering takes packets by port. Drop in silence those to other hosts'
 		// addresses, link or IP, and those that no honest host sends (attack 20).
-		if !s.rx.on.hears(p.DstMAC) || ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) || p.Tags > 0 && !s.rx.on.onVLAN(p) {
+		if !s.rx.on.hears(p.DstMAC) || ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) && !s.rx.group || p.Tags > 0 && !s.rx.on.onVLAN(p) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}

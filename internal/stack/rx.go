@@ -14,6 +14,7 @@ type rx struct {
 	seg    tcp.Segment
 	repeat ip.Repeat
 	again  bool   // pkt has the headers of the packet before it
+	group  bool   // pkt is for sockets that hear a multicast group
 	pseudo uint16 // sum of pkt's pseudo-header without the length
 	queue  int    // index of the queue that it came by
 	on     *link  // that queue's

@@ -39,6 +39,7 @@ type Stack struct {
 	kicker    kicker
 	turn      turn
 	demux     demux
+	groups    groups
 	rx        rx
 	tx        [48]ring.Desc // packet under construction
 	fragments fragments
@@ -75,6 +76,7 @@ func New(cfg Config) (*Stack, error) {
 	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
 	s.demux.init()
+	s.groups.init()
 	s.dests.init(cfg.Net, s.links, s.arena)
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()

@@ -100,6 +100,7 @@ func (s *Stack) goOn(sent uint64) bool {
 func (s *Stack) wakeAll() (woken int) {
 	for i, w := range s.turn.wakes {
 		s.turn.wakes[i] = nil
+		w.noted = false
 		if s.resume(w, true) {
 			woken++
 		}
@@ -140,7 +141,8 @@ func (s *Stack) unblock() {
 
 // notify has w woken at the end of the turn.
 func (s *Stack) notify(w *waiter) {
-	if n := len(s.turn.wakes); w.state.Load() != waiterIdle && (n == 0 || s.turn.wakes[n-1] != w) {
+	if w.state.Load() != waiterIdle && !w.noted {
+		w.noted = true
 		s.turn.wakes = append(s.turn.wakes, w)
 	}
 }

@@ -25,6 +25,9 @@ type UDPOptions struct {
 	IP      IPOptions // of the packets
 	Segment int       // UDP_SEGMENT: writes are cut into datagrams of so many bytes; 0: they are not
 	Joined  bool      // UDP_GRO
+	// GroupsOnly leaves what is sent to this host alone to the kernel: the socket
+	// has the port only for what it hears of multicast groups, and for sending.
+	GroupsOnly bool
 	// Route is how to reach the peer of a connected socket, where the caller
 	// has just looked it up; nil: it is looked up here.
 	Route *Route
@@ -48,6 +51,7 @@ type UDPConn struct {
 	// Under the stack lock.
 	port                 *port
 	keys                 []portKey
+	hearing              Hearing // of what is bound
 	flow                 flowKey
 	dst                  *dst       // connected: of remote; else of the last destination
 	named                bool       // dst is from an address that the caller named
@@ -127,6 +131,16 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 
 // openUDP reserves u's port and puts u into the demultiplexer. route may be nil.
 func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *Route) error {
+	if o.GroupsOnly {
+		u.local = local
+		s.begin()
+		defer s.end()
+		if s.life.closing.Load() {
+			return errClosed
+		}
+		s.groups.add(u)
+		return nil
+	}
 	p, err := s.bindUDP(local, u.remote, o)
 	if err != nil {
 		return s.refusal(err)
@@ -183,6 +197,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	if !s.demux.udps.add(u.keys, u, shared) {
 		return syscall.EADDRINUSE
 	}
+	s.groups.add(u)
 	return nil
 }
 
@@ -403,6 +418,7 @@ func (u *UDPConn) Close() error {
 	if !s.life.closing.Load() {
 		s.sendQueued(u)
 		s.demux.udps.remove(u.keys, u)
+		s.groups.remove(u)
 		if u.remote.IsValid() && s.demux.udpFlows[u.flow] == u {
 			delete(s.demux.udpFlows, u.flow)
 		}

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/onload-go/onload/ring"
@@ -8,11 +9,11 @@ import (
 )
 
 // udpInfo returns what is known of the datagram in rx.pkt, whose first Desc is
-// d, until the next packet. Its addresses are those of demux.lastUDP.
-func (s *Stack) udpInfo(d *ring.Desc) *udp.Info {
+// d, until the next packet.
+func (s *Stack) udpInfo(d *ring.Desc, src, dst netip.AddrPort) *udp.Info {
 	p, info := &s.rx.pkt, &s.rx.udp
 	*info = udp.Info{
-		Src: s.demux.lastUDPSrc, Dst: s.demux.lastUDPDst,
+		Src: src, Dst: dst,
 		At: s.now, Link: uint32(s.rx.on.of(p)),
 		TTL: p.TTL, TOS: p.TOS,
 	}

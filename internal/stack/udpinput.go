@@ -10,8 +10,18 @@ import (
 // udpInput gives the datagram in ds to the socket that it belongs to: one
 // connected to its sender first, then one bound to its port.
 func (s *Stack) udpInput(ds []ring.Desc) {
-	if ds = s.datagram(ds); ds == nil {
+	var h udp.Header
+	if ds = s.datagram(ds, &h); ds == nil {
 		return
+	}
+	src := netip.AddrPortFrom(s.rx.pkt.Src, h.SrcPort)
+	dst := netip.AddrPortFrom(s.rx.pkt.Dst, h.DstPort)
+	if s.rx.group {
+		s.groupInput(ds, src, dst)
+		return
+	}
+	if s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst {
+		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
 	u := s.demux.lastUDP
 	if u == nil {
@@ -19,9 +29,8 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 		s.portUnreachable(ds)
 		return
 	}
-	info := s.udpInfo(&ds[0])
-	ds[0].Off += udp.HeaderLen
-	ds[0].Len -= udp.HeaderLen
+	info := s.udpInfo(&ds[0], src, dst)
+	s.toPayload(ds)
 	if !u.push(ds, info) {
 		s.drop(ds, &s.counters.udpErr)
 		return
@@ -30,13 +39,17 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 	s.counters.udpIn.Add(1)
 }
 
-// datagram reads the UDP header of ds, and makes lastUDP the socket that it
-// belongs to, nil if there is none. It returns ds without what follows the
+// toPayload cuts the UDP header off.
+func (s *Stack) toPayload(ds []ring.Desc) {
+	ds[0].Off += udp.HeaderLen
+	ds[0].Len -= udp.HeaderLen
+}
+
+// datagram reads the UDP header of ds. It returns ds without what follows the
 // datagram; nil: it was dropped.
-func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
+func (s *Stack) datagram(ds []ring.Desc, h *udp.Header) []ring.Desc {
 	p := &s.rx.pkt
-	var h udp.Header
-	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
+	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, h); err != nil {
 		s.drop(ds, &s.counters.udpErr)
 		return nil
 	}
@@ -49,11 +62,6 @@ func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
 		s.drop(ds, &s.counters.rxChecksum)
 		return nil
-	}
-	src := netip.AddrPortFrom(p.Src, h.SrcPort)
-	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
-	if s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst {
-		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
 	return ds
 }

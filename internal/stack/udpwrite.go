@@ -113,8 +113,9 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	if m.Src.IsValid() && m.Src.Is4() != is4 {
 		return syscall.EINVAL
 	}
-	if m.tos, m.ttl = u.ip.TrafficClass, u.ip.HopLimit; is4 {
-		m.tos, m.ttl = u.ip.TOS, u.ip.TTL
+	m.tos, m.ttl = u.ip.TrafficClass, u.ip.ttl(m.Dst.Addr())
+	if is4 {
+		m.tos = u.ip.TOS
 	}
 	if m.HasTOS {
 		m.tos = m.TOS

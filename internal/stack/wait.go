@@ -32,6 +32,7 @@ const (
 // first.
 type waiter struct {
 	state atomic.Uint32
+	noted bool                    // on Stack.turn.wakes; under the stack lock
 	more  atomic.Pointer[waiting] // made by who first parks or sets a deadline
 }
 

@@ -1,0 +1,177 @@
+package stack
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// Membership is a group that a socket has joined on a link, with its source filter
+// (RFC 3376 and RFC 3810, section 3).
+type Membership struct {
+	Group   netip.Addr
+	Link    int  // index of the interface
+	Include bool // from Sources only; else from all but them
+	Sources []netip.Addr
+}
+
+// allows reports whether the filter lets a datagram from src through.
+func (m *Membership) allows(src netip.Addr) bool { return slices.Contains(m.Sources, src) == m.Include }
+
+// Hearing is what a bound socket hears of multicast groups. The zero Hearing is
+// a new socket's: every group that somebody on this host has joined.
+type Hearing struct {
+	Joined []Membership
+	// Strict4 and Strict6 leave out the groups that the socket has not joined
+	// itself (IP_MULTICAST_ALL and IPV6_MULTICAST_ALL are 0).
+	Strict4, Strict6 bool
+}
+
+// hears reports whether a socket gets a datagram from src to group that came by
+// link. As in the kernel (ip_mc_sf_allow, inet6_mc_check), a membership of IPv6
+// counts whatever the link.
+func (h *Hearing) hears(group, src netip.Addr, link int) bool {
+	for i := range h.Joined {
+		if m := &h.Joined[i]; m.Group == group && (m.Link == link || !group.Is4()) {
+			return m.allows(src)
+		}
+	}
+	if group.Is4() {
+		return !h.Strict4
+	}
+	return !h.Strict6
+}
+
+// groups finds the sockets that hear a datagram to a multicast group. It belongs
+// to the holder of the stack lock.
+type groups struct {
+	ports map[uint16][]*UDPConn // bound to no address, by port
+
+	// The last answer: a sender's datagrams come one after another.
+	to       []*UDPConn
+	link     int
+	src, dst netip.AddrPort // of that answer; zero: there is none
+
+	copy []ring.Desc
+}
+
+func (g *groups) init() { g.ports = make(map[uint16][]*UDPConn) }
+
+// has reports whether a packet to dst may be for a group that a socket hears.
+func (g *groups) has(dst netip.Addr, proto uint8) bool {
+	return proto == ip.ProtoUDP && len(g.ports) > 0 && dst.IsMulticast()
+}
+
+// add enters a socket that is bound to no address of its own.
+func (g *groups) add(u *UDPConn) {
+	if a := u.local.Addr(); a.IsValid() && !a.IsUnspecified() {
+		return
+	}
+	g.ports[u.local.Port()] = append(g.ports[u.local.Port()], u)
+	g.changed()
+}
+
+func (g *groups) remove(u *UDPConn) {
+	n := u.local.Port()
+	if l := slices.DeleteFunc(g.ports[n], func(x *UDPConn) bool { return x == u }); len(l) > 0 {
+		g.ports[n] = l
+	} else {
+		delete(g.ports, n)
+	}
+	g.changed()
+}
+
+// changed forgets the last answer.
+func (g *groups) changed() {
+	clear(g.to)
+	g.to, g.src, g.dst = g.to[:0], netip.AddrPort{}, netip.AddrPort{}
+}
+
+// find returns the sockets that hear a datagram, until the next call.
+func (g *groups) find(src, dst netip.AddrPort, link int) []*UDPConn {
+	if src == g.src && dst == g.dst && link == g.link {
+		return g.to
+	}
+	g.changed()
+	for _, u := range g.ports[dst.Port()] {
+		if a := u.local.Addr(); a.IsValid() && a.Is4() != dst.Addr().Is4() {
+			continue
+		}
+		if u.hearing.hears(dst.Addr(), src.Addr(), link) {
+			g.to = append(g.to, u)
+		}
+	}
+	g.src, g.dst, g.link = src, dst, link
+	return g.to
+}
+
+// groupInput gives the datagram in ds, whose UDP header has those ports, to all
+// sockets that hear its group. Nobody is told where there is none (RFC 1122,
+// section 3.2.2).
+func (s *Stack) groupInput(ds []ring.Desc, src, dst netip.AddrPort) {
+	to := s.groups.find(src, dst, s.rx.on.of(&s.rx.pkt))
+	if len(to) == 0 {
+		s.drop(ds, &s.counters.rxNoSocket)
+		return
+	}
+	info := s.udpInfo(&ds[0], src, dst)
+	s.toPayload(ds)
+	for _, u := range to[:len(to)-1] {
+		if c := s.duplicate(ds); c == nil {
+			u.forward.scarce.Add(1)
+		} else if u.push(c, info) {
+			s.counters.udpIn.Add(1)
+		} else {
+			s.cache.FreeDescs(c)
+		}
+	}
+	if !to[len(to)-1].push(ds, info) { // it gets the frames themselves
+		s.drop(ds, &s.counters.udpErr)
+		return
+	}
+	s.counters.udpIn.Add(1)
+	s.waits.work += int64(s.rx.pkt.L4Len)
+}
+
+// duplicate copies a payload into frames of its own; nil: there are none.
+func (s *Stack) duplicate(ds []ring.Desc) []ring.Desc {
+	g := &s.groups
+	g.copy = append(g.copy[:0], ds...)
+	for i := range ds {
+		f, ok := s.cache.Alloc()
+		if !ok {
+			s.cache.FreeDescs(g.copy[:i])
+			return nil
+		}
+		g.copy[i].Frame = f
+		copy(s.arena.Data(g.copy[i]), s.arena.Data(ds[i]))
+	}
+	return g.copy
+}
+
+// Hear sets what a bound socket hears of multicast groups. The caller does not
+// change h afterwards.
+func (u *UDPConn) Hear(h Hearing) {
+	s := u.s
+	s.begin()
+	u.hearing = h
+	s.groups.changed()
+	s.end()
+}
+
+// SteerGroup has the datagrams of a group at a port taken off the link with that
+// index, or left to the kernel again. Calls are counted.
+func (s *Stack) SteerGroup(link int, group netip.AddrPort, ours bool) error {
+	for i := range s.cfg.Links {
+		if l := &s.cfg.Links[i]; l.Index == link {
+			if ours {
+				return l.Steering.AddPort(ip.ProtoUDP, group)
+			}
+			return l.Steering.RemovePort(ip.ProtoUDP, group)
+		}
+	}
+	return syscall.ENODEV
+}
