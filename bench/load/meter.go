@@ -52,7 +52,12 @@ func NewHist() *hdrhistogram.Histogram {
 
 // Clock separates the warm-up from the measurement, ends it, and keeps the
 // histogram.
+//
+// The rate is of the operations that end within the measurement, whenever they
+// began: with many connections at once one may last as long as it does. The
+// latency is of those that begin within.
 type Clock struct {
+	warm, duration  time.Duration
 	begin, from, to time.Time
 	cpu             CPU
 	hist            *hdrhistogram.Histogram
@@ -62,9 +67,21 @@ type Clock struct {
 
 // NewClock starts now.
 func NewClock(s *Spec) *Clock {
-	now := time.Now()
-	return &Clock{begin: now, from: now.Add(s.Warm), to: now.Add(s.Warm + s.Duration), cpu: Spent(), hist: NewHist()}
+	c := &Clock{warm: s.Warm, duration: s.Duration, cpu: Spent(), hist: NewHist()}
+	c.Restart()
+	return c
 }
+
+// Restart begins the warm-up anew. The processor time before it counts, for the
+// operations that Early noted.
+func (c *Clock) Restart() {
+	c.begin = time.Now()
+	c.from = c.begin.Add(c.warm)
+	c.to = c.from.Add(c.duration)
+}
+
+// Early notes an operation before the warm-up.
+func (c *Clock) Early() { c.all++ }
 
 // Op notes an operation from start to end, and reports whether to go on.
 func (c *Clock) Op(start, end time.Time) bool {
@@ -74,6 +91,8 @@ func (c *Clock) Op(start, end time.Time) bool {
 		if c.hist.RecordValue(int64(end.Sub(start))) != nil {
 			_ = c.hist.RecordValue(c.hist.HighestTrackableValue())
 		}
+	}
+	if !end.Before(c.from) && (end.Before(c.to) || c.ops == 0) {
 		c.ops++
 		c.last = end
 	}
