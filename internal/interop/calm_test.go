@@ -100,6 +100,12 @@ func calm(t testing.TB, hosts ...host) {
 	if testlong.Enabled() && strings.HasPrefix(t.Name(), "TestManyConns") {
 		return
 	}
+	patient(hosts...)
+	t.Cleanup(func() { quiet(t, hosts...) })
+}
+
+// patient has the kernel's hosts wait longer before they send again.
+func patient(hosts ...host) {
 	for _, h := range hosts {
 		if ns, ok := h.(*lab.NS); ok {
 			// Fewer needless timeouts. A real loss takes a second to repair as
@@ -107,23 +113,26 @@ func calm(t testing.TB, hosts ...host) {
 			_ = ns.Sysctl("net.ipv4.tcp_rto_min_us", "1000000")
 		}
 	}
-	t.Cleanup(func() {
-		var came uint64
-		counters := make([]map[string]uint64, len(hosts))
-		for i, h := range hosts {
-			counters[i] = unrest(h)
-			came += copies(counters[i])
-		}
-		for i, m := range counters {
-			forgive(m, came)
-			for name, n := range m {
-				switch {
-				case n > tolerable:
-					t.Errorf("%T: %s %d on a link that loses nothing", hosts[i], name, n)
-				case n > 0:
-					t.Logf("%T: %s %d", hosts[i], name, n)
-				}
+}
+
+// quiet fails the test if there has been trouble so far.
+func quiet(t testing.TB, hosts ...host) {
+	t.Helper()
+	var came uint64
+	counters := make([]map[string]uint64, len(hosts))
+	for i, h := range hosts {
+		counters[i] = unrest(h)
+		came += copies(counters[i])
+	}
+	for i, m := range counters {
+		forgive(m, came)
+		for name, n := range m {
+			switch {
+			case n > tolerable:
+				t.Errorf("%T: %s %d on a link that loses nothing", hosts[i], name, n)
+			case n > 0:
+				t.Logf("%T: %s %d", hosts[i], name, n)
 			}
 		}
-	})
+	}
 }

@@ -317,6 +317,7 @@ func TestIdle(t *testing.T) {
 	conns := testlong.Pick(200, 2000)
 	pair := lab.NewPair(t, lab.Options{})
 	e := engine(t, pair.A)
+	patient(pair.B)
 	l := listenOn(t, pair.B, pair.B.Addr4)
 	go echoAll(l)
 	d := &onload.Dialer{Engine: e, KeepAliveConfig: net.KeepAliveConfig{
@@ -331,8 +332,8 @@ func TestIdle(t *testing.T) {
 		defer c.Close()
 		all[i] = c
 	}
-	use := func() time.Duration {
-		start := time.Now()
+	use := func() {
+		t.Helper()
 		var wg sync.WaitGroup
 		for _, c := range all {
 			wg.Go(func() {
@@ -342,13 +343,11 @@ func TestIdle(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		return time.Since(start)
 	}
-	fresh := use()
+	use()
 	time.Sleep(testlong.Pick(4*time.Second, 30*time.Second))
-	if d := use(); d > 20*fresh+time.Second {
-		t.Errorf("using %d idle connections took %v, and %v when they were new", conns, d, fresh)
-	}
+	use()
+	quiet(t, e, pair.B) // none waited for a timeout
 	if err := pair.B.SetDown(); err != nil {
 		t.Fatal(err)
 	}
