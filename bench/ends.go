@@ -58,21 +58,23 @@ func last(p *harness.Process) (load.Sample, error) {
 	return f.Sample, nil
 }
 
-// once runs one case on one rung, a process for each end.
-func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, label string) (j load.Joined, err error) {
+// once runs one case on one rung, a process for each end, for so many times the
+// time of a run.
+func (r *runner) once(ctx context.Context, g *rung.Rung, c load.Case, times int, label string) (j load.Joined, err error) {
 	pair, err := r.lab.Pair(c.MTU, g.NoOffload)
 	if err != nil {
 		return j, err
 	}
+	duration := time.Duration(times) * r.duration
 	warm := max(r.duration/5, 20*time.Millisecond)
-	bound := 4*r.duration + 10*time.Second
+	bound := 4*duration + time.Minute
 	if c.Workload == load.Idle {
 		bound += time.Duration(c.Conns) * 500 * time.Microsecond
 	}
 	ctx, cancel := context.WithTimeout(ctx, bound+3*time.Second)
 	defer cancel()
 	a, b := pair.A, pair.B
-	spec := load.Spec{Case: c, Duration: r.duration, Warm: warm}
+	spec := load.Spec{Case: c, Duration: duration, Warm: warm}
 	so := &order{Kind: g.Server, Server: true, Mode: r.mode, Congestion: r.cc, CPU: r.cpus[1], If: b.If, Remote: a.Addr4.String(),
 		LMAC: b.MAC, RMAC: a.MAC, Spec: spec, Bound: bound}
 	so.Spec.Local = b.Addr4.String()

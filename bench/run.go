@@ -126,15 +126,15 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 	name := fmt.Sprintf("round %d/%d  %s on %s", round+1, o.rounds, c, g.Name)
 	p.Show(name)
 	label := report.FileName(c.String(), g.Name, fmt.Sprint("round", round+1))
-	j, err := rr.once(ctx, g, c, label)
+	j, err := rr.once(ctx, g, c, 1, label)
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	if err != nil && !errors.Is(err, load.ErrUnsupported) {
-		// On a machine that others use a run may starve. It is repeated once, and
-		// the report says so.
+		// On a machine that others use a run may starve. It is repeated once, for
+		// longer, and the report says so.
 		r.Limits = append(r.Limits, fmt.Sprintf("Run a second time: %s: %v", name, err))
-		if j, err = rr.once(ctx, g, c, label); ctx.Err() != nil {
+		if j, err = rr.once(ctx, g, c, 10, label); ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
 	}

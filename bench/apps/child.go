@@ -129,7 +129,7 @@ func (o *order) run(say func(message)) error {
 }
 
 // startup is how long an external server may take to start.
-const startup = 10 * time.Second
+const startup = time.Minute
 
 func (o *order) call(p *program.Program, n *program.Network, say func(message)) error {
 	calls, err := p.Dial(n, o.Remote, o.Conns)

@@ -59,7 +59,7 @@ type run struct {
 func (r *runner) once(ctx context.Context, c result.Cell, g *rung, k kind, times int, dir string) (m *result.Measured, err error) {
 	d, warm := r.timesOf(c)
 	d *= time.Duration(times)
-	bound := 5*d + 20*time.Second
+	bound := 5*d + time.Minute
 	ctx, cancel := context.WithTimeout(ctx, bound+3*time.Second)
 	defer cancel()
 	u := &run{runner: r, ctx: ctx, cell: c, rung: g, kind: k}

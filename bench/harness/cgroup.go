@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/onload-go/onload/internal/lab"
 )
 
 // Group is a cgroup with a quota of processor time.
@@ -89,4 +91,4 @@ func cpuController(mountinfo string, read func(string) ([]byte, error)) (root st
 func (g *Group) Procs() string { return filepath.Join(g.dir, "cgroup.procs") }
 
 // Close removes the cgroup.
-func (g *Group) Close() error { return os.Remove(g.dir) }
+func (g *Group) Close() error { return lab.RemoveCgroup(g.dir) }

@@ -20,7 +20,7 @@ func drain(c net.Conn, s *Spec, m *since) (Sample, error) {
 	var dl deadline
 	for {
 		now := time.Now()
-		if err := dl.extend(now, c.SetReadDeadline); err != nil {
+		if err := dl.extend(now, hung, c.SetReadDeadline); err != nil {
 			return sm, err
 		}
 		k, err := c.Read(b)
@@ -59,7 +59,7 @@ func fill(c net.Conn, s *Spec, m *since) error {
 		if !now.Before(end) {
 			break
 		}
-		if err := dl.extend(now, c.SetWriteDeadline); err != nil {
+		if err := dl.extend(now, hung, c.SetWriteDeadline); err != nil {
 			return err
 		}
 		if _, err := c.Write(b); err != nil {
@@ -97,7 +97,7 @@ func serveBulk(n Network, s *Spec) (*Server, error) {
 			if o.err = fill(c, s, &m); o.err == nil {
 				// The client closes when it has all. A connection that we
 				// closed at once might be reset.
-				_ = c.SetReadDeadline(time.Now().Add(patience))
+				_ = c.SetReadDeadline(time.Now().Add(hung))
 				_, _ = c.Read(make([]byte, 1))
 			}
 		} else {
@@ -111,7 +111,7 @@ func serveBulk(n Network, s *Spec) (*Server, error) {
 		case o := <-done:
 			o.sm.Counters = n.Counters()
 			return o.sm, o.err
-		case <-time.After(2 * patience):
+		case <-time.After(2 * hung):
 			return Sample{Counters: n.Counters()}, errors.New("the stream did not end")
 		}
 	}}, nil
@@ -128,7 +128,7 @@ func callBulk(n Network, s *Spec) (sm Sample, err error) {
 		sm, err = drain(c, s, &m)
 	} else if err = fill(c, s, &m); err == nil {
 		// Until the server has all and closes.
-		_ = c.SetReadDeadline(time.Now().Add(2 * patience))
+		_ = c.SetReadDeadline(time.Now().Add(2 * hung))
 		if _, rerr := c.Read(make([]byte, 1)); rerr != io.EOF {
 			err = fmt.Errorf("after the last byte: %w", rerr)
 		}

@@ -15,12 +15,15 @@ import (
 // port of the client's, which is a descriptor where the port is onload's.
 const perListener = 5000
 
-// serveIdle accepts connections and keeps them.
+// kept is how many of s.Conns connections go to listener i of n.
+func kept(s *Spec, i, n int) int { return (s.Conns + n - 1 - i) / n }
+
+// serveIdle accepts connections and keeps them. Each listener writes a byte to the
+// one behind its last, from which the client learns that all are accepted.
 func serveIdle(n Network, s *Spec) (*Server, error) {
 	srv := &Server{}
 	var accepted atomic.Int64
 	var ls []net.Listener
-	conns := make([]net.Conn, s.Conns) // allocated before the first reading
 	for range (s.Conns + perListener - 1) / perListener {
 		l, err := n.Listen("tcp", net.JoinHostPort(s.Local, "0"))
 		if err != nil {
@@ -30,17 +33,24 @@ func serveIdle(n Network, s *Spec) (*Server, error) {
 		srv.Addrs = append(srv.Addrs, l.Addr().String())
 	}
 	srv.Path = n.Path(ls[0])
+	conns := make([][]net.Conn, len(ls)) // allocated before the first reading
+	for i := range conns {
+		conns[i] = make([]net.Conn, kept(s, i, len(ls)))
+	}
 	before := Memory()
-	for _, l := range ls {
+	for i, l := range ls {
 		go func() {
-			for {
+			for k := range conns[i] {
 				c, err := l.Accept()
 				if err != nil {
 					return
 				}
-				if i := accepted.Add(1) - 1; int(i) < len(conns) {
-					conns[i] = c
-				}
+				conns[i][k] = c
+				accepted.Add(1)
+			}
+			if c, err := l.Accept(); err == nil {
+				_, _ = c.Write([]byte{1}) // the client says what it lacks
+				c.Close()
 			}
 		}()
 	}
@@ -64,12 +74,33 @@ func callIdle(n Network, s *Spec) (Sample, error) {
 		return Sample{}, err
 	}
 	took := time.Since(begin)
-	time.Sleep(s.Warm) // the last are accepted
+	if err := awaitAccepts(n, s.Addrs); err != nil {
+		return Sample{}, err
+	}
 	sm := perConn(before, Memory(), s.Conns)
 	sm.Ops, sm.Seconds = int64(s.Conns), took.Seconds()
 	sm.Path, sm.Counters = n.Path(cs[0]), n.Counters()
 	runtime.KeepAlive(cs)
 	return sm, nil
+}
+
+// awaitAccepts waits until the listeners have accepted all.
+func awaitAccepts(n Network, addrs []string) error {
+	for _, a := range addrs {
+		c, err := n.Dial("tcp", a)
+		if err != nil {
+			return err
+		}
+		err = c.SetReadDeadline(time.Now().Add(hung))
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+		c.Close()
+		if err != nil {
+			return fmt.Errorf("waiting until all are accepted: %w", err)
+		}
+	}
+	return nil
 }
 
 // Footprint is the memory of a process in bytes: the Go heap with stacks, and

@@ -53,7 +53,7 @@ func callOpenLoop(n Network, s *Spec) (Sample, error) {
 			binary.BigEndian.PutUint64(out[len(out)-s.Size:], uint64(sent))
 			sent++
 		}
-		if err := dl.extend(now, c.SetDeadline); err != nil {
+		if err := dl.extend(now, hung, c.SetDeadline); err != nil {
 			return Sample{}, err
 		}
 		if len(out) > 0 {

@@ -10,19 +10,25 @@ import (
 	"time"
 )
 
-// patience is how long an answer may take. The deadline is moved now and then
-// only, since setting it for each operation would be measured too.
-const patience = 2 * time.Second
+const (
+	// hung is how long an answer over TCP may take: one that takes so long never
+	// comes, however busy the machine is.
+	hung = 20 * time.Second
+	// patience is how long the answer to a datagram may take, which may be lost.
+	patience = 2 * time.Second
+)
 
-// deadline keeps a connection's deadline patience ahead, roughly.
+// deadline keeps a connection's deadline ahead, roughly by the time given. It is
+// moved now and then only, since setting it for each operation would be measured
+// too.
 type deadline struct{ next time.Time }
 
-func (d *deadline) extend(now time.Time, set func(time.Time) error) error {
+func (d *deadline) extend(now time.Time, ahead time.Duration, set func(time.Time) error) error {
 	if now.Before(d.next) {
 		return nil
 	}
-	d.next = now.Add(patience / 4)
-	return set(now.Add(patience + patience/4))
+	d.next = now.Add(ahead / 4)
+	return set(now.Add(ahead + ahead/4))
 }
 
 // serveEcho answers every message of s.Size bytes with the same, on any number
@@ -77,7 +83,7 @@ func callTCP(n Network, s *Spec) (Sample, error) {
 	b := make([]byte, s.Size)
 	start := time.Now()
 	for i := byte(0); ; i++ {
-		if err := d.extend(start, c.SetDeadline); err != nil {
+		if err := d.extend(start, hung, c.SetDeadline); err != nil {
 			return Sample{}, err
 		}
 		b[0], b[len(b)-1] = i, i
@@ -172,7 +178,7 @@ func callUDP(n Network, s *Spec) (Sample, error) {
 	b, in := make([]byte, s.Size), make([]byte, 1<<16)
 	start := time.Now()
 	for i := byte(0); ; i++ {
-		if err := dl.extend(start, c.SetReadDeadline); err != nil {
+		if err := dl.extend(start, patience, c.SetReadDeadline); err != nil {
 			return Sample{}, err
 		}
 		b[0] = i

@@ -42,7 +42,7 @@ func callCRR(n Network, s *Spec) (Sample, error) {
 }
 
 func ask(c net.Conn, b []byte) error {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(hung)); err != nil {
 		return err
 	}
 	if _, err := c.Write(b); err != nil {
@@ -117,7 +117,7 @@ func callRequests(n Network, s *Spec) (Sample, error) {
 			var dl deadline
 			start := time.Now()
 			for ops := 0; ; ops++ {
-				err := dl.extend(start, c.SetDeadline)
+				err := dl.extend(start, hung, c.SetDeadline)
 				if err == nil {
 					_, err = c.Write(b)
 				}

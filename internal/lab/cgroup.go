@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/onload-go/onload/internal/cgroup"
 	"github.com/onload-go/onload/internal/need"
@@ -23,7 +26,7 @@ func MemoryCgroup(t testing.TB, limit int64) (procs string) {
 	}
 	if err == nil {
 		t.Cleanup(func() {
-			if err := os.Remove(dir); err != nil {
+			if err := RemoveCgroup(dir); err != nil {
 				t.Error(err)
 			}
 		})
@@ -33,6 +36,17 @@ func MemoryCgroup(t testing.TB, limit int64) (procs string) {
 		need.Missing(t, "root and a cgroup hierarchy with the memory controller: %v", err)
 	}
 	return filepath.Join(dir, "cgroup.procs")
+}
+
+// RemoveCgroup removes a cgroup whose processes have ended. Their threads may leave
+// it a moment after the parent has waited for them.
+func RemoveCgroup(dir string) (err error) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if err = os.Remove(dir); !errors.Is(err, syscall.EBUSY) {
+			break
+		}
+	}
+	return err
 }
 
 // memoryHierarchy returns the root of the hierarchy with the memory controller,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/cgroup"
+	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/need"
 )
 
@@ -65,7 +66,7 @@ func (h hierarchy) cgroup(t *testing.T, parent, name string, quota float64, peri
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.Remove(dir); err != nil {
+		if err := lab.RemoveCgroup(dir); err != nil {
 			t.Error(err)
 		}
 	})
