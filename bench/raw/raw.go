@@ -18,7 +18,7 @@ import (
 
 const (
 	port     = 7777
-	minFrame = 64 // bytes, Ethernet header included
+	minFrame = 64               // bytes, Ethernet header included
 	patience = 20 * time.Second // what takes so long never comes, however busy the machine is
 )
 
