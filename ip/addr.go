@@ -2,10 +2,10 @@ package ip
 
 import "net/netip"
 
-// Bogus reports whether no honest host sends a packet from src to dst over a
-// wire: the source is no host's address, the destination never leaves a host, or
-// both are the same (LAND). Such a packet is dropped without an answer. See RFC
-// 1122, 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast and 255.255.255.255
+// Bogus reports whether no honest host sends a packet from src to dst over a wire:
+// the source is no host's address, the destination never leaves a host, or both are
+// the same (LAND). Such a packet is dropped without an answer. See RFC 1122,
+// 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast addresses and 255.255.255.255
 // are good destinations.
 func Bogus(src, dst netip.Addr) bool {
 	if src == dst || !Unicast(src) {

@@ -20,11 +20,11 @@ type ARP struct {
 	Sender, Target       netip.Addr
 }
 
-// ParseARP reads the ARP message in an Ethernet frame. Of p it sets the link
-// layer. The error is ErrNotIP where the frame is no ARP. A message that no host
-// sends is refused: with multicast or broadcast addresses of the sender, or
-// another operation than request and reply. A sender of 0.0.0.0 is a probe (RFC
-// 5227, 2.1.1).
+// ParseARP reads the ARP message in an Ethernet frame. Of p it sets the link layer.
+// The error is ErrNotIP if the frame is no ARP. It refuses a message that no host
+// sends: one with a multicast or broadcast address as the sender's, or another
+// operation than request and reply. A sender of 0.0.0.0 is a probe (RFC 5227,
+// 2.1.1).
 func ParseARP(frame []byte, p *Packet, a *ARP) error {
 	off, typ, err := parseEther(frame, p)
 	if err != nil {

@@ -35,8 +35,8 @@ func Sum(b []byte) uint16 {
 	return fold(sumWords(s, b[n:]))
 }
 
-// SumCopy copies src to dst, as much as fits, and returns the sum of the
-// bytes copied, which it reads once. The two do not overlap.
+// SumCopy copies src to dst, as much as fits, and returns the sum of the bytes
+// copied. It reads them once. The two do not overlap.
 func SumCopy(dst, src []byte) uint16 {
 	n := min(len(dst), len(src))
 	dst, src = dst[:n], src[:n]
@@ -68,7 +68,7 @@ func sumWords(s uint64, b []byte) uint64 {
 	return sumLast(s, c, b)
 }
 
-// copyWords is sumWords, copying b to d, which is as long, on the way.
+// copyWords is sumWords that also copies b to d, which is as long.
 func copyWords(s uint64, d, b []byte) uint64 {
 	var c uint64
 	for len(b) >= 32 && len(d) >= 32 {
@@ -129,8 +129,8 @@ func Add(a, b uint16) uint16 {
 	return uint16(s>>16 + s)
 }
 
-// Swap returns what the sum of a part adds to that of the whole where the part
-// starts at an odd offset (RFC 1071, 2(B)).
+// Swap returns what the sum of a part adds to that of the whole if the part starts
+// at an odd offset (RFC 1071, 2(B)).
 func Swap(s uint16) uint16 { return bits.ReverseBytes16(s) }
 
 // PseudoSum is the sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1)

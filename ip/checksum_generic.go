@@ -2,9 +2,9 @@
 
 package ip
 
-// sumBlocks sums the front part of b that wide instructions are good for, and
-// returns its length: here none.
+// sumBlocks sums the front part of b, as far as wide instructions help, and returns
+// its length: here none.
 func sumBlocks([]byte) (s uint64, n int) { return 0, 0 }
 
-// copyBlocks is sumBlocks with a copy: here of nothing.
+// copyBlocks is sumBlocks with a copy; here it copies nothing.
 func copyBlocks(_, _ []byte) (s uint64, n int) { return 0, 0 }

@@ -35,7 +35,7 @@ func fragKeyOf(p *Packet) fragKey {
 	return k
 }
 
-// peerKey is a sender: an IPv6 host has a whole /64 to send from.
+// peerKey is a sender. An IPv6 host has a whole /64 to send from.
 type peerKey [16]byte
 
 func (k *fragKey) peer() (p peerKey) {
@@ -62,7 +62,7 @@ type fragDatagram struct {
 	top     int   // end of the last fragment
 	total   int   // length, -1: not yet known
 	ecn     uint8 // codepoints seen, a bit each
-	dead    bool  // dropped: kept to refuse what is still to come
+	dead    bool  // it was dropped, and is kept to refuse later fragments
 
 	peer         *fragPeer
 	older, newer *fragDatagram // of all

@@ -11,8 +11,8 @@ import (
 // a fragment header.
 const MaxHeader = etherLen + vlanLen + ipv6Len + fragLen
 
-// Header is a template of the link and network headers of all packets from
-// one address to another.
+// Header is a template of the link and network headers of all packets from one
+// address to another.
 type Header struct {
 	b   [MaxHeader - fragLen]byte
 	n   uint8  // bytes used
@@ -73,7 +73,7 @@ func (h *Header) Len() int { return int(h.n) }
 func (h *Header) NetLen() int { return int(h.n - h.net) }
 
 // Describe tells a device about the headers of h, with which the packet of d
-// begins: it sets NetOff and FlagV6. d is the packet's first Desc.
+// begins. It sets NetOff and FlagV6. d is the packet's first Desc.
 func (h *Header) Describe(d *ring.Desc) {
 	d.NetOff = uint16(h.net)
 	if h.NetLen() == ipv6Len {
@@ -82,8 +82,8 @@ func (h *Header) Describe(d *ring.Desc) {
 }
 
 // Put writes the headers of a packet with l4len bytes of transport header and
-// payload to b, which has Len bytes at least. ecn is the ECN codepoint, id
-// the IPv4 identification.
+// payload to b, which has at least Len bytes. ecn is the ECN codepoint, id the IPv4
+// identification.
 func (h *Header) Put(b []byte, l4len int, ecn uint8, id uint16) {
 	switch h.n { // a copy of known length is a few instructions
 	case etherLen + ipv4Len:
@@ -115,9 +115,9 @@ func (h *Header) FragLen() int {
 	return int(h.n)
 }
 
-// PutFragment writes the headers of a fragment of n bytes, which begins at byte
-// off of the datagram. more says that it is not the last. b has FragLen bytes at
-// least. id is the same for all fragments of a datagram, and random for each (RFC
+// PutFragment writes the headers of a fragment of n bytes, which begins at byte off
+// of the datagram. more says that it is not the last. b has at least FragLen bytes.
+// id is the same for all fragments of a datagram, and random for each datagram (RFC
 // 7739, 5.3); IPv4 has room for its lower half.
 func (h *Header) PutFragment(b []byte, n int, ecn uint8, id uint32, off int, more bool) {
 	if h.NetLen() == ipv6Len {
@@ -150,9 +150,9 @@ type Fragments struct {
 	off, size, step int
 }
 
-// Fragments plans the fragments of size bytes of transport header and payload
-// for packets of at most mtu bytes. ok is false where an MTU is too small to
-// carry anything.
+// Fragments plans the fragments of size bytes of transport header and payload for
+// packets of at most mtu bytes. ok is false if the MTU is too small to carry
+// anything.
 func (h *Header) Fragments(size, mtu int) (f Fragments, ok bool) {
 	// All but the last carry a multiple of 8 bytes (RFC 791, 3.2; RFC 8200, 4.5).
 	step := (mtu - (h.FragLen() - int(h.net))) &^ 7
@@ -162,8 +162,8 @@ func (h *Header) Fragments(size, mtu int) (f Fragments, ok bool) {
 // Step is the number of bytes in each fragment but the last.
 func (f *Fragments) Step() int { return f.step }
 
-// Next returns the next fragment: n bytes from off on, not the last if more.
-// ok is false when there are no more.
+// Next returns the next fragment: n bytes from off on; more says that it is not the
+// last. ok is false when there are no more.
 func (f *Fragments) Next() (off, n int, more, ok bool) {
 	if f.off >= f.size {
 		return 0, 0, false, false

@@ -31,9 +31,9 @@ const (
 	minMTU6 = 1280 // RFC 8200, 5
 )
 
-// ICMPError is an ICMP or ICMPv6 error message. The packet that it quotes says
-// which of our flows it is about. Anybody can forge one, so a connection accepts
-// it only if Seq is in flight (RFC 5927, 4.1).
+// ICMPError is an ICMP or ICMPv6 error message. The packet that it quotes names the
+// flow of ours that it concerns. Anybody can forge one, so a connection accepts it
+// only if Seq is in flight (RFC 5927, 4.1).
 type ICMPError struct {
 	Type, Code    uint8
 	V6            bool
@@ -46,8 +46,8 @@ type ICMPError struct {
 
 // ParseICMPError reads the message l4 that arrived in p; its checksum has been
 // verified. It returns false if the message is no error, if it neither ends nor
-// hinders a flow (source quench, RFC 6633; redirect), or if it is too short to
-// name a flow. The quoted packet is one that we sent.
+// hinders a flow (source quench, RFC 6633; redirect), or if it is too short to name
+// a flow. We sent the quoted packet.
 func ParseICMPError(p *Packet, l4 []byte, e *ICMPError) bool {
 	if len(l4) < icmpLen {
 		return false

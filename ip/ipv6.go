@@ -15,7 +15,8 @@ const (
 	extFragment = 44
 	extDest     = 60
 
-	// More headers than this only cost time (attack 23; RFC 8504, 5.3).
+	// A packet with more headers than this only costs time (attack 23; RFC 8504,
+	// 5.3).
 	maxExts = 8
 )
 
@@ -54,7 +55,7 @@ type extChain struct {
 	b    []byte
 	next uint8 // header at off
 	off  int
-	frag bool // a fragment header was there: no second one
+	frag bool // a fragment header was there: a second one is refused
 }
 
 // walk moves to the header that ends the chain: the transport's, or what
@@ -126,8 +127,8 @@ const (
 	opt6Jumbo = 0xc2 // RFC 2675, 2: kernels put it into BIG TCP's packets
 )
 
-// options6 reports whether a packet with these options may be received: they are
-// well-formed, and the type of each that we do not know says to skip it, not to
+// options6 reports whether a packet with these options may be received. They must
+// be well-formed, and the type of each unknown one must say to skip it, not to
 // discard the packet (RFC 8200, 4.2). None that we know concerns a transport.
 func options6(b []byte) bool {
 	for len(b) > 0 {

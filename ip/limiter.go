@@ -2,21 +2,21 @@ package ip
 
 import "math/rand/v2"
 
-// Limiter bounds how many ICMP errors and resets a host sends: a token bucket
-// whose depth and prices are drawn at random. With fixed ones, a prober that
-// counts the answers to its own probes learns how many others got, and so which
-// ports are open (SAD DNS, CVE-2020-25705).
+// Limiter bounds how many ICMP errors and resets a host sends. It is a token bucket
+// whose depth and prices are drawn at random. With fixed ones, a prober that counts
+// the answers to its own probes learns how many others got, and so which ports are
+// open (SAD DNS, CVE-2020-25705).
 type Limiter struct {
 	rng      *rand.ChaCha8
 	interval int64 // mean price of a message, ns
 	depth    int64 // of the full bucket at most, ns
 	credit   int64 // ns
-	price    int64 // of the next message: drawn once, or the cheap ones would win
+	price    int64 // of the next message; drawn once, since otherwise the cheap ones would win
 	last     int64
 }
 
-// Init sets the mean rate, and the most messages that follow each other at
-// once. seed is secret.
+// Init sets the mean rate, and the most messages that follow each other at once.
+// seed is secret.
 func (l *Limiter) Init(now int64, perSecond, burst int, seed [32]byte) {
 	*l = Limiter{rng: rand.NewChaCha8(seed), interval: 1e9 / int64(perSecond), last: now}
 	l.depth = l.interval * int64(burst)

@@ -57,8 +57,8 @@ type RouterPrefix struct {
 	Valid, Preferred uint32 // lifetimes, s; all ones: forever
 }
 
-// ParseNDP reads the message l4 that arrived in p, and applies the validity
-// checks of RFC 4861; the checksum has been verified. ErrNotIP: it is no
+// ParseNDP reads the message l4 that arrived in p, and applies the validity checks
+// of RFC 4861; the checksum has been verified. ErrNotIP means that it is no
 // neighbour discovery message.
 func ParseNDP(p *Packet, l4 []byte, m *NDP) error {
 	if !p.V6 || p.Proto != ProtoICMPv6 || len(l4) == 0 || l4[0] < RouterSolicitation || l4[0] > NeighborAdvertisement {
@@ -154,9 +154,9 @@ func (m *NDP) valid(p *Packet) bool {
 	return Unicast(m.Target) && !(p.Dst.IsMulticast() && m.Solicited) // 7.1.2
 }
 
-// Put writes a solicitation or a neighbour advertisement to b as the payload
-// of a packet from src to dst, checksum included, and returns its length: 32
-// bytes at most. The packet's hop limit has to be 255.
+// Put writes a solicitation or a neighbour advertisement to b as the payload of a
+// packet from src to dst, checksum included. It returns the length: 32 bytes at
+// most. The packet's hop limit has to be 255.
 func (m *NDP) Put(b []byte, src, dst netip.Addr) int {
 	n := 8
 	clear(b[:n])

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// Errors of the parsers. They say why a packet is no business of ours.
+// Errors of the parsers. They say why a packet is not for us.
 var (
 	ErrNotIP    = errors.New("ip: not an IP packet")
 	ErrShort    = errors.New("ip: packet is shorter than its headers say")
@@ -26,7 +26,7 @@ const (
 	maxVLANs = 2
 )
 
-// Packet is what the link and network layers of a received packet say.
+// Packet has the content of the link and network headers of a received packet.
 type Packet struct {
 	DstMAC, SrcMAC [6]byte
 	VLAN           uint16 // VID of the outer tag, 0: untagged
@@ -39,18 +39,18 @@ type Packet struct {
 	L4Off          int // of the transport header
 	L4Len          int // transport header and payload, padding not counted
 
-	// Of a fragment, L4Off and L4Len are its part of the datagram. Where that
-	// is an IPv6 datagram, Proto may be one more extension header, which
-	// Reassembler skips.
+	// Of a fragment, L4Off and L4Len are its part of the datagram. In an IPv6
+	// datagram, Proto may then be one more extension header, which Reassembler
+	// skips.
 	Fragment  bool
 	MoreFrags bool
 	FragID    uint32
 	FragOff   int // bytes
 }
 
-// Parse reads the headers of a packet of total bytes, of which first is the
-// beginning, with all headers up to the transport's. It allocates nothing.
-// p is valid only when it returns nil.
+// Parse reads the headers of a packet of total bytes. first is its beginning, with
+// all headers up to the transport's. It allocates nothing. p is valid only if it
+// returns nil.
 func Parse(first []byte, total int, p *Packet) error {
 	off, typ, err := parseEther(first, p)
 	if err != nil {
@@ -69,7 +69,7 @@ func Parse(first []byte, total int, p *Packet) error {
 }
 
 // NetOffset returns the offset of the network header in an Ethernet frame, in
-// bytes; the length of the frame if it has none.
+// bytes. If the frame has none, that is its length.
 func NetOffset(frame []byte) int {
 	var p Packet
 	if _, _, err := parseEther(frame, &p); err != nil {
@@ -78,7 +78,7 @@ func NetOffset(frame []byte) int {
 	return p.NetOff
 }
 
-// parseEther reads the link header; up to two VLAN tags are looked through.
+// parseEther reads the link header, and skips up to two VLAN tags.
 func parseEther(b []byte, p *Packet) (off int, typ uint16, err error) {
 	if len(b) < etherLen {
 		return 0, 0, ErrShort

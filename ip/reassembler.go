@@ -2,9 +2,9 @@ package ip
 
 import "github.com/onload-go/onload/ring"
 
-// How long the fragments of a datagram wait for the rest, counted from the
-// first that came: Linux's time for IPv4 (RFC 1122, 3.3.2, asks for more,
-// and all it buys is memory), RFC 8200, 4.5, for IPv6.
+// How long the fragments of a datagram wait for the rest, counted from the first
+// that came. For IPv4 it is Linux's time (RFC 1122, 3.3.2, asks for more, which
+// would only cost memory), for IPv6 that of RFC 8200, 4.5.
 const (
 	fragTimeout4 = int64(30e9)
 	fragTimeout6 = int64(60e9)
@@ -13,7 +13,7 @@ const (
 const (
 	maxDatagram = 0xffff // IP's, less the IPv6 header
 	// maxFragFrames is the most frames of a datagram: enough for 64 KiB in
-	// fragments of 400 bytes, while fragments of 8 bytes would pin 8,192.
+	// fragments of 400 bytes. Fragments of 8 bytes would pin 8,192.
 	maxFragFrames = 192
 )
 
@@ -33,9 +33,9 @@ type FragStats struct {
 	Late       uint64 // fragments of a datagram dropped before
 }
 
-// Reassembler puts fragmented datagrams together without copying (RFC 791,
-// 3.2; RFC 8200, 4.5). What it holds is bounded, for each peer and in all, in
-// the memory of the frames, not in payload. It belongs to the stack lock.
+// Reassembler puts fragmented datagrams together without copying (RFC 791, 3.2; RFC
+// 8200, 4.5). It bounds the memory that it holds, in frames, not in payload, for
+// each peer and in all. It belongs to the stack lock.
 type Reassembler struct {
 	Stats FragStats
 
@@ -58,9 +58,9 @@ func (r *Reassembler) Init(c *ring.Cache, limit, peerLimit int) {
 func (r *Reassembler) Held() int { return r.held }
 
 // Add takes the fragment p, and all frames of ds, which are its part of the
-// datagram: p.L4Len bytes from p.L4Off on. When with it the datagram is
-// whole, Add returns that, the transport header first, and makes p describe
-// it. The frames are the caller's then; the slice is good until the next Add.
+// datagram: p.L4Len bytes from p.L4Off on. If that completes the datagram, Add
+// returns it, the transport header first, and makes p describe it. The frames are
+// the caller's then; the slice is good until the next Add.
 func (r *Reassembler) Add(p *Packet, ds []ring.Desc, now int64) []ring.Desc {
 	r.Stats.Fragments++
 	r.Expire(now)
@@ -117,8 +117,8 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, now int64) []ring.Desc {
 	return nil
 }
 
-// bound evicts what is too much after d grew, the oldest first; d itself may
-// be among it.
+// bound drops the oldest datagrams if d, which has grown, makes them too many; d
+// itself may be among them.
 func (r *Reassembler) bound(d *fragDatagram) {
 	for d.peer != nil && d.peer.held > r.peerLimit {
 		r.evict(d.peer.oldest)
@@ -128,8 +128,8 @@ func (r *Reassembler) bound(d *fragDatagram) {
 	}
 }
 
-// refuse drops a datagram with all of it that is still to come (RFC 5722, 4),
-// and the fragment at hand. d may be nil: none is held yet.
+// refuse drops a datagram with all fragments that are still to come (RFC 5722, 4),
+// and the fragment at hand. d may be nil: no fragment is held yet.
 func (r *Reassembler) refuse(d *fragDatagram, ds []ring.Desc, counter *uint64) []ring.Desc {
 	*counter++
 	r.cache.FreeDescs(ds)
@@ -141,8 +141,8 @@ func (r *Reassembler) refuse(d *fragDatagram, ds []ring.Desc, counter *uint64) [
 	return nil
 }
 
-// headersOf is what stands in front of the fragmentable part of p, as far as
-// the datagram's length counts it.
+// headersOf is the length of the headers in front of the fragmentable part of p, as
+// far as the datagram's length counts them.
 func headersOf(p *Packet) int {
 	n := p.L4Off - p.NetOff
 	if p.V6 {
@@ -151,7 +151,7 @@ func headersOf(p *Packet) int {
 	return n
 }
 
-// firstFragment is what only the first fragment tells.
+// firstFragment has what only the first fragment shows.
 type firstFragment struct {
 	proto          uint8
 	tos, ttl       uint8
@@ -160,8 +160,8 @@ type firstFragment struct {
 	srcMAC, dstMAC [6]byte
 }
 
-// read looks into a first fragment, of which b is the first piece. false: it
-// lacks the headers that a decision needs.
+// read reads a first fragment, of which b is the first piece. false: it lacks the
+// headers that a decision needs.
 func (f *firstFragment) read(p *Packet, b []byte) bool {
 	*f = firstFragment{
 		proto: p.Proto, tos: p.TOS, ttl: p.TTL,
@@ -185,7 +185,7 @@ func (f *firstFragment) read(p *Packet, b []byte) bool {
 	return len(b)-f.skip >= n
 }
 
-// fits reports whether a fragment that ends at end agrees with what is known of
+// fits reports whether a fragment that ends at end agrees with what is known about
 // the datagram's length.
 func (d *fragDatagram) fits(end int, more bool) bool {
 	if !more {
@@ -194,9 +194,9 @@ func (d *fragDatagram) fits(end int, more bool) bool {
 	return d.total < 0 || end <= d.total
 }
 
-// A fragment's first frame carries the part of the datagram that it is in
-// Meta.Seq; its other frames follow through Meta.TimeNext, and the fragments
-// of a datagram, in order, through Meta.Next and Prev.
+// The first frame of a fragment has, in Meta.Seq, the fragment's part of the
+// datagram. The fragment's other frames follow through Meta.TimeNext, and the
+// fragments of a datagram, in order, through Meta.Next and Prev.
 
 func fragOff(m *ring.Meta) int { return int(m.Seq >> 16) }
 func fragEnd(m *ring.Meta) int { return int(m.Seq & 0xffff) }
@@ -243,7 +243,7 @@ func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Fram
 	r.hold(d, len(ds)*r.arena.FrameSize())
 }
 
-// finish hands out a whole datagram.
+// finish hands out a complete datagram.
 func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	tos, ok := mergeECN(d.first.tos, d.ecn)
 	if !ok {
@@ -271,9 +271,9 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	return out
 }
 
-// mergeECN is the TOS of a datagram whose fragments had the codepoints in
-// seen: any CE counts, and those that are not ECN-capable are alone (RFC
-// 3168, 5.3).
+// mergeECN is the TOS of a datagram whose fragments had the codepoints in seen. Any
+// CE counts, and a fragment that is not ECN-capable must not be mixed with others
+// (RFC 3168, 5.3).
 func mergeECN(tos, seen uint8) (uint8, bool) {
 	const notECT, ce = 1 << 0, 1 << 3
 	if seen&notECT != 0 && seen != notECT {
@@ -285,7 +285,7 @@ func mergeECN(tos, seen uint8) (uint8, bool) {
 	return tos, true
 }
 
-// freeFrames frees what d holds.
+// freeFrames frees the frames that d holds.
 func (r *Reassembler) freeFrames(d *fragDatagram) {
 	for f := d.head; f != ring.NoFrame; {
 		next := r.arena.Meta(f).Next
@@ -319,7 +319,7 @@ func (r *Reassembler) Expire(now int64) {
 	}
 }
 
-// Flush drops all that is held.
+// Flush drops everything held.
 func (r *Reassembler) Flush() {
 	for d := r.oldest(); d != nil; d = r.oldest() {
 		r.freeFrames(d)

@@ -5,11 +5,11 @@ import (
 	"math/bits"
 )
 
-// Repeat recognises a packet whose link and network headers are those of the
-// one before, but for what differs from packet to packet: length,
-// identification, TOS, flow label and checksum. Nearly all packets of a turn
-// are of one flow, and what Parse and the checks behind it found then holds
-// for them too. The zero value recognises none.
+// Repeat recognises a packet whose link and network headers equal those of the
+// packet before, except the fields that differ from packet to packet: length,
+// identification, TOS, flow label and checksum. Nearly all packets of a turn are of
+// one flow, so the results of Parse, and of the checks behind it, hold for them
+// too. The zero value recognises none.
 type Repeat struct {
 	n     int // length of the headers, 0: none
 	words [7]uint64
@@ -20,9 +20,9 @@ const (
 	repeat6 = etherLen + ipv6Len
 )
 
-// Learn remembers the headers of the packet that begins with first, of which
-// Parse made p. Packets with VLAN tags, options or extension headers, and
-// fragments, are not worth it.
+// Learn remembers the headers of the packet that begins with first, of which Parse
+// made p. Packets with VLAN tags, options or extension headers, and fragments, are
+// not worth it.
 func (r *Repeat) Learn(first []byte, p *Packet) {
 	r.n = 0
 	if p.NetOff != etherLen || p.Fragment {
@@ -39,12 +39,12 @@ func (r *Repeat) Learn(first []byte, p *Packet) {
 	}
 }
 
-// Forget has the next packet be parsed.
+// Forget has the next packet parsed.
 func (r *Repeat) Forget() { r.n = 0 }
 
 // Match reports whether the packet of total bytes that begins with first has the
-// headers of the one that Learn saw. If so, it sets in p, which must still be
-// as it was then, what differs.
+// headers of the one that Learn saw. If so, it sets the fields of p that differ. p
+// must be unchanged since Learn.
 func (r *Repeat) Match(first []byte, total int, p *Packet) bool {
 	if r.n == 0 || len(first) < r.n {
 		return false
@@ -82,8 +82,8 @@ func (r *Repeat) match4(b []byte, total int, p *Packet) bool {
 	return true
 }
 
-// words4 is what stays the same in the headers of a flow over IPv4: all but
-// TOS, length, identification and checksum.
+// words4 has the fields that stay the same in the headers of a flow over IPv4: all
+// but TOS, length, identification and checksum.
 func words4(b []byte) [4]uint64 {
 	_ = b[repeat4-1]
 	return [4]uint64{

@@ -30,8 +30,8 @@ func addrPort(ip net.IP, port int, zone string) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap().WithZone(zone), uint16(port))
 }
 
-// isSocketAddr reports whether addrPort loses nothing: whether a socket's address
-// holds ip, which may be empty, and port.
+// isSocketAddr reports whether addrPort loses nothing: a socket's address can hold
+// ip, which may be empty, and port.
 func isSocketAddr(ip net.IP, port int) bool {
 	switch len(ip) {
 	case 0, net.IPv4len, net.IPv6len:

@@ -80,8 +80,8 @@ const (
 	IPv6len          = net.IPv6len
 )
 
-// The variables of net. DefaultResolver is what this package's Dialer resolves
-// names by; setting it does not change net's.
+// The variables of net. This package's Dialer resolves names with DefaultResolver;
+// setting it does not change net's.
 var (
 	DefaultResolver            = net.DefaultResolver
 	ErrClosed                  = net.ErrClosed

@@ -8,92 +8,90 @@ import (
 	"github.com/onload-go/onload/internal/engine"
 )
 
-// Config makes an Engine. The zero value is usable: everything takes the
-// kernel's way then, since no interface is named.
+// Config makes an Engine. The zero value is usable: it names no interface, so the
+// kernel carries everything.
 type Config struct {
-	// Interfaces are those whose traffic is taken from the kernel, by name or by
-	// alternative name (ip link property add altname).
-	// The single word "auto" means all that are up and whose driver runs XDP
-	// natively at its present settings; the single word "none" means none, of
-	// which nothing warns.
+	// Interfaces are the interfaces whose traffic is taken from the kernel, by name
+	// or by alternative name (ip link property add altname). The single word "auto"
+	// means all that are up and whose driver runs XDP natively at its present
+	// settings. The single word "none" means none, without a warning.
 	Interfaces []string
 
-	// Fallback has New leave an interface that cannot be opened to the
-	// kernel, log that and keep the reason for Status and PathOf. Without, it
-	// is an error of New. "auto" implies it. A setting that the interface cannot
+	// Fallback has New leave an interface that cannot be opened to the kernel; the
+	// reason is logged, and kept for Status and PathOf. Without Fallback it is an
+	// error of New. "auto" implies Fallback. A setting that the interface cannot
 	// have is always an error.
 	Fallback bool
 
-	// NetNS is the path of the network namespace that the Engine works in,
-	// such as /run/netns/NAME; empty is the process's own. Names are resolved
-	// from there too.
+	// NetNS is the path of the network namespace that the Engine works in, such as
+	// /run/netns/NAME; empty means the process's own. Names are resolved from there
+	// too.
 	NetNS string
 
 	// Profile sets how goroutines wait.
 	Profile Profile
-	// Spin is how long a goroutine polls the queues itself before it parks.
-	// 0 is the Profile's choice, below 0 never.
+	// Spin is how long a goroutine polls the queues itself before it parks. 0
+	// leaves it to the Profile, a negative value means never.
 	Spin time.Duration
 
-	// Mode is where the XDP program runs, ZeroCopy whether the NIC accesses
-	// the frames itself.
+	// Mode says where the XDP program runs, ZeroCopy whether the NIC accesses the
+	// frames itself.
 	Mode     Mode
 	ZeroCopy ZeroCopy
-	// Queues are the receive queues to take, of each interface, at most 64 in all;
-	// none is all.
+	// Queues are the receive queues to take, the same of each interface, at most 64
+	// in all. nil means all.
 	Queues []int
-	// Frames and FrameSize (2048 or 4096) are the packet memory of each
-	// interface, which all share, RingSize the entries of its rings. 0 is the default; of Frames
-	// 8192 and 8192 more for each queue, at most 65536 (256 MiB), at most a quarter
-	// of the memory that the machine and the cgroups of the process leave, and at
-	// most what RLIMIT_MEMLOCK lets a process without CAP_IPC_LOCK lock; of
-	// FrameSize 4096, or 2048 where only that gives zero-copy.
+	// Frames is the number of frames of packet memory for each interface, FrameSize
+	// their size (2048 or 4096 bytes); all interfaces share the memory. RingSize is
+	// the number of entries of each ring. 0 is the default. That of Frames is 8192
+	// and 8192 more for each queue; at most 65536 (256 MiB), at most a quarter of
+	// the memory that the machine and the cgroups of the process leave, and at most
+	// what RLIMIT_MEMLOCK lets a process without CAP_IPC_LOCK lock. That of
+	// FrameSize is 4096, or 2048 where only that gives zero-copy.
 	Frames, FrameSize, RingSize int
-	// Offloads is what is left to the device: to complete checksums, and to cut
-	// packets of up to 64 KiB to the MTU, or to hand them to a peer on this
-	// machine whole.
+	// Offloads says what is left to the device: completing checksums, and cutting
+	// packets of up to 64 KiB to the MTU, or handing them whole to a peer on this
+	// machine.
 	Offloads Offloads
-	// BusyPoll is the most packets that one poll of a NIC handles, which
-	// goroutines that spin do by a system call each time they look; 0 leaves it
-	// to interrupts.
+	// BusyPoll is the most packets that one poll of a NIC handles. Goroutines that
+	// spin make such polls, by a system call each time they look. 0 leaves it to
+	// interrupts.
 	BusyPoll int
 
-	// NAPI is what becomes of the kernel's own polling of a NIC's queues, where
-	// they are in zero-copy mode. What is changed is put back by Close, and also
-	// after a crash.
+	// NAPI says how the kernel polls a NIC's queues in zero-copy mode. Close puts
+	// changed settings back; so does the end of a process that crashes.
 	NAPI NAPI
 
-	// RcvBuf and SndBuf are the buffers of a TCP connection in bytes, and
-	// bound those of UDP sockets; 0 is the default, which for TCP grows on
-	// long paths.
+	// RcvBuf and SndBuf are the buffer sizes of a TCP connection, in bytes, and the
+	// bounds of a UDP socket's. 0 is the default, which for TCP grows on long
+	// paths.
 	RcvBuf, SndBuf int
 	// Congestion is the congestion control: "cubic" (default), "newreno" or "bbr".
 	Congestion string
 
-	// MTUProbing says when a TCP connection searches for the path's MTU by
-	// itself (RFC 4821, RFC 8899).
+	// MTUProbing says when a TCP connection searches for the path's MTU itself (RFC
+	// 4821, RFC 8899).
 	MTUProbing MTUProbing
 
-	// ECN says whether TCP has routers report congestion by marks instead of
+	// ECN says whether TCP lets routers report congestion by marks instead of
 	// losses (RFC 3168).
 	ECN ECN
 
-	// UserTimeout bounds how long data of a TCP connection may stay
-	// unacknowledged, or wait for the peer's window (RFC 5482), as
-	// TCPConn.SetUserTimeout; 0 is Linux's some 15 minutes.
+	// UserTimeout bounds how long data of a TCP connection may stay unacknowledged,
+	// or wait for the peer's window (RFC 5482), as TCPConn.SetUserTimeout does. 0
+	// is Linux's default, some 15 minutes.
 	UserTimeout time.Duration
-	// MaxOrphans is how many TCP connections of an interface may go on that
-	// the program has closed, as Linux's tcp_max_orphans: what is above is
-	// reset. MaxTimeWaits is how many may be in TIME-WAIT, as
-	// tcp_max_tw_buckets. 0 is the default.
+	// MaxOrphans bounds the TCP connections that go on after the program has closed
+	// them, as Linux's tcp_max_orphans: further ones are reset. MaxTimeWaits bounds
+	// those in TIME-WAIT, as tcp_max_tw_buckets. 0 is the default.
 	MaxOrphans, MaxTimeWaits int
 
-	// Logger gets what happens on the control path. nil: standard error, from
+	// Logger gets the events of the control path. nil means standard error, from
 	// level warn.
 	Logger *zap.Logger
 }
 
-// Profile sets the knobs of waiting together.
+// Profile sets all parameters of waiting together.
 type Profile = engine.Profile
 
 // Profiles.
@@ -107,7 +105,7 @@ const (
 	Throughput = engine.Throughput
 )
 
-// MTUProbing says when a TCP connection searches for the path's MTU by itself.
+// MTUProbing says when a TCP connection searches for the path's MTU itself.
 type MTUProbing = engine.MTUProbing
 
 // Choices of MTUProbing.
@@ -125,7 +123,7 @@ type ECN = engine.ECN
 
 // Choices of ECN.
 const (
-	// ECNAccept uses it where the peer asks for it, as Linux does by default.
+	// ECNAccept uses it if the peer asks for it, as Linux does by default.
 	ECNAccept = engine.ECNAccept
 	// ECNOn asks for it too.
 	ECNOn = engine.ECNOn
@@ -133,7 +131,7 @@ const (
 	ECNOff = engine.ECNOff
 )
 
-// Mode is where the XDP program of an interface runs.
+// Mode says where the XDP program of an interface runs.
 type Mode = engine.Mode
 
 // Modes.
@@ -151,7 +149,7 @@ type ZeroCopy = engine.ZeroCopy
 
 // Choices of ZeroCopy.
 const (
-	// ZeroCopyAuto uses zero-copy where it can be had, else packets are copied.
+	// ZeroCopyAuto uses zero-copy if possible; otherwise packets are copied.
 	ZeroCopyAuto = engine.ZeroCopyAuto
 	// ZeroCopyRequire does not open an interface that has no zero-copy.
 	ZeroCopyRequire = engine.ZeroCopyRequire
@@ -159,7 +157,7 @@ const (
 	ZeroCopyOff = engine.ZeroCopyOff
 )
 
-// NAPI is what becomes of the kernel's own polling of a NIC's queues.
+// NAPI says how the kernel polls a NIC's queues.
 type NAPI = engine.NAPI
 
 // Choices of NAPI.
@@ -180,7 +178,7 @@ type Offloads = engine.Offloads
 
 // Choices of Offloads.
 const (
-	// OffloadsAuto uses all that the device offers; PathOf names it.
+	// OffloadsAuto uses everything that the device offers; PathOf names it.
 	OffloadsAuto = engine.OffloadsAuto
 	// OffloadsOff leaves nothing to the device: packets are within the MTU, and
 	// have their checksums.

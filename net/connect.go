@@ -93,9 +93,8 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 }
 
 // way asks the engine for the carrier of a connection from local (which may be
-// unset) to remote, and calls the Control hook, if any. fits is false if the
-// caller's addresses were none that a netip.AddrPort holds. The error is for an
-// OpError.
+// unset) to remote, and calls the Control hook, if any. fits is false if no
+// netip.AddrPort can hold the caller's addresses. The error is for an OpError.
 func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool, raddr net.Addr) (w engine.Way, o engine.Options, err error) {
 	if fits {
 		w, err = r.e.in.Way(family(r.network), engine.Traffic{Proto: proto(r.network)}, local, remote)

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ReadFrom reads from r and sends that.
+// ReadFrom reads from r and sends the bytes.
 func (c *stackTCP) ReadFrom(r io.Reader) (int64, error) {
 	n, err := c.readFrom(r)
 	return n, c.copyError("readfrom", err)
@@ -55,8 +55,8 @@ func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err e
 	return n, rest, cause("splice", err)
 }
 
-// WriteTo receives and writes that to w. If w is another accelerated connection,
-// its ReadFrom does the work.
+// WriteTo receives bytes and writes them to w. If w is another accelerated
+// connection, its ReadFrom does the work.
 func (c *stackTCP) WriteTo(w io.Writer) (int64, error) {
 	var n int64
 	var err error
@@ -68,7 +68,7 @@ func (c *stackTCP) WriteTo(w io.Writer) (int64, error) {
 	return n, c.copyError("writeto", err)
 }
 
-// stackOf returns the connection of a stack that is v, or behind it, or nil.
+// stackOf returns the connection of a stack that v is, or has behind it; else nil.
 func stackOf(v any) *stackTCP {
 	switch c := v.(type) {
 	case *stackTCP:
@@ -80,7 +80,7 @@ func stackOf(v any) *stackTCP {
 	return nil
 }
 
-// copyBuffers are what ReadFrom and WriteTo copy through.
+// copyBuffers has the buffers of ReadFrom and WriteTo.
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 func copyBuffered(dst io.Writer, src io.Reader) (int64, error) {

@@ -15,16 +15,16 @@ import (
 // with the same meaning; the zero value dials without options. Its methods may
 // be called at the same time.
 type Dialer struct {
-	// Engine is what connects; nil is the default one.
+	// Engine makes the connection; nil means the default engine.
 	Engine *Engine
 
-	// Timeout is the longest that a dial may take, Deadline the time when it
+	// Timeout is the longest that a dial may take, Deadline the time at which it
 	// fails. With several addresses the time is divided among them.
 	Timeout  time.Duration
 	Deadline time.Time
 
-	// LocalAddr is the address to dial from, of a type that fits the network.
-	// nil: chosen automatically.
+	// LocalAddr is the address to dial from, of a type that fits the network. nil
+	// means that it is chosen automatically.
 	LocalAddr Addr
 
 	// DualStack is what net.Dialer has under this name.
@@ -33,12 +33,12 @@ type Dialer struct {
 	// FallbackDelay to a negative value.
 	DualStack bool
 
-	// FallbackDelay is the time to wait for the first family of addresses
-	// before the other is tried too (RFC 6555). 0 is 300 ms, below 0 never.
+	// FallbackDelay is the time to wait for the first family of addresses before
+	// the other is tried too (RFC 6555). 0 means 300 ms, a negative value never.
 	FallbackDelay time.Duration
 
-	// KeepAlive is the interval of keepalive probes: 0 is 15 s, below 0 none.
-	// KeepAliveConfig, when enabled, replaces it.
+	// KeepAlive is the interval of keepalive probes. 0 means 15 s, a negative value
+	// none. KeepAliveConfig, if enabled, replaces it.
 	KeepAlive       time.Duration
 	KeepAliveConfig KeepAliveConfig
 
@@ -67,7 +67,7 @@ type Dialer struct {
 	mptcp multipath
 }
 
-// multipath is whether to use Multipath TCP: net's default, or the program's
+// multipath says whether to use Multipath TCP: net's default, or the program's
 // choice.
 type multipath uint8
 
@@ -134,7 +134,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (Conn
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
 	if !isTCP(network) && !isUDP(network) || !e.in.Accelerates() && !e.in.OwnNS() {
-		// Nothing to decide: net does all of it.
+		// There is nothing to decide: net does all of it.
 		std := d.std()
 		std.FallbackDelay, std.Resolver = d.FallbackDelay, d.resolver(e)
 		return e.dialKernel(ctx, std, network, address)
@@ -167,8 +167,8 @@ func (d *Dialer) DialUDP(ctx context.Context, network string, laddr, raddr netip
 	return d.dialUDPAddr(ctx, optioned, network, net.UDPAddrFromAddrPort(laddr), net.UDPAddrFromAddrPort(raddr))
 }
 
-// DialIP acts like Dial for IP networks using the provided context. It is
-// always the kernel's.
+// DialIP acts like Dial for IP networks using the provided context. The kernel
+// carries it.
 func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.Addr) (*IPConn, error) {
 	if family, _, _ := strings.Cut(network, ":"); family != "ip" && family != "ip4" && family != "ip6" {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
@@ -190,8 +190,8 @@ func (d *Dialer) DialIP(ctx context.Context, network string, laddr, raddr netip.
 	return c.(*IPConn), nil
 }
 
-// DialUnix acts like Dial for Unix networks using the provided context. It is
-// always the kernel's.
+// DialUnix acts like Dial for Unix networks using the provided context. The kernel
+// carries it.
 func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *UnixAddr) (*UnixConn, error) {
 	switch network {
 	case "unix", "unixgram", "unixpacket":
@@ -214,7 +214,7 @@ func (d *Dialer) DialUnix(ctx context.Context, network string, laddr, raddr *Uni
 	return c.(*UnixConn), nil
 }
 
-// dialStyle is how net dials the literal addresses that the kernel carries.
+// dialStyle says how net dials the literal addresses that the kernel carries.
 type dialStyle bool
 
 const (

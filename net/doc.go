@@ -1,7 +1,7 @@
-// Package onload carries TCP and UDP in the application's own process,
-// straight from the queues of the network interface, behind the API of the
-// standard library's package net: import it under the name net, or write
-// onload.Dial where net.Dial stood.
+// Package onload carries TCP and UDP in the application's own process, straight
+// from the queues of the network interface. It has the API of the standard
+// library's package net: import it under the name net, or write onload.Dial
+// instead of net.Dial.
 //
 //	import onload "github.com/onload-go/onload/net"
 //
@@ -9,17 +9,17 @@
 //
 // # What is accelerated
 //
-// The interfaces that ONLOAD_INTERFACES names ("eth0,eth1", or "auto" for
-// those whose driver runs XDP natively), or Config.Interfaces for an Engine
-// of one's own. The default is none. It takes CAP_NET_ADMIN, CAP_NET_RAW and
-// CAP_BPF, or root. With CAP_IPC_LOCK packet memory may exceed RLIMIT_MEMLOCK,
+// Traffic of the interfaces that ONLOAD_INTERFACES names ("eth0,eth1", or "auto"
+// for those whose driver runs XDP natively), or Config.Interfaces for an Engine
+// of one's own. The default is none. The process needs CAP_NET_ADMIN, CAP_NET_RAW
+// and CAP_BPF, or root. With CAP_IPC_LOCK packet memory may exceed RLIMIT_MEMLOCK;
 // with CAP_PERFMON the XDP program runs without fences against Spectre.
 //
 // The kernel carries everything else, with the same types and the same errors:
 // loopback and other local destinations, routes that leave by another
 // interface, addresses with a zone, Multipath TCP where the Dialer asks for
 // it, multicast, Unix sockets, raw IP. A listener on a wildcard address
-// accepts from both, in one Accept; one on an address of an accelerated
+// accepts from both ways, in one Accept; a listener on an address of an accelerated
 // interface also accepts local clients. PathOf says who carries a connection,
 // and why.
 //
@@ -38,8 +38,9 @@
 //     ask whether an idle connection is alive.
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
 //     that is never connected; see below.
-//   - Control messages (the oob of WriteMsgUDP) are refused on accelerated
-//     sockets.
+//   - An accelerated UDP socket takes control messages (the oob of WriteMsgUDP)
+//     for source address, TTL, TOS and UDP_SEGMENT. The kernel sends a datagram
+//     with others from a bound socket; a connected socket becomes the kernel's.
 //
 // # Options of Control hooks
 //
@@ -60,9 +61,9 @@
 //     Engine have the port already, the kernel carries the new one. Sockets that
 //     join later, outside of the Engine, get no accelerated traffic.
 //
-// After any other option that would make a difference the kernel carries the
-// connection, also after a hook that binds the socket; PathOf names the option.
-// Such options are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (but for that of IP_TOS),
+// If a hook sets any other option that would make a difference, or binds the socket,
+// the kernel carries the connection; PathOf names the option.
+// Such options are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (except that of IP_TOS),
 // SO_TIMESTAMPING, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
 // TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
 // IP_OPTIONS, IP_MINTTL, and IP_RECVERR. An Engine without a kernel

@@ -10,16 +10,17 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Engine is a set of accelerated interfaces, and the kernel's sockets for all
-// else. Its methods are those of the package with the same names. Several
-// engines may live in one process, but a queue of an interface belongs to one.
+// Engine is a set of accelerated interfaces, together with the kernel's sockets for
+// everything else. Its methods are those of the package with the same names.
+// Several engines may live in one process, but a queue of an interface belongs to
+// one.
 type Engine struct {
 	in *engine.Engine // decides who carries what
 }
 
-// New makes an Engine. It uses nothing but c; see ConfigFromEnv for the
-// settings of the environment, which New only checks: unknown or invalid
-// ONLOAD_* variables are an error here too.
+// New makes an Engine from c alone. ConfigFromEnv has the settings of the
+// environment, which New only checks: unknown or invalid ONLOAD_* variables are an
+// error here too.
 func New(c Config) (*Engine, error) {
 	in, err := engine.New(engine.Config(c))
 	if err != nil {
@@ -33,9 +34,9 @@ var defaultEngine struct {
 	engine *Engine
 }
 
-// Default returns the engine behind the package-level functions, which is
-// made from the ONLOAD_* variables on first use and never closed. An error is
-// kept, and is what those functions return.
+// Default returns the engine behind the package-level functions. It is made from
+// the ONLOAD_* variables on first use and never closed. If that fails, those
+// functions return the error, now and later.
 func Default() (*Engine, error) {
 	in, err := engine.Default()
 	if err != nil {
@@ -50,7 +51,7 @@ func Default() (*Engine, error) {
 	return d.engine, nil
 }
 
-// orDefault is e, or Default.
+// orDefault returns e, or Default if that is nil.
 func orDefault(e *Engine) (*Engine, error) {
 	if e != nil {
 		return e, nil
@@ -77,11 +78,11 @@ func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Con
 	return &c
 }
 
-// Tap has the packets of the accelerated interfaces pass through taps until stop
-// is called, while connections are open too. Package driver/capture has taps that
-// write a file for Wireshark, and calls this. Packets pay nothing while there is
-// no tap. Tap fails where nothing is accelerated, and with EBUSY where there are
-// taps.
+// Tap has the packets of the accelerated interfaces pass through taps until stop is
+// called, also those of open connections. Package driver/capture has taps that
+// write a file for Wireshark, and calls this. Packets pay nothing while there is no
+// tap. Tap fails if nothing is accelerated, and with EBUSY if there are taps
+// already.
 func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) { return e.in.Tap(open) }
 
 // family is the IP version that a network such as "tcp4" names.

@@ -7,22 +7,22 @@ import (
 	"syscall"
 )
 
-// Errors that net has under private names. Programs see their texts and what
-// errors.Is says of them.
+// Errors that net has under private names. Programs see their texts, and how
+// errors.Is answers.
 var (
 	errMissingAddress = errors.New("missing address")
 	errNoSuitableAddr = "no suitable address found"
 	errMismatched     = "mismatched local address type"
 )
 
-// canceledError is a dial whose context was cancelled.
+// canceledError is the error of a dial whose context was cancelled.
 type canceledError struct{}
 
 func (canceledError) Error() string        { return "operation was canceled" }
 func (canceledError) Is(target error) bool { return target == context.Canceled }
 
-// timeoutError is a dial whose deadline passed. net returns one of two errors,
-// by chance; this one is both.
+// timeoutError is the error of a dial whose deadline passed. net returns one of two
+// errors, by chance; this one is both.
 type timeoutError struct{}
 
 func (timeoutError) Error() string   { return "i/o timeout" }

@@ -15,8 +15,8 @@ const (
 	keepAliveCount    = 9
 )
 
-// mergeKeepAlive is ka after SetKeepAliveConfig(c): 0 is net's default, a
-// negative value leaves what was.
+// mergeKeepAlive returns ka after SetKeepAliveConfig(c): 0 means net's default, a
+// negative value leaves the setting as it was.
 func mergeKeepAlive(ka tcp.KeepAlive, c net.KeepAliveConfig) tcp.KeepAlive {
 	ka.Enable = c.Enable
 	ka.Idle = mergeDuration(ka.Idle, c.Idle, keepAliveIdle)

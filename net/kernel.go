@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// dialKernel has net connect, in the engine's namespace, and wraps what
-// carries TCP or UDP. Addresses are literal where there is a namespace: net
-// would resolve names, and race addresses, on goroutines outside.
+// dialKernel has net connect, in the engine's namespace, and wraps TCP and UDP
+// sockets in this package's types. If there is a namespace, addresses are literal:
+// net would resolve names, and race addresses, on goroutines outside of it.
 func (e *Engine) dialKernel(ctx context.Context, d *net.Dialer, network, address string) (Conn, error) {
 	c, err := e.dialStd(ctx, d, network, address)
 	if err != nil {
@@ -29,8 +29,8 @@ func (e *Engine) dialStd(ctx context.Context, d *net.Dialer, network, address st
 	return c, err
 }
 
-// inNS runs fn, a call of net's, in the engine's namespace. Where that cannot
-// be entered, the engine being closed or a capability gone, the error is of
+// inNS runs fn, a call of net's, in the engine's namespace. If the namespace cannot
+// be entered, because the engine is closed or a capability is gone, the error is of
 // net's kind too.
 func (e *Engine) inNS(op, network string, fn func() error) error {
 	entered := false
@@ -47,7 +47,7 @@ func (e *Engine) inNS(op, network string, fn func() error) error {
 	return &net.OpError{Op: op, Net: network, Err: err}
 }
 
-// dialInNS is how names are resolved from a namespace.
+// dialInNS is the dial function by which names are resolved from a namespace.
 func (e *Engine) dialInNS(ctx context.Context, network, address string) (net.Conn, error) {
 	return e.dialStd(ctx, new(net.Dialer), network, address)
 }
@@ -65,8 +65,8 @@ func wrapConn(c net.Conn, network, why string) Conn {
 
 const fromFile = "it was made from a file"
 
-// FileConn returns a copy of the network connection corresponding to the open
-// file f. It is the kernel's.
+// FileConn returns a copy of the network connection corresponding to the open file
+// f. The kernel carries it.
 func FileConn(f *os.File) (Conn, error) {
 	c, err := net.FileConn(f)
 	if err != nil {
@@ -75,8 +75,8 @@ func FileConn(f *os.File) (Conn, error) {
 	return wrapConn(c, c.LocalAddr().Network(), fromFile), nil
 }
 
-// FileListener returns a copy of the network listener corresponding to the
-// open file f. It is the kernel's.
+// FileListener returns a copy of the network listener corresponding to the open
+// file f. The kernel carries it.
 func FileListener(f *os.File) (Listener, error) {
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -88,8 +88,8 @@ func FileListener(f *os.File) (Listener, error) {
 	return l, nil
 }
 
-// FilePacketConn returns a copy of the packet network connection corresponding
-// to the open file f. It is the kernel's.
+// FilePacketConn returns a copy of the packet network connection corresponding to
+// the open file f. The kernel carries it.
 func FilePacketConn(f *os.File) (PacketConn, error) {
 	c, err := net.FilePacketConn(f)
 	if err != nil {

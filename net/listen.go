@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Listen announces on the local network address, as net.Listen does: on an
-// address of an accelerated interface, or on all (a wildcard), clients of
-// those interfaces are accelerated and all others served by the kernel.
+// Listen announces on the local network address, as net.Listen does. On an address
+// of an accelerated interface, or on all addresses (a wildcard), clients of
+// accelerated interfaces are accelerated; the kernel serves all others.
 func Listen(network, address string) (Listener, error) {
 	return new(ListenConfig).Listen(context.Background(), network, address)
 }
@@ -20,15 +20,15 @@ func ListenTCP(network string, laddr *TCPAddr) (*TCPListener, error) {
 	return new(ListenConfig).listenTCPAddr(network, laddr)
 }
 
-// ListenPacket announces on the local network address, as net.ListenPacket
-// does. For UDP see ListenUDP; all else is the kernel's.
+// ListenPacket announces on the local network address, as net.ListenPacket does.
+// For UDP see ListenUDP; the kernel carries everything else.
 func ListenPacket(network, address string) (PacketConn, error) {
 	return new(ListenConfig).ListenPacket(context.Background(), network, address)
 }
 
 // ListenUDP acts like ListenPacket for UDP networks. On an address of an
-// accelerated interface, or on all, its datagrams are accelerated and all
-// others go through the kernel.
+// accelerated interface, or on all addresses, datagrams of accelerated interfaces
+// are accelerated; all others go through the kernel.
 func ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
 	return new(ListenConfig).listenUDPAddr(network, laddr)
 }
@@ -92,8 +92,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	return c, nil
 }
 
-// listenAddr resolves the address to listen on: the first of IPv4, else the
-// first.
+// listenAddr resolves the address to listen on: the first of IPv4, else the first.
 func (e *Engine) listenAddr(ctx context.Context, network, address string) (net.Addr, error) {
 	if address == "" {
 		if isTCP(network) {
@@ -147,8 +146,8 @@ func (lc *ListenConfig) listenUDPAddr(network string, laddr *net.UDPAddr) (*UDPC
 	return lc.listenUDP(context.Background(), e, bare, network, laddr)
 }
 
-// listenTCP listens on laddr: by the kernel, whose socket holds the port, and
-// on every stack that receives for the address.
+// listenTCP listens on laddr: by the kernel, whose socket holds the port, and on
+// every stack that receives for the address.
 func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyle, network string, laddr *net.TCPAddr) (*TCPListener, error) {
 	fail := func(err error) (*TCPListener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: err}
@@ -302,8 +301,8 @@ func (lc *ListenConfig) kernelUDP(ctx context.Context, e *Engine, style dialStyl
 	return c.(*net.UDPConn), nil
 }
 
-// sharedPort is why a socket gets no accelerated traffic: the kernel gave it a
-// port that another socket of the engine has too (UDP with SO_REUSEADDR).
+// sharedPort is why a socket gets no accelerated traffic: the kernel gave it a port
+// that another socket of the engine has too (UDP with SO_REUSEADDR).
 const sharedPort = "another socket of this engine has the accelerated port"
 
 // listenStd and listenPacketStd call net's Listen and ListenPacket in the

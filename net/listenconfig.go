@@ -18,18 +18,18 @@ import (
 // ListenConfig contains options for listening. It has the fields of
 // net.ListenConfig, with the same meaning.
 type ListenConfig struct {
-	// Engine is what listens; nil is the default one.
+	// Engine listens; nil means the default engine.
 	Engine *Engine
 
 	// Control is called before the kernel's socket is bound, which holds the port
 	// and serves local clients. The options set there hold for accelerated
-	// connections too; if only the kernel can follow them, it serves all clients;
-	// see the package's description. An Engine without a kernel calls Control
-	// with a socket that is never bound.
+	// connections too. If only the kernel can follow them, it serves all clients;
+	// see the package's description. An Engine without a kernel calls Control with
+	// a socket that is never bound.
 	Control func(network, address string, c syscall.RawConn) error
 
-	// KeepAlive is the interval of keepalive probes of accepted connections: 0
-	// is 15 s, below 0 none. KeepAliveConfig, when enabled, replaces it.
+	// KeepAlive is the interval of keepalive probes of accepted connections. 0
+	// means 15 s, a negative value none. KeepAliveConfig, if enabled, replaces it.
 	KeepAlive       time.Duration
 	KeepAliveConfig KeepAliveConfig
 
@@ -57,8 +57,8 @@ type ListenConfig struct {
 	mptcp multipath
 }
 
-// MultipathTCP reports whether clients may use Multipath TCP. That is for
-// those that the kernel serves.
+// MultipathTCP reports whether clients may use Multipath TCP. That concerns the
+// clients that the kernel serves.
 func (lc *ListenConfig) MultipathTCP() bool {
 	if lc.mptcp == multipathDefault {
 		return new(net.ListenConfig).MultipathTCP()

@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// Path is how the packets of a socket travel.
+// Path says how the packets of a socket travel.
 type Path struct {
-	// Accelerated: by the queues of Interface, not through the kernel's
-	// sockets. A listener may have several, separated by commas.
+	// Accelerated means by the queues of Interface, not through the kernel's
+	// sockets. A listener may have several interfaces, separated by commas.
 	Accelerated bool
 	Interface   string
 	Driver      string // of the interface
 	Mode        string // "native", "generic", "sim"
 	ZeroCopy    bool
-	// CopyReason is why packets are copied between NIC and process; empty where
-	// ZeroCopy, and on in-memory links.
+	// CopyReason says why packets are copied between NIC and process. It is empty
+	// with ZeroCopy, and on in-memory links.
 	CopyReason string
-	// NAPI says what was set of the kernel's polling, or kept, or why it could
-	// not be; empty where Config.NAPI asks for nothing.
+	// NAPI says which settings of the kernel's polling were set, or kept, or why
+	// they could not be set. It is empty if Config.NAPI asks for nothing.
 	NAPI string
 	// TSO is the largest packet that the device segments, in bytes; 0 is none.
 	TSO int
 
-	// Reason is why the kernel carries it; empty where Accelerated.
+	// Reason says why the kernel carries the socket; it is empty if Accelerated.
 	Reason string
 }
 
@@ -42,8 +42,8 @@ func (p Path) String() string {
 	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
 }
 
-// PathOf returns how the packets of v travel: a connection or listener of this
-// package, or one of net, which is always the kernel's. A wrapper with a method
+// PathOf returns how the packets of v travel. v is a connection or listener of this
+// package, or one of net, which the kernel always carries. A wrapper with a method
 // NetConn, such as a tls.Conn, is unwrapped.
 func PathOf(v any) Path {
 	switch c := v.(type) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// race is one call of Dial: the addresses of a host are tried one after the
-// other, and the two families against each other (RFC 8305).
+// race is one call of Dial. It tries the addresses of a host one after the other,
+// and the two families against each other (RFC 8305).
 type race struct {
 	d       *Dialer
 	e       *Engine
@@ -31,8 +31,8 @@ func split(addrs []net.Addr) (primaries, fallbacks []net.Addr) {
 // defaultFallbackDelay is net's (RFC 8305 section 5 recommends 250 ms).
 const defaultFallbackDelay = 300 * time.Millisecond
 
-// parallel dials both families, the second a little later or as soon as the
-// first has failed. The error is the first family's.
+// parallel dials both families: the second a little later, or as soon as the first
+// has failed. The error is the first family's.
 func (r *race) parallel(ctx context.Context, addrs []net.Addr) (Conn, error) {
 	primaries, fallbacks := split(addrs)
 	if len(fallbacks) == 0 {
@@ -113,7 +113,7 @@ func (r *race) serial(ctx context.Context, addrs []net.Addr) (Conn, error) {
 // next dials a within its share of the time that is left for so many
 // addresses.
 func (r *race) next(ctx context.Context, a net.Addr, left int) (Conn, error) {
-	// Less than this is no fair try; later addresses get nothing then.
+	// Less time than this is no fair try. Later addresses get none then.
 	const least = 2 * time.Second
 	if deadline, ok := ctx.Deadline(); ok && left > 1 {
 		now := time.Now()

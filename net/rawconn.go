@@ -18,8 +18,9 @@ func (r rawConn) Control(func(fd uintptr)) error { return r.unsupported() }
 // Write implements syscall.RawConn.
 func (r rawConn) Write(func(fd uintptr) bool) error { return r.unsupported() }
 
-// Read lets f look at a descriptor that has nothing to read, if that is true
-// of the connection: connection pools ask whether one is still alive so.
+// Read lets f look at a descriptor that has nothing to read, provided that the
+// connection has nothing to read. That is how connection pools ask whether a
+// connection is still alive.
 func (r rawConn) Read(f func(fd uintptr) bool) error {
 	if r.c.s.Readable() {
 		return r.unsupported()

@@ -44,7 +44,7 @@ func resolveHost(ctx context.Context, r *Resolver, network, host string) (ips []
 	if a, e := netip.ParseAddr(host); e == nil {
 		ips = []net.IPAddr{{IP: net.IP(a.AsSlice()).To16(), Zone: a.Zone()}}
 		if a == netip.IPv6Unspecified() {
-			// As net: hosts exist that can bind :: but not connect to it.
+			// As net does: hosts exist that can bind :: but not connect to it.
 			ips = append(ips, net.IPAddr{IP: net.IPv4zero})
 		}
 	} else if ips, err = lookupHost(ctx, r, network, host); err != nil {
@@ -71,8 +71,8 @@ func resolveHost(ctx context.Context, r *Resolver, network, host string) (ips []
 	return keep, nil
 }
 
-// lookupHost asks for what the network needs only, as net does: a server that
-// does not answer for the other family must not hold it up.
+// lookupHost asks only for the addresses that the network needs, as net does: a
+// server that does not answer for the other family must not delay it.
 func lookupHost(ctx context.Context, r *Resolver, network, host string) (ips []net.IPAddr, err error) {
 	family := network[len(network)-1]
 	if family != '4' && family != '6' {
@@ -129,8 +129,8 @@ func ipOf(a net.Addr) net.IP {
 	return nil
 }
 
-// withoutConnectTrace hides the hooks of net/http/httptrace for connections
-// from the resolver, which makes some of its own.
+// withoutConnectTrace hides the hooks of net/http/httptrace from the connections
+// that the resolver makes.
 func withoutConnectTrace(ctx context.Context) context.Context {
 	t := httptrace.ContextClientTrace(ctx)
 	if t == nil || t.ConnectStart == nil && t.ConnectDone == nil {

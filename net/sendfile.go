@@ -35,8 +35,8 @@ var fileSources = sync.Pool{New: func() any {
 	return f
 }}
 
-// openSource returns the regular file behind r, or nil. One that says it is
-// empty, as those of /proc do, is none: it may be to be read in one piece.
+// openSource returns the regular file behind r, or nil. It rejects a file that says
+// it is empty, as those of /proc do: such a file may have to be read in one piece.
 func openSource(r io.Reader) *fileSource {
 	at, left := int64(-1), int64(math.MaxInt64)
 	var file any = r
@@ -77,8 +77,9 @@ func (f *fileSource) close() {
 	fileSources.Put(f)
 }
 
-// sendFile sends what f holds, up to most bytes. rest: it ended or failed
-// before that. A copy through a buffer then meets the same, and words it.
+// sendFile sends the content of f, up to most bytes. rest says that it ended or
+// failed before that. Then a copy through a buffer meets the same, and words it as
+// net does.
 func (c *stackTCP) sendFile(f *fileSource, most int64) (n int64, rest bool, err error) {
 	for n < most && f.left > 0 {
 		sent, readErr, err := c.s.Fill(min(most-n, f.left), f.bufs[:], f.read)
@@ -100,7 +101,7 @@ func (c *stackTCP) sendFile(f *fileSource, most int64) (n int64, rest bool, err 
 	return n, n < most, nil
 }
 
-// fill reads as much of the file as bufs take.
+// fill reads as much of the file as bufs hold.
 func (f *fileSource) fill(bufs [][]byte) (int, error) {
 	f.n = len(bufs)
 	for i, b := range bufs {
@@ -121,8 +122,8 @@ func (f *fileSource) readOnce(fd uintptr) bool {
 		if f.at < 0 {
 			got, _, e = unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&f.iov[0])), uintptr(f.n))
 		} else {
-			// The kernel takes the offset in two words, of which it ignores the
-			// second where the first is wide enough.
+			// The kernel takes the offset in two words. It ignores the second if
+			// the first is wide enough.
 			got, _, e = unix.Syscall6(unix.SYS_PREADV, fd, uintptr(unsafe.Pointer(&f.iov[0])), uintptr(f.n),
 				uintptr(f.at), uintptr(f.at>>32), 0)
 		}

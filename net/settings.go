@@ -20,9 +20,9 @@ func Settings() []Setting {
 	return list
 }
 
-// ConfigFromEnv returns the Config that the ONLOAD_* variables ask for, which
-// is that of the engine behind the package-level functions. The error names
-// every variable that is unknown or cannot be understood.
+// ConfigFromEnv returns the Config that the ONLOAD_* variables ask for, as the
+// engine behind the package-level functions uses it. The error names every variable
+// that is unknown or cannot be understood.
 func ConfigFromEnv() (Config, error) {
 	c, err := engine.ConfigFromEnv()
 	return Config(c), err

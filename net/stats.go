@@ -6,8 +6,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Stats are a snapshot of the counters of an accelerated interface. They grow
-// from New on, but for the numbers of what there is now, at the end.
+// Stats are a snapshot of the counters of an accelerated interface. They grow from
+// New on, except the numbers at the end, which say what there is now.
 type Stats struct {
 	Polls, EmptyPolls    uint64       // poll turns, and those that found nothing
 	SpinHits, SpinMisses uint64       // waits that spinning ended, and that it did not
@@ -30,7 +30,7 @@ type Stats struct {
 	UDPIn, UDPOut        uint64       // datagrams
 	UDPErrors            uint64       // datagrams dropped: buffer full, bad length or checksum
 
-	// What there is now.
+	// waits that spinning ended, and waits that it did not
 	Conns, TimeWaits   int // TCP connections; those in TIME-WAIT
 	Listeners, UDPs    int // bound addresses of TCP listeners; UDP sockets
 	Orphans            int // connections that go on though the user closed them
@@ -41,7 +41,8 @@ type Stats struct {
 }
 
 // Stats returns the counters of every accelerated interface, by name. Interfaces
-// share one stack, memory included: all but Queues is of all of them together.
+// share one stack, memory included: everything but Queues is the sum of all of
+// them.
 func (e *Engine) Stats() map[string]Stats {
 	m := map[string]Stats{}
 	for name, s := range e.in.Stats() {

@@ -5,26 +5,26 @@ package onload
 type InterfaceStatus struct {
 	Name  string
 	Index int // of the link; 0: there is none of that name
-	// Err is why it is left to the kernel, or what has broken it since.
+	// Err is why the interface is left to the kernel, or what has broken it since.
 	Err error
-	// Warnings say why goroutines cannot wait as the profile means it: no
-	// processor for each that spins, a cgroup's quota.
+	// Warnings say why goroutines cannot wait as the profile means it: there is no
+	// processor for each that spins, or a cgroup has a quota.
 	Warnings []string
 	// Path and Queues describe an accelerated interface.
 	Path      Path
 	Queues    int // receive queues taken
 	Frames    int // of packet memory
 	FrameSize int // bytes of one
-	// FramesReason is why there are fewer than the queues want: the machine, a
-	// cgroup or RLIMIT_MEMLOCK leaves no more. Empty where there are as many, or
-	// as many as Config.Frames asks for.
+	// FramesReason says why there are fewer frames than the queues want: the
+	// machine, a cgroup or RLIMIT_MEMLOCK leaves no more. It is empty if there are
+	// as many, or as many as Config.Frames asks for.
 	FramesReason string
-	// Advice is what would suit this process better about the NIC's interrupts,
-	// queues and node; empty where nothing is known, or nothing is to be said.
+	// Advice says how the NIC's interrupts, queues and node would suit this process
+	// better. It is empty if nothing is known, or nothing is wrong.
 	Advice []string
 }
 
-// Status returns what became of each interface that was asked for.
+// Status returns the state of each interface that was asked for.
 func (e *Engine) Status() []InterfaceStatus {
 	var l []InterfaceStatus
 	for _, s := range e.in.Status() {

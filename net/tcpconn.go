@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// TCPConn is a TCP connection, accelerated or the kernel's: see PathOf. It has
-// the methods of net.TCPConn, with their errors; all of them may be called at
-// the same time.
+// TCPConn is a TCP connection, accelerated or the kernel's: see PathOf. It has the
+// methods of net.TCPConn, with their errors. All of them may be called at the same
+// time.
 type TCPConn struct {
 	// carrier may change while the connection lives.
 	carrier atomic.Pointer[tcpCarrier]
 }
 
-// tcpCarrier carries a TCPConn. There are stackTCP, kernelTCP, and noTCP for
-// the zero TCPConn.
+// tcpCarrier carries a TCPConn. There are stackTCP, kernelTCP, and noTCP for the
+// zero TCPConn.
 type tcpCarrier interface {
 	net.Conn
 	io.ReaderFrom
@@ -59,19 +59,19 @@ var (
 	_ syscall.Conn  = (*TCPConn)(nil)
 )
 
-// Read reads what has arrived, waiting for something. The peer's end of
+// Read reads what has arrived, and waits until something has. The end of the peer's
 // sending is io.EOF.
 func (c *TCPConn) Read(b []byte) (int, error) { return c.via().Read(b) }
 
-// Write writes all of b, or returns how much it has taken and why no more.
+// Write writes all of b. If it fails, it returns how many bytes it has taken.
 func (c *TCPConn) Write(b []byte) (int, error) { return c.via().Write(b) }
 
-// ReadFrom implements io.ReaderFrom: it reads from r and sends that. The bytes of
-// another accelerated connection or of a regular file do not pass through a
-// buffer, also if an io.LimitedReader or io.SectionReader takes a part of them.
+// ReadFrom implements io.ReaderFrom: it reads from r and sends the bytes. The bytes
+// of another accelerated connection or of a regular file do not pass through a
+// buffer, not even if an io.LimitedReader or io.SectionReader takes a part of them.
 func (c *TCPConn) ReadFrom(r io.Reader) (int64, error) { return c.via().ReadFrom(r) }
 
-// WriteTo implements io.WriterTo: it receives and writes that to w. If w is
+// WriteTo implements io.WriterTo: it receives bytes and writes them to w. If w is
 // another accelerated connection, its ReadFrom does the work.
 func (c *TCPConn) WriteTo(w io.Writer) (int64, error) { return c.via().WriteTo(w) }
 
@@ -111,18 +111,18 @@ func (c *TCPConn) SetReadBuffer(bytes int) error { return c.via().SetReadBuffer(
 // grows with what the path needs.
 func (c *TCPConn) SetWriteBuffer(bytes int) error { return c.via().SetWriteBuffer(bytes) }
 
-// SetLinger sets what Close does with data that is not yet acknowledged: below
-// 0 (the default) it is sent in the background; 0 discards it and resets the
-// connection; above 0 Close waits for it, at most so many seconds.
+// SetLinger sets what Close does with data that is not yet acknowledged. Below 0
+// (the default) it is sent in the background. 0 discards it and resets the
+// connection. Above 0 Close waits for it, at most that many seconds.
 func (c *TCPConn) SetLinger(sec int) error { return c.via().SetLinger(sec) }
 
 // SetNoDelay turns Nagle's algorithm off (true, the default) or on.
 func (c *TCPConn) SetNoDelay(noDelay bool) error { return c.via().SetNoDelay(noDelay) }
 
-// SetUserTimeout bounds how long what was written may stay unacknowledged, or
-// wait for the peer's window, before the connection fails with ETIMEDOUT (RFC
-// 5482, TCP_USER_TIMEOUT); milliseconds count. 0 is the system's default. It is
-// not in net.
+// SetUserTimeout bounds how long written data may stay unacknowledged, or wait for
+// the peer's window, before the connection fails with ETIMEDOUT (RFC 5482,
+// TCP_USER_TIMEOUT). The resolution is a millisecond. 0 is the system's default. It
+// is not in net.
 func (c *TCPConn) SetUserTimeout(d time.Duration) error { return c.via().SetUserTimeout(d) }
 
 // SetKeepAlive sets whether keepalive probes are sent.
@@ -151,22 +151,22 @@ func (c *TCPConn) File() (*os.File, error) { return c.via().File() }
 // descriptor that is open and has nothing to read.
 func (c *TCPConn) SyscallConn() (syscall.RawConn, error) { return c.via().SyscallConn() }
 
-// Info returns the state of the connection. Where the kernel carries it, it is
-// that of getsockopt(TCP_INFO); Limit is inferred then, and never
-// LimitSendBuffer. It is not in net.
+// Info returns the state of the connection. If the kernel carries it, it is that of
+// getsockopt(TCP_INFO); Limit is then inferred, and never LimitSendBuffer. It is
+// not in net.
 func (c *TCPConn) Info() (TCPInfo, error) { return c.via().Info() }
 
-// SetCongestionControl chooses the congestion control, "cubic", "newreno" or
-// "bbr", as TCP_CONGESTION does; the congestion window stays. Where the kernel
-// carries the connection it may be any that the kernel has. The error of an
-// unknown name is ENOENT. It is not in net.
+// SetCongestionControl chooses the congestion control, "cubic", "newreno" or "bbr",
+// as TCP_CONGESTION does. The congestion window stays. If the kernel carries the
+// connection, any that the kernel has may be named. The error of an unknown name is
+// ENOENT. It is not in net.
 func (c *TCPConn) SetCongestionControl(name string) error { return c.via().SetCongestionControl(name) }
 
-// SetMaxPacingRate bounds the rate of sending to so many bytes of payload per
-// second, as SO_MAX_PACING_RATE does, and spreads the packets over time, by the
-// congestion window where that is less (as sch_fq); a bound out of reach, such
-// as math.MaxInt64, does only that. 0 takes the bound away, and the pacing where
-// the connection is accelerated. It is not in net.
+// SetMaxPacingRate bounds the rate of sending to that many bytes of payload per
+// second, as SO_MAX_PACING_RATE does. It also spreads the packets over time, by the
+// congestion window if that is less (as sch_fq). A bound out of reach, such as
+// math.MaxInt64, only does the latter. 0 takes the bound away, and on an
+// accelerated connection the pacing. It is not in net.
 func (c *TCPConn) SetMaxPacingRate(bytesPerSecond uint64) error {
 	return c.via().SetMaxPacingRate(bytesPerSecond)
 }

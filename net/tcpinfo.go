@@ -54,7 +54,7 @@ type TCPInfo struct {
 	BytesDelivered uint64 // BytesAcked and what is SACKed
 	BytesReceived  uint64 // in order
 
-	// SinceReceived is for how long no data came.
+	// SinceReceived is the time since data last came.
 	SinceReceived time.Duration
 
 	// Packets, modulo 2^32. One that the device segments, or has put
@@ -66,19 +66,19 @@ type TCPInfo struct {
 	PacingRate     uint64  // 0: not paced
 	MaxPacingRate  uint64  // what SetMaxPacingRate set; 0: none
 	DeliveryRate   float64 // last sample; 0: none
-	RateAppLimited bool    // it tells of the application, not of the path
+	RateAppLimited bool    // the application, not the path, limited it
 
-	// Limit is what keeps the connection from sending more now.
+	// Limit says why the connection sends no more now.
 	Limit TCPLimit
-	// For how long it was busy, that is, had something to send or in flight,
-	// and which part of that what limited it. The kernel counts from the
-	// connection's begin and has no times for the last two; a connection of
-	// this package counts from the first Info.
+	// The time that the connection was busy, which means that it had something to
+	// send or in flight, and the parts of that time in which each limit held. The
+	// kernel counts from the connection's begin, and has no times for the last two
+	// limits. A connection of this package counts from the first call of Info.
 	BusyTime, ReceiverLimited, SendBufferLimited time.Duration
 	CwndLimited, PacingLimited                   time.Duration
 }
 
-// TCPLimit is what keeps a connection from sending more: TCPInfo.Limit.
+// TCPLimit is the reason why a connection sends no more: TCPInfo.Limit.
 type TCPLimit = tcp.Limit
 
 // The limits.

@@ -20,7 +20,7 @@ type kernelTCP struct {
 	network string // that the caller named
 }
 
-// kernelTCPConn is a connection of the kernel's, for which why says the reason.
+// kernelTCPConn returns a connection of the kernel's; why says the reason.
 func kernelTCPConn(k *net.TCPConn, network, why string) *TCPConn {
 	x := new(struct { // one allocation
 		c   TCPConn
@@ -35,7 +35,7 @@ func kernelTCPConn(k *net.TCPConn, network, why string) *TCPConn {
 
 func (c *kernelTCP) path() Path { return Path{Reason: c.why} }
 
-// opError is the error of what net.TCPConn has not got, in its words.
+// opError is the error of a method that net.TCPConn does not have, in its words.
 func (c *kernelTCP) opError(op, call string, err error) error {
 	if err == nil {
 		return nil
@@ -52,7 +52,7 @@ func (c *kernelTCP) SetUserTimeout(d time.Duration) error {
 	}))
 }
 
-// Info is that of getsockopt(TCP_INFO).
+// Info returns that of getsockopt(TCP_INFO).
 func (c *kernelTCP) Info() (i TCPInfo, err error) {
 	err = c.onSocket(func(fd int) (err error) { i, err = kernelInfo(fd); return err })
 	return i, c.opError("get", "getsockopt", err)
@@ -106,7 +106,7 @@ func (c *kernelTCP) ReadFrom(r io.Reader) (int64, error) {
 	return c.TCPConn.ReadFrom(r)
 }
 
-// kernelOf returns the connection of the kernel's behind r, or nil.
+// kernelOf returns the kernel's connection behind r, or nil.
 func kernelOf(r io.Reader) *kernelTCP {
 	if c, ok := r.(*TCPConn); ok {
 		if k, ok := c.via().(*kernelTCP); ok {

@@ -21,7 +21,7 @@ func kernelCongestion(name string) string {
 	return name
 }
 
-// kernelStates are ours for the kernel's (include/net/tcp_states.h).
+// kernelStates has our states for the kernel's (include/net/tcp_states.h).
 var kernelStates = [...]tcp.State{
 	1: tcp.Established, 2: tcp.SynSent, 3: tcp.SynReceived, 4: tcp.FinWait1, 5: tcp.FinWait2, 6: tcp.TimeWaiting,
 	7: tcp.Closed, 8: tcp.CloseWait, 9: tcp.LastAck, 10: tcp.Closed, 11: tcp.Closing,
@@ -54,7 +54,7 @@ func kernelInfo(fd int) (TCPInfo, error) {
 	return i, nil
 }
 
-// infoOf is the kernel's struct in our words.
+// infoOf returns the kernel's struct in our terms.
 func infoOf(k *unix.TCPInfo) TCPInfo {
 	us := func(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
 	mss := int(k.Snd_mss)

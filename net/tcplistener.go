@@ -12,9 +12,8 @@ import (
 	"github.com/onload-go/onload/internal/engine"
 )
 
-// TCPListener listens for TCP connections: the kernel's, and those that come
-// in by accelerated interfaces. It has the methods of net.TCPListener, with
-// their errors.
+// TCPListener listens for TCP connections: the kernel's, and those that come by
+// accelerated interfaces. It has the methods of net.TCPListener, with their errors.
 type TCPListener struct {
 	k  *net.TCPListener // holds the port and serves local clients; nil: there is no kernel
 	on *engine.Listener // nil: the kernel serves all, why says the reason
@@ -36,8 +35,8 @@ var (
 	_ syscall.Conn = (*TCPListener)(nil)
 )
 
-// kernelBacklog is how many connections are taken from the kernel ahead of
-// Accept. All others wait in the kernel's backlog.
+// kernelBacklog is how many connections are taken from the kernel ahead of Accept.
+// All others wait in the kernel's backlog.
 const kernelBacklog = 64
 
 // open has on accept too. unshare is for when the listener closes.
@@ -205,9 +204,9 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 	return l.on.SetDeadline(t)
 }
 
-// File returns a copy of the kernel's listening socket. It serves clients that
-// are not accelerated, and all clients once this listener is closed: a program
-// can hand it to its successor.
+// File returns a copy of the kernel's listening socket. It serves clients that are
+// not accelerated, and all clients once this listener is closed, so a program can
+// hand it to its successor.
 func (l *TCPListener) File() (*os.File, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL

@@ -27,7 +27,7 @@ type stackTCP struct {
 
 type tcpEnds struct{ local, remote *net.TCPAddr }
 
-// acceleratedTCP is a connection of a stack; network is what its caller named.
+// acceleratedTCP returns a connection of a stack; network is what its caller named.
 func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
 	x := new(struct { // one allocation
 		c   TCPConn
@@ -59,8 +59,8 @@ func (c *stackTCP) network() string {
 
 func (c *stackTCP) path() Path { return Path(engine.PathBy(c.s.Stack(), c.s.Link())) }
 
-// opError is an error as net words it; call is the system call that net would
-// have made.
+// opError is an error as net words it; call is the system call that net would have
+// made.
 func (c *stackTCP) opError(op, call string, err error) error {
 	if err == nil {
 		return nil
@@ -68,8 +68,8 @@ func (c *stackTCP) opError(op, call string, err error) error {
 	return &net.OpError{Op: op, Net: c.network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: cause(call, err)}
 }
 
-// copyError is the error of ReadFrom or WriteTo: this connection's as Read or
-// Write gave it, or the other side's, which stays as it is.
+// copyError is the error of ReadFrom or WriteTo: this connection's as Read or Write
+// gave it, or the other side's, which stays as it is.
 func (c *stackTCP) copyError(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -116,8 +116,8 @@ func (c *stackTCP) writeError(err error) error {
 	return c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
 }
 
-// tellOnce returns the error that broke the connection to the first caller that
-// meets it, and then to all others, as the kernel does (sk_err).
+// tellOnce returns err, which broke the connection, to the first caller that meets
+// it, and the error then to later ones, as the kernel does (sk_err).
 func (c *stackTCP) tellOnce(err, then error) error {
 	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
 		return then

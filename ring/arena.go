@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Meta is what the stack knows of a frame: one cache line, pointer-free. Its
-// fields belong to whoever owns the frame at the moment; ownership moves with
-// the frame through the free list, a Mailbox or the stack lock.
+// Meta is what the stack knows of a frame, in one cache line without pointers. Its
+// fields belong to the current owner of the frame. Ownership moves with the frame
+// through the free list, a Mailbox or the stack lock.
 type Meta struct {
 	link atomic.Uint32 // free list and Mailbox
 
@@ -45,9 +45,9 @@ type Stamp struct {
 	Flight    uint32 // bytes in flight, this frame included
 }
 
-// Arena is a block of memory off the Go heap, cut into equal frames. It is
-// the UMEM of an AF_XDP socket or the DMA memory of a NIC. Alloc and Free may
-// be called from any goroutine; all else belongs to the frame's owner.
+// Arena is a block of memory off the Go heap, cut into equal frames. It is the UMEM
+// of an AF_XDP socket or the DMA memory of a NIC. Alloc and Free may be called from
+// any goroutine; everything else belongs to the frame's owner.
 type Arena struct {
 	mem   []byte
 	meta  []Meta
@@ -90,9 +90,9 @@ func NewArena(frames, frameSize int) (*Arena, error) {
 
 const hugePage = 2 << 20
 
-// mapMem sets mem to n bytes and returns the mapping that holds them. Reserved
-// huge pages are best, transparent ones next: a walk for each small page costs
-// most inside a virtual machine.
+// mapMem sets mem to n bytes and returns the mapping that holds them. Reserved huge
+// pages are best, transparent ones next: inside a virtual machine a page-table walk
+// for each small page costs most.
 func (a *Arena) mapMem(n int) (mapped []byte, err error) {
 	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 	if n < hugePage {
@@ -112,8 +112,8 @@ func (a *Arena) mapMem(n int) (mapped []byte, err error) {
 	}
 	off := -int(uintptr(unsafe.Pointer(&mapped[0]))) & (hugePage - 1)
 	a.mem = mapped[off : off+n : off+n]
-	// Either may be refused by an old or a small kernel: then pages come small,
-	// or when they are first used.
+	// An old or small kernel may refuse either. Then pages are small, or come only
+	// when they are first used.
 	_ = unix.Madvise(a.mem, unix.MADV_HUGEPAGE)
 	_ = unix.Madvise(a.mem, unix.MADV_POPULATE_WRITE)
 	return mapped, nil
@@ -135,7 +135,7 @@ func (a *Arena) Mem() []byte { return a.mem }
 // FrameSize is the size of a frame in bytes.
 func (a *Arena) FrameSize() int { return a.size }
 
-// InFrames is how many whole frames n bytes fill.
+// InFrames is how many whole frames fit into n bytes.
 func (a *Arena) InFrames(n int) int { return n >> a.shift }
 
 // Frames is the number of frames.
@@ -162,8 +162,8 @@ func (a *Arena) Data(d Desc) []byte {
 	return a.mem[o : o+int(d.Len) : o+int(d.Len)]
 }
 
-// FrameAt returns the frame that holds byte off of Mem; ok is false where off
-// is outside (a corrupted ring).
+// FrameAt returns the frame that holds byte off of Mem. ok is false if off is
+// outside (a corrupted ring).
 func (a *Arena) FrameAt(off uint64) (f Frame, ok bool) {
 	f = Frame(off >> a.shift)
 	return f, off < uint64(len(a.mem))
@@ -204,8 +204,8 @@ func (a *Arena) takeN(fs []Frame) int {
 	for {
 		h := a.head.Load()
 		n, at := 0, uint32(h)
-		// The walk may read links of frames that others take meanwhile: then
-		// the tag has moved, and the swap fails.
+		// The walk may read links of frames that others take meanwhile. Then the
+		// tag has moved, and the swap fails.
 		for n < len(fs) && at != 0 {
 			fs[n] = Frame(at - 1)
 			at = a.meta[fs[n]].link.Load()
@@ -238,8 +238,8 @@ func (a *Arena) push(first, last Frame) {
 	}
 }
 
-// Free gives back a frame that has one reference and is in no ring. Frames
-// that may have other holders are given back by Release.
+// Free gives back a frame that has one reference and is in no ring. Release gives
+// back frames that may have other holders.
 func (a *Arena) Free(f Frame) {
 	if a.meta[f].refs != 1 {
 		panic(fmt.Sprintf("ring: free of frame %d with %d references", f, a.meta[f].refs))
@@ -289,8 +289,8 @@ func (a *Arena) Posted(f Frame) {
 	a.meta[f].inNIC++
 }
 
-// Completed notes that the NIC is done with f once. ok is false where f was
-// in no ring: the ring is corrupt.
+// Completed notes that the NIC is done with f once. ok is false if f was in no
+// ring: the ring is corrupt.
 func (a *Arena) Completed(f Frame) (ok bool) {
 	m := &a.meta[f]
 	if m.inNIC == 0 {

@@ -23,13 +23,12 @@ const (
 	// FlagCsumGood (RX): the device verified the transport checksum.
 	FlagCsumGood
 	// FlagCsumPartial: the transport checksum field holds only the sum of the
-	// pseudo-header. On TX the device completes it, from CsumStart and CsumOff;
-	// on RX the packet crossed no wire, so there is nothing to verify.
+	// pseudo-header. On TX the device completes it, using CsumStart and CsumOff. On
+	// RX the packet crossed no wire, so there is nothing to verify.
 	FlagCsumPartial
-	// FlagGSO: a packet larger than the MTU, which stands for segments of
-	// SegSize bytes of payload (on RX 0 where the device does not say). On TX it
-	// comes with FlagCsumPartial: the device that cuts the packet sums the
-	// segments.
+	// FlagGSO: a packet larger than the MTU, which stands for segments of SegSize
+	// bytes of payload (on RX 0 if the device does not say). On TX it comes with
+	// FlagCsumPartial: the device that cuts the packet sums the segments.
 	FlagGSO
 	// FlagV6 (TX, with FlagCsumPartial): the packet is IPv6, else IPv4.
 	FlagV6

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Work is a piece of work that its owner left for the holder of a Lock. It is
-// a field of what it belongs to, and is on at most one list at a time.
+// Work is a piece of work that its owner left for the holder of a Lock. It is a
+// field of the value that it belongs to, and is on at most one list at a time.
 type Work struct {
 	next   *Work
 	queued atomic.Bool
@@ -44,8 +44,8 @@ func (l *Lock) TryLock() bool {
 // microseconds, a parked goroutine tens.
 const lockSpins = 100
 
-// starveAfter is the number of times that a parked waiter is woken in vain,
-// because a polling goroutine took the lock again, before it is handed the lock.
+// starveAfter is how often a parked waiter is woken in vain, because a polling
+// goroutine took the lock again, before it is handed the lock.
 const starveAfter = 4
 
 // Lock takes the lock, waiting for it. For control operations only.
@@ -73,10 +73,10 @@ func (l *Lock) Lock() {
 	l.waiters.Add(-1)
 }
 
-// Defer takes the lock if it is free and returns true: the caller does all of
-// w's work itself and unlocks. Otherwise Defer leaves w for the holder and
-// returns false. Work that is on the list already stays there once. The goroutine
-// that does the work sees everything that the caller wrote before.
+// Defer takes the lock if it is free and returns true: the caller then does all of
+// w's work itself and unlocks. Otherwise Defer leaves w for the holder and returns
+// false. Work that is on the list already stays there once. The goroutine that does
+// the work sees everything that the caller wrote before.
 func (l *Lock) Defer(w *Work) (locked bool) {
 	for {
 		h := l.word.Load()
@@ -86,7 +86,7 @@ func (l *Lock) Defer(w *Work) (locked bool) {
 			}
 			continue
 		}
-		// A swap, not a load, even where the mark is set already. The swap orders
+		// Swap, rather than load, even if the mark is set already. The swap orders
 		// our writes before the mark, and Take's swap reads that mark before the
 		// work is done. A load could overtake our writes.
 		if w.queued.Swap(true) {
@@ -106,7 +106,7 @@ func (l *Lock) Defer(w *Work) (locked bool) {
 	}
 }
 
-// Post leaves w on the list of a caller that holds the lock itself, to be done
+// Post leaves w on the list for a caller that holds the lock itself, to be done
 // before it unlocks. Unlike Defer it is no contention, and is not counted.
 func (l *Lock) Post(w *Work) {
 	if w.queued.Swap(true) {
@@ -145,8 +145,8 @@ func (l *Lock) Take(do func(*Work)) {
 	}
 }
 
-// TryUnlock unlocks, unless work was left since the last Take: then it
-// returns false, and the holder is to Take again.
+// TryUnlock unlocks, unless work was left since the last Take. In that case it
+// returns false, and the holder has to Take again.
 func (l *Lock) TryUnlock() bool {
 	if l.starving.Load() > 0 && l.word.Load() == &l.held {
 		select {

@@ -21,8 +21,8 @@ type SPSC[T any] struct {
 	_        [64]byte
 }
 
-// NewSPSC returns an empty queue of n values or, n not being a power of two,
-// somewhat more.
+// NewSPSC returns an empty queue of n values; if n is no power of two, somewhat
+// more.
 func NewSPSC[T any](n int) *SPSC[T] {
 	size := 1
 	for size < n {
@@ -31,7 +31,7 @@ func NewSPSC[T any](n int) *SPSC[T] {
 	return &SPSC[T]{buf: make([]T, size), mask: uint32(size - 1)}
 }
 
-// Push adds v; it is false when the queue is full. For the producer.
+// Push adds v. It returns false if the queue is full. The producer calls it.
 func (q *SPSC[T]) Push(v T) bool {
 	t := q.tail.Load()
 	if t-q.headSeen > q.mask {
@@ -44,8 +44,7 @@ func (q *SPSC[T]) Push(v T) bool {
 	return true
 }
 
-// Pop takes the oldest value; ok is false when there is none. For the
-// consumer.
+// Pop takes the oldest value. ok is false if there is none. The consumer calls it.
 func (q *SPSC[T]) Pop() (v T, ok bool) {
 	h := q.head.Load()
 	if h == q.tailSeen {
@@ -60,7 +59,7 @@ func (q *SPSC[T]) Pop() (v T, ok bool) {
 	return v, true
 }
 
-// Len is the number of values, a moment ago. For anybody.
+// Len is the number of values, a moment ago. Anybody may call it.
 func (q *SPSC[T]) Len() int {
 	h := q.head.Load() // first: the tail never falls behind it
 	return int(min(q.tail.Load()-h, q.mask+1))

@@ -16,7 +16,7 @@ const (
 	wheelReach  = (wheelSlots - 1) << topShift // ticks; what lies further is cascaded again
 )
 
-// TickNanos is the resolution of a Wheel: a timer fires up to so much late.
+// TickNanos is the resolution of a Wheel, in ns: a timer fires at most that late.
 const TickNanos = 1 << tickBits
 
 // Two more lists stand behind the slots: timers that are due, and those that
@@ -57,8 +57,8 @@ type Wheel struct {
 // NewWheel returns an empty wheel that begins at now.
 func NewWheel(now int64) *Wheel { return &Wheel{cur: now >> tickBits} }
 
-// Set arms t to fire at at, or moves it there. A time that is past fires at
-// the next Advance.
+// Set arms t to fire at at, or moves it there. A time in the past fires at the next
+// Advance.
 func (w *Wheel) Set(t *Timer, at int64) {
 	l := w.listFor(at)
 	t.at = at
@@ -90,11 +90,10 @@ func (w *Wheel) Stop(t *Timer) {
 	t.next, t.prev = nil, nil
 }
 
-// Advance moves the wheel to now and calls fire for every timer whose tick
-// has come, in the order of their ticks. A timer is disarmed when it is
-// fired. fire may Set and Stop any timer, the fired one included; what it
-// sets to a time already past fires at the next Advance. It must not call
-// Advance.
+// Advance moves the wheel to now and calls fire for every timer whose tick has
+// come, in the order of their ticks. A timer is disarmed when it is fired. fire may
+// Set and Stop any timer, the fired one included; a time already past fires at the
+// next Advance. It must not call Advance.
 func (w *Wheel) Advance(now int64, fire func(*Timer)) {
 	for end := now >> tickBits; ; {
 		tick, l := w.nextEvent()
@@ -118,10 +117,10 @@ func (w *Wheel) Advance(now int64, fire func(*Timer)) {
 	}
 }
 
-// Next is the time at which Advance has something to do: fire a timer, or
-// move some to a finer level; so it is early by up to a slot of theirs, and
-// never later than the tick they fire at. It is math.MaxInt64 when no timer
-// is armed, and not after the last Advance when one is due already.
+// Next is the time at which Advance has something to do: fire a timer, or move some
+// to a finer level. So it is early by up to a slot of their level, and never later
+// than the tick at which they fire. It is math.MaxInt64 if no timer is armed, and
+// not after the last Advance if one is due already.
 func (w *Wheel) Next() int64 {
 	if w.lists[dueList] != nil {
 		return w.cur << tickBits
@@ -153,8 +152,8 @@ func (w *Wheel) nextEvent() (tick int64, list int) {
 	return math.MaxInt64, 0
 }
 
-// cascade empties a slot whose first tick is now the current one: its timers
-// become due, or go to lower levels.
+// cascade empties a slot whose first tick is now the current one. Its timers become
+// due, or move to lower levels.
 func (w *Wheel) cascade(l int) {
 	for t := w.lists[l]; t != nil; t = w.lists[l] {
 		w.Stop(t)

@@ -2,16 +2,15 @@ package udp
 
 import "github.com/onload-go/onload/ring"
 
-// part is what is left of joined datagrams of which some were read.
+// part is the remainder of joined datagrams of which some were read.
 type part struct {
 	at   ring.Frame
 	off  int // bytes of its payload that were read
-	left int // bytes of all; 0: nothing was begun
+	left int // bytes of all; 0: none was begun
 }
 
-// readChain reads from the datagram that begins in frame f: all of it, or of
-// joined ones the next, unless joined is true. It frees the frames once all was
-// read.
+// readChain reads from the datagram that begins in frame f: all of it or, of joined
+// ones, the next, unless joined is true. It frees the frames once all was read.
 func (q *Queue) readChain(p []byte, f ring.Frame, info *Info, joined bool) (n, full int) {
 	at := &q.part
 	if at.left == 0 {
@@ -35,8 +34,8 @@ func (q *Queue) readChain(p []byte, f ring.Frame, info *Info, joined bool) (n, f
 	return n, full
 }
 
-// copyPart copies what fits of the next full bytes to p, and goes past all of
-// them.
+// copyPart copies the next full bytes to p as far as they fit, and moves past all
+// of them.
 func (q *Queue) copyPart(p []byte, full int) (n int) {
 	at := &q.part
 	for left := full; left > 0; {

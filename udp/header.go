@@ -1,5 +1,5 @@
-// Package udp is UDP (RFC 768) as a state machine: headers and receive queue.
-// No I/O, no goroutine, no clock.
+// Package udp is UDP (RFC 768) as a state machine: headers and receive queue. It
+// has no I/O, no goroutine and no clock.
 package udp
 
 import (
@@ -25,9 +25,9 @@ type Header struct {
 	Sum              uint16 // as on the wire; 0: none, nothing to verify
 }
 
-// Parse reads the header at b of a datagram for which the IP header leaves
-// l4len bytes. Bytes behind Len are padding. ErrShort: the lengths are not
-// possible. ErrChecksum: IPv6 without a checksum.
+// Parse reads the header at b of a datagram for which the IP header leaves l4len
+// bytes. Bytes behind Len are padding. ErrShort means that the lengths are not
+// possible, ErrChecksum that an IPv6 datagram has no checksum.
 func Parse(b []byte, l4len int, v6 bool, h *Header) error {
 	if len(b) < HeaderLen {
 		return ErrShort

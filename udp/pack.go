@@ -6,24 +6,24 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// A datagram of a few bytes holds a whole frame. When many wait, the producer
-// takes them back and packs them: it copies later ones behind the payload of an
-// earlier one, as records of length, Info and payload. Meta.Seq is then the end
-// of the last record. Frames that the reader has taken already are not touched.
+// A datagram of a few bytes holds a whole frame. When many wait, the producer takes
+// them back and packs them: it copies later ones behind the payload of an earlier
+// one, as records of length, Info and payload. Meta.Seq is then the end of the last
+// record. Frames that the reader has already taken are not touched.
 const (
 	recordHead = 3 // length of the payload, length of the Info
 
-	// smallPart: a datagram below this part of a frame is worth packing.
+	// smallPart says which datagrams are worth packing: those below this part of a
+	// frame.
 	smallPart = 4
-	// packAfter is how many small datagrams wait before they are packed while
-	// there still is room: below, the frames are not worth the copy.
+	// packAfter is how many small datagrams wait before they are packed while there
+	// still is room. Below that, the frames are not worth the copy.
 	packAfter = 64
 )
 
-// sparse reports whether most of the held bytes are in frames with little in
-// them. It is true once in packAfter datagrams at most, and in a long queue
-// once in half of its length, so that a datagram costs two copies at most on
-// average.
+// sparse reports whether most of the held bytes are in nearly empty frames. It is
+// true once in packAfter datagrams at most, and in a long queue once in half of its
+// length. So a datagram costs two copies at most on average.
 func (q *Queue) sparse(held int64) bool {
 	loose := int64(q.loose * q.arena.FrameSize())
 	return q.loose >= packAfter && held >= int64(packAfter*q.arena.FrameSize()) && 2*loose >= held

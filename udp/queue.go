@@ -8,10 +8,10 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Queue is the receive queue of a socket, bounded in the memory that it
-// holds: frames, not payload. A queued datagram is its received frames, linked
-// through Meta.Prev behind the first. Push and SetLimit have one caller at a
-// time, Read, Ready and Drain another; they need no lock between them.
+// Queue is the receive queue of a socket, bounded in the memory that it holds:
+// frames, not payload. A queued datagram is its received frames, linked through
+// Meta.Prev behind the first. Push and SetLimit have one caller at a time, Read,
+// Ready and Drain another; the two need no lock between them.
 type Queue struct {
 	arena *ring.Arena
 	box   ring.Mailbox
@@ -33,22 +33,22 @@ func (q *Queue) Init(a *ring.Arena, limit int) {
 	q.limit.Store(int64(limit))
 }
 
-// SetLimit changes the bound; what is queued stays.
+// SetLimit changes the bound. What is queued stays.
 func (q *Queue) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 
-// Held is the memory held, in bytes. For anybody.
+// Held is the memory held, in bytes. Anybody may call it.
 func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 
-// Ready reports whether Read would return a datagram. For the reader.
+// Ready reports whether Read would return a datagram. The reader calls it.
 //
 // It looks at held, not at box: box is empty for a moment while the producer
 // packs, and a reader that went to sleep then might not be woken.
 func (q *Queue) Ready() bool { return q.next != ring.NoFrame || q.held.Load() > 0 }
 
-// Push queues the datagram whose payload ds is, headers cut, and takes its
-// frames. Those that came as one (info.Seg) stay together until Read cuts them.
-// false: the queue is full, or ds[0] has no room for info in front; the frames
-// are still the caller's. An empty queue takes any datagram.
+// Push queues the datagram whose payload, without headers, is ds, and takes its
+// frames. Datagrams that came as one (info.Seg) stay together until Read cuts them.
+// false: the queue is full, or ds[0] has no room for info in front; the frames are
+// still the caller's. An empty queue takes any datagram.
 func (q *Queue) Push(ds []ring.Desc, info *Info) bool {
 	if int(ds[0].Off) < info.room() {
 		return false
@@ -72,7 +72,7 @@ func (q *Queue) Push(ds []ring.Desc, info *Info) bool {
 	return true
 }
 
-// room makes room for n bytes of frames, if that can be.
+// room makes room for n bytes of frames if possible, and reports whether there is.
 func (q *Queue) room(n int64) bool {
 	held := q.held.Load()
 	full := held > 0 && held+n > q.limit.Load()
@@ -84,11 +84,10 @@ func (q *Queue) room(n int64) bool {
 	return !full
 }
 
-// Read copies one datagram to p, and what is known of it to info: n bytes of the
-// full that it has, the rest is lost. Where joined is true, datagrams that came
-// as one are read as one, and info.Seg says where they are to be cut; otherwise
-// info.Seg is 0. ok is false when there is none; then Ready reports whether to
-// try again at once.
+// Read copies one datagram to p, and fills info. The datagram has full bytes, of
+// which n are copied; the rest is lost. If joined is true, datagrams that came as
+// one are read as one, and info.Seg says where to cut them; otherwise info.Seg is
+// 0. ok is false if there is none; then Ready reports whether to try again at once.
 func (q *Queue) Read(p []byte, info *Info, joined bool) (n, full int, ok bool) {
 	if q.next == ring.NoFrame {
 		if q.next, _ = q.box.TakeAll(q.arena); q.next == ring.NoFrame {
@@ -135,7 +134,7 @@ func (q *Queue) advance(pos int) {
 	q.held.Add(-int64(q.arena.FrameSize()))
 }
 
-// Drain frees all that is queued. Nobody pushes meanwhile.
+// Drain frees everything queued. Nobody pushes meanwhile.
 func (q *Queue) Drain() {
 	var info Info
 	for {

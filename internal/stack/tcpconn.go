@@ -111,8 +111,8 @@ func (c *TCPConn) ready(d direction) bool {
 }
 
 // Readable reports whether Read would return at once, with data or an error. It
-// looks at the queues first. While another goroutine reads, all that comes is that
-// one's.
+// looks at the queues first. While another goroutine reads, all data belongs to
+// that one.
 func (c *TCPConn) Readable() bool {
 	if !c.rmu.TryLock() {
 		return c.userError() != nil
@@ -135,24 +135,24 @@ func (k connecting) ready(direction) bool {
 	return st != tcp.SynSent && st != tcp.SynReceived
 }
 
-// lingering waits until everything sent is acknowledged (SO_LINGER), the FIN
-// too: for that of the peer nobody waits.
+// lingering waits until everything sent is acknowledged (SO_LINGER), our FIN
+// included. Nobody waits for the peer's FIN.
 type lingering struct{ c *TCPConn }
 
 func (k lingering) ready(direction) bool {
 	return k.c.state.Load()&stDone != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.life.closing.Load()
 }
 
-// do has the protocol do what flag says: now, if the lock is free, else by
-// its holder.
+// do has the protocol do what flag says: now, if the lock is free, else by its
+// holder.
 func (c *TCPConn) do(flag uint32) {
 	if d, locked := c.begin(flag); locked {
 		c.s.endDeferring(d)
 	}
 }
 
-// begin is do without its end. Where locked, the lock is held, and endDeferring(d)
-// is to follow.
+// begin is do without its end. If locked is true, the lock is held, and
+// endDeferring(d) must follow.
 func (c *TCPConn) begin(flag uint32) (d deferral, locked bool) {
 	c.todo.Or(flag)
 	s := c.s
@@ -175,7 +175,7 @@ func (s *Stack) doWork(w *ring.Work) {
 	switch w.Kind {
 	case ofTCPConn:
 		(*TCPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(TCPConn{}.work))).doTodo()
-		if closing { // the connection has ended: what was left are its frames
+		if closing { // the connection has ended, and has left its frames
 			s.cache.Flush()
 		}
 	case ofUDPConn:
@@ -284,8 +284,8 @@ func (c *TCPConn) readNow(p []byte) (int, error) {
 	return 0, c.noData(eof, err)
 }
 
-// noData returns why a read that found nothing need not wait, or nil where it is
-// worth waiting. eof and err say how the stream has ended.
+// noData returns why a read that found nothing need not wait; nil if it is worth
+// waiting. eof and err say how the stream has ended.
 func (c *TCPConn) noData(eof bool, err error) error {
 	if eof {
 		return io.EOF
@@ -312,7 +312,7 @@ func (c *TCPConn) userError() error {
 }
 
 // failure returns the error that has ended the connection, nil while it lives. A
-// stack that closes resets its connections; to their users that is a close.
+// stack that closes resets its connections, which is a close for their users.
 func (c *TCPConn) failure() error {
 	err := c.tc.Err()
 	if err != nil && c.userError() != nil {
@@ -321,8 +321,8 @@ func (c *TCPConn) failure() error {
 	return err
 }
 
-// Write writes all of p, waiting for room in the send buffer. Where it fails
-// it returns how much was taken before.
+// Write writes all of p, and waits for room in the send buffer. If it fails, it
+// returns how many bytes were taken before.
 func (c *TCPConn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	n, d, locked := c.take(p)
@@ -339,9 +339,9 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// take takes what it can of p without waiting, and returns how many bytes.
-// Where locked, it took the lock, and endDeferring(d) is to follow; else others
-// send what it took. wmu is held.
+// take takes as much of p as it can without waiting, and returns how many bytes. If
+// locked is true, it took the lock, and endDeferring(d) must follow; otherwise
+// others send what it took. wmu is held.
 func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
 	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
 		return 0, kickNow, false // writeRest says why
@@ -355,14 +355,14 @@ func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
 		s.end()
 	}
 	n = c.tc.Write(p)
-	// Also where nothing was taken: a writer that the arena starved is tried
-	// again by the protocol's timer.
+	// This is done even if nothing was taken: the protocol's timer then retries for
+	// a writer that got no frames.
 	d, locked = c.begin(todoOutput)
 	return n, d, locked
 }
 
-// writeRest goes on with a Write that has taken n bytes of p, or nothing for
-// whatever reason. wmu is held, and released.
+// writeRest continues a Write that has taken n bytes of p, possibly none. wmu is
+// held, and released.
 func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	defer c.wmu.Unlock()
 	for {
@@ -370,7 +370,7 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 			return n, err
 		}
 		if len(p) == 0 {
-			return 0, nil // nor is there a segment to make of it
+			return 0, nil // no segment is to be made of it either
 		}
 		k, d, locked := c.take(p[n:])
 		n += k
@@ -409,8 +409,8 @@ func (c *TCPConn) mayWrite() error {
 	return nil
 }
 
-// written has k bytes sent that were put into the send buffer. k may be 0: a writer
-// that the arena starved is tried again by the protocol's timer.
+// written has k bytes sent that were put into the send buffer. k may be 0: the
+// protocol's timer then retries for a writer that got no frames.
 func (c *TCPConn) written(k int) {
 	c.do(todoOutput)
 	if k >= bulkWrite {
@@ -422,8 +422,8 @@ func (c *TCPConn) written(k int) {
 const bulkWrite = 16 << 10
 
 // takeAcks takes the packets that have arrived, for a goroutine that writes much.
-// Otherwise it would look only when the send buffer is full, and would by then
-// have gone through more frames than the processor's cache holds.
+// Otherwise it would look only when the send buffer is full, after it had used more
+// frames than the processor's cache holds.
 func (s *Stack) takeAcks() {
 	if s.rxPending() && s.tryBegin() {
 		s.poll()
@@ -437,8 +437,8 @@ func (s *Stack) takeAcks() {
 // rather than handed to the lock's holder.
 const smallWrite = 256
 
-// CloseRead makes reads return io.EOF where they would wait, as
-// shutdown(SHUT_RD) does; the peer is not told.
+// CloseRead makes reads return io.EOF where they would wait, as shutdown(SHUT_RD)
+// does. The peer is not told.
 func (c *TCPConn) CloseRead() error {
 	if err := c.userError(); err != nil {
 		return err
@@ -472,8 +472,8 @@ func (c *TCPConn) CloseWrite() error {
 	return nil
 }
 
-// Close ends the connection: in order, or by a reset where unread data would
-// be lost or SO_LINGER says so. Blocked calls return net.ErrClosed.
+// Close ends the connection: in order, or by a reset if unread data would be lost
+// or SO_LINGER says so. Blocked calls return net.ErrClosed.
 func (c *TCPConn) Close() error {
 	for {
 		st := c.state.Load()
@@ -496,12 +496,12 @@ func (c *TCPConn) Close() error {
 		c.do(todoClose)
 		if sec := c.tc.Linger(); sec > 0 {
 			c.s.setDeadline(&c.w, time.Now().Add(time.Duration(sec)*time.Second))
-			// Linux returns success also when the time was not enough.
+			// Linux returns success even if the time was not enough.
 			_ = c.s.wait(lingering{c}, dirWrite, &c.w)
 		}
 		// The goroutine that read the last bytes left the queues unarmed, since it
-		// was to be back soon. It may not be, and the next client must not wait
-		// for the reactor's tick.
+		// was expected back soon. It may not come back, and the next client must
+		// not wait for the reactor's tick.
 		c.s.arm()
 	}
 	c.r.stop()
@@ -520,8 +520,8 @@ func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.tc.Remote() }
 // Stack is the stack that carries the connection.
 func (c *TCPConn) Stack() *Stack { return c.s }
 
-// Link is the index of the interface that c's packets leave by at present, of the
-// first one where c has ended.
+// Link is the index of the interface that c's packets leave by at present; if c has
+// ended, of the first one.
 func (c *TCPConn) Link() int {
 	c.s.begin()
 	defer c.s.end()
@@ -643,7 +643,7 @@ func (c *TCPConn) SetMaxPacingRate(rate uint64) error {
 	return c.control(func() { c.tc.SetMaxPacingRate(rate) })
 }
 
-// Info is the connection's state (TCP_INFO), after its end the last one.
+// Info is the connection's state (TCP_INFO); after its end, the last state.
 func (c *TCPConn) Info() (i tcp.Info, err error) {
 	err = c.look(func() { i = c.tc.Info(c.s.now) })
 	return i, err

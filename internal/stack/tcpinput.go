@@ -10,25 +10,24 @@ import (
 )
 
 // tcpInput gives the segment in ds to the connection, the TIME-WAIT entry or the
-// listener that it belongs to. Where it belongs to none it is answered with a
+// listener that it belongs to. If it belongs to none, tcpInput answers it with a
 // reset.
 func (s *Stack) tcpInput(ds []ring.Desc) {
 	if c := s.segment(ds); c != nil && !c.tc.Input(&s.rx.seg, s.now) {
-		// An earlier segment of this turn ended the connection. What follows
-		// finds what finds it after the turn: a TIME-WAIT entry, a listener or
-		// nobody.
+		// An earlier segment of this turn ended the connection. Later ones belong
+		// to whatever has the addresses after the turn: a TIME-WAIT entry, a
+		// listener or nobody.
 		s.bury()
 		s.strayInput(&s.rx.seg)
 	}
 }
 
-// segment reads the TCP header of ds into rx.seg and returns the connection that
-// it belongs to, touched. Where it belongs to none, segment deals with it and
-// returns nil.
+// segment reads the TCP header of ds into rx.seg and returns the connection that it
+// belongs to, touched. If it belongs to none, segment handles it and returns nil.
 func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 	p, seg := &s.rx.pkt, &s.rx.seg
 	if p.DstMAC[0]&1 != 0 {
-		// Sent to many: no segment of an honest host (RFC 1122, 4.2.3.10).
+		// A segment sent to many is not from an honest host (RFC 1122, 4.2.3.10).
 		s.drop(ds, &s.counters.rxBogus)
 		return nil
 	}
@@ -67,7 +66,7 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 	return c
 }
 
-// strayInput deals with a segment that belongs to no connection.
+// strayInput handles a segment that belongs to no connection.
 func (s *Stack) strayInput(seg *tcp.Segment) {
 	if t := s.demux.timeWaitOf(seg.Local, seg.Remote); t != nil {
 		s.timeWaitInput(t, seg)
@@ -81,8 +80,8 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 	s.refuse(seg)
 }
 
-// refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and
-// frees its frames.
+// refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and frees
+// its frames.
 func (s *Stack) refuse(seg *tcp.Segment) {
 	local, remote := seg.Local, seg.Remote
 	s.cache.FreeDescs(seg.Payload)

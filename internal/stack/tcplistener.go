@@ -25,7 +25,7 @@ type TCPListener struct {
 	port  *port
 	timer ring.Timer
 
-	forward *TCPListener // whose Accept gets the connections; itself, mostly
+	forward *TCPListener // listener whose Accept gets the connections; usually itself
 
 	closed atomic.Bool
 	amu    sync.Mutex // one goroutine waits in Accept
@@ -36,8 +36,8 @@ type TCPListener struct {
 	queued atomic.Int32
 }
 
-// accepted waits in a queue for Accept: a connection of a stack, or whatever
-// Inject was given.
+// accepted is an element of the queue for Accept: a connection of a stack, or a
+// value that Inject was given.
 type accepted struct {
 	c        *TCPConn
 	from     *TCPListener
@@ -47,8 +47,8 @@ type accepted struct {
 // defaultBacklog is net's: the kernel's somaxconn.
 const defaultBacklog = 4096
 
-// ListenTCP listens on local: an address, 0.0.0.0 or :: for all of a family,
-// the zero Addr for both; port 0 has the kernel choose.
+// ListenTCP listens on local. 0.0.0.0 and :: mean all addresses of a family, the
+// zero Addr those of both. For port 0 the kernel chooses.
 func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, error) {
 	if o == nil {
 		o = &TCPOptions{}
@@ -145,7 +145,7 @@ func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	f := l.forward
 	f.qmu.Lock()
 	if f.closed.Load() {
-		// Nobody will take it. We hold the lock: end closes it.
+		// Nobody will take it. We hold the lock, and end closes it.
 		f.qmu.Unlock()
 		l.tl.Taken(tc)
 		c.tc.SetLinger(0)
@@ -199,8 +199,8 @@ func (l *TCPListener) pop() (a accepted, ok bool) {
 	return a, true
 }
 
-// Accept waits for the next connection: one of the stack's in c, or what
-// Inject was given.
+// Accept waits for the next connection. It is one of the stack's, in c, or a value
+// that Inject was given.
 func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
 	l.amu.Lock()
 	defer l.amu.Unlock()
@@ -256,9 +256,9 @@ func (l *TCPListener) Close() error {
 	return nil
 }
 
-// HoldPort is called where the port of a closed listener was held by the caller
-// (PortHeld), and is no longer. While accepted connections live the kernel must not
-// choose it for others, whose clients would come to us.
+// HoldPort is called when the caller, which held the port of a closed listener
+// (PortHeld), no longer does. While accepted connections live, the kernel must not
+// give the port to others, whose clients would come to us.
 func (l *TCPListener) HoldPort() { l.s.ports.rehold(l.port) }
 
 // SetDeadline sets when Accept gives up; the zero Time is never.

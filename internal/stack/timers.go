@@ -7,7 +7,7 @@ import (
 )
 
 // setTimer arms t to fire at at, unless it fires before anyway. A timer that fires
-// early is armed anew (lazy re-arming), so that the wheel is not touched at every
+// early is armed again (lazy re-arming), so that the wheel is not touched at every
 // segment.
 func (s *Stack) setTimer(t *ring.Timer, at int64) {
 	if at != never && (!t.Armed() || at < t.At()) {
@@ -30,7 +30,7 @@ func (s *Stack) scheduleListener(l *TCPListener) {
 // value is found by the field's offset: an interface in each would be 32 bytes a
 // connection.
 const (
-	_ uint8 = iota // nothing: nobody looks at such a timer
+	_ uint8 = iota // unused, so that nobody looks at such a timer
 	ofTCPConn
 	ofUDPConn
 	ofTCPListener
@@ -69,8 +69,8 @@ func (s *Stack) fireTCP(c *TCPConn) {
 		return
 	}
 	if c.tc.Deadline() <= s.now {
-		// Perhaps the neighbour has moved: the kernel, which sees none of
-		// our traffic, is to look (RFC 4861, 7.3.1; ARP alike).
+		// Perhaps the neighbour has moved. The kernel sees none of our traffic, so
+		// ask it to look (RFC 4861, 7.3.1; likewise ARP).
 		s.cfg.Net.Confirm(c.dst.route.Link, c.dst.route.NextHop)
 		c.tc.Expire(s.now)
 		s.touch(c)

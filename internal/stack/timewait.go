@@ -8,8 +8,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// timeWait stands for a connection for 2MSL after its end. It answers a FIN that is
-// sent again, and keeps old duplicates from a new connection (RFC 9293, 3.6.1).
+// timeWait stands for a connection for 2MSL after its end. It answers repeated
+// FINs, and keeps old duplicates from a new connection (RFC 9293, 3.6.1).
 type timeWait struct {
 	tw                    tcp.TimeWait
 	dst                   *dst
@@ -27,18 +27,17 @@ func (t *timeWait) remote() netip.AddrPort {
 	return netip.AddrPortFrom(t.dst.key.Remote, t.remotePort)
 }
 
-// An outgoing connection may take the place of one in TIME-WAIT when that is
-// reuseAfter old: its timestamps tell old segments apart (RFC 6191; Linux's
-// tcp_tw_reuse, whose delay is 1 ms at the least, 1 s by default). A peer that
-// missed our last acknowledgement has by then sent its FIN again. A program that
-// opens many connections does not wait for that, but for twenty ticks of the peer's
-// clock.
+// An outgoing connection may replace one in TIME-WAIT that is reuseAfter old, since
+// its timestamps distinguish old segments (RFC 6191; Linux's tcp_tw_reuse, whose
+// delay is between 1 ms and 1 s, its default). A peer that missed our last
+// acknowledgement has sent its FIN again by then. A program that opens many
+// connections waits only for twenty ticks of the peer's clock.
 const (
 	reuseAfter = int64(250 * time.Millisecond)
 	reuseSoon  = int64(20 * time.Millisecond)
 )
 
-// maxTimeWaits is Config.MaxTimeWaits where nobody sets it: some 40 MiB.
+// maxTimeWaits is Config.MaxTimeWaits if nobody sets it: some 40 MiB.
 const maxTimeWaits = 1 << 17
 
 func (t *timeWait) reusable(now, age int64) bool {
@@ -52,7 +51,8 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		most = maxTimeWaits
 	}
 	if s.demux.timeWaits.len() >= most {
-		// As Linux with tcp_max_tw_buckets: memory goes before the rest of 2MSL.
+		// As Linux with tcp_max_tw_buckets: saving memory matters more than the
+		// rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
 		s.dests.unref(c.dst)
 		s.ports.releaseLater(c.port)
@@ -86,8 +86,8 @@ func (s *Stack) endTimeWait(t *timeWait) {
 	s.ports.releaseLater(t.port)
 }
 
-// reuseTimeWait clears the way for an outgoing connection; false: the old one
-// is too young.
+// reuseTimeWait makes room for an outgoing connection. false: the old one is too
+// young.
 func (s *Stack) reuseTimeWait(local, remote netip.AddrPort) bool {
 	t := s.demux.timeWaitOf(local, remote)
 	if t == nil {

@@ -2,21 +2,21 @@ package stack
 
 import "github.com/onload-go/onload/ring"
 
-// turn is what the section in progress has noted for its end, and what could
-// not be done then. It belongs to the holder of the stack lock.
+// turn has what the section in progress has noted for its end, and what could not
+// be done then. It belongs to the holder of the stack lock.
 type turn struct {
 	dirty   []*TCPConn // to be given Output
-	outputs int        // so many of them were
+	outputs int        // how many of them there were
 	wakes   []*waiter
 	dead    []*TCPConn // ended during the turn
 	blocked []*TCPConn // stopped by a full transmit ring
 	udpWait []*UDPConn // sockets with datagrams that wait for the transmit ring
 
 	gathering   []*TCPConn // have acknowledgements that wait for more segments
-	gatherUntil int64      // when they are looked through, ns
+	gatherUntil int64      // when they are looked at, ns
 
 	udpSpare []*UDPConn // memory for udpWait
-	retry    ring.Timer // has the rings looked at again; nothing else follows from it
+	retry    ring.Timer // has the rings looked at again, and does nothing else
 	late     int        // turns that due timers have waited
 }
 
@@ -65,7 +65,7 @@ func (s *Stack) nextDirty() *TCPConn {
 	return nil
 }
 
-// noteOutput does what follows from an Output of c; more is its result.
+// noteOutput records the effects of an Output of c; more is its result.
 func (s *Stack) noteOutput(c *TCPConn, more bool) {
 	if more && !c.blocked {
 		c.blocked = true
@@ -77,8 +77,8 @@ func (s *Stack) noteOutput(c *TCPConn, more bool) {
 	s.schedule(c)
 }
 
-// goOn reports whether connections are to be asked once more what they have to
-// send; sent is Stack.sent from before they were.
+// goOn reports whether connections should be asked once more for packets. sent is
+// Stack.sent before they were asked.
 func (s *Stack) goOn(sent uint64) bool {
 	if len(s.turn.dead) > 0 {
 		s.bury()
@@ -87,8 +87,8 @@ func (s *Stack) goOn(sent uint64) bool {
 		return len(s.turn.dirty) > 0
 	}
 	if s.kicker.sent == sent {
-		// Stopped by a full ring with nothing taken: the device owes us
-		// completions. Look again soon.
+		// A full ring stopped the connections, and nothing was taken: the device
+		// owes us completions. Look again soon.
 		s.setTimer(&s.turn.retry, s.now+txRetry)
 		return false
 	}
@@ -121,7 +121,7 @@ func (s *Stack) touch(c *TCPConn) {
 	}
 }
 
-// unblock gives the sockets that a full transmit ring had stopped another try.
+// unblock lets the sockets that a full transmit ring had stopped try again.
 func (s *Stack) unblock() {
 	for i, c := range s.turn.blocked {
 		s.turn.blocked[i] = nil

@@ -15,8 +15,8 @@ const (
 	dirWrite
 )
 
-// socket is what wait knows of those that wait: ready is cheap, lock-free,
-// and true also when the socket is closed or broken.
+// socket is what wait knows of a waiting goroutine's socket. ready is cheap and
+// lock-free, and is true also when the socket is closed or broken.
 type socket interface {
 	ready(direction) bool
 }
@@ -33,10 +33,10 @@ const (
 type waiter struct {
 	state atomic.Uint32
 	noted bool                    // on Stack.turn.wakes; under the stack lock
-	more  atomic.Pointer[waiting] // made by who first parks or sets a deadline
+	more  atomic.Pointer[waiting] // made by the first goroutine that parks or sets a deadline
 }
 
-// waiting is what a waiter needs that somebody waits on.
+// waiting is what a waiter needs while somebody waits on it.
 type waiting struct {
 	ch       chan bool    // true: counted in waits.woken
 	deadline atomic.Int64 // ns, 0: none, passed: it has come
@@ -57,8 +57,9 @@ func (w *waiter) waiting() *waiting {
 
 var waitings = sync.Pool{New: func() any { return &waiting{ch: make(chan bool, 1)} }}
 
-// forget gives up what w needs while somebody waits. Nobody does, and no
-// deadline is being set; one that has passed may still be looking at its timer.
+// forget drops what w needs only while somebody waits. Nobody waits, and no
+// deadline is being set. A deadline that has passed may still be looking at its
+// timer.
 func (w *waiter) forget() {
 	p := w.more.Swap(nil)
 	if p == nil {
@@ -75,11 +76,11 @@ func (w *waiter) forget() {
 	t.Stop()
 }
 
-// wake resumes the goroutine that waits on w, a socket's of this stack, if
-// there is one.
+// wake resumes the goroutine that waits on w, if there is one. w belongs to a
+// socket of this stack.
 func (s *Stack) wake(w *waiter) (woken bool) { return s.resume(w, false) }
 
-// resume is wake. The goroutine is counted until it runs, where it was parked.
+// resume is wake. If the goroutine was parked, it is counted until it runs.
 func (s *Stack) resume(w *waiter, count bool) (woken bool) {
 	switch st := w.state.Load(); {
 	case st == waiterIdle || !w.state.CompareAndSwap(st, waiterIdle):
@@ -160,7 +161,7 @@ func (s *Stack) deadlinePassed(w *waiter, p *waiting) {
 		return
 	}
 	if d := at - nanotime(); d > 0 {
-		// Moved meanwhile, or the timer's clock is a little ahead of ours.
+		// It was moved meanwhile, or the timer's clock is a little ahead of ours.
 		p.timer.Reset(time.Duration(d))
 		return
 	}
@@ -186,7 +187,7 @@ func (w *waiter) stop() {
 //
 // The waiting goroutine polls the queues itself as long as that is expected to
 // pay: a goroutine that another must wake costs 20 to 70 us here, a poll
-// nothing (design, section 4). Then it waits at the queues, asleep.
+// nothing (ARCHITECTURE.md, section 4). Then it waits at the queues, asleep.
 func (s *Stack) wait(k socket, d direction, w *waiter) error {
 	for {
 		if k.ready(d) {
@@ -218,8 +219,8 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 	}
 }
 
-// pollAt does a poll turn where a packet is there already and nobody holds the
-// lock; now was just read. False: it did not.
+// pollAt does a poll turn if a packet is there already and nobody holds the lock.
+// now was just read. It reports whether it did.
 func (s *Stack) pollAt(now int64) bool {
 	if s.waits.armed.Load() || !s.rxPending() {
 		return false

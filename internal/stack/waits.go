@@ -4,11 +4,11 @@ import (
 	"sync/atomic"
 )
 
-// waits is how goroutines wait for packets: which of them polls, which sits at
-// the queues, and how long a wait may spin. What is atomic is read without the
-// stack lock; of that, armed, spinNow and sharedUntil are written under it only.
-// breath and sharing belong to the leader, policy, work and limits to the holder
-// of the stack lock. The seat and the reactor say themselves what is whose.
+// waits is how goroutines wait for packets: which of them polls, which sits at the
+// queues, and how long a wait may spin. Atomic fields are read without the stack
+// lock; armed, spinNow and sharedUntil are written only under it. breath and
+// sharing belong to the leader, policy, work and limits to the holder of the stack
+// lock. The seat and the reactor document their own fields.
 type waits struct {
 	spin int64 // longest spin, ns; does not change
 

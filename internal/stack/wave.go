@@ -6,11 +6,11 @@ import (
 	"github.com/onload-go/onload/driver"
 )
 
-// Where many connections are active, packets are taken from the rings in waves: a
-// poll turn ends when waveWakes goroutines for each P are to be woken, and the
-// next begins when those that could run have run. Else a server would read all
-// its requests before it answers the first, and the client would wait; then the
-// server would wait while the client reads all answers.
+// Where many connections are active, packets are taken from the rings in waves. A
+// poll turn ends when waveWakes goroutines for each P are to be woken, and the next
+// begins when those that could run have run. Otherwise a server would read all its
+// requests before it answers the first, while the client waits; then the server
+// would wait while the client reads all answers.
 const waveWakes = 4
 
 // waveOf returns how many goroutines a poll turn of this process wakes.
@@ -54,11 +54,11 @@ func (s *Stack) giveWay() {
 	s.kickDeferred()
 }
 
-// letOthersFinish is called by a goroutine that is about to take packets. Where
-// another has given way and has not run since, it gives way too and true is
-// returned: Go runs what is woken before what has yielded, so packets that keep
-// coming would hold up goroutines that have yielded before they answer, as
-// grpc-go's writers do. With several Ps another one runs those.
+// letOthersFinish is called by a goroutine that is about to take packets. If
+// another has given way and has not run since, this one gives way too, and true is
+// returned. Go runs woken goroutines before those that have yielded. So packets
+// that keep coming would hold up goroutines that have yielded before they answer,
+// as grpc-go's writers do. With several Ps another one runs those.
 func (s *Stack) letOthersFinish() bool {
 	if !s.waits.away.Load() || s.rx.wave > waveWakes {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// wiring is the queues, and the way that packets take to and from them.
+// wiring is the queues, and how packets travel to and from them.
 type wiring struct {
 	// Do not change. Every spin looks at them.
 	queues []driver.Queue // of all links
@@ -23,7 +23,7 @@ type wiring struct {
 }
 
 // SetTap has every packet pass through the queues of t, until SetTap(nil). It
-// returns EBUSY where there is a tap.
+// returns EBUSY if there is a tap already.
 func (s *Stack) SetTap(t driver.Tap) error {
 	s.begin()
 	defer s.end()
@@ -54,7 +54,7 @@ func (s *Stack) tellDrop(f ring.Frame, why string) {
 	}
 }
 
-// why is what a counter of dropped packets counts.
+// why says what a counter of dropped packets counts.
 func (c *counters) why(counter *atomic.Uint64) string {
 	switch counter {
 	case &c.rxMalformed:
