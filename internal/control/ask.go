@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asker puts questions about routes to the kernel (RTM_GETROUTE). The library's
-// question has no ports, protocol or TOS.
+// asker asks the kernel about routes (RTM_GETROUTE). The library's question has no
+// ports, protocol or TOS.
 type asker struct {
 	mu  sync.Mutex
 	fd  int // -1: closed
@@ -258,7 +258,7 @@ func (k *Kernel) Route(f Flow) (Route, error) {
 	}
 	r, err := v.route(f, oif)
 	// The choice among IPv6 addresses (RFC 6724) depends on labels and other
-	// settings that the snapshot has not got.
+	// settings that the snapshot does not have.
 	if err != errAsk && (err != nil || f.Dst.Is4() || f.Src.IsValid() || r.Local) {
 		return r, err
 	}
@@ -280,8 +280,8 @@ func (k *Kernel) Route(f Flow) (Route, error) {
 	})
 }
 
-// sysctls are the settings of which the mirror has to know. Their files are read
-// again and again: the kernel announces no change of them.
+// sysctls are the settings that the mirror depends on. Their files are read again
+// and again, since the kernel announces no change.
 type sysctls struct{ files [2][2]*os.File }
 
 // Names of the settings, for each family.

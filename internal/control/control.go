@@ -16,11 +16,10 @@ import (
 
 // Network answers the stack's questions about links, routes and neighbours.
 type Network interface {
-	// Route returns the way of a flow's packets. The errors are the kernel's:
-	// ENETUNREACH without a route, EHOSTUNREACH, EACCES and EINVAL for routes
-	// and rules of type unreachable, prohibit and blackhole; EADDRNOTAVAIL when
-	// f.Src is not one of our addresses, EINVAL for a link-local f.Dst without
-	// a zone.
+	// Route returns the route of a flow's packets. The errors are the kernel's:
+	// ENETUNREACH without a route; EHOSTUNREACH, EACCES and EINVAL for routes and
+	// rules of type unreachable, prohibit and blackhole; EADDRNOTAVAIL if f.Src is
+	// not one of our addresses; EINVAL for a link-local f.Dst without a zone.
 	Route(f Flow) (Route, error)
 
 	// PortsMatter reports whether routes to addresses of dst's family may
@@ -60,10 +59,10 @@ type Network interface {
 }
 
 // Flow is what the kernel knows of packets when it looks for their route
-// (RTM_GETROUTE; rules and multipath routes may ask for each of the fields).
-// Dst is required; the zero value of the others stands for what is not known.
+// (RTM_GETROUTE). Rules and multipath routes may ask for each of the fields. Dst is
+// required; the zero value of the others means unknown.
 type Flow struct {
-	// Dst with a zone is looked for on that link only.
+	// Dst with a zone is looked up on that link only.
 	Dst, Src         netip.Addr
 	DstPort, SrcPort uint16
 	Proto            uint8 // ip.ProtoTCP or ip.ProtoUDP
@@ -105,7 +104,7 @@ func Connected(n Network, f Flow) (Route, error) {
 }
 
 // Metrics are what the administrator said of a route, for TCP and the headers
-// (ip-route(8)). The zero value of each is the default.
+// (ip-route(8)). A zero value means the default.
 type Metrics struct {
 	MTULocked  bool   // the path's MTU is Route.MTU, whatever routers say
 	AdvMSS     int    // the MSS that is announced, bytes
@@ -280,8 +279,8 @@ func (m *mirror) notify(changes []Change) {
 	}
 }
 
-// publish makes v the current view and notifies subscribers of the difference.
-// A view that does not know all routes always counts as different.
+// publish makes v the current view and notifies subscribers of the difference. A
+// view that does not know all routes always counts as different.
 func (m *mirror) publish(v *view) {
 	changes := v.diff(m.view.Load())
 	if len(changes) == 0 {
@@ -316,7 +315,7 @@ func (m *mirror) applyNeighbors(events []neighborEvent, reset bool) {
 			next[k] = n
 		}
 	}
-	// silent: something to store that alters no answer.
+	// silent says that there is something to store which alters no answer.
 	changed, silent := false, false
 	var changes []Change
 	for _, e := range events {

@@ -222,7 +222,7 @@ func convertRoute(r *netlink.Route) fibRoute {
 		out.unsure = true
 	case r.Flags&unix.RTNH_F_LINKDOWN != 0: // ignore_routes_with_linkdown decides
 		out.unsure = true
-	case r.RtoMin != 0: // the library does not know that it is locked if the MTU is too
+	case r.RtoMin != 0: // the library does not show whether the value is locked when the MTU is locked too
 		out.unsure = true
 	}
 	return out

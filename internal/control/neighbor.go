@@ -67,7 +67,7 @@ func (r *neighborRequests) done(key neighborKey) {
 	r.mu.Unlock()
 }
 
-// repeat asks again for resolutions under way that the kernel does not know:
+// repeat asks again for resolutions under way that the kernel does not know, since
 // the notice of their end was lost.
 func (r *neighborRequests) repeat(known []neighborEvent) {
 	r.mu.Lock()
@@ -121,7 +121,7 @@ func (k *Kernel) Confirm(link int, addr netip.Addr) {
 	k.requests.mu.Unlock()
 }
 
-// serveNeighbors tells the kernel of neighbours that are wanted.
+// serveNeighbors tells the kernel which neighbours are wanted.
 func (k *Kernel) serveNeighbors() {
 	for {
 		select {
@@ -165,8 +165,8 @@ func (k *Kernel) use(key neighborKey) error {
 	})
 }
 
-// solicit sends the solicitation that the kernel does not send, again and again
-// while the resolution is under way.
+// solicit sends the solicitation that the kernel does not send, repeatedly while
+// the resolution is under way.
 func (k *Kernel) solicit(key neighborKey) {
 	sent, err := k.solicitor.solicit(k.view.Load(), key)
 	if err != nil {
@@ -177,8 +177,7 @@ func (k *Kernel) solicit(key neighborKey) {
 	}
 }
 
-// fullWait is the time until a request is put once more for which the kernel's
-// table had no room.
+// fullWait is how long a request waits for which the kernel's table had no room.
 const fullWait = 100 * time.Millisecond
 
 // later puts the request for key again after a while.

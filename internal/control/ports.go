@@ -42,13 +42,13 @@ func (h *Held) Close() {
 	*h = Held{}
 }
 
-// Sharing is the sockets that may bind a port although it is held.
+// Sharing says which sockets may bind a port although it is held.
 type Sharing struct {
 	Addr bool // those with SO_REUSEADDR, as long as nobody listens on it
 	Port bool // those with SO_REUSEPORT, of the same user
 }
 
-// Share has the sockets of with bind the port too, from now on.
+// Share lets the sockets of with bind the port too, from now on.
 func (h Held) Share(with Sharing) error {
 	if h.file == 0 {
 		return nil
@@ -63,8 +63,8 @@ func (h Held) Share(with Sharing) error {
 	return nil
 }
 
-// KernelPorts holds ports by kernel sockets that are bound, and nothing else:
-// not listening, not connected.
+// KernelPorts holds ports by kernel sockets that are only bound, neither listening
+// nor connected.
 type KernelPorts struct {
 	ns netns.Handle
 }

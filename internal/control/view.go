@@ -234,7 +234,7 @@ func (v *view) toSelf(src, dst netip.Addr) (Route, error) {
 	return Route{Link: link, Src: src, NextHop: src, MTU: v.links[link].MTU, Local: true}, nil
 }
 
-// forward looks through the tables in the order of the standard rules.
+// forward searches the tables in the order of the standard rules.
 func (v *view) forward(dst, src netip.Addr, oif int) (Route, error) {
 	if v.ask[family(dst)] {
 		return Route{}, errAsk
@@ -302,8 +302,8 @@ func (t *table) lookup(v *view, dst netip.Addr, oif int) (*fibRoute, error) {
 }
 
 // mayFail reports whether the kernel may have given up r, of table i, for another
-// route to dst: for IPv6 it passes over gateways that do not answer (RFC 4861,
-// section 6.3.6), where there is another way.
+// route to dst. For IPv6 it passes over gateways that do not answer if there is
+// another way (RFC 4861, section 6.3.6).
 func (v *view) mayFail(r *fibRoute, dst netip.Addr, i int) bool {
 	if dst.Is4() || !r.hop.via.IsValid() || r.kind != unix.RTN_UNICAST {
 		return false

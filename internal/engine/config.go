@@ -9,9 +9,9 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Config says what New makes. Package onload has the same struct, where each
-// field is described; the compiler checks that they agree, since the one is
-// converted to the other.
+// Config says what New makes. Package onload has the same struct, and describes
+// each field there. The compiler checks that they agree, since one is converted to
+// the other.
 type Config struct {
 	Interfaces []string
 	Fallback   bool
@@ -48,7 +48,7 @@ const (
 	Throughput = stack.Throughput
 )
 
-// MTUProbing says when a TCP connection searches for the path's MTU by itself.
+// MTUProbing says when a TCP connection searches for the path's MTU itself.
 type MTUProbing = tcp.MTUProbing
 
 // Choices of MTUProbing.
@@ -68,7 +68,7 @@ const (
 	ECNOff    = tcp.ECNOff
 )
 
-// Mode is where the XDP program of an interface runs.
+// Mode says where the XDP program of an interface runs.
 type Mode int
 
 // Modes.
@@ -94,7 +94,7 @@ const (
 // String is "auto", "require" or "off".
 func (z ZeroCopy) String() string { return nameOf(z, "auto", "require", "off") }
 
-// NAPI is what becomes of the kernel's own polling of a NIC's queues.
+// NAPI says how the kernel polls a NIC's queues.
 type NAPI int
 
 // Choices of NAPI.

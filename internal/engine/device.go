@@ -12,15 +12,15 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// openDevice chooses the driver of a link and opens it: the one place that
-// knows drivers of real links, and turns Config's words into theirs. The device
-// is one of sharers that are to share an arena; arena is that of the first one,
-// nil for the first itself.
+// openDevice chooses the driver of a link and opens it. It is the one place that
+// knows drivers of real links, and that turns Config's words into theirs. The
+// device is one of sharers that are to share an arena; arena is that of the first
+// one, nil for the first itself.
 func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
 	c := &e.cfg
 	free, of := freeMemory(c, sharers)
 	return afxdp.Open(afxdp.Config{
-		Interface: strconv.Itoa(l.Index), // a name may be the number of another one
+		Interface: strconv.Itoa(l.Index), // a name may be the number of another link
 		Queues:    c.Queues,
 		Mode:      [...]afxdp.Mode{ModeAuto: afxdp.ModeAuto, ModeNative: afxdp.ModeNative, ModeGeneric: afxdp.ModeGeneric}[mode],
 		ZeroCopy: [...]afxdp.ZeroCopy{ZeroCopyAuto: afxdp.ZeroCopyAuto, ZeroCopyRequire: afxdp.ZeroCopyRequire,
@@ -43,7 +43,8 @@ func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharer
 }
 
 // freeMemory is what an arena may take, in bytes, and what leaves no more; 0 is no
-// limit. Each arena asks anew, since the one before has taken some. An arena that fits the huge pages that are reserved takes nothing else.
+// limit. It is asked for each arena, since the one before has taken some. An arena
+// that fits into the reserved huge pages takes nothing else.
 func freeMemory(c *Config, sharers int) (bytes int64, of string) {
 	f := memory.Read()
 	if want := int64(cmp.Or(c.Frames*sharers, mostFrames)) * int64(cmp.Or(c.FrameSize, 4096)); f.Bytes == math.MaxInt64 || want <= f.Huge {

@@ -9,16 +9,15 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// sharedDial is why the kernel connects where a stack has not got the port.
+// sharedDial is why the kernel connects if a stack could not get the port.
 const sharedDial = "a Control hook set SO_REUSEADDR or SO_REUSEPORT, and others have the port"
 
-// lostAddress is why the kernel connects where a stack finds no local address or
-// port.
+// lostAddress is why the kernel connects if a stack finds no local address or port.
 const lostAddress = "the local address of the route is gone, or no port of it is free"
 
 // leave returns why the kernel connects although w names a stack, which failed with
-// err; empty: err is the caller's. The kernel finds an address that came since Way
-// was asked, or else says what is wrong in its own words.
+// err. If it is empty, err is the caller's. The kernel finds an address that came
+// since Way was asked, or says in its own words what is wrong.
 func leave(w *Way, o *Options, err error) (why string) {
 	switch {
 	case !w.Kernel:

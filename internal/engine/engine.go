@@ -25,7 +25,7 @@ type Engine struct {
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
 
-	published atomic.Pointer[[]*Interface] // the present ones, nil: ifs
+	published atomic.Pointer[[]*Interface] // the present ones; nil: ifs
 	retiredMu sync.Mutex
 	retired   []*stack.Stack // that have lost interfaces
 	bound     bound
@@ -42,8 +42,8 @@ type Engine struct {
 	closeErr  error
 }
 
-// New makes an Engine of c alone. The settings of the environment are only
-// checked: unknown or invalid ONLOAD_* variables are an error here too.
+// New makes an Engine from c alone. It only checks the settings of the environment:
+// unknown or invalid ONLOAD_* variables are an error here too.
 func New(c Config) (*Engine, error) {
 	_, err := ConfigFromEnv()
 	if err := errors.Join(err, c.check()); err != nil {
@@ -58,8 +58,8 @@ var defaultEngine struct {
 	err    error
 }
 
-// Default returns the process's own engine, which is made from the ONLOAD_*
-// variables on first use and never closed. An error is kept.
+// Default returns the process's own engine. It is made from the ONLOAD_* variables
+// on first use and never closed. If that fails, the error is kept.
 func Default() (*Engine, error) {
 	d := &defaultEngine
 	d.Lock()
@@ -135,15 +135,15 @@ func (e *Engine) Close() error {
 	return e.closeErr
 }
 
-// Accelerates reports whether anything at all may be accelerated. Where not,
-// the kernel carries everything.
+// Accelerates reports whether anything at all may be accelerated. If not, the
+// kernel carries everything.
 func (e *Engine) Accelerates() bool { return e.net != nil }
 
 // Log returns the log of the control path.
 func (e *Engine) Log() *zap.Logger { return e.log }
 
-// OwnNS reports whether the engine works in a network namespace that is not
-// simply the process's own.
+// OwnNS reports whether the engine works in a network namespace that is not simply
+// the process's own.
 func (e *Engine) OwnNS() bool { return !e.ns.IsZero() }
 
 // InNS calls fn inside the engine's network namespace, on one thread. Its error

@@ -72,9 +72,9 @@ func isBound(fd int) bool {
 	return false
 }
 
-// TwinOptions returns the options that a hook has set on the kernel's part c of
-// a bound socket, found by comparing it with a fresh one of its kind. f is the
-// family that c receives: hooks may set IPV6_V6ONLY.
+// TwinOptions returns the options that a hook has set on the kernel's part c of a
+// bound socket. It finds them by comparing c with a fresh socket of its kind. f is
+// the family that c receives: hooks may set IPV6_V6ONLY.
 func (e *Engine) TwinOptions(c syscall.Conn) (o Options, f Family, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

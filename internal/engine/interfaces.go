@@ -17,7 +17,7 @@ import (
 type Interface struct {
 	Name   string
 	Index  int           // of the link; 0: there is none
-	Stack  *stack.Stack  // spans it, and others; nil: see Err
+	Stack  *stack.Stack  // it spans this interface and others; nil: see Err
 	Device driver.Device // the interface's, which the Stack has
 	Err    error         // why it could not be opened
 	Kernel bool          // a kernel stands behind it: the link and its addresses are the kernel's too
@@ -85,8 +85,7 @@ func (e *Engine) openControl() error {
 	return nil
 }
 
-// fits reports whether "auto" may take l: it is up, and carries packets of its
-// own.
+// fits reports whether "auto" may take l: it is up, and carries packets of its own.
 func fits(l control.Link) bool { return l.Up && !l.Loopback && l.Master == 0 && l.VLAN == 0 }
 
 // modeOf is the mode in which l is opened. "auto" takes hardware only where XDP
@@ -98,9 +97,9 @@ func (e *Engine) modeOf(l control.Link) Mode {
 	return e.cfg.Mode
 }
 
-// openAuto takes every interface that is up, carries packets of its own, and
-// whose driver runs XDP natively. It finds that out by trying. A setting that no
-// interface can have is an error.
+// openAuto takes every interface that is up, carries packets of its own, and whose
+// driver runs XDP natively. It finds out by trying. A setting that no interface can
+// have is an error.
 func (e *Engine) openAuto() error {
 	links := slices.DeleteFunc(e.net.Links(), func(l control.Link) bool { return !fits(l) })
 	o := opener{e: e, sharers: len(links)}

@@ -24,15 +24,15 @@ type keeper struct {
 	done  chan struct{}
 	unsub func()
 
-	// tried is what each link was when it was last refused. It is tried again
-	// when it has changed, and those that another process holds every busyRetry.
+	// tried has the state of each link when it was last refused. A link is tried
+	// again when that has changed; one that another process holds, every busyRetry.
 	tried map[int]control.Link
 	busy  map[int]bool
 	lost  map[string]bool // interfaces whose loss has been logged
 }
 
-// busyRetry is the time between two attempts at an interface that another holds:
-// the kernel does not announce that an XDP program goes.
+// busyRetry is the time between two attempts at an interface that another process
+// holds: the kernel does not announce that an XDP program goes.
 const busyRetry = time.Second
 
 // keep starts the keeper. Until then nobody but the caller uses e.
@@ -137,8 +137,8 @@ func (k *keeper) refused(l control.Link, err error) {
 	}
 }
 
-// try takes a link for the interface of that name, the n-th of the engine's or
-// -1 for another.
+// try takes a link for the interface of that name: the engine's n-th or, if n is
+// -1, another.
 func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 	if was, ok := k.tried[l.Index]; ok && !k.busy[l.Index] && sameLink(was, l) {
 		return
@@ -168,8 +168,8 @@ func sameLink(a, b control.Link) bool {
 	return a.Name == b.Name && a.MTU == b.MTU && a.Up == b.Up && a.Carrier == b.Carrier && a.Master == b.Master
 }
 
-// interfaces are those that the engine was told to accelerate. Neither the list
-// nor its elements change.
+// interfaces are those that the engine was told to accelerate. Neither the list nor
+// its elements change.
 func (e *Engine) interfaces() []*Interface {
 	if p := e.published.Load(); p != nil {
 		return *p

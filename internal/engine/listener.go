@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Listener listens on one address of one or several stacks. One Accept returns
-// all of their connections, and those that Inject adds.
+// Listener listens on one address of one or several stacks. One Accept returns all
+// of their connections, and the values that Inject adds.
 type Listener struct {
 	e      *Engine
 	first  *stack.TCPListener // gets all connections
@@ -45,7 +45,7 @@ func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Op
 
 func (l *Listener) boundTo() netip.Addr { return l.at.Addr() }
 
-// join listens on s too, unless it does.
+// join listens on s too, unless it does already.
 func (l *Listener) join(s *stack.Stack) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,8 +71,8 @@ func (l *Listener) Accept() (c *stack.TCPConn, injected any, err error) {
 	return c, injected, err
 }
 
-// Inject has Accept return x, which has a method Close for when nobody accepts
-// it. It reports whether the listener is open.
+// Inject has Accept return x. x has a method Close for the case that nobody accepts
+// it. Inject reports whether the listener is open.
 func (l *Listener) Inject(x interface{ Close() error }) bool { return l.first.Inject(x) }
 
 // SetDeadline sets when Accept fails with os.ErrDeadlineExceeded.
@@ -82,7 +82,7 @@ func (l *Listener) SetDeadline(t time.Time) error { return l.first.SetDeadline(t
 // families.
 func (l *Listener) Addr() netip.AddrPort { return l.first.Addr() }
 
-// Path is how packets travel.
+// Path returns how packets travel.
 func (l *Listener) Path() Path {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,8 +98,8 @@ func (l *Listener) Close() error {
 	return closeAll(l.shards)
 }
 
-// HoldPort has accepted connections hold the port, of which the caller has just
-// closed the kernel's socket.
+// HoldPort makes accepted connections hold the port, whose kernel socket the caller
+// has just closed.
 func (l *Listener) HoldPort() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,8 +27,8 @@ type MemoryConfig struct {
 // memoryMAC is the link-layer address of an end, locally administered.
 func memoryMAC(end int) [6]byte { return [6]byte{2, 0, 0, 0, 0, byte(end + 1)} }
 
-// NewMemoryPair makes two engines joined by a link in memory, which no kernel
-// stands behind. They reach nothing but each other.
+// NewMemoryPair makes two engines joined by a link in memory, behind which there is
+// no kernel. They reach only each other.
 func NewMemoryPair(a, b MemoryConfig) (*Engine, *Engine, error) {
 	ends := [2]*MemoryConfig{&a, &b}
 	for i, c := range ends {

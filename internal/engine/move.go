@@ -97,8 +97,8 @@ func takeUnread(c *stack.UDPConn) (l []datagram) {
 	}
 }
 
-// deliver gives datagrams to the kernel, as though they came now: by a raw socket
-// and the loopback interface, which looks at no source address.
+// deliver gives datagrams to the kernel as if they came now. It uses a raw socket
+// and the loopback interface, which checks no source address.
 func (e *Engine) deliver(l []datagram) {
 	if len(l) == 0 {
 		return

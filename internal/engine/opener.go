@@ -26,13 +26,13 @@ type group struct {
 	queues int
 }
 
-// mostSharers bounds for how many interfaces an arena is made: of those that
-// ONLOAD_INTERFACES=auto tries, most are refused.
+// mostSharers bounds the interfaces for which an arena is made: most of those that
+// ONLOAD_INTERFACES=auto tries are refused.
 const mostSharers = 8
 
 // open opens the device of i, one link of the kernel's. It joins the interfaces
-// before it, unless it cannot share their arena: the limit on locked memory
-// counts it again for each device, and a Stack has no more than stack.MaxQueues.
+// before it if it can share their arena. The limit on locked memory counts the
+// arena again for each device, and a Stack has at most stack.MaxQueues queues.
 func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 	if n := len(o.groups); n > 0 {
 		g := o.groups[n-1]
@@ -70,8 +70,8 @@ func (g *group) add(i *Interface) {
 
 func (g *group) arena() *ring.Arena { return g.ifs[0].Device.Arena() }
 
-// makeStacks makes a Stack over each group. Where that fails its interfaces are
-// closed, and say why.
+// makeStacks makes a Stack over each group. If that fails, the group's interfaces
+// are closed, and say why.
 func (o *opener) makeStacks() {
 	for _, g := range o.groups {
 		c := o.e.stackConfig()

@@ -9,10 +9,11 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Options are the socket options that a Control hook has set on a kernel socket,
-// as far as a connection of ours can follow them. The zero value is no hook's.
+// Options are the socket options that a Control hook has set on a kernel socket, as
+// far as a connection of ours can follow them. The zero value means that there was
+// no hook.
 type Options struct {
-	// Kernel is why only the kernel can follow; empty where we can.
+	// Kernel says why only the kernel can follow them; it is empty if we can.
 	Kernel string
 	// Linger is SO_LINGER's time in seconds, below 0 where it is off; nil: the
 	// hook left it alone.
@@ -44,8 +45,8 @@ type Options struct {
 	family6, only6       bool // of a ListenConfig's socket
 }
 
-// leave leaves the connection to the kernel because of the option of that name.
-// The first such option is the reason.
+// leave leaves the connection to the kernel because of the option of that name. The
+// first such option is the reason.
 func (o *Options) leave(name string) {
 	if o.Kernel != "" {
 		return
@@ -57,14 +58,14 @@ func (o *Options) leave(name string) {
 	o.Kernel = by + " set " + name
 }
 
-// NeedKernel is the error of options that only the kernel can follow, where no
-// kernel could carry the connection. It is an ErrUnsupported.
+// NeedKernel is the error of options that only the kernel can follow, if no kernel
+// could carry the connection. It is an ErrUnsupported.
 func (o *Options) NeedKernel() error {
 	return fmt.Errorf("%s, and there is no kernel: %w", o.Kernel, errors.ErrUnsupported)
 }
 
-// Traffic is what rules may ask for of packets with these options, the zero
-// Traffic where that is nothing new.
+// Traffic returns what the kernel's rules may ask for about packets with these
+// options. The zero Traffic means nothing new.
 func (o *Options) Traffic(proto uint8) Traffic {
 	if o.ip.TOS == 0 && o.ip.TrafficClass == 0 {
 		return Traffic{}
@@ -72,7 +73,7 @@ func (o *Options) Traffic(proto uint8) Traffic {
 	return Traffic{Proto: proto, IP: &o.ip}
 }
 
-// shared reports whether a dialer's port may be others' too.
+// shared reports whether others may have a dialer's port too.
 func (o *Options) shared() bool { return o.reuseAddr || o.reusePort }
 
 // Apply sets the options in c; keepAlive says whether those of keepalive too.

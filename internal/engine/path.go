@@ -6,8 +6,8 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// Path is how the packets of a socket travel. Package onload has the same
-// struct, where each field is described.
+// Path says how the packets of a socket travel. Package onload has the same struct,
+// and describes each field there.
 type Path struct {
 	Accelerated bool
 	Interface   string
@@ -21,7 +21,8 @@ type Path struct {
 	Reason string
 }
 
-// PathOf is the path by all links of those stacks, at least one, that work.
+// PathOf returns the path by all working links of those stacks, of which there is
+// at least one.
 func PathOf(ss ...*stack.Stack) Path {
 	var p pathMaker
 	for _, s := range ss {

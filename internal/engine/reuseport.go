@@ -12,12 +12,12 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// sharedOutside is why a bound socket with SO_REUSEPORT is the kernel's.
+// sharedOutside is why the kernel carries a bound socket with SO_REUSEPORT.
 const sharedOutside = "a Control hook set SO_REUSEPORT, and a socket that is not this engine's has the port too"
 
-// sharers counts the engine's accelerated sockets of each group that the
-// kernel has of a port (SO_REUSEPORT), by their line's beginning in /proc/net.
-// Among them packets are shared out by the stack, as by the kernel.
+// sharers counts the engine's accelerated sockets of each group that the kernel has
+// of a port (SO_REUSEPORT). The key is the beginning of their line in /proc/net.
+// The stack distributes packets among them, as the kernel would.
 type sharers struct {
 	mu sync.Mutex
 	n  map[string]int

@@ -23,7 +23,7 @@ const (
 	kernelShard = -1
 )
 
-// slot spreads neighbours, whose addresses differ in the last bytes.
+// slot spreads neighbours, whose addresses differ in their last bytes.
 func slot(a netip.Addr) int {
 	b := a.As16()
 	return int(b[15]^b[14]<<3) % cacheSize

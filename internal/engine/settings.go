@@ -36,8 +36,8 @@ func Settings() []Setting {
 	return list
 }
 
-// knob is a setting. set reads the value of its variable, check looks at the
-// field, whether a variable or a program set it; nil: every value is valid. The
+// knob is a setting. set reads the value of its variable. check looks at the field,
+// whether a variable or a program set it; nil means that every value is valid. The
 // errors of both follow the name of the variable or field.
 type knob struct {
 	Setting
@@ -203,9 +203,9 @@ var knobs = []knob{
 	},
 }
 
-// ConfigFromEnv returns the Config that the ONLOAD_* variables ask for, which
-// is that of the engine behind the package-level functions. The error names
-// every variable that is unknown or cannot be understood.
+// ConfigFromEnv returns the Config that the ONLOAD_* variables ask for, as the
+// engine behind the package-level functions uses it. The error names every variable
+// that is unknown or cannot be understood.
 func ConfigFromEnv() (Config, error) { return configFrom(os.Environ()) }
 
 const envPrefix = "ONLOAD_"
@@ -269,8 +269,9 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-// nameSetting returns err, where it is a device's refusal of a setting in terms of
-// Config and the environment. wrong reports whether it is one.
+// nameSetting returns err. If that is a device's refusal of a setting, it names the
+// setting as Config and the environment do. wrong reports whether it is such a
+// refusal.
 func nameSetting(err error) (named error, wrong bool) {
 	var e *driver.SettingError
 	if !errors.As(err, &e) {
@@ -292,8 +293,8 @@ func list(v string) []string {
 	return l
 }
 
-// Names that stand for all fitting interfaces, and for none, of which nothing
-// warns.
+// Names that stand for all fitting interfaces, and for none; the latter without a
+// warning.
 const (
 	autoInterfaces = "auto"
 	noInterfaces   = "none"
@@ -386,8 +387,8 @@ func checkQueues(c *Config) error {
 	return nil
 }
 
-// checkFrames checks what is so for every interface: a queue wants 16, an arena
-// holds 1<<24.
+// checkFrames checks what holds for every interface: a queue wants 16 frames, an
+// arena holds 1<<24.
 func checkFrames(c *Config) error {
 	if c.Frames == 0 {
 		return nil
@@ -395,7 +396,7 @@ func checkFrames(c *Config) error {
 	return within(c.Frames, 16*max(1, len(c.Queues)), 1<<24)
 }
 
-// checkBusyPoll: SO_BUSY_POLL_BUDGET is 16 bits.
+// checkBusyPoll bounds the budget: SO_BUSY_POLL_BUDGET has 16 bits.
 func checkBusyPoll(c *Config) error { return within(c.BusyPoll, 0, math.MaxUint16) }
 
 func checkRing(c *Config) error {
@@ -419,8 +420,8 @@ func setLog(c *Config, v string) error {
 	return errors.New("not a level")
 }
 
-// newLogger logs to standard error in words rather than JSON: it is read by
-// whoever runs the program.
+// newLogger logs to standard error in words rather than JSON, since the person who
+// runs the program reads it.
 func newLogger(l zapcore.Level) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.ISO8601TimeEncoder

@@ -16,9 +16,9 @@ type Shards struct {
 	Why    string     // there are none; empty where there are
 }
 
-// Twin reports whether a socket bound to addr, which may be unset or a
-// wildcard, has a kernel socket beside the stacks': that one holds the port and
-// gets all traffic that is not accelerated.
+// Twin reports whether a socket bound to addr, which may be unset or a wildcard,
+// has a kernel socket beside the stacks'. The kernel socket holds the port and gets
+// all traffic that is not accelerated.
 func (e *Engine) Twin(addr netip.Addr) bool {
 	if e.net != nil && addr.IsValid() && !addr.IsUnspecified() {
 		if link, ok := e.net.Local(addr); ok {
@@ -29,9 +29,8 @@ func (e *Engine) Twin(addr netip.Addr) bool {
 	return e.rest
 }
 
-// Vacate makes way for a twin at addr, which is about to be bound. Stacks give the
-// port back to the kernel where no socket uses it, and share it where its
-// connections do.
+// Vacate makes room for a twin at addr, which is about to be bound. Stacks give the
+// port back to the kernel if no socket uses it, and share it if its connections do.
 func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
 	for _, s := range e.stacks() {
 		s.Vacate(proto, addr)
@@ -41,8 +40,8 @@ func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
 	}
 }
 
-// Shards returns the stacks on which a socket of that family receives that is
-// bound to addr, which may be unset or a wildcard.
+// Shards returns the stacks that receive for a socket of that family bound to addr,
+// which may be unset or a wildcard.
 func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 	switch {
 	case !e.Accelerates():
@@ -97,7 +96,7 @@ const (
 	askedForNone = "no interface is to be taken (ONLOAD_INTERFACES=none)"
 )
 
-// Notice says once that no interface is configured, and returns why nothing is
+// Notice logs once that no interface is configured, and returns why nothing is
 // accelerated.
 func (e *Engine) Notice() string {
 	if e.none == noInterface {

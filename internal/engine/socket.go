@@ -34,10 +34,10 @@ type parts struct {
 	on     []*stack.Stack
 }
 
-// Bind opens a socket on port at the shards, of which there is at least one,
-// with the options of a hook. held says that the caller holds the kernel's port
-// with a socket, which sends the datagrams that To leaves to the kernel. Errors
-// are those of stack.OpenUDP.
+// Bind opens a socket on port at the shards, of which there is at least one, with
+// the options of a hook. held says that the caller holds the kernel's port with a
+// socket, which sends the datagrams that To leaves to the kernel. Errors are those
+// of stack.OpenUDP.
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
 	c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held}
 	c.opts.PortHeld, c.opts.Shared = held, o.reusePort
@@ -54,7 +54,8 @@ func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, 
 
 func (c *Socket) boundTo() netip.Addr { return c.at.Addr() }
 
-// join binds on s too, unless the socket is there. Destinations are decided anew.
+// join binds on s too, unless the socket is there. Destinations are then decided
+// again.
 func (c *Socket) join(s *stack.Stack) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +83,7 @@ func (c *Socket) Receiver() *stack.UDPConn { return c.first }
 // families.
 func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 
-// Path is how packets travel.
+// Path returns how packets travel.
 func (c *Socket) Path() Path { return PathOf(c.parts.Load().on...) }
 
 // To returns the shard that sends to dst, nil for the kernel's socket. Errors are
@@ -90,7 +91,7 @@ func (c *Socket) Path() Path { return PathOf(c.parts.Load().on...) }
 func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 	bound := c.LocalAddr().Addr()
 	if port <= 0 || port != int(uint16(port)) || bound.IsValid() && bound.Is4() != dst.Is4() {
-		// No address: the kernel refuses it, in its own words.
+		// There is no address: the kernel refuses it, in its own words.
 		if c.twin {
 			return nil, nil
 		}

@@ -15,9 +15,9 @@ type sockets struct {
 	m      map[any]func() error
 }
 
-// Track has Close call the function that closes all parts of a socket, unless
-// Untrack comes first. It is false where the engine has been closed already:
-// the caller then closes the socket.
+// Track has Close call the function, which closes all parts of a socket, unless
+// Untrack comes first. It returns false if the engine has been closed already; then
+// the caller closes the socket.
 func (e *Engine) Track(socket any, shut func() error) bool {
 	o := &e.sockets
 	o.mu.Lock()

@@ -11,7 +11,7 @@ import (
 )
 
 // sockopt is an option that a Control hook may have set. follow notes it in
-// Options; without follow only the kernel can do as asked.
+// Options. Without follow only the kernel can do what it asks for.
 type sockopt struct {
 	level, opt int
 	name       string
@@ -174,7 +174,7 @@ func followPriority(o *Options, v sockValue, s *sockState) {
 // followWindowClamp notes the clamp as a bound of the receive buffer, whose size
 // bounds the window.
 func followWindowClamp(o *Options, v sockValue, _ *sockState) {
-	const least = 4096 // that such a buffer may be
+	const least = 4096 // the least size of such a buffer
 	if v.int() < least {
 		o.leave("TCP_WINDOW_CLAMP")
 		return
@@ -189,7 +189,7 @@ func followCongestion(o *Options, v sockValue, _ *sockState) {
 	}
 }
 
-// followHops leaves a hop limit of 0 to the kernel: it gets no further than this
+// followHops leaves a hop limit of 0 to the kernel: such packets do not leave this
 // host.
 func followHops(o *Options, v sockValue, _ *sockState) {
 	if o.ip.HopLimit = uint8(v.int()); o.ip.HopLimit == 0 {

@@ -79,8 +79,8 @@ func stateOf(fd int, k sockKind) *sockState {
 	return s
 }
 
-// freshStates remembers the states of new sockets for freshFor: dialers with
-// hooks need them for every connection, but sysctls may change them.
+// freshStates remembers the states of new sockets for freshFor. Dialers with hooks
+// need them for every connection, but sysctls may change them.
 type freshStates struct {
 	mu sync.Mutex
 	m  map[sockKind]freshState
@@ -130,7 +130,7 @@ func (x *sockopt) read(fd int) sockValue {
 		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
 	switch {
 	case x.opt == unix.SO_GET_FILTER && x.level == unix.SOL_SOCKET:
-		// There is a filter, or one of another kind.
+		// There is a filter, or a value of another kind.
 		if n > 0 || errno == unix.EACCES {
 			return "filter"
 		}

@@ -2,8 +2,8 @@ package engine
 
 import "github.com/onload-go/onload/internal/stack"
 
-// Status is the state of an interface. Package onload has the same struct,
-// where each field is described.
+// Status is the state of an interface. Package onload has the same struct, and
+// describes each field there.
 type Status struct {
 	Name      string
 	Index     int
@@ -18,7 +18,7 @@ type Status struct {
 	Advice       []string
 }
 
-// Status returns what became of each interface that was asked for.
+// Status returns the state of each interface that was asked for.
 func (e *Engine) Status() []Status {
 	var l []Status
 	for _, i := range e.interfaces() {
@@ -39,7 +39,7 @@ func (e *Engine) Status() []Status {
 	return l
 }
 
-// advice is that of the device, where it has any.
+// advice is the device's advice, if it has any.
 func (e *Engine) advice(i *Interface) []string {
 	d, ok := i.Device.(interface{ Advice(spins bool) []string })
 	if !ok {
@@ -49,7 +49,7 @@ func (e *Engine) advice(i *Interface) []string {
 }
 
 // Stats returns the counters of every accelerated interface, by name. All but
-// Queues are the stack's: those of interfaces that share one are the same.
+// Queues are the stack's: interfaces that share a stack have the same.
 func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
 	for _, i := range e.interfaces() {

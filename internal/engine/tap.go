@@ -8,9 +8,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Tap has the packets of all accelerated interfaces pass through taps, until
-// stop. It fails where nothing is accelerated, and with EBUSY where there are
-// taps.
+// Tap has the packets of all accelerated interfaces pass through taps, until stop.
+// It fails if nothing is accelerated, and with EBUSY if there are taps already.
 func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
 	var devices []driver.Device
 	for _, i := range e.interfaces() {
@@ -49,7 +48,7 @@ func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) {
 	return stop, nil
 }
 
-// tapOf is the tap of all of a stack's devices. One that is broken has none.
+// tapOf is one tap of all of a stack's devices. A broken device has none.
 func (e *Engine) tapOf(s *stack.Stack, of map[driver.Device]driver.Tap) *stackTap {
 	t := &stackTap{}
 	for _, i := range e.interfaces() {
@@ -68,8 +67,8 @@ func (e *Engine) tapOf(s *stack.Stack, of map[driver.Device]driver.Tap) *stackTa
 	return t
 }
 
-// stackTap is the taps of a stack's devices as one: its queues are those of all
-// links, in the order of the interfaces.
+// stackTap joins the taps of a stack's devices: its queues are those of all links,
+// in the order of the interfaces.
 type stackTap struct {
 	queues []driver.Queue
 	at     []tapQueue // of each queue

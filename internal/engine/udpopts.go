@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/internal/stack"
 )
 
-// Recv are the control messages that a UDP socket gives with each datagram, a bit
+// Recv is the control messages that a UDP socket gives with each datagram, one bit
 // for each option that asks for one.
 type Recv uint32
 
@@ -28,8 +28,8 @@ const (
 	RecvJoined                       // UDP_GRO
 )
 
-// followRecv notes that a UDP socket is to give a control message. On TCP's such
-// options are the kernel's.
+// followRecv notes that a UDP socket is to give a control message. Such options of
+// a TCP socket are the kernel's.
 func followRecv(bit Recv, name string) func(*Options, sockValue, *sockState) {
 	return func(o *Options, v sockValue, s *sockState) {
 		switch {
@@ -94,7 +94,7 @@ func (c *Socket) Follow(o *Options) {
 func FollowUDP(c *stack.UDPConn, o *Options) { o.followUDP(c) }
 
 // OptionsOf returns the options of a socket of ours, beside which the program has
-// the kernel's socket c: base, and those that it set on c.
+// the kernel's socket c: base, and those that the program set on c.
 func (e *Engine) OptionsOf(c syscall.RawConn, base Options) (o Options, err error) {
 	var now *sockState
 	var kind sockKind

@@ -21,7 +21,7 @@ const (
 
 // Way is the answer to "who carries packets to this destination?"
 type Way struct {
-	// Stack carries them, with Route; nil: the kernel does.
+	// Stack carries them, by Route; nil: the kernel does.
 	Stack *stack.Stack
 	Route stack.Route
 	// Why is the reason for the kernel; empty where Stack is set.
@@ -31,7 +31,7 @@ type Way struct {
 	Kernel bool
 }
 
-// Traffic is what the kernel's rules may ask for besides addresses and ports.
+// Traffic has what the kernel's rules may ask for besides addresses and ports.
 type Traffic struct {
 	Proto uint8      // ip.ProtoTCP or ip.ProtoUDP
 	IP    *IPOptions // of a Control hook; nil: none
@@ -55,8 +55,8 @@ func (t *Traffic) tos(dst netip.Addr) uint8 {
 }
 
 // Way chooses the carrier of a connection, or of datagrams, from local, whose
-// address and port may be unset, to remote. f is the family that the caller
-// named. Invalid addresses are left to the kernel, whose error says what is wrong.
+// address and port may be unset, to remote. f is the family that the caller named.
+// It leaves invalid addresses to the kernel, whose error says what is wrong.
 //
 // Errors are those of connect(2), of destinations that no kernel stands behind:
 // ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
@@ -132,11 +132,11 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 	switch {
 	case !src.IsValid() && (!r.Src.IsValid() || r.Src.IsLoopback()):
 		// The mirror may be behind. The kernel knows an address that has just been
-		// accepted, else it takes what cannot work, as it always does.
+		// accepted; otherwise it refuses in its own words, as always.
 		w.Why = "this host has no address for the route"
 		return w, syscall.EADDRNOTAVAIL
 	case src.IsValid():
-		// Replies come in where src lives.
+		// Replies arrive on the link that has src.
 		from, ok := e.net.Local(src)
 		if !ok {
 			w.Why = "the local address is not ours"
@@ -157,7 +157,7 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 }
 
 // anywhere reports whether packets to the address a of a link come by any of the
-// others: lo and dummy links bring none by themselves. No packet comes from
+// other links. lo and dummy links bring none by themselves. No packet comes from
 // elsewhere to 127.0.0.0/8 and ::1.
 func (e *Engine) anywhere(link int, a netip.Addr) bool {
 	l, ok := e.net.Link(link)
@@ -166,8 +166,8 @@ func (e *Engine) anywhere(link int, a netip.Addr) bool {
 
 const zoned = "the address has a zone"
 
-// behind returns the interface that carries the traffic of a link: itself, or
-// the one below a VLAN. why says why it cannot; the interface may be nil then.
+// behind returns the interface that carries the traffic of a link: itself, or the
+// one below a VLAN. why says why it cannot; the interface may be nil then.
 func (e *Engine) behind(link int) (i *Interface, why string) {
 	l, ok := e.net.Link(link)
 	if !ok {
