@@ -50,9 +50,9 @@ var ErrGone = errors.New("the interface is gone")
 // Queue is one pair of receive and transmit rings. All queues of a Device
 // draw on one Arena.
 type Queue interface {
-	// RxBatch fills ds with received Descs and returns how many. It never cuts
-	// a packet of several Descs: one that does not fit ds waits. The caller owns
-	// the frames, with one reference each.
+	// RxBatch fills ds with received Descs and returns how many. It never cuts a
+	// packet of several Descs: a packet that does not fit into ds waits. The caller
+	// owns the frames, with one reference each.
 	RxBatch(ds []ring.Desc) int
 
 	// Refill gives the device free frames of the arena to receive into, as many
@@ -145,20 +145,20 @@ type Device interface {
 	Close() error
 }
 
-// Steering tells the device which packets are ours; all others stay the
-// kernel's. Entries are counted: each Add wants its Remove. The zero Addr (the
-// invalid one) as local means any address of either family; 0.0.0.0 and ::
-// mean any of that family.
+// Steering tells the device which packets are ours; all others stay the kernel's.
+// Entries are counted: each Add wants its Remove. As local, the zero Addr (the
+// invalid one) means any address of either family; 0.0.0.0 and :: mean any of that
+// family.
 type Steering interface {
 	// AddPort takes packets of proto (6 or 17) to local. It returns
 	// EPROTONOSUPPORT for another protocol, EINVAL for port 0.
 	AddPort(proto uint8, local netip.AddrPort) error
-	// RemovePort returns ENOENT where there is no such entry, as RemoveFlow.
+	// RemovePort returns ENOENT if there is no such entry, as does RemoveFlow.
 	RemovePort(proto uint8, local netip.AddrPort) error
-	// AddFlow decides for one flow before any port does: ours, or the
-	// kernel's although its port is ours. Of several entries for one flow the
-	// last added decides, until all are removed. It returns EINVAL where the
-	// flow is not exact: an address is missing or unspecified, a port is 0.
+	// AddFlow decides for one flow before any port does: ours, or the kernel's
+	// although its port is ours. Of several entries for one flow the last one added
+	// decides, until all are removed. It returns EINVAL if the flow is not exact:
+	// an address is missing or unspecified, or a port is 0.
 	AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error
 	RemoveFlow(proto uint8, local, remote netip.AddrPort) error
 }
@@ -171,10 +171,10 @@ type Caps struct {
 	// EdgesFree reports whether edges that nobody waits for cost next to
 	// nothing.
 	EdgesFree bool
-	// CopyReason is why a device that might be in zero-copy mode is not.
+	// CopyReason is why a device that could be in zero-copy mode is not.
 	CopyReason string
-	// FramesReason is why the arena has fewer frames than the device would take
-	// by itself; empty where it has as many, or as many as were asked for.
+	// FramesReason is why the arena has fewer frames than the device would take by
+	// itself. It is empty if the arena has as many, or as many as were asked for.
 	FramesReason string
 	NAPI         string // settings of the kernel's polling, empty where none were asked for
 	Virtual      bool   // no wire: a checksum that is only the pseudo-header's is valid

@@ -1,8 +1,8 @@
 package driver
 
-// A SettingError is a device's refusal of a setting that it cannot have, such as
-// a queue that the interface does not have. What else keeps a device from being
-// opened is none: the same setting may work elsewhere or later.
+// A SettingError is a device's refusal of a setting that it cannot have, such as a
+// queue that the interface does not have. Other failures to open a device are not:
+// the same setting may work elsewhere or later.
 type SettingError struct {
 	Field string // of the public Config: "Queues", "Frames"
 	Err   error  // what is wrong, in words that follow the name

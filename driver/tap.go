@@ -2,8 +2,8 @@ package driver
 
 import "github.com/onload-go/onload/ring"
 
-// Tap records what passes through the queues of a Device while a stack runs on
-// it. Its methods are called under the stack lock.
+// Tap records the packets that pass through the queues of a Device while a stack
+// runs on it. Its methods are called under the stack lock.
 type Tap interface {
 	// Queues returns the device's queues, in their order, recorded.
 	Queues() []Queue

@@ -1,7 +1,7 @@
 package driver
 
-// What a device knows of a transport header: it completes the checksum at
-// Desc.CsumOff, and where it segments it counts on sequence numbers and clears
+// The parts of a transport header that a device knows. It completes the checksum at
+// Desc.CsumOff; a device that segments also advances sequence numbers and clears
 // flags. Offsets and lengths are in bytes (RFC 9293 section 3.1, RFC 768).
 const (
 	TCPSeq       = 4

@@ -9,17 +9,17 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/affinity"
 )
 
-// Advice says what would suit this process better about the interrupts of its
-// queues, their processors and the NIC's node, a line for each matter. spins:
-// goroutines poll before they sleep. It asks the kernel each time; nil for
-// virtual links, and where sysfs is that of another network namespace.
+// Advice says how the interrupts of the queues, their processors and the NIC's node
+// would suit this process better, one line for each matter. spins says that
+// goroutines poll before they sleep. Advice asks the kernel each time. It is nil
+// for virtual links, and where sysfs is that of another network namespace.
 func (d *Device) Advice(spins bool) []string {
 	if n, err := readNumber(filepath.Join(napiDirs.sysfs, d.name, "ifindex")); err != nil || n != uint64(d.index) {
 		return nil
 	}
 	f := affinity.Facts{Interface: d.name, Receive: d.receive, RSS: d.caps.RSSTable, Spins: spins, Process: ownCPUs()}
 	irqs := map[int]int{}
-	// What cannot be asked is looked for by name.
+	// Facts that cannot be asked for are looked for by name.
 	_ = d.inNS(func() error {
 		irqs = queueIRQs(d.index)
 		return nil

@@ -106,9 +106,9 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	return 0, errors.Join(errs...)
 }
 
-// load loads program and maps, sized for c. segments: the program is to find the
-// segment size of joined datagrams. Without, it leaves those that are larger than
-// the MTU to the kernel.
+// load loads program and maps, sized for c. segments says that the program is to
+// find the segment size of joined datagrams. Without it, the program leaves those
+// that are larger than the MTU to the kernel.
 func (d *Device) load(c *Config, frags, segments bool) error {
 	spec, err := bpf.LoadSteer()
 	if err != nil {

@@ -23,8 +23,8 @@ func (a attempt) String() string {
 	return fmt.Sprintf("%v, frames of %d bytes", a.bindMode, a.frameSize)
 }
 
-// attempts lists what to try, best first. A driver wants zero-copy frames of one
-// size: Amazon's ENA 4,096 bytes, Google's gve 2,048. Where the user asked for no
+// attempts lists the ways to try, best first. A driver wants zero-copy frames of
+// one size: Amazon's ENA 4,096 bytes, Google's gve 2,048. If the user asked for no
 // size, the other one is tried before zero-copy is given up.
 func attempts(c *Config, l *linkInfo, native bool) (as []attempt) {
 	other := 2048
@@ -81,8 +81,8 @@ func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 }
 
 // bindFewer binds, and halves the number of frames each time that the limit on
-// locked memory refuses them, unless the user asked for a number. All processes
-// of a user share the limit, so only trying shows how much is left.
+// locked memory refuses them, unless the user asked for a number. All processes of
+// a user share the limit, so only trying shows how much is left.
 func (d *Device) bindFewer(c *Config, l *linkInfo, a attempt) error {
 	for {
 		if err := d.makeArena(c.Frames, a.frameSize); err != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Mode is where the XDP program runs.
+// Mode says where the XDP program runs.
 type Mode int
 
 const (
-	// ModeAuto takes native where the driver runs it, else generic. On virtual
-	// links it takes generic, see preferGeneric.
+	// ModeAuto takes native if the driver runs it, else generic. On virtual links
+	// it takes generic, see preferGeneric.
 	ModeAuto Mode = iota
 	// ModeNative is in the driver, before the kernel's packet buffers.
 	ModeNative
@@ -40,20 +40,20 @@ func (m Mode) String() string {
 	return "auto"
 }
 
-// ZeroCopy is the choice whether the NIC may read and write the arena itself.
+// ZeroCopy says whether the NIC may read and write the arena itself.
 type ZeroCopy int
 
 const (
-	// ZeroCopyAuto takes zero-copy where it can be had; Caps shows it.
+	// ZeroCopyAuto takes zero-copy if possible; Caps shows it.
 	ZeroCopyAuto ZeroCopy = iota
-	// ZeroCopyRequire fails without.
+	// ZeroCopyRequire fails without it.
 	ZeroCopyRequire
 	// ZeroCopyOff copies.
 	ZeroCopyOff
 )
 
-// Defaults of Config. 512-entry rings were seen to lose 20,000 packets in 3 s
-// where 4,096 lost none.
+// Defaults of Config. Rings of 512 entries lost 20,000 packets in 3 s where 4,096
+// lost none.
 const (
 	DefaultRing       = 4096
 	DefaultFrameSize  = 4096
@@ -65,8 +65,7 @@ const (
 	maxRing           = 1 << 16
 	maxQueues         = 1 << 12
 	minFramesPerQueue = 16
-	// leastFrames is the least packet memory for each queue that is taken without
-	// being asked for.
+	// leastFrames is the least packet memory for each queue that is taken unasked.
 	leastFrames = 64
 )
 
@@ -79,8 +78,8 @@ type Config struct {
 
 	Frames    int // of the arena, default 8192 and 8192 more for each queue, at most 65536, but see Free
 	FrameSize int // 4096 or 2048; 0: 4096, or 2048 where only that gives zero-copy
-	// Sharers is how many interfaces are to share the arena; 0 is one. It is made
-	// for so many times the queues, and for so many times Frames.
+	// Sharers is how many interfaces are to share the arena; 0 means one. The arena
+	// is made for as many times the queues and Frames.
 	Sharers int
 	// Arena is that of the device that was opened first, and is not closed with
 	// this one. nil: the device makes its own. Each device registers it as a UMEM of
@@ -103,7 +102,7 @@ type Config struct {
 	// RxBatch handles; 0 leaves the NIC to its interrupts. It has no effect where the
 	// queue has no NAPI of its own (virtual links, copy mode).
 	BusyPoll int
-	// NAPI is what becomes of the kernel's own polling.
+	// NAPI says how the kernel polls our queues.
 	NAPI NAPI
 	// TxBudget is the most Descs that one system call sends in copy mode
 	// (Linux 6.18; 32 before), -1 for the kernel's default.

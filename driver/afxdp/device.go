@@ -30,8 +30,8 @@ type Device struct {
 	queues  []*Queue
 	caps    driver.Caps
 
-	// An object of the link package detaches when it is collected: this
-	// reference, and each Queue's to its Device, keep it.
+	// An object of the link package detaches when it is collected. This reference,
+	// and each Queue's to its Device, keep it.
 	link link.Link
 	objs bpf.SteerObjects
 
@@ -74,8 +74,8 @@ func open(c *Config) (_ *Device, err error) {
 		return nil, err
 	}
 	if !l.ethernet {
-		// Of loopback, too: what comes in there is from this host's sockets,
-		// which nothing but the kernel can answer.
+		// The same holds for loopback: packets there come from this host's sockets,
+		// which only the kernel can answer.
 		return nil, fmt.Errorf("afxdp: %s is no Ethernet link: %w", l.name, errors.ErrUnsupported)
 	}
 	if err := c.queues(l); err != nil {
@@ -92,7 +92,7 @@ func open(c *Config) (_ *Device, err error) {
 		}
 	}()
 	// The kernel counts the UMEM of a process without CAP_IPC_LOCK against the
-	// limit. What is refused shows below.
+	// limit. A refusal shows below.
 	_ = rlimit.RemoveMemlock()
 	mode, err := d.attach(c, l)
 	if err != nil {
@@ -122,9 +122,9 @@ func open(c *Config) (_ *Device, err error) {
 	return d, nil
 }
 
-// freeLink looks the interface up, and waits for the end of a program that
-// nobody keeps attached any more: the kernel detaches that of a process that was
-// killed some time after the process can be seen to be gone.
+// freeLink looks the interface up, and waits for the end of a program that nobody
+// keeps attached any more. The kernel detaches the program of a killed process some
+// time after the process seems to be gone.
 func freeLink(name string) (*linkInfo, error) {
 	for start := time.Now(); ; time.Sleep(busyStep) {
 		l, err := lookupLink(name)
@@ -178,7 +178,7 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 	}
 }
 
-// offload has the device segment packets where it can.
+// offload has the device segment packets if it can.
 func (d *Device) offload(c *Config, l *linkInfo) {
 	if c.Offloads != OffloadsAuto {
 		return
@@ -219,9 +219,9 @@ func (d *Device) Arena() *ring.Arena { return d.arena }
 // Caps implements driver.Device.
 func (d *Device) Caps() *driver.Caps { return &d.caps }
 
-// Close implements driver.Device: the kernel has every packet again. The
-// arena goes too, unless it is another's, so nobody may use frames or queues any more; RxPending,
-// Stats and Err stay safe.
+// Close implements driver.Device: the kernel has every packet again. The arena goes
+// too, unless it belongs to another device, so nobody may use frames or queues any
+// more. RxPending, Stats and Err stay safe.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -229,7 +229,7 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
-	// NAPI first: drivers may reset the NIC when the program goes.
+	// NAPI comes first: drivers may reset the NIC when the program goes.
 	errs := []error{d.watch.close(), d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())

@@ -66,10 +66,10 @@ func (e *ProgramError) remedy() string {
 // Unwrap returns the kernel's errno.
 func (e *ProgramError) Unwrap() error { return e.Err }
 
-// patience is how long to wait for the program, which may be about to go by
-// itself. The kernel forgets a bpf_link before it detaches the program, and
-// cleans up after a process some time after its end: seconds, on a busy machine.
-// A program of ours always has a link and so a process, or is about to go.
+// patience is how long to wait for a program that may be about to go by itself. The
+// kernel forgets a bpf_link before it detaches the program, and cleans up after a
+// process some time after its end: seconds, on a busy machine. A program of ours
+// always has a link and so a process, or is about to go.
 func (e *ProgramError) patience() time.Duration {
 	switch h := (holder{e.PID, e.Process}); {
 	case h.lives() || e.Pin != "":
@@ -233,7 +233,8 @@ func denied(step string, err error, wants ...int) error {
 		return fmt.Errorf("afxdp: %s: refused although this process has the capabilities "+
 			"(held only in a user namespace, or a seccomp filter or kernel lockdown forbids it): %w", step, err)
 	}
-	// The errno alone: what the libraries add about RLIMIT_MEMLOCK leads astray.
+	// Keep the errno alone: the libraries' remark about RLIMIT_MEMLOCK leads
+	// astray.
 	if errno := unix.Errno(0); errors.As(err, &errno) {
 		err = errno
 	}

@@ -23,8 +23,8 @@ type holder struct {
 // own reports whether the holder is this process.
 func (h holder) own() bool { return h.PID == os.Getpid() }
 
-// lives reports whether the holder was found and is not about to end, as a
-// process that has been killed is.
+// lives reports whether the holder was found and is not about to end, as a killed
+// process is.
 func (h holder) lives() bool { return h.PID != 0 && !dying(h.PID) }
 
 // findHolder returns the first process with a file below /proc/PID/dir that
@@ -117,7 +117,7 @@ func dying(pid int) bool {
 }
 
 // xdpLink returns the number of the bpf_link by which the program is on the
-// interface, 0 where there is none. The kernel answers only with CAP_SYS_ADMIN.
+// interface; 0 if there is none. The kernel answers only with CAP_SYS_ADMIN.
 func xdpLink(ifindex int, prog uint32) (id link.ID, err error) {
 	var it link.Iterator
 	defer it.Close()

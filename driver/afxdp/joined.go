@@ -11,8 +11,8 @@ import (
 )
 
 // bufferLayout returns where this kernel keeps the segment size of joined
-// datagrams, by the variables of steer.c; nil where the kernel does not describe
-// itself (CONFIG_DEBUG_INFO_BTF). To look takes 25 ms.
+// datagrams, as the variables of steer.c. It is nil if the kernel does not describe
+// itself (CONFIG_DEBUG_INFO_BTF). Looking takes 25 ms.
 var bufferLayout = sync.OnceValue(func() map[string]uint32 {
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
@@ -74,7 +74,7 @@ func offsetOf(members []btf.Member, name string) (uint32, bool) {
 }
 
 // revealSegments tells the program where to find the segment size of joined
-// datagrams. It returns false where that is not known.
+// datagrams. It returns false if that is not known.
 func revealSegments(spec *ebpf.CollectionSpec) bool {
 	layout := bufferLayout()
 	for variable, value := range layout {

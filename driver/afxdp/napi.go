@@ -15,10 +15,10 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/undo"
 )
 
-// NAPI chooses how the kernel polls our queues. It counts where a socket has a
-// NAPI instance that polls a NIC: in zero-copy mode, and with kernels after 6.18
-// in copy mode. Elsewhere, as on virtual links, deferred interrupts would make
-// each round trip as long as the timeout.
+// NAPI says how the kernel polls our queues. It matters if a socket has a NAPI
+// instance that polls a NIC: in zero-copy mode, and with kernels after 6.18 in copy
+// mode. Elsewhere, as on virtual links, deferred interrupts would make each round
+// trip as long as the timeout.
 type NAPI int
 
 const (
@@ -28,7 +28,8 @@ const (
 	// The first packet after a pause in our polling may be late by napiFlush.
 	NAPIDefer
 	// NAPIThread has a thread of the kernel poll each queue all the time (Linux
-	// 6.19): a processor more, no interrupts, no system calls to receive.
+	// 6.19). It costs a processor, and saves interrupts and system calls to
+	// receive.
 	NAPIThread
 )
 
@@ -170,7 +171,7 @@ func (p *napiPlan) perInstance(family uint16) (steps []undo.Step, change func() 
 }
 
 // plan returns the messages that set one instance, and those that put it back. It
-// returns nil where somebody has set the instance already: that is kept.
+// returns nil if somebody has set the instance already: that setting is kept.
 func (n *napi) plan(want NAPI) (to, back *set, what string, err error) {
 	what = fmt.Sprintf("NAPI %d: ", n.id)
 	if want == NAPIThread {

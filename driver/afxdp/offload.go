@@ -11,23 +11,23 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Offloads is the work that is left to the device.
+// Offloads says which work is left to the device.
 type Offloads int
 
 const (
-	// OffloadsAuto uses what the device offers; Caps shows it.
+	// OffloadsAuto uses everything that the device offers; Caps shows it.
 	OffloadsAuto Offloads = iota
-	// OffloadsOff leaves it nothing: packets are sent frame by frame, with
-	// their checksums.
+	// OffloadsOff leaves it nothing: packets are sent frame by frame, with their
+	// checksums.
 	OffloadsOff
 	// OffloadsChecksum leaves it checksums, but sends frame by frame.
 	OffloadsChecksum
 )
 
 // lane sends the packets that the device segments, since an AF_XDP socket takes
-// frames of the MTU only. It is a packet socket on the same interface, which
-// receives nothing. The kernel copies a packet during the call. Where both ends
-// are on this machine the peer takes it whole.
+// only frames of the MTU. It is a packet socket on the same interface, which
+// receives nothing. The kernel copies a packet during the call. If both ends are on
+// this machine, the peer takes the packet whole.
 type lane struct {
 	fd    int
 	hdr   [vnetHdrLen]byte
@@ -39,13 +39,13 @@ type lane struct {
 const (
 	vnetHdrLen = 10 // struct virtio_net_hdr
 
-	// laneFrags is the most frames of a packet: 64 KiB in frames that carry
-	// one segment of Ethernet's MTU each, and some.
+	// laneFrags is the most frames of a packet: 64 KiB in frames that carry one
+	// segment of Ethernet's MTU each, and a few more.
 	laneFrags = 48
 
 	// laneTries is the number of calls in a row that may find no room before the
-	// packet is dropped, like one that a NIC sends to a dead wire: veth answers
-	// alike when its peer's queue is full and when its peer is down.
+	// packet is dropped, like one that a NIC sends to a dead wire. veth gives the
+	// same answer whether its peer's queue is full or its peer is down.
 	laneTries = 64
 
 	// lanePacket is the largest packet of a link that does not report one.
@@ -68,8 +68,8 @@ func (l *linkInfo) errNoLane() error {
 	return nil
 }
 
-// segmentSize is the largest IP packet to be segmented: the kernel counts the
-// Ethernet header, and must stay below its limit.
+// segmentSize is the largest IP packet that is segmented. The kernel counts the
+// Ethernet header, and the packet must stay below its limit.
 func (l *linkInfo) segmentSize() int { return min(l.gsoMax, lanePacket) - 1 - maxL2 }
 
 // openLane opens the packet socket, with a send buffer of that size.
@@ -102,8 +102,8 @@ func newLane(fd int) *lane {
 	return n
 }
 
-// prepare describes pkt to the kernel. It returns false where the packet cannot
-// be sent: it is to be segmented, but no TCP packet.
+// prepare describes pkt to the kernel. It returns false if the packet cannot be
+// sent: it is to be segmented, but is no TCP packet.
 func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	d, h := &pkt[0], &n.hdr
 	switch {
@@ -126,8 +126,8 @@ func (n *lane) prepare(a *ring.Arena, pkt []ring.Desc) bool {
 	return true
 }
 
-// segments has the kernel cut pkt. It returns false where pkt is no TCP packet
-// that can be.
+// segments has the kernel cut pkt. It returns false if pkt is no TCP packet that
+// can be cut.
 func (n *lane) segments(pkt []ring.Desc) bool {
 	d := &pkt[0]
 	if len(pkt) > laneFrags || d.Flags&ring.FlagCsumPartial == 0 || d.SegSize == 0 || d.CsumOff != driver.TCPChecksum ||
@@ -150,8 +150,8 @@ func (n *lane) segments(pkt []ring.Desc) bool {
 	return true
 }
 
-// txSegment sends a packet that the device segments, behind everything on the
-// ring. It returns false, and does nothing, where there is no room.
+// txSegment sends a packet that the device segments, behind everything on the ring.
+// If there is no room it does nothing and returns false.
 func (q *Queue) txSegment(pkt []ring.Desc, bytes int) bool {
 	n := q.lane
 	if n == nil || !n.prepare(q.arena, pkt) {

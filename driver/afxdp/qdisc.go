@@ -10,18 +10,19 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// An AF_XDP socket transmits past the link's queueing discipline. Where an
-// administrator has set one, everything leaves by a packet socket instead: a
+// An AF_XDP socket transmits past the link's queueing discipline. If an
+// administrator has set one, everything leaves by a packet socket instead. So a
 // shaper is obeyed, and no packet overtakes another that is held in it.
 
-// qdiscBuffer is what may wait in a discipline, bytes as the kernel charges
-// them: half of what a socket of the kernel's may have by default. When it is
-// full TxBatch refuses, so that a sender waits rather than loses packets.
+// qdiscBuffer bounds the packets that may wait in a discipline, in bytes as the
+// kernel charges them: half of what a socket of the kernel's may have by default.
+// When it is full TxBatch refuses, so that a sender waits rather than loses
+// packets.
 const qdiscBuffer = 256 << 10
 
 // ruled reports whether packets have to pass the link's queueing discipline.
-// Virtual links have none by themselves. Of hardware the kernel's own choices
-// are passed by, since they share the link out and nothing more.
+// Virtual links have none by themselves. On hardware the disciplines that the
+// kernel sets by itself are bypassed, since they only share the link out.
 func (l *linkInfo) ruled() bool {
 	switch l.qdisc {
 	case "", "noqueue", "noop":
@@ -33,8 +34,8 @@ func (l *linkInfo) ruled() bool {
 }
 
 // followQdisc has packets pass the link's queueing discipline as long as it has
-// one. The packet socket for that is opened before there is one, since the
-// process may have no privilege later.
+// one. It opens the packet socket for that before there is a discipline, since the
+// process may lose its privileges.
 func (d *Device) followQdisc(c *Config, l *linkInfo) {
 	n, err := openLane(l, qdiscBuffer)
 	if err == nil {
@@ -69,7 +70,7 @@ func (d *Device) isQdisc(typ uint16, body []byte) bool {
 	return (typ == unix.RTM_NEWQDISC || typ == unix.RTM_DELQDISC) && len(body) >= 8 && int(native.Uint32(body[4:])) == d.index
 }
 
-// obey has packets pass the link's queueing discipline, or no longer.
+// obey has packets pass the link's queueing discipline, or bypass it again.
 func (d *Device) obey(l *linkInfo) {
 	now := l.ruled()
 	if d.ruled.Swap(now) == now {
@@ -87,7 +88,7 @@ func (q *Queue) txQdisc(ds []ring.Desc) (done int) {
 		return 0
 	}
 	if q.txProd != atomic.LoadUint32(q.tx.cons) {
-		// From before there was a discipline. They leave first.
+		// These are from before there was a discipline. They leave first.
 		if q.Kick() != nil {
 			return 0
 		}

@@ -83,8 +83,8 @@ type stats struct {
 // ID is the number of the queue on the interface.
 func (q *Queue) ID() int { return q.id }
 
-// RxBatch implements driver.Queue. ds should hold 32 at least: a 64 KiB
-// packet takes 18, and one that does not fit ds as a whole waits forever.
+// RxBatch implements driver.Queue. ds should hold at least 32: a 64 KiB packet
+// takes 18, and a packet that does not fit into ds as a whole waits forever.
 func (q *Queue) RxBatch(ds []ring.Desc) int {
 	if q.dead.Load() {
 		return 0
@@ -109,7 +109,7 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 		f, ok := q.arena.FrameAt(d.Addr)
 		off := int(d.Addr) & (size - 1)
 		if !ok || d.Len == 0 || uint64(off)+uint64(d.Len) > uint64(size) || q.owner[f] != q.tag {
-			// Whole packets from before it are good; nothing more is taken.
+			// Whole packets before the fault are good; nothing more is taken.
 			q.corrupt("receive descriptor %#x+%d", d.Addr, d.Len)
 			break
 		}
@@ -132,7 +132,7 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 			total = 0
 		}
 	}
-	// The rest of a packet that is not all there, or does not fit, waits.
+	// The rest of an incomplete packet, or of one that does not fit, waits.
 	for _, d := range ds[whole:n] {
 		q.owner[d.Frame] = q.tag
 	}
@@ -155,9 +155,9 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 }
 
 // joined describes a packet of total bytes that may stand for several: one that is
-// larger than the link takes, or that the XDP program marked with the segment
-// size of its datagrams. The kernel that joined those is this one, so that their
-// checksum needs no verification.
+// larger than the link takes, or that the XDP program marked with the segment size
+// of its datagrams. This kernel has joined them, so their checksum needs no
+// verification.
 func (q *Queue) joined(d *ring.Desc, total int) {
 	if total > q.gsoLen {
 		d.Flags |= ring.FlagGSO
@@ -254,8 +254,8 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	if q.dead.Load() || q.RxPending() {
 		return true
 	}
-	// An end that only receives notices here that the interface is gone. A look
-	// now and then is enough: a socket that lost its interface reports an error
+	// An end that only receives notices here that the interface is gone. An
+	// occasional look is enough: a socket that lost its interface reports an error
 	// to epoll, so it is armed again and again.
 	if q.arms++; q.zc || q.arms%goneCheck == 1 {
 		if e := recvKick(q.fd); gone(e) {
@@ -273,7 +273,7 @@ func (q *Queue) Arm() (alreadyReady bool) {
 		return true
 	}
 	q.armed, q.watched = true, true
-	// epoll_ctl finds a packet that came before it; a look here saves the way
+	// epoll_ctl finds a packet that came before it. A look here saves the way
 	// through the scheduler.
 	if q.RxPending() {
 		q.Disarm()
@@ -348,8 +348,8 @@ func (q *Queue) fail(err error) {
 	q.dead.Store(true)
 }
 
-// corrupt stops the queue because a ring holds something impossible (attack
-// 26): the writer of that may have written anything.
+// corrupt stops the queue because a ring holds something impossible (attack 26):
+// whoever wrote that may have written anything.
 func (q *Queue) corrupt(format string, args ...any) {
 	q.stats.badDesc.Add(1)
 	q.fail(fmt.Errorf("%w: queue %d of %s: %s", ErrCorrupt, q.id, q.dev.name, fmt.Sprintf(format, args...)))

@@ -36,9 +36,9 @@ func (m bindMode) String() string {
 	return s
 }
 
-// bindModes lists what to try, best first. Packets of several Descs come before
-// zero-copy: without them a packet of the link's MTU may not fit one frame, and
-// zero-copy only saves a copy.
+// bindModes lists the ways to try, best first. Packets of several Descs come before
+// zero-copy: without them a packet of the link's MTU may not fit into one frame,
+// while zero-copy only saves a copy.
 func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 	zc := native && c.ZeroCopy != ZeroCopyOff && !(l.known && l.features&actZeroCopy == 0)
 	if zc || c.ZeroCopy == ZeroCopyRequire {
@@ -53,9 +53,9 @@ func bindModes(c *Config, l *linkInfo, native bool) (ms []bindMode) {
 	return ms
 }
 
-// A queue is EBUSY for 14 to 22 ms after its last socket was closed, since the
-// kernel frees the pool behind a grace period; longer on a busy machine. Where no
-// process is seen to have it, we wait longer.
+// A queue is EBUSY for 14 to 22 ms after its last socket was closed, longer on a
+// busy machine, since the kernel frees the pool after a grace period. If no process
+// seems to have the queue, we wait longer.
 const (
 	busyWait = time.Second
 	goneWait = 10 * time.Second
@@ -136,9 +136,8 @@ func bindFree(q *Queue, l *linkInfo, flags uint16, share int) error {
 }
 
 // openTx makes the socket that only transmits. The kernel reports a socket as
-// writable after each packet that left, to everybody who waits on it. With a
-// socket of its own for sending, those who wait for packets are not woken by
-// that.
+// writable after each packet that left, to everybody who waits on it. With a socket
+// of its own for sending, that wakes nobody who waits for packets.
 func (q *Queue) openTx(c *Config, l *linkInfo) (err error) {
 	if q.txFD, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		q.txFD = -1
@@ -199,7 +198,7 @@ func setSndbuf(fd, bytes int) {
 	}
 }
 
-// tune sets options that make the socket faster. Nothing is lost where the kernel
+// tune sets options that make the socket faster. Nothing is lost if the kernel
 // refuses them.
 func (q *Queue) tune(c *Config, l *linkInfo) {
 	if q.txSize > 0 {
@@ -222,9 +221,8 @@ func (q *Queue) tune(c *Config, l *linkInfo) {
 		return
 	}
 	q.busyPoll = setBusyPoll(q.fd, c.BusyPoll)
-	// With busy polling a call to transmit polls instead of waking the driver.
-	// Where another NAPI instance transmits (virtio_net, gve) nothing would
-	// leave.
+	// With busy polling, a call to transmit polls instead of waking the driver. If
+	// another NAPI instance transmits (virtio_net, gve), nothing would leave.
 	if q.busyPoll && q.txSize > 0 && transmits(l.index, q.id, q.napi) {
 		setBusyPoll(q.txFD, c.BusyPoll)
 	}

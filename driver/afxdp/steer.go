@@ -44,8 +44,8 @@ func checkEntry(proto uint8, local netip.AddrPort) error {
 	return nil
 }
 
-// portKeys returns the entries for local: two where it is any address of
-// either family.
+// portKeys returns the entries for local; two if it is any address of either
+// family.
 func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 	k := bpf.SteerPortKey{Port: bePort(local.Port()), Proto: proto}
 	a := local.Addr().Unmap()
@@ -127,8 +127,8 @@ func flowKey(proto uint8, local, remote netip.AddrPort) bpf.SteerFlowKey {
 	return k
 }
 
-// AddFlow implements driver.Steering. Of several entries for one flow the
-// last added decides, until all are removed.
+// AddFlow implements driver.Steering. Of several entries for one flow the last one
+// added decides, until all are removed.
 func (d *Device) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error {
 	if err := checkEntry(proto, local); err != nil {
 		return err
@@ -191,7 +191,7 @@ func steerError(what string, n int, err error) error {
 	return fmt.Errorf("afxdp: %s entry: %w", what, err)
 }
 
-// Counters are what the program did with frames since Open.
+// Counters says what the program has done with frames since Open.
 type Counters struct {
 	Redirected    uint64 // to a queue; of these:
 	RedirectICMP  uint64 // ICMP errors

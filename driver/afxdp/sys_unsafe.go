@@ -11,7 +11,7 @@ import (
 )
 
 // All of the package's unsafe code is here: rings mapped from the kernel, and
-// system calls that take structs. The calls are raw where they never block.
+// system calls that take structs. Calls that never block are raw.
 
 // kring is a ring shared with the kernel. The side that we own moves by a
 // release store, the other side's index is read by an acquire load.
@@ -129,7 +129,7 @@ func recvKick(fd int) unix.Errno {
 	return e
 }
 
-// sendMsg sends what m names, all of it at once.
+// sendMsg sends the data that m names, all of it at once.
 func sendMsg(fd int, m *unix.Msghdr) unix.Errno {
 	_, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT)
 	return e
@@ -158,7 +158,7 @@ func ethtool(fd int, name string, p unsafe.Pointer) error {
 	return nil
 }
 
-// ethtoolFlag is one of the requests that ask for a yes or no.
+// ethtoolFlag makes one of the requests that ask for a yes or no.
 func ethtoolFlag(fd int, name string, cmd uint32) bool {
 	v := struct{ cmd, data uint32 }{cmd: cmd}
 	return ethtool(fd, name, unsafe.Pointer(&v)) == nil && v.data != 0

@@ -22,8 +22,8 @@ func (q *Queue) TxSpace() int {
 // (more than Caps.MaxFrags Descs, an empty or impossible Desc) is taken and
 // dropped, and counted as TxInvalid: it must not block those behind it.
 func (q *Queue) TxBatch(ds []ring.Desc) int {
-	// Writers have small stacks. Nearly all batches are one packet of one Desc,
-	// which needs little stack here.
+	// Writers have small stacks. Nearly all batches are one packet of one Desc, and
+	// this path for them needs little stack.
 	switch {
 	case q.ruled.Load():
 		return q.txQdisc(ds)
@@ -77,7 +77,7 @@ func (q *Queue) put(d *ring.Desc, options uint32) {
 	q.arena.Posted(d.Frame)
 }
 
-// txBatch is TxBatch for whatever there is.
+// txBatch is TxBatch for any batch.
 func (q *Queue) txBatch(ds []ring.Desc) int {
 	if q.dead.Load() {
 		return 0
@@ -139,8 +139,8 @@ func (q *Queue) publish(start uint32) {
 	}
 }
 
-// sendable reports whether the kernel would take the packet: of a Desc that it
-// refuses it never returns the frame.
+// sendable reports whether the kernel would take the packet. If it refuses a Desc,
+// it never returns the frame.
 func (q *Queue) sendable(pkt []ring.Desc) bool {
 	most := q.maxFrags
 	if pkt[0].Flags&ring.FlagGSO != 0 {
@@ -215,7 +215,7 @@ func (q *Queue) Kick() error {
 	return unix.EAGAIN
 }
 
-// kicked counts a failed kick, and returns those errors that end it.
+// kicked counts a failed kick, and returns the errors that end it.
 func (q *Queue) kicked(e unix.Errno) error {
 	if e == 0 {
 		return nil

@@ -13,11 +13,11 @@ import (
 const txMetaLen = 24
 
 // xskTxChecksum is NETDEV_XSK_FLAGS_TX_CHECKSUM, from linux/netdev.h: the NIC
-// completes checksums in zero-copy mode. Others ignore the request.
+// completes checksums in zero-copy mode. Other NICs ignore the request.
 const xskTxChecksum = 1 << 1
 
-// wantTxMeta reports whether checksums should be left to the device. In copy
-// mode the kernel would sum for one that does not.
+// wantTxMeta reports whether checksums should be left to the device. In copy mode
+// the kernel sums for a device that cannot.
 func wantTxMeta(c *Config, l *linkInfo, m bindMode) bool {
 	if c.Offloads == OffloadsOff {
 		return false
@@ -28,8 +28,8 @@ func wantTxMeta(c *Config, l *linkInfo, m bindMode) bool {
 	return l.txCsum
 }
 
-// register makes the arena the UMEM of q, with room for metadata where that is
-// wanted and the kernel has it.
+// register makes the arena the UMEM of q, with room for metadata if that is wanted
+// and the kernel has it.
 func (q *Queue) register(l *linkInfo, c *Config, m bindMode) error {
 	if wantTxMeta(c, l, m) {
 		err := registerUMEM(q.fd, q.arena, txMetaLen)

@@ -25,7 +25,7 @@ type Options struct {
 	Buffer     int      // bytes that wait for the file, per queue; default 4 MiB
 }
 
-// interval is the time between looks of the writer for packets: nobody wakes it.
+// interval is the time between the writer's looks for packets: nobody wakes it.
 const interval = 5 * time.Millisecond
 
 // Capture is a running capture of any number of queues.
@@ -91,9 +91,8 @@ func New(w io.Writer, opt Options) (*Capture, error) {
 	return c, nil
 }
 
-// Close writes what still waits, and ends the capture. Queues that are captured
-// go on without it. It returns the error that broke the file, if there was
-// one.
+// Close writes what still waits, and ends the capture. Captured queues go on
+// without it. It returns the error that broke the file, if there was one.
 func (c *Capture) Close() error {
 	c.once.Do(func() {
 		if c.untap != nil {

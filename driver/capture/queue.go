@@ -19,8 +19,8 @@ type Queue struct {
 	off     atomic.Bool
 	dropped atomic.Uint64
 
-	// Of the last RxBatch, where somebody says what became of its packets (Tap);
-	// they are not published before that.
+	// Of the last RxBatch, if a Tap reports the fate of its packets; they are not
+	// published before that.
 	judged bool
 	batch  []received
 	open   bool // the batch is not published
@@ -86,7 +86,7 @@ func (q *Queue) record(ds []ring.Desc, out bool) {
 		}
 		ds = ds[k:]
 	}
-	if !q.open { // else an answer is published with what it answers
+	if !q.open { // if it is open, done publishes an answer with the packet that it answers
 		q.buf.publish()
 	}
 }

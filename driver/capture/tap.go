@@ -48,7 +48,7 @@ func Start(e Engine, w io.Writer, opt Options) (*Capture, error) {
 }
 
 // Tap captures the queues of a device that a stack runs on already. The stack
-// says which packets it drops, and the file has the reason as a comment.
+// reports the packets that it drops, and the file has the reason as a comment.
 type Tap struct {
 	c      *Capture
 	queues []*Queue

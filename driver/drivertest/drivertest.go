@@ -17,26 +17,26 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Ends is a link between two devices of the driver under test, fresh for each
-// test. Each has one queue. The one that opened them closes them; the suite may
-// have closed them before.
+// Ends is a link between two devices of the driver under test, fresh for each test.
+// Each has one queue. Whoever opened them closes them; the suite may have closed
+// them before.
 type Ends struct {
 	A, B End
 
-	// Without lists the tests of the suite for things that the devices are not to
-	// have: their names, such as "Checksum" and "Segment". What the devices lack
-	// besides is a fault of the driver, or of the machine.
+	// Without lists the tests of the suite for capabilities that the devices are
+	// not meant to have: their names, such as "Checksum" and "Segment". Any other
+	// missing capability is a fault of the driver, or of the machine.
 	Without []string
 
-	// SetLink takes the link of A down and up; nil where nothing can.
+	// SetLink takes the link of A down and up; nil if nothing can.
 	SetLink func(t *testing.T, up bool)
 
-	// Break takes A away for good, like a NIC that is unplugged; nil where
-	// nothing can.
+	// Break takes A away for good, like a NIC that is unplugged; nil if nothing
+	// can.
 	Break func(t *testing.T)
 }
 
-// needs ends the test called name where the devices have not what it tests.
+// needs ends the test called name if the devices lack what it tests.
 func (l *Ends) needs(t *testing.T, name string, has bool) {
 	t.Helper()
 	switch without := slices.Contains(l.Without, name); {
@@ -117,7 +117,7 @@ func (e *End) release(ds []ring.Desc) {
 	}
 }
 
-// post puts ds on the ring, all of it, and lets go of the frames.
+// post puts all of ds on the ring, and lets go of the frames.
 func (e *End) post(t testing.TB, ds []ring.Desc) {
 	t.Helper()
 	q := e.queue()

@@ -13,7 +13,7 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// A link that was down works again; what Kick left on the ring leaves then.
+// A link that was down works again, and what Kick left on the ring leaves then.
 func testLinkDown(t *testing.T, l *Ends) {
 	l.needs(t, "LinkDown", l.SetLink != nil)
 	l.ready(t)
@@ -132,8 +132,8 @@ func testClosed(t *testing.T, l *Ends) {
 	must(t, l.A.RemovePort(tcp, local))
 }
 
-// The methods that need no lock may be called while others send, receive and
-// close. The race detector is the judge.
+// The methods that need no lock may be called while others send, receive and close.
+// The race detector decides.
 func testLockless(t *testing.T, l *Ends) {
 	l.ready(t)
 	stop := make(chan struct{})

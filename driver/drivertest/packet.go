@@ -75,8 +75,8 @@ func (l *Ends) datagram(n int, seed byte) []byte {
 	return b
 }
 
-// sound reports whether the transport checksum of a received packet is right,
-// or, where the link has no wire, left partial.
+// sound reports whether the transport checksum of a received packet is right or, if
+// the link has no wire, left partial.
 func sound(b []byte, virtual bool) bool {
 	var p ip.Packet
 	if ip.Parse(b, len(b), &p) != nil {

@@ -58,7 +58,7 @@ func testRefill(t *testing.T, l *Ends) {
 	}
 }
 
-// What one end sends the other receives, in frames that are its own, and both
+// Each end receives what the other sends, in frames that are its own, and both
 // count it.
 func testExchange(t *testing.T, l *Ends) {
 	l.ready(t)
@@ -91,8 +91,7 @@ func testExchange(t *testing.T, l *Ends) {
 	}
 }
 
-// RxBatch leaves a packet that does not fit, and says by RxPending that there
-// is something.
+// RxBatch leaves a packet that does not fit, and RxPending then reports it.
 func testWholePacket(t *testing.T, l *Ends) {
 	l.ready(t)
 	q := l.B.queue()

@@ -9,7 +9,7 @@ import (
 )
 
 // steers reports whether a packet of f comes to B. Port 7 of UDP over IPv4 is
-// always ours, for the packet sent behind.
+// always ours, for the packet sent after it.
 func (l *Ends) steers(t *testing.T, f flow) bool {
 	t.Helper()
 	b, _ := f.packet(pattern(60, 1), false)

@@ -91,7 +91,7 @@ func testInvalid(t *testing.T, l *Ends) {
 	}
 }
 
-// The device completes checksums where Caps say so.
+// The device completes checksums if Caps say so.
 func testChecksum(t *testing.T, l *Ends) {
 	l.needs(t, "Checksum", l.A.Caps().TxCsum)
 	l.ready(t)
@@ -118,7 +118,8 @@ func testChecksum(t *testing.T, l *Ends) {
 
 const mss = 1400
 
-// The device segments where Caps say so, in order with what is sent around.
+// The device segments if Caps say so, in order with the packets sent before and
+// after.
 func testSegment(t *testing.T, l *Ends) {
 	l.needs(t, "Segment", l.A.Caps().TSO != 0)
 	l.ready(t)

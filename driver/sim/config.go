@@ -54,8 +54,8 @@ type Config struct {
 	// TakeAll makes every packet ours, whatever the steering tables say.
 	TakeAll bool
 
-	// Unmatched gets the packets that are not ours: what the kernel would
-	// get. It is called from the peer's Kick, and must copy what it keeps.
+	// Unmatched gets the packets that are not ours, as the kernel would. It is
+	// called from the peer's Kick, and must copy what it keeps.
 	Unmatched func(frame []byte)
 }
 
@@ -89,18 +89,18 @@ type LinkConfig struct {
 	Tap func(dir Dir, frame []byte)
 }
 
-// Faults is what one direction of the link does to packets. Probabilities are
-// from 0 to 1, and per packet on the wire.
+// Faults says what one direction of the link does to packets. Probabilities are
+// from 0 to 1, per packet on the wire.
 type Faults struct {
 	Loss      float64
 	Duplicate float64
 	Corrupt   float64 // some bits behind the Ethernet header are flipped
-	Reorder   float64 // held back for ReorderDelay more, so that others pass
+	Reorder   float64 // delayed by ReorderDelay more, so that others pass
 
 	ReorderDelay time.Duration // default 1 ms
 
 	Delay  time.Duration
-	Jitter time.Duration // up to so much more, uniform; does not reorder
+	Jitter time.Duration // additional delay, uniform from 0 to this; it does not reorder
 
 	Rate         int64 // bits per second; 0: no limit
 	QueueBytes   int   // of the queue before the bottleneck; 0: no limit
@@ -109,7 +109,7 @@ type Faults struct {
 
 	MTU int // larger IP packets vanish, with no ICMP
 
-	// Drop decides for each packet, numbered from 0, before all else.
+	// Drop decides for each packet, numbered from 0, before all other faults.
 	Drop func(n uint64, frame []byte) bool
 }
 

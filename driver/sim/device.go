@@ -143,12 +143,12 @@ var errClosed = fmt.Errorf("sim: device closed: %w", net.ErrClosed)
 func (d *Device) Break(err error) {
 	for _, q := range d.queues {
 		q.broken.CompareAndSwap(nil, &err)
-		q.wake() // to find Err
+		q.wake() // so that the waiting side finds Err
 	}
 }
 
-// SetLink takes the link down or up, for both ends. What is sent while it is
-// down is lost.
+// SetLink takes the link down or up, for both ends. Packets sent while it is down
+// are lost.
 func (d *Device) SetLink(up bool) { d.down.Store(!up) }
 
 // SetFaults changes what the link does to the packets that d sends.

@@ -156,9 +156,9 @@ func (q *Queue) take(ds []ring.Desc) (n int) {
 	return n
 }
 
-// absorb does the NIC's part: it moves what has arrived by now into frames.
-// The first of them go to ds while nothing else is on the ring, and count like
-// those; n is how many.
+// absorb does the NIC's part: it moves packets that have arrived by now into
+// frames. The first of them go to ds while nothing else is on the ring, and count
+// like those of the ring; n is how many.
 func (q *Queue) absorb(ds []ring.Desc) (n int) {
 	if q.nextDue.Load() == never {
 		return 0
@@ -178,7 +178,7 @@ func (q *Queue) absorb(ds []ring.Desc) (n int) {
 				n++
 				packets++
 				bytes += uint64(len(p.buf))
-				l.back.Push(p) // full: the collector's
+				l.back.Push(p) // if full: the garbage collector's
 			default:
 				q.receive(p, n)
 			}
@@ -200,9 +200,9 @@ func (q *Queue) absorb(ds []ring.Desc) (n int) {
 	return n
 }
 
-// direct receives a packet of one frame into d. It returns false where the packet
-// does not fit, or there is no room beside the given Descs, which are on their
-// way to the same reader.
+// direct receives a packet of one frame into d. It returns false if the packet does
+// not fit, or if there is no room beside the given number of Descs, which are on
+// their way to the same reader.
 func (q *Queue) direct(p *packet, given int, d *ring.Desc) bool {
 	headroom, k := q.dev.cfg.RxHeadroom, len(q.fill)-1
 	if k < 0 || given >= len(q.rx.buf) || len(p.buf) > q.dev.cfg.FrameSize-headroom {

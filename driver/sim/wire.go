@@ -97,7 +97,7 @@ func (w *direction) stats() LinkStats {
 // the sequence.
 func (w *direction) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
 
-// apply does the faults to p. It reports whether p arrives, and whether it
+// apply applies the faults to p. It reports whether p arrives, and whether it
 // arrives twice.
 func (w *direction) apply(p *packet) (arrives, twice bool) {
 	w.mu.Lock()
@@ -219,7 +219,7 @@ func (q *Queue) emit(p *packet) {
 	q.arrive(p)
 }
 
-// txFlags are the properties that mean something to the sender's device only.
+// txFlags are the flags that matter only to the sender's device.
 const txFlags = ring.FlagV6 | ring.FlagCWR
 
 // arrive steers p to a queue of the peer.

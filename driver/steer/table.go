@@ -1,5 +1,5 @@
-// Package steer is driver.Steering in software, for devices with no kernel behind
-// them that could do it.
+// Package steer is driver.Steering in software, for devices without a kernel that
+// could do it.
 package steer
 
 import (
@@ -44,8 +44,9 @@ type fragKey struct {
 const maxFrags = 256
 
 // Table decides which packets are ours (see driver.Steering). It is safe for
-// concurrent use. Of fragments the first, which names the ports, decides for those
-// that come after it; those that come before it are not ours.
+// concurrent use. Among the fragments of a datagram the first one, which has the
+// ports, decides for those that come after it; those that come before it are not
+// ours.
 type Table struct {
 	mu     sync.RWMutex
 	closed bool

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Container is an address space for DMA, which its devices share.
+// Container is an address space for DMA that its devices share.
 type Container struct {
 	fd    int
 	iommu bool // set, with the first group

@@ -123,7 +123,7 @@ func (d *Device) Address() string { return d.address }
 // Vectors is how many interrupts MSI-X has.
 func (d *Device) Vectors() int { return d.vectors }
 
-// Reset resets the function, where the kernel can.
+// Reset resets the function if the kernel can.
 func (d *Device) Reset() error {
 	if !d.reset {
 		return nil

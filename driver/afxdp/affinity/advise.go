@@ -34,8 +34,9 @@ func (f *Facts) node() []string {
 	return nil
 }
 
-// queues is about where interrupts run. A goroutine that spins is best left
-// alone by them; one that sleeps is woken fastest on the processor itself.
+// queues is about where interrupts run. Interrupts are best kept away from a
+// goroutine that spins; a goroutine that sleeps is woken fastest on its own
+// processor.
 func (f *Facts) queues() (a []string) {
 	if len(f.Online) == 1 {
 		return nil
@@ -65,8 +66,8 @@ func (f *Facts) queues() (a []string) {
 	return a
 }
 
-// near returns the processors of l on the device's node, or all of them where
-// none is.
+// near returns the processors of l on the device's node, or all of them if none is
+// there.
 func (f *Facts) near(l CPUs) CPUs {
 	if local := l.without(l.without(f.Nodes[f.Node])); len(local) > 0 {
 		return local

@@ -33,10 +33,10 @@ type Queue struct {
 	CPUs CPUs // on which the interrupt may run
 }
 
-// Read fills in what the kernel says below root, which is "/" but for tests: Online, Node,
-// Nodes, and of each of Queues the interrupt, unless IRQ is there already, and
-// its processors. ok is false for interfaces without a device, that is without
-// interrupts.
+// Read fills in what the kernel says below root, which is "/" except in tests:
+// Online, Node, Nodes, and for each of Queues the interrupt, unless IRQ has it
+// already, and its processors. ok is false for interfaces without a device, which
+// have no interrupts.
 func (f *Facts) Read(root string) (ok bool, err error) {
 	device := filepath.Join(root, "sys/class/net", f.Interface, "device")
 	if _, err := os.Stat(device); err != nil {
@@ -108,8 +108,8 @@ func (f *Facts) interrupts(root string, device string) {
 	}
 }
 
-// irqCPUs returns the processor that an interrupt runs on or, where the kernel
-// does not say, those that it may run on.
+// irqCPUs returns the processor that an interrupt runs on. If the kernel does not
+// say, it returns those that the interrupt may run on.
 func irqCPUs(root string, irq int) CPUs {
 	for _, file := range []string{"effective_affinity_list", "smp_affinity_list"} {
 		b, err := os.ReadFile(filepath.Join(root, "proc/irq", strconv.Itoa(irq), file))

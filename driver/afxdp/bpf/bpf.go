@@ -1,5 +1,5 @@
-// Package bpf holds the XDP program of driver/afxdp, compiled: users need no
-// clang. `go generate` rebuilds it; a test tells when that was forgotten.
+// Package bpf holds the XDP program of driver/afxdp, compiled: users need no clang.
+// `go generate` rebuilds it; a test fails if that was forgotten.
 package bpf
 
 // ClangMajor is the major version of the clang that built the committed

@@ -131,9 +131,8 @@ func openWriter(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// join opens the FIFO of a guardian that runs already. A guardian that has seen
-// the end of the FIFO reads no more, so join waits until it has read a line of
-// ours.
+// join opens the FIFO of a guardian that runs already. A guardian that has seen the
+// end of the FIFO reads no more, so join waits until it has read a line of ours.
 func (h *Hold) join() bool {
 	f, err := openWriter(h.fifoPath())
 	if err != nil {

@@ -32,8 +32,8 @@ import (
 // Dir is the directory of the files with Steps. It must be empty after a boot.
 const Dir = "/run/onload"
 
-// A Step puts settings back: Data is written to File in one call, or, where
-// that is empty, to the kernel's generic netlink.
+// A Step puts settings back. Data is written to File in one call; if File is empty,
+// to the kernel's generic netlink.
 type Step struct {
 	File string `json:",omitempty"`
 	Data []byte
@@ -75,10 +75,10 @@ type Hold struct {
 }
 
 // Make changes settings. All who share the settings use the same name. If another
-// process holds them, Make joins it and does not call plan. Otherwise plan looks
-// at the settings, and returns the Steps that put them back, at most two, and the
-// function that changes them. It returns no Steps where there is nothing to do;
-// then the Hold is nil.
+// process holds them, Make joins it and does not call plan. Otherwise plan looks at
+// the settings, and returns the Steps that put them back, at most two, and the
+// function that changes them. If there is nothing to do it returns no Steps, and
+// the Hold is nil.
 //
 // It runs inside the network namespace that the settings belong to.
 func Make(dir, name string, plan func() (back []Step, change func() error, err error)) (*Hold, error) {
@@ -150,7 +150,7 @@ func (h *Hold) begin(state *os.File, plan func() ([]Step, func() error, error)) 
 	return h, nil
 }
 
-// heal puts back what a guardian that was killed has left.
+// heal puts back what a killed guardian has left.
 func heal(state *os.File) error {
 	b, err := io.ReadAll(io.NewSectionReader(state, 0, 1<<20))
 	if err != nil || len(b) == 0 {
@@ -167,10 +167,10 @@ func heal(state *os.File) error {
 	}
 	err = errors.Join(errs...)
 	if errors.Is(err, os.ErrPermission) {
-		return err // for who may
+		return err // a process with the right may still do it
 	}
 	// Other Steps fail because an interface or a NAPI instance is gone, and would
-	// fail for ever.
+	// always fail.
 	return state.Truncate(0)
 }
 

@@ -60,8 +60,8 @@ func (q *Queue) RxBatch(ds []ring.Desc) (n int) {
 	return n
 }
 
-// packet describes in ds the next packet, of the ready used elements, and returns
-// how many of them it has and how many bytes; none where ds has no room.
+// packet describes in ds the next of the ready used elements that make up a packet.
+// It returns how many elements and bytes the packet has; none if ds has no room.
 func (q *Queue) packet(ready int, ds []ring.Desc) (k, total int, err error) {
 	need := 1
 	for k < need {

@@ -6,8 +6,8 @@ import (
 	"github.com/onload-go/onload/driver/vfio"
 )
 
-// split is a split virtqueue (2.7) in memory that the device writes too. What the
-// device says is checked against what the driver remembers in memory of its own.
+// split is a split virtqueue (2.7), in memory that the device writes too. It checks
+// what the device says against what the driver remembers in memory of its own.
 type split struct {
 	mem           vfio.Regs // descriptor table, available ring, used ring
 	size          int       // a power of two
@@ -119,8 +119,8 @@ func (q *split) ring() {
 // usedIndex is how far the device is, modulo 2^16.
 func (q *split) usedIndex() uint16 { return uint16(q.mem.Load32(q.used) >> 16) }
 
-// ready returns how many used chains nobody has taken. It is an error where the
-// device has used more than it has.
+// ready returns how many used chains nobody has taken. It is an error if the device
+// claims more than it was given.
 func (q *split) ready() (int, error) {
 	n := int(q.usedIndex() - q.seen)
 	if n > q.outstanding {
