@@ -24,7 +24,7 @@ type plan struct {
 const (
 	requestSize = 64
 	maxDatagram = 65507
-	mtu         = 1500 // where the MTU is not what a case is about
+	mtu         = 1500 // the MTU of cases that are not about it
 )
 
 func (p *plan) cases() (cs []load.Case) {
@@ -62,9 +62,9 @@ func (p *plan) cases() (cs []load.Case) {
 	return cs
 }
 
-// crowd is how many connections take longer to make than requests on them to
-// measure: unless asked for by name, few rungs have cases with more. jumbo is
-// the MTU from which on streams say nothing new of every rung.
+// crowd is the number of connections from which on making them takes longer than
+// measuring requests: unless asked for by name, few rungs have cases with more.
+// jumbo is the MTU from which on streams show nothing new on every rung.
 const (
 	crowd = 1000
 	jumbo = 9000

@@ -106,8 +106,8 @@ func measure(ctx context.Context, o *options, r *report.Report, n *harness.Netwo
 	for round := range o.rounds {
 		for ci, c := range r.Cases {
 			for i := range o.rungs {
-				// Each round begins with another rung: none is always the one
-				// after a disturbance of the one before.
+				// Each round begins with another rung, so that none always follows
+				// the same one.
 				g := &o.rungs[(i+round+ci)%len(o.rungs)]
 				if !o.wants(g, c) {
 					continue
@@ -131,7 +131,7 @@ func one(ctx context.Context, o *options, r *report.Report, rr *runner, round in
 		return errors.New("interrupted")
 	}
 	if err != nil && !errors.Is(err, load.ErrUnsupported) {
-		// On a machine that others use a run may starve. It is repeated once, for
+		// On a machine with other users a run may starve. It is repeated once, for
 		// longer, and the report says so.
 		r.Limits = append(r.Limits, fmt.Sprintf("Run a second time: %s: %v", name, err))
 		if j, err = rr.once(ctx, g, c, 10, label); ctx.Err() != nil {

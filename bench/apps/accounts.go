@@ -25,8 +25,8 @@ func (u *run) read() accounts {
 }
 
 // account charges each end what it used between two readings, as a share of a
-// processor: the readings are some microseconds beside the marks. The softirqs
-// of a processor are its end's, where it has one end; else the run's.
+// processor; the readings are some microseconds beside the marks. The softirqs of a
+// processor count for its end if it has one end, else for the run.
 func (u *run) account(r *result.Measured, from, to accounts) {
 	r.Wall = to.at.Sub(from.at).Seconds()
 	r.CPU = map[string]float64{}

@@ -26,7 +26,7 @@ type rung struct {
 	Build          string // of -child; empty: this one
 }
 
-// kernelRung is what all others are compared with.
+// kernelRung is the rung that all others are compared with.
 const kernelRung = "kernel"
 
 var sides = []rung{

@@ -93,7 +93,7 @@ func parse(args []string) (*options, error) {
 	for _, n := range names {
 		p := program.Find(n)
 		if err := p.Missing(); err != nil {
-			// A program that was asked for by name must not be left out.
+			// A program named by the user must not be left out.
 			if len(names) < len(programs) {
 				return nil, fmt.Errorf("program %s: %w", n, err)
 			}

@@ -51,8 +51,8 @@ func (s *session) measure(ctx context.Context) error {
 	for round := range s.rounds {
 		for i, c := range s.cells {
 			for j := range s.rungs {
-				// Each round begins with another rung: none is always the one
-				// after a disturbance of the one before.
+				// Each round begins with another rung, so that none always follows
+				// the same one.
 				g := &s.rungs[(i+j+round)%len(s.rungs)]
 				if !applies(c, g) {
 					continue
@@ -84,8 +84,8 @@ func (s *session) one(ctx context.Context, round int, c result.Cell, g *rung) er
 	return s.report.Add(r)
 }
 
-// try runs a cell on a rung, a second time and for longer if it fails: on a
-// machine that others use a run may starve. Both failures are kept.
+// try runs a cell on a rung. If that fails it runs it once more and for longer: on
+// a machine with other users a run may starve. Both failures are kept.
 func (s *session) try(ctx context.Context, name string, c result.Cell, g *rung, k kind) (m *result.Measured, err error) {
 	for try, times := range [...]int{1, 10} {
 		if m, err = s.run(ctx, c, g, k, times); err == nil {
@@ -129,7 +129,7 @@ func applies(c result.Cell, g *rung) bool {
 	return e == nil || !e.KernelOnly || !g.Server
 }
 
-// kindOf is how the clients of a cell ask in a round: on all rungs at the same
+// kindOf says how the clients of a cell ask in a round: on all rungs at the same
 // moments.
 func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, error) {
 	switch c.Load {
@@ -144,8 +144,8 @@ func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, e
 	return kind{Rate: limit * shares[c.Load], Random: true, Seed: uint64(round)}, err
 }
 
-// capacityOf is what the kernel answers in a closed loop: of the first round,
-// where that has been measured, else of a run for the purpose.
+// capacityOf is the kernel's rate of answers in a closed loop: that of the first
+// round if it has been measured, else that of a run for the purpose.
 func (s *session) capacityOf(ctx context.Context, c result.Cell) (float64, error) {
 	c.Load, c.Conns = result.Closed, capacityConns
 	if limit := s.capacity[c]; limit > 0 {

@@ -50,7 +50,7 @@ func runOpenLoop(calls []program.Call, due []time.Duration, s *load.Spec) (*resu
 	if err != nil {
 		l.fail(err)
 	}
-	// An overloaded rung may not take for ever: requests still in the queue then
+	// An overloaded rung must not take for ever: requests still in the queue then
 	// count as unanswered.
 	drained := make(chan struct{})
 	go func() { wg.Wait(); close(drained) }()

@@ -40,7 +40,7 @@ func TreeTime(pid int) float64 {
 	return t
 }
 
-// Softirqs reads the time that softirqs took which is in no process's.
+// Softirqs reads the time of softirqs that no process is charged.
 type Softirqs struct {
 	apart   bool  // see IRQTimeApart
 	threads []int // ksoftirqd, by processor

@@ -1,4 +1,3 @@
 // Package harness holds what every benchmark needs around its measurement:
-// processors, child processes with orders, namespaces, and a record of the
-// machine.
+// processors, child processes with orders, namespaces, and a record of the machine.
 package harness

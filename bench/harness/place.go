@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// placedEnv marks a process that is where it is to run.
+// placedEnv marks a process that is already where it must run.
 const placedEnv = "GO_BENCH_PLACED"
 
 // Processors returns those that this process may use.
@@ -42,8 +42,8 @@ func Place(cpu int, cgroup string) error {
 		}
 	}
 	runtime.LockOSThread()
-	// The signal that ends this process with its parent belongs to the thread
-	// that was first, and this may be another.
+	// The signal that ends this process with its parent belongs to the first
+	// thread, and this may be another.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}

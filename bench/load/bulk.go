@@ -95,8 +95,8 @@ func serveBulk(n Network, s *Spec) (*Server, error) {
 		defer c.Close()
 		if s.Down {
 			if o.err = fill(c, s, &m); o.err == nil {
-				// The client closes when it has all. A connection that we
-				// closed at once might be reset.
+				// The client closes when it has everything. If we closed at once,
+				// the connection might be reset.
 				_ = c.SetReadDeadline(time.Now().Add(hung))
 				_, _ = c.Read(make([]byte, 1))
 			}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// perListener bounds the connections to one address and port: each takes a
-// port of the client's, which is a descriptor where the port is onload's.
+// perListener bounds the connections to one address and port. Each takes a port of
+// the client's, which is a descriptor if the port is onload's.
 const perListener = 5000
 
 // kept is how many of s.Conns connections go to listener i of n.

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// window is how many requests may be under way: more would only measure the
-// socket buffers.
+// window is how many requests may be under way. More would only measure the socket
+// buffers.
 const window = 256
 
 // callOpenLoop sends Rate requests a second by the clock, pipelined on one
@@ -39,7 +39,7 @@ func callOpenLoop(n Network, s *Spec) (Sample, error) {
 	var dl deadline
 	var sent, got int64
 	part := 0 // bytes of an answer that is not complete
-	// An overloaded rung may not take for ever: requests not answered soon after
+	// An overloaded rung must not take for ever: requests not answered soon after
 	// the end count as never sent, and the report says so.
 	over := clk.to.Add(s.Duration / 2)
 	for got < total {

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// hung is how long an answer over TCP may take: one that takes so long never
-	// comes, however busy the machine is.
+	// hung is how long an answer over TCP may take. A longer one never comes,
+	// however busy the machine is.
 	hung = 20 * time.Second
-	// patience is how long the answer to a datagram may take, which may be lost.
+	// patience is how long the answer to a datagram may take; it may be lost.
 	patience = 2 * time.Second
 )
 

@@ -104,7 +104,7 @@ func callRequests(n Network, s *Spec) (Sample, error) {
 	}
 	defer closeAll(cs)
 	clk := NewClock(s)
-	// One histogram for all: the ends have one processor each, so the lock is
+	// One histogram serves all: the ends have one processor each, so its lock is
 	// hardly ever taken.
 	var mu sync.Mutex
 	var first error

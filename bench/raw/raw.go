@@ -19,7 +19,7 @@ import (
 const (
 	port     = 7777
 	minFrame = 64               // bytes, Ethernet header included
-	patience = 20 * time.Second // what takes so long never comes, however busy the machine is
+	patience = 20 * time.Second // a longer wait is for something that never comes, however busy the machine is
 )
 
 // Config is an end of the link.

@@ -4,9 +4,9 @@ package allocs
 
 import "testing"
 
-// PerRun is testing.AllocsPerRun, which counts what all goroutines of the
-// process allocate. What f allocates is in each of five measurements, the
-// others' work is not: the least counts.
+// PerRun is testing.AllocsPerRun where other goroutines of the process allocate
+// too. It measures five times and returns the least: f's own allocations are in
+// each, those of others are not.
 func PerRun(runs int, f func()) float64 {
 	least := testing.AllocsPerRun(runs, f)
 	for range 4 {

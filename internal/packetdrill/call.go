@@ -140,7 +140,7 @@ func (m *machine) num(e Expr) (int64, error) {
 	return 0, unsupportedf("an argument that is no number")
 }
 
-// arg evaluates argument i; one that is missing or "..." is 0.
+// arg evaluates argument i. A missing argument, or "...", is 0.
 func (m *machine) arg(a []Expr, i int) (int64, error) {
 	if i >= len(a) || a[i].Kind == Ellipsis {
 		return 0, nil
@@ -187,7 +187,7 @@ func (m *machine) finish() error {
 	}
 }
 
-// progress lets the call that runs go on, and judges it when it is done.
+// progress lets the running call go on, and judges it when it is done.
 func (m *machine) progress() error {
 	if m.call == nil {
 		return nil
@@ -205,7 +205,7 @@ func (m *machine) progress() error {
 	return nil
 }
 
-// errnoAlias are second names of errors.
+// errnoAlias has second names of errors.
 var errnoAlias = map[string]syscall.Errno{"EWOULDBLOCK": syscall.EAGAIN, "EOPNOTSUPP": syscall.ENOTSUP}
 
 // judge compares what a call returned with what the script expects.

@@ -25,8 +25,7 @@ var linuxStates = [...]int64{
 	tcp.CloseWait: 8, tcp.Closing: 11, tcp.LastAck: 9, tcp.TimeWaiting: 6,
 }
 
-// infiniteSsthresh is what Linux calls a slow start threshold that nothing has
-// set.
+// infiniteSsthresh is Linux's value of a slow start threshold that nothing has set.
 const infiniteSsthresh = 0x7fffffff
 
 // code runs assertions in Python.
@@ -86,8 +85,8 @@ func (m *machine) info(name string) (v value, err error) {
 // segments is how many segments n bytes take.
 func segments(n int, i *tcp.Info) int64 { return int64((n + i.SendMSS - 1) / i.SendMSS) }
 
-// delivered is how many segments the peer has, as Linux counts them: the SYN is
-// one, together with the data that it carried.
+// delivered is how many segments the peer has, as Linux counts them. The SYN is
+// one, together with its data.
 func (f *flow) delivered(i *tcp.Info) int64 {
 	if i.State == tcp.SynSent || i.State == tcp.SynReceived {
 		return 0

@@ -15,10 +15,10 @@ const (
 	foServer         = 0x2
 	foClientNoCookie = 0x4
 	foServerNoCookie = 0x200
-	foEveryListener  = 0x400 // also those that did not ask
+	foEveryListener  = 0x400 // also listeners that did not ask
 )
 
-// fastOpen is what scripts set of Fast Open for the host.
+// fastOpen has the script's settings of Fast Open for the host.
 type fastOpen struct {
 	bits int64 // the sysctl
 	keys tcp.FastOpenKeys
@@ -112,8 +112,8 @@ func (s *socket) setFastKey(key Expr, n int64) (*op, error) {
 // first write then sends.
 func (s *socket) deferred() bool { return s.conn != nil && s.conn.tc.Deferred() }
 
-// fastPut is a write that opens the connection, as Linux's
-// tcp_sendmsg_fastopen: with MSG_FASTOPEN, or after a connect that did not.
+// fastPut is a write that opens the connection, as Linux's tcp_sendmsg_fastopen:
+// with MSG_FASTOPEN, or after a connect that sent no SYN.
 func (s *socket) fastPut(n int64, dontwait bool) (*op, error) {
 	wait := !s.nonblock && !dontwait
 	switch {
@@ -134,7 +134,7 @@ func (s *socket) fastPut(n int64, dontwait bool) (*op, error) {
 		s.settled = true
 		return s.put(n, dontwait)
 	}
-	// A blocking call hands over all its bytes, a non-blocking one those that
+	// A blocking call hands over all its bytes, a non-blocking one only those that
 	// the SYN carries.
 	carried := int64(0)
 	if c := s.conn; c.tc.Deferred() {
@@ -168,8 +168,8 @@ func (s *socket) fastPut(n int64, dontwait bool) (*op, error) {
 	}}, nil
 }
 
-// fastSend takes MSG_FASTOPEN out of a call's flags; true: the write opens the
-// connection. family is the address's, if the call names it.
+// fastSend takes MSG_FASTOPEN out of a call's flags. true: the write opens the
+// connection. family is the address's, if the call names one.
 func (s *socket) fastSend(flags, family int64, named bool) (open bool, errno syscall.Errno) {
 	if flags&unix.MSG_FASTOPEN == 0 {
 		return s.deferred(), 0

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// flowState is what the script has seen of a flow.
+// flowState says how far the script has come with a flow.
 type flowState uint8
 
 const (
@@ -63,7 +63,7 @@ func (f *flow) in(p *Packet, scaled bool) (*Packet, error) {
 	return &q, nil
 }
 
-// out maps a packet that left to the script's numbers, but for timestamps.
+// out maps a packet that left to the script's numbers, except timestamps.
 func (f *flow) out(p *Packet) {
 	var ack uint32
 	if p.Flags&flagSYN == 0 {
@@ -128,8 +128,9 @@ func fragment(a, b *Packet, last bool) error {
 	return nil
 }
 
-// compare checks a packet that left against what the script expects. tick is
-// the length of a tick of the timestamp clock in µs; 0: do not look.
+// compare checks a packet that left against the one that the script expects. tick
+// is the length of a tick of the timestamp clock in µs; 0: timestamps are not
+// checked.
 func compare(want, got *Packet, tick, tolerance int64) error {
 	differ := func(what string, w, g any) error {
 		return failf("%s: expected %v, is %v", what, w, g)

@@ -8,15 +8,15 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// The suite of the FreeBSD project is written in the same language. A script
-// that sets FreeBSD's variables is taken as one of that suite. Things that no
-// RFC fixes are not compared: the order and the padding of a SYN's options, the
-// shift of the window, the buffer size that getsockopt returns, and whether an
-// acknowledgement of data in order is delayed. A window may be smaller by less
-// than a segment (RFC 9293 section 3.8.6.2.2).
+// The suite of the FreeBSD project is written in the same language. A script that
+// sets FreeBSD's variables counts as one of that suite. Things that no RFC fixes
+// are not compared: the order and the padding of a SYN's options, the shift of the
+// window, the buffer size that getsockopt returns, and whether an acknowledgement
+// of data in order is delayed. A window may be smaller by less than a segment (RFC
+// 9293 section 3.8.6.2.2).
 
-// bsdInert are the variables that make no difference to us with the values
-// that scripts give them; "": any.
+// bsdInert has the variables, with their values in scripts, that make no difference
+// to us; "": any value.
 var bsdInert = map[string]string{
 	"blackhole": "0", "hostcache.purgenow": "", "insecure_rst": "0", "insecure_syn": "0",
 	"drop_synfin": "", "rexmit_initial": "1000", "rexmit_slop": "200", "rexmit_drop_options": "0",
@@ -137,15 +137,15 @@ func plainSYN(opts []TCPOption) (out []TCPOption) {
 // bsdDelay is how long FreeBSD delays an acknowledgement.
 const bsdDelay = 40 * ms
 
-// earlyAck reports whether the packet got is an acknowledgement that FreeBSD
-// would have delayed: of data in order, covered by the next one.
+// earlyAck reports whether the packet got is an acknowledgement that FreeBSD would
+// have delayed: one of data in order that the next one covers.
 func earlyAck(want, got *Packet) bool {
 	return bareAck(got) && int32(want.Ack-got.Ack) >= 0 &&
 		(want.Ack != got.Ack || want.Flags != got.Flags || !want.AnyOpts && len(want.Opts) != len(got.Opts))
 }
 
-// allow brings a script's packet and one that left to one form, where they
-// differ in nothing that an RFC fixes.
+// allow brings a script's packet and one that left into one form if they differ
+// only in what no RFC fixes.
 func (s *settings) allow(want, got *Packet) {
 	if got.Flags&flagSYN != 0 {
 		want.Opts, got.Opts = plainSYN(want.Opts), plainSYN(got.Opts)

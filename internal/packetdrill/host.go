@@ -16,7 +16,7 @@ type host struct {
 	h         *tcp.Host
 	arena     *ring.Arena
 	now       int64
-	conns     []*conn // those that ended too, until they are freed
+	conns     []*conn // ended ones too, until they are freed
 	listeners []*listener
 	wire      []sent // what left, oldest first
 	full      bool   // the device takes nothing
@@ -106,8 +106,7 @@ func (h *host) transmit(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8
 	return true
 }
 
-// cut does what a device does with a packet that is to become segments of
-// size bytes.
+// cut does what a device does with a packet that becomes segments of size bytes.
 func (h *host) cut(b []byte, size int, s sent) {
 	hdr := b[:int(b[12]>>4)*4]
 	data := b[len(hdr):]
@@ -219,8 +218,8 @@ func (h *host) find(local, remote netip.AddrPort) (last *conn) {
 	return last
 }
 
-// input takes the TCP packet b, whose checksum is right. If it is larger than
-// mss, which may be 0, a device put it together of segments of that size.
+// input takes the TCP packet b, whose checksum is right. If it is larger than mss,
+// which may be 0, a device has joined it from segments of that size.
 func (h *host) input(b []byte, local, remote netip.AddrPort, ecn uint8, mss int) error {
 	s := tcp.Segment{Local: local, Remote: remote, ECN: ecn}
 	n, err := s.Parse(b, len(b))
@@ -278,7 +277,7 @@ func (h *host) dispatch(s *tcp.Segment) {
 	h.reply(s.Local, s.Remote, func(f ring.Frame) (ring.Desc, bool) { return h.h.Reset(s, f) })
 }
 
-// timeWait gives s to the TIME-WAIT that c left behind. False: it opens a new
+// timeWait gives s to the TIME-WAIT that c left behind. false: s opens a new
 // connection.
 func (h *host) timeWait(c *conn, s *tcp.Segment) bool {
 	switch c.tw.Input(h.h, s, h.now) {

@@ -48,7 +48,7 @@ func (m *machine) inboundICMP(p *Packet) error {
 	} else if !ok && p.ICMPCode != "" {
 		return failf("no ICMP code %q", p.ICMPCode)
 	}
-	// Without numbers the script means those of the SYN, as packetdrill has it.
+	// Without numbers the script means those of the SYN, as in packetdrill.
 	if p.Quote != TCP {
 		return unsupportedf("an ICMP message that quotes no TCP segment")
 	}

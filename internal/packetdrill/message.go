@@ -75,8 +75,8 @@ func (s *socket) recv(a []Expr) (*op, error) {
 	return s.fetch(n, f&unix.MSG_DONTWAIT != 0)
 }
 
-// peek is a read of n bytes that leaves them in the queue. It returns their
-// number; the read that follows sees them.
+// peek is a read of n bytes that leaves them in the queue. It returns their number;
+// the next read sees them again.
 func (s *socket) peek(n int64, dontwait bool) (*op, error) {
 	if s.conn == nil {
 		return instant(-1, syscall.ENOTCONN), nil
@@ -144,7 +144,7 @@ func (s *socket) writev(a []Expr) (*op, error) {
 	return s.transmit(n, 0, nil)
 }
 
-// message is struct msghdr, and the flags of which those in ok are known.
+// message is struct msghdr with flags, of which those in ok are known.
 func (s *socket) message(a []Expr, ok int64) (n, flags int64, err error) {
 	if len(a) != 2 || a[0].Kind != Struct {
 		return 0, 0, unsupportedf("bad pointers")

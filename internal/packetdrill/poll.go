@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// always are the bits that poll reports without being asked.
+// always are the bits that poll reports unasked.
 const always = unix.POLLERR | unix.POLLHUP | unix.POLLNVAL
 
 // until is the deadline of a timeout in ms.
@@ -83,7 +83,7 @@ type interest struct {
 	fd      int
 	events  uint32
 	in, out int  // marks when it was last told
-	fresh   bool // since it was added or changed, nothing was
+	fresh   bool // nothing was told since it was added or changed
 	off     bool // EPOLLONESHOT
 }
 

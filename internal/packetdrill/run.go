@@ -6,22 +6,22 @@ import (
 	"net/netip"
 )
 
-// Config is how scripts are run. The zero value is IPv4 as packetdrill's
-// defaults have it.
+// Config says how scripts are run. The zero value is IPv4 with packetdrill's
+// defaults.
 type Config struct {
 	IPv6 bool
-	// Define gives names values, as -D does.
+	// Define gives values to names, as -D does.
 	Define map[string]string
 }
 
 const (
 	ms = int64(1e6)
-	// pace is the time that passes between an event and the system call or
-	// packet after it: packetdrill needs as long at the least.
+	// pace is the time that passes between an event and the system call or packet
+	// after it: the least that packetdrill needs.
 	pace = int64(50e3)
-	// patience bounds a wait that the script does not.
+	// patience bounds a wait that the script does not bound.
 	patience = int64(600e9)
-	// overdue is how long a packet is still waited for after its time.
+	// overdue is how long after its time a packet is still waited for.
 	overdue = int64(2e9)
 )
 
@@ -107,7 +107,7 @@ func (m *machine) tolerance(at int64) int64 {
 	return t
 }
 
-// event lets ev happen.
+// event makes ev happen.
 func (m *machine) event(ev *Event) error {
 	if ev.Packet != nil {
 		p, err := m.set.resolve(ev.Packet)

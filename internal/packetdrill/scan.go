@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// Error is a script that cannot be read, and where.
+// Error says why a script cannot be read, and where.
 type Error struct {
 	Line int
 	What string
-	// Unsupported: it is known what it means, but not here.
+	// Unsupported says that the script has a meaning, but not here.
 	Unsupported bool
 }
 
@@ -94,7 +94,7 @@ func (s *scanner) expect(tok string) error {
 	return nil
 }
 
-// near is what stands here, for errors.
+// near is the text at this place, for errors.
 func (s *scanner) near() string {
 	r, _, _ := strings.Cut(s.rest(), "\n")
 	return r[:min(len(r), 30)]
@@ -128,7 +128,7 @@ func (s *scanner) keyword(w string) bool {
 	return true
 }
 
-// until takes what stands before end, and end.
+// until takes the text before end, and end.
 func (s *scanner) until(end string) (string, error) {
 	i := strings.Index(s.rest(), end)
 	if i < 0 {

@@ -27,9 +27,9 @@ type settings struct {
 	fast           fastOpen
 }
 
-// The defaults are packetdrill's. IPv6 packets may be 20 bytes larger, as its
-// own runner has it, so that segments are as long; the addresses and the names
-// that are defined are its own, too.
+// The defaults are packetdrill's. IPv6 packets may be 20 bytes larger, as in its
+// own runner, so that segments have the same length. The addresses and the defined
+// names are its own, too.
 func newSettings(sc *Script, cfg Config) (s settings, err error) {
 	s = settings{
 		tolerance: 4 * ms, percent: 12.5, bindPort: 8080, connectPort: 8080, v6: cfg.IPv6,

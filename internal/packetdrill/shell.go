@@ -9,9 +9,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// publicDefaults does what defaults.sh of the public scripts does, in our
-// terms: buffers that grow to 15 MiB, windows that stay when they are not used,
-// ECN off.
+// publicDefaults does what defaults.sh of the public scripts does, in our terms:
+// buffers grow to 15 MiB, unused windows stay, ECN is off.
 func publicDefaults(c tcp.Config) tcp.Config {
 	c.MaxRcvBuf = 15 << 20
 	c.KeepIdleCwnd = true
@@ -22,7 +21,7 @@ func publicDefaults(c tcp.Config) tcp.Config {
 // product is all of arithmetic that scripts need.
 var product = regexp.MustCompile(`\$\(\([0-9* ]+\)\)`)
 
-// shell does what a command line of a script does to us.
+// shell applies a command line of a script to us.
 func (m *machine) shell(text string) error {
 	text = product.ReplaceAllStringFunc(strings.ReplaceAll(text, "\\\n", " "), func(e string) string {
 		n := 1
@@ -126,9 +125,9 @@ func (m *machine) command(ws []string) error {
 	return unsupportedf("command %q", strings.Join(ws, " "))
 }
 
-// inert lists the settings that make no difference here: sizes of packets that
-// the device cuts, and algorithms that we always, or never, use as the value
-// given says.
+// inert lists the settings that make no difference here: sizes of packets that the
+// device cuts, and algorithms that we use, always or never, as the given value
+// says.
 var inert = map[string]string{
 	"tcp_tso_win_divisor": "", "tcp_pacing_ss_ratio": "", "tcp_pacing_ca_ratio": "",
 	"tcp_base_mss": "", "tcp_syncookies": "1", "tcp_dsack": "1", "tcp_fack": "0", "tcp_frto": "2",

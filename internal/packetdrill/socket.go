@@ -134,7 +134,7 @@ func (s *socket) connect(a []Expr) (*op, error) {
 	}}, nil
 }
 
-// dial opens the connection; fast: by Fast Open, if that can be.
+// dial opens the connection. fast: by Fast Open, if possible.
 func (s *socket) dial(fast bool) error {
 	m := s.m
 	port := s.port
@@ -162,7 +162,7 @@ func (s *socket) connecting() bool {
 	return st == tcp.SynSent || st == tcp.SynReceived
 }
 
-// err is what ended the connection.
+// err is the error that ended the connection.
 func (s *socket) err() syscall.Errno {
 	if s.conn == nil {
 		return 0
@@ -360,7 +360,8 @@ func (s *socket) marks() (in, out int) {
 	case s.lst != nil:
 		return len(s.lst.queue), 0
 	case s.conn != nil:
-		// A reader is woken for the first of what waits only; an edge is all of it.
+		// A reader is woken for the first waiting byte only; an edge stands for all
+		// of them.
 		return s.conn.rcvd + int(s.conn.tc.Info(s.m.now).BytesReceived), s.conn.room
 	}
 	return 0, 0

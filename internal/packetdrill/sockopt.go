@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockopts are the options that change something of ours; set is called with
-// the value.
+// sockopts are the options that change something of ours. set is called with the
+// value.
 var sockopts = map[[2]int64]func(s *socket, v int64) syscall.Errno{
 	{unix.SOL_SOCKET, unix.SO_SNDBUF}: func(s *socket, v int64) syscall.Errno {
 		s.cfg.SndBuf = int(v)
@@ -79,7 +79,7 @@ var sockopts = map[[2]int64]func(s *socket, v int64) syscall.Errno{
 		s.cfg.MTU = min(s.cfg.MTU, int(v)+s.m.set.headers())
 		return 0
 	},
-	// The header of IP is not ours, and no router sends errors unasked.
+	// The IP header is not ours, and no router sends errors unasked.
 	{unix.SOL_IP, unix.IP_TOS}:           func(*socket, int64) syscall.Errno { return 0 },
 	{unix.SOL_IP, unix.IP_MTU_DISCOVER}:  func(*socket, int64) syscall.Errno { return 0 },
 	{unix.SOL_SOCKET, unix.SO_REUSEADDR}: func(*socket, int64) syscall.Errno { return 0 },

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Verdict is how a script ended.
+// Verdict says how a script ended.
 type Verdict uint8
 
 // The verdicts.
@@ -17,8 +17,7 @@ const (
 
 func (v Verdict) String() string { return [...]string{"pass", "fail", "unsupported"}[v] }
 
-// Result is the outcome of a script. Line and What are set where it did not
-// pass.
+// Result is the outcome of a script. Line and What are set unless it passed.
 type Result struct {
 	Verdict Verdict
 	Line    int

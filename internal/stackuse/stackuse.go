@@ -14,14 +14,14 @@ const (
 	room    = 16 << 10 // bytes that are looked at
 	pattern = 0x5ca1ab1e0ddba115
 	word    = 8
-	// tries is how often fn is called. The median counts: now and then the
-	// runtime preempts a goroutine, and saves its registers on its stack.
+	// tries is how often fn is called. The median counts: occasionally the runtime
+	// preempts a goroutine, and saves its registers on its stack.
 	tries = 21
 )
 
-// Of returns how many bytes of stack fn uses, its own frame and all that it
-// calls; at most 16 KiB. Before each of several calls it calls prepare, unless
-// that is nil.
+// Of returns how many bytes of stack fn uses, in its own frame and all that it
+// calls, up to 16 KiB. Unless prepare is nil, it is called before each of several
+// calls.
 func Of(prepare, fn func()) int {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which may shrink stacks
 	used := make(chan int)

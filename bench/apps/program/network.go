@@ -32,8 +32,8 @@ func (n *Network) Dial(network, addr string) (net.Conn, error) {
 	return n.DialContext(context.Background(), network, addr)
 }
 
-// path is how the packets of a socket travel. A socket of onload that is the
-// kernel's is an error: comparing it would say nothing.
+// path says how the packets of a socket travel. A socket of onload that is the
+// kernel's is an error: comparing it would prove nothing.
 func (n *Network) path(socket any) (string, error) {
 	if !n.accelerated {
 		return "kernel", nil
@@ -45,7 +45,7 @@ func (n *Network) path(socket any) (string, error) {
 	return p.String(), nil
 }
 
-// Checked is n for a client: what it opens fails where it is not accelerated.
+// Checked is n for a client: a connection that is not accelerated is an error.
 func (n *Network) Checked() *Network {
 	c := *n
 	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {

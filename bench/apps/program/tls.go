@@ -24,5 +24,5 @@ func selfSigned(host string) (tls.Certificate, error) {
 }
 
 // clientTLS trusts any certificate: only two hosts are on this network, and
-// verification is no part of a request on an open connection.
+// verification is not part of a request on an open connection.
 func clientTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

@@ -27,7 +27,7 @@ func Metrics() []string {
 	return []string{report.OpsPerS, report.P50, report.P99, report.CPUPerOp, IdleCPU}
 }
 
-// applies reports whether a metric says something about a cell.
+// applies reports whether a metric means something for a cell.
 func (s *Set) applies(metric string, c Cell) bool {
 	for _, r := range s.Runs {
 		if r.Cell == c && r.Error == "" {

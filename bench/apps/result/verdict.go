@@ -28,8 +28,8 @@ func (v *Verdict) Word() string {
 	return "missed"
 }
 
-// targets are the least ratios of requests/s, onload at both ends, one
-// connection, a processor each.
+// targets are the least ratios of requests/s, with onload at both ends, one
+// connection and a processor each.
 var targets = []struct {
 	program string
 	least   float64
@@ -110,7 +110,7 @@ func atMost(x float64) bound {
 	return bound{fmt.Sprintf("<= %.4g", x), func(f report.Figure) bool { return f.Median <= x }, higher}
 }
 
-// beyondLeast is missed only where every round misses it.
+// beyondLeast is missed only if every round misses it.
 func beyondLeast(x float64) bound {
 	return bound{fmt.Sprintf(">= %.4g", x), func(f report.Figure) bool { return f.Max >= x }, lower}
 }

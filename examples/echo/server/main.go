@@ -2,7 +2,7 @@
 //
 //	go run ./examples/echo/server -interface eth0 -addr :7777
 //
-// It takes root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. Without
+// It needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. Without
 // -interface the ONLOAD_* variables decide, and without those the kernel
 // carries everything.
 package main

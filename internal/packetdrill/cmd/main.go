@@ -70,8 +70,8 @@ func main() {
 	}
 }
 
-// scripts lists the files named, and those below the directories named, in
-// order; below, those are left out whose names end in skip.
+// scripts lists the given files, and the files below the given directories, in
+// order. Below a directory it leaves out names that end in skip.
 func scripts(args []string, skip string) (files []string, err error) {
 	for _, a := range args {
 		err := filepath.WalkDir(a, func(path string, d fs.DirEntry, err error) error {
