@@ -163,6 +163,21 @@ type Steering interface {
 	RemoveFlow(proto uint8, local, remote netip.AddrPort) error
 }
 
+// Returner is a Device with a kernel behind it. A fragment that overtakes the first
+// of its datagram has no ports. Where a port of ours has its address the device
+// gives it to us, and then all others of that datagram; FlagKernels marks a first
+// one that turns out to be the kernel's. Its fragments go back.
+type Returner interface {
+	// Return gives the kernel a frame, with its Ethernet header, as though the
+	// interface had received it: soon, in order, and without waiting. frame is the
+	// device's from then on, and has at most MaxReturn bytes.
+	Return(frame []byte)
+}
+
+// MaxReturn is the largest frame that a Returner takes, in bytes: a page has room
+// for it and for what the kernel keeps beside it.
+const MaxReturn = 3500
+
 // Caps are the capabilities of a Queue.
 type Caps struct {
 	Driver   string // kernel driver or own name: "veth", "sim", "virtio"

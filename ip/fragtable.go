@@ -11,24 +11,24 @@ import (
 type fragTable struct {
 	datagrams map[fragKey]*fragDatagram
 	peers     map[peerKey]*fragPeer
-	byAge     [2]ageList // IPv4, IPv6: within one, older is due sooner
-	held      int        // bytes
+	byAge     [2]fragList // IPv4, IPv6: within one, older is due sooner
+	doubtful  fragList    // the first is not there, so they may be the kernel's
+	held      int         // bytes
 	spare     *fragDatagram
 	sparePeer *fragPeer
 }
 
 // fragKey is what the fragments of a datagram have in common (RFC 791, 3.2;
-// RFC 8200, 4.5: there without the protocol).
+// RFC 8200, 4.5: there without the protocol). They may come by several links.
 type fragKey struct {
 	src, dst [16]byte
 	id       uint32
-	vlan     uint16
 	proto    uint8
 	v6       bool
 }
 
 func fragKeyOf(p *Packet) fragKey {
-	k := fragKey{src: p.Src.As16(), dst: p.Dst.As16(), id: p.FragID, vlan: p.VLAN, v6: p.V6}
+	k := fragKey{src: p.Src.As16(), dst: p.Dst.As16(), id: p.FragID, v6: p.V6}
 	if !p.V6 {
 		k.proto = p.Proto
 	}
@@ -52,34 +52,100 @@ const fragCost = 512
 // fragDatagram is a datagram of which some fragments have come.
 type fragDatagram struct {
 	key     fragKey
-	expires int64
+	expires int64 // ns
 	first   firstFragment
 	head    ring.Frame // fragments by offset
 	tail    ring.Frame
 	held    int // bytes counted for it
 	frames  int
-	got     int   // bytes
-	top     int   // end of the last fragment
-	total   int   // length, -1: not yet known
-	ecn     uint8 // codepoints seen, a bit each
-	dead    bool  // it was dropped, and is kept to refuse later fragments
+	got     int    // bytes
+	top     int    // end of the last fragment, as far as is known
+	ended   bool   // top is the datagram's end
+	ecn     uint8  // codepoints seen, a bit each
+	peerN   uint32 // the peer's count when a fragment of it came last
+	state   fragState
+	lent    bool // doubtful for so long that the kernel has copies
 
-	peer         *fragPeer
-	older, newer *fragDatagram // of all
-	peerAge      struct{ older, newer *fragDatagram }
+	peer *fragPeer
+	at   [3]struct{ older, newer *fragDatagram } // in each list
 }
+
+type fragState uint8
+
+const (
+	gathering fragState = iota
+	tooLong             // will never be delivered; the kernel notices only at the end
+	kernels             // all of it goes back
+)
 
 // fragPeer is a sender of fragments.
 type fragPeer struct {
-	key            peerKey
-	held           int
-	oldest, newest *fragDatagram
-	spare          *fragPeer
+	key   peerKey
+	held  int
+	n     uint32 // fragments that came while something of it was held
+	list  fragList
+	spare *fragPeer
 }
 
-type ageList struct{ oldest, newest *fragDatagram }
+// Lists of datagrams, by age: the index is that of fragDatagram.at.
+const (
+	listAge = iota
+	listPeer
+	listDoubt
+)
+
+type fragList struct{ oldest, newest *fragDatagram }
+
+func (l *fragList) push(d *fragDatagram, i int) {
+	a := &d.at[i]
+	a.older, a.newer = l.newest, nil
+	if a.older != nil {
+		a.older.at[i].newer = d
+	} else {
+		l.oldest = d
+	}
+	l.newest = d
+}
+
+// remove does nothing where d is not on the list.
+func (l *fragList) remove(d *fragDatagram, i int) {
+	a := &d.at[i]
+	if a.older == nil && l.oldest != d {
+		return
+	}
+	if a.older != nil {
+		a.older.at[i].newer = a.newer
+	} else {
+		l.oldest = a.newer
+	}
+	if a.newer != nil {
+		a.newer.at[i].older = a.older
+	} else {
+		l.newest = a.older
+	}
+	a.older, a.newer = nil, nil
+}
 
 func (t *fragTable) find(k *fragKey) *fragDatagram { return t.datagrams[*k] }
+
+// family is the index in byAge.
+func (d *fragDatagram) family() int {
+	if d.key.v6 {
+		return 1
+	}
+	return 0
+}
+
+// timeout is how long d waits for its rest, in ns.
+func (d *fragDatagram) timeout() int64 {
+	if d.key.v6 {
+		return fragTimeout6
+	}
+	return fragTimeout4
+}
+
+// since is when the first fragment of d came, ns.
+func (d *fragDatagram) since() int64 { return d.expires - d.timeout() }
 
 // insert adds an empty datagram.
 func (t *fragTable) insert(k *fragKey, now int64) *fragDatagram {
@@ -88,32 +154,15 @@ func (t *fragTable) insert(k *fragKey, now int64) *fragDatagram {
 	}
 	d := t.spare
 	if d != nil {
-		t.spare = d.older
+		t.spare = d.at[listAge].older
 	} else {
 		d = new(fragDatagram)
 	}
-	*d = fragDatagram{key: *k, head: ring.NoFrame, tail: ring.NoFrame, total: -1, expires: now + fragTimeout4}
-	i := 0
-	if k.v6 {
-		i, d.expires = 1, now+fragTimeout6
-	}
-	l := &t.byAge[i]
-	if d.older = l.newest; d.older != nil {
-		d.older.newer = d
-	} else {
-		l.oldest = d
-	}
-	l.newest = d
+	*d = fragDatagram{key: *k, head: ring.NoFrame, tail: ring.NoFrame, peer: t.peer(k.peer())}
+	d.expires = now + d.timeout()
+	t.byAge[d.family()].push(d, listAge)
+	d.peer.list.push(d, listPeer)
 	t.datagrams[*k] = d
-
-	p := t.peer(k.peer())
-	d.peer = p
-	if d.peerAge.older = p.newest; p.newest != nil {
-		p.newest.peerAge.newer = d
-	} else {
-		p.oldest = d
-	}
-	p.newest = d
 	t.hold(d, fragCost)
 	return d
 }
@@ -138,38 +187,15 @@ func (t *fragTable) remove(d *fragDatagram) {
 	p := d.peer
 	t.hold(d, -d.held)
 	delete(t.datagrams, d.key)
-	i := 0
-	if d.key.v6 {
-		i = 1
-	}
-	l := &t.byAge[i]
-	if d.older != nil {
-		d.older.newer = d.newer
-	} else {
-		l.oldest = d.newer
-	}
-	if d.newer != nil {
-		d.newer.older = d.older
-	} else {
-		l.newest = d.older
-	}
-	a := &d.peerAge
-	if a.older != nil {
-		a.older.peerAge.newer = a.newer
-	} else {
-		p.oldest = a.newer
-	}
-	if a.newer != nil {
-		a.newer.peerAge.older = a.older
-	} else {
-		p.newest = a.older
-	}
-	if p.oldest == nil {
+	t.byAge[d.family()].remove(d, listAge)
+	t.doubtful.remove(d, listDoubt)
+	p.list.remove(d, listPeer)
+	if p.list.oldest == nil {
 		delete(t.peers, p.key)
 		p.spare, t.sparePeer = t.sparePeer, p
 	}
-	*d = fragDatagram{older: t.spare}
-	t.spare = d
+	*d = fragDatagram{}
+	d.at[listAge].older, t.spare = t.spare, d
 }
 
 // hold adds n bytes to the memory that d holds.
@@ -182,7 +208,7 @@ func (t *fragTable) hold(d *fragDatagram, n int) {
 // oldest returns the datagram that came first, or nil.
 func (t *fragTable) oldest() *fragDatagram {
 	a, b := t.byAge[0].oldest, t.byAge[1].oldest
-	if a == nil || b != nil && b.expires-fragTimeout6 < a.expires-fragTimeout4 {
+	if a == nil || b != nil && b.since() < a.since() {
 		return b
 	}
 	return a
@@ -196,6 +222,9 @@ func (t *fragTable) Deadline() int64 {
 		if d := t.byAge[i].oldest; d != nil {
 			at = min(at, d.expires)
 		}
+	}
+	if d := t.doubtful.oldest; d != nil {
+		at = min(at, d.since()+lendAfter)
 	}
 	return at
 }

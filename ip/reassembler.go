@@ -15,6 +15,10 @@ const (
 	// maxFragFrames is the most frames of a datagram: enough for 64 KiB in
 	// fragments of 400 bytes. Fragments of 8 bytes would pin 8,192.
 	maxFragFrames = 192
+	// maxFragDist is how many fragments of an IPv4 peer may come between two of one
+	// datagram: later ones are of another, whose identification is the same (RFC
+	// 4963; Linux's ipfrag_max_dist).
+	maxFragDist = 64
 )
 
 // FragStats are the counters of a Reassembler. They belong to its caller's
@@ -30,14 +34,21 @@ type FragStats struct {
 	Malformed  uint64 // fragments of no length, or of one that is no multiple of 8
 	ECN        uint64 // datagrams dropped: contradicting ECN codepoints
 	Duplicates uint64 // fragments that were there already
-	Late       uint64 // fragments of a datagram dropped before
+	TooFar     uint64 // datagrams dropped: 64 other fragments of the peer came meanwhile
+	Returned   uint64 // fragments given to the kernel, whose they are or may be
 }
 
-// Reassembler puts fragmented datagrams together without copying (RFC 791, 3.2; RFC
-// 8200, 4.5). It bounds the memory that it holds, in frames, not in payload, for
-// each peer and in all. It belongs to the stack lock.
+// Reassembler puts fragmented datagrams together without copying (RFC 791,
+// 3.2; RFC 8200, 4.5), and drops what Linux drops. What it holds is bounded, for
+// each peer and in all, in the memory of the frames, not in payload. It belongs to
+// the stack lock.
 type Reassembler struct {
 	Stats FragStats
+
+	// Return gives the kernel a copy of a fragment, which is all of ds, from its
+	// Ethernet header on; from is what Add was told. nil: no kernel stands behind
+	// the links.
+	Return func(from int, ds []ring.Desc)
 
 	cache     *ring.Cache
 	arena     *ring.Arena
@@ -46,97 +57,197 @@ type Reassembler struct {
 
 	fragTable
 	out []ring.Desc
+	one []ring.Desc // see fragment
 }
 
 // Init makes r empty. It will hold at most limit bytes, and peerLimit from
 // each peer: an IPv4 address or an IPv6 /64.
 func (r *Reassembler) Init(c *ring.Cache, limit, peerLimit int) {
-	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit}
+	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit, Return: r.Return}
 }
 
 // Held is the number of bytes held.
 func (r *Reassembler) Held() int { return r.held }
 
 // Add takes the fragment p, and all frames of ds, which are its part of the
-// datagram: p.L4Len bytes from p.L4Off on. If that completes the datagram, Add
-// returns it, the transport header first, and makes p describe it. The frames are
-// the caller's then; the slice is good until the next Add.
-func (r *Reassembler) Add(p *Packet, ds []ring.Desc, now int64) []ring.Desc {
+// datagram: p.L4Len bytes from p.L4Off on, the headers in front of them. It came
+// by the queue from. When with it the datagram is whole, Add returns that, the
+// transport header first, and makes p describe it. The frames are the caller's
+// then; the slice is good until the next Add.
+func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring.Desc {
 	r.Stats.Fragments++
 	r.Expire(now)
-	off, end := p.FragOff, p.FragOff+p.L4Len
 	key := fragKeyOf(p)
 	d := r.find(&key)
+	if ds[0].Flags&ring.FlagKernels != 0 {
+		r.isKernels(d, p, ds, from, now)
+		return nil
+	}
+	if d != nil && d.state == kernels {
+		if p.FragOff != 0 {
+			r.giveBack(p, ds, from)
+			return nil
+		}
+		r.remove(d) // the identification again, and ours
+		d = nil
+	}
+	if p.MoreFrags && p.L4Len%8 != 0 {
+		if p.V6 {
+			return r.malformed(d, p, ds, from)
+		}
+		ds = r.cut(p, ds) // as Linux does
+	}
 	var first firstFragment
-	switch {
-	case p.L4Len <= 0 || p.MoreFrags && p.L4Len%8 != 0:
-		r.Stats.Malformed++
-		r.cache.FreeDescs(ds)
-		return nil
-	case d != nil && d.dead:
-		r.Stats.Late++
-		r.cache.FreeDescs(ds)
-		return nil
-	case end+headersOf(p) > maxDatagram: // ping of death
-		return r.refuse(d, ds, &r.Stats.Oversize)
-	case off == 0 && !first.read(p, r.arena.Data(ds[0])): // RFC 1858, 3; RFC 7112, 5
-		return r.refuse(d, ds, &r.Stats.Tiny)
+	if p.FragOff == 0 {
+		whole := first.read(p, r.arena.Data(ds[0]))
+		if d != nil {
+			r.own(d, &first)
+		}
+		if !whole && p.L4Len > 0 { // RFC 1858, 3; RFC 7112, 5
+			return r.refuse(d, p, ds, from, &r.Stats.Tiny)
+		}
 	}
 	if d == nil {
-		d = r.insert(&key, now)
+		d = r.begin(&key, &first, now)
+	} else {
+		d = r.distance(d, &first, now)
+	}
+	off, end := p.FragOff, p.FragOff+p.L4Len
+	if end+headersOf(p) > maxDatagram { // ping of death
+		if p.V6 {
+			return r.malformed(d, p, ds, from)
+		}
+		r.Stats.Oversize++
+		r.drop(d)
+		d.state = tooLong
 	}
 	if !d.fits(end, p.MoreFrags) {
-		return r.refuse(d, ds, &r.Stats.Overlaps)
+		return r.refuse(d, p, ds, from, &r.Stats.Overlaps)
+	}
+	if p.L4Len <= 0 {
+		return r.refuse(d, p, ds, from, &r.Stats.Malformed)
+	}
+	if d.state == tooLong {
+		r.cache.FreeDescs(ds)
+		return nil
 	}
 	prev, next := r.position(d, off)
-	if prev != ring.NoFrame && fragOff(r.arena.Meta(prev)) == off && fragEnd(r.arena.Meta(prev)) == end {
+	switch r.compare(prev, next, off, end) {
+	case fragSame:
 		// The network may duplicate (RFC 8200, 4.5).
 		r.Stats.Duplicates++
 		r.cache.FreeDescs(ds)
 		return nil
-	}
-	if prev != ring.NoFrame && fragEnd(r.arena.Meta(prev)) > off ||
-		next != ring.NoFrame && fragOff(r.arena.Meta(next)) < end {
-		return r.refuse(d, ds, &r.Stats.Overlaps) // RFC 5722, 4
+	case fragOverlap:
+		return r.refuse(d, p, ds, from, &r.Stats.Overlaps) // RFC 5722, 4
 	}
 	if d.frames+len(ds) > maxFragFrames {
-		return r.refuse(d, ds, &r.Stats.Oversize)
+		return r.refuse(d, p, ds, from, &r.Stats.Oversize)
 	}
-	if off == 0 {
-		d.first = first
-	}
-	if !p.MoreFrags {
-		d.total = end
-	}
-	r.link(d, ds, prev, next, off, end)
+	r.link(d, ds, prev, next, p, from)
 	d.ecn |= 1 << (p.TOS & 3)
-	if d.got == d.total {
+	if d.ended && d.got == d.top {
 		return r.finish(d, p)
 	}
+	r.lendOne(d, ds[0].Frame)
 	r.bound(d)
 	return nil
 }
 
-// bound drops the oldest datagrams if d, which has grown, makes them too many; d
-// itself may be among them.
+// cut shortens an IPv4 fragment to a multiple of 8 bytes.
+func (r *Reassembler) cut(p *Packet, ds []ring.Desc) []ring.Desc {
+	p.L4Len &^= 7
+	n := p.L4Len
+	for i := range ds {
+		if int(ds[i].Len) >= n {
+			ds[i].Len, ds[i].Flags = uint16(n), ds[i].Flags&^ring.FlagMore
+			r.cache.FreeDescs(ds[i+1:])
+			return ds[:i+1]
+		}
+		n -= int(ds[i].Len)
+	}
+	return ds
+}
+
+// begin adds a datagram. Where first is not its first fragment, it may be the
+// kernel's.
+func (r *Reassembler) begin(key *fragKey, first *firstFragment, now int64) *fragDatagram {
+	d := r.insert(key, now)
+	d.first = *first
+	d.peer.n++
+	d.peerN = d.peer.n
+	if r.isDoubtful(d) {
+		r.doubtful.push(d, listDoubt)
+	}
+	return d
+}
+
+// own notes that the first fragment of d has come, and is ours.
+func (r *Reassembler) own(d *fragDatagram, first *firstFragment) {
+	if !d.first.there {
+		d.first = *first
+		r.doubtful.remove(d, listDoubt)
+	}
+}
+
+// distance notes that a fragment of d came, and has the datagram begin anew where
+// too many others came meanwhile.
+func (r *Reassembler) distance(d *fragDatagram, first *firstFragment, now int64) *fragDatagram {
+	d.peer.n++
+	far := d.peer.n-d.peerN > maxFragDist
+	d.peerN = d.peer.n
+	if !far || d.key.v6 || d.head == ring.NoFrame {
+		return d
+	}
+	r.Stats.TooFar++
+	key := d.key
+	r.drop(d)
+	r.remove(d)
+	return r.begin(&key, first, now)
+}
+
+// bound evicts what is too much after d grew, the oldest first; d itself may
+// be among it.
 func (r *Reassembler) bound(d *fragDatagram) {
 	for d.peer != nil && d.peer.held > r.peerLimit {
-		r.evict(d.peer.oldest)
+		r.evict(d.peer.list.oldest)
 	}
 	for r.held > r.limit {
 		r.evict(r.oldest())
 	}
 }
 
-// refuse drops a datagram with all fragments that are still to come (RFC 5722, 4),
-// and the fragment at hand. d may be nil: no fragment is held yet.
-func (r *Reassembler) refuse(d *fragDatagram, ds []ring.Desc, counter *uint64) []ring.Desc {
+// refuse forgets a datagram and the fragment at hand, as Linux does. d may be
+// nil: none is held yet.
+func (r *Reassembler) refuse(d *fragDatagram, p *Packet, ds []ring.Desc, from int, counter *uint64) []ring.Desc {
 	*counter++
-	r.cache.FreeDescs(ds)
-	if d != nil {
-		r.freeFrames(d)
-		d.dead = true
-		r.bound(d)
+	if d == nil {
+		r.cache.FreeDescs(ds)
+		return nil
+	}
+	if !r.isDoubtful(d) {
+		r.cache.FreeDescs(ds)
+		r.drop(d)
+		r.remove(d)
+		return nil
+	}
+	r.drop(d)
+	d.state = kernels
+	r.doubtful.remove(d, listDoubt)
+	r.giveBack(p, ds, from)
+	return nil
+}
+
+// malformed drops a fragment that is none; what is held of its datagram waits on.
+func (r *Reassembler) malformed(d *fragDatagram, p *Packet, ds []ring.Desc, from int) []ring.Desc {
+	r.Stats.Malformed++
+	if p.FragOff != 0 && (d == nil || r.isDoubtful(d)) {
+		r.giveBack(p, ds, from) // it may be the kernel's
+	} else {
+		r.cache.FreeDescs(ds)
+	}
+	if d != nil && d.head == ring.NoFrame && d.state == gathering {
+		r.remove(d)
 	}
 	return nil
 }
@@ -153,10 +264,12 @@ func headersOf(p *Packet) int {
 
 // firstFragment has what only the first fragment shows.
 type firstFragment struct {
+	there          bool
 	proto          uint8
 	tos, ttl       uint8
 	netOff, l4Off  int
 	skip           int // extension headers in front of the transport's
+	headers        int // see headersOf
 	srcMAC, dstMAC [6]byte
 }
 
@@ -164,8 +277,9 @@ type firstFragment struct {
 // headers that a decision needs.
 func (f *firstFragment) read(p *Packet, b []byte) bool {
 	*f = firstFragment{
+		there: true,
 		proto: p.Proto, tos: p.TOS, ttl: p.TTL,
-		netOff: p.NetOff, l4Off: p.L4Off, srcMAC: p.SrcMAC, dstMAC: p.DstMAC,
+		netOff: p.NetOff, l4Off: p.L4Off, headers: headersOf(p), srcMAC: p.SrcMAC, dstMAC: p.DstMAC,
 	}
 	if p.V6 {
 		var none Packet
@@ -185,21 +299,60 @@ func (f *firstFragment) read(p *Packet, b []byte) bool {
 	return len(b)-f.skip >= n
 }
 
-// fits reports whether a fragment that ends at end agrees with what is known about
-// the datagram's length.
+// fits reports whether a fragment that ends at end agrees with what is known of
+// the datagram's length, and notes what it adds to that.
 func (d *fragDatagram) fits(end int, more bool) bool {
-	if !more {
-		return (d.total < 0 || d.total == end) && d.top <= end
+	switch {
+	case !more && (end < d.top || d.ended && end != d.top), more && end > d.top && d.ended:
+		return false
+	case !more:
+		d.ended = true
 	}
-	return d.total < 0 || end <= d.total
+	d.top = max(d.top, end)
+	return true
 }
 
-// The first frame of a fragment has, in Meta.Seq, the fragment's part of the
-// datagram. The fragment's other frames follow through Meta.TimeNext, and the
-// fragments of a datagram, in order, through Meta.Next and Prev.
+// A fragment's first frame carries the part of the datagram that it is in
+// Meta.Seq, the length of its headers in Meta.Flags, and its queue in
+// Meta.TimePrev; its other frames follow through Meta.TimeNext, and the fragments
+// of a datagram, in order, through Meta.Next and Prev.
+
+const (
+	fragHead = 0x7fff // bits of Meta.Flags: bytes of headers
+	fragRun  = 0x8000 // it came behind all others, where the last of them ends
+)
 
 func fragOff(m *ring.Meta) int { return int(m.Seq >> 16) }
 func fragEnd(m *ring.Meta) int { return int(m.Seq & 0xffff) }
+
+// How a fragment is to those that are there.
+const (
+	fragNew = iota
+	fragSame
+	fragOverlap
+)
+
+// compare says how the fragment from off to end is to those that are there, of
+// which prev and next are its neighbours. As in Linux (inet_frag_queue_insert) it
+// is a duplicate where it lies within a run of fragments that came in order, though
+// it may be cut otherwise.
+func (r *Reassembler) compare(prev, next ring.Frame, off, end int) int {
+	if prev == ring.NoFrame || fragEnd(r.arena.Meta(prev)) <= off {
+		if next != ring.NoFrame && fragOff(r.arena.Meta(next)) < end {
+			return fragOverlap
+		}
+		return fragNew
+	}
+	for m := r.arena.Meta(prev); fragEnd(m) < end; {
+		if m.Next == ring.NoFrame {
+			return fragOverlap
+		}
+		if m = r.arena.Meta(m.Next); m.Flags&fragRun == 0 {
+			return fragOverlap
+		}
+	}
+	return fragSame
+}
 
 // position finds the neighbours of a fragment that begins at off. Fragments
 // come mostly in order, or in reverse.
@@ -214,8 +367,9 @@ func (r *Reassembler) position(d *fragDatagram, off int) (prev, next ring.Frame)
 	return prev, r.arena.Meta(prev).Next
 }
 
-// link puts a fragment between its neighbours.
-func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Frame, off, end int) {
+// link puts the fragment p between its neighbours.
+func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Frame, p *Packet, from int) {
+	off, end := p.FragOff, p.FragOff+p.L4Len
 	for i := range ds {
 		m := r.arena.Meta(ds[i].Frame)
 		m.Off, m.Len, m.TimeNext = ds[i].Off, ds[i].Len, ring.NoFrame
@@ -226,6 +380,10 @@ func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Fram
 	f := ds[0].Frame
 	m := r.arena.Meta(f)
 	m.Seq = uint32(off)<<16 | uint32(end)
+	m.Flags, m.TimePrev = uint16(p.L4Off), ring.Frame(from)
+	if prev != ring.NoFrame && next == ring.NoFrame && fragEnd(r.arena.Meta(prev)) == off {
+		m.Flags |= fragRun
+	}
 	m.Prev, m.Next = prev, next
 	if prev == ring.NoFrame {
 		d.head = f
@@ -238,7 +396,6 @@ func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Fram
 		r.arena.Meta(next).Prev = f
 	}
 	d.got += end - off
-	d.top = max(d.top, end)
 	d.frames += len(ds)
 	r.hold(d, len(ds)*r.arena.FrameSize())
 }
@@ -247,7 +404,10 @@ func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Fram
 func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	tos, ok := mergeECN(d.first.tos, d.ecn)
 	if !ok {
-		return r.refuse(d, nil, &r.Stats.ECN)
+		return r.forget(d, &r.Stats.ECN)
+	}
+	if d.top+d.first.headers > maxDatagram {
+		return r.forget(d, &r.Stats.Oversize)
 	}
 	if r.out == nil {
 		r.out = make([]ring.Desc, 0, maxFragFrames)
@@ -257,6 +417,7 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 		for g := f; g != ring.NoFrame; g = r.arena.Meta(g).TimeNext {
 			m := r.arena.Meta(g)
 			out = append(out, ring.Desc{Frame: g, Off: m.Off, Len: m.Len, Flags: ring.FlagMore})
+			m.Flags = 0
 		}
 	}
 	out[len(out)-1].Flags = 0
@@ -264,7 +425,7 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	out[0].Len -= uint16(d.first.skip)
 	x := &d.first
 	p.Proto, p.TOS, p.TTL, p.SrcMAC, p.DstMAC = x.proto, tos, x.ttl, x.srcMAC, x.dstMAC
-	p.NetOff, p.L4Off, p.L4Len = x.netOff, x.l4Off+x.skip, d.total-x.skip
+	p.NetOff, p.L4Off, p.L4Len = x.netOff, x.l4Off+x.skip, d.top-x.skip
 	p.Fragment, p.MoreFrags, p.FragOff = false, false, 0
 	r.Stats.Whole++
 	r.remove(d)
@@ -285,35 +446,29 @@ func mergeECN(tos, seen uint8) (uint8, bool) {
 	return tos, true
 }
 
-// freeFrames frees the frames that d holds.
-func (r *Reassembler) freeFrames(d *fragDatagram) {
-	for f := d.head; f != ring.NoFrame; {
-		next := r.arena.Meta(f).Next
-		for f != ring.NoFrame {
-			more := r.arena.Meta(f).TimeNext
-			r.cache.Free(f)
-			f = more
-		}
-		f = next
-	}
-	r.hold(d, -d.frames*r.arena.FrameSize())
-	d.head, d.tail, d.frames = ring.NoFrame, ring.NoFrame, 0
+// forget drops a whole datagram that may not be delivered.
+func (r *Reassembler) forget(d *fragDatagram, counter *uint64) []ring.Desc {
+	*counter++
+	r.drop(d)
+	r.remove(d)
+	return nil
 }
 
 func (r *Reassembler) evict(d *fragDatagram) {
 	r.Stats.Evicted++
-	r.freeFrames(d)
+	r.drop(d)
 	r.remove(d)
 }
 
-// Expire drops datagrams whose time is over.
+// Expire drops datagrams whose time is over, and lends the kernel what may be its.
 func (r *Reassembler) Expire(now int64) {
+	r.lend(now)
 	for i := range r.byAge {
 		for d := r.byAge[i].oldest; d != nil && d.expires <= now; d = r.byAge[i].oldest {
-			if !d.dead {
+			if d.state != kernels {
 				r.Stats.Timeouts++
 			}
-			r.freeFrames(d)
+			r.drop(d)
 			r.remove(d)
 		}
 	}
@@ -322,7 +477,7 @@ func (r *Reassembler) Expire(now int64) {
 // Flush drops everything held.
 func (r *Reassembler) Flush() {
 	for d := r.oldest(); d != nil; d = r.oldest() {
-		r.freeFrames(d)
+		r.drop(d)
 		r.remove(d)
 	}
 }

@@ -55,7 +55,7 @@ func (l *fragLab) add(p Packet, datagram []byte, off, end, room int, now int64) 
 	if p.V6 {
 		p.L4Off = 62
 	}
-	done := l.r.Add(&p, l.frames(datagram[off:end], room), now)
+	done := l.r.Add(&p, l.frames(datagram[off:end], room), 0, now)
 	if done == nil {
 		return nil, p
 	}
@@ -138,35 +138,70 @@ func TestReassembleOrders(t *testing.T) {
 	l.empty()
 }
 
-// RFC 5722, 4: one overlap, and nothing of the datagram is left, what comes
-// later included.
+// RFC 5722, 4: one overlap, and nothing of the datagram is left. As in Linux, what
+// comes later begins it anew; what lies within what came in order is a duplicate.
 func TestReassembleOverlap(t *testing.T) {
 	data := make([]byte, 64)
 	for _, c := range []struct {
 		name     string
 		off, end int
+		same     bool
 	}{
-		{"front", 8, 24}, {"back", 24, 40}, {"inside", 24, 32}, {"around", 8, 40},
-		{"same start", 16, 24}, {"same end", 24, 40}, {"first byte", 0, 24},
+		{"front", 8, 24, false}, {"back", 40, 56, false}, {"inside", 24, 32, true}, {"around", 8, 56, false},
+		{"same start", 16, 24, true}, {"same end", 40, 48, true}, {"first byte", 0, 24, false},
+		{"across a seam", 24, 40, true},
 	} {
 		for _, p := range []Packet{packet4(1), packet6(1)} {
 			l := newFragLab(t, 64, 1<<20, 1<<20)
 			l.add(p, data, 16, 32, 1500, 0)
+			l.add(p, data, 32, 48, 1500, 0)
 			l.add(p, data, c.off, c.end, 1500, 0)
-			if l.r.Stats.Overlaps != 1 || l.r.Held() != fragCost {
+			if c.same != (l.r.Stats.Duplicates == 1) || c.same == (l.r.Stats.Overlaps == 1) || c.same == (l.r.Held() == 0) {
 				t.Errorf("%s: %+v, %d held", c.name, l.r.Stats, l.r.Held())
 			}
-			for off := 0; off < 64; off += 16 {
-				if whole, _ := l.add(p, data, off, off+16, 1500, 1); whole != nil {
-					t.Errorf("%s: delivered", c.name)
-				}
+			l.add(p, data, 0, 16, 1500, 1)
+			if whole, _ := l.add(p, data, 48, 64, 1500, 1); c.same != (whole != nil) {
+				t.Errorf("%s: delivered: %v", c.name, whole != nil)
 			}
-			if l.r.Stats.Late != 4 {
-				t.Errorf("%s: %+v", c.name, l.r.Stats)
-			}
-			l.r.Expire(fragTimeout6)
+			l.r.Expire(1 + fragTimeout6)
 			l.empty()
 		}
+	}
+}
+
+// What did not come in order is no run: a fragment across its seams overlaps.
+func TestReassembleRuns(t *testing.T) {
+	data := make([]byte, 64)
+	l := newFragLab(t, 64, 1<<20, 1<<20)
+	l.add(packet4(1), data, 32, 48, 1500, 0)
+	l.add(packet4(1), data, 16, 32, 1500, 0)
+	l.add(packet4(1), data, 24, 40, 1500, 0)
+	if l.r.Stats.Overlaps != 1 {
+		t.Errorf("%+v", l.r.Stats)
+	}
+	l.empty()
+}
+
+// Between two fragments of an IPv4 datagram come at most 64 others of the peer.
+func TestReassembleTooFar(t *testing.T) {
+	data := make([]byte, 64)
+	for _, tt := range []struct {
+		p      Packet
+		others int
+		whole  bool
+	}{{packet4(1), 63, true}, {packet4(1), 64, false}, {packet6(1), 200, true}} {
+		l := newFragLab(t, 1024, 1<<22, 1<<22)
+		l.add(tt.p, data, 0, 32, 1500, 0)
+		for i := range tt.others {
+			p := tt.p
+			p.FragID = uint32(2 + i)
+			l.add(p, data, 8, 16, 1500, 0)
+		}
+		if whole, _ := l.add(tt.p, data, 32, 64, 1500, 0); tt.whole != (whole != nil) {
+			t.Errorf("%d others, IPv6 %v: delivered %v", tt.others, tt.p.V6, whole != nil)
+		}
+		l.r.Flush()
+		l.empty()
 	}
 }
 
@@ -226,7 +261,7 @@ func TestReassembleRefuses(t *testing.T) {
 	count("empty", l.r.Stats.Malformed, l)
 
 	l = newFragLab(t, 64, 1<<20, 1<<20)
-	l.add(packet4(1), big, 8, 23, 1500, 0)
+	l.add(packet6(1), big, 8, 23, 1500, 0)
 	count("no multiple of 8", l.r.Stats.Malformed, l)
 
 	l = newFragLab(t, 64, 1<<20, 1<<20)
@@ -348,6 +383,43 @@ func TestReassembleFlood(t *testing.T) {
 	l.empty()
 }
 
+// fragModel is a datagram in units of 8 bytes: which fragment each is of, and the
+// runs that came in order.
+type fragModel struct {
+	have  map[int]byte
+	runs  [][2]int
+	top   int
+	ended bool
+	whole bool
+}
+
+// add adds the fragment n. false: the datagram is to be forgotten.
+func (m *fragModel) add(off, end int, last bool, n byte) bool {
+	if last && (end < m.top || m.ended && end != m.top) || !last && m.ended && end > m.top {
+		return false
+	}
+	m.ended, m.top = m.ended || last, max(m.top, end)
+	most, tail := 0, -1
+	for i, r := range m.runs {
+		if off < r[1] && r[0] < end {
+			return r[0] <= off && end <= r[1]
+		}
+		if r[1] > most {
+			most, tail = r[1], i
+		}
+	}
+	if tail >= 0 && off == most {
+		m.runs[tail][1] = end
+	} else {
+		m.runs = append(m.runs, [2]int{off, end})
+	}
+	for u := off; u < end; u++ {
+		m.have[u] = n
+	}
+	m.whole = m.ended && len(m.have) == m.top
+	return true
+}
+
 // FuzzReassembler compares with a model: a map of bytes.
 func FuzzReassembler(f *testing.F) {
 	f.Add([]byte{0, 0, 4, 0, 4, 4, 0x80, 8, 4})
@@ -362,13 +434,7 @@ func FuzzReassembler(f *testing.F) {
 		l := *lab
 		l.TB = t
 		l.r.Init(l.cache, 1<<30, 1<<30)
-		type model struct {
-			have  map[int]byte // first of 8 bytes by unit
-			cut   map[[2]int]bool
-			total int
-			dead  bool
-		}
-		models := map[uint32]*model{}
+		models := map[uint32]*fragModel{}
 		for n := 0; len(ops) >= 3; n++ {
 			op, off, units := ops[0], int(ops[1])%40, 1+int(ops[2])%8
 			ops = ops[3:]
@@ -379,39 +445,15 @@ func FuzzReassembler(f *testing.F) {
 				data = append(data, make([]byte, 8)...) // more follows
 			}
 			whole, _ := l.add(packet6(id), data, off*8, size, 24+int(op&0x7c), 0)
-
 			m := models[id]
 			if m == nil {
-				m = &model{have: map[int]byte{}, cut: map[[2]int]bool{}, total: -1}
-				models[id] = m
+				m = &fragModel{have: map[int]byte{}}
 			}
-			overlap := false
-			for u := off; u < off+units; u++ {
-				_, there := m.have[u]
-				overlap = overlap || there
+			models[id] = m
+			if !m.add(off, off+units, last, byte(n)) {
+				delete(models, id)
 			}
-			top := -1
-			for u := range m.have {
-				top = max(top, u+1)
-			}
-			end := off + units
-			switch {
-			case m.dead:
-			case last && (m.total >= 0 && m.total != end || top > end), !last && m.total >= 0 && end > m.total:
-				m.dead = true
-			case m.cut[[2]int{off, end}]:
-			case overlap:
-				m.dead = true
-			default:
-				for u := off; u < end; u++ {
-					m.have[u] = byte(n)
-				}
-				m.cut[[2]int{off, end}] = true
-				if last {
-					m.total = end
-				}
-			}
-			complete := !m.dead && m.total >= 0 && len(m.have) == m.total
+			complete := m.whole
 			if complete != (whole != nil) {
 				t.Fatalf("step %d: model says complete %v", n, complete)
 			}
@@ -440,7 +482,7 @@ func TestReassembleAllocs(t *testing.T) {
 			ds[0] = ring.Desc{Frame: f, Off: 100, Len: 1000}
 			p := packet4(id)
 			p.FragOff, p.L4Len, p.MoreFrags, p.NetOff, p.L4Off = off, 1000, off < 2000, 14, 34
-			l.cache.FreeDescs(l.r.Add(&p, ds, 0))
+			l.cache.FreeDescs(l.r.Add(&p, ds, 0, 0))
 		}
 	}
 	run()
@@ -460,7 +502,7 @@ func BenchmarkReassemble(b *testing.B) {
 			ds[0] = ring.Desc{Frame: f, Off: 100, Len: 1480}
 			p := packet4(id)
 			p.FragOff, p.L4Len, p.MoreFrags, p.NetOff, p.L4Off = off, 1480, off < 43*1480, 14, 34
-			l.cache.FreeDescs(l.r.Add(&p, ds, 0))
+			l.cache.FreeDescs(l.r.Add(&p, ds, 0, 0))
 		}
 	}
 }

@@ -35,6 +35,9 @@ const (
 	// FlagCWR (TX, with FlagGSO): the TCP header carries CWR, which only the
 	// first segment may repeat (RFC 3168 section 6.1.2).
 	FlagCWR
+	// FlagKernels (RX): the first fragment of a datagram that is the kernel's. It
+	// came because others, without ports, came before it (driver.Returner).
+	FlagKernels
 )
 
 // A Desc is one piece of a packet in a frame. It is pointer-free. A packet of

@@ -124,6 +124,9 @@ func (d *Device) load(c *Config, frags, segments bool) error {
 	if !frags {
 		spec.Programs[bpf.SteerProgOnloadSteer].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
 	}
+	if err := spec.Variables[bpf.SteerVarInterface].Set(uint32(d.index)); err != nil {
+		return fmt.Errorf("afxdp: %w", err)
+	}
 	if segments && !revealSegments(spec) {
 		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart")
 	}

@@ -40,8 +40,9 @@ type Device struct {
 	qdisc int         // packet socket through the queueing discipline, -1: none
 	ruled atomic.Bool // the queueing discipline is obeyed
 
-	napi   *undo.Hold // nil: nothing was set
-	copies string     // why, where the sockets are not in zero-copy mode
+	napi    *undo.Hold // nil: nothing was set
+	returns returns
+	copies  string // why, where the sockets are not in zero-copy mode
 
 	mu     sync.Mutex // steering and Close
 	closed bool
@@ -49,7 +50,10 @@ type Device struct {
 	flows  map[bpf.SteerFlowKey]int
 }
 
-var _ driver.Device = (*Device)(nil)
+var (
+	_ driver.Device   = (*Device)(nil)
+	_ driver.Returner = (*Device)(nil)
+)
 
 // Open attaches the program and opens the sockets. Until AddPort every packet
 // is still the kernel's.
@@ -86,6 +90,7 @@ func open(c *Config) (_ *Device, err error) {
 		arena: c.Arena, shared: c.Arena != nil,
 		ports: map[bpf.SteerPortKey]int32{}, flows: map[bpf.SteerFlowKey]int{},
 	}
+	d.returns.idle.L = &d.returns.mu
 	defer func() {
 		if err != nil {
 			_ = d.Close()
@@ -229,6 +234,7 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.returns.close()
 	// NAPI comes first: drivers may reset the NIC when the program goes.
 	errs := []error{d.watch.close(), d.napi.Close()}
 	if d.link != nil {

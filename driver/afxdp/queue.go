@@ -123,8 +123,11 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 		n++
 		total += uint64(d.Len)
 		if flags == 0 {
-			if q.gsoLen != 0 {
-				q.joined(&ds[whole], int(total))
+			if b := q.arena.Data(ds[whole]); len(b) > 12 && b[6]&1 != 0 {
+				marked(&ds[whole], b)
+			}
+			if q.gsoLen != 0 && int(total) > q.gsoLen {
+				ds[whole].Flags |= ring.FlagGSO
 			}
 			whole = n
 			packets++
@@ -154,20 +157,24 @@ func (q *Queue) RxBatch(ds []ring.Desc) int {
 	return whole
 }
 
-// joined describes a packet of total bytes that may stand for several: one that is
-// larger than the link takes, or that the XDP program marked with the segment size
-// of its datagrams. This kernel has joined them, so their checksum needs no
-// verification.
-func (q *Queue) joined(d *ring.Desc, total int) {
-	if total > q.gsoLen {
-		d.Flags |= ring.FlagGSO
+// marked describes a packet, which begins with b, by the mark that the XDP program
+// left in its source address: the segment size of datagrams that the kernel
+// joined, this one, so that their checksum needs no verification; or that it is a
+// first fragment of the kernel's.
+func marked(d *ring.Desc, b []byte) {
+	if binary.BigEndian.Uint32(b[6:]) != segmentMark {
+		d.Flags |= ring.FlagKernels
+		b[6] &^= 1
+		return
 	}
-	if b := q.arena.Data(*d); len(b) > 12 && b[6]&1 != 0 {
-		d.Flags |= ring.FlagGSO | ring.FlagCsumPartial
-		d.SegSize = binary.BigEndian.Uint16(b[10:])
-		clear(b[6:12])
-	}
+	d.Flags |= ring.FlagGSO | ring.FlagCsumPartial
+	d.SegSize = binary.BigEndian.Uint16(b[10:])
+	clear(b[6:12])
 }
+
+// segmentMark begins the source address of a packet marked with its segment size;
+// keep in step with mark in steer.c.
+const segmentMark = 0x01005eff
 
 // The kernel fills the frames lent to it round-robin. When the reader keeps up,
 // lending fewer keeps them in the cache. A burst must not overflow them while the

@@ -65,6 +65,16 @@ func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 // effort, so that what such a socket sends keeps its place in queueing disciplines.
 const GroupPriority = 0x6f6e6c00
 
+// portEntries returns portKeys, and the entries that say that there is some port.
+func portEntries(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
+	keys := portKeys(proto, local)
+	for _, k := range keys {
+		k.Port = 0
+		keys = append(keys, k)
+	}
+	return keys
+}
+
 // AddPort implements driver.Steering.
 func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
 	if err := checkEntry(proto, local); err != nil {
@@ -75,13 +85,14 @@ func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
 	if d.closed {
 		return errClosed
 	}
-	keys := portKeys(proto, local)
+	return d.addPorts(portEntries(proto, local))
+}
+
+func (d *Device) addPorts(keys []bpf.SteerPortKey) error {
 	for i, k := range keys {
 		if d.ports[k] == 0 {
 			if err := d.objs.Ports.Put(&k, uint8(1)); err != nil {
-				for _, k := range keys[:i] {
-					_ = d.removePort(k)
-				}
+				_ = d.removePorts(keys[:i])
 				return steerError("port", len(d.ports), err)
 			}
 		}
@@ -97,8 +108,12 @@ func (d *Device) RemovePort(proto uint8, local netip.AddrPort) error {
 	if d.closed {
 		return nil // it went with the device
 	}
+	return d.removePorts(portEntries(proto, local))
+}
+
+func (d *Device) removePorts(keys []bpf.SteerPortKey) error {
 	var errs []error
-	for _, k := range portKeys(proto, local) {
+	for _, k := range keys {
 		errs = append(errs, d.removePort(k))
 	}
 	return errors.Join(errs...)
@@ -152,7 +167,12 @@ func (d *Device) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) e
 	if ours {
 		verdict = 1
 	}
+	some := portEntries(proto, local)[1:]
+	if err := d.addPorts(some); err != nil {
+		return err
+	}
 	if err := d.objs.Flows.Put(&k, verdict); err != nil {
+		_ = d.removePorts(some)
 		return steerError("flow", len(d.flows), err)
 	}
 	d.flows[k]++
@@ -167,6 +187,11 @@ func (d *Device) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 		return nil
 	}
 	k := flowKey(proto, local, remote)
+	if d.flows[k] > 0 {
+		if err := d.removePorts(portEntries(proto, local)[1:]); err != nil {
+			return err
+		}
+	}
 	switch d.flows[k] {
 	case 0:
 		return fmt.Errorf("afxdp: no such flow entry: %w", unix.ENOENT)
@@ -199,7 +224,7 @@ type Counters struct {
 	PassNotIP     uint64 // to the kernel: ARP and all else that is not IP
 	PassProto     uint64 // neither TCP nor UDP nor an ICMP error about them
 	PassMalformed uint64 // cut short or inconsistent
-	PassFragment  uint64 // fragments without a first one of ours
+	PassFragment  uint64 // fragments whose first was the kernel's, or that no port of ours has the address of
 	PassNoPort    uint64 // no entry
 	PassFlow      uint64 // flow entry that says kernel
 	PassNoSocket  uint64 // ours, but on a queue without a socket

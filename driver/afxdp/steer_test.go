@@ -5,12 +5,14 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
+	"github.com/onload-go/onload/ring"
 )
 
 // injector puts frames on ns's interface as they are.
@@ -186,7 +188,7 @@ func testSteering(t *testing.T, mode Mode) {
 		c.PassNoPort == 0 || c.PassFlow != 3 || c.PassNoSocket != 0 || c.PassScope == 0 {
 		t.Errorf("counters %+v", c)
 	}
-	if len(d.flows) != 0 || len(d.ports) != 1 {
+	if len(d.flows) != 0 || len(d.ports) != 2 { // the sentinel's, and that there is one
 		t.Errorf("%d flows and %d ports left", len(d.flows), len(d.ports))
 	}
 }
@@ -211,7 +213,7 @@ func expect(t *testing.T, d *Device, first, then func(), frame, sentinel []byte,
 // Entries are counted: the last Remove takes them away.
 func TestSteeringCounted(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Neighbors: true})
-	d := openAt(t, p.A, Config{MaxPorts: 4})
+	d := openAt(t, p.A, Config{MaxPorts: 5})
 	ap := netip.AddrPortFrom(p.A.Addr4, 100)
 	held := func() bool {
 		var v uint8
@@ -244,15 +246,15 @@ func TestSteeringCounted(t *testing.T) {
 		must(t, d.AddPort(udp, netip.AddrPortFrom(p.A.Addr4, 200+i)))
 	}
 	if err := d.AddPort(udp, anyPort(300)); err == nil {
-		t.Error("fifth entry of four")
+		t.Error("entries beyond the map's")
 	}
-	if len(d.ports) != 3 {
-		t.Errorf("%d entries, want 3", len(d.ports))
+	if len(d.ports) != 4 {
+		t.Errorf("%d entries, want 4", len(d.ports))
 	}
 	must(t, d.AddPort(udp, ap))
 }
 
-// Fragments follow their first.
+// Fragments follow their first, and wait for it where a port of ours has the address.
 func TestFragments(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -299,12 +301,31 @@ func TestFragments(t *testing.T) {
 				t.Helper()
 				expect(t, d, func() { inject(f) }, func() { inject(sentinel) }, f, sentinel, ours)
 			}
-			see(frag(77, 64, 100), false) // before its first
+			see(frag(77, 64, 100), true) // before its first
 			see(frag(77, 0, 100), true)
 			see(frag(77, 64, 100), true)
-			see(frag(78, 64, 100), false) // another datagram
-			see(frag(77, 0, 101), false)  // the same identification again, the kernel's
-			see(frag(77, 64, 101), false)
+			see(frag(79, 0, 101), false) // the kernel's
+			see(frag(79, 64, 101), false)
+			see(frag(79, 0, 100), true) // the identification again, ours
+			see(frag(79, 64, 100), true)
+			see(frag(80, 64, 101), true) // of the kernel's datagram we have a part
+			inject(frag(80, 0, 101))
+			first := make([]ring.Desc, 1)
+			for end := time.Now().Add(patience); q.RxBatch(first) == 0; runtime.Gosched() {
+				if time.Now().After(end) {
+					t.Fatal("the first fragment of the kernel's did not come")
+				}
+			}
+			if !bytes.Equal(d.arena.Data(first[0]), frag(80, 0, 101)) || first[0].Flags != ring.FlagKernels {
+				t.Errorf("first fragment of the kernel's: %+v", first[0])
+			}
+			d.arena.Free(first[0].Frame)
+			see(frag(80, 64, 101), true)
+			must(t, d.RemovePort(udp, anyPort(100)))
+			must(t, d.AddPort(udp, netip.AddrPortFrom(us.addr, 100)))
+			see(frag(81, 64, 100), true)
+			us.addr = netip.MustParseAddr("10.77.0.99")
+			see(frag(81, 64, 100), false) // no port has the address
 		})
 	}
 }

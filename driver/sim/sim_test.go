@@ -373,7 +373,7 @@ func TestSteering(t *testing.T) {
 	try("ICMP error, not ours", icmp(3, tcp4[14:]), false)
 	try("ARP", append(append(make([]byte, 12), 8, 6), make([]byte, 46)...), false)
 
-	// Fragments follow the first.
+	// Fragments follow the first; before it, whether a port of ours has the address.
 	must(b.AddPort(protoUDP, addr4[1]))
 	first := build(protoUDP, addr4[0], addr4[1], fill(64, 0))
 	first[20] = 0x20 // more fragments
@@ -381,9 +381,20 @@ func TestSteering(t *testing.T) {
 	second := bytes.Clone(first)
 	second[20], second[21] = 0, 9
 	putIPv4Sum(second[14:34])
-	try("fragment before the first", second, false)
+	try("fragment before the first", second, true)
 	try("first fragment", first, true)
 	try("second fragment", second, true)
+	other := func(f []byte) []byte { // of a datagram to another port
+		f = bytes.Clone(f)
+		f[18] ^= 1
+		if f[21] == 0 {
+			f[36] ^= 1
+		}
+		putIPv4Sum(f[14:34])
+		return f
+	}
+	try("another's first fragment", other(first), false)
+	try("another's second fragment", other(second), false)
 
 	// VLAN tags are understood.
 	tagged := append(append(bytes.Clone(tcp4[:12]), 0x81, 0, 0, 5), tcp4[12:]...)

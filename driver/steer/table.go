@@ -45,8 +45,8 @@ const maxFrags = 256
 
 // Table decides which packets are ours (see driver.Steering). It is safe for
 // concurrent use. Among the fragments of a datagram the first one, which has the
-// ports, decides for those that come after it; those that come before it are not
-// ours.
+// ports, decides for those that come after it; one that comes before it is ours
+// where a port of ours has its address.
 type Table struct {
 	mu     sync.RWMutex
 	closed bool
@@ -184,11 +184,7 @@ func (t *Table) lookup(proto uint8, local, remote netip.AddrPort) bool {
 	if e, ok := t.flows[flowKey{proto, local, remote}]; ok {
 		return e.ours
 	}
-	anyAddr := netip.IPv6Unspecified()
-	if local.Addr().Is4() {
-		anyAddr = netip.IPv4Unspecified()
-	}
-	for _, a := range [...]netip.Addr{local.Addr(), anyAddr, {}} {
+	for _, a := range [...]netip.Addr{local.Addr(), anyOf(local.Addr()), {}} {
 		if t.ports[localAddr{proto, a}][local.Port()] > 0 {
 			return true
 		}
@@ -201,7 +197,8 @@ func (t *Table) fragment(h *Headers) bool {
 	if h.FragOff != 0 {
 		t.mu.RLock()
 		defer t.mu.RUnlock()
-		return t.frags[k]
+		ours, ok := t.frags[k]
+		return ours || !ok && t.somePort(h.Proto, h.Dst)
 	}
 	ours := t.lookup(h.Proto, h.Destination(), h.Source())
 	t.mu.Lock()
@@ -213,4 +210,22 @@ func (t *Table) fragment(h *Headers) bool {
 	}
 	t.frags[k] = ours
 	return ours
+}
+
+// somePort reports whether a port of ours has the address. The lock is held.
+func (t *Table) somePort(proto uint8, local netip.Addr) bool {
+	for _, a := range [...]netip.Addr{local, anyOf(local), {}} {
+		if len(t.ports[localAddr{proto, a}]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// anyOf is the unspecified address of a's family.
+func anyOf(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -19,7 +20,7 @@ func (s *Stack) fragment(ds []ring.Desc) {
 		s.noteDrop(f, &s.counters.rxMalformed)
 		return
 	}
-	done := s.fragments.Add(p, ds, s.now)
+	done := s.fragments.Add(p, ds, s.rx.queue, s.now)
 	s.setTimer(&s.fragments.timer, s.fragments.Deadline())
 	if done != nil {
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
@@ -45,6 +46,21 @@ func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
 	limit := min(maxFragBytes, len(arena.Mem())/8)
 	f.Init(cache, limit, min(maxPeerFragBytes, limit))
 	f.timer.Kind = ofFragments
+}
+
+// returnFragment gives the kernel a copy of the fragment ds that came by queue from.
+// It is no hot path: such fragments overtook the first of their datagram.
+func (s *Stack) returnFragment(from int, ds []ring.Desc) {
+	to := s.home[from].returner
+	if to == nil {
+		return
+	}
+	frame := s.gather(ds)
+	if len(frame) <= driver.MaxReturn {
+		to.Return(frame)
+		return
+	}
+	ip.Refragment(frame, driver.MaxReturn, to.Return)
 }
 
 // sendAny is send for packets of any size: UDP's may be larger than the MTU,

@@ -42,6 +42,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		// The steering takes packets by port. Drop in silence those to other hosts'
 		// addresses, link or IP, and those that no honest host sends (attack 20).
 		if !s.rx.on.hears(p.DstMAC) || ip.Bogus(p.Src, p.Dst) || !s.locals.has(p.Dst) && !s.rx.group || p.Tags > 0 && !s.rx.on.onVLAN(p) {
+			if p.Fragment && s.fragments.Return != nil {
+				s.fragments.Return(s.rx.queue, ds) // without ports it was taken by our ports' addresses
+			}
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}

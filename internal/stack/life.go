@@ -56,6 +56,7 @@ func (s *Stack) Close() error {
 		// A goroutine that takes the lock from now on finds the stack closing,
 		// and touches no queue.
 		s.begin()
+		s.fragments.Flush() // the kernel gets what may be its
 		if s.shared() {
 			s.giveBack()
 		}
@@ -75,7 +76,6 @@ func (s *Stack) giveBack() {
 	for _, d := range s.dests.all {
 		s.dests.drop(d)
 	}
-	s.fragments.Flush()
 	s.cache.Flush()
 }
 

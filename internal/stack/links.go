@@ -26,6 +26,8 @@ type link struct {
 	tx     [MaxQueues]uint8 // which queue of the stack sends by this link what belongs to one
 	mask   uint64           // its queues among the stack's, a bit each
 
+	returner driver.Returner // takes back what is the kernel's; nil: no kernel is behind it
+
 	gone atomic.Bool // the interface was deleted
 
 	// Under the stack lock.
@@ -41,6 +43,7 @@ func (w *wiring) init(c *Config) {
 	first := 0
 	for _, l := range c.Links {
 		k := &link{name: l.Name, index: l.Index, queues: l.Queues, mtu: commonCaps(l.Queues).MTU}
+		k.returner, _ = l.Steering.(driver.Returner)
 		for i := range l.Queues {
 			w.home[first+i] = k
 			k.mask |= 1 << (first + i)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"slices"
 	"sync/atomic"
 
 	"github.com/onload-go/onload/driver"
@@ -82,6 +83,9 @@ func New(cfg Config) (*Stack, error) {
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
+	if slices.ContainsFunc(s.links, func(k *link) bool { return k.returner != nil }) {
+		s.fragments.Return = s.returnFragment
+	}
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)

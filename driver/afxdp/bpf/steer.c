@@ -7,9 +7,11 @@
 //
 // Lookup order: the exact flow, then (protocol, local address, port), then
 // (protocol, any address of the family, port). An ICMP error is looked up by
-// the packet that it quotes, a fragment follows its first fragment. Datagrams to
-// a multicast group are ours by the group's own port entry only. All that is not
-// understood is the kernel's.
+// the packet that it quotes, a fragment follows its first fragment. One that
+// overtook its first is the stack's to keep until that comes, where our ports
+// have its address; the stack gives the kernel back what turns out to be the
+// kernel's. Datagrams to a multicast group are ours by the group's own port entry
+// only. All that is not understood is the kernel's.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -37,8 +39,10 @@
 #define MAX_TAGS 2
 #define MAX_EXT 6 /* IPv6 extension headers */
 
-// Reassembly gives up on a datagram after this (RFC 8200 section 4.5).
-#define FRAG_TTL_NS (60ULL * 1000000000)
+// The fragments of a datagram come within this of each other. It is short, since
+// identifications of IPv4 return soon (RFC 4963); a later fragment is one that
+// overtook its first.
+#define FRAG_TTL_NS (1000000000ULL)
 
 struct addr {
 	__u32 w[4]; /* IPv4 in w[0] */
@@ -46,7 +50,7 @@ struct addr {
 
 struct port_key {
 	struct addr local; /* zero: any */
-	__be16 port;
+	__be16 port; /* zero: there is some port */
 	__u8 proto;
 	__u8 family; /* 4 or 6 */
 };
@@ -67,6 +71,18 @@ struct frag_key {
 	__u16 pad;
 };
 
+// Whose the fragments of a datagram are.
+struct frag_state {
+	__u64 seen; /* when the last of them came, ns */
+	__u32 whose;
+	__u32 pad;
+};
+
+enum whose {
+	FRAG_KERNEL,
+	FRAG_STACK,
+};
+
 enum verdict {
 	FLOW_KERNEL = 0,
 	FLOW_OURS = 1,
@@ -78,7 +94,7 @@ enum counter {
 	PASS_NOT_IP,    /* ARP and whatever else is not IP */
 	PASS_PROTO,     /* neither TCP nor UDP nor an ICMP error */
 	PASS_MALFORMED, /* cut short or inconsistent */
-	PASS_FRAGMENT,  /* no first fragment of ours seen */
+	PASS_FRAGMENT,  /* the first was the kernel's, or no port is ours */
 	PASS_NO_PORT,   /* no entry */
 	PASS_FLOW,      /* flow entry: the kernel's */
 	PASS_NO_SOCKET, /* ours, but no socket on this queue */
@@ -117,7 +133,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct frag_key);
-	__type(value, __u64); /* when the first fragment came */
+	__type(value, struct frag_state);
 } frags SEC(".maps");
 
 struct {
@@ -298,8 +314,10 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 			p->fragment = 1;
 			p->id = eh.frag.id;
 			p->first = (fo & ~7) == 0;
-			if (!p->first)
+			if (!p->first) {
+				p->proto = eh.next;
 				return 0;
+			}
 		}
 		next = eh.next;
 		off += sizeof(eh);
@@ -426,13 +444,52 @@ static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 	return lookup(&k);
 }
 
-// later_fragment: without ports, it follows the first. One that came before the
-// first goes to the kernel.
-static __always_inline int later_fragment(struct frag_key *k)
+// some_port reports whether a port of ours has the address that a fragment is for.
+static __always_inline int some_port(struct packet *p)
 {
-	__u64 *at = bpf_map_lookup_elem(&frags, k);
+	struct port_key k = {};
 
-	if (!at || bpf_ktime_get_ns() - *at > FRAG_TTL_NS)
+	k.family = p->family;
+	k.proto = p->proto == PROTO_DSTOPTS ? PROTO_UDP : p->proto; /* what follows is in the first */
+	if (k.proto != PROTO_TCP && k.proto != PROTO_UDP)
+		return 0;
+	if (!to_group(p) && bpf_map_lookup_elem(&ports, &k))
+		return 1;
+	k.local = p->dst;
+	return bpf_map_lookup_elem(&ports, &k) != 0;
+}
+
+// recall returns whose the datagram is, where some fragment of it said so and
+// came not long ago. Else, or where it is anew, the datagram is made whose
+// it says.
+static __always_inline __u32 recall(struct frag_key *k, __u32 whose)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct frag_state next = { .seen = now, .whose = whose };
+	struct frag_state *s = bpf_map_lookup_elem(&frags, k);
+
+	if (s && now - s->seen > FRAG_TTL_NS) {
+		bpf_map_delete_elem(&frags, k);
+		s = 0;
+	}
+	// Another processor may have another fragment of it at this moment: the
+	// first to write decides.
+	if (!s) {
+		if (bpf_map_update_elem(&frags, k, &next, BPF_NOEXIST) == 0)
+			return whose;
+		s = bpf_map_lookup_elem(&frags, k);
+		if (!s)
+			return whose;
+	}
+	s->seen = now;
+	return s->whose;
+}
+
+// later_fragment: without ports, it follows the first, or waits for it in the
+// stack.
+static __always_inline int later_fragment(struct frag_key *k, struct packet *p)
+{
+	if (!some_port(p) || recall(k, FRAG_STACK) == FRAG_KERNEL)
 		return PASS_FRAGMENT;
 	return 0;
 }
@@ -478,9 +535,19 @@ static __always_inline __u16 segment_size(struct xdp_md *ctx)
 // address: with the group bit no station has it. See Queue.RxBatch.
 static __always_inline void mark(struct xdp_md *ctx, __u16 size)
 {
-	__u8 src[6] = { 1, 0, 0, 0, size >> 8, size };
+	__u8 src[6] = { 0x01, 0x00, 0x5e, 0xff, size >> 8, size };
 
 	bpf_xdp_store_bytes(ctx, 6, src, sizeof(src));
+}
+
+// mark_kernels tells the driver that a first fragment is the kernel's: it is
+// redirected only because the stack has others of its datagram. The rest of the
+// sender's address stays.
+static __always_inline void mark_kernels(struct xdp_md *ctx, struct ethhdr *eth)
+{
+	__u8 src = eth->src[0] | 1;
+
+	bpf_xdp_store_bytes(ctx, 6, &src, sizeof(src));
 }
 
 static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
@@ -510,7 +577,7 @@ int onload_steer(struct xdp_md *ctx)
 	if (load(ctx, 0, 0, &eth, sizeof(eth)))
 		return pass(PASS_MALFORMED);
 	if (eth.src[0] & 1)
-		return pass(PASS_MALFORMED); /* nobody's address, and our mark */
+		return pass(PASS_MALFORMED); /* nobody's address: our mark, and what Device.Return gives back */
 	proto = bpf_ntohs(eth.proto);
 	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {
 		struct vlanhdr tag;
@@ -543,7 +610,7 @@ int onload_steer(struct xdp_md *ctx)
 		if (p.family == 4)
 			fk.proto = p.proto;
 		if (!p.first) {
-			r = later_fragment(&fk);
+			r = later_fragment(&fk, &p);
 			return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
 		}
 	}
@@ -583,15 +650,33 @@ int onload_steer(struct xdp_md *ctx)
 	}
 
 	// The first fragment decides for the rest, also when an earlier datagram
-	// with the same identification was decided otherwise.
+	// with the same identification was decided otherwise. But where the stack has
+	// some of the kernel's already, it must get all.
 	if (r) {
-		bpf_map_delete_elem(&frags, &fk);
+		if (some_port(&p) && recall(&fk, FRAG_KERNEL) == FRAG_STACK) {
+			r = redirect(ctx, REDIRECT_FRAG);
+			if (r == XDP_REDIRECT)
+				mark_kernels(ctx, &eth);
+			return r;
+		}
 		return pass(r);
 	}
-	__u64 now = bpf_ktime_get_ns();
+	struct frag_state ours = { .seen = bpf_ktime_get_ns(), .whose = FRAG_STACK };
 
-	bpf_map_update_elem(&frags, &fk, &now, BPF_ANY);
+	bpf_map_update_elem(&frags, &fk, &ours, BPF_ANY);
 	return redirect(ctx, REDIRECT_FRAG);
+}
+
+// The number of our interface.
+volatile const __u32 interface;
+
+// Gives the kernel a frame as though the interface had received it: run by the
+// driver (BPF_PROG_TEST_RUN), attached to nothing. In generic mode onload_steer sees
+// such a frame again, and passes it for its sender's address.
+SEC("tc")
+int onload_return(struct __sk_buff *skb)
+{
+	return bpf_clone_redirect(skb, interface, BPF_F_INGRESS);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -46,6 +46,13 @@ type SteerFragKey struct {
 	Pad    uint16
 }
 
+type SteerFragState struct {
+	_     structs.HostLayout
+	Seen  uint64
+	Whose uint32
+	Pad   uint32
+}
+
 type SteerPortKey struct {
 	_     structs.HostLayout
 	Local struct {
@@ -66,10 +73,12 @@ const (
 	SteerMapFrags         = "frags"
 	SteerMapPorts         = "ports"
 	SteerMapXsks          = "xsks"
+	SteerProgOnloadReturn = "onload_return"
 	SteerProgOnloadSteer  = "onload_steer"
 	SteerVarBuffFrameSz   = "buff_frame_sz"
 	SteerVarBuffHardStart = "buff_hard_start"
 	SteerVarHaveFlows     = "have_flows"
+	SteerVarInterface     = "interface"
 	SteerVarSharedGsoSize = "shared_gso_size"
 	SteerVarSharedGsoType = "shared_gso_type"
 	SteerVarSharedSize    = "shared_size"
@@ -117,7 +126,8 @@ type SteerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SteerProgramSpecs struct {
-	OnloadSteer *ebpf.ProgramSpec `ebpf:"onload_steer"`
+	OnloadReturn *ebpf.ProgramSpec `ebpf:"onload_return"`
+	OnloadSteer  *ebpf.ProgramSpec `ebpf:"onload_steer"`
 }
 
 // SteerMapSpecs contains maps before they are loaded into the kernel.
@@ -138,6 +148,7 @@ type SteerVariableSpecs struct {
 	BuffFrameSz   *ebpf.VariableSpec `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.VariableSpec `ebpf:"buff_hard_start"`
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
+	Interface     *ebpf.VariableSpec `ebpf:"interface"`
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.VariableSpec `ebpf:"shared_size"`
@@ -187,6 +198,7 @@ type SteerVariables struct {
 	BuffFrameSz   *ebpf.Variable `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.Variable `ebpf:"buff_hard_start"`
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
+	Interface     *ebpf.Variable `ebpf:"interface"`
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.Variable `ebpf:"shared_size"`
@@ -196,11 +208,13 @@ type SteerVariables struct {
 //
 // It can be passed to LoadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SteerPrograms struct {
-	OnloadSteer *ebpf.Program `ebpf:"onload_steer"`
+	OnloadReturn *ebpf.Program `ebpf:"onload_return"`
+	OnloadSteer  *ebpf.Program `ebpf:"onload_steer"`
 }
 
 func (p *SteerPrograms) Close() error {
 	return _SteerClose(
+		p.OnloadReturn,
 		p.OnloadSteer,
 	)
 }

@@ -1,0 +1,106 @@
+package afxdp
+
+import (
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"go.uber.org/zap"
+)
+
+// maxReturns is how many bytes of frames may wait to be given back; what is more is
+// lost, as in a full backlog of the kernel.
+const maxReturns = 4 << 20
+
+// returns are the frames that the kernel is to have back. A goroutine gives them
+// back, which ends when there are no more.
+type returns struct {
+	mu      sync.Mutex
+	idle    sync.Cond // running became false
+	waiting [][]byte
+	bytes   int
+	running bool
+	closed  bool
+	lost    uint64
+}
+
+// Return implements driver.Returner: a tc program that is attached to nothing puts
+// the frame on the interface's receive path. It costs a system call, so the
+// caller, which holds the stack lock, leaves it to a goroutine.
+func (d *Device) Return(frame []byte) {
+	r := &d.returns
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed || r.bytes+len(frame) > maxReturns:
+		r.lost++
+		return
+	case !r.running:
+		r.running = true
+		go d.giveBack()
+	}
+	r.waiting = append(r.waiting, frame)
+	r.bytes += len(frame)
+}
+
+// giveBack gives the kernel the frames that wait, until none does.
+func (d *Device) giveBack() {
+	r := &d.returns
+	err := d.inNS(func() error { // the program looks the interface up by its number
+		for frames := r.take(); frames != nil; frames = r.take() {
+			for _, f := range frames {
+				d.giveBackFrame(f)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.log.Error("afxdp: fragments of the kernel's are lost", zap.String("interface", d.name), zap.Error(err))
+		r.stop()
+	}
+}
+
+func (d *Device) giveBackFrame(f []byte) {
+	if d.caps.Mode == ModeGeneric.String() {
+		f[6] |= 1 // so that onload_steer passes it
+	}
+	status, err := d.objs.OnloadReturn.Run(&ebpf.RunOptions{Data: f})
+	if err != nil || status != 0 {
+		d.returns.mu.Lock()
+		d.returns.lost++
+		d.returns.mu.Unlock()
+		d.log.Debug("afxdp: a fragment of the kernel's is lost", zap.String("interface", d.name), zap.Uint32("status", status), zap.Error(err))
+	}
+}
+
+// take returns all that waits, nil where nothing does: then the goroutine is to
+// end.
+func (r *returns) take() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	frames := r.waiting
+	r.waiting, r.bytes = nil, 0
+	if frames == nil {
+		r.running = false
+		r.idle.Broadcast()
+	}
+	return frames
+}
+
+// stop forgets what waits.
+func (r *returns) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost += uint64(len(r.waiting))
+	r.waiting, r.bytes, r.running = nil, 0, false
+	r.idle.Broadcast()
+}
+
+// close waits until the kernel has all that waits.
+func (r *returns) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for r.running {
+		r.idle.Wait()
+	}
+}
