@@ -1,7 +1,7 @@
 package stack
 
 import (
-	"runtime"
+	"io"
 	"testing"
 )
 
@@ -10,30 +10,26 @@ import (
 func TestGather(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Throughput})
 	c, d := connect(t, a, b, addrB)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p := make([]byte, 1<<20)
-		for err := error(nil); err == nil; {
-			_, err = c.Write(p)
+	c.SetNoDelay(false)
+	unread := 0
+	send := func(n int) {
+		if _, err := c.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	t.Cleanup(func() {
-		_ = c.Close()
-		<-done
-	})
-	p := make([]byte, 16<<10)
-	// gather ends with b's lock held and an acknowledgement of d waiting.
+		unread = n
+	}
+	// gather ends with b's lock held and an acknowledgement of d waiting: the end of
+	// what c sends waits in turn for that (Nagle), so that no segment is pushed. The
+	// reactors may be faster.
 	gather := func() {
 		t.Helper()
-		for range 10000 {
-			if _, err := d.Read(p); err != nil {
+		for range 1000 {
+			if _, err := io.ReadFull(d, make([]byte, unread)); err != nil {
 				t.Fatal(err)
 			}
+			send(2*c.info().SendMSS + 100)
 			b.begin()
-			for i := 0; i < 1000 && b.poll() < 3; i++ {
-				runtime.Gosched()
-			}
+			b.poll()
 			for c := b.nextDirty(); c != nil; c = b.nextDirty() {
 				b.noteOutput(c, c.tc.Output(b.now))
 			}
@@ -44,6 +40,7 @@ func TestGather(t *testing.T) {
 		}
 		t.Fatal("no acknowledgement waits for more segments")
 	}
+	send(100_000) // the first segments are acknowledged at once
 	for _, last := range []bool{false, true} {
 		gather()
 		if !d.gathers || b.turn.gatherUntil == never {
