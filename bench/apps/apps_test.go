@@ -168,11 +168,21 @@ func TestFailure(t *testing.T) {
 		t.Fatal("no error")
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "failures", "*"))
-	if err != nil || len(files) != 2 {
-		t.Fatalf("%d files of failures, %v", len(files), err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(files[0]); err != nil || !strings.Contains(string(b), "no such luck") {
-		t.Errorf("%s: %v", b, err)
+	told := 0
+	for _, f := range files { // the kernel's run may be among them, if it starved
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "no such luck") {
+			told++
+		}
+	}
+	if told != 2 {
+		t.Errorf("%d of %d files of failures are the broken end's, want 2", told, len(files))
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "apps.json")); err != nil || !strings.Contains(string(b), `"Rung": "kernel"`) {
 		t.Errorf("the kernel's run is not there: %v", err)
