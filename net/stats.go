@@ -23,6 +23,8 @@ type Stats struct {
 	Fragments            ip.FragStats // and what became of them
 	RxNoSocket           uint64       // datagrams to ports that nobody has
 	TxFull, TxNoRoute    uint64       // packets kept back by a full ring; dropped for want of a route
+	Detours              uint64       // packets that left through the kernel, by interfaces that are not accelerated
+	DetourErrors         uint64       // those that the kernel did not take
 	TxResets             uint64       // resets sent for segments that belong to nothing
 	KickErrors           uint64       // system calls to send that failed
 	ICMPErrors           uint64       // about our flows

@@ -22,6 +22,7 @@ type Engine struct {
 	ns       netns.Handle         // zero: the process's own
 	net      control.Network      // nil: nothing is accelerated
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
+	output   *control.Output      // of packets by other interfaces; nil: they have no way
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
 
@@ -129,6 +130,9 @@ func (e *Engine) Close() error {
 		if e.reserver != nil {
 			errs = append(errs, e.reserver.Close())
 		}
+		if e.output != nil {
+			errs = append(errs, e.output.Close())
+		}
 		errs = append(errs, e.ns.Close())
 		e.closeErr = errors.Join(errs...)
 	})
@@ -152,6 +156,14 @@ func (e *Engine) InNS(fn func() error) error { return e.ns.Do(fn) }
 
 // TCP returns the configuration of new TCP connections.
 func (e *Engine) TCP() tcp.Config { return e.cfg.tcp() }
+
+// out is output, or nil.
+func (e *Engine) out() stack.Output {
+	if e.output == nil {
+		return nil // not an interface that holds nil
+	}
+	return e.output
+}
 
 // ports are those that a kernel shares, or nil.
 func (e *Engine) ports() control.Ports {

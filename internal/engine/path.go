@@ -50,6 +50,7 @@ type pathMaker struct {
 func (p *pathMaker) add(s *stack.Stack, link int) {
 	name, caps, ok := s.LinkCaps(link)
 	if !ok {
+		p.why = "packets leave by an interface that is not accelerated, through the kernel"
 		return
 	}
 	if err := s.LinkErr(link); err != nil {

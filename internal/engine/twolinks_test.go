@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,8 +29,8 @@ type uplinks struct {
 	engine *onload.Engine
 }
 
-// newUplinks makes them, with an engine in A on both links.
-func newUplinks(t *testing.T) *uplinks {
+// newUplinks makes them, with an engine in A on those links, or on both.
+func newUplinks(t *testing.T, on ...int) *uplinks {
 	t.Helper()
 	p := lab.NewPair(t, lab.Options{})
 	u := &uplinks{A: p.A, R: p.B, a: [2]*lab.Link{p.A.Link}, r: [2]*lab.Link{p.B.Link}}
@@ -53,8 +54,10 @@ func newUplinks(t *testing.T) *uplinks {
 	u.ip(t, u.R, "-6 route add local fd99::/64 dev lo")
 	u.echo(t)
 	var ifs []string
-	for _, l := range u.a {
-		ifs = append(ifs, l.If)
+	for i, l := range u.a {
+		if len(on) == 0 || slices.Contains(on, i) {
+			ifs = append(ifs, l.If)
+		}
 	}
 	u.engine, err = onload.New(onload.Config{NetNS: u.A.Path, Interfaces: ifs, Frames: 2048, RingSize: 512, Logger: zap.NewNop()})
 	if err != nil {
@@ -107,7 +110,7 @@ func (u *uplinks) echoUDP(t *testing.T, a netip.Addr) string {
 	}
 	t.Cleanup(func() { c.Close() })
 	go func() {
-		b := make([]byte, 2000)
+		b := make([]byte, 4000)
 		for {
 			n, from, err := c.ReadFrom(b)
 			if err != nil {
@@ -157,14 +160,19 @@ func (u *uplinks) serve(t *testing.T, addr string) net.Listener {
 	return l
 }
 
-// from connects from an address of R to addr.
-func (u *uplinks) from(local netip.Addr, addr string) error {
-	var c net.Conn
-	err := u.R.Do(func() (err error) {
+// dialFrom is a connection of the kernel's in R.
+func (u *uplinks) dialFrom(local netip.Addr, addr string) (c net.Conn, err error) {
+	err = u.R.Do(func() (err error) {
 		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)), Timeout: patience}
 		c, err = d.Dial("tcp", addr)
 		return err
 	})
+	return c, err
+}
+
+// from connects from an address of R to addr.
+func (u *uplinks) from(local netip.Addr, addr string) error {
+	c, err := u.dialFrom(local, addr)
 	if err != nil {
 		return err
 	}

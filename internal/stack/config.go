@@ -30,6 +30,9 @@ type Config struct {
 	Net   control.Network
 	Ports control.Ports // nil: no kernel shares the ports
 	Keys  *Keys         // nil: the Stack makes its own
+	// Output sends packets whose route leads by other links than Links; nil:
+	// they have no way.
+	Output Output
 
 	Profile Profile
 	Spin    time.Duration // 0: the profile's budget; negative: never spin

@@ -13,9 +13,10 @@ import (
 // dests are the destinations of our packets, as the kernel's tables have them.
 // They belong to the holder of the stack lock.
 type dests struct {
-	net   control.Network
-	arena *ring.Arena
-	links []*link
+	net    control.Network
+	arena  *ring.Arena
+	links  []*link
+	detour detour
 
 	all map[dstKey]*dst
 	// byPorts says for IPv4 and IPv6 whether the keys have ports.
@@ -29,11 +30,12 @@ type dests struct {
 // 2.3.2.1).
 const resolveWait = int64(time.Second)
 
-func (t *dests) init(net control.Network, links []*link, arena *ring.Arena) {
+func (t *dests) init(net control.Network, links []*link, arena *ring.Arena, out Output) {
 	t.net, t.links, t.arena = net, links, arena
 	t.all = make(map[dstKey]*dst)
 	t.portsChanged()
 	t.timer.Kind = ofParked
+	t.detour.init(out)
 }
 
 // trim leaves out of k what no route depends on.
@@ -131,17 +133,21 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 		}
 		return false
 	}
-	if r.Link != d.route.Link || r.NextHop != d.route.NextHop {
+	if r.Link != d.route.Link || r.NextHop != d.route.NextHop || on != d.on {
 		// What the old neighbour gets would go where the route no longer leads.
 		d.ready, d.asked = false, 0
 	}
 	d.route, d.on, d.gone = r, on, false
+	if d.detour = on == &t.detour.on; d.detour {
+		d.hdr.Init([6]byte{}, [6]byte{}, 0, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
+		return true
+	}
 	t.resolveNeighbour(d, now)
 	return true
 }
 
 // by returns which of our links carries the packets of a route by that link of
-// the kernel's; nil: none does.
+// the kernel's: of others the detour, if there is a kernel; nil: none does.
 func (t *dests) by(index int) *link {
 	l, ok := t.net.Link(index)
 	if !ok {
@@ -152,6 +158,9 @@ func (t *dests) by(index int) *link {
 			return k
 		}
 	}
+	if t.detour.out != nil {
+		return &t.detour.on
+	}
 	return nil
 }
 
@@ -159,8 +168,8 @@ func (t *dests) by(index int) *link {
 // missing. Parked packets can go where d is ready afterwards.
 func (t *dests) resolveNeighbour(d *dst, now int64) {
 	link, ok := t.net.Link(d.route.Link)
-	if !ok {
-		return
+	if !ok || d.detour {
+		return // the detour's neighbours are the kernel's business
 	}
 	mac, ok := t.neighbour(d)
 	if !ok {

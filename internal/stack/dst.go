@@ -116,7 +116,8 @@ type dst struct {
 	on     *link // by which its packets leave; nil: by none yet
 	hdr    ip.Header
 	sum    uint16        // of the pseudo-header without the length
-	ready  bool          // hdr is complete
+	ready  bool          // hdr is complete, and on has queues
+	detour bool          // on is that of dests.detour
 	stale  bool          // and the kernel does not know the neighbour any more
 	gone   bool          // no route at present
 	why    syscall.Errno // what a sender is told then, as by the kernel
@@ -132,4 +133,12 @@ type dst struct {
 	pathUntil int64 // when that is forgotten, ns
 	asked     int64 // when the kernel was last asked to resolve, ns
 	confirmed int64
+}
+
+// link is the index of the interface that d's packets leave by.
+func (d *dst) link() int {
+	if d.detour {
+		return d.route.Link
+	}
+	return d.on.index
 }

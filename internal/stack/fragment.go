@@ -66,6 +66,9 @@ func (s *Stack) returnFragment(from int, ds []ring.Desc) {
 // sendAny is send for packets of any size: UDP's may be larger than the MTU,
 // or in more pieces than the device takes, and are cut.
 func (s *Stack) sendAny(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	if !d.ready && d.detour {
+		return s.dests.detour.send(s, d, pkt, ecn, d.key.proto == ip.ProtoUDP)
+	}
 	if !d.ready || d.key.proto != ip.ProtoUDP {
 		return s.send(d, qi, pkt, ecn)
 	}

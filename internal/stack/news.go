@@ -64,6 +64,7 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 	case control.NeighborFailed:
 		switch {
 		case c.Link != d.route.Link || c.Addr != d.route.NextHop:
+		case d.detour: // the kernel asks again
 		case d.ready:
 			// Perhaps the kernel has only forgotten the neighbour, since it saw no
 			// traffic. Its address is used until another is known. The next sender

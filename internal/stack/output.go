@@ -40,8 +40,7 @@ func (s *Stack) flush(d deferral) {
 func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	s.mustHold()
 	if !d.ready {
-		s.sendLater(d, qi, pkt, ecn)
-		return true
+		return s.sendLater(d, qi, pkt, ecn)
 	}
 	tx := int(d.on.tx[qi])
 	hl := s.address(d, tx, pkt, ecn)

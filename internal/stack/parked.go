@@ -69,14 +69,19 @@ func (t *dests) drop(d *dst) {
 	t.forget(d)
 }
 
-// sendLater parks a packet for d, whose headers are not complete.
-func (s *Stack) sendLater(d *dst, qi int, pkt []ring.Desc, ecn uint8) {
+// sendLater parks a packet for d, whose headers are not complete, or sends it
+// by the detour. false: the kernel's buffer is full, and pkt is as it was.
+func (s *Stack) sendLater(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
+	if d.detour {
+		return s.dests.detour.send(s, d, pkt, ecn, false)
+	}
 	if !s.dests.park(d, parkedPacket{pkt, qi, ecn}, s.host.Reserve, s.now) {
 		s.counters.txNoRoute.Add(1)
-		return
+		return true
 	}
 	s.setTimer(&s.dests.timer, s.now+resolveMost)
 	s.resolve(d)
+	return true
 }
 
 // resolve has d's neighbour found, and sends the packets that waited for it.
@@ -87,7 +92,7 @@ func (s *Stack) resolve(d *dst) {
 
 // sendParked sends the packets that waited for d, if d is ready.
 func (s *Stack) sendParked(d *dst) {
-	if !d.ready {
+	if !d.ready && !d.detour {
 		return
 	}
 	parked := d.parked

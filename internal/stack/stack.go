@@ -78,7 +78,7 @@ func New(cfg Config) (*Stack, error) {
 	s.turn.init()
 	s.demux.init()
 	s.groups.init()
-	s.dests.init(cfg.Net, s.links, s.arena)
+	s.dests.init(cfg.Net, s.links, s.arena, cfg.Output)
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))

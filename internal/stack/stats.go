@@ -23,6 +23,7 @@ type counters struct {
 	txFull, txNoRoute     atomic.Uint64
 	txResets, kickErrors  atomic.Uint64
 	icmpErrors            atomic.Uint64
+	detours, detourErrors atomic.Uint64
 	tcpDials, tcpAccepts  atomic.Uint64
 	udpIn, udpOut, udpErr atomic.Uint64
 }
@@ -43,6 +44,8 @@ type Stats struct {
 	Fragments            ip.FragStats
 	RxNoSocket           uint64 // datagrams to ports that nobody has
 	TxFull, TxNoRoute    uint64 // packets kept back by a full ring; dropped for want of a route
+	Detours              uint64 // packets that left through the kernel, by other links than the stack's
+	DetourErrors         uint64 // those that the kernel did not take
 	TxResets             uint64 // resets sent for segments that belong to nothing
 	KickErrors           uint64
 	ICMPErrors           uint64 // about our flows
@@ -69,6 +72,7 @@ func (s *Stack) Stats() Stats {
 		RxMalformed: c.rxMalformed.Load(), RxBogus: c.rxBogus.Load(), RxChecksum: c.rxChecksum.Load(),
 		RxFragments: c.rxFragments.Load(), RxNoSocket: c.rxNoSocket.Load(),
 		TxFull: c.txFull.Load(), TxNoRoute: c.txNoRoute.Load(), TxResets: c.txResets.Load(),
+		Detours: c.detours.Load(), DetourErrors: c.detourErrors.Load(),
 		KickErrors: c.kickErrors.Load(), ICMPErrors: c.icmpErrors.Load(),
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),

@@ -73,8 +73,7 @@ func (s *Stack) newTCPConn(d *dst, localPort, remotePort uint16) *TCPConn {
 func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	s, d := c.s, c.dst
 	if !d.ready {
-		s.sendLater(d, int(c.qi), pkt, ecn)
-		return true
+		return s.sendLater(d, int(c.qi), pkt, ecn)
 	}
 	tx := int(d.on.tx[c.qi])
 	hl := s.address(d, tx, pkt, ecn)
@@ -528,7 +527,7 @@ func (c *TCPConn) Link() int {
 	if c.dst == nil {
 		return c.s.links[0].index
 	}
-	return c.dst.on.index
+	return c.dst.link()
 }
 
 // SetDeadline sets both deadlines.

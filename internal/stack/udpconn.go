@@ -218,7 +218,7 @@ func (u *UDPConn) Link() int {
 	if u.dst == nil {
 		return u.s.links[0].index
 	}
-	return u.dst.on.index
+	return u.dst.link()
 }
 
 // ready implements socket.
