@@ -185,13 +185,13 @@ var knobs = []knob{
 	},
 	{
 		Setting{"MaxOrphans", "ONLOAD_MAX_ORPHANS", "a number", "16384",
-			"closed TCP connections that may go on, per interface"},
+			"closed TCP connections that may go on, over all interfaces that share a stack"},
 		func(c *Config, v string) error { return number(&c.MaxOrphans, v) },
 		func(c *Config) error { return within(c.MaxOrphans, 0, math.MaxInt32) },
 	},
 	{
 		Setting{"MaxTimeWaits", "ONLOAD_MAX_TIME_WAITS", "a number", "131072",
-			"TCP connections in TIME-WAIT, per interface"},
+			"TCP connections in TIME-WAIT, over all interfaces that share a stack"},
 		func(c *Config, v string) error { return number(&c.MaxTimeWaits, v) },
 		func(c *Config) error { return within(c.MaxTimeWaits, 0, math.MaxInt32) },
 	},
