@@ -32,10 +32,9 @@
 //     writes it itself (RawConn.Read and Write, as the PacketConns of x/net do),
 //     becomes the kernel's. ReadBatch and WriteBatch take x/net's messages and
 //     keep it accelerated; quic-go finds ReadBatch by itself.
-//   - An accelerated TCP connection has no descriptor. File and the methods of
-//     SyscallConn's RawConn fail with an error that is errors.ErrUnsupported.
-//     RawConn.Read still works as a liveness check: connection pools use it to
-//     ask whether an idle connection is alive.
+//   - An accelerated TCP connection has no descriptor: File fails with an error that
+//     is errors.ErrUnsupported. SyscallConn's RawConn shows what it has on other
+//     sockets, as connection pools need it (see TCPConn.SyscallConn).
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
 //     that is never connected; see below.
 //   - An accelerated UDP socket takes control messages (the oob of WriteMsgUDP)
@@ -68,7 +67,10 @@
 // TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
 // IP_OPTIONS, IP_MINTTL, and IP_RECVERR. An Engine without a kernel
 // (NewMemoryPair) fails with errors.ErrUnsupported. All this also holds for
-// options that are set on an open UDP socket by SyscallConn.
+// options that are set on an open UDP socket by SyscallConn. On an open TCP
+// connection followed are buffer sizes, SO_LINGER, keepalive, SO_MAX_PACING_RATE,
+// TCP_NODELAY, TCP_CONGESTION, TCP_USER_TIMEOUT, TOS and TTL; others are errors, and
+// those of a handshake mean nothing any more.
 //
 // The kernel does not reveal TCP_MD5SIG, TCP_AO, SO_ATTACH_REUSEPORT_CBPF and
 // SO_ATTACH_REUSEPORT_EBPF, nor of a TCP_MAXSEG of 536, so they are not seen:

@@ -1,57 +1,106 @@
 package onload
 
 import (
-	"errors"
-	"os"
+	"io"
+	"net"
 	"sync"
 	"syscall"
 )
 
-// rawConn is the RawConn of an accelerated connection.
+// rawConn is the RawConn of an accelerated connection. No descriptor carries its
+// bytes, so Read and Write give a Unix socket for the time of the call, with what
+// the connection has: system calls find data, the end and a reset there as on TCP's.
+// Connection pools ask so whether a connection is alive. Control: see tcpcontrol.go.
 type rawConn struct{ c *stackTCP }
 
-func (r rawConn) unsupported() error { return r.c.opError("raw", "raw", errNoDescriptor) }
-
-// Control implements syscall.RawConn.
-func (r rawConn) Control(func(fd uintptr)) error { return r.unsupported() }
-
-// Write implements syscall.RawConn.
-func (r rawConn) Write(func(fd uintptr) bool) error { return r.unsupported() }
-
-// Read lets f look at a descriptor that has nothing to read, provided that the
-// connection has nothing to read. That is how connection pools ask whether a
-// connection is still alive.
+// Read implements syscall.RawConn.
 func (r rawConn) Read(f func(fd uintptr) bool) error {
-	if r.c.s.Readable() {
-		return r.unsupported()
-	}
-	idle, err := idleConn()
-	if err != nil {
-		return r.unsupported()
-	}
-	done := false
-	if err := idle.Control(func(fd uintptr) { done = f(fd) }); err != nil || !done {
-		return r.unsupported()
-	}
-	return nil
+	return r.error("raw-read", r.c.s.Inspect(func(data []byte, end error) (read int, done bool, err error) {
+		if end == nil && len(data) == 0 {
+			idle, err := idleWindow()
+			return 0, err == nil && f(uintptr(idle.near)), err
+		}
+		if end, err = r.untold(end); err != nil {
+			return 0, false, err
+		}
+		w, err := newWindow(end)
+		if err != nil {
+			return 0, false, err
+		}
+		defer w.close()
+		shown := w.show(data)
+		done = f(uintptr(w.near))
+		if end == syscall.ECONNRESET && w.sawReset() {
+			r.c.broken.Store(true)
+		}
+		return shown - w.unread(), done, nil
+	}))
 }
 
-// idleConn is a socket on which nothing ever arrives, whose peer is open.
-var idleConn = sync.OnceValues(func() (syscall.RawConn, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
+// Write implements syscall.RawConn. The connection has taken what f wrote when it
+// returns.
+func (r rawConn) Write(f func(fd uintptr) bool) error {
+	for {
+		err := r.c.s.MayWrite()
+		if err != nil {
+			err = r.c.tellOnce(err, syscall.EPIPE)
+		}
+		var done, wrote bool
+		if err == nil || err == syscall.EPIPE {
+			done, wrote, err = r.offer(f, err)
+		}
+		if err == nil && !done && !wrote {
+			err = r.c.s.AwaitEnd() // there is room, so no more comes
+		}
+		if done || err != nil {
+			return r.error("raw-write", err)
+		}
 	}
-	files := [2]*os.File{os.NewFile(uintptr(fds[0]), "onload-idle"), os.NewFile(uintptr(fds[1]), "onload-idle")}
-	raw, err := files[0].SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, files[0].Close(), files[1].Close())
-	}
-	return idlePair{raw, files}, nil
-})
-
-// idlePair keeps both ends open.
-type idlePair struct {
-	syscall.RawConn
-	files [2]*os.File
 }
+
+// offer has f write to a window, and writes that to the connection. end is nil, or
+// EPIPE, which f is to find.
+func (r rawConn) offer(f func(fd uintptr) bool, end error) (done, wrote bool, err error) {
+	w, err := newWindow(end)
+	if err != nil {
+		return false, false, err
+	}
+	defer w.close()
+	done = f(uintptr(w.near))
+	p, err := w.written()
+	if err == nil && len(p) > 0 {
+		if _, err = r.c.s.Write(p); err != nil {
+			err = r.c.tellOnce(err, syscall.EPIPE)
+		}
+	}
+	return done, len(p) > 0, err
+}
+
+// untold is what f is to find where the connection has ended: an error is found
+// once, as tellOnce has it. Those that a Unix socket cannot have are Read's own.
+func (r rawConn) untold(end error) (error, error) {
+	if _, ok := end.(syscall.Errno); !ok {
+		return end, nil
+	}
+	if end == syscall.ECONNRESET && !r.c.broken.Load() {
+		return end, nil
+	}
+	if end = r.c.tellOnce(end, io.EOF); end == io.EOF {
+		return end, nil
+	}
+	return nil, end
+}
+
+// error words err as net's RawConn does.
+func (r rawConn) error(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if op == "raw-control" {
+		return &net.OpError{Op: op, Net: r.c.network(), Addr: r.c.LocalAddr(), Err: err}
+	}
+	return &net.OpError{Op: op, Net: r.c.network(), Source: r.c.LocalAddr(), Addr: r.c.RemoteAddr(), Err: err}
+}
+
+// idleWindow is one in which nothing ever arrives.
+var idleWindow = sync.OnceValues(func() (*window, error) { return newWindow(nil) })

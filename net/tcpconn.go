@@ -145,10 +145,17 @@ func (c *TCPConn) MultipathTCP() (bool, error) { return c.via().MultipathTCP() }
 // none: the error is errors.ErrUnsupported.
 func (c *TCPConn) File() (*os.File, error) { return c.via().File() }
 
-// SyscallConn returns the raw connection. If the connection is accelerated, its
-// methods fail with errors.ErrUnsupported, except that Read works while the
-// connection is open and nothing has arrived: its function then gets a
-// descriptor that is open and has nothing to read.
+// SyscallConn returns the raw connection. That of an accelerated connection gives
+// descriptors which are not the connection's own, for the time of the call:
+//
+//   - Read and Write give a Unix socket, on which reading, peeking (MSG_PEEK) and
+//     writing find what they would find on TCP's: data, the end, ECONNRESET, EAGAIN,
+//     EPIPE. What is read and written there is read from and written to the
+//     connection. Any other error that ended it is that of Read or Write.
+//   - Control gives a TCP socket that is never connected. Options that are set there
+//     are followed, by TOS and TTL in each packet from then; what an open
+//     accelerated connection has not got is an error that names the option and is
+//     errors.ErrUnsupported. TCP_INFO is not the connection's: see Info.
 func (c *TCPConn) SyscallConn() (syscall.RawConn, error) { return c.via().SyscallConn() }
 
 // Info returns the state of the connection. If the kernel carries it, it is that of

@@ -25,7 +25,11 @@ type stackTCP struct {
 	wide   bool                    // addresses as on an IPv6 socket
 }
 
-type tcpEnds struct{ local, remote *net.TCPAddr }
+// tcpEnds is what few connections are asked for.
+type tcpEnds struct {
+	local, remote *net.TCPAddr
+	shadow        atomic.Pointer[engine.TCPShadow] // for the program's options
+}
 
 // acceleratedTCP returns a connection of a stack; network is what its caller named.
 func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
@@ -125,7 +129,14 @@ func (c *stackTCP) tellOnce(err, then error) error {
 	return err
 }
 
-func (c *stackTCP) Close() error      { return c.opError("close", "close", c.s.Close()) }
+func (c *stackTCP) Close() error {
+	err := c.s.Close()
+	if ends := c.ends.Load(); ends != nil && err == nil {
+		closeShadow(ends)
+	}
+	return c.opError("close", "close", err)
+}
+
 func (c *stackTCP) CloseRead() error  { return c.opError("close", "shutdown", c.s.CloseRead()) }
 func (c *stackTCP) CloseWrite() error { return c.opError("close", "shutdown", c.s.CloseWrite()) }
 
@@ -134,7 +145,7 @@ func (c *stackTCP) addrs() *tcpEnds {
 	if have := c.ends.Load(); have != nil {
 		return have
 	}
-	c.ends.CompareAndSwap(nil, &tcpEnds{tcpAddr(c.s.LocalAddr(), c.wide), tcpAddr(c.s.RemoteAddr(), c.wide)})
+	c.ends.CompareAndSwap(nil, &tcpEnds{local: tcpAddr(c.s.LocalAddr(), c.wide), remote: tcpAddr(c.s.RemoteAddr(), c.wide)})
 	return c.ends.Load()
 }
 

@@ -84,7 +84,13 @@ func (t *dests) portsChanged() bool {
 func (t *dests) rekey(d *dst, local, remote uint16) *dst {
 	k := d.key
 	k.lport, k.rport = local, remote
-	if k = t.trim(k); k == d.key {
+	return t.another(d, t.trim(k))
+}
+
+// another returns the destination k, counted instead of d. A new one has the route
+// of d until it is looked up.
+func (t *dests) another(d *dst, k dstKey) *dst {
+	if k == d.key {
 		return d
 	}
 	n := t.all[k]
