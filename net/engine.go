@@ -137,6 +137,12 @@ func (e *Engine) ListenTCP(network string, laddr *TCPAddr) (*TCPListener, error)
 	return (&ListenConfig{Engine: e}).listenTCPAddr(network, laddr)
 }
 
+// ListenMulticastUDP opens a socket that has joined gaddr, as the package's
+// ListenMulticastUDP does.
+func (e *Engine) ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPConn, error) {
+	return e.listenGroup(network, ifi, gaddr)
+}
+
 // ListenUDP opens a socket bound to laddr.
 func (e *Engine) ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
 	return (&ListenConfig{Engine: e}).listenUDPAddr(network, laddr)

@@ -33,21 +33,16 @@ func ListenUDP(network string, laddr *UDPAddr) (*UDPConn, error) {
 	return new(ListenConfig).listenUDPAddr(network, laddr)
 }
 
-// ListenMulticastUDP is net.ListenMulticastUDP: multicast is the kernel's.
+// ListenMulticastUDP opens a socket that has joined the group gaddr on ifi, nil
+// for the system's choice, as net.ListenMulticastUDP does. The group's datagrams
+// are accelerated while no other program has a socket at the port, which the kernel
+// would give them to as well; all other datagrams are the kernel's.
 func ListenMulticastUDP(network string, ifi *Interface, gaddr *UDPAddr) (*UDPConn, error) {
 	e, err := Default()
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: udpOrNil(gaddr), Err: err}
 	}
-	var k *net.UDPConn
-	err = e.inNS("listen", network, func() error {
-		k, err = net.ListenMulticastUDP(network, ifi, gaddr)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return kernelUDPConn(k, "multicast is not accelerated"), nil
+	return e.listenGroup(network, ifi, gaddr)
 }
 
 // Listen announces on the local network address. ctx is for resolving the
@@ -232,6 +227,9 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	} else if !isSocketAddr(laddr.IP, laddr.Port) {
 		return fail(cause("bind", syscall.EINVAL))
 	}
+	if k != nil && at.Addr().IsMulticast() {
+		return e.overGroup(k, network, laddr)
+	}
 	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own)
 	if err != nil {
 		if k != nil {
@@ -245,26 +243,13 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 		}
 		return kernelUDPConn(k, sh.Why), nil
 	}
-	on, err := e.in.Bind(&sh, own.Port(), k != nil, &o)
-	switch {
-	case err == syscall.EADDRINUSE && k != nil:
-		unshare()
-		e.in.Log().Warn(sharedPort, zap.Stringer("address", k.LocalAddr()))
-		return kernelUDPConn(k, sharedPort), nil
-	case err != nil:
+	c, err := e.bindUDP(&sh, k, network, own.Port(), o, unshare)
+	if err != nil {
 		if k != nil {
 			_ = k.Close()
 			unshare()
 		}
 		return fail(cause("bind", err))
-	}
-	c := newBoundUDP(e, on, k, network, o, unshare)
-	if k != nil {
-		c.pumped.Go(c.pump)
-		if !e.in.Track(c, c.close) {
-			_ = c.close()
-			return fail(net.ErrClosed)
-		}
 	}
 	return newUDPConn(c), nil
 }

@@ -277,6 +277,12 @@ func (c *boundUDP) control(f func(fd uintptr)) error {
 	}
 	c.recv.Store(uint32(o.Recv))
 	c.on.Follow(&o)
+	if c.k == nil {
+		return nil
+	}
+	if err := c.hear(); err != nil && !c.s.Closed() {
+		return c.opError("raw", "raw", err)
+	}
 	return nil
 }
 

@@ -43,3 +43,18 @@ func (m *Mailbox) TakeAll(a *Arena) (first, last Frame) {
 	}
 	return first, last
 }
+
+// TakeNewest takes the frame that was added last, NoFrame if there is none. Nobody
+// calls Push meanwhile, else a frame that came back could be mistaken for the one
+// that was there.
+func (m *Mailbox) TakeNewest(a *Arena) Frame {
+	for {
+		h := m.head.Load()
+		if h == 0 {
+			return NoFrame
+		}
+		if m.head.CompareAndSwap(h, a.meta[h-1].link.Load()) {
+			return Frame(h - 1)
+		}
+	}
+}

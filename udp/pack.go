@@ -55,6 +55,32 @@ func (q *Queue) pack() {
 	}
 }
 
+// Add copies a small datagram behind the one that was queued last, if the reader
+// has not taken that. It takes no frame. false: Push is to queue the datagram. It
+// has the callers of Push.
+func (q *Queue) Add(p []byte, info *Info) bool {
+	if len(p) > q.arena.FrameSize()/smallPart {
+		return false
+	}
+	f := q.box.TakeNewest(q.arena)
+	if f == ring.NoFrame {
+		return false
+	}
+	m, b := q.arena.Meta(f), q.arena.Bytes(f)
+	at := int(max(m.Seq, uint32(m.Off)+uint32(m.Len)))
+	end := at + recordHead + info.room() + len(p)
+	ok := end <= len(b) && m.Prev == ring.NoFrame && !joined(b, int(m.Off))
+	if ok {
+		binary.BigEndian.PutUint16(b[at:], uint16(len(p)))
+		b[at+recordHead-1] = byte(info.room())
+		info.put(b, at+recordHead+info.room())
+		copy(b[end-len(p):], p)
+		m.Seq = uint32(end)
+	}
+	q.box.Push(q.arena, f)
+	return ok
+}
+
 // append copies the datagram in f, and the records behind it, to the end of those
 // in into. It returns false where they do not fit, or one of the two has several
 // frames or is joined.

@@ -127,6 +127,9 @@ func (d *Device) load(c *Config, frags, segments bool) error {
 	if err := spec.Variables[bpf.SteerVarInterface].Set(uint32(d.index)); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
+	if err := spec.Variables[bpf.SteerVarGroupPriority].Set(uint32(GroupPriority())); err != nil {
+		return fmt.Errorf("afxdp: the program's constants: %w", err)
+	}
 	if segments && !revealSegments(spec) {
 		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart")
 	}

@@ -67,7 +67,7 @@ func TestGroupSteering(t *testing.T) {
 						}))
 						return c2
 					}
-					twin := bind(GroupPriority)
+					twin := bind(GroupPriority())
 					defer twin.Close()
 					see("our own socket", frame, true)
 					other := bind(0)

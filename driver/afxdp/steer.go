@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -59,11 +60,12 @@ func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 	return []bpf.SteerPortKey{k}
 }
 
-// GroupPriority is the SO_PRIORITY of the kernel sockets that belong to sockets of
-// ours at a port of a multicast group. The program passes the group's datagrams to
-// the kernel where it finds a socket without it. Its low bits are those of best
-// effort, so that what such a socket sends keeps its place in queueing disciplines.
-const GroupPriority = 0x6f6e6c00
+// GroupPriority returns the SO_PRIORITY of the kernel sockets that belong to
+// sockets of this process at a port of a multicast group. The program passes the
+// group's datagrams to the kernel if it finds a socket without it. The low bits are
+// those of best effort, so that queueing disciplines treat what such a socket sends
+// as before.
+func GroupPriority() int { return 0x6f<<24 | os.Getpid()&0xfffff<<4 }
 
 // portEntries returns portKeys, and the entries that say that there is some port.
 func portEntries(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {

@@ -42,6 +42,10 @@ func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharer
 	})
 }
 
+// groupPriority marks the twins of sockets that hear multicast groups, for the
+// steering.
+func groupPriority() int { return afxdp.GroupPriority() }
+
 // freeMemory is what an arena may take, in bytes, and what leaves no more; 0 is no
 // limit. It is asked for each arena, since the one before has taken some. An arena
 // that fits into the reserved huge pages takes nothing else.

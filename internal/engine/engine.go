@@ -30,6 +30,7 @@ type Engine struct {
 	retiredMu sync.Mutex
 	retired   []*stack.Stack // that have lost interfaces
 	bound     bound
+	hearers   hearers
 
 	rest bool   // the kernel carries all traffic that belongs to none of the interfaces
 	none string // why nothing is accelerated, where net is nil
@@ -76,6 +77,7 @@ func Default() (*Engine, error) {
 
 func newEngine(c Config) *Engine {
 	e := &Engine{cfg: c, log: c.Logger}
+	e.hearers.e = e
 	if e.log == nil {
 		e.log = newLogger(zap.WarnLevel)
 	}
@@ -120,6 +122,7 @@ func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		e.keeper.close()
 		e.sockets.close()
+		e.hearers.close()
 		var errs []error
 		for _, s := range e.stacks() {
 			errs = append(errs, s.Close())

@@ -94,7 +94,7 @@ func (e *Engine) TwinOptions(c syscall.Conn) (o Options, f Family, err error) {
 		return o, f, err
 	}
 	fresh.changes(twin, &o)
-	o.family6 = kind.family == unix.AF_INET6
+	o.family6, o.Hooked = kind.family == unix.AF_INET6, true
 	switch {
 	case !o.family6:
 		f = IPv4

@@ -22,6 +22,12 @@ type Options struct {
 	// Recv are the control messages that a UDP socket gives.
 	Recv Recv
 
+	// Hooked says that a Control hook was called with the twin of a bound socket.
+	Hooked bool
+	// GroupsOnly says that a bound UDP socket shares its port with others: what is
+	// sent to this host alone is the kernel's, which knows whose it is.
+	GroupsOnly bool
+
 	by             string // whose options these are; empty: a Control hook's
 	segment        int    // UDP_SEGMENT
 	joined         bool   // UDP_GRO
@@ -130,7 +136,7 @@ func (o *Options) Apply(c *tcp.Config, keepAlive bool) {
 
 // udp are the options of a UDP socket.
 func (e *Engine) udp(o *Options) *stack.UDPOptions {
-	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip, Segment: o.segment, Joined: o.joined}
+	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip, Segment: o.segment, Joined: o.joined, GroupsOnly: o.GroupsOnly}
 	if o.rcvBuf > 0 {
 		u.RcvBuf = 2 * o.rcvBuf // the kernel doubles it, since it counts what a datagram takes
 	}

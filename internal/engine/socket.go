@@ -22,9 +22,10 @@ type Socket struct {
 	twin   bool             // the kernel carries what is not accelerated
 	routes routeCache
 
-	mu     sync.Mutex // of changes of parts
-	parts  atomic.Pointer[parts]
-	closed bool
+	mu      sync.Mutex // of changes of parts
+	parts   atomic.Pointer[parts]
+	closed  bool
+	hearing stack.Hearing // of multicast groups
 }
 
 // parts are the shards of a Socket, and their stacks. Lists only grow, so that an
@@ -67,6 +68,7 @@ func (c *Socket) join(s *stack.Stack) error {
 	if err != nil {
 		return err
 	}
+	shard.Hear(c.hearing)
 	if c.first == nil {
 		c.first, c.opts.Forward = shard, shard
 	}
@@ -84,7 +86,12 @@ func (c *Socket) Receiver() *stack.UDPConn { return c.first }
 func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 
 // Path returns how packets travel.
-func (c *Socket) Path() Path { return PathOf(c.parts.Load().on...) }
+func (c *Socket) Path() Path {
+	if c.opts.GroupsOnly && !c.hearsAccelerated() {
+		return Path{Reason: "another socket may have the port too, and no interface takes a multicast group for this one"}
+	}
+	return PathOf(c.parts.Load().on...)
+}
 
 // To returns the shard that sends to dst, nil for the kernel's socket. Errors are
 // those of Way; without a kernel an invalid address is EINVAL.
@@ -131,6 +138,7 @@ func (c *Socket) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.e.hearers.remove(c)
 	return closeAll(c.parts.Load().shards)
 }
 

@@ -166,7 +166,7 @@ func followPacing(o *Options, v sockValue, _ *sockState) {
 // which needs no queueing discipline.
 func followPriority(o *Options, v sockValue, s *sockState) {
 	ofTOS := [...]int{0, 2, 6, 4}[s.get(unix.IPPROTO_IP, unix.IP_TOS).int()>>3&3]
-	if v.int() != ofTOS {
+	if v.int() != ofTOS && v.int() != groupPriority() {
 		o.leave("SO_PRIORITY")
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/udp"
 )
 
 // Membership is a group that a socket has joined on a link, with its source filter
@@ -90,10 +91,12 @@ func (g *groups) changed() {
 	g.to, g.src, g.dst = g.to[:0], netip.AddrPort{}, netip.AddrPort{}
 }
 
-// find returns the sockets that hear a datagram, until the next call.
-func (g *groups) find(src, dst netip.AddrPort, link int) []*UDPConn {
+// find makes to the sockets that hear a datagram.
+//
+//go:noinline
+func (g *groups) find(src, dst netip.AddrPort, link int) {
 	if src == g.src && dst == g.dst && link == g.link {
-		return g.to
+		return
 	}
 	g.changed()
 	for _, u := range g.ports[dst.Port()] {
@@ -105,35 +108,62 @@ func (g *groups) find(src, dst netip.AddrPort, link int) []*UDPConn {
 		}
 	}
 	g.src, g.dst, g.link = src, dst, link
-	return g.to
 }
 
-// groupInput gives the datagram in ds, whose UDP header has those ports, to all
-// sockets that hear its group. Nobody is told where there is none (RFC 1122,
+// groupInput gives the datagram in ds to all sockets that hear its group, which
+// groups.find has found. Nobody is told where there is none (RFC 1122,
 // section 3.2.2).
-func (s *Stack) groupInput(ds []ring.Desc, src, dst netip.AddrPort) {
-	to := s.groups.find(src, dst, s.rx.on.of(&s.rx.pkt))
+func (s *Stack) groupInput(ds []ring.Desc) {
+	to := s.groups.to
 	if len(to) == 0 {
 		s.drop(ds, &s.counters.rxNoSocket)
 		return
 	}
-	info := s.udpInfo(&ds[0], src, dst)
+	info := s.udpInfo(&ds[0])
 	s.toPayload(ds)
-	for _, u := range to[:len(to)-1] {
-		if c := s.duplicate(ds); c == nil {
+	n, left := 0, ds // the frames that no socket has
+	for i, u := range to {
+		own := left
+		switch {
+		case u.add(ds, info):
+			n++
+			continue
+		case i < len(to)-1:
+			own = s.duplicate(ds)
+		default:
+			left = nil
+		}
+		switch {
+		case own == nil:
 			u.forward.scarce.Add(1)
-		} else if u.push(c, info) {
-			s.counters.udpIn.Add(1)
-		} else {
-			s.cache.FreeDescs(c)
+		case u.push(own, info):
+			n++
+		default:
+			s.cache.FreeDescs(own)
 		}
 	}
-	if !to[len(to)-1].push(ds, info) { // it gets the frames themselves
-		s.drop(ds, &s.counters.udpErr)
-		return
+	if left != nil {
+		s.cache.FreeDescs(left)
 	}
-	s.counters.udpIn.Add(1)
+	s.counters.udpIn.Add(uint64(n))
+	s.counters.udpErr.Add(uint64(len(to) - n))
 	s.waits.work += int64(s.rx.pkt.L4Len)
+}
+
+// add copies a small datagram behind another that waits for the reader of u: a
+// hundred sockets that are behind would take a hundred frames for each datagram.
+func (u *UDPConn) add(ds []ring.Desc, info *udp.Info) bool {
+	f := u.forward
+	if f.s != u.s || len(ds) > 1 || info.Seg != 0 {
+		return false
+	}
+	f.rqmu.Lock()
+	ok := !f.closed.Load() && f.rq.Add(u.s.arena.Data(ds[0]), info)
+	f.rqmu.Unlock()
+	if ok {
+		u.s.notify(&f.r)
+	}
+	return ok
 }
 
 // duplicate copies a payload into frames of its own; nil: there are none.

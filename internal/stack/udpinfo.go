@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/onload-go/onload/ring"
@@ -10,12 +9,14 @@ import (
 
 // udpInfo returns what is known of the datagram in rx.pkt, whose first Desc is
 // d, until the next packet.
-func (s *Stack) udpInfo(d *ring.Desc, src, dst netip.AddrPort) *udp.Info {
+func (s *Stack) udpInfo(d *ring.Desc) *udp.Info {
 	p, info := &s.rx.pkt, &s.rx.udp
 	*info = udp.Info{
-		Src: src, Dst: dst,
 		At: s.now, Link: uint32(s.rx.on.of(p)),
 		TTL: p.TTL, TOS: p.TOS,
+	}
+	if info.Src, info.Dst = s.demux.lastUDPSrc, s.demux.lastUDPDst; s.rx.group {
+		info.Src, info.Dst = s.groups.src, s.groups.dst
 	}
 	if d.Flags&ring.FlagGSO != 0 && int(d.SegSize) < p.L4Len-udp.HeaderLen {
 		info.Seg = int(d.SegSize)

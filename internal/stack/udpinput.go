@@ -10,18 +10,12 @@ import (
 // udpInput gives the datagram in ds to the socket that it belongs to: one
 // connected to its sender first, then one bound to its port.
 func (s *Stack) udpInput(ds []ring.Desc) {
-	var h udp.Header
-	if ds = s.datagram(ds, &h); ds == nil {
+	if ds = s.datagram(ds); ds == nil {
 		return
 	}
-	src := netip.AddrPortFrom(s.rx.pkt.Src, h.SrcPort)
-	dst := netip.AddrPortFrom(s.rx.pkt.Dst, h.DstPort)
 	if s.rx.group {
-		s.groupInput(ds, src, dst)
+		s.groupInput(ds)
 		return
-	}
-	if s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst {
-		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
 	u := s.demux.lastUDP
 	if u == nil {
@@ -29,7 +23,7 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 		s.portUnreachable(ds)
 		return
 	}
-	info := s.udpInfo(&ds[0], src, dst)
+	info := s.udpInfo(&ds[0])
 	s.toPayload(ds)
 	if !u.push(ds, info) {
 		s.drop(ds, &s.counters.udpErr)
@@ -47,9 +41,10 @@ func (s *Stack) toPayload(ds []ring.Desc) {
 
 // datagram reads the UDP header of ds. It returns ds without what follows the
 // datagram; nil: it was dropped.
-func (s *Stack) datagram(ds []ring.Desc, h *udp.Header) []ring.Desc {
+func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 	p := &s.rx.pkt
-	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, h); err != nil {
+	var h udp.Header
+	if err := udp.Parse(s.arena.Data(ds[0]), p.L4Len, p.V6, &h); err != nil {
 		s.drop(ds, &s.counters.udpErr)
 		return nil
 	}
@@ -62,6 +57,14 @@ func (s *Stack) datagram(ds []ring.Desc, h *udp.Header) []ring.Desc {
 	if h.Sum != 0 && !s.checksumOK(ds, h.Sum) {
 		s.drop(ds, &s.counters.rxChecksum)
 		return nil
+	}
+	src := netip.AddrPortFrom(p.Src, h.SrcPort)
+	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
+	switch {
+	case s.rx.group:
+		s.groups.find(src, dst, s.rx.on.of(p))
+	case s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst:
+		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
 	return ds
 }

@@ -33,9 +33,6 @@
 
 #define ETHERNET_MTU 1500
 
-// SO_PRIORITY of the kernel sockets of our own, see GroupPriority in steer.go.
-#define GROUP_PRIORITY 0x6f6e6c00
-
 #define MAX_TAGS 2
 #define MAX_EXT 6 /* IPv6 extension headers */
 
@@ -150,6 +147,9 @@ volatile __u32 have_flows;
 // mode: offsets in its struct xdp_buff and struct skb_shared_info, and the size
 // of the latter, aligned. 0: it is not known, or must not be read.
 volatile const __u32 buff_hard_start, buff_frame_sz, shared_size, shared_gso_size, shared_gso_type;
+
+// SO_PRIORITY of the kernel sockets of our own, see GroupPriority in steer.go.
+volatile const __u32 group_priority;
 
 #define SKB_GSO_UDP_L4 (1 << 17) /* linux/skbuff.h */
 
@@ -403,7 +403,7 @@ __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *
 	}
 	if (!sk)
 		return 0;
-	ours = sk->priority == GROUP_PRIORITY;
+	ours = sk->priority == group_priority;
 	bpf_sk_release(sk);
 	return ours ? 0 : PASS_GROUP;
 }

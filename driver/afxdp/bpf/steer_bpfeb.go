@@ -77,6 +77,7 @@ const (
 	SteerProgOnloadSteer  = "onload_steer"
 	SteerVarBuffFrameSz   = "buff_frame_sz"
 	SteerVarBuffHardStart = "buff_hard_start"
+	SteerVarGroupPriority = "group_priority"
 	SteerVarHaveFlows     = "have_flows"
 	SteerVarInterface     = "interface"
 	SteerVarSharedGsoSize = "shared_gso_size"
@@ -147,6 +148,7 @@ type SteerMapSpecs struct {
 type SteerVariableSpecs struct {
 	BuffFrameSz   *ebpf.VariableSpec `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.VariableSpec `ebpf:"buff_hard_start"`
+	GroupPriority *ebpf.VariableSpec `ebpf:"group_priority"`
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
 	Interface     *ebpf.VariableSpec `ebpf:"interface"`
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
@@ -197,6 +199,7 @@ func (m *SteerMaps) Close() error {
 type SteerVariables struct {
 	BuffFrameSz   *ebpf.Variable `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.Variable `ebpf:"buff_hard_start"`
+	GroupPriority *ebpf.Variable `ebpf:"group_priority"`
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
 	Interface     *ebpf.Variable `ebpf:"interface"`
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`

@@ -1,0 +1,326 @@
+package onload_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+const groupPort = 5353
+
+var groups = []struct {
+	network string
+	group   netip.Addr
+}{{"udp4", netip.MustParseAddr("239.1.2.3")}, {"udp6", netip.MustParseAddr("ff05::1:3")}}
+
+// ifOf is the interface as the programs of its namespace see it.
+func ifOf(ns *lab.NS) *net.Interface { return &net.Interface{Index: ns.Index, Name: ns.If} }
+
+func udpAddrOf(a netip.Addr, port int) *net.UDPAddr {
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, uint16(port)))
+}
+
+// groupSender is a kernel socket of ns that sends to a group from an address, by
+// ns's interface.
+func groupSender(t *testing.T, ns *lab.NS, group, from netip.Addr) func(p []byte) {
+	t.Helper()
+	if !group.Is4() {
+		group = group.WithZone(ns.If)
+	}
+	c := kernelSocket(t, ns, netip.AddrPortFrom(from, 0).String())
+	return func(p []byte) {
+		t.Helper()
+		if _, err := c.WriteToUDPAddrPort(p, netip.AddrPortFrom(group, groupPort)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// addrOf is the address of ns of group's family.
+func addrOf(ns *lab.NS, group netip.Addr) netip.Addr {
+	if group.Is4() {
+		return ns.Addr4
+	}
+	return ns.Addr6
+}
+
+// joinGroup is ListenMulticastUDP until the test ends.
+func joinGroup(t *testing.T, e *onload.Engine, ns *lab.NS, network string, group netip.Addr) *onload.UDPConn {
+	t.Helper()
+	c, err := e.ListenMulticastUDP(network, ifOf(ns), udpAddrOf(group, groupPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// kernelMember is a kernel socket of ns that has joined.
+func kernelMember(t *testing.T, ns *lab.NS, network string, group netip.Addr) *net.UDPConn {
+	t.Helper()
+	var c *net.UDPConn
+	if err := ns.Do(func() (err error) {
+		c, err = net.ListenMulticastUDP(network, ifOf(ns), udpAddrOf(group, groupPort))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// expectDatagrams reads datagrams with those texts, and no others between.
+func expectDatagrams(t *testing.T, what string, c net.PacketConn, want ...string) {
+	t.Helper()
+	buf := make([]byte, 2000)
+	c.SetReadDeadline(time.Now().Add(udpPatience))
+	for _, w := range want {
+		if n, _, err := c.ReadFrom(buf); err != nil || string(buf[:n]) != w {
+			t.Fatalf("%s: %q, %v; want %q", what, buf[:n], err, w)
+		}
+	}
+}
+
+// received is how many datagrams e's stack has had.
+func received(e *onload.Engine, ns *lab.NS) uint64 { return e.Stats()[ns.If].UDPIn }
+
+// TestMulticastReceived: all sockets that joined get what a kernel sends to the
+// group, by all queues, in both modes.
+func TestMulticastReceived(t *testing.T) {
+	for _, mode := range []onload.Mode{onload.ModeNative, onload.ModeGeneric} {
+		for _, queues := range []int{1, 2, 4} {
+			t.Run(fmt.Sprint(mode, "/", queues), func(t *testing.T) {
+				p := lab.NewPair(t, lab.Options{Queues: queues})
+				e := vethEngine(t, p.A, onload.Config{Mode: mode})
+				for _, g := range groups {
+					t.Run(g.network, func(t *testing.T) {
+						var cs []*onload.UDPConn
+						for range 3 {
+							cs = append(cs, joinGroup(t, e, p.A, g.network, g.group))
+						}
+						for _, c := range cs {
+							if path := onload.PathOf(c); !path.Accelerated {
+								t.Fatal(path)
+							}
+						}
+						var senders []func([]byte)
+						for range 4 { // by different queues
+							senders = append(senders, groupSender(t, p.B, g.group, addrOf(p.B, g.group)))
+						}
+						before := received(e, p.A)
+						for i := range 20 {
+							m := fmt.Sprint("message ", i)
+							senders[i%len(senders)]([]byte(m))
+							for k, c := range cs {
+								expectDatagrams(t, fmt.Sprint("socket ", k), c, m)
+							}
+						}
+						if n := received(e, p.A) - before; n != 60 {
+							t.Errorf("the stack gave %d datagrams to sockets, not 60", n)
+						}
+						for _, c := range cs {
+							c.Close()
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// TestMulticastMany: a hundred sockets get every datagram that the kernel of
+// another host sends, in order. The sender waits for the slowest reader.
+func TestMulticastMany(t *testing.T) {
+	const sockets, total, window = 100, 2000, 32
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	group := groups[0].group
+	read, failed := make(chan int, sockets*window), make(chan bool)
+	fail := sync.OnceFunc(func() { close(failed) })
+	var wg sync.WaitGroup
+	for s := range sockets {
+		c := joinGroup(t, e, p.A, "udp4", group)
+		wg.Go(func() {
+			buf := make([]byte, 100)
+			c.SetReadDeadline(time.Now().Add(udpPatience))
+			for i := range total {
+				n, _, err := c.ReadFromUDPAddrPort(buf)
+				if err != nil || n != 64 || int(binary.BigEndian.Uint32(buf)) != i {
+					t.Errorf("socket %d: %d bytes, number %d, want %d, %v", s, n, binary.BigEndian.Uint32(buf), i, err)
+					fail()
+					return
+				}
+				select {
+				case read <- i:
+				default: // the sender has no more to send
+				}
+			}
+		})
+	}
+	send := groupSender(t, p.B, group, p.B.Addr4)
+	msg := make([]byte, 64)
+	start, owed := time.Now(), 0
+	for i := range total {
+		for ; owed > (window-1)*sockets; owed-- {
+			select {
+			case <-read:
+			case <-failed:
+				return
+			}
+		}
+		binary.BigEndian.PutUint32(msg, uint32(i))
+		send(msg)
+		owed += sockets
+	}
+	wg.Wait()
+	t.Logf("%.0f datagrams a second to each of %d sockets", total/time.Since(start).Seconds(), sockets)
+	if n := received(e, p.A); n != sockets*total {
+		t.Errorf("the stack gave %d datagrams to sockets, not %d", n, sockets*total)
+	}
+}
+
+// TestMulticastKernelMember: a socket of another program gets every datagram, also
+// one that comes later, and so do ours.
+func TestMulticastKernelMember(t *testing.T) {
+	for _, g := range groups {
+		t.Run(g.network, func(t *testing.T) {
+			p := lab.NewPair(t, lab.Options{})
+			e := vethEngine(t, p.A, onload.Config{})
+			c, d := joinGroup(t, e, p.A, g.network, g.group), joinGroup(t, e, p.A, g.network, g.group)
+			send := groupSender(t, p.B, g.group, addrOf(p.B, g.group))
+			n := 0
+			say := func() string {
+				n++
+				m := fmt.Sprint("message ", n)
+				send([]byte(m))
+				return m
+			}
+			for range 3 {
+				m := say()
+				expectDatagrams(t, "alone", c, m)
+				expectDatagrams(t, "alone", d, m)
+			}
+			k := kernelMember(t, p.A, g.network, g.group)
+			for range 50 { // from the first on, before anybody has looked
+				m := say()
+				expectDatagrams(t, "the kernel's", k, m)
+				expectDatagrams(t, "beside the kernel's", c, m)
+				expectDatagrams(t, "beside the kernel's", d, m)
+			}
+			if err := eventually(func() bool { return !onload.PathOf(c).Accelerated }); err != nil {
+				t.Fatal("the path is not the kernel's:", err)
+			}
+			late := joinGroup(t, e, p.A, g.network, g.group)
+			if path := onload.PathOf(late); path.Accelerated {
+				t.Error(path)
+			}
+			m := say()
+			for _, x := range []net.PacketConn{k, c, d, late} {
+				expectDatagrams(t, "all", x, m)
+			}
+			k.Close()
+			if err := eventually(func() bool { return onload.PathOf(c).Accelerated }); err != nil {
+				t.Fatal("the path is not accelerated again:", err)
+			}
+			before := received(e, p.A)
+			m = say()
+			for _, x := range []net.PacketConn{c, d, late} {
+				expectDatagrams(t, "alone again", x, m)
+			}
+			if received(e, p.A) != before+3 {
+				t.Error("the stack did not get it")
+			}
+		})
+	}
+}
+
+// groupConn is what ipv4.PacketConn and ipv6.PacketConn have in common.
+type groupConn interface {
+	JoinGroup(ifi *net.Interface, group net.Addr) error
+	LeaveGroup(ifi *net.Interface, group net.Addr) error
+	JoinSourceSpecificGroup(ifi *net.Interface, group, source net.Addr) error
+	LeaveSourceSpecificGroup(ifi *net.Interface, group, source net.Addr) error
+	ExcludeSourceSpecificGroup(ifi *net.Interface, group, source net.Addr) error
+	IncludeSourceSpecificGroup(ifi *net.Interface, group, source net.Addr) error
+}
+
+// TestMulticastMemberships: a socket of ListenPacket joins and leaves groups by
+// x/net, with and without sources, while it is open.
+func TestMulticastMemberships(t *testing.T) {
+	for _, g := range groups {
+		t.Run(g.network, func(t *testing.T) {
+			p := lab.NewPair(t, lab.Options{})
+			e := vethEngine(t, p.A, onload.Config{})
+			here := addrOf(p.B, g.group)
+			bits := 64
+			if g.group.Is4() {
+				bits = 24
+			}
+			there := here.Next().Next().Next()
+			if err := p.B.AddAddr(netip.PrefixFrom(there, bits)); err != nil {
+				t.Fatal(err)
+			}
+			pc, err := e.ListenPacket(g.network, fmt.Sprint(":", groupPort))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pc.Close()
+			c := pc.(*onload.UDPConn)
+			var x groupConn = ipv4.NewPacketConn(c)
+			if !g.group.Is4() {
+				x = ipv6.NewPacketConn(c)
+			}
+			ifi, other := ifOf(p.A), g.group.Next()
+			group, end := udpAddrOf(g.group, 0), udpAddrOf(other, 0)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(x.JoinGroup(ifi, end))
+			fromHere, fromThere := groupSender(t, p.B, g.group, here), groupSender(t, p.B, g.group, there)
+			finish := groupSender(t, p.B, other, here)
+			n := 0
+			check := func(what string, want ...string) {
+				t.Helper()
+				n++
+				before := received(e, p.A)
+				fromHere([]byte("here"))
+				fromThere([]byte("there"))
+				end := fmt.Sprint("end ", n)
+				finish([]byte(end))
+				expectDatagrams(t, what, c, append(want, end)...)
+				if got := received(e, p.A) - before; got != uint64(len(want)+1) {
+					t.Errorf("%s: the stack gave %d of %d datagrams to the socket", what, got, len(want)+1)
+				}
+			}
+			src := func(a netip.Addr) net.Addr { return udpAddrOf(a, 0) }
+			must(x.JoinGroup(ifi, group))
+			check("joined", "here", "there")
+			must(x.ExcludeSourceSpecificGroup(ifi, group, src(here)))
+			check("without here", "there")
+			must(x.IncludeSourceSpecificGroup(ifi, group, src(here)))
+			check("with here again", "here", "there")
+			must(x.LeaveGroup(ifi, group))
+			must(x.JoinSourceSpecificGroup(ifi, group, src(there)))
+			check("only there", "there")
+			must(x.JoinSourceSpecificGroup(ifi, group, src(here)))
+			check("both sources", "here", "there")
+			must(x.LeaveSourceSpecificGroup(ifi, group, src(there)))
+			check("only here", "here")
+			must(x.LeaveSourceSpecificGroup(ifi, group, src(here)))
+			check("left")
+		})
+	}
+}
