@@ -219,7 +219,7 @@ func TestLockWaiters(t *testing.T) {
 		go func() { wg.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a blocked locker sleeps on")
 		}
 		if n != 10 {
@@ -258,7 +258,7 @@ func TestLockStarvation(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Lock starves beside a goroutine that polls")
 	}
 	stop.Store(true)

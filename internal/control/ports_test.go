@@ -165,7 +165,7 @@ func TestHoldAfterClientTimeWait(t *testing.T) {
 	var c net.Conn
 	d := net.Dialer{
 		LocalAddr: net.TCPAddrFromAddrPort(here),
-		Timeout:   5 * time.Second,
+		Timeout:   time.Minute,
 		Control: func(_, _ string, rc syscall.RawConn) error {
 			return rc.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 		},

@@ -26,13 +26,14 @@ func lifeEngine(t *testing.T, ns *lab.NS, names ...string) *onload.Engine {
 // waitTaken waits until the n-th interface is accelerated, or is not.
 func waitTaken(t *testing.T, e *onload.Engine, n int, want bool) {
 	t.Helper()
-	for start := time.Now(); (e.Status()[n].Err == nil) != want; time.Sleep(time.Millisecond) {
-		if time.Since(start) > time.Minute {
-			t.Fatalf("interface %d: %+v, want taken: %v", n, e.Status()[n], want)
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		st := e.Status()[n]
+		if st.Err == nil == want && st.Path.Accelerated == want {
+			return
 		}
-	}
-	if st := e.Status()[n]; st.Path.Accelerated != want {
-		t.Errorf("interface %d: %+v, want accelerated: %v", n, st, want)
+		if time.Since(start) > patience {
+			t.Fatalf("interface %d: %+v, want taken: %v", n, st, want)
+		}
 	}
 }
 
@@ -90,12 +91,12 @@ func TestInterfaceLife(t *testing.T) {
 				if _, err := c.Read(make([]byte, 1)); err == nil || err.(net.Error).Timeout() {
 					t.Errorf("a connection by the deleted interface: %v", err)
 				}
+				waitTaken(t, e, 1, false)
 				if path := onload.PathOf(c); path.Accelerated {
 					t.Errorf("path of a lost connection: %v", path)
 				}
 				c.Close()
 				k.Close()
-				waitTaken(t, e, 1, false)
 			}
 			c, k := accept(t, p.B, l, p.A.Addr4)
 			if path := onload.PathOf(c); !path.Accelerated {

@@ -54,7 +54,7 @@ func roundTrip(from, to *NS, addr netip.Addr) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write([]byte("hello")); err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ func breakQueue(t *testing.T, p Profile, broken, want error) {
 	}()
 	time.Sleep(20 * time.Millisecond)
 	a.cfg.Links[0].Steering.(*sim.Device).Break(broken)
-	if err := a.Err(); !errors.Is(err, broken) {
+	// The reactor may have noticed already, and then says itself that a device is gone.
+	if err := a.Err(); !errors.Is(err, broken) && (want != syscall.ENETDOWN || !errors.Is(err, errGone)) {
 		t.Errorf("Err: %v", err)
 	}
 	// Whatever moves next notices.

@@ -65,7 +65,7 @@ func (s *Step) do() error {
 const maxSteps = 2
 
 // patience is how long we wait for a guardian that is about to end.
-const patience = 2 * time.Second
+const patience = 10 * time.Second
 
 // Hold keeps settings as they are, together with those of other processes that
 // have the same name.
