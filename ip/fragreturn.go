@@ -62,8 +62,13 @@ func (r *Reassembler) fragment(f ring.Frame) (from int, ds []ring.Desc) {
 }
 
 // isKernels notes that the datagram of p, d unless that is nil, is the kernel's. p
-// is its first fragment.
+// is its first fragment. Where another first was ours, that decides: whoever can
+// forge one of another port must not take the datagram away.
 func (r *Reassembler) isKernels(d *fragDatagram, p *Packet, ds []ring.Desc, from int, now int64) {
+	if d != nil && d.first.there {
+		r.giveBack(p, ds, from)
+		return
+	}
 	if d == nil {
 		key := fragKeyOf(p)
 		d = r.insert(&key, now)

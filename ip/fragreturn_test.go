@@ -77,6 +77,19 @@ func TestReturn(t *testing.T) {
 		l.got()
 		l.empty()
 	})
+	t.Run("a first of another port", func(t *testing.T) {
+		l := newReturnLab(t)
+		l.put(1, 32, 0, 0)
+		l.put(1, 0, 0, 0)
+		l.put(1, 0, ring.FlagKernels, 0)
+		l.got(0)
+		l.put(1, 16, 0, 0)
+		if !l.put(1, 48, 0, 0) {
+			t.Error("not delivered")
+		}
+		l.got()
+		l.empty()
+	})
 	t.Run("lent", func(t *testing.T) {
 		l := newReturnLab(t)
 		l.put(1, 32, 0, 0)
@@ -109,9 +122,9 @@ func TestReturn(t *testing.T) {
 		l.put(1, 24, 0, 0)
 		l.got(32, 24)
 		l.put(1, 48, 0, 0)
-		l.got(48)
-		l.r.Flush()
 		l.got()
+		l.r.Flush()
+		l.got(48)
 		l.empty()
 	})
 }

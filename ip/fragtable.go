@@ -74,7 +74,6 @@ type fragState uint8
 
 const (
 	gathering fragState = iota
-	tooLong             // will never be delivered; the kernel notices only at the end
 	kernels             // all of it goes back
 )
 

@@ -98,14 +98,21 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 		ds = r.cut(p, ds) // as Linux does
 	}
 	var first firstFragment
-	if p.FragOff == 0 {
+	if p.FragOff == 0 && p.L4Len > 0 { // else it has no ports
 		whole := first.read(p, r.arena.Data(ds[0]))
 		if d != nil {
 			r.own(d, &first)
 		}
-		if !whole && p.L4Len > 0 { // RFC 1858, 3; RFC 7112, 5
+		if !whole && p.V6 {
+			r.Stats.Tiny++
+			return r.malformed(d, p, ds, from)
+		}
+		if !whole { // RFC 1858, 3; RFC 7112, 5
 			return r.refuse(d, p, ds, from, &r.Stats.Tiny)
 		}
+	}
+	if p.V6 && p.FragOff == 0 && p.L4Len == 0 { // likewise
+		return r.malformed(d, p, ds, from)
 	}
 	if d == nil {
 		d = r.begin(&key, &first, now)
@@ -113,23 +120,14 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 		d = r.distance(d, &first, now)
 	}
 	off, end := p.FragOff, p.FragOff+p.L4Len
-	if end+headersOf(p) > maxDatagram { // ping of death
-		if p.V6 {
-			return r.malformed(d, p, ds, from)
-		}
-		r.Stats.Oversize++
-		r.drop(d)
-		d.state = tooLong
+	if p.V6 && end+headersOf(p) > maxDatagram { // RFC 8200, 4.5; of IPv4's, finish
+		return r.malformed(d, p, ds, from)
 	}
 	if !d.fits(end, p.MoreFrags) {
 		return r.refuse(d, p, ds, from, &r.Stats.Overlaps)
 	}
 	if p.L4Len <= 0 {
 		return r.refuse(d, p, ds, from, &r.Stats.Malformed)
-	}
-	if d.state == tooLong {
-		r.cache.FreeDescs(ds)
-		return nil
 	}
 	prev, next := r.position(d, off)
 	switch r.compare(prev, next, off, end) {
@@ -221,20 +219,16 @@ func (r *Reassembler) bound(d *fragDatagram) {
 // nil: none is held yet.
 func (r *Reassembler) refuse(d *fragDatagram, p *Packet, ds []ring.Desc, from int, counter *uint64) []ring.Desc {
 	*counter++
-	if d == nil {
-		r.cache.FreeDescs(ds)
-		return nil
-	}
-	if !r.isDoubtful(d) {
-		r.cache.FreeDescs(ds)
+	kernels := d != nil && r.isDoubtful(d)
+	if d != nil {
 		r.drop(d)
 		r.remove(d)
-		return nil
 	}
-	r.drop(d)
-	d.state = kernels
-	r.doubtful.remove(d, listDoubt)
-	r.giveBack(p, ds, from)
+	if kernels {
+		r.giveBack(p, ds, from)
+	} else {
+		r.cache.FreeDescs(ds)
+	}
 	return nil
 }
 
@@ -322,8 +316,12 @@ const (
 	fragRun  = 0x8000 // it came behind all others, where the last of them ends
 )
 
-func fragOff(m *ring.Meta) int { return int(m.Seq >> 16) }
-func fragEnd(m *ring.Meta) int { return int(m.Seq & 0xffff) }
+// putPart says in m that a fragment is the bytes from off, a multiple of 8 below
+// 1<<16, to end. An end may be beyond what a datagram can have.
+func putPart(m *ring.Meta, off, end int) { m.Seq = uint32(off/8)<<18 | uint32(end) }
+
+func fragOff(m *ring.Meta) int { return int(m.Seq>>18) * 8 }
+func fragEnd(m *ring.Meta) int { return int(m.Seq & (1<<18 - 1)) }
 
 // How a fragment is to those that are there.
 const (
@@ -379,7 +377,7 @@ func (r *Reassembler) link(d *fragDatagram, ds []ring.Desc, prev, next ring.Fram
 	}
 	f := ds[0].Frame
 	m := r.arena.Meta(f)
-	m.Seq = uint32(off)<<16 | uint32(end)
+	putPart(m, off, end)
 	m.Flags, m.TimePrev = uint16(p.L4Off), ring.Frame(from)
 	if prev != ring.NoFrame && next == ring.NoFrame && fragEnd(r.arena.Meta(prev)) == off {
 		m.Flags |= fragRun
@@ -406,7 +404,7 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	if !ok {
 		return r.forget(d, &r.Stats.ECN)
 	}
-	if d.top+d.first.headers > maxDatagram {
+	if d.top+d.first.headers > maxDatagram { // ping of death
 		return r.forget(d, &r.Stats.Oversize)
 	}
 	if r.out == nil {
@@ -429,7 +427,32 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	p.Fragment, p.MoreFrags, p.FragOff = false, false, 0
 	r.Stats.Whole++
 	r.remove(d)
+	if len(out)*r.arena.FrameSize() > sparse*p.L4Len {
+		return r.compact(out)
+	}
 	return out
+}
+
+// sparse is how many times its length the frames of a datagram may take: a socket
+// counts frames, of which small fragments would fill its buffer.
+const sparse = 4
+
+// compact copies what fits into the frame before it.
+func (r *Reassembler) compact(ds []ring.Desc) []ring.Desc {
+	last := 0
+	for _, d := range ds[1:] {
+		to := &ds[last]
+		if at := int(to.Off) + int(to.Len); at+int(d.Len) <= r.arena.FrameSize() {
+			copy(r.arena.Bytes(to.Frame)[at:], r.arena.Data(d))
+			to.Len += d.Len
+			r.cache.Free(d.Frame)
+			continue
+		}
+		last++
+		ds[last] = d
+	}
+	ds[last].Flags = 0
+	return ds[:last+1]
 }
 
 // mergeECN is the TOS of a datagram whose fragments had the codepoints in seen. Any

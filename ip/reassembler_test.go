@@ -248,12 +248,14 @@ func TestReassembleRefuses(t *testing.T) {
 	big := make([]byte, 80_000)
 
 	l := newFragLab(t, 64, 1<<20, 1<<20)
-	l.add(packet4(1), big, 8, 16, 1500, 0)
-	l.add(packet4(1), big, 65528, 65544, 1500, 0)
+	l.add(packet4(1), big[:65544], 65528, 65544, 1500, 0)
+	l.add(packet4(1), big, 0, 32000, 1500, 0)
+	l.add(packet4(1), big, 32000, 65528, 1500, 0)
 	count("ping of death", l.r.Stats.Oversize, l)
 
 	l = newFragLab(t, 64, 1<<20, 1<<20)
 	l.add(packet4(1), big[:65520], 65504, 65520, 1500, 0)
+	l.add(packet4(1), big, 0, 65504, 1500, 0)
 	count("length with the header above 65535", l.r.Stats.Oversize, l)
 
 	l = newFragLab(t, 64, 1<<20, 1<<20)

@@ -626,8 +626,13 @@ int onload_steer(struct xdp_md *ctx)
 	if (p.proto != PROTO_TCP && p.proto != PROTO_UDP)
 		return pass(PASS_PROTO);
 	if (p.family == 4 ? load(ctx, p.l4, L3 + sizeof(struct ipv4hdr), port, sizeof(port))
-			  : load(ctx, p.l4, L3 + sizeof(struct ipv6hdr), port, sizeof(port)))
-		return pass(PASS_MALFORMED);
+			  : load(ctx, p.l4, L3 + sizeof(struct ipv6hdr), port, sizeof(port))) {
+		if (!p.fragment)
+			return pass(PASS_MALFORMED);
+		// A fragment of no length, for which reassembly drops the datagram.
+		r = later_fragment(&fk, &p);
+		return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
+	}
 	k.local = p.dst;
 	k.remote = p.src;
 	k.lport = port[1];
