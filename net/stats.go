@@ -10,19 +10,20 @@ import (
 // New on, except the numbers at the end, which say what there is now.
 type Stats struct {
 	Polls, EmptyPolls    uint64       // poll turns, and those that found nothing
-	SpinHits, SpinMisses uint64       // waits that spinning ended, and that it did not
+	SpinHits, SpinMisses uint64       // waits that spinning ended, and waits that it did not
 	Parks, Wakes         uint64       // goroutines put to sleep, and woken by packets
 	Sits                 uint64       // times that a goroutine waited for packets itself, asleep
 	Shared               uint64       // times that a spin found another thread on its processor
 	ReactorWakes, Arms   uint64       // wake-ups of the reactor; times that the queues were armed
 	Deferred, Contended  uint64       // work left to the lock's holder; waits for the lock
-	RxMalformed          uint64       // packets with bad headers
-	RxBogus              uint64       // packets with impossible addresses, or not to us
-	RxChecksum           uint64       // transport checksum wrong
+	RxMalformed          uint64       // packets with bad headers, dropped
+	RxBogus              uint64       // packets with impossible addresses, or not to us, dropped
+	RxChecksum           uint64       // packets with a wrong transport checksum, dropped
 	RxFragments          uint64       // IP fragments received
 	Fragments            ip.FragStats // and what became of them
-	RxNoSocket           uint64       // datagrams to ports that nobody has
+	RxNoSocket           uint64       // datagrams to ports that nobody has, dropped
 	TxFull, TxNoRoute    uint64       // packets kept back by a full ring; dropped for want of a route
+	TxUnresolved         uint64       // packets dropped while they waited for a neighbour's address
 	Detours              uint64       // packets that left through the kernel, by interfaces that are not accelerated
 	DetourErrors         uint64       // those that the kernel did not take
 	TxResets             uint64       // resets sent for segments that belong to nothing
@@ -30,9 +31,11 @@ type Stats struct {
 	ICMPErrors           uint64       // about our flows
 	TCPDials, TCPAccepts uint64       // connections opened from here; accepted
 	UDPIn, UDPOut        uint64       // datagrams
-	UDPErrors            uint64       // datagrams dropped: buffer full, bad length or checksum
+	UDPErrors            uint64       // datagrams dropped: bad length, buffer full, short of memory
+	UDPRcvbufErrors      uint64       // datagrams that found a receive buffer full, also of those from the kernel
+	UDPMemErrors         uint64       // datagrams for which packet memory was short, likewise
 
-	// waits that spinning ended, and waits that it did not
+	// What there is now.
 	Conns, TimeWaits   int // TCP connections; those in TIME-WAIT
 	Listeners, UDPs    int // bound addresses of TCP listeners; UDP sockets
 	Orphans            int // connections that go on though the user closed them

@@ -23,7 +23,9 @@ type dests struct {
 	byPorts [2]bool
 	news    bool // Stack.tell has something to do
 	parked  int  // frames that wait for neighbours
-	timer   ring.Timer
+	// unresolved counts packets that were dropped while they waited.
+	unresolved uint64
+	timer      ring.Timer
 }
 
 // resolveWait is the time between two requests for a neighbour, ns (RFC 1122,

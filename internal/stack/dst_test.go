@@ -162,6 +162,9 @@ func TestHoldEnds(t *testing.T) {
 		a.now = nanotime()
 		a.end()
 	}
+	if n := a.Stats().TxUnresolved; n != 100 {
+		t.Errorf("%d packets dropped while they waited", n)
+	}
 }
 
 // TestLinkDownMany: a link that goes down with many connections on it is a

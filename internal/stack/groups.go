@@ -136,6 +136,7 @@ func (s *Stack) groupInput(ds []ring.Desc) {
 		switch {
 		case own == nil:
 			u.forward.scarce.Add(1)
+			s.counters.udpScarce.Add(1)
 		case u.push(own, info):
 			n++
 		default:

@@ -35,6 +35,7 @@ func (t *dests) park(d *dst, p parkedPacket, limit int, now int64) bool {
 	limit -= len(p.pkt)
 	for len(d.parked) > 0 && (len(d.parked) == parkedMost || t.parked > limit) {
 		t.unpark(&d.parked[0])
+		t.unresolved++
 		d.parked = append(d.parked[:0], d.parked[1:]...)
 	}
 	if t.parked > limit {
@@ -62,6 +63,7 @@ func (t *dests) unpark(p *parkedPacket) {
 
 // drop frees the packets that wait for d.
 func (t *dests) drop(d *dst) {
+	t.unresolved += uint64(len(d.parked))
 	for i := range d.parked {
 		t.unpark(&d.parked[i])
 	}

@@ -26,6 +26,7 @@ type counters struct {
 	detours, detourErrors atomic.Uint64
 	tcpDials, tcpAccepts  atomic.Uint64
 	udpIn, udpOut, udpErr atomic.Uint64
+	udpFull, udpScarce    atomic.Uint64
 }
 
 // Stats are a snapshot of a stack's counters.
@@ -44,6 +45,7 @@ type Stats struct {
 	Fragments            ip.FragStats
 	RxNoSocket           uint64 // datagrams to ports that nobody has
 	TxFull, TxNoRoute    uint64 // packets kept back by a full ring; dropped for want of a route
+	TxUnresolved         uint64 // packets dropped while they waited for a neighbour's address
 	Detours              uint64 // packets that left through the kernel, by other links than the stack's
 	DetourErrors         uint64 // those that the kernel did not take
 	TxResets             uint64 // resets sent for segments that belong to nothing
@@ -51,7 +53,9 @@ type Stats struct {
 	ICMPErrors           uint64 // about our flows
 	TCPDials, TCPAccepts uint64
 	UDPIn, UDPOut        uint64 // datagrams
-	UDPErrors            uint64 // datagrams dropped: buffer full, bad length or checksum
+	UDPErrors            uint64 // datagrams dropped: bad length, buffer full, short of memory
+	UDPRcvbufErrors      uint64 // datagrams that found the receive buffer full
+	UDPMemErrors         uint64 // datagrams for which memory was short
 	Conns, TimeWaits     int
 	Listeners, UDPs      int
 	Orphans              int // connections that go on though the user closed them
@@ -76,11 +80,13 @@ func (s *Stack) Stats() Stats {
 		KickErrors: c.kickErrors.Load(), ICMPErrors: c.icmpErrors.Load(),
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
+		UDPRcvbufErrors: c.udpFull.Load(), UDPMemErrors: c.udpScarce.Load(),
 	}
 	s.begin()
 	st.Conns, st.TimeWaits = s.demux.flows.len(), s.demux.timeWaits.len()
 	st.Listeners, st.UDPs = len(s.demux.listeners), len(s.demux.udps)+len(s.demux.udpFlows)
 	st.Orphans = s.host.Orphans()
+	st.TxUnresolved = s.dests.unresolved
 	st.FreeFrames, st.Frames = s.freeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
 	st.Fragments = s.fragments.Stats

@@ -363,6 +363,7 @@ const minUDPBuf = 4096
 func (u *UDPConn) queue(ds []ring.Desc, info *udp.Info) bool {
 	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r && u.rq.Held() >= minUDPBuf {
 		u.scarce.Add(1)
+		u.s.counters.udpScarce.Add(1)
 		return false
 	}
 	u.rqmu.Lock()
@@ -370,6 +371,7 @@ func (u *UDPConn) queue(ds []ring.Desc, info *udp.Info) bool {
 	u.rqmu.Unlock()
 	if !ok {
 		u.full.Add(1)
+		u.s.counters.udpFull.Add(1)
 	}
 	return ok
 }
@@ -390,6 +392,7 @@ func (u *UDPConn) Inject(p []byte, info *udp.Info) bool {
 	ds, ok := s.scatter(p)
 	if !ok {
 		u.scarce.Add(1)
+		s.counters.udpScarce.Add(1)
 		return false
 	}
 	if !u.queue(ds, info) {

@@ -30,6 +30,10 @@ func TestUDPUnread(t *testing.T) {
 			b.pollOnce()
 		}
 	}
+	// Every drop has its reason.
+	if st := b.Stats(); st.UDPRcvbufErrors == 0 || st.UDPMemErrors == 0 || st.UDPErrors != st.UDPRcvbufErrors+st.UDPMemErrors {
+		t.Errorf("%d dropped, %d for full buffers, %d for want of memory", st.UDPErrors, st.UDPRcvbufErrors, st.UDPMemErrors)
+	}
 	// Below Reserve a socket still gets what fits into minUDPBuf.
 	if free := b.Stats().FreeFrames; free < b.host.Reserve*3/4 {
 		t.Fatalf("%d frames are free, with a reserve of %d", free, b.host.Reserve)
