@@ -50,14 +50,16 @@ func (a *asker) close() {
 
 // ask returns the kernel's route of the flow, whose addresses have no zones. The
 // errors are those of a connect(2).
-func (a *asker) ask(f Flow, oif int) (fibRoute, error) {
+func (a *asker) ask(f Flow, oif int) (fibRoute, error) { return a.exchange(question(f, oif)) }
+
+// exchange sends a question and returns the answer.
+func (a *asker) exchange(q *nl.NetlinkRequest) (fibRoute, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fd < 0 {
 		return fibRoute{}, os.ErrClosed
 	}
 	a.seq++
-	q := question(f, oif)
 	q.Seq = a.seq
 	if err := unix.Sendto(a.fd, q.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fibRoute{}, err
@@ -118,6 +120,14 @@ func question(f Flow, oif int) *nl.NetlinkRequest {
 	if f.DstPort != 0 {
 		add(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, f.DstPort))
 	}
+	return req
+}
+
+// inputQuestion is about a packet from src to dst, one of our addresses, that
+// came by a link.
+func inputQuestion(link int, src, dst netip.Addr) *nl.NetlinkRequest {
+	req := question(Flow{Dst: dst, Src: src}, 0)
+	req.AddData(nl.NewRtAttr(unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(link))))
 	return req
 }
 

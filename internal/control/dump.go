@@ -35,6 +35,7 @@ type dumper struct {
 	// says that it made a difference.
 	hashPorts [2]bool
 	watch     bool
+	settled   int // changes of links' settings that the kernel has announced
 }
 
 // newDumper makes the sockets, in the namespace of the thread.
@@ -70,6 +71,7 @@ func (d *dumper) settingsChanged() bool {
 // are read after it. The kernel does not announce many of their removals.
 func (d *dumper) view() (*view, error) {
 	v, h := newView(), d.h
+	v.settled = d.settled
 	links, err := retry(h.LinkList)
 	if err != nil {
 		return nil, err

@@ -23,8 +23,9 @@ type Kernel struct {
 	monitor *monitor
 	dumper  *dumper // of the mirror's goroutine
 
-	routes asker // for callers of Route
-	cache  routeCache
+	routes  asker // for callers of Route
+	sources sourceFiles
+	cache   routeCache
 
 	requester *netlink.Handle // of the goroutine that serves requests
 
@@ -74,6 +75,7 @@ func (k *Kernel) open() (err error) {
 		return err
 	}
 	k.solicitor.open()
+	k.sources.open()
 	if err = k.routes.open(); err != nil {
 		return err
 	}
@@ -95,6 +97,7 @@ func (k *Kernel) release() {
 		k.dumper.close()
 	}
 	k.solicitor.close()
+	k.sources.close()
 }
 
 // Close ends the mirror. The last snapshot remains readable. Close must not be
@@ -136,12 +139,16 @@ func (k *Kernel) follow() {
 		switch {
 		case err == nil:
 			dirty = dirty || news.tables
+			if news.settings {
+				k.dumper.settled++
+			}
 			k.hear(news.neighbors, false)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			dirty = dirty || k.dumper.watch && k.dumper.settingsChanged()
 		case errors.Is(err, unix.ENOBUFS):
 			k.log.Info("netlink overrun, reading everything again")
 			lost = true
+			k.dumper.settled++
 		case k.ctx.Err() != nil:
 			return
 		default:

@@ -26,6 +26,7 @@ type monitor struct {
 // news is what one turn of reading brought.
 type news struct {
 	tables    bool // links, addresses, routes, rules, nexthops or settings
+	settings  bool // of links: rp_filter among others
 	neighbors []neighborEvent
 }
 
@@ -115,6 +116,8 @@ func (n *news) parse(b []byte) error {
 			if e, ok := parseNeighbor(m.Data, m.Header.Type == unix.RTM_DELNEIGH); ok {
 				n.neighbors = append(n.neighbors, e)
 			}
+		case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+			n.tables, n.settings = true, true
 		default:
 			n.tables = true
 		}

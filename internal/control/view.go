@@ -29,6 +29,8 @@ type view struct {
 	partial [2]bool
 	// ports says that a family's answers may depend on ports.
 	ports [2]bool
+	// settled is dumper.settled: what is read of settings later may differ.
+	settled int
 }
 
 type viewLink struct {
@@ -384,7 +386,7 @@ func (v *view) diff(old *view) (changes []Change) {
 		}
 	}
 	// Address attributes (deprecated, order) alter routes' source addresses.
-	if len(changes) > 0 || v.ask != old.ask || !reflect.DeepEqual(v.fib, old.fib) || !reflect.DeepEqual(v.links, old.links) {
+	if len(changes) > 0 || v.settled != old.settled || v.ask != old.ask || !reflect.DeepEqual(v.fib, old.fib) || !reflect.DeepEqual(v.links, old.links) {
 		changes = append(changes, Change{Kind: RouteChanged})
 	}
 	return changes

@@ -48,6 +48,10 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
+		if !s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst) {
+			s.drop(ds, &s.counters.rxBogus)
+			return nil
+		}
 		if p.Fragment {
 			s.fragment(ds)
 			return nil

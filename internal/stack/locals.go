@@ -1,16 +1,30 @@
 package stack
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/onload-go/onload/internal/control"
 )
 
 // locals knows which addresses are ours, whichever link has them: they belong to
-// the host. It belongs to the holder of the stack lock.
+// the host. It also knows which packets to them the kernel would take. It belongs
+// to the holder of the stack lock.
 type locals struct {
 	net  control.Network
 	last netip.Addr // the last address that was found to be ours
+
+	accepted [acceptedMost]pathIn
+}
+
+// acceptedMost bounds the sources that are remembered. Forged ones only have
+// others looked up again.
+const acceptedMost = 64
+
+// pathIn is where a packet comes from, and by which link.
+type pathIn struct {
+	src, dst netip.Addr
+	link     int
 }
 
 // has reports whether a is one of the host's addresses, or one that the host
@@ -26,5 +40,24 @@ func (l *locals) has(a netip.Addr) bool {
 	return true
 }
 
+// accepts reports whether packets from src to dst may come by a link
+// (control.Network.Accepts). Packets that repeat the headers of the one before are
+// not looked at.
+func (l *locals) accepts(link int, src, dst netip.Addr) bool {
+	b := src.As16()
+	at := &l.accepted[(binary.BigEndian.Uint64(b[8:])*0x9e3779b97f4a7c15)>>58]
+	if at.src == src && at.dst == dst && at.link == link {
+		return true
+	}
+	if !l.net.Accepts(link, src, dst) {
+		return false
+	}
+	*at = pathIn{src, dst, link}
+	return true
+}
+
 // changed forgets whatever a change in the kernel may have made wrong.
-func (l *locals) changed() { l.last = netip.Addr{} }
+func (l *locals) changed() {
+	l.last = netip.Addr{}
+	clear(l.accepted[:])
+}
