@@ -108,7 +108,7 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 		return engine.Way{Why: "Multipath TCP is not accelerated", Kernel: true}, o, nil
 	}
 	hook := r.d.control()
-	if w.Stack == nil || hook == nil {
+	if hook == nil || w.Stack == nil && !w.Group {
 		return w, o, nil
 	}
 	o, err = r.e.options(ctx, hook, r.network, remote.Addr(), raddr.String())
@@ -118,10 +118,10 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 			if w, err = r.e.in.Way(family(r.network), t, local, remote); err != nil {
 				return w, o, cause("connect", err)
 			}
-			if w.Stack == nil {
-				return w, o, nil
-			}
 		}
+	}
+	if w.Stack == nil && err == nil {
+		return w, o, nil
 	}
 	switch {
 	case err != nil || o.Kernel == "":

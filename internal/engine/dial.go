@@ -53,6 +53,9 @@ func (e *Engine) DialUDP(ctx context.Context, w *Way, local, remote netip.AddrPo
 	if err := ctx.Err(); err != nil { // nothing else here would notice
 		return nil, "", err
 	}
+	if src := o.ip.MulticastSrc; src.IsValid() && remote.Addr().IsMulticast() && remote.Addr().Is4() && !local.Addr().IsValid() {
+		local = netip.AddrPortFrom(src, local.Port())
+	}
 	u := e.udp(o)
 	u.Shared, u.Route = o.shared(), &w.Route
 	conn, err = w.Stack.OpenUDP(local, remote, u)

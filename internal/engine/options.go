@@ -46,6 +46,7 @@ type Options struct {
 	congestion     string
 	pacing         uint64 // bytes per second
 	ip             stack.IPOptions
+	groups         GroupSend
 
 	reuseAddr, reusePort bool
 	family6, only6       bool // of a ListenConfig's socket
@@ -73,10 +74,10 @@ func (o *Options) NeedKernel() error {
 // Traffic returns what the kernel's rules may ask for about packets with these
 // options. The zero Traffic means nothing new.
 func (o *Options) Traffic(proto uint8) Traffic {
-	if o.ip.TOS == 0 && o.ip.TrafficClass == 0 {
+	if o.ip.TOS == 0 && o.ip.TrafficClass == 0 && o.groups == (GroupSend{}) {
 		return Traffic{}
 	}
-	return Traffic{Proto: proto, IP: &o.ip}
+	return Traffic{Proto: proto, IP: &o.ip, Groups: o.groups}
 }
 
 // shared reports whether others may have a dialer's port too.

@@ -26,6 +26,7 @@ type Socket struct {
 	parts   atomic.Pointer[parts]
 	closed  bool
 	hearing stack.Hearing // of multicast groups
+	groups  GroupSend
 }
 
 // parts are the shards of a Socket, and their stacks. Lists only grow, so that an
@@ -40,7 +41,7 @@ type parts struct {
 // socket, which sends the datagrams that To leaves to the kernel. Errors are those
 // of stack.OpenUDP.
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
-	c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held}
+	c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held, groups: o.groups}
 	c.opts.PortHeld, c.opts.Shared = held, o.reusePort
 	c.parts.Store(&parts{})
 	for _, s := range sh.Stacks {
@@ -112,7 +113,14 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 	}
 	if !ok {
 		bound := c.LocalAddr()
-		w, err := c.e.Way(AnyFamily, Traffic{Proto: ip.ProtoUDP, Unbound: true}, bound, netip.AddrPortFrom(dst, uint16(port)))
+		t := Traffic{Proto: ip.ProtoUDP, Unbound: true}
+		if dst.IsMulticast() {
+			c.mu.Lock()
+			options := c.opts.IP
+			t.IP, t.Groups = &options, c.groups
+			c.mu.Unlock()
+		}
+		w, err := c.e.Way(AnyFamily, t, bound, netip.AddrPortFrom(dst, uint16(port)))
 		if err != nil {
 			return nil, err
 		}

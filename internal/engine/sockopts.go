@@ -22,7 +22,9 @@ type sockopt struct {
 //
 //   - that net sets itself afterwards (TCP_NODELAY);
 //   - about things that are the kernel's anyway, since its socket has the
-//     option too: broadcast, multicast, what is not accelerated of a bound port;
+//     option too: broadcast, what is not accelerated of a bound port;
+//   - that say what a socket hears of multicast groups, which is found otherwise
+//     (memberships.go);
 //   - that only advise the kernel, or calls on a descriptor: SO_BUSY_POLL and its
 //     like, SO_INCOMING_CPU, SO_RCVTIMEO, SO_PEEK_OFF, SO_ZEROCOPY, SO_TXREHASH,
 //     TCP_QUICKACK, TCP_THIN_DUPACK, IP_BIND_ADDRESS_NO_PORT, IPV6_AUTOFLOWLABEL;
@@ -86,6 +88,9 @@ var sockopts = []sockopt{
 
 	{unix.IPPROTO_IP, unix.IP_TOS, "IP_TOS", func(o *Options, v sockValue, _ *sockState) { o.ip.TOS = uint8(v.int()) }},
 	{unix.IPPROTO_IP, unix.IP_TTL, "IP_TTL", func(o *Options, v sockValue, _ *sockState) { o.ip.TTL = uint8(v.int()) }},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, "IP_MULTICAST_TTL", followGroupTTL},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP", followLoop4},
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_IF, "IP_MULTICAST_IF", followFrom4},
 	{unix.IPPROTO_IP, unix.IP_MINTTL, "IP_MINTTL", nil},
 	{unix.IPPROTO_IP, unix.IP_OPTIONS, "IP_OPTIONS", nil},
 	{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, "IP_MTU_DISCOVER", followMTU4},
@@ -107,6 +112,9 @@ var sockopts = []sockopt{
 	{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, "IPV6_TCLASS", func(o *Options, v sockValue, _ *sockState) { o.ip.TrafficClass = uint8(v.int()) }},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS", followHops},
 	{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", func(o *Options, v sockValue, _ *sockState) { o.only6 = v.int() != 0 }},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, "IPV6_MULTICAST_HOPS", followGroupHops},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, "IPV6_MULTICAST_LOOP", followLoop6},
+	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, "IPV6_MULTICAST_IF", followLink6},
 	{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, "IPV6_MINHOPCOUNT", nil},
 	{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, "IPV6_MTU_DISCOVER", followMTU6},
 	{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, "IPV6_DONTFRAG", nil},

@@ -85,6 +85,10 @@ func (c *Socket) Follow(o *Options) {
 	defer c.mu.Unlock()
 	u := c.e.udp(o)
 	c.opts.IP, c.opts.Segment, c.opts.Joined = u.IP, u.Segment, u.Joined
+	if c.groups != o.groups {
+		c.groups = o.groups
+		c.routes.clear()
+	}
 	for _, s := range c.parts.Load().shards {
 		o.followUDP(s)
 	}

@@ -29,6 +29,9 @@ type Way struct {
 	// Kernel says that the kernel could carry them too: a kernel stands behind
 	// the interface.
 	Kernel bool
+	// Group says that the destination is a multicast group: the carrier depends on
+	// socket options (GroupSend).
+	Group bool
 }
 
 // Traffic has what the kernel's rules may ask for besides addresses and ports.
@@ -38,6 +41,7 @@ type Traffic struct {
 	// Unbound says that the packets are datagrams of a socket that is not
 	// connected.
 	Unbound bool
+	Groups  GroupSend
 }
 
 // IPOptions are those that a Control hook has set.
@@ -107,6 +111,9 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 	case dst.Zone() != "" || src.Zone() != "":
 		return e.kernels(zoned), nil
 	}
+	if dst.IsMulticast() && dst.Is4() && !src.IsValid() && t.IP != nil {
+		src = t.IP.MulticastSrc
+	}
 	gen := e.net.Gen()
 	flow := control.Flow{Dst: dst, Src: src, DstPort: remote.Port(), SrcPort: local.Port(), Proto: t.Proto, TOS: t.tos(dst)}
 	look := control.Connected
@@ -120,7 +127,11 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 	case r.Local:
 		return e.kernels(thisHost), nil
 	case r.Multicast:
-		return e.kernels("the destination is a multicast group"), nil
+		if why := e.groupWhy(&t, dst, &r); why != "" {
+			w := e.kernels(why)
+			w.Group = true
+			return w, nil
+		}
 	case r.Broadcast:
 		return e.kernels("the destination is a broadcast address"), nil
 	}

@@ -39,6 +39,9 @@ type IPOptions struct {
 	TrafficClass, HopLimit uint8 // IPv6: IPV6_TCLASS, IPV6_UNICAST_HOPS
 	// A TTL or HopLimit of 0 is the default.
 	MulticastTTL, MulticastHops uint8 // the same to groups; 0: 1
+	// MulticastSrc is the source of datagrams to IPv4 groups, if the socket is bound
+	// to no address (IP_MULTICAST_IF); unset: the route's.
+	MulticastSrc netip.Addr
 
 	// Of UDP: what becomes of large IPv4 and IPv6 datagrams.
 	PathMTU, PathMTU6 PathMTUMode

@@ -107,8 +107,12 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	if n > maxUDP6 || n > maxUDP4 && is4 {
 		return syscall.EMSGSIZE
 	}
-	if !m.Src.IsValid() && u.local.Addr().IsValid() && !u.local.Addr().IsUnspecified() {
-		m.Src = u.local.Addr()
+	switch own := u.local.Addr(); {
+	case m.Src.IsValid():
+	case own.IsValid() && !own.IsUnspecified():
+		m.Src = own
+	case is4 && m.Dst.Addr().IsMulticast():
+		m.Src = u.ip.MulticastSrc
 	}
 	if m.Src.IsValid() && m.Src.Is4() != is4 {
 		return syscall.EINVAL
