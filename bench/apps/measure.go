@@ -141,8 +141,14 @@ func (s *session) kindOf(ctx context.Context, c result.Cell, round int) (kind, e
 		return kind{Rate: 1000}, nil
 	}
 	limit, err := s.capacityOf(ctx, c)
-	return kind{Rate: limit * shares[c.Load], Random: true, Seed: uint64(round)}, err
+	d, _ := s.runner.timesOf(c)
+	return kind{Rate: max(limit*shares[c.Load], fewest/d.Seconds()), Random: true, Seed: uint64(round)}, err
 }
+
+// fewest is how many arrivals a run of an open loop has at least, on average. The
+// kernel's capacity may have been measured while others had the processors, and a
+// share of that be none in the whole time.
+const fewest = 20
 
 // capacityOf is the kernel's rate of answers in a closed loop: that of the first
 // round if it has been measured, else that of a run for the purpose.

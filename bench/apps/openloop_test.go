@@ -9,6 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/onload-go/onload/bench/apps/program"
+	"github.com/onload-go/onload/bench/apps/result"
 	"github.com/onload-go/onload/bench/load"
 )
 
@@ -101,5 +102,22 @@ func TestCallFails(t *testing.T) {
 	}
 	if err := connect([]program.Call{call}); !errors.Is(err, broken) {
 		t.Errorf("connect: %v", err)
+	}
+}
+
+// However little the kernel could do when its capacity was measured, requests
+// arrive while an open loop is measured.
+func TestArrivalsOfStarved(t *testing.T) {
+	c := result.Cell{Program: "net/http", Condition: result.Free, Load: result.Open10, Conns: capacityConns}
+	of := c
+	of.Load, of.Conns = result.Closed, capacityConns
+	s := &session{runner: &runner{duration: 10 * time.Millisecond}, capacity: map[result.Cell]float64{of: 0.1}}
+	k, err := s.kindOf(t.Context(), c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, warm := s.runner.timesOf(c)
+	if n := len(arrivals(k.Rate, warm+d, k.Random, k.Seed)); n < fewest/2 {
+		t.Errorf("%d arrivals in %v", n, d)
 	}
 }
