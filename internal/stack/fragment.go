@@ -55,7 +55,7 @@ func (s *Stack) returnFragment(from int, ds []ring.Desc) {
 	if to == nil {
 		return
 	}
-	frame := s.gather(ds)
+	frame := s.copyOut(ds)
 	if len(frame) <= driver.MaxReturn {
 		to.Return(frame)
 		return

@@ -346,7 +346,7 @@ func (u *UDPConn) push(ds []ring.Desc, info *udp.Info) bool {
 // pass is push for the socket f of another stack, whose frames are of another
 // arena.
 func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, info *udp.Info) bool {
-	ok := f.Inject(u.s.gather(ds), info)
+	ok := f.Inject(u.s.copyOut(ds), info)
 	if ok {
 		u.s.cache.FreeDescs(ds)
 	}
@@ -389,7 +389,7 @@ func (u *UDPConn) Inject(p []byte, info *udp.Info) bool {
 	if info.At == 0 {
 		info.At = nanotime()
 	}
-	ds, ok := s.scatter(p)
+	ds, ok := s.copyIn(p)
 	if !ok {
 		u.scarce.Add(1)
 		s.counters.udpScarce.Add(1)

@@ -69,8 +69,8 @@ func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 	return ds
 }
 
-// gather copies a datagram out of its frames, for another stack's arena.
-func (s *Stack) gather(ds []ring.Desc) []byte {
+// copyOut copies a datagram out of its frames, for another stack's arena.
+func (s *Stack) copyOut(ds []ring.Desc) []byte {
 	var p []byte
 	for _, d := range ds {
 		p = append(p, s.arena.Data(d)...)
@@ -78,8 +78,8 @@ func (s *Stack) gather(ds []ring.Desc) []byte {
 	return p
 }
 
-// scatter copies a datagram into frames.
-func (s *Stack) scatter(p []byte) ([]ring.Desc, bool) {
+// copyIn copies a datagram into frames.
+func (s *Stack) copyIn(p []byte) ([]ring.Desc, bool) {
 	room := s.arena.FrameSize() - ring.Headroom
 	n := max(1, (len(p)+room-1)/room)
 	fs := make([]ring.Frame, n)
