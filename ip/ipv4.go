@@ -17,6 +17,10 @@ const (
 	optNop  = 1
 	optLSRR = 131
 	optSSRR = 137
+
+	optRecordRoute = 7
+	optTimestamp   = 68
+	optRouterAlert = 148
 )
 
 // parse4 reads an IPv4 header. total is the length of the packet, of which b
@@ -59,7 +63,8 @@ func parse4(b []byte, total int, p *Packet) error {
 }
 
 // options4 reports whether a packet with these options may be received: they
-// are well-formed, and no source route (RFC 7126, 4.3, 4.4; Linux's default).
+// are well-formed, as far as Linux looks (ip_options_compile), and no source route
+// (RFC 7126, 4.3, 4.4; Linux's default).
 func options4(b []byte) bool {
 	for len(b) > 0 {
 		switch b[0] {
@@ -72,10 +77,34 @@ func options4(b []byte) bool {
 			return false
 		}
 		// The length counts the type and itself: less than 2 would go on forever.
-		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) || !option4(b[:b[1]]) {
 			return false
 		}
 		b = b[b[1]:]
+	}
+	return true
+}
+
+// option4 looks at one option, which is all of b.
+func option4(b []byte) bool {
+	n := len(b)
+	switch b[0] {
+	case optRecordRoute: // RFC 791, 3.1: the pointer counts from 1; an address has room
+		return n >= 3 && b[2] >= 4 && (int(b[2]) > n || int(b[2])+3 <= n)
+	case optTimestamp:
+		if n < 4 || b[2] < 5 {
+			return false
+		}
+		if int(b[2]) > n {
+			return b[3]>>4 < 15 // so many hosts had no room
+		}
+		room := 7 // an address and a time
+		if b[3]&15 == 0 {
+			room = 3 // a time
+		}
+		return int(b[2])+room <= n
+	case optRouterAlert:
+		return n >= 4
 	}
 	return true
 }

@@ -232,14 +232,12 @@ func (r *Reassembler) refuse(d *fragDatagram, p *Packet, ds []ring.Desc, from in
 	return nil
 }
 
-// malformed drops a fragment that is none; what is held of its datagram waits on.
+// malformed drops an IPv6 fragment that is none; what is held of its datagram waits
+// on. The kernel gets it: it answers with a parameter problem (RFC 8200, 4.5), or it
+// may be the kernel's.
 func (r *Reassembler) malformed(d *fragDatagram, p *Packet, ds []ring.Desc, from int) []ring.Desc {
 	r.Stats.Malformed++
-	if p.FragOff != 0 && (d == nil || r.isDoubtful(d)) {
-		r.giveBack(p, ds, from) // it may be the kernel's
-	} else {
-		r.cache.FreeDescs(ds)
-	}
+	r.giveBack(p, ds, from)
 	if d != nil && d.head == ring.NoFrame && d.state == gathering {
 		r.remove(d)
 	}

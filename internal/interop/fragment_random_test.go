@@ -179,14 +179,12 @@ func testFragmentsAsKernel(t *testing.T, fam family) {
 				t.Fatal(err)
 			}
 		}
-		var e host = p.A
+		var e packetHost = p.A
 		if i == 0 {
 			e = engine(t, p.A, func(c *onload.Config) { c.Mode = onload.ModeNative })
 		}
 		dst, src := netip.AddrPortFrom(fam.addr(p.A), 1001), netip.AddrPortFrom(fam.addr(p.B), 9)
-		c, err := e.(interface {
-			ListenPacket(network, address string) (net.PacketConn, error)
-		}).ListenPacket("udp", dst.String())
+		c, err := e.ListenPacket("udp", dst.String())
 		if err != nil {
 			t.Fatal(err)
 		}

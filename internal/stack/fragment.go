@@ -48,9 +48,10 @@ func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
 	f.timer.Kind = ofFragments
 }
 
-// returnFragment gives the kernel a copy of the fragment ds that came by queue from.
-// It is no hot path: such fragments overtook the first of their datagram.
-func (s *Stack) returnFragment(from int, ds []ring.Desc) {
+// returnPacket gives the kernel a copy of the packet ds that came by queue from. It is
+// no hot path: such packets are fragments that overtook the first of their
+// datagram, or have headers that nobody accepts.
+func (s *Stack) returnPacket(from int, ds []ring.Desc) {
 	to := s.home[from].returner
 	if to == nil {
 		return

@@ -35,6 +35,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		s.rx.repeat.Forget()
 		s.demux.lastPorts = 0
 		if err := ip.Parse(first, total, p); err != nil {
+			if err == ip.ErrHeader && s.fragments.Return != nil && s.icmp.Allow(s.now) {
+				s.fragments.Return(s.rx.queue, ds) // the kernel answers (RFC 8200, 4.2; RFC 1122, 3.2.2.5)
+			}
 			s.drop(ds, &s.counters.rxMalformed)
 			return nil
 		}
