@@ -20,6 +20,10 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
+// quicConfig bounds a hang: quic-go's five seconds for a handshake are few where
+// others have the processors.
+var quicConfig = &quic.Config{HandshakeIdleTimeout: patience, MaxIdleTimeout: patience}
+
 // quicBytes are sent by each end.
 const quicBytes = 10 << 20
 
@@ -58,14 +62,14 @@ func quicTransfer(t *testing.T, server, client host, bind, to string) {
 	defer st.Close()
 	defer ct.Close()
 	serverTLS, clientTLS := quicTLS(t)
-	l, err := st.Listen(serverTLS, nil)
+	l, err := st.Listen(serverTLS, quicConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- quicServe(ctx, l) }()
 	addr := &net.UDPAddr{IP: net.ParseIP(to), Port: sc.LocalAddr().(*net.UDPAddr).Port}
-	c, err := ct.Dial(ctx, addr, clientTLS, nil)
+	c, err := ct.Dial(ctx, addr, clientTLS, quicConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
