@@ -8,7 +8,7 @@ import (
 // Toeplitz computes receive-side scaling hashes for one key. It is safe for
 // concurrent use.
 type Toeplitz struct {
-	// What each value of each input byte contributes: a hash is one look-up
+	// The contribution of each value of each input byte: a hash is one look-up
 	// per byte instead of one step per bit.
 	table [36][256]uint32
 }

@@ -43,7 +43,7 @@
 //
 // # Options of Control hooks
 //
-// What a hook sets on its socket holds for accelerated connections too:
+// The options that a hook sets on its socket hold for accelerated connections too:
 //
 //   - buffer sizes, SO_LINGER, keepalive, SO_MAX_PACING_RATE, TCP_CONGESTION,
 //     TCP_USER_TIMEOUT, TCP_LINGER2, TCP_SYNCNT, TCP_DEFER_ACCEPT, TCP_MAXSEG,

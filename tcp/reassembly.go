@@ -211,7 +211,7 @@ func (r *reassembly) blocks(b []SACKBlock) (n int) {
 		}
 		n = r.block(b, n, r.find(seq+1), seq)
 	}
-	// What room is left goes to other pieces, nearest to delivery first.
+	// The rest of the room goes to other pieces, nearest to delivery first.
 	for i := 0; i < len(r.list) && n < len(b); i++ {
 		n = r.block(b, n, i, r.list[i].lo)
 	}

@@ -27,7 +27,7 @@ type hearers struct {
 	e  *Engine
 	mu sync.Mutex
 	m  map[*Socket]*hearer
-	// What of it the interfaces take off the kernel at present.
+	// The part of it that the interfaces take off the kernel at present.
 	steered map[groupAt]*stack.Stack
 	stop    chan struct{} // ends watch; nil: it does not run
 }

@@ -142,7 +142,7 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 		return false
 	}
 	if r.Link != d.route.Link || r.NextHop != d.route.NextHop || on != d.on {
-		// What the old neighbour gets would go where the route no longer leads.
+		// Packets to the old neighbour would go where the route no longer leads.
 		d.ready, d.asked = false, 0
 	}
 	d.route, d.on, d.gone = r, on, false

@@ -197,7 +197,7 @@ func (s *Stack) sendQueued(u *UDPConn) {
 // sentDatagram lets go of a datagram that was sent or dropped.
 func (s *Stack) sentDatagram(u *UDPConn, f ring.Frame) {
 	n, limit := s.chainBytes(f), u.sndBuf.Load()
-	// What was, and what is, by one look: the writer adds to it meanwhile.
+	// Compare before and after by one look: the writer adds to it meanwhile.
 	if left := u.queued.Add(-n); left < limit && left+n >= limit {
 		s.notify(&u.w)
 	}

@@ -8,7 +8,7 @@ import _ "unsafe" // go:linkname
 // it: a system call, perhaps an interrupt to a sleeping processor, and two
 // threads that compete for one goroutine.
 //
-// What is on the queue of all Ps may wait for 61 calls of goyield.
+// A goroutine on the queue of all Ps may wait for 61 calls of goyield.
 //
 // The runtime keeps goyield for those outside that use it (proc.go there).
 //
