@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What Put writes, Parse reads.
+// Parse reads the headers that Put writes.
 func TestHeaderPut(t *testing.T) {
 	for _, vlan := range []uint16{0, 42} {
 		for _, fam := range [][2]netip.Addr{{a4, b4}, {a6, b6}} {

@@ -169,7 +169,7 @@ func FuzzNDP(f *testing.F) {
 		if m.Type == RouterAdvertisement {
 			return
 		}
-		// What it says can be said again.
+		// A parsed message can be written again.
 		out := make([]byte, 32)
 		out = out[:m.Put(out, p.Src, p.Dst)]
 		var again NDP

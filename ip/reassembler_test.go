@@ -169,7 +169,8 @@ func TestReassembleOverlap(t *testing.T) {
 	}
 }
 
-// What did not come in order is no run: a fragment across its seams overlaps.
+// Fragments that came out of order are no run: a fragment across their seams
+// overlaps.
 func TestReassembleRuns(t *testing.T) {
 	data := make([]byte, 64)
 	l := newFragLab(t, 64, 1<<20, 1<<20)
@@ -339,8 +340,8 @@ func TestReassembleTimeout(t *testing.T) {
 	l.empty()
 }
 
-// FragmentSmack: one peer, or many, send pieces that never become whole. What
-// is held stays bounded, and somebody else's datagram passes.
+// FragmentSmack: one peer, or many, send pieces that never become whole. Held
+// memory stays bounded, and somebody else's datagram passes.
 func TestReassembleFlood(t *testing.T) {
 	const limit, peerLimit = 400 * 2048, 100 * 2048
 	l := newFragLab(t, 1024, limit, peerLimit)

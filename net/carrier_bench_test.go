@@ -2,8 +2,8 @@ package onload_test
 
 import "testing"
 
-// BenchmarkReadByte reads a byte at a time of what has arrived: what a call
-// costs beyond the protocol.
+// BenchmarkReadByte reads data that has arrived a byte at a time: the cost of a
+// call beyond the protocol.
 func BenchmarkReadByte(b *testing.B) {
 	x, y := memoryPair(b)
 	client, server := tcpPipe(b, x, y)

@@ -29,7 +29,7 @@ func control(opts ...[3]int) func(_, _ string, c syscall.RawConn) error {
 	}
 }
 
-// TestControlMSS: what hooks of both ends set is what the connections do, also
+// TestControlMSS: connections follow the options that hooks of both ends set, also
 // where there is no kernel.
 func TestControlMSS(t *testing.T) {
 	a, b := memoryPair(t)

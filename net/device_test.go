@@ -10,7 +10,7 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-// TestDeviceStatus: what was got of the device, and why not more, is told.
+// TestDeviceStatus: Status says how the device was opened, and why not better.
 func TestDeviceStatus(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	for _, tt := range []struct {

@@ -49,7 +49,7 @@ func TestTCPConfig(t *testing.T) {
 	}
 }
 
-// What the kernel's struct tcp_info means, on a state of a bulk transfer.
+// The kernel's struct tcp_info in our terms, for a state of a bulk transfer.
 func TestInfoOf(t *testing.T) {
 	k := unix.TCPInfo{
 		State: 8, Ca_state: 3, Retransmits: 2, Options: tcpiSACK | tcpiWScale | tcpiECN | tcpiSYNData, Rto: 250000, Rtt: 20000, Rttvar: 1000,

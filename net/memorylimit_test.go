@@ -12,8 +12,8 @@ import (
 )
 
 // TestMemoryLimit: in a cgroup of 256 MiB an interface of 32 queues, which would
-// take as much by itself, works with less, and says so. What was asked for and
-// does not fit is an error, not the end of the process.
+// take as much by itself, works with less, and says so. Frames that were asked for
+// and do not fit are an error, not the end of the process.
 func TestMemoryLimit(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Queues: 32})
 	ln, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")

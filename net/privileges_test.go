@@ -22,9 +22,9 @@ var documented = []string{"net_admin", "net_raw", "bpf"}
 // usualMemlock is RLIMIT_MEMLOCK where nobody has raised it, in bytes.
 const usualMemlock = 8 << 20
 
-// TestPrivileges: a process that has what the documents name, and nothing else,
-// connects over AF_XDP in both modes. One that lacks any of it is told which, and
-// what helps.
+// TestPrivileges: a process that has exactly the capabilities that the documents
+// name connects over AF_XDP in both modes. A process that lacks one is told which,
+// and what helps.
 func TestPrivileges(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	ln, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")

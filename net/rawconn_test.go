@@ -219,7 +219,7 @@ func TestRawReadWaits(t *testing.T) {
 	}
 }
 
-// TestRawWrite: what system calls in RawConn.Write write is sent.
+// TestRawWrite: data written by system calls in RawConn.Write is sent.
 func TestRawWrite(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})
@@ -319,7 +319,8 @@ func TestRawControl(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		// What only the kernel's connections have is an error that names it.
+		// Methods that only the kernel's connections have return an error that
+		// names them.
 		err := raw(t, c).Control(func(fd uintptr) {
 			if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, 3); err != nil {
 				t.Error(err)

@@ -21,8 +21,8 @@ func (l *lookups) Route(f control.Flow) (control.Route, error) {
 	return l.Network.Route(f)
 }
 
-// TestDialRoutesOnce: a Dial looks its route up once. What is found goes down
-// with the decision.
+// TestDialRoutesOnce: a Dial looks its route up once. The result goes down with the
+// decision.
 func TestDialRoutesOnce(t *testing.T) {
 	l := new(lookups)
 	quiet := engine.MemoryConfig{Config: engine.Config{Logger: zap.NewNop()}}

@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/internal/allocs"
 )
 
-// TestSendFileAllocs: what a transfer allocates does not grow with the file,
-// and no byte of it passes through a buffer of ours. (The race detector has pools
+// TestSendFileAllocs: the allocations of a transfer do not grow with the file, and
+// no byte of it passes through a buffer of ours. (The race detector makes pools
 // forget.)
 func TestSendFileAllocs(t *testing.T) {
 	a, b := memoryPair(t)

@@ -36,7 +36,7 @@ func position(t *testing.T, f io.Seeker) int64 {
 	return at
 }
 
-// TestSendFile: what ReadFrom is given, whole or a part, is what arrives, and
+// TestSendFile: the bytes given to ReadFrom, a whole file or a part, arrive, and
 // the file is where it would be after Reads.
 func TestSendFile(t *testing.T) {
 	a, b := memoryPair(t)
@@ -100,8 +100,8 @@ func TestSendFile(t *testing.T) {
 	}
 }
 
-// TestSendSpecial: what is no regular file, or says that it is empty, is read
-// as any reader is.
+// TestSendSpecial: a source that is no regular file, or says that it is empty, is
+// read as any reader is.
 func TestSendSpecial(t *testing.T) {
 	a, b := memoryPair(t)
 	want, err := os.ReadFile("/proc/self/mountinfo")

@@ -12,9 +12,9 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-// TestImpossibleSettings: what only the interface shows to be impossible is an
-// error that names the setting, also where an interface that cannot be opened is
-// left to the kernel.
+// TestImpossibleSettings: a setting that only the interface shows to be impossible
+// is an error that names the setting, also where an interface that cannot be opened
+// is left to the kernel.
 func TestImpossibleSettings(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Queues: 2})
 	for _, tt := range []struct {

@@ -411,7 +411,7 @@ func TestCopyErrors(t *testing.T) {
 	}
 }
 
-// TestEngineClose: what blocks on an engine that closes returns.
+// TestEngineClose: blocked calls return when their engine closes.
 func TestEngineClose(t *testing.T) {
 	a, b := memoryPair(t)
 	c, _ := tcpPipe(t, a, b)
@@ -441,8 +441,8 @@ func TestEngineClose(t *testing.T) {
 	}
 }
 
-// Whoever opens a socket while the engine closes gets one, or learns that the
-// engine is closed. Its state can be asked for meanwhile.
+// Opening a socket while the engine closes gives one, or the error that the engine
+// is closed. Its state can be asked for meanwhile.
 func TestEngineCloseDuringDial(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	far, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
@@ -500,9 +500,9 @@ func TestEngineCloseDuringDial(t *testing.T) {
 	}
 }
 
-// TestEngineCloseKernelPart: what listens by the kernel too ends with its
-// engine, and takes no more clients; calls on the engine fail like net's on
-// what is closed.
+// TestEngineCloseKernelPart: the kernel's part of a listener ends with its engine,
+// and takes no more clients. Calls on the engine fail as net's do on closed
+// sockets.
 func TestEngineCloseKernelPart(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})

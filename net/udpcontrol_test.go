@@ -154,8 +154,8 @@ func TestUDPTimestamps(t *testing.T) {
 	}
 }
 
-// TestUDPControlSent: what is sent with control messages arrives as the kernel
-// sends it.
+// TestUDPControlSent: datagrams sent with control messages arrive as the kernel's
+// do.
 func TestUDPControlSent(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	second4, second6 := netip.MustParseAddr("10.77.9.9"), netip.MustParseAddr("fd77:9::9")

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// What was written before Defer is seen by the holder, also when the work was
-// on the list already: Defer orders the write before its look at the list.
-// The plain word is read while it may be written, which the race detector
-// rightly does not like; the test is about the processor's store buffer.
+// The holder sees all writes from before Defer, even if the work was on the list
+// already: Defer orders the write before its look at the list. The plain word is
+// read while it may be written, which the race detector rightly dislikes; the test
+// is about the processor's store buffer.
 func TestLockDeferPublishes(t *testing.T) {
 	const stop, patience = math.MaxUint64, 5 * time.Second
 	l := NewLock()

@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/internal/testlong"
 )
 
-// wheelModel is the wheel as a plain table: what is armed, and for when.
+// wheelModel is the wheel as a plain table: the armed timers, and their times.
 type wheelModel struct {
 	t      testing.TB
 	w      *Wheel

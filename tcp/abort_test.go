@@ -2,9 +2,9 @@ package tcp
 
 import "testing"
 
-// Section 3.10.5: in CLOSING and LAST-ACK an abort sends no reset, which could
-// take from the peer what it has not read. What was not sent must be told of
-// (as Linux).
+// Section 3.10.5: in CLOSING and LAST-ACK an abort sends no reset, which could take
+// unread data from the peer. The peer must be told of data that was not sent (as
+// Linux).
 func TestRFC9293AbortAfterFIN(t *testing.T) {
 	for _, tt := range []struct {
 		wnd  uint16

@@ -43,7 +43,7 @@ func TestAttack24HashFlooding(t *testing.T) {
 	if k := longest(q); k > 10 {
 		t.Errorf("%d of %d in a bucket", k, n)
 	}
-	// Who knew the key could fill one bucket.
+	// An attacker that knew the key could fill one bucket.
 	q, bad := fill(1, func(q *synQueue, a netip.AddrPort) bool { return q.bucket(testLocal, a) == 3 })
 	if k := longest(q); k != n-1 {
 		t.Fatalf("%d in the bucket, %d were chosen for it", k, n-1)

@@ -290,8 +290,8 @@ func TestBBRPaces(t *testing.T) {
 	}
 }
 
-// Appendix A.16; section 5.5.11: what losses did is taken back where they
-// prove not to have been, and the probe that they ended begins again.
+// Appendix A.16; section 5.5.11: the effect of losses is taken back if they prove
+// to be none, and the probe that they ended begins again.
 func TestBBRSpuriousLoss(t *testing.T) {
 	x := newBBRFlow(t, bbrTestRate, 4)
 	x.state(4*sec, bbrUp)

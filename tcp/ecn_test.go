@@ -207,7 +207,7 @@ func TestRFC3168Receiver(t *testing.T) {
 	if n := w.h.Stats.InCEPkts; n != 2 {
 		t.Errorf("%d marks counted", n)
 	}
-	// Section 6.1.5: what is outside of the window tells nothing.
+	// Section 6.1.5: a mark outside of the window means nothing.
 	w.feed("AW", 5001, 1001, 1000)
 	w.want("AE 1001:6001 sack 5001-6001")
 	w.feed("AW", 6001, 1001, 0)
@@ -435,7 +435,7 @@ func TestRFC3168EchoForEver(t *testing.T) {
 	}
 }
 
-// RFC 8511 section 3.1: what a mark takes off the window, and a loss.
+// RFC 8511 section 3.1: the reduction of a mark, and that of a loss.
 func TestRFC8511Reduction(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -474,8 +474,8 @@ func TestECNAllocs(t *testing.T) {
 	}
 }
 
-// What a mark asked for ends with silence, which lowers the window: cwnd is not
-// raised to ssthresh afterwards.
+// The reduction that a mark asked for ends with silence, which lowers the window:
+// cwnd is not raised to ssthresh afterwards.
 func TestECNThenIdle(t *testing.T) {
 	w := dialECN(t, Config{})
 	flightECN(w, 1, 60)

@@ -79,8 +79,8 @@ func TestOrphanTimeout(t *testing.T) {
 	w.out = nil
 }
 
-// What is written before the handshake is complete goes out with it, and so
-// does the FIN.
+// Data written before the handshake is complete leaves with it, and so does the
+// FIN.
 func TestWriteBeforeConnected(t *testing.T) {
 	w := newWire(t, Config{})
 	w.c.Connect(w.now)
@@ -175,8 +175,8 @@ func TestRFC7323LargestScale(t *testing.T) {
 	}
 }
 
-// RFC 9293 section 3.10.7.4, fifth: what says how far the peer's window is
-// open. A window shut is believed although nothing else is new: a peer short of
+// RFC 9293 section 3.10.7.4, fifth: the segments that say how far the peer's window
+// is open. A shut window is believed although nothing else is new: a peer short of
 // memory drops what it got.
 func TestRFC9293WindowUpdateRules(t *testing.T) {
 	for _, tt := range []struct {

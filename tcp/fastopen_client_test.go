@@ -39,8 +39,8 @@ func TestRFC7413ClientNoCookie(t *testing.T) {
 	w.want("S 0:0 fo")
 }
 
-// What was cut for the SYN is cut anew for the path: else the last segment
-// waited behind one that is not full (Nagle).
+// Data that was cut for the SYN is cut again for the path. Otherwise the last
+// segment would wait behind one that is not full (Nagle).
 func TestRFC7413Requeue(t *testing.T) {
 	w := fastWire(t, Config{})
 	w.write(1900)
@@ -58,8 +58,8 @@ func TestRFC7413Requeue(t *testing.T) {
 	}
 }
 
-// Who writes more than the SYN takes does not wait for what is answered: the
-// data to come carries the acknowledgement (as Linux).
+// A writer of more than the SYN takes does not wait for an acknowledgement: the
+// data to come carries it (as Linux).
 func TestRFC7413Dialogue(t *testing.T) {
 	for _, c := range []struct {
 		n    int

@@ -283,7 +283,7 @@ func TestRFC7413Queues(t *testing.T) {
 	}
 }
 
-// What a user may do before the handshake is complete.
+// The calls that a user may make before the handshake is complete.
 func TestRFC7413ServerClose(t *testing.T) {
 	b := newBench(t, 8, Config{FastOpen: 4})
 	b.keep = true
@@ -311,9 +311,9 @@ func TestRFC7413ServerClose(t *testing.T) {
 	}
 }
 
-// RFC 9293 section 3.9.2.2 (MUST-56): what may pass does not end a connection
-// that the user has, although its handshake is not complete; one that nobody has
-// accepted it does (as Linux).
+// RFC 9293 section 3.9.2.2 (MUST-56): an error that may pass does not end a
+// connection that the user has, although its handshake is not complete. It ends a
+// connection that nobody has accepted (as Linux).
 func TestRFC7413ServerUnreachable(t *testing.T) {
 	b := newBench(t, 8, Config{FastOpen: 4})
 	cookie := b.askCookie(testRemote)
@@ -395,7 +395,7 @@ func TestRFC7413Client(t *testing.T) {
 	w.want("S 0:0 len 10 fo 12345678")
 }
 
-// RFC 7413 section 4.2.2: what the server did not take is sent again at once.
+// RFC 7413 section 4.2.2: data that the server did not take is sent again at once.
 func TestRFC7413ClientRefused(t *testing.T) {
 	w := fastWire(t, Config{})
 	w.write(100)
@@ -461,7 +461,7 @@ func TestRFC7413BlackHole(t *testing.T) {
 	}
 }
 
-// RFC 7413 section 4.1.3.1: what routers say of a SYN that is too large.
+// RFC 7413 section 4.1.3.1: routers' reports on a SYN that is too large.
 func TestRFC7413TooLarge(t *testing.T) {
 	w := fastWire(t, Config{})
 	w.write(900)
@@ -513,7 +513,7 @@ func TestRFC7413ClientBadAnswer(t *testing.T) {
 	w.err(syscall.ECONNREFUSED)
 }
 
-// Who reads first, or closes, must not wait for ever; what was written is
+// A user that reads first, or closes, must not wait for ever, and written data is
 // sent.
 func TestRFC7413ClientWithoutData(t *testing.T) {
 	w := fastWire(t, Config{})

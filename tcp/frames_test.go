@@ -53,8 +53,8 @@ func onHost(w *wire, cfg Config) *wire {
 	return o
 }
 
-// TestFrames: what one connection received another sends, in the same frames
-// where headers have room and no packet is too long, else in copies.
+// TestFrames: one connection sends what another received, in the same frames if
+// headers have room and no packet is too long, otherwise in copies.
 func TestFrames(t *testing.T) {
 	for _, tt := range []struct {
 		name           string

@@ -73,7 +73,7 @@ func FuzzReassembly(f *testing.F) {
 						have[at+i] = true
 					}
 				} else {
-					// What was dropped is up to the queue.
+					// The queue decides which segments to drop.
 					for i := range have {
 						have[i] = false
 					}

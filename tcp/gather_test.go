@@ -47,7 +47,7 @@ func TestGather(t *testing.T) {
 	}
 	w.out = nil
 
-	// What is missing, and the end, are no matter for patience.
+	// A hole, or the end of the stream, does not wait.
 	feed("A", 1000)
 	feed("A", 1000)
 	gathers(true)

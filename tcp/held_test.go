@@ -95,8 +95,8 @@ func TestOutOfOrderUnderPressure(t *testing.T) {
 	w.out = nil
 }
 
-// What waits for missing data goes, but for a share, when memory has run low
-// meanwhile, though nothing more comes.
+// Early data beyond a share is dropped when memory has run low meanwhile, even if
+// nothing more comes.
 func TestOutOfOrderShare(t *testing.T) {
 	w := dial(t, Config{})
 	for i := range uint32(20) {
@@ -303,7 +303,7 @@ func TestTinyWrites(t *testing.T) {
 	}
 }
 
-// Attack 8: what a SACK costs does not grow with what is in flight.
+// Attack 8: the cost of a SACK does not grow with what is in flight.
 func TestSACKCost(t *testing.T) {
 	w := dial(t, Config{SndBuf: 1 << 20, NoDelay: true})
 	w.c.cc.SetCwnd(1 << 20)

@@ -46,7 +46,7 @@ func TestInfo(t *testing.T) {
 	w.out = nil
 }
 
-// What keeps the sender from sending, and for how long.
+// The reasons that keep the sender from sending, and for how long.
 func TestInfoLimit(t *testing.T) {
 	w := dial(t, Config{SndBuf: 20000})
 	limit := func(want Limit) {
@@ -125,7 +125,7 @@ func TestInfoBusyUntilFIN(t *testing.T) {
 	w.out = nil
 }
 
-// What a connection sent and received stays known after its end.
+// A connection's counts stay known after its end.
 func TestInfoAfterEnd(t *testing.T) {
 	w := dial(t, Config{})
 	w.c.Info(w.now)

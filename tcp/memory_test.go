@@ -42,7 +42,7 @@ func TestMemoryBackPressure(t *testing.T) {
 	w.out = nil
 }
 
-// What a connection may hold shrinks with the memory that is free.
+// A connection's share shrinks with the memory that is free.
 func TestMemoryShare(t *testing.T) {
 	w := dial(t, Config{})
 	w.h.Cache.Flush()
@@ -125,7 +125,7 @@ func TestMemoryStuck(t *testing.T) {
 }
 
 // Small segments that nobody reads do not stay in frames of their own: after a
-// while where memory is plenty, else at once.
+// while if memory is plenty, otherwise at once.
 func TestMemorySqueeze(t *testing.T) {
 	for _, plenty := range []bool{true, false} {
 		w := dial(t, Config{})

@@ -116,7 +116,7 @@ func TestMTUProbeOff(t *testing.T) {
 	w.out = nil
 }
 
-// What a router says ends the search.
+// A router's report ends the search.
 func TestMTUProbeRouter(t *testing.T) {
 	l := holed(t, Config{MTUProbing: MTUProbeAlways}, 1400, Caps{MaxFrags: 1})
 	l.a.c.SetPathMTU(1300, l.now)
@@ -125,9 +125,9 @@ func TestMTUProbeRouter(t *testing.T) {
 	}
 }
 
-// RFC 1191 section 6.3, RFC 8201 section 4: what a router said is not for ever.
-// After ten minutes a larger MTU is tried again: by probes, or without them by
-// sending packets that a router may complain of.
+// RFC 1191 section 6.3, RFC 8201 section 4: a router's report does not hold for
+// ever. After ten minutes a larger MTU is tried again: by probes, or without them
+// by sending packets that a router may complain about.
 func TestRFC8201Raise(t *testing.T) {
 	for _, cfg := range []Config{{}, {MTUProbing: MTUProbeOff}} {
 		l := holed(t, cfg, 1500, Caps{MaxFrags: 1})

@@ -33,8 +33,8 @@ func TestRFC3042LimitedTransmit(t *testing.T) {
 	w.want()
 }
 
-// RFC 5681 section 2: what is no duplicate ACK: data, a FIN, a window that
-// changed, nothing in flight.
+// RFC 5681 section 2: segments that are no duplicate ACK: data, a FIN, a changed
+// window, nothing in flight.
 func TestRFC5681NoDuplicate(t *testing.T) {
 	w := reno(t, 10)
 	for i := range uint32(5) {
@@ -111,9 +111,9 @@ func TestRFC6582Careful(t *testing.T) {
 	w.out = nil
 }
 
-// A path that reorders (as generic XDP does) is no path that loses: what
-// timestamps prove spurious is undone, and next time as many duplicates are
-// waited for, while limited transmit goes on.
+// A path that reorders (as generic XDP does) is not one that loses: recoveries that
+// timestamps prove spurious are undone, and next time as many duplicates are waited
+// for, while limited transmit goes on.
 func TestRenoReordering(t *testing.T) {
 	w := reno(t, 10)
 	ts := w.lastTS

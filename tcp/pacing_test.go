@@ -43,8 +43,8 @@ func TestMaxPacingRate(t *testing.T) {
 	}
 }
 
-// A timer wheel that is late costs no rate: what could have left meanwhile is
-// made up for, but not what nobody waited with.
+// A late timer wheel costs no rate: the pacer makes up for what could have left
+// meanwhile, but not for time in which nothing waited.
 func TestPacerLateTimer(t *testing.T) {
 	p := &pacer{rate: 10e6}
 	now, sent := int64(1e9), 0

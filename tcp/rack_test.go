@@ -2,9 +2,9 @@ package tcp
 
 import "testing"
 
-// RFC 8985 section 6.2, step 3: reordering is a segment sent once that arrives
-// below the highest one that did before. What one ACK reports together has no
-// order.
+// RFC 8985 section 6.2, step 3: reordering is a segment that was sent once and
+// arrives below the highest one that arrived before. Segments that one ACK reports
+// together have no order.
 func TestRFC8985ReorderingSeen(t *testing.T) {
 	w := dial(t, Config{})
 	flight(w, 10)

@@ -139,7 +139,7 @@ func TestRateSampleAppLimited(t *testing.T) {
 	if w.h.rate.AppLimited {
 		t.Error("limited, though cwnd held data back")
 	}
-	// cwnd is 20 or more, and nothing is left: what follows is limited.
+	// cwnd is 20 or more, and nothing is left: later samples are limited.
 	w.write(5000)
 	w.now += 100 * ms
 	w.feed("A", 1, 35001, 0)
@@ -161,7 +161,7 @@ func TestRateSampleAppLimited(t *testing.T) {
 	w.out = nil
 }
 
-// C.lost and P.lost: what was lost since the newest segment was sent.
+// C.lost and P.lost: the bytes lost since the newest segment was sent.
 func TestRateSampleLost(t *testing.T) {
 	w := rateWire(t, 10)
 	w.now += 91 * ms
@@ -177,8 +177,8 @@ func TestRateSampleLost(t *testing.T) {
 	w.out = nil
 }
 
-// A loss is counted once (draft-ietf-ccwg-bbr section 4.1.2, C.lost): what
-// waits to be sent again is not lost again by a timeout.
+// A loss is counted once (draft-ietf-ccwg-bbr section 4.1.2, C.lost): a timeout
+// does not lose again what waits to be sent again.
 func TestRateLostOnce(t *testing.T) {
 	w := dial(t, Config{})
 	w.measure()

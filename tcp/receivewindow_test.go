@@ -38,8 +38,8 @@ func TestRFC9293WindowUpdate(t *testing.T) {
 	}
 }
 
-// What is not short keeps its size: the field stays the same while the buffer
-// has room for the widest window, or nothing is unread.
+// A window that is not short keeps its size: the field stays the same while the
+// buffer has room for the widest window, or nothing is unread.
 func TestWindowSteady(t *testing.T) {
 	w := dial(t, Config{RcvBuf: 70000, NoWindowScale: true})
 	seq := uint32(1)
@@ -214,7 +214,7 @@ func TestWindowUnscaled(t *testing.T) {
 		}
 		w.out = nil
 	}
-	// One that was shut opens as soon as it is worth it, much unread or not.
+	// A shut window opens as soon as that is worth it, however much is unread.
 	for w.c.openWindow() >= 1000 {
 		w.feed("A", seq, 1, 1000)
 		seq += 1000

@@ -512,8 +512,8 @@ func TestRFC3465AfterTimeout(t *testing.T) {
 	w.out = nil
 }
 
-// RFC 8201 and RFC 1191: what is in flight is cut to the smaller MTU and sent
-// again, without a reduction of the window.
+// RFC 8201 and RFC 1191: data in flight is cut to the smaller MTU and sent again,
+// without a reduction of the window.
 func TestPathMTU(t *testing.T) {
 	w := dial(t, Config{}, mss(1460))
 	w.write(3000)
@@ -556,7 +556,8 @@ func TestRetransmitInNIC(t *testing.T) {
 	w.complete()
 }
 
-// What is sent again is sent: who just did was not idle (RFC 5681 section 4.1).
+// A retransmission counts as sending: a connection that has just retransmitted was
+// not idle (RFC 5681 section 4.1).
 func TestRFC5681ResentIsNotIdle(t *testing.T) {
 	w := newWire(t, Config{})
 	w.c.Connect(w.now)
@@ -578,8 +579,8 @@ func TestRFC5681ResentIsNotIdle(t *testing.T) {
 	}
 }
 
-// RFC 8201 section 5.4: what is too large for the path says nothing about
-// congestion, nor in a recovery, whose end it moves.
+// RFC 8201 section 5.4: the loss of a packet that is too large for the path says
+// nothing about congestion, not even in a recovery, whose end it moves.
 func TestPathMTUInRecovery(t *testing.T) {
 	w := dial(t, Config{})
 	flight(w, 10)

@@ -260,8 +260,8 @@ func TestRFC5961AckBeforeISN(t *testing.T) {
 	w.out = nil
 }
 
-// Some hosts reset with the number of their FIN (as Linux knows): else what is
-// sent would be sent for a quarter of an hour.
+// Some hosts reset with the sequence number of their FIN (as Linux knows). If that
+// did not count, we would retransmit for a quarter of an hour.
 func TestResetAtFIN(t *testing.T) {
 	w := dial(t, Config{})
 	w.feed("FA", 1, 1, 0)

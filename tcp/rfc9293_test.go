@@ -279,7 +279,7 @@ func TestRFC9293SynSent(t *testing.T) {
 	})
 }
 
-// Section 3.10.7.4: what is answered in the synchronized states.
+// Section 3.10.7.4: the segments that are answered in the synchronized states.
 func TestRFC9293Acceptability(t *testing.T) {
 	w := dial(t, Config{RcvBuf: 8192, NoWindowScale: true}, wscale(-1))
 	w.feed("PA", 1, 1, 100)
@@ -433,8 +433,8 @@ func TestZeroWindowHeld(t *testing.T) {
 	}
 }
 
-// Section 3.8.6.2.1: the sender does not send less than half of the largest
-// window, but for the persist timer.
+// Section 3.8.6.2.1: the sender does not send less than half of the largest window,
+// unless the persist timer expired.
 func TestRFC9293SenderSWS(t *testing.T) {
 	w := dial(t, Config{})
 	w.feed("A", 1, 1, 0, wnd(100))
@@ -510,7 +510,7 @@ func TestDeviceRefuses(t *testing.T) {
 		w.state(Closed)
 		w.err(syscall.ETIMEDOUT)
 	}
-	// One that takes it late is no harm.
+	// A device that takes it late does no harm.
 	w := dial(t, Config{UserTimeout: 3e9})
 	w.full = true
 	w.write(10)
@@ -556,7 +556,7 @@ func TestRFC9293KeepAlive(t *testing.T) {
 		w.want("A 0:2")
 	})
 	t.Run("zero window", func(t *testing.T) {
-		// Who waits for the window probes that already, and gives up later.
+		// A sender that waits for the window probes it already, and gives up later.
 		w := dial(t, Config{KeepAlive: KeepAlive{Enable: true, Idle: 1e9, Interval: 1e9, Count: 1}})
 		w.feed("A", 1, 1, 0, wnd(0))
 		w.write(10)

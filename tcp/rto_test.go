@@ -113,8 +113,8 @@ func TestRFC5682NotInRecovery(t *testing.T) {
 	w.out = nil
 }
 
-// RFC 8985 section 6.3: what was sent a moment ago is not lost because the
-// first frame timed out, and cwnd leaves room for the retransmission.
+// RFC 8985 section 6.3: data sent a moment ago is not lost because the first frame
+// timed out, and cwnd leaves room for the retransmission.
 func TestRFC8985Timeout(t *testing.T) {
 	w := dial(t, Config{})
 	flight(w, 5)
@@ -202,9 +202,9 @@ func TestRFC6298LostSYN(t *testing.T) {
 	}
 }
 
-// RFC 6298 section 5: the timeout stays backed off until a round trip was
-// measured. Else a path that became slower than the timeout has each segment
-// sent twice for ever, and no sample comes.
+// RFC 6298 section 5: the timeout stays backed off until a round trip is measured.
+// Otherwise a path that became slower than the timeout would have each segment sent
+// twice for ever, and no sample would come.
 func TestRFC6298KarnKeepsBackoff(t *testing.T) {
 	w := dial(t, Config{NoTimestamps: true}, tsOK(false), sackOK(false))
 	w.write(10)

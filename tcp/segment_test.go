@@ -132,7 +132,7 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
-// What one segment carried must not show in the next.
+// Nothing that one segment carried may show in the next.
 func TestParseResets(t *testing.T) {
 	var o Options
 	o.Parse([]byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 7}, true)
@@ -202,7 +202,7 @@ func FuzzParseSegment(f *testing.F) {
 		if n < headerSize || n > len(b) || n+s.Len != l4len || s.Len < 0 {
 			t.Fatalf("header %d, payload %d of %d", n, s.Len, l4len)
 		}
-		// What we write says the same when it is read.
+		// A segment that we write reads as the same.
 		w := make([]byte, n)
 		src, dst := Ports(b)
 		putHeader(w, src, dst, s.Seq, s.Ack, s.Flags, s.Wnd)

@@ -7,7 +7,7 @@ import (
 )
 
 // TestSynWindow: where memory is low a SYN-ACK offers less, so that many new
-// connections do not promise what there is not. What was offered stays: when the
+// connections do not promise memory that does not exist. The offer stays: when the
 // SYN-ACK is sent again, and at the beginning of the connection.
 func TestSynWindow(t *testing.T) {
 	b := newBench(t, 10, Config{})

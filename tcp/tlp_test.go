@@ -72,7 +72,7 @@ func TestRFC8985ProbeWindow(t *testing.T) {
 	}
 }
 
-// Section 7.3: after a probe none is sent until a round trip was measured. Else
+// Section 7.3: after a probe none is sent until a round trip is measured. Otherwise
 // a path slower than the probe's timeout would have each segment sent twice.
 func TestRFC8985ProbeNeedsSample(t *testing.T) {
 	w := dial(t, Config{NoTimestamps: true}, tsOK(false))

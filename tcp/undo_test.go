@@ -2,7 +2,7 @@ package tcp
 
 import "testing"
 
-// RFC 2883 section 4: what a receiver reports. Its ACK's first block is the
+// RFC 2883 section 4: the reports of a receiver. The first block of its ACK is the
 // duplicate, the next one the block that holds it, if any does.
 func TestRFC2883Receiver(t *testing.T) {
 	w := dial(t, Config{})

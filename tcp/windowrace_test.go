@@ -6,7 +6,7 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// during runs read when a packet leaves: what another processor does meanwhile.
+// during runs when a packet leaves: it does what another processor does meanwhile.
 type during struct {
 	*wire
 	read func()
@@ -17,9 +17,9 @@ func (d during) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	return d.wire.Transmit(pkt, ecn)
 }
 
-// A reader that takes everything while the acknowledgement that shuts the
-// window is leaving knows that the window is to be opened again: else the
-// stream would stand still until the peer probes.
+// A reader that takes everything while the acknowledgement that shuts the window is
+// leaving knows that it has to open the window again. Otherwise the stream would
+// stand still until the peer probes.
 func TestReaderMeetsShutWindow(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		w := dial(t, Config{RcvBuf: 8192, NoWindowScale: true}, wscale(-1))

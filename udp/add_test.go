@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestQueueAdd: what is put behind the newest datagram is read in order, whole and
-// with its own Info, while a reader takes what is there.
+// TestQueueAdd: datagrams added behind the newest one are read in order, whole and
+// with their own Info, while a reader takes what is there.
 func TestQueueAdd(t *testing.T) {
 	q, a := newQueue(t, 64, 32*frameSize)
 	const total = 20000

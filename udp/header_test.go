@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// What Put writes verifies, for sums of all kinds; a checksum that comes out
+// Headers that Put writes verify, for sums of all kinds. A checksum that comes out
 // as zero is written as 0xffff.
 func TestPut(t *testing.T) {
 	src, dst := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")

@@ -177,7 +177,7 @@ func TestPermission(t *testing.T) {
 	}
 }
 
-// What Auto chooses on veth, and what cannot be had.
+// The mode that Auto chooses on veth, and modes that cannot be had.
 func TestModes(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Queues: 2})
 	d, err := tryOpen(p.A, Config{})

@@ -66,7 +66,7 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// What somebody else has set is kept, also after us.
+// A setting that somebody else made is kept, also after us.
 func TestNAPIForeign(t *testing.T) {
 	for _, was := range [][2]string{{"5", "0"}, {"0", "20000"}, {"9", "30000"}} {
 		p, value := fakeSysfs(t, was[0]+"\n", was[1]+"\n")

@@ -81,7 +81,7 @@ func testSteering(t *testing.T, mode Mode) {
 		binary.BigEndian.PutUint16(b[16:], sum(pseudo(src, dst, tcp, 20), b))
 		return ipOf(src, dst, tcp, 7, 0, 0, b)
 	}
-	// What we sent and the peer complains about: our side is the source.
+	// The peer complains about a packet of ours: our side is the source.
 	sent4 := ipOf(us4.addr, them4.addr, udp, 5, 0, 0, u(us4, them4, 100, 9))[:28]
 	sent6 := ipOf(us6.addr, them6.addr, udp, 5, 0, 0, u(us6, them6, 100, 9))
 	theirs4 := ipOf(them4.addr, us4.addr, udp, 5, 0, 0, u(them4, us4, 9, 100))[:28]
@@ -241,7 +241,7 @@ func TestSteeringCounted(t *testing.T) {
 	if err := d.AddFlow(udp, anyPort(1), ap, true); err == nil {
 		t.Error("flow without address")
 	}
-	// The map is full: what was half done is undone.
+	// The map is full: a half done change is undone.
 	for i := range uint16(3) {
 		must(t, d.AddPort(udp, netip.AddrPortFrom(p.A.Addr4, 200+i)))
 	}
@@ -330,7 +330,7 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// What is not ours works as before, with the kernel's sockets.
+// Other packets work as before, with the kernel's sockets.
 func TestKernelKeepsWorking(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {

@@ -35,7 +35,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// What a variable gives, New takes; what it refuses, it names.
+// New takes what a variable gives. It names a setting that it refuses.
 func FuzzSettings(f *testing.F) {
 	for i, k := range knobs {
 		f.Add(uint(i), k.Values)

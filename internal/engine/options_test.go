@@ -14,8 +14,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// TestSockopts: what a hook sets on a socket of either family and type comes
-// out as what we follow, or as the option that only the kernel can.
+// TestSockopts: an option that a hook sets, on a socket of either family and type,
+// is one that we follow, or is named as the one that only the kernel can follow.
 func TestSockopts(t *testing.T) {
 	sec := func(n int) *int { return &n }
 	type fields = Options
@@ -91,7 +91,7 @@ func TestSockopts(t *testing.T) {
 	}
 }
 
-// TestOptionsApply: what was followed is in the connection's configuration.
+// TestOptionsApply: followed options are in the connection's configuration.
 func TestOptionsApply(t *testing.T) {
 	o := Options{fastKeys: tcp.FastOpenKeys{N: 1}, noCookie: true, synRetries: 2, maxSeg: 1000, finWait2: -time.Second, windowClamp: 9000}
 	for _, tt := range []struct{ rcvBuf, want int }{{0, 9000}, {5000, 5000}, {1 << 20, 9000}} {

@@ -74,7 +74,7 @@ func TestWay(t *testing.T) {
 		{AnyFamily, "10.0.1.1:0", "10.0.2.2:80", none, "the local address is of another interface", false, syscall.ENETUNREACH},
 		{AnyFamily, "10.0.4.1:0", "10.0.1.2:80", none, "interface other is not accelerated", true, nil},
 		{AnyFamily, "", "10.0.3.2:80", none, "broken: device or resource busy", true, nil},
-		// What is of no interface: the kernel's, or nobody's.
+		// Traffic of no interface is the kernel's, or nobody's.
 		{AnyFamily, "", "10.0.4.2:80", none, "interface other is not accelerated", true, syscall.ENETUNREACH},
 		{AnyFamily, "", "10.0.1.1:80", none, thisHost, true, syscall.ENETUNREACH},
 		{AnyFamily, "", "10.0.1.255:80", none, "a broadcast address", true, syscall.ENETUNREACH},

@@ -13,7 +13,7 @@ const (
 	mib     = 1 << 20
 	mountV1 = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 	mountV2 = "35 32 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
-	// What version 1 says where there is no limit.
+	// The value of version 1 where there is no limit.
 	none     = "9223372036854771712\n"
 	meminfo  = "MemTotal:       4194304 kB\nMemFree:         100000 kB\nMemAvailable:   1048576 kB\nHugePages_Total:      64\nHugePages_Free:       32\nHugepagesize:       2048 kB\n"
 	machines = "the machine has 1024 MiB left"

@@ -38,9 +38,9 @@ func TestTCPAllocs(t *testing.T) {
 	}
 }
 
-// TestConnSize: a connection that only exists costs less than 1 KiB of ours.
-// Above 760 bytes, to which the runtime adds eight, a TCPConn takes 896: what
-// few connections need is to be behind a pointer (tcp.Conn.rare).
+// TestConnSize: a connection that only exists costs less than 1 KiB of ours. Above
+// 760 bytes, to which the runtime adds eight, a TCPConn takes 896. So fields that
+// few connections need are behind a pointer (tcp.Conn.rare).
 func TestConnSize(t *testing.T) {
 	if n := unsafe.Sizeof(TCPConn{}); n > 760 {
 		t.Errorf("a TCPConn has %d bytes, want at most 760", n)

@@ -11,9 +11,9 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// Attack 22: segments from hundreds of neighbours that do not exist. What waits
-// for their addresses takes a bounded part of the memory, and is gone when the
-// kernel has given them up; who is known is served meanwhile.
+// Attack 22: segments from hundreds of neighbours that do not exist. Packets that
+// wait for their addresses take a bounded part of the memory, and are gone when the
+// kernel has given those up. Known neighbours are served meanwhile.
 func TestAttack22NeighbourFlood(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	net := v.cfg.Net.(*control.Static)
@@ -51,8 +51,9 @@ func TestAttack22NeighbourFlood(t *testing.T) {
 	v.end()
 }
 
-// Attack 22: ARP and neighbour advertisements are the kernel's business. Who
-// sends them to our queues, in the name of a gateway say, diverts no packet.
+// Attack 22: ARP and neighbour advertisements are the kernel's business. An
+// attacker that sends them to our queues, in the name of a gateway for instance,
+// diverts no packet.
 func TestAttack22NeighbourSpoof(t *testing.T) {
 	evil := [6]byte{2, 0xee, 0, 0, 0, 1}
 	var diverted, sent atomic.Int64

@@ -239,9 +239,9 @@ func fewAnswers(t testing.TB, before, after seen, since time.Time) {
 	}
 }
 
-// Attack 1: a reset in the window, but for one sequence number, is answered by
-// a challenge ACK now and then, and one outside by nothing (RFC 5961 section
-// 3).
+// Attack 1: a reset in the window that misses the one right sequence number is
+// answered by a challenge ACK now and then, and one outside by nothing (RFC 5961
+// section 3).
 func TestAttack01BlindRST(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	c := v.conns[0]
@@ -621,7 +621,7 @@ func TestAttack19MalformedOptions(t *testing.T) {
 	v.conns[1].works(t)
 }
 
-// Attack 20: what no honest host sends is dropped in silence, and counted.
+// Attack 20: packets that no honest host sends are dropped in silence, and counted.
 func TestAttack20Martians(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	c := v.conns[0]

@@ -148,7 +148,8 @@ func TestChurnLeavesNothing(t *testing.T) {
 			s.drainTimeWait()
 		}
 	}
-	// What is closed is still acknowledged; a lost FIN takes a timeout or some.
+	// A closed connection still acknowledges. A lost FIN takes a timeout or
+	// several.
 	var after [2]sizes
 	limit := time.Now().Add(testlong.Pick(time.Minute, 4*time.Minute))
 	for after != before && time.Now().Before(limit) {

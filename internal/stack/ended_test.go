@@ -49,8 +49,8 @@ func (k *scripted) turn(segs ...forged) {
 	v.end()
 }
 
-// RFC 9293 section 3.10.7.1: what comes in the turn that ends a connection,
-// behind the segment that did, is answered as it would be a turn later.
+// RFC 9293 section 3.10.7.1: a segment behind the one that ended a connection, in
+// the same turn, is answered as it would be a turn later.
 func TestSegmentBehindTheLast(t *testing.T) {
 	const next = scriptISN + 1 // of the peer
 	for i, tt := range []struct {

@@ -75,7 +75,7 @@ func TestRFC7413Stacks(t *testing.T) {
 		t.Errorf("server: %d, %d cookies asked for", st.TCPFastOpenPassive, st.TCPFastOpenCookieReqd)
 	}
 
-	// Who reads first sends the SYN.
+	// A goroutine that reads first sends the SYN.
 	c := fastDial(t, a, l.Addr(), true)
 	got := make(chan []byte)
 	go func() {

@@ -141,9 +141,9 @@ func (v *victim) openOn(t testing.TB, local, remote netip.AddrPort) *UDPConn {
 	return u
 }
 
-// TestFragmentSmack (attack 11): a peer, or many, send fragments that never
-// become whole. What is held is bounded, a fragment costs as much at the end
-// as at the beginning, and an honest peer's fragments are put together.
+// TestFragmentSmack (attack 11): a peer, or many, send fragments that never become
+// whole. Held memory is bounded, a fragment costs as much at the end as at the
+// beginning, and an honest peer's fragments are put together.
 func TestFragmentSmack(t *testing.T) {
 	for name, source := range map[string]func(*rand.Rand) netip.Addr{
 		"one peer": func(*rand.Rand) netip.Addr { return netip.MustParseAddr("10.0.0.66") },
@@ -341,8 +341,8 @@ func TestUnreachableLimit(t *testing.T) {
 	}
 }
 
-// TestSilence (attacks 20, 23, 25): what no honest host sends, what came to
-// more than us, and what would be an answer to an answer is dropped without
+// TestSilence (attacks 20, 23, 25): packets that no honest host sends, packets to
+// more than us, and packets that would make us answer an answer are dropped without
 // one, and counted.
 func TestSilence(t *testing.T) {
 	v := newVictim(t)
@@ -420,8 +420,8 @@ func TestSilence(t *testing.T) {
 		}
 	}
 	v.unharmed(t, 100)
-	// What is odd, but honest, arrives: an atomic fragment (RFC 6946), eight
-	// extension headers less one, Ethernet padding.
+	// Odd but honest packets arrive: an atomic fragment (RFC 6946), eight extension
+	// headers less one, Ethernet padding.
 	w := v.openOn(t, netip.AddrPortFrom(b6, 0), netip.AddrPort{})
 	d := udpOf(netip.AddrPortFrom(a6, 7), w.LocalAddr(), []byte("hello"))
 	for name, b := range map[string][]byte{

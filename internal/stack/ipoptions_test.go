@@ -212,8 +212,8 @@ func TestIPOptionsUDP(t *testing.T) {
 	}
 }
 
-// TestIPOptionsPathMTU: what a router says of a path counts for the socket
-// whose packet it was, whatever its options.
+// TestIPOptionsPathMTU: a router's report on a path counts for the socket whose
+// packet it was, whatever its options.
 func TestIPOptionsPathMTU(t *testing.T) {
 	a, b := newPair(t, pairOptions{})
 	dst, err := b.OpenUDP(netip.AddrPortFrom(addrB, 0), netip.AddrPort{}, nil)

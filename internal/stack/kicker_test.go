@@ -136,7 +136,7 @@ func TestWritesShareKicks(t *testing.T) {
 	}
 }
 
-// What waits for its kick leaves also when the sender does nothing more.
+// A packet that waits for its kick leaves also if the sender does nothing more.
 func TestDeferredKicksEnd(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Throughput})
 	srv, err := b.OpenUDP(netip.AddrPortFrom(addrB, 0), netip.AddrPort{}, &UDPOptions{RcvBuf: 64 << 20})

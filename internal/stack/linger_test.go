@@ -43,8 +43,8 @@ func TestLinger(t *testing.T) {
 	}
 }
 
-// TestListenerClosedShard: what a shard accepts when the listener that it
-// forwards to is closed already is reset.
+// TestListenerClosedShard: if the listener that a shard forwards to is closed
+// already, the shard resets the connections that it accepts.
 func TestListenerClosedShard(t *testing.T) {
 	a, b := newPair(t, pairOptions{})
 	l, err := a.ListenTCP(netip.AddrPortFrom(addrA, 80), nil)
@@ -76,8 +76,8 @@ func TestListenerClosedShard(t *testing.T) {
 	}
 }
 
-// TestInfoAfterEnd: what a connection counted can be asked until it is closed,
-// as TCP_INFO.
+// TestInfoAfterEnd: a connection's counts can be asked for until it is closed, as
+// with TCP_INFO.
 func TestInfoAfterEnd(t *testing.T) {
 	a, b := newPair(t, pairOptions{})
 	c, s := connect(t, a, b, addrB)

@@ -95,8 +95,8 @@ func (h *twoLinked) sent() (n [2]uint64) {
 	return n
 }
 
-// TestTwoLinksAsymmetric: what comes by one link is answered by the other, where
-// the routes lead so: connections either way, and datagrams.
+// TestTwoLinksAsymmetric: packets come by one link and are answered by the other,
+// if the routes lead so: connections either way, and datagrams.
 func TestTwoLinksAsymmetric(t *testing.T) {
 	a, b := newTwoLinked(t, 1500, 1500)
 	b.lead(2)

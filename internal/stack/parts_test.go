@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestStackParts: what Stack is made of stays few. A field more belongs into a
-// part, which says whose it is.
+// TestStackParts: Stack has few fields. A further field belongs into a part, which
+// says whose it is.
 func TestStackParts(t *testing.T) {
 	const most = 25
 	if n := reflect.TypeFor[Stack]().NumField(); n > most {

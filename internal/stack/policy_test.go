@@ -128,14 +128,14 @@ func TestEpoch(t *testing.T) {
 	if _, ok = epochOf(&e, &at, 50_000, 0, 500, false); ok {
 		t.Error("an epoch without work counts")
 	}
-	// What was measured before void does not count.
+	// Measurements from before void do not count.
 	e.event(at, false, false)
 	if e.void(); e.started || e.events != 0 {
 		t.Error("void leaves something")
 	}
 }
 
-// What took longer than the way of waiting explains does not count.
+// Time beyond what waiting explains does not count.
 func TestEpochStrays(t *testing.T) {
 	const gap, more = int64(100_000), int64(60_000)
 	span := func(longer ...int64) int64 {

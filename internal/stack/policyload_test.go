@@ -81,7 +81,7 @@ func (l load) String() string {
 	return b.String()
 }
 
-// scenario is one simulation but for what decides.
+// scenario is one simulation without the decider.
 type scenario struct {
 	seed    uint64
 	loads   []load // one after the other, in a circle

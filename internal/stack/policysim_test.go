@@ -406,7 +406,8 @@ func (c *simCPU) ready(t *simThread, now int64) {
 		t.begin(now)
 		return
 	}
-	// Who has slept preempts who computes on, and a spinner now and then.
+	// A thread that has slept preempts one that computes on, and now and then a
+	// spinner.
 	if cur.rival && !t.rival || t.rival && !cur.computing && t.w.noise.Uint64()&1 == 0 {
 		cur.halt(now)
 		c.queue = append(c.queue, cur)

@@ -18,8 +18,8 @@ func (noSteering) AddFlow(uint8, netip.AddrPort, netip.AddrPort, bool) error { r
 func (noSteering) RemoveFlow(uint8, netip.AddrPort, netip.AddrPort) error    { return nil }
 
 // Ports of ended connections are used again when there are many, the older ones
-// first. Who connects one time after the other has a new one each time until
-// then (RFC 6056).
+// first. Until then a program that connects repeatedly has a new one each time (RFC
+// 6056).
 func TestPortPool(t *testing.T) {
 	pt := newPortTable(nil, noSteering{})
 	local, remote := netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80)

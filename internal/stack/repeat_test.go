@@ -8,9 +8,9 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// What is remembered of one packet serves the next only where it is true of
-// that: after a segment that was dropped in between, from others, or of
-// another flow of the same host.
+// Knowledge from one packet serves the next only where it is true of that one:
+// after a segment that was dropped in between, from others, or of another flow of
+// the same host.
 func TestRepeatedHeaders(t *testing.T) {
 	v := newVictim(t)
 	a := v.honest.s

@@ -25,9 +25,9 @@ func hostNet(local netip.Addr, neighbours map[netip.Addr][6]byte) *control.Stati
 	return n
 }
 
-// TestSharedDevice: two Stacks have a queue of a device each. What comes by a
-// queue reaches its Stack; one that closes leaves the other as it is, and gives
-// every frame back once its sockets are closed.
+// TestSharedDevice: two Stacks have a queue of a device each. Packets of a queue
+// reach its Stack. A Stack that closes leaves the other as it is, and gives every
+// frame back once its sockets are closed.
 func TestSharedDevice(t *testing.T) {
 	da, db, err := sim.New(sim.Config{Queues: 2, TakeAll: true}, sim.Config{TakeAll: true}, sim.LinkConfig{})
 	if err != nil {

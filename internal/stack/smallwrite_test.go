@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSmallWrites: what is written under the lock and what is handed to its
-// holder stay in order, both ways at once, while others want the lock.
+// TestSmallWrites: data written under the lock and data handed to its holder stay
+// in order, both ways at once, while others want the lock.
 func TestSmallWrites(t *testing.T) {
 	size := 200 << 10
 	if testing.Short() {

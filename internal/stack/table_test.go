@@ -117,8 +117,8 @@ func flowOf(i int) (local, remote netip.AddrPort) {
 	return flowLocal, netip.AddrPortFrom(a, uint16(i))
 }
 
-// Attack 24: flows chosen to collide under one key spread under any other.
-// Who finds the longest search has to look at few groups.
+// Attack 24: flows chosen to collide under one key spread under any other. Even the
+// longest search looks at few groups.
 func TestAttack24FlowFlooding(t *testing.T) {
 	const n = 4096
 	seedA, seedB := maphash.MakeSeed(), maphash.MakeSeed()

@@ -10,8 +10,8 @@ import (
 	"github.com/onload-go/onload/driver/sim"
 )
 
-// TestTxChecksum: what is left to the device is right at a peer that verifies
-// it, and what a device cannot sum (fragments) is not left to it.
+// TestTxChecksum: checksums left to the device are right at a peer that verifies
+// them, and those that a device cannot compute (of fragments) are not left to it.
 func TestTxChecksum(t *testing.T) {
 	a, b := newPair(t, pairOptions{nic: sim.Config{TxCsum: true}})
 	for _, to := range []netip.Addr{addrB, six[addrB]} {

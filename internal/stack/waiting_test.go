@@ -12,10 +12,10 @@ import (
 	"github.com/onload-go/onload/internal/processors"
 )
 
-// TestBreath: what the kernel carries goes on while a goroutine spins on the
-// only processor of the process. Without going through the netpoller each trip
-// over a pipe would wait for the runtime's look at it, every 10 ms: that is
-// hundreds of the spinner's breaths.
+// TestBreath: the kernel's connections go on while a goroutine spins on the only
+// processor of the process. Without the way through the netpoller each trip over a
+// pipe would wait for the runtime's look at it, every 10 ms: hundreds of the
+// spinner's breaths.
 func TestBreath(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Latency})
 	_, s := connect(t, a, b, addrB)
@@ -54,7 +54,8 @@ func TestBreath(t *testing.T) {
 	go func() {
 		defer close(done)
 		for s.userError() == nil {
-			// One that slept longer than its budget parks: the next spins again.
+			// A goroutine that slept longer than its budget parks; the next one
+			// spins again.
 			_ = s.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 			if _, err := s.Read(make([]byte, 1)); err != os.ErrDeadlineExceeded {
 				return

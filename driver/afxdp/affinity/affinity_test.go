@@ -32,7 +32,7 @@ func TestParseCPUs(t *testing.T) {
 	}
 }
 
-// What is written is read as the same list.
+// A written list reads as the same list.
 func FuzzParseCPUs(f *testing.F) {
 	for _, s := range []string{"", "0-3,8", "8191", "1-", "0-99999999999"} {
 		f.Add(s)
@@ -155,7 +155,7 @@ func TestRead(t *testing.T) {
 		want []Queue
 	}{
 		{"eth0", []Queue{{0, -1, nil}, {1, -1, nil}, {2, -1, nil}}, true, 1, []Queue{{0, 31, CPUs{1}}, {1, 32, CPUs{0, 1}}, {2, -1, nil}}},
-		// What the kernel told by netlink counts more than a name.
+		// An interrupt that the kernel told by netlink counts more than a name.
 		{"eth0", []Queue{{0, 77, nil}}, true, 1, []Queue{{0, 77, CPUs{3}}}},
 		{"eth1", []Queue{{0, -1, nil}}, true, -1, []Queue{{0, 38, CPUs{0}}}},
 		{"veth0", []Queue{{0, -1, nil}}, false, 0, []Queue{{0, -1, nil}}},

@@ -62,7 +62,7 @@ func (h *hostile) merged(id uint32, n uint16) {
 	binary.NativeEndian.PutUint16(h.arena.Bytes(h.lent[id])[rxStart+headerMerged:], n)
 }
 
-// What a device must not say breaks the queue, and nothing else.
+// A statement that a device must not make breaks the queue, and nothing else.
 func TestHostileReceive(t *testing.T) {
 	const room = 2048 - rxStart
 	for name, tt := range map[string]struct {
