@@ -22,16 +22,16 @@ import (
 type Config struct {
 	Links []Link
 	Arena *ring.Arena // whose frames the queues carry
-	// Close, unless nil, is called when no queue is used any more, also where New
-	// fails. Where it is nil, others use the arena: the Stack gives its frames
-	// back when it closes, and each socket when it is closed.
+	// Close, unless nil, is called when no queue is used any more, also if New
+	// fails. If it is nil, others use the arena: the Stack gives its frames back
+	// when it closes, and each socket when it is closed.
 	Close func() error
 
 	Net   control.Network
 	Ports control.Ports // nil: no kernel shares the ports
 	Keys  *Keys         // nil: the Stack makes its own
-	// Output sends packets whose route leads by other links than Links; nil:
-	// they have no way.
+	// Output sends packets whose route leads by other links than Links; nil: they
+	// have no way.
 	Output Output
 
 	Profile Profile
@@ -58,9 +58,9 @@ type Link struct {
 	Steering driver.Steering // takes the packets of a port to the queues
 }
 
-// Over has the Stack take all of d, whose interface has that index, and close
-// it. Devices that share an arena are closed in the opposite order: the first
-// one may own it.
+// Over has the Stack take all of d, whose interface has that index, and close it.
+// Devices that share an arena are closed in the opposite order, since the first one
+// may own it.
 func (c *Config) Over(index int, d driver.Device) {
 	c.Links = append(c.Links, Link{d.Name(), index, d.Queues(), d})
 	c.Arena = d.Arena()
@@ -128,7 +128,7 @@ func commonCaps(qs []driver.Queue) *driver.Caps {
 		c.MTU, c.RxRing = min(c.MTU, o.MTU), min(c.RxRing, o.RxRing)
 		c.ZeroCopy = c.ZeroCopy && o.ZeroCopy
 		c.EdgesFree = c.EdgesFree && o.EdgesFree
-		if o.TxRing > 0 { // else it only receives
+		if o.TxRing > 0 { // otherwise it only receives
 			c.MaxFrags, c.TSO, c.TSOFrags = min(c.MaxFrags, o.MaxFrags), min(c.TSO, o.TSO), min(c.TSOFrags, o.TSOFrags)
 			c.TxCsum = c.TxCsum && o.TxCsum
 		}

@@ -40,7 +40,7 @@ func (t *dests) init(net control.Network, links []*link, arena *ring.Arena, out 
 	t.detour.init(out)
 }
 
-// trim leaves out of k what no route depends on.
+// trim leaves out of k the parts that no route depends on.
 func (t *dests) trim(k dstKey) dstKey {
 	if !t.net.PortsMatter(k.Remote) {
 		k.lport, k.rport = 0, 0
@@ -48,8 +48,8 @@ func (t *dests) trim(k dstKey) dstKey {
 	return k
 }
 
-// get returns the destination named k, counted, or nil where there is no route.
-// route is that of a caller that has just looked it up, else nil.
+// get returns the destination named k, counted, or nil if there is no route. route
+// is from a caller that has just looked it up, else nil.
 func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	k = t.trim(k)
 	if k.lport != 0 {
@@ -172,8 +172,8 @@ func (t *dests) by(index int) *link {
 	return nil
 }
 
-// resolveNeighbour completes d's headers, or asks the kernel for what is
-// missing. Parked packets can go where d is ready afterwards.
+// resolveNeighbour completes d's headers, or asks the kernel for what is missing.
+// If d is ready afterwards, parked packets can leave.
 func (t *dests) resolveNeighbour(d *dst, now int64) {
 	link, ok := t.net.Link(d.route.Link)
 	if !ok || d.detour {

@@ -38,8 +38,8 @@ const (
 	maxTCPHeader = 60    // bytes (RFC 9293, 3.1)
 )
 
-// send is Stack.send for d.detour. Where cut is set, a datagram above the MTU is
-// sent in fragments; else it is lost. false: the kernel's buffer is full, and
+// send is Stack.send for d.detour. If cut is set, a datagram above the MTU is sent
+// in fragments; otherwise it is lost. false: the kernel's buffer is full, and
 // nothing was sent.
 func (t *detour) send(s *Stack, d *dst, pkt []ring.Desc, ecn uint8, cut bool) bool {
 	first := pkt[0]
@@ -75,8 +75,8 @@ func putSum(field []byte, sum uint16) {
 	binary.BigEndian.PutUint16(field, ^sum)
 }
 
-// packet sends n bytes of l4 from off on, with headers in front, which overwrite
-// what was sent before.
+// packet sends n bytes of l4 from off on, behind headers that overwrite bytes sent
+// before.
 func (t *detour) packet(s *Stack, d *dst, l4 []byte, off, n int, ecn uint8) bool {
 	hl := d.hdr.Len()
 	start := ip.MaxHeader + off
@@ -123,7 +123,7 @@ func (t *detour) segments(s *Stack, d *dst, l4 []byte, hl, size int, ecn uint8) 
 		clear(sum)
 		binary.BigEndian.PutUint16(sum, ^ip.Add(ip.Add(d.sum, uint16(len(seg))), ip.Sum(seg)))
 		if !t.packet(s, d, l4, off, len(seg), ecn) {
-			return off > 0 // what is left is lost, and sent again as any loss
+			return off > 0 // the rest is lost, and sent again as after any loss
 		}
 	}
 	return true

@@ -24,8 +24,8 @@ type TCPOptions struct {
 	// shards of a listener on several stacks.
 	Forward *TCPListener
 	IP      IPOptions // of the packets
-	// Route is how to reach the peer of DialTCP, where the caller has just
-	// looked it up; nil: it is looked up here.
+	// Route is the route to the peer of DialTCP, if the caller has just looked it
+	// up; nil: it is looked up here.
 	Route *Route
 }
 
@@ -40,9 +40,9 @@ type Route struct {
 	Gen uint64 // Net.Gen before it was looked up: it counts only as long as that is so
 }
 
-// DialTCP connects. The zero Addr or port of local has the stack choose.
-// Errors are those of connect(2): ECONNREFUSED, EHOSTUNREACH, ENETUNREACH,
-// ETIMEDOUT, EADDRINUSE, EADDRNOTAVAIL, else ctx's.
+// DialTCP connects. If local has the zero Addr or port, the stack chooses. Errors
+// are those of connect(2): ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT,
+// EADDRINUSE, EADDRNOTAVAIL, else ctx's.
 func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TCPOptions) (*TCPConn, error) {
 	if o == nil {
 		o = &TCPOptions{}
@@ -73,7 +73,7 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 		}
 	}
 	if err == errFlowTaken || err == syscall.EADDRINUSE && local.Port() == 0 {
-		err = syscall.EADDRNOTAVAIL // as connect(2) says where no port is left
+		err = syscall.EADDRNOTAVAIL // as connect(2) says if no port is left
 	}
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (s *Stack) DialTCP(ctx context.Context, local, remote netip.AddrPort, o *TC
 	return c, nil
 }
 
-// route returns known, or looks the route up where that is nil.
+// route returns known; if that is nil, it looks the route up.
 func (s *Stack) route(known *Route, k dstKey) (*Route, error) {
 	if known != nil {
 		return known, nil
@@ -190,8 +190,8 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if err := c.failure(); err != nil {
 		return err
 	}
-	// Once stopped it cannot set a deadline any more, which would be that of
-	// the first Write.
+	// A stopped timer can no longer set a deadline, which would be that of the
+	// first Write.
 	if !stop() {
 		return ctx.Err()
 	}

@@ -22,7 +22,7 @@ type dstKey struct {
 	lport, rport uint16
 }
 
-// flow is what the kernel is asked for.
+// flow is the question to the kernel.
 func (k *dstKey) flow() control.Flow {
 	f := control.Flow{Dst: k.Remote, Src: k.Local, DstPort: k.rport, SrcPort: k.lport, Proto: k.proto, TOS: k.tos}
 	if k.unbound {
@@ -31,9 +31,9 @@ func (k *dstKey) flow() control.Flow {
 	return f
 }
 
-// IPOptions are what a socket has in the IP headers of its packets. TCP has
-// the ECN bits of TOS and TrafficClass for itself (RFC 3168, 5); those of a
-// datagram may be set by its message.
+// IPOptions are what a socket sets in the IP headers of its packets. TCP uses the
+// ECN bits of TOS and TrafficClass itself (RFC 3168, 5); a datagram's message may
+// set them.
 type IPOptions struct {
 	TOS, TTL               uint8 // IPv4: IP_TOS, IP_TTL
 	TrafficClass, HopLimit uint8 // IPv6: IPV6_TCLASS, IPV6_UNICAST_HOPS
@@ -43,7 +43,7 @@ type IPOptions struct {
 	// to no address (IP_MULTICAST_IF); unset: the route's.
 	MulticastSrc netip.Addr
 
-	// Of UDP: what becomes of large IPv4 and IPv6 datagrams.
+	// Of UDP: how large IPv4 and IPv6 datagrams are handled.
 	PathMTU, PathMTU6 PathMTUMode
 }
 
@@ -70,7 +70,7 @@ func (o *IPOptions) mtuMode(remote netip.Addr) PathMTUMode {
 
 const defaultTTL = 64
 
-// metrics are what the route says for TCP, nil where that is nothing.
+// metrics are what the route says for TCP; nil if it says nothing.
 func (d *dst) metrics() *tcp.Metrics {
 	if d.route.Metrics == (control.Metrics{}) {
 		return nil
@@ -123,7 +123,7 @@ type dst struct {
 	detour bool          // on is that of dests.detour
 	stale  bool          // and the kernel does not know the neighbour any more
 	gone   bool          // no route at present
-	why    syscall.Errno // what a sender is told then, as by the kernel
+	why    syscall.Errno // the error that a sender gets then, as from the kernel
 	refs   int
 	parked []parkedPacket
 	since  int64 // when the first of them was parked, ns

@@ -15,15 +15,15 @@ import (
 type Membership struct {
 	Group   netip.Addr
 	Link    int  // index of the interface
-	Include bool // from Sources only; else from all but them
+	Include bool // from Sources only; otherwise from all but them
 	Sources []netip.Addr
 }
 
 // allows reports whether the filter lets a datagram from src through.
 func (m *Membership) allows(src netip.Addr) bool { return slices.Contains(m.Sources, src) == m.Include }
 
-// Hearing is what a bound socket hears of multicast groups. The zero Hearing is
-// a new socket's: every group that somebody on this host has joined.
+// Hearing says which datagrams of multicast groups a bound socket hears. The zero
+// Hearing is a new socket's: every group that somebody on this host has joined.
 type Hearing struct {
 	Joined []Membership
 	// Strict4 and Strict6 leave out the groups that the socket has not joined
@@ -111,8 +111,8 @@ func (g *groups) find(src, dst netip.AddrPort, link int) {
 }
 
 // groupInput gives the datagram in ds to all sockets that hear its group, which
-// groups.find has found. Nobody is told where there is none (RFC 1122,
-// section 3.2.2).
+// groups.find has found. If there is none, nobody is told (RFC 1122, section
+// 3.2.2).
 func (s *Stack) groupInput(ds []ring.Desc) {
 	to := s.groups.to
 	if len(to) == 0 {
@@ -183,8 +183,8 @@ func (s *Stack) duplicate(ds []ring.Desc) []ring.Desc {
 	return g.copy
 }
 
-// Hear sets what a bound socket hears of multicast groups. The caller does not
-// change h afterwards.
+// Hear sets which datagrams of multicast groups a bound socket hears. The caller
+// does not change h afterwards.
 func (u *UDPConn) Hear(h Hearing) {
 	s := u.s
 	s.begin()

@@ -40,10 +40,10 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 
 const pathMTUTime = int64(600e9) // RFC 1191, 6.3: 10 minutes
 
-// udpTooBig learns the MTU of a path from a router's complaint about a
-// datagram of ours: datagrams carry DF, and from now on are cut to fit.
-// Anybody who knows the ports can forge one: what it says is not believed
-// below a floor, nor for long (RFC 5927, 7; RFC 8201, 4).
+// udpTooBig learns the MTU of a path from a router's report on a datagram of ours.
+// Datagrams carry DF, and from now on are cut to fit. Anybody who knows the ports
+// can forge a report, so it is not believed below a floor, nor for long (RFC 5927,
+// 7; RFC 8201, 4).
 func (s *Stack) udpTooBig(e *ip.ICMPError) {
 	u := s.demux.udpSocket(e.Local, e.Remote)
 	if u == nil {

@@ -72,8 +72,7 @@ func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 	return hl
 }
 
-// bareSegment is what a segment without data, or nearly, may take: it is no
-// work done.
+// bareSegment bounds a segment without data, or nearly: it counts as no work done.
 const bareSegment = 64
 
 // front is the n bytes in front of pkt, for lower headers.
@@ -107,7 +106,7 @@ func (s *Stack) post(tx int, pkt []ring.Desc, hl int) bool {
 	return sent
 }
 
-// makeRoom transmits and reclaims what is on a full ring.
+// makeRoom transmits and reclaims the packets on a full ring.
 func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
 	if q.Reclaim(); q.TxSpace() >= n {
 		return true

@@ -25,11 +25,11 @@ type UDPOptions struct {
 	IP      IPOptions // of the packets
 	Segment int       // UDP_SEGMENT: writes are cut into datagrams of so many bytes; 0: they are not
 	Joined  bool      // UDP_GRO
-	// GroupsOnly leaves what is sent to this host alone to the kernel: the socket
-	// has the port only for what it hears of multicast groups, and for sending.
+	// GroupsOnly leaves datagrams to this host alone to the kernel: the socket has
+	// the port only for multicast groups, and for sending.
 	GroupsOnly bool
-	// Route is how to reach the peer of a connected socket, where the caller
-	// has just looked it up; nil: it is looked up here.
+	// Route is the route to the peer of a connected socket, if the caller has just
+	// looked it up; nil: it is looked up here.
 	Route *Route
 }
 
@@ -156,8 +156,8 @@ func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *
 	return nil
 }
 
-// bindUDP reserves the port of a socket. A connected one whose port is ours to
-// choose gets a lone one where descriptors run short.
+// bindUDP reserves the port of a socket. If descriptors run short, a connected
+// socket whose port is ours to choose gets a lone one.
 func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, error) {
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoUDP, local)
@@ -211,7 +211,7 @@ func (u *UDPConn) RemoteAddr() netip.AddrPort { return u.remote }
 func (u *UDPConn) Stack() *Stack { return u.s }
 
 // Link is the index of the interface that the packets of a connected socket leave
-// by at present, else of the stack's first.
+// by at present; for others, of the stack's first.
 func (u *UDPConn) Link() int {
 	u.s.begin()
 	defer u.s.end()
@@ -240,7 +240,7 @@ func (u *UDPConn) fail(errno syscall.Errno) {
 	u.s.notify(&u.w)
 }
 
-// dead is the errno of a connected socket whose device failed, else 0. One
+// dead is the errno of a connected socket whose device failed, else 0. A socket
 // that is only bound may have other ways than that device.
 func (u *UDPConn) dead() syscall.Errno {
 	if !u.remote.IsValid() {
@@ -249,7 +249,7 @@ func (u *UDPConn) dead() syscall.Errno {
 	return syscall.Errno(u.s.life.down.Load())
 }
 
-// check returns what ends a call before it begins.
+// check returns the error that ends a call before it begins.
 func (u *UDPConn) check(w *waiter) error {
 	if u.Closed() {
 		return errClosed
@@ -293,9 +293,9 @@ func (u *UDPConn) ReadInfo(p []byte, info *udp.Info) (n, full int, err error) {
 	}
 }
 
-// TryRead is ReadInfo that does not wait: ok is false where nothing is there, or
-// where another reads, to whom it belongs.
-// Where poll is true it looks at the queues first.
+// TryRead is ReadInfo that does not wait. ok is false if nothing is there, or
+// another goroutine reads, to which it belongs. If poll is true it looks at the
+// queues first.
 func (u *UDPConn) TryRead(p []byte, info *udp.Info, poll bool) (n, full int, ok bool, err error) {
 	if !u.rmu.TryLock() {
 		return 0, 0, false, nil
@@ -357,9 +357,9 @@ func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, info *udp.Info) bool {
 // udp_rmem_min.
 const minUDPBuf = 4096
 
-// queue is rq.Push for the producers of all stacks. Sockets that nobody reads
-// must not take the frames that the others receive into: as with TCP, what peers
-// send leaves Reserve of them.
+// queue is rq.Push for the producers of all stacks. Sockets that nobody reads must
+// not take the frames that the others receive into. So data from peers leaves
+// Reserve of them, as with TCP.
 func (u *UDPConn) queue(ds []ring.Desc, info *udp.Info) bool {
 	if free, r := u.s.arena.FreeFrames(), u.s.host.Reserve; free < r/8 || free < r && u.rq.Held() >= minUDPBuf {
 		u.scarce.Add(1)
@@ -464,7 +464,8 @@ func (u *UDPConn) SetReadDeadline(t time.Time) error { return u.deadline(t, &u.r
 // SetWriteDeadline sets when WriteTo gives up; the zero Time is never.
 func (u *UDPConn) SetWriteDeadline(t time.Time) error { return u.deadline(t, &u.w) }
 
-// SetReadBuffer bounds what waits for ReadFrom, in bytes of memory held.
+// SetReadBuffer bounds the datagrams that wait for ReadFrom, in bytes of memory
+// held.
 func (u *UDPConn) SetReadBuffer(n int) error {
 	if u.closed.Load() {
 		return errClosed
@@ -473,8 +474,8 @@ func (u *UDPConn) SetReadBuffer(n int) error {
 	return nil
 }
 
-// SetWriteBuffer bounds what waits for the device, in bytes of memory held.
-// While nothing waits there is room for one datagram.
+// SetWriteBuffer bounds the datagrams that wait for the device, in bytes of memory
+// held. While nothing waits there is room for one datagram.
 func (u *UDPConn) SetWriteBuffer(n int) error {
 	if u.closed.Load() {
 		return errClosed

@@ -11,8 +11,8 @@ import (
 )
 
 // A datagram on its way is a chain of frames: the first on UDPConn.sendq, the
-// others behind it through Meta.Prev. Until the headers are written, the
-// first frame's headroom carries where it goes.
+// others behind it through Meta.Prev. Until the headers are written, the first
+// frame's headroom has its destination.
 const (
 	envRemote = 0  // 16 bytes
 	envLocal  = 16 // 16 bytes, zero: the route's
@@ -26,8 +26,8 @@ const (
 	maxUDP6 = 65535 - udp.HeaderLen      // IPv6's payload length does not (RFC 8200, 3)
 )
 
-// send has what WriteTo left sent: now, if the lock is free, else by its
-// holder. wmu is held.
+// send has the datagrams that WriteTo left sent: now, if the lock is free, else by
+// its holder. wmu is held.
 func (u *UDPConn) send() {
 	s := u.s
 	if !s.beginOrDefer(&u.work) {
@@ -52,10 +52,10 @@ func (u *UDPConn) endSend() {
 	}
 }
 
-// packNow makes a packet of p, the one of Stack.tx, to be sent at once without
-// the hand-over that sendq is, where p is small, the lock is free and nothing
-// stands in the way. It returns its destination, and the lock is held. nil:
-// enqueue is to do it, or says why not. wmu is held.
+// packNow makes a packet of p, in Stack.tx, to be sent at once without the
+// hand-over by sendq. It does so if p is small, the lock is free and nothing stands
+// in the way. Then it returns the packet's destination, and the lock is held. nil:
+// enqueue has to do it, or says why not. wmu is held.
 func (u *UDPConn) packNow(p []byte, m *Message) *dst {
 	s := u.s
 	if len(p) > smallWrite || u.queued.Load() != 0 || u.Closed() || u.w.over() || u.dead() != 0 ||
@@ -95,8 +95,8 @@ func (s *Stack) packSmall(u *UDPConn, p []byte, m *Message) *dst {
 	return d
 }
 
-// sentSmall does what follows from sending packSmall's packet; ok reports whether the
-// ring took it.
+// sentSmall records that packSmall's packet was sent; ok reports whether the ring
+// took it.
 func (s *Stack) sentSmall(d *dst, ok bool) bool {
 	if ok {
 		s.dests.confirm(d, s.now)
@@ -164,7 +164,7 @@ func (s *Stack) freeChain(f ring.Frame) {
 	}
 }
 
-// takeQueued takes what WriteTo left. The lock is held.
+// takeQueued takes the datagrams that WriteTo left. The lock is held.
 func (s *Stack) takeQueued(u *UDPConn) {
 	first, last := u.sendq.TakeAll(s.arena)
 	if first != ring.NoFrame {
@@ -177,7 +177,7 @@ func (s *Stack) takeQueued(u *UDPConn) {
 	}
 }
 
-// sendQueued sends what WriteTo left. The lock is held.
+// sendQueued sends the datagrams that WriteTo left. The lock is held.
 func (s *Stack) sendQueued(u *UDPConn) {
 	s.takeQueued(u)
 	for f := u.sending; f != ring.NoFrame; f = u.sending {
@@ -204,7 +204,7 @@ func (s *Stack) sentDatagram(u *UDPConn, f ring.Frame) {
 	s.freeChain(f)
 }
 
-// dropQueued frees what a closing socket could not send.
+// dropQueued frees the datagrams that a closing socket could not send.
 func (s *Stack) dropQueued(u *UDPConn) {
 	for f := u.sending; f != ring.NoFrame; {
 		next := s.arena.Meta(f).Next
@@ -214,8 +214,8 @@ func (s *Stack) dropQueued(u *UDPConn) {
 	u.sending = ring.NoFrame
 }
 
-// sendDatagram sends one datagram; false: the transmit ring is full. One that
-// cannot be sent at all is dropped, as IP does.
+// sendDatagram sends one datagram. false: the transmit ring is full. A datagram
+// that cannot be sent at all is dropped, as IP does.
 func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	d, pkt := s.openEnvelope(u, f)
 	if d == nil {
@@ -234,8 +234,8 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	return true
 }
 
-// openEnvelope makes a packet of the datagram f, and finds its destination, nil
-// where there is none.
+// openEnvelope makes a packet of the datagram f, and finds its destination; nil if
+// there is none.
 func (s *Stack) openEnvelope(u *UDPConn, f ring.Frame) (d *dst, pkt []ring.Desc) {
 	e := s.arena.Bytes(f)[:envSize]
 	remote := netip.AddrPortFrom(netip.AddrFrom16([16]byte(e[envRemote:])).Unmap(), binary.BigEndian.Uint16(e[envPort:]))
@@ -296,7 +296,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// udpDst finds where a datagram goes; a socket remembers its last destination.
+// udpDst finds the destination of a datagram. A socket remembers its last one.
 func (s *Stack) udpDst(u *UDPConn, local netip.Addr, remote netip.AddrPort, tos, ttl uint8) *dst {
 	named := local.IsValid()
 	k := s.dests.trim(dstKey{

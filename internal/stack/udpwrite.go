@@ -22,7 +22,7 @@ type Message struct {
 	tos, ttl uint8 // of the packet, see ends
 }
 
-// PathMTUMode says what becomes of datagrams that are larger than the path's MTU
+// PathMTUMode says how datagrams are handled that exceed the path's MTU
 // (IP_MTU_DISCOVER).
 type PathMTUMode uint8
 
@@ -36,8 +36,8 @@ const (
 // UDP_MAX_SEGMENTS.
 const maxSegments = 128
 
-// WriteTo sends p to dst, or to the peer of a connected socket where dst is
-// zero. A datagram is sent whole or not at all.
+// WriteTo sends p to dst; if that is zero, to the peer of a connected socket. A
+// datagram is sent whole or not at all.
 func (u *UDPConn) WriteTo(p []byte, dst netip.AddrPort) (int, error) {
 	m := Message{Dst: dst}
 	return u.WriteMsg(p, &m)
@@ -74,7 +74,7 @@ func (u *UDPConn) WriteMsg(p []byte, m *Message) (int, error) {
 			u.send()
 		case !queued && err == nil:
 			if m.More {
-				u.send() // what waits for this one makes room
+				u.send() // the datagrams that this one waits for make room
 			}
 			if err = u.s.wait(u, dirWrite, &u.w); err == nil {
 				continue
@@ -88,7 +88,7 @@ func (u *UDPConn) WriteMsg(p []byte, m *Message) (int, error) {
 	}
 }
 
-// Flush sends what waits for more messages.
+// Flush sends datagrams that wait for more messages.
 func (u *UDPConn) Flush() {
 	u.wmu.Lock()
 	u.send()
@@ -130,8 +130,8 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	return nil
 }
 
-// enqueue puts a datagram, or those that p is cut into, on sendq. false, nil: it
-// is to be tried again as soon as u is ready. wmu is held.
+// enqueue puts a datagram, or those that p is cut into, on sendq. false, nil: try
+// again as soon as u is ready. wmu is held.
 func (u *UDPConn) enqueue(p []byte, m *Message) (queued bool, err error) {
 	if err := u.ends(len(p), m); err != nil {
 		return false, err
@@ -157,7 +157,7 @@ func (u *UDPConn) enqueue(p []byte, m *Message) (queued bool, err error) {
 	}
 	first, ok := u.cut(p, each, m)
 	if !ok {
-		// The arena is exhausted: what the device holds comes back first.
+		// The arena is exhausted: frames that the device holds come back first.
 		if !u.s.pollOnce() {
 			return false, syscall.ENOBUFS
 		}
@@ -201,8 +201,8 @@ func (u *UDPConn) cut(p []byte, each int, m *Message) (first ring.Frame, ok bool
 	}
 }
 
-// most returns the largest payload that may be sent as m says, in bytes: what
-// the path or the link takes whole, where datagrams are not to be fragmented.
+// most returns the largest payload that may be sent as m says, in bytes. If
+// datagrams must not be fragmented, it is what the path or the link takes whole.
 // Those of a write that is cut never are (UDP_SEGMENT).
 func (u *UDPConn) most(m *Message) int {
 	dst := unmapped(m.Dst)
