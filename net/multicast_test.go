@@ -1,11 +1,9 @@
 package onload_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,14 +30,18 @@ func udpAddrOf(a netip.Addr, port int) *net.UDPAddr {
 
 // groupSender is a kernel socket of ns that sends to a group from an address, by
 // ns's interface.
-func groupSender(t *testing.T, ns *lab.NS, group, from netip.Addr) func(p []byte) {
+func groupSender(t testing.TB, ns *lab.NS, group, from netip.Addr) func(p []byte) {
 	t.Helper()
 	if !group.Is4() {
 		group = group.WithZone(ns.If)
 	}
-	c := kernelSocket(t, ns, netip.AddrPortFrom(from, 0).String())
+	pc, err := ns.ListenPacket("udp", netip.AddrPortFrom(from, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pc.Close() })
+	c := pc.(*net.UDPConn)
 	return func(p []byte) {
-		t.Helper()
 		if _, err := c.WriteToUDPAddrPort(p, netip.AddrPortFrom(group, groupPort)); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +57,7 @@ func addrOf(ns *lab.NS, group netip.Addr) netip.Addr {
 }
 
 // joinGroup is ListenMulticastUDP until the test ends.
-func joinGroup(t *testing.T, e *onload.Engine, ns *lab.NS, network string, group netip.Addr) *onload.UDPConn {
+func joinGroup(t testing.TB, e *onload.Engine, ns *lab.NS, network string, group netip.Addr) *onload.UDPConn {
 	t.Helper()
 	c, err := e.ListenMulticastUDP(network, ifOf(ns), udpAddrOf(group, groupPort))
 	if err != nil {
@@ -66,7 +68,7 @@ func joinGroup(t *testing.T, e *onload.Engine, ns *lab.NS, network string, group
 }
 
 // kernelMember is a kernel socket of ns that has joined.
-func kernelMember(t *testing.T, ns *lab.NS, network string, group netip.Addr) *net.UDPConn {
+func kernelMember(t testing.TB, ns *lab.NS, network string, group netip.Addr) *net.UDPConn {
 	t.Helper()
 	var c *net.UDPConn
 	if err := ns.Do(func() (err error) {
@@ -135,60 +137,6 @@ func TestMulticastReceived(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestMulticastMany: a hundred sockets get every datagram that the kernel of
-// another host sends, in order. The sender waits for the slowest reader.
-func TestMulticastMany(t *testing.T) {
-	sockets, total, window := 100, 2000, 32
-	if testing.Short() {
-		sockets, total = 30, 500
-	}
-	p := lab.NewPair(t, lab.Options{})
-	e := vethEngine(t, p.A, onload.Config{})
-	group := groups[0].group
-	read, failed := make(chan int, sockets*window), make(chan bool)
-	fail := sync.OnceFunc(func() { close(failed) })
-	var wg sync.WaitGroup
-	for s := range sockets {
-		c := joinGroup(t, e, p.A, "udp4", group)
-		wg.Go(func() {
-			buf := make([]byte, 100)
-			c.SetReadDeadline(time.Now().Add(udpPatience))
-			for i := range total {
-				n, _, err := c.ReadFromUDPAddrPort(buf)
-				if err != nil || n != 64 || int(binary.BigEndian.Uint32(buf)) != i {
-					t.Errorf("socket %d: %d bytes, number %d, want %d, %v", s, n, binary.BigEndian.Uint32(buf), i, err)
-					fail()
-					return
-				}
-				select {
-				case read <- i:
-				default: // the sender has no more to send
-				}
-			}
-		})
-	}
-	send := groupSender(t, p.B, group, p.B.Addr4)
-	msg := make([]byte, 64)
-	start, owed := time.Now(), 0
-	for i := range total {
-		for ; owed > (window-1)*sockets; owed-- {
-			select {
-			case <-read:
-			case <-failed:
-				return
-			}
-		}
-		binary.BigEndian.PutUint32(msg, uint32(i))
-		send(msg)
-		owed += sockets
-	}
-	wg.Wait()
-	t.Logf("%.0f datagrams a second to each of %d sockets", float64(total)/time.Since(start).Seconds(), sockets)
-	if n := received(e, p.A); n != uint64(sockets*total) {
-		t.Errorf("the stack gave %d datagrams to sockets, not %d", n, sockets*total)
 	}
 }
 

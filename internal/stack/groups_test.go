@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -238,5 +239,53 @@ func TestGroupAllocs(t *testing.T) {
 	})
 	if n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestNotifyOnce: a goroutine that waits is woken once in a turn, though others are
+// woken between its datagrams.
+func TestNotifyOnce(t *testing.T) {
+	_, b := newPair(t, pairOptions{})
+	locked(b, func() {
+		var ws [3]waiter
+		for range 4 {
+			for i := range ws {
+				ws[i].state.Store(waiterParked)
+				b.notify(&ws[i])
+			}
+		}
+		if n := len(b.turn.wakes); n != len(ws) {
+			t.Errorf("%d goroutines are to be woken, not %d", n, len(ws))
+		}
+		b.turn.wakes = b.turn.wakes[:0]
+	})
+}
+
+// BenchmarkGroup is a datagram of 100 bytes from one socket to many, which read it
+// one after another.
+func BenchmarkGroup(b *testing.B) {
+	for _, sockets := range []int{1, 10, 100} {
+		b.Run(fmt.Sprint(sockets), func(b *testing.B) {
+			x, y := newPair(b, pairOptions{})
+			at := netip.AddrPortFrom(group4, 5000)
+			steer(b, y, at)
+			var us []*UDPConn
+			for range sockets {
+				us = append(us, hearer(b, y, at, Hearing{}))
+			}
+			s := sender(b, x, group4, nil)
+			p, buf := make([]byte, 100), make([]byte, 200)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.WriteTo(p, at); err != nil {
+					b.Fatal(err)
+				}
+				for _, u := range us {
+					if _, _, _, _, err := u.ReadFrom(buf); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
 	}
 }

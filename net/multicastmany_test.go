@@ -1,0 +1,118 @@
+package onload_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// member is a socket that has joined a group.
+type member interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	SetReadDeadline(t time.Time) error
+}
+
+// deliver sends that many numbered datagrams of 64 bytes, and checks that each
+// member reads all of them in order. At most window are on their way to each.
+func deliver(t testing.TB, send func([]byte), members []member, total, window int) {
+	t.Helper()
+	read, failed := make(chan struct{}, len(members)*window), make(chan struct{})
+	fail := sync.OnceFunc(func() { close(failed) })
+	var wg sync.WaitGroup
+	for s, c := range members {
+		wg.Go(func() {
+			buf := make([]byte, 100)
+			c.SetReadDeadline(time.Now().Add(udpPatience))
+			for i := range total {
+				n, _, err := c.ReadFromUDPAddrPort(buf)
+				if err != nil || n != 64 || int(binary.BigEndian.Uint32(buf)) != i {
+					t.Errorf("socket %d: %d bytes, number %d, want %d, %v", s, n, binary.BigEndian.Uint32(buf), i, err)
+					fail()
+					return
+				}
+				select {
+				case read <- struct{}{}:
+				case <-failed:
+					return
+				}
+			}
+		})
+	}
+	defer wg.Wait()
+	msg := make([]byte, 64)
+	slowest := 0 // datagrams that are still to be read, by all
+	for i := range total {
+		for ; slowest > (window-1)*len(members); slowest-- {
+			select {
+			case <-read:
+			case <-failed:
+				return
+			}
+		}
+		binary.BigEndian.PutUint32(msg, uint32(i))
+		send(msg)
+		slowest += len(members)
+	}
+	for ; slowest > 0; slowest-- {
+		select {
+		case <-read:
+		case <-failed:
+			return
+		}
+	}
+}
+
+// TestMulticastMany: a hundred sockets get every datagram that the kernel of
+// another host sends, in order. The sender waits for the readers.
+func TestMulticastMany(t *testing.T) {
+	sockets, total := 100, 2000
+	if testing.Short() {
+		sockets, total = 30, 500
+	}
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	group := groups[0].group
+	var members []member
+	for range sockets {
+		members = append(members, joinGroup(t, e, p.A, "udp4", group))
+	}
+	deliver(t, groupSender(t, p.B, group, p.B.Addr4), members, total, 32)
+	if n := received(e, p.A); n != uint64(sockets*total) {
+		t.Errorf("the stack gave %d datagrams to sockets, not %d", n, sockets*total)
+	}
+}
+
+// BenchmarkMulticastMany is a datagram to a hundred sockets of this process, from
+// the kernel of another host.
+func BenchmarkMulticastMany(b *testing.B) {
+	const sockets, window = 100, 64
+	group := groups[0].group
+	run := func(b *testing.B, p *lab.Pair, members []member) {
+		send := groupSender(b, p.B, group, p.B.Addr4)
+		b.ResetTimer()
+		deliver(b, send, members, b.N, window)
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "datagrams/s")
+	}
+	b.Run("onload", func(b *testing.B) {
+		p := lab.NewPair(b, lab.Options{})
+		e := vethEngine(b, p.A, onload.Config{})
+		var members []member
+		for range sockets {
+			members = append(members, joinGroup(b, e, p.A, "udp4", group))
+		}
+		run(b, p, members)
+	})
+	b.Run("kernel", func(b *testing.B) {
+		p := lab.NewPair(b, lab.Options{})
+		var members []member
+		for range sockets {
+			members = append(members, kernelMember(b, p.A, "udp4", group))
+		}
+		run(b, p, members)
+	})
+}
