@@ -84,6 +84,9 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	if err != nil {
 		return nil, err
 	}
+	if lc.ReplyFromDestination {
+		c.engine = e
+	}
 	return c, nil
 }
 
@@ -242,6 +245,9 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 			return fail(cause("bind", syscall.EADDRNOTAVAIL))
 		}
 		return kernelUDPConn(k, sh.Why), nil
+	}
+	if lc.ReplyFromDestination {
+		o.Recv |= recvDestination
 	}
 	c, err := e.bindUDP(&sh, k, network, own.Port(), o, unshare)
 	if err != nil {

@@ -54,6 +54,14 @@ type ListenConfig struct {
 	// (TCP_FASTOPEN_KEY). It is not in net.
 	FastOpenKey string
 
+	// ReplyFromDestination has the answers of a UDP socket leave from the address
+	// that the question was sent to: what WriteTo and WriteToUDP send to an address
+	// that ReadFrom or ReadFromUDP returned. Else the route decides, and clients
+	// drop what comes from another of the host's addresses. It is for servers on a
+	// wildcard address that use no control messages, such as miekg/dns; the socket
+	// has IP_PKTINFO and IPV6_RECVPKTINFO set. It is not in net.
+	ReplyFromDestination bool
+
 	mptcp multipath
 }
 
@@ -85,11 +93,11 @@ func (lc *ListenConfig) fastOpenKeys() (tcp.FastOpenKeys, error) {
 	return tcp.ParseFastOpenKeys(lc.FastOpenKey)
 }
 
-// kernelControl calls Control and then sets the options of DeferAccept, FastOpen
-// and FastOpenKey.
+// kernelControl calls Control and then sets the options of DeferAccept, FastOpen,
+// FastOpenKey and ReplyFromDestination.
 func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.RawConn) error {
 	seconds := int((lc.DeferAccept + time.Second - 1) / time.Second)
-	if seconds <= 0 && lc.FastOpen <= 0 {
+	if seconds <= 0 && lc.FastOpen <= 0 && !lc.ReplyFromDestination {
 		return lc.Control
 	}
 	return func(network, address string, c syscall.RawConn) (err error) {
@@ -97,6 +105,9 @@ func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.
 			if err := lc.Control(network, address, c); err != nil {
 				return err
 			}
+		}
+		if isUDP(network) && lc.ReplyFromDestination {
+			return askDestination(c)
 		}
 		if !isTCP(network) {
 			return nil

@@ -17,6 +17,7 @@ import (
 // may be called at the same time.
 type UDPConn struct {
 	carrier atomic.Pointer[udpCarrier]
+	engine  *Engine // of a socket with ListenConfig.ReplyFromDestination, else nil
 }
 
 // udpCarrier carries the datagrams of a UDPConn. There are connectedUDP,
@@ -74,10 +75,21 @@ func (c *UDPConn) Read(b []byte) (int, error) { return c.via().Read(b) }
 
 // ReadFrom reads a datagram and the address that it came from, a *UDPAddr;
 // what does not fit into b is lost.
-func (c *UDPConn) ReadFrom(b []byte) (int, Addr, error) { return c.via().ReadFrom(b) }
+func (c *UDPConn) ReadFrom(b []byte) (int, Addr, error) {
+	if c.replies() {
+		n, a, err := c.readAsked(b)
+		return n, udpOrNil(a), err
+	}
+	return c.via().ReadFrom(b)
+}
 
 // ReadFromUDP acts like ReadFrom but returns a UDPAddr.
-func (c *UDPConn) ReadFromUDP(b []byte) (int, *UDPAddr, error) { return c.via().ReadFromUDP(b) }
+func (c *UDPConn) ReadFromUDP(b []byte) (int, *UDPAddr, error) {
+	if c.replies() {
+		return c.readAsked(b)
+	}
+	return c.via().ReadFromUDP(b)
+}
 
 // ReadFromUDPAddrPort acts like ReadFrom but returns a netip.AddrPort, and
 // allocates nothing. The address may be an IPv4-mapped IPv6 address.
@@ -105,10 +117,20 @@ func (c *UDPConn) Write(b []byte) (int, error) { return c.via().Write(b) }
 
 // WriteTo sends a datagram to addr, which must be a *UDPAddr. The route
 // decides which way it goes.
-func (c *UDPConn) WriteTo(b []byte, addr Addr) (int, error) { return c.via().WriteTo(b, addr) }
+func (c *UDPConn) WriteTo(b []byte, addr Addr) (int, error) {
+	if a, ok := addr.(*net.UDPAddr); ok && c.replies() {
+		return c.WriteToUDP(b, a)
+	}
+	return c.via().WriteTo(b, addr)
+}
 
 // WriteToUDP acts like WriteTo but takes a UDPAddr.
 func (c *UDPConn) WriteToUDP(b []byte, addr *UDPAddr) (int, error) {
+	if c.replies() {
+		if n, ok, err := c.writeReply(b, addr); ok {
+			return n, err
+		}
+	}
 	return c.via().WriteToUDP(b, addr)
 }
 

@@ -119,6 +119,10 @@ func (e *Engine) OptionsOf(c syscall.RawConn, base Options) (o Options, err erro
 	return o, nil
 }
 
+// MaySend reports whether a can be the source of a datagram. An Engine that
+// accelerates nothing leaves that to the kernel.
+func (e *Engine) MaySend(a netip.Addr) bool { return e.net == nil || e.Local(a) }
+
 // Local reports whether a is an address of this host.
 func (e *Engine) Local(a netip.Addr) bool {
 	_, ok := e.net.Local(a)

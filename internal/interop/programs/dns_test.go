@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
 )
 
 // manyAddresses makes a pair whose A has two addresses of each family, which are
@@ -30,8 +31,10 @@ func manyAddresses(t *testing.T) (*lab.Pair, []netip.Addr) {
 	return p, l
 }
 
-// TestDNS: miekg/dns's server on a socket of each address, and its client, whose
-// socket is connected: an answer from another address would not reach it.
+// TestDNS: miekg/dns's server on a socket of each address and on one of all, and its
+// client, whose socket is connected: an answer from another address than the one
+// that was asked would not reach it. On package net's socket the server uses control
+// messages for that; onload's has ReplyFromDestination.
 func TestDNS(t *testing.T) {
 	p, addrs := manyAddresses(t)
 	a, b := engine(t, p.A), engine(t, p.B)
@@ -45,16 +48,37 @@ func TestDNS(t *testing.T) {
 		{"both", a, b},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			all := listenAll(t, tt.server)
+			serveDNS(t, all)
 			for _, addr := range addrs {
 				c := listen(t, tt.server, "udp", netip.AddrPortFrom(addr, 0).String())
 				serveDNS(t, c)
 				for range 10 {
 					askDNS(t, tt.client, c.LocalAddr().String())
+					askDNS(t, tt.client, netip.AddrPortFrom(addr, uint16(all.LocalAddr().(*net.UDPAddr).Port)).String())
 				}
 				accelerated(t, tt.server, c)
 			}
+			accelerated(t, tt.server, all)
 		})
 	}
+}
+
+// listenAll opens a socket on all addresses that answers from the one that was
+// asked, as a server on h has it.
+func listenAll(t *testing.T, h host) net.PacketConn {
+	t.Helper()
+	e, ok := h.(*onload.Engine)
+	if !ok {
+		return listen(t, h, "udp", ":0")
+	}
+	lc := onload.ListenConfig{Engine: e, ReplyFromDestination: true}
+	c, err := lc.ListenPacket(t.Context(), "udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // serveDNS answers on c, until the test ends, with the name that was asked for.
