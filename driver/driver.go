@@ -145,6 +145,17 @@ type Device interface {
 	Close() error
 }
 
+// Grower is a Device whose interface may get more queues while it is open.
+type Grower interface {
+	// Grow opens the queues that the interface has got since the last call, and
+	// hands them to take before they receive anything. They are the Device's once
+	// take has returned nil. The error is why some are not taken; the packets
+	// that come by those are the kernel's.
+	Grow(take func([]Queue) error) error
+	// Missing returns that error as long as it holds, in words; else "".
+	Missing() string
+}
+
 // Steering tells the device which packets are ours; all others stay the kernel's.
 // Entries are counted: each Add wants its Remove. As local, the zero Addr (the
 // invalid one) means any address of either family; 0.0.0.0 and :: mean any of that

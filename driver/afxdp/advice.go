@@ -24,7 +24,7 @@ func (d *Device) Advice(spins bool) []string {
 		irqs = queueIRQs(d.index)
 		return nil
 	})
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		irq, ok := irqs[q.id]
 		if !ok {
 			irq = -1

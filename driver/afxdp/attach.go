@@ -63,9 +63,9 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	var errs []error
 	for _, a := range attachments(c, l) {
 		segments := a.mode == ModeGeneric && !lacks(unix.CAP_PERFMON)
-		err := d.load(c, a.frags, segments)
+		err := d.load(c, l.most, a.frags, segments)
 		if err != nil && segments {
-			err = d.load(c, a.frags, false) // as where the kernel is locked down
+			err = d.load(c, l.most, a.frags, false) // as where the kernel is locked down
 		}
 		if err != nil {
 			return 0, err
@@ -106,19 +106,16 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	return 0, errors.Join(errs...)
 }
 
-// load loads program and maps, sized for c. segments says that the program is to
-// find the segment size of joined datagrams. Without it, the program leaves those
-// that are larger than the MTU to the kernel.
-func (d *Device) load(c *Config, frags, segments bool) error {
+// load loads program and maps, sized for c and the most queues that the interface
+// may have. segments says that the program is to find the segment size of joined
+// datagrams. Without it, the program leaves those that are larger than the MTU to
+// the kernel.
+func (d *Device) load(c *Config, most int, frags, segments bool) error {
 	spec, err := bpf.LoadSteer()
 	if err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
-	top := 0
-	for _, q := range c.Queues {
-		top = max(top, q)
-	}
-	spec.Maps[bpf.SteerMapXsks].MaxEntries = uint32(top + 1)
+	spec.Maps[bpf.SteerMapXsks].MaxEntries = uint32(most)
 	spec.Maps[bpf.SteerMapPorts].MaxEntries = uint32(c.MaxPorts)
 	spec.Maps[bpf.SteerMapFlows].MaxEntries = uint32(c.MaxFlows)
 	if !frags {

@@ -39,7 +39,7 @@ func BenchmarkPingPong(b *testing.B) {
 				go func() {
 					defer close(done)
 					runtime.LockOSThread()
-					q, ds := y.queues[0], make([]ring.Desc, 64)
+					q, ds := y.queues.all()[0], make([]ring.Desc, 64)
 					for !stop.Load() {
 						for _, d := range ds[:q.RxBatch(ds)] {
 							q.TxBatch([]ring.Desc{d})
@@ -57,7 +57,7 @@ func BenchmarkPingPong(b *testing.B) {
 				defer finish()
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
-				q, ds := x.queues[0], make([]ring.Desc, 64)
+				q, ds := x.queues.all()[0], make([]ring.Desc, 64)
 				frame := datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(size-42))
 				ping := put(b, x, frame)
 				rtt := make([]int64, 0, 1<<20)
@@ -104,7 +104,7 @@ func BenchmarkPackets(b *testing.B) {
 				got := make(chan uint64, 1)
 				go func() {
 					runtime.LockOSThread()
-					q, ds := y.queues[0], make([]ring.Desc, 256)
+					q, ds := y.queues.all()[0], make([]ring.Desc, 256)
 					for !stop.Load() {
 						for _, d := range ds[:q.RxBatch(ds)] {
 							y.arena.Free(d.Frame)
@@ -115,7 +115,7 @@ func BenchmarkPackets(b *testing.B) {
 				}()
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
-				q := x.queues[0]
+				q := x.queues.all()[0]
 				pkt := put(b, x, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(size-42)))
 				start := time.Now()
 				const batch = 64
@@ -169,7 +169,7 @@ func BenchmarkFromKernel(b *testing.B) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				q, ds := d.queues[0], make([]ring.Desc, 256)
+				q, ds := d.queues.all()[0], make([]ring.Desc, 256)
 				last := uint64(0)
 				for !stop.Load() {
 					n := q.RxBatch(ds)

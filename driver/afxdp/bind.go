@@ -60,7 +60,7 @@ func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 	for _, a := range attempts(c, l, native) {
 		err := d.bindFewer(c, l, a)
 		if err == nil {
-			if !d.queues[0].zc {
+			if !d.queues.first().zc {
 				d.copies = copyReason(c, l, native, errs)
 				if l.known && len(errs) > 0 {
 					c.Log.Warn("afxdp: packets are copied", zap.String("interface", l.name), zap.String("because", d.copies))
@@ -157,29 +157,40 @@ func copyReason(c *Config, l *linkInfo, native bool, refused []error) string {
 
 func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	owner := make([]uint16, d.arena.Frames())
-	var first *Queue
-	for i, id := range c.Queues {
-		q := &Queue{
-			dev: d, id: id, tag: uint16(i + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
-			most:     min(c.RxRing, d.arena.Frames()/2/c.allQueues()),
-			maxFrags: maxFrags(l, m),
-		}
-		if first != nil {
-			q.txMeta = first.txMeta
-		}
-		if err := openSocket(q, c, l, m, first); err != nil {
+	var bound []*Queue
+	for _, id := range c.Queues {
+		q, err := d.bindQueue(c, l, m, id, owner, bound)
+		if err != nil {
 			d.closeQueues()
-			d.queues = nil
+			d.queues.set(nil)
 			return err
 		}
-		if q.target = q.most; !q.zc {
-			q.target = min(q.most, fewFrames)
-		}
-		if first == nil {
-			first = q
-		}
-		runtime.AddCleanup(q, unmap, q.mems())
-		d.queues = append(d.queues, q)
+		bound = append(bound, q)
+		d.queues.set(bound)
 	}
 	return nil
+}
+
+// bindQueue opens the socket of the queue with that number, beside others of the
+// same UMEM. owner is theirs too.
+func (d *Device) bindQueue(c *Config, l *linkInfo, m bindMode, id int, owner []uint16, others []*Queue) (*Queue, error) {
+	q := &Queue{
+		dev: d, id: id, tag: uint16(len(others) + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
+		maxFrags: maxFrags(l, m),
+	}
+	var first *Queue
+	if len(others) > 0 {
+		first = others[0]
+		q.txMeta = first.txMeta
+	}
+	if err := openSocket(q, c, l, m, first); err != nil {
+		return nil, err
+	}
+	most := c.share(d.arena)
+	q.most.Store(int32(most))
+	if q.target = most; !q.zc {
+		q.target = min(most, fewFrames)
+	}
+	runtime.AddCleanup(q, unmap, q.mems())
+	return q, nil
 }

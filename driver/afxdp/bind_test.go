@@ -19,7 +19,7 @@ func TestBindFallsBack(t *testing.T) {
 	a, b := openAt(t, p.A, Config{Mode: ModeNative}), openAt(t, p.B, Config{})
 	must(t, b.AddPort(udp, anyPort(80)))
 	must(t, a.closeQueues())
-	a.queues = nil
+	a.queues.set(nil)
 	must(t, p.A.Do(func() error {
 		l, err := lookupLink(p.A.If)
 		if err != nil {
@@ -45,8 +45,8 @@ func TestBindFallsBack(t *testing.T) {
 		}
 	}
 	a.describe(&Config{TxRing: DefaultRing, Log: zap.NewNop()}, &linkInfo{mtu: 1500}, ModeNative, bindMode{frags: true})
-	send(t, a, a.queues[0], datagram(v4of(p.A), v4of(p.B), 1000, 80, pattern(100)))
-	if got, _ := receive(t, b, b.queues[0], patience); got == nil {
+	send(t, a, a.queues.all()[0], datagram(v4of(p.A), v4of(p.B), 1000, 80, pattern(100)))
+	if got, _ := receive(t, b, b.queues.all()[0], patience); got == nil {
 		t.Error("nothing arrives")
 	}
 }

@@ -110,15 +110,15 @@ func TestLinearProgram(t *testing.T) {
 		must(t, d.link.Close())
 		must(t, d.objs.Close())
 		must(t, p.A.Do(func() (err error) {
-			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Queues: []int{0}}, false, false))
+			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16}, 1, false, false))
 			d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: flags})
 			return err
 		}))
-		must(t, d.objs.Xsks.Put(uint32(0), uint32(d.queues[0].fd)))
+		must(t, d.objs.Xsks.Put(uint32(0), uint32(d.queues.all()[0].fd)))
 		must(t, d.AddPort(udp, anyPort(7)))
 		frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(1400))
 		injector(t, p.B)(frame)
-		if got, _ := receive(t, d, d.queues[0], patience); !bytes.Equal(got, frame) {
+		if got, _ := receive(t, d, d.queues.all()[0], patience); !bytes.Equal(got, frame) {
 			t.Errorf("received %d bytes", len(got))
 		}
 	}

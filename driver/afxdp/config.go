@@ -72,7 +72,7 @@ const (
 // Config is the interface that Open opens, and how. All but Interface may be zero.
 type Config struct {
 	Interface string // name or alternative name, or number in decimal
-	Queues    []int  // default: all that receive
+	Queues    []int  // default: all that receive, also those that come later
 	Mode      Mode
 	ZeroCopy  ZeroCopy
 
@@ -111,6 +111,11 @@ type Config struct {
 	MaxPorts, MaxFlows int // steering entries
 
 	Offloads Offloads
+
+	// Changed, unless nil, is called when the number of the interface's queues
+	// may have changed; Grow takes new ones. It must not wait.
+	Changed   func()
+	allOfThem bool // Queues were not named
 
 	// InNS calls its argument inside the interface's network namespace, on
 	// one thread. nil: the current one.
@@ -157,7 +162,7 @@ func (c *Config) defaults() error {
 
 // queues checks the choice of queues against those that the link has.
 func (c *Config) queues(l *linkInfo) error {
-	if len(c.Queues) == 0 {
+	if c.allOfThem = len(c.Queues) == 0; c.allOfThem {
 		for q := range l.rx {
 			c.Queues = append(c.Queues, q)
 		}
@@ -210,6 +215,9 @@ func (c *Config) frames(l *linkInfo) error {
 
 // allQueues is how many queues are to share the arena.
 func (c *Config) allQueues() int { return len(c.Queues) * c.Sharers }
+
+// share is how many frames of the arena a queue may have for receiving.
+func (c *Config) share(a *ring.Arena) int { return min(c.RxRing, a.Frames()/2/c.allQueues()) }
 
 func wrong(field, format string, args ...any) error {
 	return &driver.SettingError{Field: field, Err: fmt.Errorf(format, args...)}

@@ -52,7 +52,7 @@ func TestCorruptReceive(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{})
 			d := openAt(t, p.A, Config{Frames: 1024, RxRing: 256, TxRing: 256})
-			q := d.queues[0]
+			q := d.queues.all()[0]
 			prod := atomic.LoadUint32(q.rx.prod)
 			bad := tt.add(q, q.fill.slots[0])
 			for i, x := range bad {
@@ -65,7 +65,7 @@ func TestCorruptReceive(t *testing.T) {
 	t.Run("index", func(t *testing.T) {
 		p := lab.NewPair(t, lab.Options{})
 		d := openAt(t, p.A, Config{Frames: 1024, RxRing: 256})
-		q := d.queues[0]
+		q := d.queues.all()[0]
 		atomic.AddUint32(q.rx.prod, 257)
 		broken(t, q, 0)
 	})
@@ -111,7 +111,7 @@ func TestCorruptCompletion(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p, a, _ := couple(t, Config{Frames: 1024, RxRing: 256, TxRing: 256}, lab.Options{})
-			q := a.queues[0]
+			q := a.queues.all()[0]
 			// Two Descs are on the ring, and not kicked.
 			for range 2 {
 				q.TxBatch(put(t, a, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18))))
@@ -132,11 +132,11 @@ func TestCorruptCompletion(t *testing.T) {
 // One queue that broke leaves the others alone, and the device closes.
 func TestCorruptLeavesOthers(t *testing.T) {
 	p, a, b := couple(t, Config{Mode: ModeNative}, lab.Options{Queues: 2})
-	bad := b.queues[0]
+	bad := b.queues.all()[0]
 	atomic.AddUint32(bad.rx.prod, 5000)
 	broken(t, bad, 0)
-	send(t, a, a.queues[1], datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
-	if got, _ := receive(t, b, b.queues[1], patience); got == nil {
+	send(t, a, a.queues.all()[1], datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
+	if got, _ := receive(t, b, b.queues.all()[1], patience); got == nil {
 		t.Error("the other queue does not receive")
 	}
 }

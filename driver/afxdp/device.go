@@ -27,8 +27,9 @@ type Device struct {
 	inNS    func(func() error) error
 	arena   *ring.Arena
 	shared  bool // the arena is another's
-	queues  []*Queue
+	queues  queues
 	caps    driver.Caps
+	growth  growth
 
 	// An object of the link package detaches when it is collected. This reference,
 	// and each Queue's to its Device, keep it.
@@ -53,6 +54,7 @@ type Device struct {
 var (
 	_ driver.Device   = (*Device)(nil)
 	_ driver.Returner = (*Device)(nil)
+	_ driver.Grower   = (*Device)(nil)
 )
 
 // Open attaches the program and opens the sockets. Until AddPort every packet
@@ -107,9 +109,9 @@ func open(c *Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range d.queues {
-		if err := d.objs.Xsks.Put(uint32(q.id), uint32(q.fd)); err != nil {
-			return nil, denied("XSKMAP", err, unix.CAP_NET_ADMIN, unix.CAP_BPF)
+	for _, q := range d.queues.all() {
+		if err := d.receiveBy(q); err != nil {
+			return nil, err
 		}
 	}
 	if c.fewer != "" {
@@ -120,11 +122,20 @@ func open(c *Config) (_ *Device, err error) {
 	d.offload(c, l)
 	d.followQdisc(c, l)
 	d.setNAPI(c, l)
+	d.watchQueues(c, l, bound)
 	c.Log.Info("afxdp: opened",
 		zap.String("interface", l.name), zap.String("driver", l.driver), zap.Ints("queues", c.Queues),
 		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.String("copies", d.caps.CopyReason), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
 		zap.Int("frames", c.Frames), zap.Int("frameSize", d.arena.FrameSize()), zap.Bool("hugepages", d.arena.Huge()))
 	return d, nil
+}
+
+// receiveBy has the program redirect to a queue's socket.
+func (d *Device) receiveBy(q *Queue) error {
+	if err := d.objs.Xsks.Put(uint32(q.id), uint32(q.fd)); err != nil {
+		return denied("XSKMAP", err, unix.CAP_NET_ADMIN, unix.CAP_BPF)
+	}
+	return nil
 }
 
 // freeLink looks the interface up, and waits for the end of a program that nobody
@@ -151,7 +162,7 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 		EdgesFree:  true,
 		Driver:     l.driver,
 		Mode:       mode.String(),
-		ZeroCopy:   d.queues[0].zc,
+		ZeroCopy:   d.queues.first().zc,
 		CopyReason: d.copies,
 
 		FramesReason: c.fewer,
@@ -161,25 +172,30 @@ func (d *Device) describe(c *Config, l *linkInfo, mode Mode, m bindMode) {
 		MaxFrags:  maxFrags(l, m),
 		RxMetaLen: rxHeadroom,
 		LargeRx:   mode == ModeGeneric,
-		TxCsum:    d.queues[0].txMeta > 0,
-		TxRoom:    d.queues[0].txMeta,
+		TxCsum:    d.queues.first().txMeta > 0,
+		TxRoom:    d.queues.first().txMeta,
 		TxRing:    c.TxRing,
 		RxRing:    c.RxRing,
 		RSSKey:    l.rssKey,
 		RSSTable:  l.rssTable,
 	}
-	for _, q := range d.queues {
-		q.caps = &d.caps
-		if d.caps.LargeRx {
-			q.gsoLen = l.mtu + maxL2
-		}
-		if q.txSize == 0 {
-			rxOnly := d.caps
-			rxOnly.TxRing = 0
-			q.caps = &rxOnly
-			c.Log.Warn("afxdp: queue receives only: the interface has fewer transmit queues",
-				zap.String("interface", l.name), zap.Int("queue", q.id))
-		}
+	for _, q := range d.queues.all() {
+		d.describeQueue(q)
+	}
+}
+
+// describeQueue says what a queue can do.
+func (d *Device) describeQueue(q *Queue) {
+	q.caps = &d.caps
+	if d.caps.LargeRx {
+		q.gsoLen = d.caps.MTU + maxL2
+	}
+	if q.txSize == 0 {
+		rxOnly := d.caps
+		rxOnly.TxRing = 0
+		q.caps = &rxOnly
+		d.log.Warn("afxdp: queue receives only: the interface has fewer transmit queues",
+			zap.String("interface", d.name), zap.Int("queue", q.id))
 	}
 }
 
@@ -195,7 +211,7 @@ func (d *Device) offload(c *Config, l *linkInfo) {
 	}
 	switch {
 	case err == nil:
-		d.queues[0].lane = n
+		d.queues.first().lane = n
 		d.caps.TSO, d.caps.TSOFrags = l.segmentSize(), laneFrags
 	case l.virtual():
 		c.Log.Warn("afxdp: no segmentation offload: packets are sent frame by frame",
@@ -211,11 +227,7 @@ func (d *Device) Index() int { return d.index }
 
 // Queues implements driver.Device.
 func (d *Device) Queues() []driver.Queue {
-	qs := make([]driver.Queue, len(d.queues))
-	for i, q := range d.queues {
-		qs[i] = q
-	}
-	return qs
+	return driverQueues(d.queues.all())
 }
 
 // Arena implements driver.Device: the UMEM.
@@ -236,7 +248,7 @@ func (d *Device) Close() error {
 	d.closed = true
 	d.returns.close()
 	// NAPI comes first: drivers may reset the NIC when the program goes.
-	errs := []error{d.watch.close(), d.napi.Close()}
+	errs := []error{d.growth.close(), d.watch.close(), d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}
@@ -253,11 +265,10 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// closeQueues closes the queues. They stay listed, since others may be looking at
-// the list.
+// closeQueues closes the queues. They stay listed: their counters outlive them.
 func (d *Device) closeQueues() error {
 	var errs []error
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		q.fail(errClosed)
 		errs = append(errs, q.closeSocket())
 	}

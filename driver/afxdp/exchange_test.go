@@ -34,8 +34,8 @@ func TestExchange(t *testing.T) {
 						{a, b, datagram(v4of(p.A), v4of(p.B), 7, 7, data)},
 						{b, a, datagram(v4of(p.B), v4of(p.A), 7, 7, data)},
 					} {
-						send(t, way.from, way.from.queues[0], way.frame)
-						got, descs := receive(t, way.to, way.to.queues[0], patience)
+						send(t, way.from, way.from.queues.all()[0], way.frame)
+						got, descs := receive(t, way.to, way.to.queues.all()[0], patience)
 						if !bytes.Equal(got, way.frame) {
 							t.Fatalf("%d bytes: received %d", len(way.frame), len(got))
 						}
@@ -45,7 +45,7 @@ func TestExchange(t *testing.T) {
 					}
 				}
 				for _, d := range []*Device{a, b} {
-					q := d.queues[0]
+					q := d.queues.all()[0]
 					await(t, "all frames come back", func() bool { q.Reclaim(); return q.posted == 0 })
 					if free := d.arena.FreeFrames(); free != d.arena.Frames()-q.lent {
 						t.Errorf("%d frames free, %d with the kernel, of %d", free, q.lent, d.arena.Frames())

@@ -42,7 +42,7 @@ func (m *miniTCP) reply(flags byte, options []byte) {
 	b[12], b[13] = byte(len(b)/4)<<4, flags
 	binary.BigEndian.PutUint16(b[14:], 0xffff)
 	binary.BigEndian.PutUint16(b[16:], sum(pseudo(m.us.addr, m.them.addr, tcp, len(b)), b))
-	send(m.t, m.d, m.d.queues[0], ethOf(m.us.mac, m.them.mac, ipOf(m.us.addr, m.them.addr, tcp, 1, 0x4000, 0, b)))
+	send(m.t, m.d, m.d.queues.all()[0], ethOf(m.us.mac, m.them.mac, ipOf(m.us.addr, m.them.addr, tcp, 1, 0x4000, 0, b)))
 }
 
 // input takes one frame, and reports whether the peer has closed.
@@ -101,12 +101,12 @@ func TestLargeReceive(t *testing.T) {
 			}()
 			m := &miniTCP{t: t, d: d, us: v4of(p.A), them: v4of(p.B), seq: 1000, early: map[uint32][]byte{}}
 			for start := time.Now(); ; {
-				b, _ := receive(t, d, d.queues[0], patience)
+				b, _ := receive(t, d, d.queues.all()[0], patience)
 				if b != nil && m.input(b) {
 					break
 				}
 				if time.Since(start) > patience {
-					t.Fatalf("%d bytes so far, %d early, %+v", m.data.Len(), len(m.early), d.queues[0].Stats())
+					t.Fatalf("%d bytes so far, %d early, %+v", m.data.Len(), len(m.early), d.queues.all()[0].Stats())
 				}
 			}
 			must(t, <-done)

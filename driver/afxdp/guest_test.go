@@ -59,7 +59,7 @@ func open1(t *testing.T, name string, c Config) *Device {
 	must(t, err)
 	t.Cleanup(func() { _ = d.Close() })
 	must(t, d.AddPort(udp, anyPort(80)))
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		q.Refill()
 	}
 	return d
@@ -71,15 +71,15 @@ func exchangeGuest(t *testing.T, a, b *Device, src, dst host) {
 	t.Helper()
 	want := datagram(src, dst, 1000, 80, pattern(500))
 	for range 20 {
-		send(t, a, a.queues[0], want)
-		if got, _ := receive(t, b, b.queues[0], time.Second); got != nil {
+		send(t, a, a.queues.all()[0], want)
+		if got, _ := receive(t, b, b.queues.all()[0], time.Second); got != nil {
 			if !bytes.Equal(got, want) {
 				t.Fatal("other bytes")
 			}
 			return
 		}
 	}
-	t.Fatalf("nothing arrives: %+v", b.queues[0].Stats())
+	t.Fatalf("nothing arrives: %+v", b.queues.all()[0].Stats())
 }
 
 func needZeroCopy(t *testing.T, d *Device) {
@@ -91,7 +91,7 @@ func needZeroCopy(t *testing.T, d *Device) {
 
 func needNAPI(t *testing.T, d *Device) {
 	t.Helper()
-	if d.queues[0].napi == 0 {
+	if d.queues.all()[0].napi == 0 {
 		t.Skipf("SKIPPED: the socket on %s (%s) has no NAPI instance", d.Name(), d.Caps().Driver)
 	}
 }
@@ -99,9 +99,9 @@ func needNAPI(t *testing.T, d *Device) {
 func TestGuestZeroCopy(t *testing.T) {
 	names, hosts := nics(t)
 	a, b := open1(t, names[0], Config{}), open1(t, names[1], Config{})
-	t.Logf("%+v, NAPI %d", a.Caps(), a.queues[0].napi)
+	t.Logf("%+v, NAPI %d", a.Caps(), a.queues.all()[0].napi)
 	needZeroCopy(t, a)
-	if a.queues[0].napi == 0 {
+	if a.queues.all()[0].napi == 0 {
 		t.Error("zero-copy without a NAPI instance")
 	}
 	exchangeGuest(t, a, b, hosts[0], hosts[1])
@@ -160,7 +160,7 @@ func TestGuestNAPI(t *testing.T) {
 			names, hosts := nics(t)
 			a, b := open1(t, names[0], Config{NAPI: want}), open1(t, names[1], Config{NAPI: want})
 			needNAPI(t, a)
-			id := a.queues[0].napi
+			id := a.queues.all()[0].napi
 			n := instance(t, id)
 			t.Logf("%s; %+v", a.Caps().NAPI, n)
 			if set := n.defers == napiDefers && n.flush == uint64(napiFlush); set != (want == NAPIDefer) {
@@ -169,8 +169,8 @@ func TestGuestNAPI(t *testing.T) {
 			if set := n.threaded == threadedBusyPoll && n.pid != 0; set != (want == NAPIThread) {
 				t.Errorf("%+v", n)
 			}
-			if a.queues[0].busyPoll != (want == NAPIDefer) {
-				t.Error("busy polling:", a.queues[0].busyPoll)
+			if a.queues.all()[0].busyPoll != (want == NAPIDefer) {
+				t.Error("busy polling:", a.queues.all()[0].busyPoll)
 			}
 			began, before := time.Now(), interrupts(t)
 			for range 20 {
@@ -200,7 +200,7 @@ func init() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println(d.queues[0].napi, d.Caps().NAPI)
+	fmt.Println(d.queues.all()[0].napi, d.Caps().NAPI)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
 }
@@ -242,7 +242,7 @@ func TestGuestAdvice(t *testing.T) {
 	if runtime.NumCPU() == 1 {
 		t.Skip("SKIPPED: one processor")
 	}
-	if len(said) != len(a.queues) || !strings.HasPrefix(said[0], "queue 0 of "+names[0]+": its interrupt ") {
+	if len(said) != len(a.queues.all()) || !strings.HasPrefix(said[0], "queue 0 of "+names[0]+": its interrupt ") {
 		t.Errorf("%q", said)
 	}
 	if said := a.Advice(false); len(said) != 0 {
@@ -259,8 +259,8 @@ func TestGuestTxChecksum(t *testing.T) {
 	}
 	want := datagram(hosts[0], hosts[1], 1000, 80, pattern(500))
 	for range 20 {
-		transmit(t, a, a.queues[0], unsummed(t, a, hosts[0], hosts[1], pattern(500)))
-		if got, _ := receive(t, b, b.queues[0], time.Second); got != nil {
+		transmit(t, a, a.queues.all()[0], unsummed(t, a, hosts[0], hosts[1], pattern(500)))
+		if got, _ := receive(t, b, b.queues.all()[0], time.Second); got != nil {
 			if !bytes.Equal(got, want) {
 				t.Errorf("got\n% x, want\n% x", got[:50], want[:50])
 			}

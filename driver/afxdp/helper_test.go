@@ -42,7 +42,7 @@ func tryOpen(ns *lab.NS, c Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		q.Refill()
 	}
 	return d, nil

@@ -140,14 +140,14 @@ func TestByNumber(t *testing.T) {
 	if d.Name() != p.A.If || d.Index() != p.A.Index || d.Arena().FrameSize() != 2048 {
 		t.Errorf("%s, %d", d.Name(), d.Index())
 	}
-	if n := d.queues[0].Lacks(); n != 1024 {
+	if n := d.queues.all()[0].Lacks(); n != 1024 {
 		t.Errorf("lacks %d, want half of the frames", n)
 	}
-	d.queues[0].Refill()
+	d.queues.all()[0].Refill()
 	must(t, d.AddPort(udp, anyPort(7)))
 	frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(1472))
 	injector(t, p.B)(frame)
-	if got, n := receive(t, d, d.queues[0], patience); len(got) != len(frame) || n != 1 {
+	if got, n := receive(t, d, d.queues.all()[0], patience); len(got) != len(frame) || n != 1 {
 		t.Errorf("received %d bytes in %d", len(got), n)
 	}
 }

@@ -15,6 +15,7 @@ type linkInfo struct {
 	kind   string // of a virtual link: "veth", "bridge"; empty for hardware
 	driver string
 	rx, tx int // queues in use
+	most   int // receive queues that it may have
 
 	ethernet bool
 	qdisc    string // empty where the kernel does not tell
@@ -89,6 +90,7 @@ func lookupLink(name string) (*linkInfo, error) {
 			l.mtu = int(attrUint32(v))
 		case unix.IFLA_NUM_RX_QUEUES:
 			l.rx = int(attrUint32(v))
+			l.most = l.rx
 		case unix.IFLA_NUM_TX_QUEUES:
 			l.tx = int(attrUint32(v))
 		case unix.IFLA_LINKINFO:
@@ -138,6 +140,7 @@ func (l *linkInfo) askEthtool() {
 		l.rx, l.tx = rx, tx
 	}
 	l.rx, l.tx = max(l.rx, 1), max(l.tx, 1)
+	l.most = max(l.most, l.rx)
 	l.txCsum = ethtoolFlag(fd, l.name, unix.ETHTOOL_GTXCSUM)
 	if key, table, err := rss(fd, l.name); err == nil {
 		l.rssKey, l.rssTable = key, table

@@ -81,12 +81,12 @@ func (d *Device) setNAPI(c *Config, l *linkInfo) {
 		return
 	}
 	var ids []uint32
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		if q.napi != 0 {
 			ids = append(ids, q.napi)
 		}
 	}
-	p := &napiPlan{want: c.NAPI, link: l, queue: d.queues[0].id, ids: ids, dirs: napiDirs}
+	p := &napiPlan{want: c.NAPI, link: l, queue: d.queues.first().id, ids: ids, dirs: napiDirs}
 	if d.napi, err = p.make(prefix); err != nil {
 		d.caps.NAPI = fmt.Sprintf("%v not set: %v", c.NAPI, err)
 		c.Log.Warn("afxdp: NAPI settings are left alone", zap.String("interface", l.name), zap.Stringer("wanted", c.NAPI), zap.Error(err))

@@ -170,7 +170,7 @@ func TestNAPIVirtual(t *testing.T) {
 		if got, says := d.Caps().NAPI, want.String()+" not set: "+errNoNAPI.Error(); got != says {
 			t.Errorf("%q, want %q", got, says)
 		}
-		if d.queues[0].busyPoll {
+		if d.queues.all()[0].busyPoll {
 			t.Error("busy polling of nothing")
 		}
 		must(t, d.Close())

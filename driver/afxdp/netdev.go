@@ -38,26 +38,57 @@ const (
 	threadedBusyPoll = 2 // NETDEV_NAPI_THREADED_BUSY_POLL
 )
 
-// netdevFamily is the number of the netdev family, the same until the next
-// boot. Kernels before 6.3 have none.
-func netdevFamily() (uint16, error) {
+// genlFamily asks for the number of a generic netlink family, which stays the same
+// until the next boot, and for those of its multicast groups.
+func genlFamily(name string) (family uint16, groups map[string]uint32, err error) {
 	msgs, err := nlQuery(unix.NETLINK_GENERIC, unix.GENL_ID_CTRL, 0,
-		nlAttr(genl(unix.CTRL_CMD_GETFAMILY), unix.CTRL_ATTR_FAMILY_NAME, []byte("netdev\x00")))
+		nlAttr(genl(unix.CTRL_CMD_GETFAMILY), unix.CTRL_ATTR_FAMILY_NAME, append([]byte(name), 0)))
 	if err != nil {
-		return 0, fmt.Errorf("netdev family: %w", err)
+		return 0, nil, fmt.Errorf("%s family: %w", name, err)
 	}
-	var family uint16
+	groups = map[string]uint32{}
 	for _, m := range msgs {
 		nlAttrs(m[min(genlLen, len(m)):], func(typ uint16, v []byte) {
-			if typ == unix.CTRL_ATTR_FAMILY_ID && len(v) >= 2 {
+			switch {
+			case typ == unix.CTRL_ATTR_FAMILY_ID && len(v) >= 2:
 				family = native.Uint16(v)
+			case typ == unix.CTRL_ATTR_MCAST_GROUPS:
+				nlAttrs(v, func(_ uint16, v []byte) {
+					var name string
+					var id uint32
+					nlAttrs(v, func(typ uint16, v []byte) {
+						switch typ {
+						case unix.CTRL_ATTR_MCAST_GRP_NAME:
+							name = attrString(v)
+						case unix.CTRL_ATTR_MCAST_GRP_ID:
+							id = attrUint32(v)
+						}
+					})
+					groups[name] = id
+				})
 			}
 		})
 	}
 	if family == 0 {
-		return 0, fmt.Errorf("netdev family: %w", unix.ENOENT)
+		return 0, nil, fmt.Errorf("%s family: %w", name, unix.ENOENT)
 	}
-	return family, nil
+	return family, groups, nil
+}
+
+// netdevFamily is the number of the netdev family. Kernels before 6.3 have none.
+func netdevFamily() (uint16, error) {
+	family, _, err := genlFamily("netdev")
+	return family, err
+}
+
+// ethtoolMonitor returns the number of the ethtool family, and that of the group
+// which its notices go to (the kernel's ethtool-netlink.rst).
+func ethtoolMonitor() (family uint16, group uint32, err error) {
+	family, groups, err := genlFamily("ethtool")
+	if err == nil && groups["monitor"] == 0 {
+		err = fmt.Errorf("ethtool notices: %w", unix.ENOENT)
+	}
+	return family, groups["monitor"], err
 }
 
 const genlLen = 4

@@ -151,7 +151,7 @@ const (
 
 // run sends a large packet between small ones, some times, and takes in all.
 func (s *segmentStream) run() {
-	t, q := s.t, s.a.queues[0]
+	t, q := s.t, s.a.queues.all()[0]
 	for round, size := range []int{64000, 45 * testMSS, testMSS + 1, 2 * testMSS} {
 		data := pattern(size + 200)
 		before, large, after := data[:100], data[100:100+size], data[100+size:]
@@ -178,7 +178,7 @@ func (s *segmentStream) run() {
 		var got bytes.Buffer
 		largest := 0
 		for got.Len() < len(data) {
-			b, _ := receive(t, s.b, s.b.queues[0], patience)
+			b, _ := receive(t, s.b, s.b.queues.all()[0], patience)
 			if b == nil {
 				t.Fatalf("round %d: %d of %d bytes came, %+v", round, got.Len(), len(data), q.Stats())
 			}
@@ -227,7 +227,7 @@ func TestSegmentationLimits(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Neighbors: true})
 	a, b := openAt(t, p.A, Config{}), openAt(t, p.B, Config{})
 	must(t, b.AddPort(tcp, anyPort(80)))
-	q := a.queues[0]
+	q := a.queues.all()[0]
 	src, dst := v4of(p.A), v4of(p.B)
 	large := segmentOf(src, dst, 1, true, pattern(20000))
 	for name, spoil := range map[string]func(ds []ring.Desc){
@@ -266,10 +266,10 @@ func TestSegmentationLimits(t *testing.T) {
 		}
 		must(t, q.Kick())
 		q.Reclaim()
-		for _, d := range rx[:b.queues[0].RxBatch(rx)] {
+		for _, d := range rx[:b.queues.all()[0].RxBatch(rx)] {
 			b.arena.Free(d.Frame)
 		}
-		b.queues[0].Refill()
+		b.queues.all()[0].Refill()
 	}); n != 0 {
 		t.Errorf("a large packet costs %v allocations", n)
 	}
@@ -300,7 +300,7 @@ func TestLaneReceivesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, _, err := unix.Recvfrom(d.queues[0].lane.fd, make([]byte, 100), unix.MSG_DONTWAIT); err != unix.EAGAIN {
+	if n, _, err := unix.Recvfrom(d.queues.all()[0].lane.fd, make([]byte, 100), unix.MSG_DONTWAIT); err != unix.EAGAIN {
 		t.Errorf("the packet socket received %d bytes, %v", n, err)
 	}
 }

@@ -40,10 +40,8 @@ func (d *Device) followQdisc(c *Config, l *linkInfo) {
 	n, err := openLane(l, qdiscBuffer)
 	if err == nil {
 		d.qdisc = n.fd
-		for _, q := range d.queues {
-			if q.txSize > 0 {
-				q.qdisc = newLane(n.fd)
-			}
+		for _, q := range d.queues.all() {
+			d.laneOf(q)
 		}
 		err = d.watch.open(unix.NETLINK_ROUTE, unix.RTNLGRP_TC)
 	}
@@ -64,6 +62,13 @@ func (d *Device) followQdisc(c *Config, l *linkInfo) {
 	d.watch.run(d.isQdisc, func() { _ = d.inNS(look) }) // an interface that is gone has none
 }
 
+// laneOf gives a queue that transmits its way through the queueing discipline.
+func (d *Device) laneOf(q *Queue) {
+	if q.txSize > 0 && d.qdisc >= 0 {
+		q.qdisc = newLane(d.qdisc)
+	}
+}
+
 // isQdisc reports whether a netlink message is about a queueing discipline of
 // the interface, whose number is at byte 4 of struct tcmsg.
 func (d *Device) isQdisc(typ uint16, body []byte) bool {
@@ -76,7 +81,7 @@ func (d *Device) obey(l *linkInfo) {
 	if d.ruled.Swap(now) == now {
 		return
 	}
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		q.ruled.Store(now && q.qdisc != nil)
 	}
 	d.log.Info("afxdp: queueing discipline", zap.String("interface", d.name), zap.String("is", l.qdisc), zap.Bool("obeyed", now))

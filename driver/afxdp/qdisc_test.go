@@ -39,7 +39,7 @@ func passed(t *testing.T, ns *lab.NS) (n int) {
 
 // onRings counts the Descs that d has put on its transmit rings.
 func onRings(d *Device) (n uint32) {
-	for _, q := range d.queues {
+	for _, q := range d.queues.all() {
 		n += q.txProd
 	}
 	return n
@@ -72,18 +72,18 @@ func TestQdisc(t *testing.T) {
 			frame := datagram(v4of(p.A), v4of(p.B), 9, 9, pattern(100))
 			exchange := func() {
 				t.Helper()
-				for _, q := range a.queues {
+				for _, q := range a.queues.all() {
 					send(t, a, q, frame)
 				}
 				got := 0
-				for start := time.Now(); got < len(a.queues); {
-					for _, q := range b.queues {
+				for start := time.Now(); got < len(a.queues.all()); {
+					for _, q := range b.queues.all() {
 						if f, _ := receive(t, b, q, time.Millisecond); f != nil {
 							got++
 						}
 					}
 					if time.Since(start) > time.Minute {
-						t.Fatalf("%d of %d arrived", got, len(a.queues))
+						t.Fatalf("%d of %d arrived", got, len(a.queues.all()))
 					}
 				}
 			}

@@ -32,10 +32,10 @@ type Queue struct {
 
 	fill     kring[uint64]
 	fillProd uint32
-	lent     int // frames that the kernel has for receiving
-	target   int // how many it should have
-	most     int // how many it may have
-	calm     int // Descs received since many waited at once
+	lent     int          // frames that the kernel has for receiving
+	target   int          // how many it should have
+	most     atomic.Int32 // how many it may have
+	calm     int          // Descs received since many waited at once
 	batch    [64]ring.Frame
 
 	tx       kring[unix.XDPDesc]
@@ -193,7 +193,7 @@ const (
 func (q *Queue) size(waiting, n int) {
 	switch {
 	case waiting > fewWait:
-		q.target, q.calm = q.most, 0
+		q.target, q.calm = int(q.most.Load()), 0
 	case q.target > fewFrames:
 		if q.calm += n; q.calm >= calmFor {
 			q.target = fewFrames
@@ -206,13 +206,13 @@ func (q *Queue) Lacks() int {
 	if q.dead.Load() {
 		return 0
 	}
-	return max(q.target-q.lent, 0)
+	return max(min(q.target, int(q.most.Load()))-q.lent, 0)
 }
 
 // Refill implements driver.Queue.
 func (q *Queue) Refill() {
 	filled := false
-	for lacks := q.Lacks(); lacks > 0; lacks = q.target - q.lent {
+	for lacks := q.Lacks(); lacks > 0; lacks = q.Lacks() {
 		n := q.arena.AllocN(q.batch[:min(lacks, len(q.batch))])
 		if n == 0 {
 			break

@@ -40,24 +40,24 @@ func TestQueues(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			p, a, b := couple(t, Config{Mode: mode}, lab.Options{Queues: 4})
-			if len(a.queues) != 4 || len(a.Queues()) != 4 {
-				t.Fatalf("%d queues", len(a.queues))
+			if len(a.queues.all()) != 4 || len(a.Queues()) != 4 {
+				t.Fatalf("%d queues", len(a.queues.all()))
 			}
 			for round := range 3 {
-				for i, q := range a.queues {
+				for i, q := range a.queues.all() {
 					frame := datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(100*round+10*i+18))
 					send(t, a, q, frame)
 					to := i
 					if mode == ModeGeneric {
 						to = max(i-1, 0)
 					}
-					if got, _ := receive(t, b, b.queues[to], patience); !bytes.Equal(got, frame) {
+					if got, _ := receive(t, b, b.queues.all()[to], patience); !bytes.Equal(got, frame) {
 						t.Fatalf("from queue %d: received %d bytes", i, len(got))
 					}
 				}
 			}
 			lent := 0
-			for _, q := range b.queues {
+			for _, q := range b.queues.all() {
 				lent += q.lent
 			}
 			if b.arena.FreeFrames()+lent != b.arena.Frames() {
@@ -74,9 +74,9 @@ func TestSomeQueues(t *testing.T) {
 	b := openAt(t, p.B, Config{})
 	must(t, a.AddPort(udp, anyPort(7)))
 	frame := datagram(v4of(p.B), v4of(p.A), 7, 7, pattern(18))
-	send(t, b, b.queues[0], frame)
-	send(t, b, b.queues[1], frame)
-	if got, _ := receive(t, a, a.queues[0], patience); !bytes.Equal(got, frame) {
+	send(t, b, b.queues.all()[0], frame)
+	send(t, b, b.queues.all()[1], frame)
+	if got, _ := receive(t, a, a.queues.all()[0], patience); !bytes.Equal(got, frame) {
 		t.Errorf("received %d bytes", len(got))
 	}
 	await(t, "one packet for the kernel, one for us", func() bool {
@@ -99,23 +99,23 @@ func TestOverflow(t *testing.T) {
 			p, a, b := couple(t, Config{Mode: mode, RxRing: 64}, lab.Options{})
 			frame := datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18))
 			for range 200 {
-				send(t, a, a.queues[0], frame)
+				send(t, a, a.queues.all()[0], frame)
 			}
 			const held = 64
-			for start := time.Now(); b.queues[0].Stats().RxDropped < 200-held && time.Since(start) < patience; {
+			for start := time.Now(); b.queues.all()[0].Stats().RxDropped < 200-held && time.Since(start) < patience; {
 				runtime.Gosched() // the kernel passes them on in its own time
 			}
 			for range held {
-				if got, _ := receive(t, b, b.queues[0], patience); got == nil {
+				if got, _ := receive(t, b, b.queues.all()[0], patience); got == nil {
 					t.Fatal("less came than the ring holds")
 				}
 			}
-			s := b.queues[0].Stats()
+			s := b.queues.all()[0].Stats()
 			if s.RxDropped == 0 || s.RxFillEmpty == 0 || s.RxPackets != held {
 				t.Errorf("stats %+v", s)
 			}
-			send(t, a, a.queues[0], frame)
-			if got, _ := receive(t, b, b.queues[0], patience); !bytes.Equal(got, frame) {
+			send(t, a, a.queues.all()[0], frame)
+			if got, _ := receive(t, b, b.queues.all()[0], patience); !bytes.Equal(got, frame) {
 				t.Errorf("after overflow: received %d bytes", len(got))
 			}
 		})
@@ -125,7 +125,7 @@ func TestOverflow(t *testing.T) {
 // A full transmit ring takes whole packets only; one Kick sends it all.
 func TestTxRing(t *testing.T) {
 	p, a, b := couple(t, Config{TxRing: 128, TxBudget: -1}, lab.Options{MTU: 9000})
-	q := a.queues[0]
+	q := a.queues.all()[0]
 	one := put(t, a, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(8000)))
 	if len(one) != 2 || q.TxSpace() != 128 {
 		t.Fatalf("%d Descs, space %d", len(one), q.TxSpace())
@@ -157,7 +157,7 @@ func TestTxRing(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 	for n := 0; n < 64; n++ {
-		if got, _ := receive(t, b, b.queues[0], patience); got == nil {
+		if got, _ := receive(t, b, b.queues.all()[0], patience); got == nil {
 			t.Fatalf("packet %d is missing", n)
 		}
 	}
@@ -166,7 +166,7 @@ func TestTxRing(t *testing.T) {
 // The most Descs of a packet: 18 arrive, 19 never would.
 func TestMaxFrags(t *testing.T) {
 	p, a, b := couple(t, Config{}, lab.Options{MTU: 65535})
-	q := a.queues[0]
+	q := a.queues.all()[0]
 	if a.Caps().MaxFrags != 18 {
 		t.Fatalf("MaxFrags %d", a.Caps().MaxFrags)
 	}
@@ -185,7 +185,7 @@ func TestMaxFrags(t *testing.T) {
 		t.Fatalf("took %d", n)
 	}
 	must(t, q.Kick())
-	if got, _ := receive(t, b, b.queues[0], patience); !bytes.Equal(got, frame) {
+	if got, _ := receive(t, b, b.queues.all()[0], patience); !bytes.Equal(got, frame) {
 		t.Errorf("18 Descs: received %d bytes", len(got))
 	}
 	reclaim(t, q, 18)
@@ -209,7 +209,7 @@ func TestMaxFrags(t *testing.T) {
 	q.maxFrags = 19
 	q.TxBatch(ds)
 	must(t, q.Kick())
-	if got, _ := receive(t, b, b.queues[0], 30*time.Millisecond); got != nil {
+	if got, _ := receive(t, b, b.queues.all()[0], 30*time.Millisecond); got != nil {
 		t.Errorf("19 Descs arrived as %d bytes", len(got))
 	}
 }
@@ -217,9 +217,9 @@ func TestMaxFrags(t *testing.T) {
 // A chain that does not fit waits whole.
 func TestChainHeldBack(t *testing.T) {
 	p, a, b := couple(t, Config{}, lab.Options{MTU: 9000})
-	q := b.queues[0]
+	q := b.queues.all()[0]
 	for range 2 {
-		send(t, a, a.queues[0], datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(8900)))
+		send(t, a, a.queues.all()[0], datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(8900)))
 	}
 	const descs = 6
 	await(t, "both are there", func() bool { return atomic.LoadUint32(q.rx.prod)-q.seen.Load() == descs })
@@ -241,7 +241,7 @@ func TestChainHeldBack(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	for _, mode := range modes {
 		p, a, b := couple(t, Config{Mode: mode}, lab.Options{})
-		x, y := a.queues[0], b.queues[0]
+		x, y := a.queues.all()[0], b.queues.all()[0]
 		pkt := put(t, a, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
 		ds := make([]ring.Desc, 64)
 		got := 0
@@ -292,7 +292,7 @@ func TestArm(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			p, a, b := couple(t, Config{Mode: mode}, lab.Options{})
-			q := b.queues[0]
+			q := b.queues.all()[0]
 			frame := datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18))
 			for i := range 50 {
 				if q.Arm() {
@@ -301,7 +301,7 @@ func TestArm(t *testing.T) {
 				if wait(t, q, 0) {
 					t.Fatalf("%d: readable without a packet", i)
 				}
-				send(t, a, a.queues[0], frame)
+				send(t, a, a.queues.all()[0], frame)
 				if !wait(t, q, patience) {
 					t.Fatalf("%d: no wake-up", i)
 				}
@@ -312,7 +312,7 @@ func TestArm(t *testing.T) {
 				if !q.Arm() {
 					t.Fatalf("%d: a packet is there, and Arm does not tell", i)
 				}
-				send(t, a, a.queues[0], frame)
+				send(t, a, a.queues.all()[0], frame)
 				if wait(t, q, time.Millisecond) {
 					t.Fatalf("%d: woken while disarmed", i)
 				}
@@ -330,7 +330,7 @@ func TestArm(t *testing.T) {
 // and sleep.
 func TestNetpoller(t *testing.T) {
 	p, a, b := couple(t, Config{}, lab.Options{})
-	q := b.queues[0]
+	q := b.queues.all()[0]
 	fd, err := unix.FcntlInt(uintptr(q.WaitFD()), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
 	f := os.NewFile(uintptr(fd), "queue")
@@ -344,7 +344,7 @@ func TestNetpoller(t *testing.T) {
 	var sleeps atomic.Bool // or is about to
 	var sender = make(chan error, 1)
 	go func() {
-		x := a.queues[0]
+		x := a.queues.all()[0]
 		pkt := put(t, a, frame)
 		for i := range int64(rounds) {
 			// Now at once, now when the receiver most likely sleeps.
@@ -402,7 +402,7 @@ func TestNetpoller(t *testing.T) {
 		t.Error("never slept")
 	}
 	// Disarmed, packets do not wake it.
-	send(t, a, a.queues[0], frame)
+	send(t, a, a.queues.all()[0], frame)
 	must(t, f.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 	calls := 0
 	if err := conn.Read(func(uintptr) bool { calls++; return calls > 1 && !q.RxPending() }); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -415,7 +415,7 @@ func TestLinkDownAndGone(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			p, a, b := couple(t, Config{Mode: mode}, lab.Options{})
-			q := a.queues[0]
+			q := a.queues.all()[0]
 			pkt := put(t, a, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
 			must(t, p.A.SetDown())
 			q.TxBatch(pkt)
@@ -426,7 +426,7 @@ func TestLinkDownAndGone(t *testing.T) {
 			for start := time.Now(); ; time.Sleep(time.Millisecond) {
 				q.TxBatch(pkt)
 				err := q.Kick()
-				if got, _ := receive(t, b, b.queues[0], 10*time.Millisecond); got != nil {
+				if got, _ := receive(t, b, b.queues.all()[0], 10*time.Millisecond); got != nil {
 					break
 				}
 				if time.Since(start) > patience {
@@ -445,11 +445,11 @@ func TestLinkDownAndGone(t *testing.T) {
 				t.Error("gone, and still takes packets")
 			}
 			// An end that only receives notices when it goes to sleep.
-			for start := time.Now(); b.queues[0].Err() == nil && time.Since(start) < patience; time.Sleep(time.Millisecond) {
-				b.queues[0].RxBatch(make([]ring.Desc, 64))
-				b.queues[0].Arm()
+			for start := time.Now(); b.queues.all()[0].Err() == nil && time.Since(start) < patience; time.Sleep(time.Millisecond) {
+				b.queues.all()[0].RxBatch(make([]ring.Desc, 64))
+				b.queues.all()[0].Arm()
 			}
-			if err := b.queues[0].Err(); !errors.Is(err, driver.ErrGone) {
+			if err := b.queues.all()[0].Err(); !errors.Is(err, driver.ErrGone) {
 				t.Errorf("the peer's end does not notice: Err %v", err)
 			}
 		})
@@ -459,7 +459,7 @@ func TestLinkDownAndGone(t *testing.T) {
 // After Close what may be called without the lock is still safe.
 func TestUseAfterClose(t *testing.T) {
 	p, a, _ := couple(t, Config{}, lab.Options{})
-	q := a.queues[0]
+	q := a.queues.all()[0]
 	send(t, a, q, datagram(v4of(p.A), v4of(p.B), 7, 7, pattern(18)))
 	stop := make(chan struct{})
 	done := make(chan struct{})
@@ -498,7 +498,7 @@ func TestUseAfterClose(t *testing.T) {
 func TestGSOFlag(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Neighbors: true})
 	d := openAt(t, p.A, Config{Mode: ModeGeneric})
-	q := d.queues[0]
+	q := d.queues.all()[0]
 	must(t, d.AddPort(udp, anyPort(7)))
 	c, raw := segmenter(t, p)
 	ds := make([]ring.Desc, 64)
@@ -554,11 +554,11 @@ func TestJoinedUnknown(t *testing.T) {
 	must(t, d.link.Close())
 	must(t, d.objs.Close())
 	must(t, p.A.Do(func() (err error) {
-		must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Queues: []int{0}, Log: zap.NewNop()}, true, false))
+		must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Log: zap.NewNop()}, 1, true, false))
 		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: link.XDPGenericMode})
 		return err
 	}))
-	must(t, d.objs.Xsks.Put(uint32(0), uint32(d.queues[0].fd)))
+	must(t, d.objs.Xsks.Put(uint32(0), uint32(d.queues.all()[0].fd)))
 	must(t, d.AddPort(udp, anyPort(7)))
 	k, err := p.A.ListenPacket("udp", net.JoinHostPort(p.A.Addr4.String(), "7"))
 	must(t, err)
@@ -602,16 +602,16 @@ func TestReceiveOnly(t *testing.T) {
 	d, err := Open(Config{Interface: "x0", InNS: p.A.Do, Mode: ModeNative})
 	must(t, err)
 	defer d.Close()
-	if len(d.queues) != 2 {
-		t.Fatalf("%d queues", len(d.queues))
+	if len(d.queues.all()) != 2 {
+		t.Fatalf("%d queues", len(d.queues.all()))
 	}
 	for i, want := range []int{DefaultRing, 0} {
-		q := d.queues[i]
+		q := d.queues.all()[i]
 		if q.Caps().TxRing != want || q.TxSpace() != want {
 			t.Errorf("queue %d: TxRing %d, space %d, want %d", i, q.Caps().TxRing, q.TxSpace(), want)
 		}
 	}
-	q := d.queues[1]
+	q := d.queues.all()[1]
 	pkt := put(t, d, pattern(60))
 	if n := q.TxBatch(pkt); n != 0 {
 		t.Errorf("took %d", n)

@@ -5,7 +5,8 @@ import "testing"
 // A fast reader's queue makes do with few frames, one that fell behind gets
 // all again.
 func TestSize(t *testing.T) {
-	q := &Queue{target: 4096, most: 4096}
+	q := &Queue{target: 4096}
+	q.most.Store(4096)
 	want := func(target int) {
 		t.Helper()
 		if q.target != target {
@@ -35,7 +36,8 @@ func TestSize(t *testing.T) {
 	q.size(1, 64)
 	want(fewFrames)
 
-	q = &Queue{target: 512, most: 512} // never had many
+	q = &Queue{target: 512} // never had many
+	q.most.Store(512)
 	for range 2 * calmFor / 64 {
 		q.size(1, 64)
 		want(512)

@@ -198,12 +198,12 @@ func expect(t *testing.T, d *Device, first, then func(), frame, sentinel []byte,
 	t.Helper()
 	first()
 	then()
-	got, _ := receive(t, d, d.queues[0], patience)
+	got, _ := receive(t, d, d.queues.all()[0], patience)
 	if ours {
 		if !bytes.Equal(got, frame) {
 			t.Fatalf("received %d bytes %x, want the frame", len(got), got)
 		}
-		got, _ = receive(t, d, d.queues[0], patience)
+		got, _ = receive(t, d, d.queues.all()[0], patience)
 	}
 	if !bytes.Equal(got, sentinel) {
 		t.Fatalf("received %x, want only the sentinel", got)
@@ -260,7 +260,7 @@ func TestFragments(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{Neighbors: true})
 			d := openAt(t, p.A, Config{Mode: mode})
-			q := d.queues[0]
+			q := d.queues.all()[0]
 			must(t, d.AddPort(udp, anyPort(100)))
 			// The peer's kernel cuts the datagram.
 			for _, ip := range []netip.Addr{p.A.Addr4, p.A.Addr6} {
@@ -366,7 +366,7 @@ func TestKernelKeepsWorking(t *testing.T) {
 				l.Close()
 				must(t, p.B.Ping(addr))
 			}
-			if d.queues[0].RxPending() {
+			if d.queues.all()[0].RxPending() {
 				t.Error("we received something")
 			}
 			// A kernel socket behind a port that is ours hears nothing.
@@ -374,7 +374,7 @@ func TestKernelKeepsWorking(t *testing.T) {
 			must(t, err)
 			defer l.Close()
 			go p.B.Dial("tcp", net.JoinHostPort(p.A.Addr4.String(), "80"))
-			b, _ := receive(t, d, d.queues[0], patience)
+			b, _ := receive(t, d, d.queues.all()[0], patience)
 			if len(b) < 54 || binary.BigEndian.Uint16(b[36:]) != 80 {
 				t.Errorf("received %x, want the SYN", b)
 			}
@@ -388,8 +388,8 @@ func TestRefused(t *testing.T) {
 	d := openAt(t, p.A, Config{})
 	must(t, d.AddPort(udp, anyPort(100)))
 	for _, way := range [][2]host{{v4of(p.A), v4of(p.B)}, {v6of(p.A), v6of(p.B)}} {
-		send(t, d, d.queues[0], datagram(way[0], way[1], 100, 9, []byte("x")))
-		b, _ := receive(t, d, d.queues[0], patience)
+		send(t, d, d.queues.all()[0], datagram(way[0], way[1], 100, 9, []byte("x")))
+		b, _ := receive(t, d, d.queues.all()[0], patience)
 		if way[0].addr.Is4() && (len(b) < 42 || b[23] != 1 || b[34] != 3) ||
 			way[0].addr.Is6() && (len(b) < 62 || b[20] != 58 || b[54] != 1) {
 			t.Errorf("received %x, want port unreachable", b)

@@ -54,7 +54,7 @@ func TestTxChecksumKernel(t *testing.T) {
 		defer c.Close()
 		for _, n := range []int{0, 1, 1400, 8000} { // the last in several frames
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
-				transmit(t, a, a.queues[0], unsummed(t, a, src, dst, pattern(n)))
+				transmit(t, a, a.queues.all()[0], unsummed(t, a, src, dst, pattern(n)))
 				must(t, c.SetReadDeadline(time.Now().Add(patience)))
 				b := make([]byte, 9000)
 				k, _, err := c.ReadFrom(b)
@@ -82,8 +82,8 @@ func TestTxChecksumXDP(t *testing.T) {
 			ds = unsummed(t, a, src, dst, data)
 			binary.BigEndian.PutUint16(want[34+6:], ip.PseudoSum(src.addr, dst.addr, udp, 8+len(data)))
 		}
-		transmit(t, a, a.queues[0], ds)
-		got, _ := receive(t, b, b.queues[0], patience)
+		transmit(t, a, a.queues.all()[0], ds)
+		got, _ := receive(t, b, b.queues.all()[0], patience)
 		if !bytes.Equal(got, want) {
 			t.Errorf("partial=%v: got % x, want % x", partial, got, want)
 		}
@@ -106,8 +106,8 @@ func TestTxChecksumOff(t *testing.T) {
 			if a.Caps().TxCsum {
 				t.Fatal("the caps promise checksums")
 			}
-			transmit(t, a, a.queues[0], unsummed(t, a, v4of(p.A), v4of(p.B), pattern(10)))
-			if s := a.queues[0].Stats(); s.TxInvalid != 1 || s.TxPackets != 0 {
+			transmit(t, a, a.queues.all()[0], unsummed(t, a, v4of(p.A), v4of(p.B), pattern(10)))
+			if s := a.queues.all()[0].Stats(); s.TxInvalid != 1 || s.TxPackets != 0 {
 				t.Errorf("%d refused, %d sent", s.TxInvalid, s.TxPackets)
 			}
 		})
@@ -123,7 +123,7 @@ func TestTxChecksumRefused(t *testing.T) {
 	if a.Caps().TSO != 0 {
 		t.Fatalf("TSO %d", a.Caps().TSO)
 	}
-	q := a.queues[0]
+	q := a.queues.all()[0]
 	for name, spoil := range map[string]func(d *ring.Desc){
 		"room":  func(d *ring.Desc) { d.Off = txMetaLen - 1 },
 		"plain": func(d *ring.Desc) { d.Off, d.Flags = 0, 0 },

@@ -37,6 +37,12 @@ func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharer
 		NAPI:      [...]afxdp.NAPI{NAPIKeep: afxdp.NAPIKeep, NAPIDefer: afxdp.NAPIDefer, NAPIThread: afxdp.NAPIThread}[c.NAPI],
 		Offloads: [...]afxdp.Offloads{OffloadsAuto: afxdp.OffloadsAuto, OffloadsOff: afxdp.OffloadsOff,
 			OffloadsChecksum: afxdp.OffloadsChecksum}[c.Offloads],
+		Changed: func() {
+			select {
+			case e.grown <- struct{}{}:
+			default:
+			}
+		},
 		InNS: e.ns.Do,
 		Log:  e.log,
 	})

@@ -25,6 +25,7 @@ type Engine struct {
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
+	grown    chan struct{}        // an interface may have more queues
 
 	published atomic.Pointer[[]*Interface] // the present ones; nil: ifs
 	retiredMu sync.Mutex
@@ -76,7 +77,7 @@ func Default() (*Engine, error) {
 }
 
 func newEngine(c Config) *Engine {
-	e := &Engine{cfg: c, log: c.Logger}
+	e := &Engine{cfg: c, log: c.Logger, grown: make(chan struct{}, 1)}
 	e.hearers.e = e
 	if e.log == nil {
 		e.log = newLogger(zap.WarnLevel)

@@ -31,6 +31,14 @@ func (i *Interface) err() error {
 	return i.Stack.LinkErr(i.Index)
 }
 
+// missing is why some of the interface's queues are the kernel's, or "".
+func (i *Interface) missing() string {
+	if g, ok := i.Device.(driver.Grower); ok {
+		return g.Missing()
+	}
+	return ""
+}
+
 // openInterfaces takes the interfaces of the configuration.
 func (e *Engine) openInterfaces() error {
 	if err := e.openControl(); err != nil {

@@ -15,8 +15,8 @@ import (
 
 // keeper takes interfaces that could not be had at the start, or were lost
 // since, as soon as they are there: made again, up, or freed by another process.
-// An interface that comes back gets a Stack of its own, since the queues of a
-// Stack do not change; listeners and bound sockets get a shard on it.
+// An interface that comes back gets a Stack of its own; listeners and bound sockets
+// get a shard on it. Queues that an interface gets join its Stack.
 type keeper struct {
 	e     *Engine
 	news  chan struct{} // a link has changed
@@ -82,6 +82,9 @@ func (k *keeper) run() {
 			return
 		case <-k.news:
 		case <-retry.C:
+		case <-k.e.grown:
+			k.grow()
+			continue
 		}
 		k.look()
 		retry.Stop()
@@ -160,6 +163,23 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 	k.e.publish(n, i)
 	if i.Stack != nil {
 		k.e.bound.join(k.e)
+	}
+}
+
+// grow takes the queues that interfaces have got. Those that cannot be taken are
+// tried again with the next change.
+func (k *keeper) grow() {
+	for _, i := range k.e.interfaces() {
+		g, ok := i.Device.(driver.Grower)
+		if !ok || i.err() != nil {
+			continue
+		}
+		was := g.Missing()
+		err := g.Grow(func(qs []driver.Queue) error { return i.Stack.AddQueues(i.Index, qs) })
+		if err != nil && g.Missing() != was {
+			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
+				zap.String("interface", i.Name), zap.Error(err))
+		}
 	}
 }
 

@@ -27,6 +27,9 @@ func (e *Engine) Status() []Status {
 			st.Path = PathBy(s, i.Index)
 			st.Queues = len(i.Device.Queues())
 			st.Warnings = s.Warnings()
+			if why := i.missing(); why != "" {
+				st.Warnings = append(st.Warnings, why)
+			}
 			st.Advice = e.advice(i)
 			st.Frames, st.FrameSize = i.Device.Arena().Frames(), i.Device.Arena().FrameSize()
 			st.FramesReason = i.Device.Caps().FramesReason

@@ -79,19 +79,27 @@ type tapQueue struct {
 	queue int        // its number there
 }
 
+// of is where a queue of the stack's is recorded: nowhere where it came later.
+func (t *stackTap) of(queue int) tapQueue {
+	if queue >= len(t.at) {
+		return tapQueue{}
+	}
+	return t.at[queue]
+}
+
 // Queues implements driver.Tap.
 func (t *stackTap) Queues() []driver.Queue { return t.queues }
 
 // Dropped implements driver.Tap.
 func (t *stackTap) Dropped(queue int, f ring.Frame, why string) {
-	if a := t.at[queue]; a.tap != nil {
+	if a := t.of(queue); a.tap != nil {
 		a.tap.Dropped(a.queue, f, why)
 	}
 }
 
 // Done implements driver.Tap.
 func (t *stackTap) Done(queue int) {
-	if a := t.at[queue]; a.tap != nil {
+	if a := t.of(queue); a.tap != nil {
 		a.tap.Done(a.queue)
 	}
 }

@@ -140,6 +140,10 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 	if why != "" {
 		return w, nil
 	}
+	if why := i.missing(); why != "" {
+		w.Why = why // the answers might come by those queues
+		return w, nil
+	}
 	switch {
 	case !src.IsValid() && (!r.Src.IsValid() || r.Src.IsLoopback()):
 		// The mirror may be behind. The kernel knows an address that has just been

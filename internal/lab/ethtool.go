@@ -22,6 +22,21 @@ func (l *Link) setOffload(what offload, on bool) error {
 	if on {
 		value.data = 1
 	}
+	return l.ethtool(unsafe.Pointer(&value))
+}
+
+// SetQueues sets how many of its queues the link uses, to receive and to transmit,
+// as `ethtool -L` does.
+func (l *Link) SetQueues(n int) error {
+	value := struct {
+		cmd, maxRx, maxTx, maxOther, maxCombined uint32
+		rx, tx, other, combined                  uint32
+	}{cmd: unix.ETHTOOL_SCHANNELS, rx: uint32(n), tx: uint32(n)}
+	return l.ethtool(unsafe.Pointer(&value))
+}
+
+// ethtool makes the request that value begins with.
+func (l *Link) ethtool(value unsafe.Pointer) error {
 	return l.NS.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -32,7 +47,7 @@ func (l *Link) setOffload(what offload, on bool) error {
 			name [unix.IFNAMSIZ]byte
 			data unsafe.Pointer
 			_    [16]byte
-		}{data: unsafe.Pointer(&value)}
+		}{data: value}
 		copy(ifr.name[:], l.If)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr)))
 		if errno != 0 {

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"errors"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,61 +20,79 @@ import (
 // which RFC 1122 section 3.3.4.2 calls weak). A destination has a link.
 type link struct {
 	// Do not change.
-	name   string
-	index  int // as control.Network knows it
-	mtu    int // the largest IP packet, in bytes
-	queues []driver.Queue
-	tx     [MaxQueues]uint8 // which queue of the stack sends by this link what belongs to one
-	mask   uint64           // its queues among the stack's, a bit each
+	name  string
+	index int // as control.Network knows it
+	mtu   int // the largest IP packet, in bytes
 
 	returner driver.Returner // takes back what is the kernel's; nil: no kernel is behind it
 
-	gone atomic.Bool // the interface was deleted
+	gone    atomic.Bool                    // the interface was deleted
+	visible atomic.Pointer[[]driver.Queue] // its queues; a list does not change
 
 	// Under the stack lock.
-	down  syscall.Errno  // why nothing comes or goes any more; 0: it works
-	vlans map[uint16]int // tags of the links above the interface, and their indices
-	macs  [][6]byte      // of the interface, then of the links above it; empty: not known
+	tx    [MaxQueues]uint8 // which queue of the stack sends by this link what belongs to one
+	mask  uint64           // its queues among the stack's, a bit each
+	down  syscall.Errno    // why nothing comes or goes any more; 0: it works
+	vlans map[uint16]int   // tags of the links above the interface, and their indices
+	macs  [][6]byte        // of the interface, then of the links above it; empty: not known
 }
 
 // init makes the links of the configuration, and numbers their queues.
 func (w *wiring) init(c *Config) {
-	w.queues = c.queues()
-	w.wire = w.queues
-	first := 0
 	for _, l := range c.Links {
-		k := &link{name: l.Name, index: l.Index, queues: l.Queues, mtu: commonCaps(l.Queues).MTU}
+		k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU}
 		k.returner, _ = l.Steering.(driver.Returner)
-		for i := range l.Queues {
-			w.home[first+i] = k
-			k.mask |= 1 << (first + i)
-		}
-		k.wireTx(first, len(w.queues))
 		w.links = append(w.links, k)
-		first += len(l.Queues)
+		w.add(k, l.Queues)
 	}
+	w.wire = w.queues
+}
+
+// add gives a link queues behind all others. The lock is held, or nobody else has
+// the stack.
+func (w *wiring) add(k *link, qs []driver.Queue) {
+	for i := range qs {
+		n := len(w.queues) + i
+		w.home[n] = k
+		k.mask |= 1 << n
+	}
+	all := append(w.queues[:len(w.queues):len(w.queues)], qs...)
+	w.queues = all
+	w.visible.Store(&all)
+	own := append(k.queues(), qs...)
+	k.visible.Store(&own)
+	k.wireTx(w.queues)
+}
+
+// queues returns the link's, for anybody.
+func (k *link) queues() []driver.Queue {
+	if p := k.visible.Load(); p != nil {
+		return (*p)[:len(*p):len(*p)]
+	}
+	return nil
 }
 
 // wireTx fills in tx. The link's own queues send what they receive, unless a queue
 // only receives, because the link sends on fewer. Packets that belong to queues of
-// other links are spread. first is the number of the link's first queue, all how
-// many the stack has.
-func (k *link) wireTx(first, all int) {
+// other links, present and future ones, are spread. all are the stack's queues.
+func (k *link) wireTx(all []driver.Queue) {
 	var send []uint8
-	for i, q := range k.queues {
-		if q.Caps().TxRing > 0 {
-			send = append(send, uint8(first+i))
+	for i, q := range all {
+		if k.mask>>i&1 != 0 && q.Caps().TxRing > 0 {
+			send = append(send, uint8(i))
 		}
 	}
 	if len(send) == 0 {
-		send = []uint8{uint8(first)}
+		send = []uint8{uint8(bits.TrailingZeros64(k.mask))}
 	}
-	for qi := range all {
-		k.tx[qi] = send[qi%len(send)]
-		if i := qi - first; i >= 0 && i < len(k.queues) {
-			if k.tx[qi] = send[0]; k.queues[i].Caps().TxRing > 0 {
-				k.tx[qi] = uint8(qi)
-			}
+	for i := range k.tx {
+		switch {
+		case i >= len(all) || k.mask>>i&1 == 0:
+			k.tx[i] = send[i%len(send)]
+		case all[i].Caps().TxRing > 0:
+			k.tx[i] = uint8(i)
+		default:
+			k.tx[i] = send[0]
 		}
 	}
 }
@@ -136,7 +155,7 @@ func (k *link) err() error {
 	if k.gone.Load() {
 		return errGone
 	}
-	for _, q := range k.queues {
+	for _, q := range k.queues() {
 		if err := q.Err(); err != nil {
 			return err
 		}
@@ -178,7 +197,7 @@ func (s *Stack) LinkCaps(index int) (name string, c *driver.Caps, ok bool) {
 	if k == nil {
 		return "", nil, false
 	}
-	return k.name, commonCaps(k.queues), true
+	return k.name, commonCaps(k.queues()), true
 }
 
 // LinkErr returns what broke the interface with that index for good, or nil.
@@ -207,7 +226,7 @@ func (s *Stack) checkQueues() {
 		if k.down != 0 {
 			continue
 		}
-		for _, q := range k.queues {
+		for _, q := range k.queues() {
 			err := q.Err()
 			if err == nil {
 				continue

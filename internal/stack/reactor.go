@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
 )
 
 // reactor keeps the protocol moving when no application goroutine polls. It
@@ -43,16 +45,9 @@ func (s *Stack) startReactor() error {
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
-	for _, q := range s.queues {
-		fd := q.WaitFD()
-		if fd < 0 {
-			continue
-		}
-		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-			unix.Close(ep)
-			return fmt.Errorf("epoll_ctl: %w", err)
-		}
+	if err := hearOf(ep, s.queues); err != nil {
+		unix.Close(ep)
+		return err
 	}
 	if err := unix.SetNonblock(ep, true); err != nil {
 		unix.Close(ep)
@@ -69,6 +64,21 @@ func (s *Stack) startReactor() error {
 	}
 	s.waits.reactor.done = make(chan struct{})
 	go s.react()
+	return nil
+}
+
+// hearOf adds the WaitFDs of queues to an epoll descriptor.
+func hearOf(ep int, qs []driver.Queue) error {
+	for _, q := range qs {
+		fd := q.WaitFD()
+		if fd < 0 {
+			continue
+		}
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			return fmt.Errorf("epoll_ctl: %w", err)
+		}
+	}
 	return nil
 }
 

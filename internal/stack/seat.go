@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
 )
 
 // seat is where one goroutine waits for packets itself, asleep: in the
@@ -36,6 +38,7 @@ type seat struct {
 type place struct {
 	file *os.File
 	conn syscall.RawConn
+	over *[]driver.Queue // the queues that it hears of
 }
 
 // moving holds the seat while it is opened or closed.
@@ -91,13 +94,17 @@ func (s *Stack) settleSeat() error {
 		return nil
 	}
 	wanted := t.wanted.Load()
-	if wanted == (t.desc.Load() != nil) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
+	if t.settled(s.visible.Load()) || t.bad.Load() || !t.taken.CompareAndSwap(nil, &moving) {
 		return nil
 	}
 	defer t.taken.Store(nil)
-	if !wanted {
-		s.noEdges()
-		return t.desc.Swap(nil).file.Close()
+	if p := t.desc.Swap(nil); p != nil {
+		if !wanted {
+			s.noEdges()
+		}
+		if err := p.file.Close(); err != nil || !wanted {
+			return err
+		}
 	}
 	var fds []int
 	for _, q := range s.queues {
@@ -113,7 +120,7 @@ func (s *Stack) settleSeat() error {
 		t.bad.Store(true)
 		return err
 	}
-	p := &place{file: os.NewFile(uintptr(fd), "onload-seat")}
+	p := &place{file: os.NewFile(uintptr(fd), "onload-seat"), over: s.visible.Load()}
 	if p.conn, err = p.file.SyscallConn(); err == nil {
 		err = p.file.SetReadDeadline(time.Time{})
 	}
@@ -124,6 +131,32 @@ func (s *Stack) settleSeat() error {
 	}
 	t.desc.Store(p)
 	return nil
+}
+
+// settled reports whether the seat is as it is wanted over those queues.
+func (t *seat) settled(all *[]driver.Queue) bool {
+	p := t.desc.Load()
+	if !t.wanted.Load() {
+		return p == nil
+	}
+	return p != nil && p.over == all
+}
+
+// reseat opens the seat anew, over the queues that the stack has now. The lock is
+// not held. Whoever sits rises.
+func (s *Stack) reseat() {
+	t := s.waits.seat
+	for t != nil && !s.life.closing.Load() {
+		s.unseat()
+		s.begin()
+		err := s.settleSeat()
+		done := err != nil || t.bad.Load() || t.settled(s.visible.Load())
+		s.end()
+		if done {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // joinEdges returns a descriptor of ours that reports the edges of all fds.
@@ -216,8 +249,9 @@ func (s *Stack) sit(k socket, d direction, w *waiter, start int64) bool {
 		return false
 	}
 	p := t.desc.Load()
-	if s.life.closing.Load() || s.waits.leader.Load() || p == nil {
-		// Close waits for the seat before it takes the rings away.
+	if s.life.closing.Load() || s.waits.leader.Load() || p == nil || p.over != s.visible.Load() {
+		// Close waits for the seat before it takes the rings away, and reseat
+		// before it opens the seat over more of them.
 		t.taken.Store(nil)
 		return false
 	}

@@ -131,7 +131,7 @@ func (s *Stack) Caps() *driver.Caps { return s.caps }
 
 // rxPending reports whether a packet waits on any queue.
 func (s *Stack) rxPending() bool {
-	for _, q := range s.queues {
+	for _, q := range *s.visible.Load() {
 		if q.RxPending() {
 			return true
 		}

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/onload-go/onload/driver"
@@ -94,7 +93,7 @@ func (s *Stack) Stats() Stats {
 	if s.life.closing.Load() {
 		return st
 	}
-	for _, q := range s.queues {
+	for _, q := range *s.visible.Load() {
 		st.Queues = append(st.Queues, q.Stats())
 	}
 	return st
@@ -103,9 +102,13 @@ func (s *Stack) Stats() Stats {
 // LinkStats is Stats, with the queues of one interface only.
 func (s *Stack) LinkStats(index int) Stats {
 	st := s.Stats()
-	if k := s.linkOf(index); k != nil && len(st.Queues) == len(s.queues) {
-		first := bits.TrailingZeros64(k.mask)
-		st.Queues = st.Queues[first : first+len(k.queues)]
+	k := s.linkOf(index)
+	if k == nil || st.Queues == nil {
+		return st
+	}
+	st.Queues = nil
+	for _, q := range k.queues() {
+		st.Queues = append(st.Queues, q.Stats())
 	}
 	return st
 }

@@ -10,14 +10,17 @@ import (
 
 // wiring is the queues, and how packets travel to and from them.
 type wiring struct {
-	// Do not change. Every spin looks at them.
-	queues []driver.Queue // of all links
-	links  []*link
-	home   [MaxQueues]*link // of each queue
+	links []*link // does not change
+
+	// visible is queues, for those who do not have the stack lock. Every spin looks
+	// at them. A list does not change, the next one begins with the same queues.
+	visible atomic.Pointer[[]driver.Queue]
 
 	// Under the stack lock.
-	wire []driver.Queue // packets come and go by these: queues, or those of tap
-	tap  driver.Tap     // nil: nobody records
+	queues []driver.Queue   // of all links
+	home   [MaxQueues]*link // of each queue
+	wire   []driver.Queue   // packets come and go by these: queues, or those of tap
+	tap    driver.Tap       // nil: nobody records
 
 	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
@@ -33,7 +36,7 @@ func (s *Stack) SetTap(t driver.Tap) error {
 	case s.tap != nil:
 		return syscall.EBUSY
 	default:
-		s.wire = t.Queues()
+		s.wire = append(t.Queues(), s.queues[len(t.Queues()):]...)
 	}
 	s.tap = t
 	return nil

@@ -143,6 +143,11 @@ struct {
 // Spares everybody the flow lookup while there are no flow entries.
 volatile __u32 have_flows;
 
+// What becomes of a packet of ours on a queue that has no socket: XDP_PASS, or
+// XDP_DROP where a queue that the interface has just got is about to have one.
+// The kernel would answer with a reset.
+volatile __u32 unheld = XDP_PASS;
+
 // Where the kernel keeps what it knows of a packet beyond its bytes, in generic
 // mode: offsets in its struct xdp_buff and struct skb_shared_info, and the size
 // of the latter, aligned. 0: it is not known, or must not be read.
@@ -552,10 +557,12 @@ static __always_inline void mark_kernels(struct xdp_md *ctx, struct ethhdr *eth)
 
 static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 {
-	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, unheld);
 
-	if (r != XDP_REDIRECT)
-		return pass(PASS_NO_SOCKET);
+	if (r != XDP_REDIRECT) {
+		count(PASS_NO_SOCKET);
+		return r;
+	}
 	count(REDIRECTED);
 	if (why != REDIRECTED)
 		count(why);

@@ -83,6 +83,7 @@ const (
 	SteerVarSharedGsoSize = "shared_gso_size"
 	SteerVarSharedGsoType = "shared_gso_type"
 	SteerVarSharedSize    = "shared_size"
+	SteerVarUnheld        = "unheld"
 )
 
 // LoadSteer returns the embedded CollectionSpec for Steer.
@@ -154,6 +155,7 @@ type SteerVariableSpecs struct {
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.VariableSpec `ebpf:"shared_size"`
+	Unheld        *ebpf.VariableSpec `ebpf:"unheld"`
 }
 
 // SteerObjects contains all objects after they have been loaded into the kernel.
@@ -205,6 +207,7 @@ type SteerVariables struct {
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.Variable `ebpf:"shared_size"`
+	Unheld        *ebpf.Variable `ebpf:"unheld"`
 }
 
 // SteerPrograms contains all programs after they have been loaded into the kernel.
