@@ -163,15 +163,26 @@ func TestFragmentOrders(t *testing.T) {
 		for _, mode := range []onload.Mode{onload.ModeNative, onload.ModeGeneric} {
 			for _, fam := range families {
 				t.Run(fmt.Sprintf("%d queues/%v/%s", queues, mode, fam.name), func(t *testing.T) {
-					testFragmentOrders(t, queues, mode, fam)
+					testFragmentOrders(t, lab.Options{Queues: queues}, mode, fam, 3000, 1440)
 				})
 			}
 		}
 	}
+	// Fragments of more than a page go back to the kernel in pieces.
+	for _, mode := range []onload.Mode{onload.ModeNative, onload.ModeGeneric} {
+		for _, fam := range families {
+			t.Run(fmt.Sprintf("jumbo/%v/%s", mode, fam.name), func(t *testing.T) {
+				testFragmentOrders(t, lab.Options{MTU: 9000}, mode, fam, 24_000, 8904)
+			})
+		}
+	}
 }
 
-func testFragmentOrders(t *testing.T, queues int, mode onload.Mode, fam family) {
-	p := lab.NewPair(t, lab.Options{Queues: queues, Neighbors: true})
+// testFragmentOrders sends datagrams of size bytes in three fragments of at most step
+// bytes.
+func testFragmentOrders(t *testing.T, o lab.Options, mode onload.Mode, fam family, size, step int) {
+	o.Neighbors = true
+	p := lab.NewPair(t, o)
 	e := engine(t, p.A, func(c *onload.Config) { c.Mode = mode })
 	w := wireOf(t, p.B)
 	us, them := fam.addr(p.A), fam.addr(p.B)
@@ -201,7 +212,7 @@ func testFragmentOrders(t *testing.T, queues int, mode onload.Mode, fam family) 
 	}{
 		{bound, 1001}, {kernels, 1002}, {connected.(net.PacketConn), connected.LocalAddr().(*net.UDPAddr).AddrPort().Port()},
 	}
-	r := rand.New(rand.NewPCG(1, uint64(queues)))
+	r := rand.New(rand.NewPCG(1, uint64(o.Queues)))
 	id := uint32(0)
 	for _, order := range orders(3) {
 		for round := range 3 { // the datagrams of each socket between those of the others
@@ -210,13 +221,13 @@ func testFragmentOrders(t *testing.T, queues int, mode onload.Mode, fam family) 
 			for _, k := range order {
 				for i, s := range sockets {
 					if want[i] == nil {
-						want[i] = make([]byte, 3000)
+						want[i] = make([]byte, size)
 						for j := range want[i] {
 							want[i][j] = byte(r.Uint32())
 						}
 					}
 					l4 := udpBytes(netip.AddrPortFrom(them, 9), netip.AddrPortFrom(us, s.port), want[i])
-					f := pieces(l4, 1440)[k]
+					f := pieces(l4, step)[k]
 					frames = append(frames, spread(r, f.frame(p.B, p.A, them, us, 17, id+uint32(i))))
 				}
 			}
