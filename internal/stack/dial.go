@@ -190,7 +190,7 @@ func (s *Stack) awaitConnect(ctx context.Context, c *TCPConn) error {
 	if err := c.failure(); err != nil {
 		return err
 	}
-	// A stopped timer can no longer set a deadline, which would be that of the
+	// A stopped AfterFunc can no longer set a deadline, which would be that of the
 	// first Write.
 	if !stop() {
 		return ctx.Err()
