@@ -23,8 +23,8 @@ func TestLimiter(t *testing.T) {
 		seen[n]++
 		now += 1e9 // long enough to be full again
 	}
-	// The oracle: who knows the size of the bucket learns from a burst how
-	// much of it others used.
+	// The oracle: a prober that knows the size of the bucket learns from a burst
+	// how much of it others used.
 	for n, times := range seen {
 		if times > 200 {
 			t.Errorf("%d of 2000 bursts are of %d: to be foreseen", times, n)

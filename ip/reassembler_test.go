@@ -138,8 +138,8 @@ func TestReassembleOrders(t *testing.T) {
 	l.empty()
 }
 
-// RFC 5722, 4: one overlap, and nothing of the datagram is left. As in Linux, what
-// comes later begins it anew; what lies within what came in order is a duplicate.
+// RFC 5722, 4: after one overlap nothing of the datagram is left. As in Linux, a
+// later fragment begins it anew; one within data that came in order is a duplicate.
 func TestReassembleOverlap(t *testing.T) {
 	data := make([]byte, 64)
 	for _, c := range []struct {

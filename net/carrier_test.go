@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestCarrierChanges: a connection goes on over another carrier, whoever holds
-// it: here from a stack's to the kernel's.
+// TestCarrierChanges: a connection goes on over another carrier while it is in use:
+// here from a stack's to the kernel's.
 func TestCarrierChanges(t *testing.T) {
 	c := MemoryConfig{Config: Config{Logger: zap.NewNop()}}
 	a, b, err := NewMemoryPair(c, c)

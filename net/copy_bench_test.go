@@ -56,8 +56,9 @@ func measureBytes(b *testing.B, size int64, once func()) {
 	b.ReportMetric(float64(cpuTime(b)-begin)/float64(b.N)/float64(size>>10), "cpu-ns/KiB")
 }
 
-// copyWays are the ways of a byte between two connections, or from a file: by
-// the frames it came in, or through a buffer, as for who hides what r and w are.
+// copyWays are the ways of a byte between two connections, or from a file: by the
+// frames it came in, or through a buffer, as for a program that hides the types of
+// r and w.
 var copyWays = []struct {
 	name   string
 	kernel bool

@@ -118,7 +118,7 @@ func ExampleEngine_ListenUDP() {
 	// Output: ping <nil>
 }
 
-// Info is Linux's TCP_INFO, whoever carries the connection.
+// Info is Linux's TCP_INFO, for the kernel's connections too.
 func ExampleTCPConn_Info() {
 	ln, err := onload.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -243,7 +243,7 @@ func TestListenPorts(t *testing.T) {
 	}
 }
 
-// The port of a connection that has ended is to be had by whoever asks for it.
+// The port of a connection that has ended can be had by anybody who asks for it.
 func TestListenOnPortOfEnded(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})
@@ -284,9 +284,9 @@ func TestListenOnPortOfEnded(t *testing.T) {
 	}
 }
 
-// A port whose listener is closed stays ours while connections live on it: the
-// kernel gives it to nobody who does not ask for it, and a listener that does
-// may have it again.
+// A port whose listener is closed stays ours while connections live on it. The
+// kernel gives it only to a socket that asks for that number; a new listener may
+// have it again.
 func TestListenPortKept(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})

@@ -43,7 +43,8 @@ func TestImpossibleSettings(t *testing.T) {
 	}
 }
 
-// TestNoInterfaces: who asks for none is not warned that there is none.
+// TestNoInterfaces: a program that asks for no interface is not warned that there
+// is none.
 func TestNoInterfaces(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	e, err := onload.New(onload.Config{Interfaces: []string{"none"}, Logger: zap.New(core)})

@@ -241,8 +241,8 @@ func cmsg(level, typ, size, v int) []byte {
 	return b[:unix.CmsgSpace(size)]
 }
 
-// TestUDPOptions: options that are set on a live socket are followed, or make the
-// kernel its carrier; what nobody has read by then is not lost, and blocked calls
+// TestUDPOptions: options set on a live socket are followed, or make the kernel its
+// carrier. Datagrams that nobody has read by then are not lost, and blocked calls
 // go on.
 func TestUDPOptions(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})

@@ -50,7 +50,7 @@ func TestDeferAcceptOver(t *testing.T) {
 	}
 }
 
-// A FIN is as good as data; and who never sends anything is forgotten.
+// A FIN counts as data. A client that never sends anything is forgotten.
 func TestDeferAcceptEnds(t *testing.T) {
 	b := newBench(t, 8, Config{DeferAccept: time.Second})
 	syn := linuxSYN()

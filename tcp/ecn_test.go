@@ -72,9 +72,8 @@ func TestRFC3168NegotiateActive(t *testing.T) {
 	}
 }
 
-// RFC 3168 section 6.1.1.1: a SYN that is sent again does not ask, and who
-// sent one sends nothing ECN-capable. But marks must be echoed: the peer may
-// answer the first SYN.
+// RFC 3168 section 6.1.1.1: a repeated SYN does not ask, and its sender sends
+// nothing ECN-capable. But marks must be echoed: the peer may answer the first SYN.
 func TestRFC3168NegotiateAgain(t *testing.T) {
 	w := newWire(t, Config{ECN: ECNOn})
 	w.c.Connect(w.now)

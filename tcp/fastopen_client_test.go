@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TCP_FASTOPEN_NO_COOKIE, of a client: data goes without, what the server
-// offers is not kept, and yet a path that eats it is remembered.
+// TCP_FASTOPEN_NO_COOKIE, of a client: data leaves without a cookie, and one that
+// the server offers is not kept. Still a path that drops the SYN is remembered.
 func TestRFC7413ClientNoCookie(t *testing.T) {
 	cfg := Config{FastOpenConnect: true, FastOpenNoCookie: true, NoDelay: true}
 	w := newWire(t, cfg)

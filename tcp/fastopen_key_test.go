@@ -128,8 +128,8 @@ func TestRFC7413NoCookie(t *testing.T) {
 	}
 }
 
-// RFC 7413 section 10: who speaks of Fast Open as the experiment that it was is
-// answered likewise.
+// RFC 7413 section 10: a peer that uses the experimental option is answered
+// likewise.
 func TestRFC7413Experiment(t *testing.T) {
 	b := newBench(t, 8, Config{FastOpen: 4})
 	b.keep = true

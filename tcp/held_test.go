@@ -76,7 +76,7 @@ func TestSmallSegmentsOutOfOrder(t *testing.T) {
 	w.out = nil
 }
 
-// When the arena runs low, what waits for missing data goes first.
+// When the arena runs low, early data is dropped first.
 func TestOutOfOrderUnderPressure(t *testing.T) {
 	w := dial(t, Config{})
 	w.in("A", 1001, 1, 1000)

@@ -13,9 +13,9 @@ func bulkFlight(t *testing.T, n int) *wire {
 	return w
 }
 
-// RFC 9937 section 6.2 (RFC 6937 section 3): while more than ssthresh is in
-// flight, what is sent in recovery is to what arrives as ssthresh is to
-// RecoverFS; at the end as much as ssthresh is in flight, and cwnd.
+// RFC 9937 section 6.2 (RFC 6937 section 3): while more than ssthresh is in flight,
+// the ratio of bytes sent in recovery to bytes that arrive is that of ssthresh to
+// RecoverFS. At the end both the flight and cwnd are ssthresh.
 func TestRFC9937Proportional(t *testing.T) {
 	w := bulkFlight(t, 20)
 	w.feed("A", 1, 1, 0, w.sack(1001, 2001))

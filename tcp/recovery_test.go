@@ -497,8 +497,8 @@ func TestRFC2861UnusedWindow(t *testing.T) {
 	w.out = nil
 }
 
-// RFC 3465 section 2.3: after a timeout an ACK of much counts as one segment,
-// where the peer cannot say what it had before.
+// RFC 3465 section 2.3: after a timeout an ACK of much data counts as one segment,
+// since the peer cannot say what it had before.
 func TestRFC3465AfterTimeout(t *testing.T) {
 	w := dial(t, Config{NoSACK: true}, sackOK(false))
 	flight(w, 20)

@@ -85,7 +85,7 @@ func TestRFC5682OnlyHole(t *testing.T) {
 	}
 }
 
-// Without new data to send there is nothing to find out by.
+// Without new data to send, F-RTO cannot find out.
 func TestRFC5682NoNewData(t *testing.T) {
 	w := timedOut(t, 10, 0)
 	w.feed("A", 1, seg(1), 0)

@@ -242,7 +242,8 @@ func TestSynFlood(t *testing.T) {
 	}
 }
 
-// While the queue is more than half full, those who do not answer go sooner.
+// While the queue is more than half full, peers that do not answer are dropped
+// sooner.
 func TestTightRetries(t *testing.T) {
 	b := newBench(t, 4, Config{})
 	start := b.now

@@ -71,7 +71,7 @@ func flatten(w work, path []string, v any) {
 	}
 }
 
-// scenario is work that one goroutine does: nothing depends on who runs when.
+// scenario is work that one goroutine does, so that nothing depends on scheduling.
 type scenario struct {
 	name string
 	ops  int

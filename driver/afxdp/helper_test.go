@@ -122,7 +122,7 @@ func await(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// reclaim takes back what q has sent, until it has n Descs.
+// reclaim takes back the Descs that q has sent, until it has n of them.
 func reclaim(t testing.TB, q *Queue, n int) {
 	t.Helper()
 	got := 0

@@ -91,7 +91,8 @@ func obey(t *testing.T, ns *lab.NS, text string) {
 }
 
 // A foreign program that ip(8) attached, which no process keeps, goes by the
-// command that the error names: to root, and to who may not look for bpf_links.
+// command that the error names. Both root and a process that may not look for
+// bpf_links are told the command.
 func TestForeignProgram(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {

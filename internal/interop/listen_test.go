@@ -36,7 +36,7 @@ func newNeighbours(t *testing.T) *neighbours {
 	return n
 }
 
-// client is somebody who can reach the host at the address addr.
+// client is a host that can reach the address addr.
 type client struct {
 	name        string
 	addr        func(n *neighbours) (v4, v6 netip.Addr)
@@ -98,7 +98,7 @@ func (n *neighbours) visit(t *testing.T, c client, l net.Listener, is4, is6 bool
 		if p := onload.PathOf(s); p.Accelerated != c.accelerated || p.Accelerated == (p.Reason != "") {
 			t.Errorf("%s: %v, want accelerated: %v", c.name, p, c.accelerated)
 		}
-		// The addresses are those of the two ends, whoever carries them.
+		// The addresses are those of the two ends, whichever way the packets take.
 		if s.LocalAddr().String() != d.RemoteAddr().String() || s.RemoteAddr().String() != d.LocalAddr().String() {
 			t.Errorf("%s: the server sees %v -> %v, the client %v -> %v", c.name,
 				s.RemoteAddr(), s.LocalAddr(), d.LocalAddr(), d.RemoteAddr())

@@ -284,8 +284,8 @@ func TestAttack02BlindSYN(t *testing.T) {
 	}
 }
 
-// Attack 3: data and acknowledgements of who does not know what we sent are
-// refused (RFC 5961 section 5), also with good sequence numbers and
+// Attack 3: data and acknowledgements of an attacker that does not know what we
+// sent are refused (RFC 5961 section 5), also with good sequence numbers and
 // timestamps.
 func TestAttack03BlindData(t *testing.T) {
 	v := newPrey(t, pairOptions{})
@@ -446,8 +446,8 @@ func TestAttack06PredictableFragmentID(t *testing.T) {
 	}
 }
 
-// Attack 7: a flood of SYNs costs a bounded number of entries, and who means
-// it gets in all the while.
+// Attack 7: a flood of SYNs costs a bounded number of entries, and honest clients
+// get in all the while.
 func TestAttack07SYNFlood(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	go func() {
@@ -695,8 +695,8 @@ func TestAttack20Martians(t *testing.T) {
 }
 
 // Attack 21: neither resets nor old duplicates end TIME-WAIT (RFC 1337), and
-// timestamps of who does not know the sequence numbers are not believed (RFC
-// 7323 section 5.3).
+// timestamps of a host that does not know the sequence numbers are not believed
+// (RFC 7323 section 5.3).
 func TestAttack21TimeWait(t *testing.T) {
 	v := newPrey(t, pairOptions{})
 	c, s := connect(t, v.peer, v.Stack, addrB)

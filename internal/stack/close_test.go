@@ -147,8 +147,9 @@ func TestTimeWaitLimit(t *testing.T) {
 	}
 }
 
-// TestCloseArms: who closes a connection may be done with the stack. The queues
-// are armed, so that the next client's SYN does not wait for the reactor's tick.
+// TestCloseArms: a goroutine that closes a connection may not use the stack again.
+// The queues are armed, so that the next client's SYN does not wait for the
+// reactor's tick.
 func TestCloseArms(t *testing.T) {
 	a, b := newPair(t, pairOptions{profile: Balanced})
 	unarmed, left := 0, 0

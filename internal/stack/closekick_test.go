@@ -47,7 +47,7 @@ func kicked(t *testing.T, q *kickQueue) (a, b *Stack) {
 	}})
 }
 
-// TestClosingStackIsSilent: nobody who polls a stack that is closing answers a
+// TestClosingStackIsSilent: a goroutine that polls a closing stack answers no
 // segment, since no kick follows: the frame would stay on the ring.
 func TestClosingStackIsSilent(t *testing.T) {
 	q := &kickQueue{}

@@ -48,8 +48,8 @@ func fastDial(t *testing.T, a *Stack, to netip.AddrPort, waits bool) *TCPConn {
 	return c
 }
 
-// writeFirst holds readers back until the handshake is over: who reads first
-// sends a SYN without data.
+// writeFirst holds readers back until the handshake is over: a reader that comes
+// first sends a SYN without data.
 type writeFirst struct{ *TCPConn }
 
 func (c writeFirst) Read(p []byte) (int, error) {
@@ -95,7 +95,7 @@ func TestRFC7413Stacks(t *testing.T) {
 	}
 	c.Close()
 
-	// Nothing is sent by who does nothing; what was written before Close is.
+	// Close alone sends nothing; data written before Close is sent.
 	before := b.Stats().TCP.TCPFastOpenPassive
 	fastDial(t, a, l.Addr(), true).Close()
 	c = fastDial(t, a, l.Addr(), true)

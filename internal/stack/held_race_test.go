@@ -8,8 +8,8 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// TestMustHold: under the race detector, what belongs to the holder of the stack
-// lock panics where nobody holds it.
+// TestMustHold: under the race detector, functions for the holder of the stack lock
+// panic if nobody holds it.
 func TestMustHold(t *testing.T) {
 	s := &Stack{lock: ring.NewLock()} // without a reactor, which might hold the lock
 	for name, do := range map[string]func(){

@@ -28,8 +28,7 @@ func (s *flowSteering) RemoveFlow(_ uint8, local, remote netip.AddrPort) error {
 	return nil
 }
 
-// rangedPorts is a kernel that gives all of its range to those who ask, and on
-// whose port 5000 somebody is.
+// rangedPorts is a kernel that gives out its range once, and whose port 5000 is taken.
 type rangedPorts struct {
 	low, high uint16
 	next      uint16
@@ -53,8 +52,8 @@ func (k *rangedPorts) HoldShared(p uint8, addr netip.AddrPort) (control.Held, er
 
 func (k *rangedPorts) Ephemeral() (low, high uint16, err error) { return k.low, k.high, nil }
 
-// Lone ports are none of the kernel's range nor of anybody's who is bound, are
-// steered with their peer as long as they are in use, and come in no order that
+// Lone ports are outside of the kernel's range, and nobody is bound to them. They
+// are steered with their peer as long as they are in use, and come in no order that
 // can be guessed (RFC 6056).
 func TestLonePorts(t *testing.T) {
 	for _, r := range []struct{ low, high uint16 }{{32768, 60999}, {1024, 60999}, {10000, 65535}} {
@@ -151,8 +150,8 @@ func (k *stalePorts) Hold(proto uint8, addr netip.AddrPort) (control.Held, error
 	return k.rangedPorts.Hold(proto, addr)
 }
 
-// A port that the kernel may give away, while connections of a closed listener
-// have it, is not the error of who asks for any.
+// A port that the kernel may give away, while connections of a closed listener have
+// it, is no error for a caller that asks for any port.
 func TestReserveAgain(t *testing.T) {
 	pt := newPortTable(&stalePorts{rangedPorts{32768, 60999, 32768}, 8080}, noSteering{})
 	if _, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 8080), true, control.Sharing{}); err != nil {

@@ -34,7 +34,7 @@ type wan struct {
 	stop atomic.Bool
 }
 
-// losses is a sequence of losses: the same for who comes with the same seed.
+// losses is a sequence of losses, the same for the same seed.
 type losses struct {
 	share float64
 	rng   *rand.Rand

@@ -121,7 +121,7 @@ func TestClose(t *testing.T) {
 	eventually(t, "no guardian", func() bool { return len(guardians(t, dir)) == 0 })
 }
 
-// Several who share settings have one guardian, and the last puts back.
+// Several processes that share settings have one guardian, and the last puts back.
 func TestLast(t *testing.T) {
 	dir := fresh(t)
 	var all []*Hold
@@ -263,8 +263,8 @@ func TestLastKilled(t *testing.T) {
 	eventually(t, "put back", func() bool { return read(t, dir) == asWas })
 }
 
-// What kills the guardian too leaves the settings; who comes next finds them
-// as they were.
+// If the guardian is killed too, the settings stay; the next process finds them as
+// they were before.
 func TestGuardianKilled(t *testing.T) {
 	for name, next := range map[string]func(t *testing.T, dir string){
 		"Make": func(t *testing.T, dir string) {

@@ -217,8 +217,8 @@ func TestGuestKilled(t *testing.T) {
 	}
 }
 
-// TestGuestNobody: who owns the group's file, and may lock enough memory, needs no
-// privilege.
+// TestGuestNobody: a process that owns the group's file, and may lock enough
+// memory, needs no privilege.
 func TestGuestNobody(t *testing.T) {
 	group, err := os.Readlink("/sys/bus/pci/devices/" + os.Getenv("VMRUN_NIC0_PCI") + "/iommu_group")
 	if err != nil {
