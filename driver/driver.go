@@ -174,6 +174,16 @@ type Steering interface {
 	RemoveFlow(proto uint8, local, remote netip.AddrPort) error
 }
 
+// HostFilter is a Steering with a kernel behind it, to which it leaves unicast
+// frames for other hosts: the kernel bridges or drops them, or gives them to a
+// macvlan.
+type HostFilter interface {
+	// SetMACs says which unicast addresses the frames for this host have. With
+	// none, or more than the device can tell apart, it steers frames whatever
+	// their address is. It may be called under the stack lock.
+	SetMACs(macs [][6]byte) error
+}
+
 // Returner is a Device with a kernel behind it. A fragment that overtakes the first
 // of its datagram has no ports. Where a port of ours has its address the device
 // gives it to us, and then all others of that datagram; FlagKernels marks a first

@@ -233,6 +233,7 @@ type Counters struct {
 	PassScope     uint64 // sent to many, or to a link-local address
 	PassJoined    uint64 // several datagrams in one packet
 	PassGroup     uint64 // of a group that other sockets may hear at the port
+	PassHost      uint64 // to the link-layer address of another host
 }
 
 // Counters asks the program; not for the hot path.
@@ -250,7 +251,7 @@ func readCounters(m *ebpf.Map) (c Counters, err error) {
 	for i, to := range []*uint64{
 		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
 		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,
-		&c.PassScope, &c.PassJoined, &c.PassGroup,
+		&c.PassScope, &c.PassJoined, &c.PassGroup, &c.PassHost,
 	} {
 		var each []uint64
 		if err := m.Lookup(uint32(i), &each); err != nil {

@@ -86,6 +86,9 @@ func testSteering(t *testing.T, mode Mode) {
 	sent6 := ipOf(us6.addr, them6.addr, udp, 5, 0, 0, u(us6, them6, 100, 9))
 	theirs4 := ipOf(them4.addr, us4.addr, udp, 5, 0, 0, u(them4, us4, 9, 100))[:28]
 	pad := make([]byte, 6)
+	above, foreign := [6]byte{2, 0, 0, 0, 0, 7}, [6]byte{2, 0, 0, 0, 0x99, 0x99}
+	must(t, d.SetMACs([][6]byte{us4.mac, {2, 1}, above}))
+	to := func(mac [6]byte, ip []byte, tags ...uint16) []byte { return ethOf(them4.mac, mac, ip, tags...) }
 
 	type entry struct {
 		proto         byte
@@ -102,6 +105,12 @@ func testSteering(t *testing.T, mode Mode) {
 	}{
 		{"no entry", nil, datagram(them4, us4, 9, 100, nil), false},
 		{"address", port(udp, at(us4.addr, 100)), datagram(them4, us4, 9, 100, nil), true},
+		{"a link above's MAC", any100, to(above, ip4(0, u(them4, us4, 9, 100))), true},
+		{"foreign MAC", any100, to(foreign, ip4(0, u(them4, us4, 9, 100))), false},
+		{"foreign MAC, VLAN", any100, to(foreign, ip4(0, u(them4, us4, 9, 100)), 7), false},
+		{"foreign MAC, tcp", port(tcp, at(us4.addr, 100)), to(foreign, tcpSYN(them4.addr, us4.addr, 100)), false},
+		{"foreign MAC, tcp6", port(tcp, at(us6.addr, 100)), to(foreign, tcpSYN(them6.addr, us6.addr, 100)), false},
+		{"foreign MAC, ICMP", any100, to(foreign, icmpOf(them4.addr, us4.addr, 3, sent4)), false},
 		{"other address", port(udp, at(other4.addr, 100)), datagram(them4, us4, 9, 100, nil), false},
 		{"other port", any100, datagram(them4, us4, 100, 101, nil), false},
 		{"other protocol", port(tcp, anyPort(100)), datagram(them4, us4, 9, 100, nil), false},

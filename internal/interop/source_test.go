@@ -112,9 +112,7 @@ func TestSources(t *testing.T) {
 		{"addr", "add", "10.77.1.9/24", "dev", p.A.If}, {"addr", "add", "10.50.0.1/32", "dev", "lo"},
 		{"addr", "add", "fd77:0:0:9::9/64", "dev", p.A.If, "nodad"},
 	} {
-		if out, err := p.A.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
+		iproute(t, p.A, args...)
 	}
 	e := engine(t, p.A)
 	four := newTwins(t, p, e.ListenPacket, p.A.Addr4)

@@ -24,7 +24,8 @@ type link struct {
 	index int // as control.Network knows it
 	mtu   int // the largest IP packet, in bytes
 
-	returner driver.Returner // takes back what is the kernel's; nil: no kernel is behind it
+	returner driver.Returner   // takes back what is the kernel's; nil: no kernel is behind it
+	filter   driver.HostFilter // leaves other hosts' frames to the kernel; nil: the device does not
 
 	gone    atomic.Bool                    // the interface was deleted
 	visible atomic.Pointer[[]driver.Queue] // its queues; a list does not change
@@ -42,6 +43,7 @@ func (w *wiring) init(c *Config) {
 	for _, l := range c.Links {
 		k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU}
 		k.returner, _ = l.Steering.(driver.Returner)
+		k.filter, _ = l.Steering.(driver.HostFilter)
 		w.links = append(w.links, k)
 		w.add(k, l.Queues)
 	}
@@ -133,11 +135,15 @@ func (k *link) learnMACs(net control.Network) {
 	if !ok {
 		return // the interface is gone, and its queues will be soon
 	}
-	k.macs = append(k.macs[:0], own.MAC)
+	was := k.macs
+	k.macs = [][6]byte{own.MAC}
 	for _, l := range net.Links() {
 		if l.Parent == k.index && l.Up {
 			k.macs = append(k.macs, l.MAC)
 		}
+	}
+	if k.filter != nil && !slices.Equal(k.macs, was) {
+		_ = k.filter.SetMACs(k.macs) // where it fails the stack alone tells them apart
 	}
 }
 

@@ -100,6 +100,7 @@ enum counter {
 	PASS_SCOPE,     /* multicast, broadcast, link-local */
 	PASS_JOINED,    /* several datagrams in one packet */
 	PASS_GROUP,     /* a group's that other sockets may hear too */
+	PASS_HOST,     /* to the link-layer address of another host */
 	COUNTERS,
 };
 
@@ -147,6 +148,11 @@ volatile __u32 have_flows;
 // XDP_DROP where a queue that the interface has just got is about to have one.
 // The kernel would answer with a reset.
 volatile __u32 unheld = XDP_PASS;
+
+// The unicast addresses that frames for this host have, as they are in memory.
+// The first is 0 where they are not known, then all frames are for it.
+#define MACS 8
+volatile __u64 macs[MACS];
 
 // Where the kernel keeps what it knows of a packet beyond its bytes, in generic
 // mode: offsets in its struct xdp_buff and struct skb_shared_info, and the size
@@ -569,6 +575,24 @@ static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 	return r;
 }
 
+// others reports whether a frame to that unicast address is for another host: a
+// promiscuous or flooded port brings such frames, the kernel bridges or drops them,
+// or gives them to a macvlan.
+static __always_inline int others(const __u8 *dst)
+{
+	__u64 mac = 0;
+	int i;
+
+	__builtin_memcpy(&mac, dst, 6);
+	if (mac == macs[0] || !macs[0])
+		return 0;
+#pragma clang loop unroll(full)
+	for (i = 1; i < MACS; i++)
+		if (mac == macs[i])
+			return 0;
+	return 1;
+}
+
 SEC("xdp.frags")
 int onload_steer(struct xdp_md *ctx)
 {
@@ -608,6 +632,8 @@ int onload_steer(struct xdp_md *ctx)
 	group = to_group(&p);
 	if ((eth.dst[0] & 1) != group || (group && off != sizeof(eth)))
 		return pass(PASS_SCOPE);
+	if (!group && others(eth.dst))
+		return pass(PASS_HOST);
 
 	if (p.fragment) {
 		fk.src = p.src;

@@ -80,6 +80,7 @@ const (
 	SteerVarGroupPriority = "group_priority"
 	SteerVarHaveFlows     = "have_flows"
 	SteerVarInterface     = "interface"
+	SteerVarMacs          = "macs"
 	SteerVarSharedGsoSize = "shared_gso_size"
 	SteerVarSharedGsoType = "shared_gso_type"
 	SteerVarSharedSize    = "shared_size"
@@ -152,6 +153,7 @@ type SteerVariableSpecs struct {
 	GroupPriority *ebpf.VariableSpec `ebpf:"group_priority"`
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
 	Interface     *ebpf.VariableSpec `ebpf:"interface"`
+	Macs          *ebpf.VariableSpec `ebpf:"macs"`
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.VariableSpec `ebpf:"shared_size"`
@@ -204,6 +206,7 @@ type SteerVariables struct {
 	GroupPriority *ebpf.Variable `ebpf:"group_priority"`
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
 	Interface     *ebpf.Variable `ebpf:"interface"`
+	Macs          *ebpf.Variable `ebpf:"macs"`
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.Variable `ebpf:"shared_size"`
