@@ -18,8 +18,9 @@
 // The kernel carries everything else, with the same types and the same errors:
 // loopback and other local destinations, routes that leave by another
 // interface, addresses with a zone, Multipath TCP where the Dialer asks for
-// it, multicast, Unix sockets, raw IP. A listener on a wildcard address
-// accepts from both ways, in one Accept; a listener on an address of an accelerated
+// it, broadcasts, Unix sockets, raw IP. It carries multicast where it has others to
+// give it to: groups at a port that another program has too, and datagrams to a group
+// unless IP_MULTICAST_LOOP is off. A listener on a wildcard address accepts from both ways, in one Accept; a listener on an address of an accelerated
 // interface also accepts local clients. PathOf says who carries a connection,
 // and why.
 //

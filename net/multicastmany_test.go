@@ -90,7 +90,7 @@ func TestMulticastMany(t *testing.T) {
 // BenchmarkMulticastMany is a datagram to a hundred sockets of this process, from
 // the kernel of another host.
 func BenchmarkMulticastMany(b *testing.B) {
-	const sockets, window = 100, 64
+	const sockets, window = 100, 8 // the kernel loses some of more
 	group := groups[0].group
 	run := func(b *testing.B, p *lab.Pair, members []member) {
 		send := groupSender(b, p.B, group, p.B.Addr4)
