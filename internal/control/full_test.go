@@ -24,3 +24,28 @@ func TestNeighborTableFull(t *testing.T) {
 		t.Error("the neighbour failed")
 	}
 }
+
+// TestNeighborDeletedMeanwhile: a resolution whose entry is deleted before it can
+// have failed goes on. One that had the time to fail has failed.
+func TestNeighborDeletedMeanwhile(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	k := newKernel(t, p.A)
+	r := record(t, k)
+	deleted := func(key neighborKey, asked time.Time) {
+		k.requests.mu.Lock()
+		k.requests.asked[key] = asked
+		k.requests.mu.Unlock()
+		k.hear([]neighborEvent{{neighborKey: key, final: true}}, false)
+	}
+	live := neighborKey{p.A.Index, p.B.Addr4}
+	deleted(live, time.Now().Add(time.Minute)) // so that no pause of the machine ages it
+	r.want(t, Change{NeighborUp, live.link, live.addr})
+	if r.has(Change{NeighborFailed, live.link, live.addr}) {
+		t.Error("the neighbour failed")
+	}
+	dead := neighborKey{p.A.Index, p.B.Addr4.Next()}
+	deleted(dead, time.Now().Add(-time.Minute))
+	if !r.has(Change{NeighborFailed, dead.link, dead.addr}) {
+		t.Error("a resolution that had its time has not failed")
+	}
+}

@@ -185,6 +185,20 @@ func (k *Kernel) later(key neighborKey) {
 	time.AfterFunc(fullWait, func() { k.requests.again(key) })
 }
 
+// soonest is when a resolution may have failed, after it was asked for. Linux
+// solicits three times, a second apart, before it gives up.
+const soonest = 500 * time.Millisecond
+
+// interrupted reports whether a resolution that has just ended was not given the
+// time to fail: the entry was deleted, by somebody or to make room in the table. It
+// is asked for once more.
+func (r *neighborRequests) interrupted(key neighborKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.asked[key]
+	return ok && time.Since(at) < soonest && r.put(key)
+}
+
 // again puts the request for key once more, if nobody has answered it. The
 // kernel's entry fails after 3 s.
 func (r *neighborRequests) again(key neighborKey) {
@@ -217,7 +231,11 @@ func (k *Kernel) hear(events []neighborEvent, reset bool) {
 	if len(events) == 0 && !reset {
 		return
 	}
-	for _, e := range events {
+	for i := range events {
+		e := &events[i]
+		if e.final && !e.usable && !reset && k.requests.interrupted(e.neighborKey) {
+			e.final = false
+		}
 		if e.usable || e.final {
 			k.requests.done(e.neighborKey)
 		}
