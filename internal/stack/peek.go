@@ -32,7 +32,7 @@ func (c *TCPConn) Inspect(f func(data []byte, err error) (read int, done bool, f
 		if c.r.over() {
 			return os.ErrDeadlineExceeded
 		}
-		if !c.ready(dirRead) {
+		if !c.ready(dirRead) && c.s.rxPending() { // else pollOnce would only arm the queues
 			c.s.pollOnce()
 		}
 		more := moreThan{c: c, ended: c.ended()}

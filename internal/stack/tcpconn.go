@@ -109,20 +109,6 @@ func (c *TCPConn) ready(d direction) bool {
 	return c.tc.Writable() || st&stWriteClosed != 0
 }
 
-// Readable reports whether Read would return at once, with data or an error. It
-// looks at the queues first. While another goroutine reads, all data belongs to
-// that one.
-func (c *TCPConn) Readable() bool {
-	if !c.rmu.TryLock() {
-		return c.userError() != nil
-	}
-	defer c.rmu.Unlock()
-	if !c.ready(dirRead) {
-		c.s.pollOnce()
-	}
-	return c.ready(dirRead)
-}
-
 // connecting waits for the outcome of a Dial.
 type connecting struct{ c *TCPConn }
 
