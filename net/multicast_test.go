@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -26,6 +28,29 @@ func ifOf(ns *lab.NS) *net.Interface { return &net.Interface{Index: ns.Index, Na
 
 func udpAddrOf(a netip.Addr, port int) *net.UDPAddr {
 	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, uint16(port)))
+}
+
+// pin keeps the test's sends on one processor: datagrams that are sent by different
+// ones may overtake each other on a veth.
+func pin(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread()
+	var old, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &old); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !old.IsSet(cpu) {
+		cpu++
+	}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.SchedSetaffinity(0, &old)
+		runtime.UnlockOSThread()
+	})
 }
 
 // groupSender is a kernel socket of ns that sends to a group from an address, by
@@ -212,6 +237,7 @@ func TestMulticastMemberships(t *testing.T) {
 		t.Run(g.network, func(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{})
 			e := vethEngine(t, p.A, onload.Config{})
+			pin(t)
 			here := addrOf(p.B, g.group)
 			bits := 64
 			if g.group.Is4() {

@@ -127,6 +127,7 @@ func TestMulticastLinks(t *testing.T) {
 			if s.at[1], s.far[1], err = lab.Veth(p.A, p.B, lab.Options{}); err != nil {
 				t.Fatal(err)
 			}
+			pin(t)
 			want := s.play(t, p.A)
 			cfg := onload.Config{NetNS: p.A.Path, Interfaces: []string{s.at[0].If, s.at[1].If}, Frames: 2048, RingSize: 512}
 			e, err := onload.New(cfg)

@@ -76,6 +76,7 @@ func TestMulticastMany(t *testing.T) {
 	}
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})
+	pin(t)
 	group := groups[0].group
 	var members []member
 	for range sockets {

@@ -147,6 +147,7 @@ func TestMulticastLoop(t *testing.T) {
 		t.Run(g.network, func(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{})
 			e := vethEngine(t, p.A, onload.Config{})
+			pin(t)
 			ours := joinGroup(t, e, p.A, g.network, g.group)
 			link := kernelMember(t, p.B, g.network, g.group)
 			from := netip.AddrPortFrom(addrOf(p.A, g.group), 0).String()
