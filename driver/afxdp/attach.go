@@ -62,10 +62,10 @@ func preferGeneric(c *Config, l *linkInfo) bool {
 func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 	var errs []error
 	for _, a := range attachments(c, l) {
-		segments := a.mode == ModeGeneric && !lacks(unix.CAP_PERFMON)
-		err := d.load(c, l.most, a.frags, segments)
-		if err != nil && segments {
-			err = d.load(c, l.most, a.frags, false) // as where the kernel is locked down
+		reads := !lacks(unix.CAP_PERFMON)
+		err := d.load(c, l.most, a, reads)
+		if err != nil && reads {
+			err = d.load(c, l.most, a, false) // as where the kernel is locked down
 		}
 		if err != nil {
 			return 0, err
@@ -107,10 +107,10 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 }
 
 // load loads program and maps, sized for c and the most queues that the interface
-// may have. segments says that the program is to find the segment size of joined
-// datagrams. Without it, the program leaves those that are larger than the MTU to
-// the kernel.
-func (d *Device) load(c *Config, most int, frags, segments bool) error {
+// may have. reads says that the program may read the kernel's memory, for the segment
+// size of joined datagrams and the interface's address. Without it, the program leaves
+// datagrams that are larger than the MTU to the kernel.
+func (d *Device) load(c *Config, most int, a attachment, reads bool) error {
 	spec, err := bpf.LoadSteer()
 	if err != nil {
 		return fmt.Errorf("afxdp: %w", err)
@@ -118,7 +118,7 @@ func (d *Device) load(c *Config, most int, frags, segments bool) error {
 	spec.Maps[bpf.SteerMapXsks].MaxEntries = uint32(most)
 	spec.Maps[bpf.SteerMapPorts].MaxEntries = uint32(c.MaxPorts)
 	spec.Maps[bpf.SteerMapFlows].MaxEntries = uint32(c.MaxFlows)
-	if !frags {
+	if !a.frags {
 		spec.Programs[bpf.SteerProgOnloadSteer].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
 	}
 	if err := spec.Variables[bpf.SteerVarInterface].Set(uint32(d.index)); err != nil {
@@ -127,8 +127,8 @@ func (d *Device) load(c *Config, most int, frags, segments bool) error {
 	if err := spec.Variables[bpf.SteerVarGroupPriority].Set(uint32(GroupPriority())); err != nil {
 		return fmt.Errorf("afxdp: the program's constants: %w", err)
 	}
-	if segments && !revealSegments(spec) {
-		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart")
+	if reads && !reveal(spec, a.mode) {
+		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart, nor is a new address of the interface known at once")
 	}
 	d.objs = bpf.SteerObjects{}
 	err = spec.LoadAndAssign(&d.objs, nil)

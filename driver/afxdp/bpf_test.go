@@ -110,7 +110,7 @@ func TestLinearProgram(t *testing.T) {
 		must(t, d.link.Close())
 		must(t, d.objs.Close())
 		must(t, p.A.Do(func() (err error) {
-			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16}, 1, false, false))
+			must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16}, 1, attachment{}, false))
 			d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: flags})
 			return err
 		}))

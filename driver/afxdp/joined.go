@@ -10,16 +10,18 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/bpf"
 )
 
-// bufferLayout returns where this kernel keeps the segment size of joined
-// datagrams, as the variables of steer.c. It is nil if the kernel does not describe
-// itself (CONFIG_DEBUG_INFO_BTF). Looking takes 25 ms.
-var bufferLayout = sync.OnceValue(func() map[string]uint32 {
+// kernelLayout returns where this kernel keeps the segment size of joined
+// datagrams, and the address of an interface, as the variables of steer.c. It is nil
+// if the kernel does not describe itself (CONFIG_DEBUG_INFO_BTF). Looking takes
+// 25 ms.
+var kernelLayout = sync.OnceValue(func() map[string]uint32 {
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return nil
 	}
-	var buff, shared *btf.Struct
-	if kernel.TypeByName("xdp_buff", &buff) != nil || kernel.TypeByName("skb_shared_info", &shared) != nil {
+	var buff, queue, device, shared *btf.Struct
+	if kernel.TypeByName("xdp_buff", &buff) != nil || kernel.TypeByName("xdp_rxq_info", &queue) != nil ||
+		kernel.TypeByName("net_device", &device) != nil || kernel.TypeByName("skb_shared_info", &shared) != nil {
 		return nil
 	}
 	line := uint32(64) // SMP_CACHE_BYTES, to which SKB_DATA_ALIGN aligns
@@ -39,6 +41,9 @@ var bufferLayout = sync.OnceValue(func() map[string]uint32 {
 		{bpf.SteerVarBuffFrameSz, buff, "frame_sz"},
 		{bpf.SteerVarSharedGsoSize, shared, "gso_size"},
 		{bpf.SteerVarSharedGsoType, shared, "gso_type"},
+		{bpf.SteerVarBuffRxq, buff, "rxq"},
+		{bpf.SteerVarRxqDev, queue, "dev"},
+		{bpf.SteerVarDeviceAddr, device, "dev_addr"},
 	} {
 		off, ok := offsetOf(f.in.Members, f.name)
 		if !ok {
@@ -73,11 +78,15 @@ func offsetOf(members []btf.Member, name string) (uint32, bool) {
 	return 0, false
 }
 
-// revealSegments tells the program where to find the segment size of joined
-// datagrams. It returns false if that is not known.
-func revealSegments(spec *ebpf.CollectionSpec) bool {
-	layout := bufferLayout()
+// reveal tells the program where the kernel keeps what it reads of its memory. Joined
+// datagrams are known in generic mode only. reveal returns false if the places are not
+// known.
+func reveal(spec *ebpf.CollectionSpec, mode Mode) bool {
+	layout := kernelLayout()
 	for variable, value := range layout {
+		if variable == bpf.SteerVarSharedSize && mode != ModeGeneric {
+			continue
+		}
 		if spec.Variables[variable].Set(value) != nil {
 			return false
 		}

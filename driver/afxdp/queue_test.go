@@ -554,7 +554,7 @@ func TestJoinedUnknown(t *testing.T) {
 	must(t, d.link.Close())
 	must(t, d.objs.Close())
 	must(t, p.A.Do(func() (err error) {
-		must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Log: zap.NewNop()}, 1, true, false))
+		must(t, d.load(&Config{MaxPorts: 16, MaxFlows: 16, Log: zap.NewNop()}, 1, attachment{frags: true}, false))
 		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: p.A.Index, Flags: link.XDPGenericMode})
 		return err
 	}))

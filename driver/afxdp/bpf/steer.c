@@ -159,6 +159,11 @@ volatile __u64 macs[MACS];
 // of the latter, aligned. 0: it is not known, or must not be read.
 volatile const __u32 buff_hard_start, buff_frame_sz, shared_size, shared_gso_size, shared_gso_type;
 
+// Where the kernel keeps the link-layer address of the interface that a packet came
+// by: offsets of xdp_buff.rxq, xdp_rxq_info.dev and net_device.dev_addr. All are 0
+// where that is not known, or must not be read.
+volatile const __u32 buff_rxq, rxq_dev, device_addr;
+
 // SO_PRIORITY of the kernel sockets of our own, see GroupPriority in steer.go.
 volatile const __u32 group_priority;
 
@@ -575,10 +580,26 @@ static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 	return r;
 }
 
+// interface_has reports whether the interface has that address now. The process
+// hears of a change later than the peer may: until then the kernel would answer
+// our packets with resets.
+static __always_inline int interface_has(struct xdp_md *ctx, __u64 mac)
+{
+	__u64 now = 0;
+	void *p = (void *)ctx;
+
+	if (!buff_rxq && !rxq_dev && !device_addr)
+		return 0;
+	if (bpf_probe_read_kernel(&p, sizeof(p), p + buff_rxq) || bpf_probe_read_kernel(&p, sizeof(p), p + rxq_dev) ||
+	    bpf_probe_read_kernel(&p, sizeof(p), p + device_addr) || bpf_probe_read_kernel(&now, 6, p))
+		return 0;
+	return mac == now;
+}
+
 // others reports whether a frame to that unicast address is for another host: a
 // promiscuous or flooded port brings such frames, the kernel bridges or drops them,
 // or gives them to a macvlan.
-static __always_inline int others(const __u8 *dst)
+static __always_inline int others(struct xdp_md *ctx, const __u8 *dst)
 {
 	__u64 mac = 0;
 	int i;
@@ -590,7 +611,7 @@ static __always_inline int others(const __u8 *dst)
 	for (i = 1; i < MACS; i++)
 		if (mac == macs[i])
 			return 0;
-	return 1;
+	return !interface_has(ctx, mac);
 }
 
 SEC("xdp.frags")
@@ -632,7 +653,7 @@ int onload_steer(struct xdp_md *ctx)
 	group = to_group(&p);
 	if ((eth.dst[0] & 1) != group || (group && off != sizeof(eth)))
 		return pass(PASS_SCOPE);
-	if (!group && others(eth.dst))
+	if (!group && others(ctx, eth.dst))
 		return pass(PASS_HOST);
 
 	if (p.fragment) {

@@ -77,10 +77,13 @@ const (
 	SteerProgOnloadSteer  = "onload_steer"
 	SteerVarBuffFrameSz   = "buff_frame_sz"
 	SteerVarBuffHardStart = "buff_hard_start"
+	SteerVarBuffRxq       = "buff_rxq"
+	SteerVarDeviceAddr    = "device_addr"
 	SteerVarGroupPriority = "group_priority"
 	SteerVarHaveFlows     = "have_flows"
 	SteerVarInterface     = "interface"
 	SteerVarMacs          = "macs"
+	SteerVarRxqDev        = "rxq_dev"
 	SteerVarSharedGsoSize = "shared_gso_size"
 	SteerVarSharedGsoType = "shared_gso_type"
 	SteerVarSharedSize    = "shared_size"
@@ -150,10 +153,13 @@ type SteerMapSpecs struct {
 type SteerVariableSpecs struct {
 	BuffFrameSz   *ebpf.VariableSpec `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.VariableSpec `ebpf:"buff_hard_start"`
+	BuffRxq       *ebpf.VariableSpec `ebpf:"buff_rxq"`
+	DeviceAddr    *ebpf.VariableSpec `ebpf:"device_addr"`
 	GroupPriority *ebpf.VariableSpec `ebpf:"group_priority"`
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
 	Interface     *ebpf.VariableSpec `ebpf:"interface"`
 	Macs          *ebpf.VariableSpec `ebpf:"macs"`
+	RxqDev        *ebpf.VariableSpec `ebpf:"rxq_dev"`
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.VariableSpec `ebpf:"shared_size"`
@@ -203,10 +209,13 @@ func (m *SteerMaps) Close() error {
 type SteerVariables struct {
 	BuffFrameSz   *ebpf.Variable `ebpf:"buff_frame_sz"`
 	BuffHardStart *ebpf.Variable `ebpf:"buff_hard_start"`
+	BuffRxq       *ebpf.Variable `ebpf:"buff_rxq"`
+	DeviceAddr    *ebpf.Variable `ebpf:"device_addr"`
 	GroupPriority *ebpf.Variable `ebpf:"group_priority"`
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
 	Interface     *ebpf.Variable `ebpf:"interface"`
 	Macs          *ebpf.Variable `ebpf:"macs"`
+	RxqDev        *ebpf.Variable `ebpf:"rxq_dev"`
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
 	SharedSize    *ebpf.Variable `ebpf:"shared_size"`
