@@ -18,7 +18,12 @@ import "github.com/onload-go/onload/ring"
 // gets copies of the others: as long as a kernel's socket waits in the worst case.
 const lendAfter = int64(50e6)
 
-// doubtful reports whether d may be the kernel's.
+// kernelsFor is how long a first fragment makes its datagram the kernel's, in ns:
+// identifications of IPv4 return soon (RFC 4963). Keep in step with FRAG_TTL_NS in
+// driver/afxdp/bpf/steer.c.
+const kernelsFor = int64(1e9)
+
+// isDoubtful reports whether d may be the kernel's.
 func (r *Reassembler) isDoubtful(d *fragDatagram) bool {
 	return r.Return != nil && d.state != kernels && !d.first.there
 }

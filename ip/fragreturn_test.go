@@ -127,4 +127,29 @@ func TestReturn(t *testing.T) {
 		l.got(48)
 		l.empty()
 	})
+	t.Run("the identification returns", func(t *testing.T) {
+		l := newReturnLab(t)
+		l.put(1, 0, ring.FlagKernels, 0)
+		l.got(0)
+		l.put(1, 16, 0, kernelsFor)
+		l.got(16)
+		for _, off := range []int{16, 0, 32} {
+			l.put(1, off, 0, 2*kernelsFor)
+		}
+		if !l.put(1, 48, 0, 2*kernelsFor) {
+			t.Error("not delivered")
+		}
+		l.got()
+		l.empty()
+	})
+	t.Run("the kernel's again", func(t *testing.T) {
+		l := newReturnLab(t)
+		l.put(1, 0, ring.FlagKernels, 0)
+		l.put(1, 0, ring.FlagKernels, 2*kernelsFor)
+		l.got(0, 0)
+		l.put(1, 16, 0, 3*kernelsFor)
+		l.got(16)
+		l.r.Flush()
+		l.empty()
+	})
 }

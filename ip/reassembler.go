@@ -79,6 +79,10 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 	r.Expire(now)
 	key := fragKeyOf(p)
 	d := r.find(&key)
+	if d != nil && d.state == kernels && now-d.since() > kernelsFor {
+		r.remove(d)
+		d = nil
+	}
 	if ds[0].Flags&ring.FlagKernels != 0 {
 		r.isKernels(d, p, ds, from, now)
 		return nil
@@ -100,12 +104,12 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 	var first firstFragment
 	if p.FragOff == 0 && p.L4Len > 0 { // else it has no ports
 		whole := first.read(p, r.arena.Data(ds[0]))
-		if d != nil {
-			r.own(d, &first)
-		}
-		if !whole && p.V6 {
+		if !whole && p.V6 { // d waits on, for a first that is one
 			r.Stats.Tiny++
 			return r.malformed(d, p, ds, from)
+		}
+		if d != nil {
+			r.own(d, &first)
 		}
 		if !whole { // RFC 1858, 3; RFC 7112, 5
 			return r.refuse(d, p, ds, from, &r.Stats.Tiny)
@@ -404,6 +408,10 @@ func (r *Reassembler) finish(d *fragDatagram, p *Packet) []ring.Desc {
 	}
 	if d.top+d.first.headers > maxDatagram { // ping of death
 		return r.forget(d, &r.Stats.Oversize)
+	}
+	// The first that was read may have been refused, and another, shorter, be held.
+	if d.first.skip > int(r.arena.Meta(d.head).Len) {
+		return r.forget(d, &r.Stats.Malformed)
 	}
 	if r.out == nil {
 		r.out = make([]ring.Desc, 0, maxFragFrames)

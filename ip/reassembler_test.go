@@ -300,6 +300,31 @@ func TestReassembleRefuses(t *testing.T) {
 	count("CE with not-ECT", l.r.Stats.ECN, l)
 }
 
+// A first fragment that is none must not describe the datagram that another
+// begins: its extension headers would be longer than that fragment.
+func TestReassembleBadFirst(t *testing.T) {
+	udp := bytes.Repeat([]byte("abcdefgh"), 4)
+	first := packet6(1)
+	first.Proto = extDest
+	for _, tt := range []struct {
+		name  string
+		bad   []byte
+		whole bool
+	}{
+		{"options and nothing behind", ext(ProtoUDP, 1), true},
+		{"longer than a datagram", cat(ext(ProtoUDP, 1), make([]byte, 1<<16)), false},
+	} {
+		l := newFragLab(t, 256, 1<<20, 1<<20)
+		l.add(packet6(1), udp, 8, len(udp), 1500, 0)
+		l.add(first, cat(tt.bad, udp), 0, len(tt.bad), 1500, 0)
+		whole, q := l.add(packet6(1), udp, 0, 8, 1500, 0)
+		if tt.whole != bytes.Equal(whole, udp) || tt.whole != (q.Proto == ProtoUDP && whole != nil) || l.r.Stats.Malformed == 0 {
+			t.Errorf("%s: got %q of protocol %d, %+v", tt.name, whole, q.Proto, l.r.Stats)
+		}
+		l.empty()
+	}
+}
+
 // The extension headers behind the fragment header are skipped, the packet is
 // described as its first fragment, and congestion is not forgotten.
 func TestReassembleDescribes(t *testing.T) {
@@ -384,94 +409,6 @@ func TestReassembleFlood(t *testing.T) {
 	}
 	l.r.Flush()
 	l.empty()
-}
-
-// fragModel is a datagram in units of 8 bytes: which fragment each is of, and the
-// runs that came in order.
-type fragModel struct {
-	have  map[int]byte
-	runs  [][2]int
-	top   int
-	ended bool
-	whole bool
-}
-
-// add adds the fragment n. false: the datagram is to be forgotten.
-func (m *fragModel) add(off, end int, last bool, n byte) bool {
-	if last && (end < m.top || m.ended && end != m.top) || !last && m.ended && end > m.top {
-		return false
-	}
-	m.ended, m.top = m.ended || last, max(m.top, end)
-	most, tail := 0, -1
-	for i, r := range m.runs {
-		if off < r[1] && r[0] < end {
-			return r[0] <= off && end <= r[1]
-		}
-		if r[1] > most {
-			most, tail = r[1], i
-		}
-	}
-	if tail >= 0 && off == most {
-		m.runs[tail][1] = end
-	} else {
-		m.runs = append(m.runs, [2]int{off, end})
-	}
-	for u := off; u < end; u++ {
-		m.have[u] = n
-	}
-	m.whole = m.ended && len(m.have) == m.top
-	return true
-}
-
-// FuzzReassembler compares with a model: a map of bytes.
-func FuzzReassembler(f *testing.F) {
-	f.Add([]byte{0, 0, 4, 0, 4, 4, 0x80, 8, 4})
-	f.Add([]byte{0x80, 8, 4, 0, 4, 4, 0, 0, 4, 1, 0, 9, 1, 2, 3})
-	r := rand.New(rand.NewPCG(5, 6))
-	f.Add(randomBytes(r, 300))
-	lab := newFragLab(f, 1024, 0, 0)
-	f.Fuzz(func(t *testing.T, ops []byte) {
-		if len(ops) > 900 {
-			return
-		}
-		l := *lab
-		l.TB = t
-		l.r.Init(l.cache, 1<<30, 1<<30)
-		models := map[uint32]*fragModel{}
-		for n := 0; len(ops) >= 3; n++ {
-			op, off, units := ops[0], int(ops[1])%40, 1+int(ops[2])%8
-			ops = ops[3:]
-			id, last := uint32(op&3), op&0x80 != 0
-			size := (off + units) * 8
-			data := bytes.Repeat([]byte{byte(n)}, size)
-			if !last {
-				data = append(data, make([]byte, 8)...) // more follows
-			}
-			whole, _ := l.add(packet6(id), data, off*8, size, 24+int(op&0x7c), 0)
-			m := models[id]
-			if m == nil {
-				m = &fragModel{have: map[int]byte{}}
-			}
-			models[id] = m
-			if !m.add(off, off+units, last, byte(n)) {
-				delete(models, id)
-			}
-			complete := m.whole
-			if complete != (whole != nil) {
-				t.Fatalf("step %d: model says complete %v", n, complete)
-			}
-			if complete {
-				for i, c := range whole {
-					if c != m.have[i/8] {
-						t.Fatalf("step %d: byte %d is %d", n, i, c)
-					}
-				}
-				delete(models, id)
-			}
-		}
-		l.r.Expire(math.MaxInt64)
-		l.empty()
-	})
 }
 
 func TestReassembleAllocs(t *testing.T) {
