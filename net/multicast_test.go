@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,6 +218,44 @@ func TestMulticastKernelMember(t *testing.T) {
 				t.Error("the stack did not get it")
 			}
 		})
+	}
+}
+
+// TestMulticastUnprivileged: a socket of a process that has dropped its privileges
+// joins, and gets the datagrams by the kernel, as does one from before.
+func TestMulticastUnprivileged(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	pin(t)
+	g := groups[0]
+	before := joinGroup(t, e, p.A, g.network, g.group)
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, some [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	some = all
+	some[0].Effective &^= 1<<unix.CAP_NET_RAW | 1<<unix.CAP_NET_ADMIN
+	if err := unix.Capset(&hdr, &some[0]); err != nil { // of this thread
+		t.Fatal(err)
+	}
+	c, err := e.ListenMulticastUDP(g.network, ifOf(p.A), udpAddrOf(g.group, groupPort))
+	if cerr := unix.Capset(&hdr, &all[0]); cerr != nil {
+		t.Fatal(cerr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if path := onload.PathOf(c); path.Accelerated || !strings.Contains(path.Reason, "CAP_NET_RAW") {
+		t.Error(path)
+	}
+	send := groupSender(t, p.B, g.group, addrOf(p.B, g.group))
+	for i := range 10 {
+		m := fmt.Sprint("message ", i)
+		send([]byte(m))
+		expectDatagrams(t, "with privileges", before, m)
+		expectDatagrams(t, "without", c, m)
 	}
 }
 

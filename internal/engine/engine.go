@@ -78,10 +78,10 @@ func Default() (*Engine, error) {
 
 func newEngine(c Config) *Engine {
 	e := &Engine{cfg: c, log: c.Logger, grown: make(chan struct{}, 1)}
-	e.hearers.e = e
 	if e.log == nil {
 		e.log = newLogger(zap.WarnLevel)
 	}
+	e.hearers.k, e.hearers.log = e, e.log
 	return e
 }
 

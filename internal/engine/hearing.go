@@ -1,9 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -24,19 +24,43 @@ import (
 // kernel's. The XDP program notices a socket that was bound after ours by itself
 // (lookup_group in driver/afxdp/bpf); watch finds all others.
 type hearers struct {
-	e  *Engine
+	k   groupKernel
+	log *zap.Logger
+
 	mu sync.Mutex
 	m  map[*Socket]*hearer
-	// The part of it that the interfaces take off the kernel at present.
+	// Sums of m: how many sockets want a group, and whose inodes are twins.
+	wants map[groupAt]int
+	twins map[uint64]bool
+	// The kernel's answers, as last read: the stack that takes the groups of a link,
+	// and the inodes of the sockets at a port. nil inodes: they could not be read.
+	takes  map[int]*stack.Stack
+	inodes map[uint16][]uint64
+	// The groups that the interfaces take off the kernel at present.
 	steered map[groupAt]*stack.Stack
 	stop    chan struct{} // ends watch; nil: it does not run
+}
+
+// groupKernel has what hearers ask of the kernel, and have done; the Engine is one.
+type groupKernel interface {
+	// takesGroups returns the stack that takes the groups of a link; nil: they are
+	// the kernel's.
+	takesGroups(link int) *stack.Stack
+	// inodesAt returns the inodes of the sockets that have one of the ports.
+	inodesAt(ports map[uint16]bool) (map[uint16][]uint64, error)
+	// steer has the group's datagrams taken off its link, or left to the kernel again.
+	steer(s *stack.Stack, g groupAt, ours bool) error
 }
 
 // hearer is what is known of a socket.
 type hearer struct {
 	port  uint16
-	inode uint64 // of the twin
+	inode uint64 // of the twin; 0: it counts as a socket of others
 	wants []groupAt
+	// The XDP program takes the twin for ours, or soon will.
+	marked bool
+	// Marking it is not permitted, so its groups are the kernel's.
+	refused bool
 }
 
 // groupAt is a group at a port, on a link.
@@ -49,82 +73,142 @@ type groupAt struct {
 const watchEvery = 100 * time.Millisecond
 
 // Hear has the socket hear what its twin does, whose RawConn is c. It is called
-// when the socket is open, and when its program may have changed the twin.
+// when the socket is open, and when its program may have changed the twin. Without
+// the privilege to mark the twin the socket's groups are the kernel's.
 func (c *Socket) Hear(twin syscall.RawConn) error {
+	c.mu.Lock() // before reading: of two calls the later one reads the newer memberships
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
 	h, err := c.e.hearing(twin)
 	if err != nil {
 		return err
 	}
-	x := &hearer{port: c.at.Port()}
+	x := &hearer{port: c.at.Port(), marked: len(h.Joined) > 0 || c.opts.GroupsOnly}
 	for _, m := range h.Joined {
 		x.wants = append(x.wants, groupAt{m.Link, netip.AddrPortFrom(m.Group, x.port)})
 	}
-	if err := twin.Control(func(fd uintptr) {
-		var st unix.Stat_t
-		err = unix.Fstat(int(fd), &st)
-		x.inode = st.Ino
-	}); err != nil {
+	if x.inode, err = inodeOf(twin); err != nil {
 		return err
-	}
-	if err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil
 	}
 	c.hearing = h
 	for _, s := range c.parts.Load().shards {
 		s.Hear(h)
 	}
 	c.e.hearers.set(c, x)
-	if len(h.Joined) == 0 && !c.opts.GroupsOnly {
+	if !x.marked {
 		return nil
 	}
 	// Only now, when the other sockets at the port have been looked for: from here
 	// on the XDP program takes the twin for ours.
-	if cerr := twin.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, groupPriority())
-	}); cerr != nil {
+	err = mark(twin)
+	if errors.Is(err, unix.EPERM) {
+		c.e.hearers.set(c, &hearer{port: x.port, refused: true})
+		return nil
+	}
+	return err
+}
+
+// inodeOf returns the inode of a socket.
+func inodeOf(c syscall.RawConn) (inode uint64, err error) {
+	cerr := c.Control(func(fd uintptr) {
+		var st unix.Stat_t
+		err = unix.Fstat(int(fd), &st)
+		inode = st.Ino
+	})
+	if cerr != nil {
+		return 0, cerr
+	}
+	return inode, os.NewSyscallError("fstat", err)
+}
+
+// mark tells the XDP program that a twin is ours. EPERM: that takes CAP_NET_RAW or
+// CAP_NET_ADMIN, unless it has been done (socket(7), SO_PRIORITY).
+func mark(twin syscall.RawConn) (err error) {
+	cerr := twin.Control(func(fd uintptr) {
+		v, gerr := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY)
+		if gerr != nil || v != groupPriority() {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, groupPriority())
+		}
+	})
+	if cerr != nil {
 		return cerr
 	}
 	return os.NewSyscallError("setsockopt", err)
 }
 
-// hearsAccelerated reports whether an interface takes groups of the socket's.
-func (c *Socket) hearsAccelerated() bool {
+// groupsWhy returns why no interface takes groups of the socket's; empty: one does.
+func (c *Socket) groupsWhy() string {
 	hs := &c.e.hearers
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if x := hs.m[c]; x != nil {
+		if x.refused {
+			return "without CAP_NET_RAW or CAP_NET_ADMIN the socket cannot be marked (SO_PRIORITY) as one that hears multicast groups by an interface"
+		}
 		for _, g := range x.wants {
 			if hs.steered[g] != nil {
-				return true
+				return ""
 			}
 		}
 	}
-	return false
+	return "another socket may have the port too, and no interface takes a multicast group for this one"
 }
 
+// set enters what is known of a socket, instead of what was.
 func (hs *hearers) set(c *Socket, x *hearer) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if hs.m == nil {
 		hs.m, hs.steered = map[*Socket]*hearer{}, map[groupAt]*stack.Stack{}
+		hs.wants, hs.twins = map[groupAt]int{}, map[uint64]bool{}
+	}
+	old := hs.m[c]
+	news := lookNowhere
+	if x.marked && (old == nil || !old.marked || old.inode != x.inode) {
+		news = lookAtPorts // a socket bound before this one would be hidden by it
+	}
+	for _, g := range x.wants {
+		if hs.wants[g]++; hs.wants[g] == 1 {
+			news = lookEverywhere
+		}
+	}
+	if old != nil {
+		hs.forget(old)
 	}
 	hs.m[c] = x
-	hs.decide()
+	if x.inode != 0 {
+		hs.twins[x.inode] = true
+	}
+	hs.decide(news)
 }
 
-// remove is for a socket that closes.
+// remove is for a socket that closes. Its twin may stay, as a socket of the
+// program's.
 func (hs *hearers) remove(c *Socket) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if hs.m[c] != nil {
-		delete(hs.m, c)
-		hs.decide()
+	x := hs.m[c]
+	if x == nil {
+		return
 	}
+	delete(hs.m, c)
+	hs.forget(x)
+	if l, ok := hs.inodes[x.port]; ok {
+		hs.inodes[x.port] = append(l, x.inode)
+	}
+	hs.decide(lookNowhere)
+}
+
+// forget takes x out of the sums.
+func (hs *hearers) forget(x *hearer) {
+	for _, g := range x.wants {
+		if hs.wants[g]--; hs.wants[g] == 0 {
+			delete(hs.wants, g)
+		}
+	}
+	delete(hs.twins, x.inode)
 }
 
 // close ends watch, with the engine.
@@ -132,51 +216,102 @@ func (hs *hearers) close() {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	clear(hs.m)
+	clear(hs.wants)
 	if hs.stop != nil {
 		close(hs.stop)
 		hs.stop = nil
 	}
 }
 
+// look says what decide reads anew.
+type look int
+
+const (
+	lookNowhere look = iota
+	lookAtPorts
+	lookEverywhere // at links too
+)
+
 // decide steers what is to be ours, and leaves the rest to the kernel. mu is held.
-func (hs *hearers) decide() {
-	want := map[groupAt]*stack.Stack{}
-	ports := map[uint16]bool{}
-	for _, x := range hs.m {
-		for _, g := range x.wants {
-			if s := hs.e.hearsAt(g.link); s != nil {
-				want[g] = s
-				ports[x.port] = true
-			}
-		}
+func (hs *hearers) decide(news look) {
+	if len(hs.wants) > 0 {
+		hs.read(news)
 	}
-	if len(ports) > 0 {
-		hs.others(ports)
+	ours := hs.ourPorts()
+	taker := func(g groupAt) *stack.Stack {
+		if !ours[g.to.Port()] {
+			return nil
+		}
+		return hs.takes[g.link]
 	}
 	for g, s := range hs.steered {
-		if want[g] != s || !ports[g.to.Port()] {
-			_ = s.SteerGroup(g.link, g.to, false) // an interface that is gone has taken its entries along
+		if taker(g) != s || hs.wants[g] == 0 {
+			_ = hs.k.steer(s, g, false) // an interface that is gone has taken its entries along
 			delete(hs.steered, g)
 		}
 	}
-	for g, s := range want {
-		if hs.steered[g] != nil || !ports[g.to.Port()] {
+	for g := range hs.wants {
+		s := taker(g)
+		if s == nil || hs.steered[g] != nil {
 			continue
 		}
-		if err := s.SteerGroup(g.link, g.to, true); err != nil {
-			hs.e.log.Debug("the kernel keeps a multicast group", zap.Stringer("group", g.to), zap.Error(err))
+		if err := hs.k.steer(s, g, true); err != nil {
+			hs.log.Debug("the kernel keeps a multicast group", zap.Stringer("group", g.to), zap.Error(err))
 			continue
 		}
 		hs.steered[g] = s
 	}
 	switch {
-	case len(want) > 0 && hs.stop == nil:
+	case len(hs.wants) > 0 && hs.stop == nil:
 		hs.stop = make(chan struct{})
 		go hs.watch(hs.stop)
-	case len(want) == 0 && hs.stop != nil:
+	case len(hs.wants) == 0 && hs.stop != nil:
 		close(hs.stop)
 		hs.stop = nil
 	}
+}
+
+// read asks the kernel: once for each link that has a wanted group, however many
+// sockets want it, and once for all ports.
+func (hs *hearers) read(news look) {
+	if news == lookEverywhere {
+		hs.takes = map[int]*stack.Stack{}
+		for g := range hs.wants {
+			if _, ok := hs.takes[g.link]; !ok {
+				hs.takes[g.link] = hs.k.takesGroups(g.link)
+			}
+		}
+	}
+	ports := map[uint16]bool{}
+	for g := range hs.wants {
+		if hs.takes[g.link] != nil {
+			ports[g.to.Port()] = true
+		}
+	}
+	if news == lookNowhere || len(ports) == 0 {
+		return
+	}
+	var err error
+	if hs.inodes, err = hs.k.inodesAt(ports); err != nil {
+		hs.inodes = nil
+		hs.log.Debug("the kernel keeps all multicast groups", zap.Error(err))
+	}
+}
+
+// ourPorts are those that only sockets of ours have. A port that could not be
+// looked at is none.
+func (hs *hearers) ourPorts() map[uint16]bool {
+	ours := map[uint16]bool{}
+	for port, l := range hs.inodes {
+		ours[port] = true
+		for _, inode := range l {
+			if !hs.twins[inode] {
+				ours[port] = false
+				break
+			}
+		}
+	}
+	return ours
 }
 
 // watch decides again and again, since the kernel does not tell of sockets that
@@ -191,86 +326,9 @@ func (hs *hearers) watch(stop chan struct{}) {
 		case <-t.C:
 			hs.mu.Lock()
 			if hs.stop == stop {
-				hs.decide()
+				hs.decide(lookEverywhere)
 			}
 			hs.mu.Unlock()
 		}
 	}
-}
-
-// others makes false which of the ports sockets have that are not ours. What
-// cannot be read is as if there were some.
-func (hs *hearers) others(ports map[uint16]bool) {
-	ours := map[uint64]bool{}
-	for _, x := range hs.m {
-		ours[x.inode] = true
-	}
-	err := hs.e.ns.Do(func() error {
-		for _, file := range []string{"udp", "udp6"} {
-			err := eachLine(file, func(_ string, col []string) {
-				if port, inode, ok := udpLine(col); ok && ports[port] && !ours[inode] {
-					ports[port] = false
-				}
-			})
-			if err != nil && !os.IsNotExist(err) {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		clear(ports)
-	}
-}
-
-// udpLine reads a line of /proc/net/udp or udp6: slot, local address, and the inode
-// in the tenth column.
-func udpLine(col []string) (port uint16, inode uint64, ok bool) {
-	if len(col) < 10 {
-		return 0, 0, false
-	}
-	at := len(col[1]) - 4
-	if at < 0 {
-		return 0, 0, false
-	}
-	p, err := strconv.ParseUint(col[1][at:], 16, 16)
-	if err != nil {
-		return 0, 0, false
-	}
-	inode, err = strconv.ParseUint(col[9], 10, 64)
-	return uint16(p), inode, err == nil
-}
-
-// hearsAt returns the stack that takes the groups of a link; nil: they are the
-// kernel's. What else hears them there would lose them: what is above the link, and
-// a router of groups.
-func (e *Engine) hearsAt(link int) *stack.Stack {
-	i, why := e.behind(link)
-	if why != "" || i.Index != link || !i.Kernel {
-		return nil
-	}
-	for _, l := range e.net.Links() {
-		switch {
-		case l.Index == link && l.Master != 0:
-			return nil // a port of a bridge, or of a bond
-		case l.Kind == "macvlan", l.Kind == "macvtap", l.Kind == "ipvlan", l.Kind == "ipvtap":
-			return nil // it may be above the link
-		case l.Index == link && e.routesGroups(l.Name):
-			return nil
-		}
-	}
-	return i.Stack
-}
-
-// routesGroups reports whether the kernel forwards the groups of a link, for a
-// daemon that routes them.
-func (e *Engine) routesGroups(name string) (yes bool) {
-	_ = e.ns.Do(func() error {
-		for _, family := range []string{"ipv4", "ipv6"} {
-			b, _ := os.ReadFile("/proc/sys/net/" + family + "/conf/" + name + "/mc_forwarding")
-			yes = yes || len(b) > 0 && b[0] == '1'
-		}
-		return nil
-	})
-	return yes
 }

@@ -88,8 +88,10 @@ func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 
 // Path returns how packets travel.
 func (c *Socket) Path() Path {
-	if c.opts.GroupsOnly && !c.hearsAccelerated() {
-		return Path{Reason: "another socket may have the port too, and no interface takes a multicast group for this one"}
+	if c.opts.GroupsOnly {
+		if why := c.groupsWhy(); why != "" {
+			return Path{Reason: why}
+		}
 	}
 	return PathOf(c.parts.Load().on...)
 }
