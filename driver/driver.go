@@ -38,6 +38,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 
@@ -149,9 +150,14 @@ type Device interface {
 type Grower interface {
 	// Grow opens the queues that the interface has got since the last call, and
 	// hands them to take before they receive anything. They are the Device's once
-	// take has returned nil. The error is why some are not taken; the packets
-	// that come by those are the kernel's.
-	Grow(take func([]Queue) error) error
+	// take has returned nil. The error is why some are not taken, or receive
+	// nothing; the packets that come by those are the kernel's. Grow waits for
+	// queues that are busy only until ctx ends, and returns ctx's error then.
+	//
+	// Close waits for a Grow that is under way. So nobody may close the Stack that
+	// has the Device meanwhile: it closes the Device with the stack lock held, which
+	// take waits for.
+	Grow(ctx context.Context, take func([]Queue) error) error
 	// Missing returns that error as long as it holds, in words; else "".
 	Missing() string
 }

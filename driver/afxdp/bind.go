@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -159,7 +160,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	owner := make([]uint16, d.arena.Frames())
 	var bound []*Queue
 	for _, id := range c.Queues {
-		q, err := d.bindQueue(c, l, m, id, owner, bound)
+		q, err := d.bindQueue(context.Background(), c, l, m, id, owner, bound)
 		if err != nil {
 			d.closeQueues()
 			d.queues.set(nil)
@@ -173,7 +174,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 
 // bindQueue opens the socket of the queue with that number, beside others of the
 // same UMEM. owner is theirs too.
-func (d *Device) bindQueue(c *Config, l *linkInfo, m bindMode, id int, owner []uint16, others []*Queue) (*Queue, error) {
+func (d *Device) bindQueue(ctx context.Context, c *Config, l *linkInfo, m bindMode, id int, owner []uint16, others []*Queue) (*Queue, error) {
 	q := &Queue{
 		dev: d, id: id, tag: uint16(len(others) + 1), owner: owner, arena: d.arena, fd: -1, txFD: -1, ep: -1,
 		maxFrags: maxFrags(l, m),
@@ -183,7 +184,7 @@ func (d *Device) bindQueue(c *Config, l *linkInfo, m bindMode, id int, owner []u
 		first = others[0]
 		q.txMeta = first.txMeta
 	}
-	if err := openSocket(q, c, l, m, first); err != nil {
+	if err := openSocket(ctx, q, c, l, m, first); err != nil {
 		return nil, err
 	}
 	most := c.share(d.arena)

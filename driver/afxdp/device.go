@@ -240,6 +240,8 @@ func (d *Device) Caps() *driver.Caps { return &d.caps }
 // too, unless it belongs to another device, so nobody may use frames or queues any
 // more. RxPending, Stats and Err stay safe.
 func (d *Device) Close() error {
+	// Before d.mu is taken: a Grow that is under way may wait for it.
+	grown := d.growth.close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -248,7 +250,7 @@ func (d *Device) Close() error {
 	d.closed = true
 	d.returns.close()
 	// NAPI comes first: drivers may reset the NIC when the program goes.
-	errs := []error{d.growth.close(), d.watch.close(), d.napi.Close()}
+	errs := []error{grown, d.watch.close(), d.napi.Close()}
 	if d.link != nil {
 		errs = append(errs, d.link.Close())
 	}

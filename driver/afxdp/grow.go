@@ -1,7 +1,10 @@
 package afxdp
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -47,18 +50,21 @@ type growth struct {
 	c     Config
 	mode  bindMode
 
-	mu      sync.Mutex // one Grow at a time; Close waits for it
-	closed  bool
-	missing atomic.Pointer[string] // why queues of the interface are not ours
+	mu       sync.Mutex // one Grow at a time; Close waits for it
+	closed   bool
+	unmapped []*Queue               // queues of ours that have no XSKMAP entry yet
+	missing  atomic.Pointer[string] // why queues of the interface are not ours
 }
 
 // close ends the watch, and waits for a Grow that is under way.
 func (g *growth) close() error {
-	err := g.watch.close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
 	g.closed = true
-	return err
+	return g.watch.close()
 }
 
 // watchQueues has c.Changed called when the number of queues changes.
@@ -81,11 +87,37 @@ func (d *Device) watchQueues(c *Config, l *linkInfo, m bindMode) {
 		d.await(xdpDrop)
 	}
 	g.watch.run(func(typ uint16, body []byte) bool {
-		return typ == family && len(body) >= genlLen && body[0] == unix.ETHTOOL_MSG_CHANNELS_NTF
+		return typ == family && channelsNotice(body) == d.index
 	}, c.Changed)
 	if now, err := lookupLink(fmt.Sprint(d.index)); err == nil && now.rx != l.rx {
 		c.Changed() // between the look and the watch
 	}
+}
+
+// Attributes of a notice of channels (linux/ethtool_netlink_generated.h): its header,
+// and there the interface's number.
+const (
+	channelsHeader = 1
+	headerIndex    = 1
+)
+
+// channelsNotice returns the number of the interface whose channels a message of the
+// ethtool family is about, 0 where it is about something else.
+func channelsNotice(body []byte) (index int) {
+	if len(body) < genlLen || body[0] != unix.ETHTOOL_MSG_CHANNELS_NTF {
+		return 0
+	}
+	nlAttrs(body[genlLen:], func(typ uint16, v []byte) {
+		if typ != channelsHeader {
+			return
+		}
+		nlAttrs(v, func(typ uint16, v []byte) {
+			if typ == headerIndex {
+				index = int(attrUint32(v))
+			}
+		})
+	})
+	return index
 }
 
 // Actions of an XDP program (linux/bpf.h).
@@ -111,17 +143,17 @@ func (d *Device) Missing() string {
 }
 
 // Grow implements driver.Grower.
-func (d *Device) Grow(take func([]driver.Queue) error) error {
+func (d *Device) Grow(ctx context.Context, take func([]driver.Queue) error) error {
 	g := &d.growth
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return errClosed
 	}
-	err := d.inNS(func() error { return d.grow(take) })
+	err := d.inNS(func() error { return errors.Join(d.grow(ctx, take), d.redirect()) })
 	var missing string
 	if err != nil {
-		missing = err.Error()
+		missing = strings.ReplaceAll(err.Error(), "\n", "; ")
 		d.await(xdpPass)
 	} else if g.c.allOfThem && g.watch.f != nil {
 		d.await(xdpDrop)
@@ -131,8 +163,11 @@ func (d *Device) Grow(take func([]driver.Queue) error) error {
 }
 
 // grow runs in the interface's namespace.
-func (d *Device) grow(take func([]driver.Queue) error) (err error) {
+func (d *Device) grow(ctx context.Context, take func([]driver.Queue) error) (err error) {
 	l, err := lookupLink(fmt.Sprint(d.index))
+	if errors.Is(err, unix.ENODEV) {
+		return nil // it was deleted, and gets no more queues
+	}
 	if err != nil {
 		return err
 	}
@@ -142,7 +177,7 @@ func (d *Device) grow(take func([]driver.Queue) error) (err error) {
 		held[q.id] = true
 	}
 	var ids []int
-	for id := range l.rx {
+	for id := d.receive; id < l.rx; id++ { // others were left out when the device was opened
 		if !held[id] {
 			ids = append(ids, id)
 		}
@@ -170,7 +205,7 @@ func (d *Device) grow(take func([]driver.Queue) error) (err error) {
 		}
 	}()
 	for _, id := range ids {
-		q, err := d.bindQueue(&c, l, g.mode, id, old[0].owner, all)
+		q, err := d.bindQueue(ctx, &c, l, g.mode, id, old[0].owner, all)
 		if err != nil {
 			return err
 		}
@@ -188,10 +223,25 @@ func (d *Device) grow(take func([]driver.Queue) error) (err error) {
 	}
 	for _, q := range all[len(old):] {
 		q.ruled.Store(d.ruled.Load() && q.qdisc != nil) // again: the watch looks at the list
-		if err := d.receiveBy(q); err != nil {
-			d.log.Error("afxdp: a new queue receives nothing", zap.String("interface", l.name), zap.Int("queue", q.id), zap.Error(err))
-		}
+		g.unmapped = append(g.unmapped, q)
 	}
 	d.log.Info("afxdp: queues that came are taken", zap.String("interface", l.name), zap.Ints("queues", ids))
 	return nil
+}
+
+// redirect has the program redirect to the queues that it does not redirect to yet. The
+// error is of those that it still does not: the next Grow tries them again.
+func (d *Device) redirect() error {
+	var (
+		errs []error
+		left []*Queue
+	)
+	for _, q := range d.growth.unmapped {
+		if err := d.receiveBy(q); err != nil {
+			left = append(left, q)
+			errs = append(errs, fmt.Errorf("afxdp: queue %d of %s receives nothing: %w", q.id, d.name, err))
+		}
+	}
+	d.growth.unmapped = left
+	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -63,8 +64,8 @@ const (
 )
 
 // openSocket makes and binds the AF_XDP socket of q. It shares the UMEM of the
-// socket share, which is nil for the first.
-func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err error) {
+// socket share, which is nil for the first. It waits for a busy queue until ctx ends.
+func openSocket(ctx context.Context, q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err error) {
 	q.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		q.fd = -1
@@ -95,7 +96,7 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 	if share != nil {
 		flags, fd = unix.XDP_SHARED_UMEM, share.fd
 	}
-	if err := bindFree(q, l, flags, fd); err != nil {
+	if err := bindFree(ctx, q, l, flags, fd); err != nil {
 		var busy *QueueError
 		if errors.As(err, &busy) {
 			return err
@@ -116,15 +117,20 @@ func openSocket(q *Queue, c *Config, l *linkInfo, m bindMode, share *Queue) (err
 	return q.makeEpoll()
 }
 
-// bindFree binds, and waits for a queue that is about to be free.
-func bindFree(q *Queue, l *linkInfo, flags uint16, share int) error {
+// bindFree binds, and waits for a queue that is about to be free, until ctx ends.
+func bindFree(ctx context.Context, q *Queue, l *linkInfo, flags uint16, share int) error {
 	start := time.Now()
-	for wait := busyWait; ; time.Sleep(busyStep) {
+	for wait := busyWait; ; {
 		err := bindXDP(q.fd, l.index, q.id, flags, share)
 		if err != unix.EBUSY {
 			return err
 		}
 		if time.Since(start) < wait {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(busyStep):
+			}
 			continue
 		}
 		busy := busyQueue(l, q.id)

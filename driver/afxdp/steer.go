@@ -229,7 +229,7 @@ type Counters struct {
 	PassFragment  uint64 // fragments whose first was the kernel's, or that no port of ours has the address of
 	PassNoPort    uint64 // no entry
 	PassFlow      uint64 // flow entry that says kernel
-	PassNoSocket  uint64 // ours, but on a queue without a socket
+	PassNoSocket  uint64 // ours, but on a queue without a socket: to the kernel, or dropped where the queue is about to get one
 	PassScope     uint64 // sent to many, or to a link-local address
 	PassJoined    uint64 // several datagrams in one packet
 	PassGroup     uint64 // of a group that other sockets may hear at the port

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"syscall"
@@ -20,7 +21,7 @@ import (
 type keeper struct {
 	e     *Engine
 	news  chan struct{} // a link has changed
-	stop  chan struct{}
+	stop  context.CancelFunc
 	done  chan struct{}
 	unsub func()
 
@@ -37,8 +38,9 @@ const busyRetry = time.Second
 
 // keep starts the keeper. Until then nobody but the caller uses e.
 func (e *Engine) keep() {
+	ctx, stop := context.WithCancel(context.Background())
 	k := &keeper{
-		e: e, news: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		e: e, news: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
 		tried: map[int]control.Link{}, busy: map[int]bool{}, lost: map[string]bool{},
 	}
 	for _, i := range e.interfaces() {
@@ -59,7 +61,7 @@ func (e *Engine) keep() {
 		}
 	})
 	e.keeper = k
-	go k.run()
+	go k.run(ctx)
 }
 
 // close ends the keeper, and waits for an attempt that is under way.
@@ -68,22 +70,23 @@ func (k *keeper) close() {
 		return
 	}
 	k.unsub()
-	close(k.stop)
+	k.stop()
 	<-k.done
 }
 
-func (k *keeper) run() {
+func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
 	retry := time.NewTimer(busyRetry)
 	defer retry.Stop()
 	for {
 		select {
-		case <-k.stop:
+		case <-ctx.Done():
 			return
 		case <-k.news:
+			k.grow(ctx) // drivers may change their queues without a notice of that
 		case <-retry.C:
 		case <-k.e.grown:
-			k.grow()
+			k.grow(ctx)
 			continue
 		}
 		k.look()
@@ -167,16 +170,16 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 }
 
 // grow takes the queues that interfaces have got. Those that cannot be taken are
-// tried again with the next change.
-func (k *keeper) grow() {
+// tried again with the next change. It waits for busy queues until ctx ends.
+func (k *keeper) grow(ctx context.Context) {
 	for _, i := range k.e.interfaces() {
 		g, ok := i.Device.(driver.Grower)
 		if !ok || i.err() != nil {
 			continue
 		}
 		was := g.Missing()
-		err := g.Grow(func(qs []driver.Queue) error { return i.Stack.AddQueues(i.Index, qs) })
-		if err != nil && g.Missing() != was {
+		err := g.Grow(ctx, func(qs []driver.Queue) error { return i.Stack.AddQueues(i.Index, qs) })
+		if err != nil && ctx.Err() == nil && g.Missing() != was {
 			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
 				zap.String("interface", i.Name), zap.Error(err))
 		}
