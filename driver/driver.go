@@ -199,6 +199,8 @@ type Returner interface {
 	// interface had received it: soon, in order, and without waiting. frame is the
 	// device's from then on, and has at most MaxReturn bytes.
 	Return(frame []byte)
+	// ReturnErrors returns how many frames the kernel did not take, or were too many.
+	ReturnErrors() uint64
 }
 
 // MaxReturn is the largest frame that a Returner takes, in bytes: a page has room

@@ -31,8 +31,8 @@ func (r *Reassembler) isDoubtful(d *fragDatagram) bool {
 // giveBack gives the kernel the fragment p, of which ds are the part of the
 // datagram, and frees it.
 func (r *Reassembler) giveBack(p *Packet, ds []ring.Desc, from int) {
-	r.Stats.Returned++
 	if r.Return != nil {
+		r.Stats.Returned++
 		head := uint16(p.L4Off)
 		ds[0].Off -= head
 		ds[0].Len += head

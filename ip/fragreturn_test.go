@@ -38,6 +38,13 @@ func (l *returnLab) put(id uint32, off int, first ring.DescFlags, now int64) boo
 	return done != nil
 }
 
+// malformed adds a fragment whose length is no multiple of 8.
+func (l *returnLab) malformed(id uint32, off int) {
+	p := packet6(id)
+	p.Fragment, p.MoreFrags, p.FragOff, p.L4Len, p.NetOff, p.L4Off = true, true, off, 13, 14, 62
+	l.r.Add(&p, l.frames(bytes.Repeat([]byte{byte(off)}, 13), 1500), 3, 0)
+}
+
 func (l *returnLab) got(want ...int) {
 	l.Helper()
 	if !slices.Equal(l.given, want) {
@@ -127,6 +134,26 @@ func TestReturn(t *testing.T) {
 		l.got(48)
 		l.empty()
 	})
+	t.Run("malformed, of ours", func(t *testing.T) {
+		l := newReturnLab(t)
+		asked := 0
+		l.r.MayAnswer = func(int64) bool { asked++; return asked > 1 }
+		l.put(1, 0, 0, 0)
+		for range 2 {
+			l.malformed(1, 16)
+		}
+		l.got(16)
+		l.malformed(2, 16) // it may be the kernel's
+		l.put(3, 32, 0, 0)
+		l.malformed(3, 16) // likewise
+		l.got(16, 16)
+		if asked != 2 || l.r.Stats.Returned != 3 {
+			t.Errorf("asked %d times, %d returned", asked, l.r.Stats.Returned)
+		}
+		l.r.Flush()
+		l.got(32)
+		l.empty()
+	})
 	t.Run("the identification returns", func(t *testing.T) {
 		l := newReturnLab(t)
 		l.put(1, 0, ring.FlagKernels, 0)
@@ -152,4 +179,33 @@ func TestReturn(t *testing.T) {
 		l.r.Flush()
 		l.empty()
 	})
+}
+
+// A fragment of IPv4 that was shortened says so in its header.
+func TestReturnCut(t *testing.T) {
+	const at, data = 100, 13
+	l := newFragLab(t, 64, 1<<20, 1<<20)
+	frame := make([]byte, 34, 34+data)
+	frame[12], frame[14] = 8, 0x45
+	p := packet4(7)
+	p.NetOff, p.L4Off = 14, 34
+	copy(frame[26:], p.Src.AsSlice())
+	copy(frame[30:], p.Dst.AsSlice())
+	frame[23] = p.Proto
+	frame = append(frame, make([]byte, data)...)
+	p.putFragment(frame, 16, true)
+	if err := Parse(frame, len(frame), &p); err != nil || p.L4Len != data {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	var got []byte
+	l.r.Return = func(_ int, ds []ring.Desc) { got = bytes.Clone(l.arena.Data(ds[0])) }
+	ds := l.frames(frame[34:], 1500)
+	copy(l.arena.Bytes(ds[0].Frame)[at-34:], frame[:34])
+	l.r.Add(&p, ds, 0, 0)
+	l.r.Flush()
+	var q Packet
+	if err := Parse(got, len(got), &q); err != nil || q.L4Len != 8 || q.FragOff != 16 || !q.MoreFrags {
+		t.Errorf("%x: %+v, %v", got, q, err)
+	}
+	l.empty()
 }

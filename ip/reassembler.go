@@ -49,6 +49,9 @@ type Reassembler struct {
 	// Ethernet header on; from is what Add was told. nil: no kernel stands behind
 	// the links.
 	Return func(from int, ds []ring.Desc)
+	// MayAnswer reports whether at now, in ns, the kernel may be given a fragment of
+	// ours that it answers with an error. nil: always.
+	MayAnswer func(now int64) bool
 
 	cache     *ring.Cache
 	arena     *ring.Arena
@@ -63,7 +66,7 @@ type Reassembler struct {
 // Init makes r empty. It will hold at most limit bytes, and peerLimit from
 // each peer: an IPv4 address or an IPv6 /64.
 func (r *Reassembler) Init(c *ring.Cache, limit, peerLimit int) {
-	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit, Return: r.Return}
+	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit, Return: r.Return, MayAnswer: r.MayAnswer}
 }
 
 // Held is the number of bytes held.
@@ -97,7 +100,7 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 	}
 	if p.MoreFrags && p.L4Len%8 != 0 {
 		if p.V6 {
-			return r.malformed(d, p, ds, from)
+			return r.malformed(d, p, ds, from, now)
 		}
 		ds = r.cut(p, ds) // as Linux does
 	}
@@ -106,7 +109,7 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 		whole := first.read(p, r.arena.Data(ds[0]))
 		if !whole && p.V6 { // d waits on, for a first that is one
 			r.Stats.Tiny++
-			return r.malformed(d, p, ds, from)
+			return r.malformed(d, p, ds, from, now)
 		}
 		if d != nil {
 			r.own(d, &first)
@@ -116,7 +119,7 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 		}
 	}
 	if p.V6 && p.FragOff == 0 && p.L4Len == 0 { // likewise
-		return r.malformed(d, p, ds, from)
+		return r.malformed(d, p, ds, from, now)
 	}
 	if d == nil {
 		d = r.begin(&key, &first, now)
@@ -125,7 +128,7 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 	}
 	off, end := p.FragOff, p.FragOff+p.L4Len
 	if p.V6 && end+headersOf(p) > maxDatagram { // RFC 8200, 4.5; of IPv4's, finish
-		return r.malformed(d, p, ds, from)
+		return r.malformed(d, p, ds, from, now)
 	}
 	if !d.fits(end, p.MoreFrags) {
 		return r.refuse(d, p, ds, from, &r.Stats.Overlaps)
@@ -156,9 +159,14 @@ func (r *Reassembler) Add(p *Packet, ds []ring.Desc, from int, now int64) []ring
 	return nil
 }
 
-// cut shortens an IPv4 fragment to a multiple of 8 bytes.
+// cut shortens an IPv4 fragment to a multiple of 8 bytes, and has its header say so
+// where a kernel may get it: that drops packets that are shorter than they say.
 func (r *Reassembler) cut(p *Packet, ds []ring.Desc) []ring.Desc {
 	p.L4Len &^= 7
+	if r.Return != nil {
+		h := r.arena.Bytes(ds[0].Frame)[:ds[0].Off][int(ds[0].Off)-p.L4Off+p.NetOff:]
+		putLength4(h, len(h)+p.L4Len)
+	}
 	n := p.L4Len
 	for i := range ds {
 		if int(ds[i].Len) >= n {
@@ -239,9 +247,14 @@ func (r *Reassembler) refuse(d *fragDatagram, p *Packet, ds []ring.Desc, from in
 // malformed drops an IPv6 fragment that is none; what is held of its datagram waits
 // on. The kernel gets it: it answers with a parameter problem (RFC 8200, 4.5), or it
 // may be the kernel's.
-func (r *Reassembler) malformed(d *fragDatagram, p *Packet, ds []ring.Desc, from int) []ring.Desc {
+func (r *Reassembler) malformed(d *fragDatagram, p *Packet, ds []ring.Desc, from int, now int64) []ring.Desc {
 	r.Stats.Malformed++
-	r.giveBack(p, ds, from)
+	doubt := d == nil && p.FragOff != 0 || d != nil && r.isDoubtful(d)
+	if doubt || r.MayAnswer == nil || r.MayAnswer(now) {
+		r.giveBack(p, ds, from)
+	} else {
+		r.cache.FreeDescs(ds)
+	}
 	if d != nil && d.head == ring.NoFrame && d.state == gathering {
 		r.remove(d)
 	}

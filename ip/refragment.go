@@ -42,12 +42,18 @@ func (p *Packet) putFragment(b []byte, off int, more bool) {
 		binary.BigEndian.PutUint16(b[p.L4Off-fragLen+2:], field)
 		return
 	}
-	binary.BigEndian.PutUint16(h[2:], uint16(len(h)))
 	field := binary.BigEndian.Uint16(h[6:])&^(fragOffset|flagMF) | uint16(off/8)
 	if more {
 		field |= flagMF
 	}
 	binary.BigEndian.PutUint16(h[6:], field)
+	putLength4(h[:p.L4Off-p.NetOff], len(h))
+}
+
+// putLength4 makes total the length of the packet whose IPv4 header is h, and
+// corrects the header's checksum.
+func putLength4(h []byte, total int) {
+	binary.BigEndian.PutUint16(h[2:], uint16(total))
 	binary.BigEndian.PutUint16(h[10:], 0)
-	binary.BigEndian.PutUint16(h[10:], ^Sum(h[:p.L4Off-p.NetOff]))
+	binary.BigEndian.PutUint16(h[10:], ^Sum(h))
 }

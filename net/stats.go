@@ -26,6 +26,7 @@ type Stats struct {
 	TxUnresolved         uint64       // packets dropped while they waited for a neighbour's address
 	Detours              uint64       // packets that left through the kernel, by interfaces that are not accelerated
 	DetourErrors         uint64       // those that the kernel did not take
+	ReturnErrors         uint64       // packets that were to go back to the kernel (Fragments.Returned, bad headers), and were lost
 	TxResets             uint64       // resets sent for segments that belong to nothing
 	KickErrors           uint64       // system calls to send that failed
 	ICMPErrors           uint64       // about our flows

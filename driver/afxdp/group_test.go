@@ -56,6 +56,7 @@ func TestGroupSteering(t *testing.T) {
 					must(t, d.AddPort(udp, at))
 					see("no socket", frame, true)
 					see("another port", groupFrame(c.from, c.group, 101), false)
+					see("port 0", groupFrame(c.from, c.group, 0), false)
 					see("another group", groupFrame(c.from, c.group.Next(), 100), false)
 					see("of a VLAN", groupFrame(c.from, c.group, 100, 5), false)
 					bind := func(priority int) net.PacketConn {

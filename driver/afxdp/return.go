@@ -17,7 +17,7 @@ type returns struct {
 	mu      sync.Mutex
 	idle    sync.Cond // running became false
 	waiting [][]byte
-	bytes   int
+	bytes   int // of waiting, and of what is being given back
 	running bool
 	closed  bool
 	lost    uint64
@@ -49,6 +49,7 @@ func (d *Device) giveBack() {
 		for frames := r.take(); frames != nil; frames = r.take() {
 			for _, f := range frames {
 				d.giveBackFrame(f)
+				r.done(len(f))
 			}
 		}
 		return nil
@@ -72,13 +73,28 @@ func (d *Device) giveBackFrame(f []byte) {
 	}
 }
 
+// ReturnErrors implements driver.Returner.
+func (d *Device) ReturnErrors() uint64 {
+	r := &d.returns
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
+}
+
+// done makes room for n bytes more.
+func (r *returns) done(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bytes -= n
+}
+
 // take returns all that waits, nil where nothing does: then the goroutine is to
 // end.
 func (r *returns) take() [][]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	frames := r.waiting
-	r.waiting, r.bytes = nil, 0
+	r.waiting = nil
 	if frames == nil {
 		r.running = false
 		r.idle.Broadcast()

@@ -83,6 +83,7 @@ func testSteering(t *testing.T, mode Mode) {
 	}
 	// The peer complains about a packet of ours: our side is the source.
 	sent4 := ipOf(us4.addr, them4.addr, udp, 5, 0, 0, u(us4, them4, 100, 9))[:28]
+	ip4From0 := ipOf(us4.addr, them4.addr, udp, 5, 0, 0, u(us4, them4, 0, 9))[:28]
 	sent6 := ipOf(us6.addr, them6.addr, udp, 5, 0, 0, u(us6, them6, 100, 9))
 	theirs4 := ipOf(them4.addr, us4.addr, udp, 5, 0, 0, u(them4, us4, 9, 100))[:28]
 	pad := make([]byte, 6)
@@ -133,6 +134,11 @@ func testSteering(t *testing.T, mode Mode) {
 		{"to all on the link", any100, ethOf(them4.mac, [6]byte{255, 255, 255, 255, 255, 255}, ip4(0, u(them4, us4, 9, 100))), false},
 		{"to a group", any100, ethOf(them4.mac, [6]byte{0x33, 0x33, 0, 0, 0, 1}, ip6(udp, u(them6, us6, 9, 100))), false},
 		{"link-local", any100, datagram(them6, host{us6.mac, netip.MustParseAddr("fe80::1")}, 9, 100, nil), false},
+		{"port 0", any100, datagram(them4, us4, 9, 0, nil), false},
+		{"port 0, v6", any100, datagram(them6, us6, 9, 0, nil), false},
+		{"port 0, tcp", port(tcp, at(us4.addr, 100)), eth(tcpSYN(them4.addr, us4.addr, 0)), false},
+		{"port 0, tcp6", port(tcp, anyPort(100)), eth(tcpSYN(them6.addr, us6.addr, 0)), false},
+		{"icmp about port 0", any100, eth(icmpOf(them4.addr, us4.addr, 3, ip4From0)), false},
 		{"vlan, other port", any100, eth(ip4(0, u(them4, us4, 9, 101)), 7), false},
 
 		{"flow ours", []entry{{udp, at(us4.addr, 100), at(them4.addr, 9), true}}, datagram(them4, us4, 9, 100, nil), true},
@@ -330,6 +336,11 @@ func TestFragments(t *testing.T) {
 			}
 			d.arena.Free(first[0].Frame)
 			see(frag(80, 64, 101), true)
+			mac := them.mac
+			them.mac = [6]byte{0, 0, 0x5e, 0xff, 1, 2} // with the group bit it would be a mark of segments
+			see(frag(82, 64, 101), true)
+			see(frag(82, 0, 101), false)
+			them.mac = mac
 			must(t, d.RemovePort(udp, anyPort(100)))
 			must(t, d.AddPort(udp, netip.AddrPortFrom(us.addr, 100)))
 			see(frag(81, 64, 100), true)

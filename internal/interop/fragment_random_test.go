@@ -154,9 +154,11 @@ func TestFragmentsAsKernel(t *testing.T) {
 	}
 }
 
-func testFragmentsAsKernel(t *testing.T, fam family) {
-	// The kernel's backlog is a processor's: what one thread sends from one
-	// processor comes in order. The thread ends with the test.
+// oneProcessor keeps the test's thread on one processor. The kernel's backlog is a
+// processor's: what the thread sends then comes in order. The thread ends with the
+// test.
+func oneProcessor(t *testing.T) {
+	t.Helper()
 	runtime.LockOSThread()
 	var cpus, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
@@ -171,6 +173,10 @@ func testFragmentsAsKernel(t *testing.T, fam family) {
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func testFragmentsAsKernel(t *testing.T, fam family) {
+	oneProcessor(t)
 	var ends [2]reader
 	for i := range ends {
 		p := lab.NewPair(t, lab.Options{Neighbors: true})

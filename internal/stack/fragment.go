@@ -30,8 +30,8 @@ func (s *Stack) fragment(ds []ring.Desc) {
 
 // Memory for incomplete datagrams, in all and per peer (attack 11).
 const (
-	maxFragBytes     = 4 << 20
-	maxPeerFragBytes = maxFragBytes / 4
+	maxFragBytes  = 4 << 20
+	fragPeerShare = 4 // a peer may have this part of it
 )
 
 // fragments are the datagrams that are being put together, and the one that is
@@ -44,7 +44,7 @@ type fragments struct {
 
 func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
 	limit := min(maxFragBytes, len(arena.Mem())/8)
-	f.Init(cache, limit, min(maxPeerFragBytes, limit))
+	f.Init(cache, limit, limit/fragPeerShare)
 	f.timer.Kind = ofFragments
 }
 

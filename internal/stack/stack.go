@@ -84,7 +84,7 @@ func New(cfg Config) (*Stack, error) {
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
 	if slices.ContainsFunc(s.links, func(k *link) bool { return k.returner != nil }) {
-		s.fragments.Return = s.returnPacket
+		s.fragments.Return, s.fragments.MayAnswer = s.returnPacket, s.icmp.Allow
 	}
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24

@@ -47,6 +47,7 @@ type Stats struct {
 	TxUnresolved         uint64 // packets dropped while they waited for a neighbour's address
 	Detours              uint64 // packets that left through the kernel, by other links than the stack's
 	DetourErrors         uint64 // those that the kernel did not take
+	ReturnErrors         uint64 // packets that were to go back to the kernel, and were lost
 	TxResets             uint64 // resets sent for segments that belong to nothing
 	KickErrors           uint64
 	ICMPErrors           uint64 // about our flows
@@ -89,6 +90,11 @@ func (s *Stack) Stats() Stats {
 	st.FreeFrames, st.Frames = s.freeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
 	st.Fragments = s.fragments.Stats
+	for _, k := range s.links {
+		if k.returner != nil {
+			st.ReturnErrors += k.returner.ReturnErrors()
+		}
+	}
 	s.end()
 	if s.life.closing.Load() {
 		return st

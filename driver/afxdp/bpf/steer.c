@@ -360,6 +360,8 @@ __attribute__((noinline)) int lookup(struct flow_key *k)
 
 	if (!k)
 		return PASS_MALFORMED;
+	if (!k->lport)
+		return PASS_NO_PORT; /* that entry says only that there is some port */
 	if (have_flows) {
 		v = bpf_map_lookup_elem(&flows, k);
 		if (v)
@@ -398,6 +400,8 @@ __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *
 
 	if (!k)
 		return PASS_MALFORMED;
+	if (!k->lport)
+		return PASS_SCOPE; /* as in lookup */
 	pk.local = k->local;
 	pk.port = k->lport;
 	pk.proto = k->proto;
@@ -566,6 +570,13 @@ static __always_inline void mark_kernels(struct xdp_md *ctx, struct ethhdr *eth)
 	bpf_xdp_store_bytes(ctx, 6, &src, sizeof(src));
 }
 
+// like_mark reports whether a sender's address, with the group bit, would be a mark
+// of segments.
+static __always_inline int like_mark(struct ethhdr *eth)
+{
+	return eth->src[0] == 0 && eth->src[1] == 0 && eth->src[2] == 0x5e && eth->src[3] == 0xff;
+}
+
 static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 {
 	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, unheld);
@@ -710,9 +721,10 @@ int onload_steer(struct xdp_md *ctx)
 
 	// The first fragment decides for the rest, also when an earlier datagram
 	// with the same identification was decided otherwise. But where the stack has
-	// some of the kernel's already, it must get all.
+	// some of the kernel's already, it must get all. Where that cannot be said, the
+	// kernel gets the others later.
 	if (r) {
-		if (some_port(&p) && recall(&fk, FRAG_KERNEL) == FRAG_STACK) {
+		if (some_port(&p) && recall(&fk, FRAG_KERNEL) == FRAG_STACK && !like_mark(&eth)) {
 			r = redirect(ctx, REDIRECT_FRAG);
 			if (r == XDP_REDIRECT)
 				mark_kernels(ctx, &eth);
