@@ -17,8 +17,8 @@ type rawConn struct{ c *stackTCP }
 func (r rawConn) Read(f func(fd uintptr) bool) error {
 	return r.error("raw-read", r.c.s.Inspect(func(data []byte, end error) (read int, done bool, err error) {
 		if end == nil && len(data) == 0 {
-			idle, err := idleWindow()
-			return 0, err == nil && f(uintptr(idle.near)), err
+			w, err := idle.get(newWindow)
+			return 0, err == nil && f(uintptr(w.near)), err
 		}
 		if end, err = r.untold(end); err != nil {
 			return 0, false, err
@@ -102,5 +102,22 @@ func (r rawConn) error(op string, err error) error {
 	return &net.OpError{Op: op, Net: r.c.network(), Source: r.c.LocalAddr(), Addr: r.c.RemoteAddr(), Err: err}
 }
 
-// idleWindow is one in which nothing ever arrives.
-var idleWindow = sync.OnceValues(func() (*window, error) { return newWindow(nil) })
+// idle is a window in which nothing ever arrives, and which all connections share.
+var idle sharedWindow
+
+// sharedWindow is opened once. A failure is not kept: descriptors that are short
+// now (EMFILE) may be had later.
+type sharedWindow struct {
+	mu sync.Mutex
+	w  *window
+}
+
+// get returns the window, which the first call that can opens.
+func (s *sharedWindow) get(open func(end error) (*window, error)) (w *window, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w == nil {
+		s.w, err = open(nil)
+	}
+	return s.w, err
+}

@@ -71,6 +71,7 @@ func (c *UDPConn) readAsked(b []byte) (int, *net.UDPAddr, error) {
 // askedAt finds in control messages where to answer a datagram from. What was sent
 // to a group of IPv6 has no such address.
 func askedAt(oob []byte) (dst netip.Addr, found bool) {
+	four := false // there is an IP_PKTINFO
 	for len(oob) > 0 {
 		level, typ, data, rest, ok := nextMessage(oob)
 		if !ok {
@@ -79,8 +80,10 @@ func askedAt(oob []byte) (dst netip.Addr, found bool) {
 		oob = rest
 		switch {
 		case level == unix.SOL_IP && typ == unix.IP_PKTINFO && len(data) == 12:
-			dst = netip.AddrFrom4([4]byte(data[4:])) // ipi_spec_dst
-		case level == unix.SOL_IPV6 && typ == unix.IPV6_PKTINFO && len(data) == 20:
+			dst, four = netip.AddrFrom4([4]byte(data[4:])), true // ipi_spec_dst
+		case level == unix.SOL_IPV6 && typ == unix.IPV6_PKTINFO && len(data) == 20 && !four:
+			// An IPv6 socket of Linux gives both for a datagram of IPv4. This one has
+			// the destination, which may be a broadcast address.
 			dst = netip.AddrFrom16([16]byte(data)).Unmap()
 		}
 	}

@@ -51,7 +51,11 @@ func NewTCPShadow(c *stack.TCPConn, six bool) (*TCPShadow, error) {
 		set(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, ka.Count)
 		s.last = stateOf(fd, k)
 	})
-	return s, err
+	if err != nil {
+		_ = s.file.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // seconds are whole ones, at least one.

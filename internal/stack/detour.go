@@ -129,13 +129,24 @@ func (t *detour) segments(s *Stack, d *dst, l4 []byte, hl, size int, ecn uint8) 
 	return true
 }
 
+// fragmentID returns the identification of a datagram's fragments, as sendFragments
+// chooses it. Its low half, which is that of IPv4, is not 0: a raw socket of the
+// kernel would replace 0, in each fragment by another (raw(7), IP_HDRINCL).
+func fragmentID() uint32 {
+	for {
+		if id := rand.Uint32(); uint16(id) != 0 {
+			return id
+		}
+	}
+}
+
 // fragments cuts a datagram (RFC 791, 3.2; RFC 8200, 4.5).
 func (t *detour) fragments(s *Stack, d *dst, l4 []byte, ecn uint8) bool {
 	plan, ok := d.hdr.Fragments(len(l4), s.dests.mtuOf(d, s.now))
 	if !ok {
 		return true
 	}
-	id := rand.Uint32() // as in sendFragments
+	id := fragmentID()
 	for {
 		off, n, more, ok := plan.Next()
 		if !ok {
