@@ -51,6 +51,9 @@ func (s *Stack) addQueues(index int, qs []driver.Queue) error {
 	}
 	s.wiring.add(k, qs)
 	s.wire = append(s.wire[:len(s.wire):len(s.wire)], qs...)
+	if s.taps != nil {
+		s.taps = append(s.taps, make([]Tapped, len(qs))...)
+	}
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	return nil
 }

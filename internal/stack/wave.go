@@ -31,8 +31,8 @@ func (s *Stack) receive(i int, q driver.Queue) (n int) {
 			continue
 		}
 		s.input(i, s.rx.batch[:k])
-		if s.tap != nil {
-			s.tap.Done(i)
+		if s.taps != nil {
+			s.tapDone(i)
 		}
 		n += k
 		if len(s.turn.wakes) >= s.rx.wave {

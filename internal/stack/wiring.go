@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -19,41 +20,65 @@ type wiring struct {
 	// Under the stack lock.
 	queues []driver.Queue   // of all links
 	home   [MaxQueues]*link // of each queue
-	wire   []driver.Queue   // packets come and go by these: queues, or those of tap
-	tap    driver.Tap       // nil: nobody records
+	wire   []driver.Queue   // packets come and go by these: queues, or the taps' of them
+	taps   []Tapped         // of each queue; nil: nobody records
 
 	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
 
-// SetTap has every packet pass through the queues of t, until SetTap(nil). It
-// returns EBUSY if there is a tap already.
-func (s *Stack) SetTap(t driver.Tap) error {
+// Tapped is the place where a queue is recorded.
+type Tapped struct {
+	Tap   driver.Tap   // nil: it is not recorded
+	Index int          // the queue's number in Tap
+	Queue driver.Queue // Tap's, which stands for it
+}
+
+// SetTap has every packet of the queues in of pass through their taps, until
+// SetTap(nil). Queues that are not in of, also those that come later, work as
+// before. SetTap returns EBUSY if there are taps already.
+func (s *Stack) SetTap(of map[driver.Queue]Tapped) error {
 	s.begin()
 	defer s.end()
-	switch {
-	case t == nil:
-		s.wire = s.queues
-	case s.tap != nil:
-		return syscall.EBUSY
-	default:
-		s.wire = append(t.Queues(), s.queues[len(t.Queues()):]...)
+	if of == nil {
+		s.wire, s.taps = s.queues, nil
+		return nil
 	}
-	s.tap = t
+	if s.taps != nil {
+		return syscall.EBUSY
+	}
+	wire, taps := slices.Clone(s.queues), make([]Tapped, len(s.queues), MaxQueues)
+	for i, q := range s.queues {
+		if t, ok := of[q]; ok {
+			wire[i], taps[i] = t.Queue, t
+		}
+	}
+	s.wire, s.taps = wire, taps
 	return nil
+}
+
+// tapDone tells the tap of a queue, if there is one, that the stack has looked at
+// the packets of its last RxBatch.
+func (s *Stack) tapDone(queue int) {
+	if t := s.taps[queue]; t.Tap != nil {
+		t.Tap.Done(t.Index)
+	}
 }
 
 // noteDrop counts a received packet that is dropped and began with frame f.
 func (s *Stack) noteDrop(f ring.Frame, counter *atomic.Uint64) {
 	counter.Add(1)
-	if s.tap != nil {
+	if s.taps != nil {
 		s.tellDrop(f, s.counters.why(counter))
 	}
 }
 
 // tellDrop tells the tap, if there is one.
 func (s *Stack) tellDrop(f ring.Frame, why string) {
-	if s.tap != nil {
-		s.tap.Dropped(s.rx.queue, f, why)
+	if s.taps == nil {
+		return
+	}
+	if t := s.taps[s.rx.queue]; t.Tap != nil {
+		t.Tap.Dropped(t.Index, f, why)
 	}
 }
 
