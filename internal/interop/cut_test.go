@@ -4,16 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/onload-go/onload/internal/lab"
 )
 
 // sender is a connected UDP socket under test, and what hears its packets.
@@ -67,44 +63,19 @@ func TestCutAsKernel(t *testing.T) {
 func testCutAsKernel(t *testing.T, fam family, mode int) {
 	var ends [2]sender
 	for i := range ends {
-		p := lab.NewPair(t, lab.Options{Neighbors: true})
-		var e host = p.A
-		if i == 0 {
-			e = engine(t, p.A)
-		}
-		them := netip.AddrPortFrom(fam.addr(p.B), 9)
-		peer, err := p.B.ListenPacket("udp", them.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer peer.Close()
-		c, err := e.Dial("udp", them.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		a := connectedUDP(t, fam, i == 0)
 		level, option := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
 		if fam.name == "v6" {
 			level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
 		}
-		raw, err := c.(syscall.Conn).SyscallConn()
+		raw, err := a.c.(syscall.Conn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err2 := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, mode) }); err != nil || err2 != nil {
 			t.Fatal(err, err2)
 		}
-		fd := -1
-		if err := p.B.Do(func() (err error) {
-			const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-			fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		us := c.LocalAddr().(*net.UDPAddr).AddrPort()
-		ends[i] = sender{asked{TB: t, c: c, peer: peer, w: wireOf(t, p.B), a: p.A, b: p.B, us: us, them: them}, fd}
+		ends[i] = sender{a, packetSocket(t, a.b, everything)}
 	}
 	compare := func(when string, sizes ...int) {
 		t.Helper()

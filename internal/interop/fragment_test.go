@@ -24,15 +24,25 @@ type wire struct {
 }
 
 func wireOf(t testing.TB, ns *lab.NS) *wire {
-	w := &wire{TB: t, fd: -1, index: ns.Index}
+	return &wire{TB: t, fd: packetSocket(t, ns, 0), index: ns.Index}
+}
+
+// everything is ETH_P_ALL in network byte order.
+const everything = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
+
+// packetSocket is a packet socket in ns for frames of protocol, in network byte order;
+// 0 receives nothing.
+func packetSocket(t testing.TB, ns *lab.NS, protocol int) int {
+	t.Helper()
+	fd := -1
 	if err := ns.Do(func() (err error) {
-		w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(w.fd) })
-	return w
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
 }
 
 func (w *wire) send(frame []byte) {

@@ -172,16 +172,7 @@ func testHeadersAsKernel(t *testing.T, fam family) {
 		}
 		defer c.Close()
 		w := wireOf(t, p.B)
-		fd := -1
-		if err := p.B.Do(func() (err error) {
-			const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-			fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		ends[i] = headerEnd{reader{c, w, p.B, p.A, src, dst}, fd}
+		ends[i] = headerEnd{reader{c, w, p.B, p.A, src, dst}, packetSocket(t, p.B, everything)}
 	}
 	for n, c := range headerCases[fam.name] {
 		var read, answer [2]string

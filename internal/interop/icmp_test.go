@@ -41,6 +41,30 @@ type asked struct {
 	counter int
 }
 
+// connectedUDP is a connected socket to port 9 of the peer, of an engine or of the
+// kernel.
+func connectedUDP(t *testing.T, fam family, ours bool) asked {
+	t.Helper()
+	p := lab.NewPair(t, lab.Options{Neighbors: true})
+	var e host = p.A
+	if ours {
+		e = engine(t, p.A)
+	}
+	them := netip.AddrPortFrom(fam.addr(p.B), 9)
+	peer, err := p.B.ListenPacket("udp", them.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	c, err := e.Dial("udp", them.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	us := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	return asked{TB: t, c: c, peer: peer, w: wireOf(t, p.B), a: p.A, b: p.B, us: us, them: them}
+}
+
 // outcome returns what a read gives after the error: the errno, or "nothing" where
 // the peer's next datagram comes.
 func (u *asked) outcome(c icmpCase) string {
@@ -151,24 +175,7 @@ func TestICMPAsKernel(t *testing.T) {
 		t.Run(fam.name, func(t *testing.T) {
 			var ends [2]asked
 			for i := range ends {
-				p := lab.NewPair(t, lab.Options{Neighbors: true})
-				var e host = p.A
-				if i == 0 {
-					e = engine(t, p.A)
-				}
-				them := netip.AddrPortFrom(fam.addr(p.B), 9)
-				peer, err := p.B.ListenPacket("udp", them.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer peer.Close()
-				c, err := e.Dial("udp", them.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
-				us := c.LocalAddr().(*net.UDPAddr).AddrPort()
-				ends[i] = asked{TB: t, c: c, peer: peer, w: wireOf(t, p.B), a: p.A, b: p.B, us: us, them: them}
+				ends[i] = connectedUDP(t, fam, i == 0)
 			}
 			for _, c := range icmpCases(fam.name == "v6") {
 				ours, kernels := ends[0].outcome(c), ends[1].outcome(c)
