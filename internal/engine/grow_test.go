@@ -45,7 +45,7 @@ func TestKeeperGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := &growable{dev, make(chan struct{})}
-	e.ifs = []*Interface{{Name: "a", Index: 1, Stack: s, Device: g}}
+	e.ifs = []*Interface{{Name: "a", Index: 1, Stacks: []*stack.Stack{s}, Device: g}}
 	e.keep()
 	e.keeper.news <- struct{}{}
 	select {

@@ -70,7 +70,7 @@ func (e *Engine) takesGroups(link int) *stack.Stack {
 			return nil
 		}
 	}
-	return i.Stack
+	return i.first()
 }
 
 // routesGroups reports whether the kernel forwards the groups of a link, for a

@@ -16,19 +16,33 @@ import (
 // Interface is one that the engine was told to accelerate.
 type Interface struct {
 	Name   string
-	Index  int           // of the link; 0: there is none
-	Stack  *stack.Stack  // it spans this interface and others; nil: see Err
-	Device driver.Device // the interface's, which the Stack has
-	Err    error         // why it could not be opened
-	Kernel bool          // a kernel stands behind it: the link and its addresses are the kernel's too
+	Index  int            // of the link; 0: there is none
+	Stacks []*stack.Stack // each spans this interface and others, by queues of its own; none: see Err
+	Device driver.Device  // the interface's, which the Stacks have
+	Err    error          // why it could not be opened
+	Kernel bool           // a kernel stands behind it: the link and its addresses are the kernel's too
 }
 
 // err is why the interface carries nothing, or nil.
 func (i *Interface) err() error {
-	if i.Stack == nil {
+	if len(i.Stacks) == 0 {
 		return i.Err
 	}
-	return i.Stack.LinkErr(i.Index)
+	for _, s := range i.Stacks {
+		if err := s.LinkErr(i.Index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first is the Stack that stands for all of the interface's, which steer alike; nil:
+// there is none.
+func (i *Interface) first() *stack.Stack {
+	if len(i.Stacks) == 0 {
+		return nil
+	}
+	return i.Stacks[0]
 }
 
 // missing is why some of the interface's queues are the kernel's, or "".

@@ -116,7 +116,7 @@ func (k *keeper) look() {
 			k.lost[i.Name] = true
 			k.e.log.Warn("interface is lost, and left to the kernel", zap.String("interface", i.Name), zap.Error(err))
 		}
-		if i.Stack != nil && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
+		if len(i.Stacks) > 0 && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
 			continue // a ring was corrupt: whoever did that may do it again
 		}
 		if l, ok := linkNamed(links, i.Name); ok {
@@ -164,7 +164,7 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 		k.e.log.Info("interface is taken", zap.String("interface", name))
 	}
 	k.e.publish(n, i)
-	if i.Stack != nil {
+	if len(i.Stacks) > 0 {
 		k.e.bound.join(k.e)
 	}
 }
@@ -178,7 +178,7 @@ func (k *keeper) grow(ctx context.Context) {
 			continue
 		}
 		was := g.Missing()
-		err := g.Grow(ctx, func(qs []driver.Queue) error { return i.Stack.AddQueues(i.Index, qs) })
+		err := g.Grow(ctx, func(qs []driver.Queue) error { return i.first().AddQueues(i.Index, qs) })
 		if err != nil && ctx.Err() == nil && g.Missing() != was {
 			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
 				zap.String("interface", i.Name), zap.Error(err))
@@ -207,22 +207,19 @@ func (e *Engine) publish(n int, i *Interface) {
 	if n < 0 {
 		all = append(all, i)
 	} else {
-		if old := all[n]; old.Stack != nil && i.Stack == nil {
+		if old := all[n]; len(old.Stacks) > 0 && len(i.Stacks) == 0 {
 			return // it says why it was lost
 		}
-		e.retire(all[n].Stack)
+		e.retire(all[n].Stacks)
 		all[n] = i
 	}
 	e.published.Store(&all)
 }
 
-// retire keeps a Stack that lost an interface until the engine closes: sockets
-// are on it.
-func (e *Engine) retire(s *stack.Stack) {
-	if s == nil {
-		return
-	}
+// retire keeps Stacks that lost an interface until the engine closes: sockets are
+// on them.
+func (e *Engine) retire(ss []*stack.Stack) {
 	e.retiredMu.Lock()
 	defer e.retiredMu.Unlock()
-	e.retired = appendOnce(e.retired, s)
+	e.retired = appendOnce(e.retired, ss...)
 }

@@ -95,6 +95,6 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())
 	}
-	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stack: s, Device: dev}}
+	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stacks: []*stack.Stack{s}, Device: dev}}
 	return e, nil
 }

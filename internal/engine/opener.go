@@ -80,10 +80,11 @@ func (o *opener) makeStacks() {
 		}
 		s, err := stack.New(c)
 		for _, i := range g.ifs {
-			if i.Stack = s; err != nil {
-				i.Stack, i.Device, i.Err = nil, nil, err
+			if err != nil {
+				i.Device, i.Err = nil, err
 				continue
 			}
+			i.Stacks = []*stack.Stack{s}
 			if o.e.log.Core().Enabled(zap.DebugLevel) {
 				for _, a := range o.e.advice(i) {
 					o.e.log.Debug("advice", zap.String("interface", i.Name), zap.String("is", a))
@@ -99,7 +100,7 @@ func (e *Engine) stacks() (l []*stack.Stack) {
 	l = slices.Clone(e.retired)
 	e.retiredMu.Unlock()
 	for _, i := range e.interfaces() {
-		l = appendOnce(l, i.Stack)
+		l = appendOnce(l, i.Stacks...)
 	}
 	return l
 }
@@ -108,16 +109,18 @@ func (e *Engine) stacks() (l []*stack.Stack) {
 func (e *Engine) working() (l []*stack.Stack) {
 	for _, i := range e.interfaces() {
 		if i.err() == nil {
-			l = appendOnce(l, i.Stack)
+			l = appendOnce(l, i.Stacks...)
 		}
 	}
 	return l
 }
 
-// appendOnce appends s, unless it is nil or there.
-func appendOnce(l []*stack.Stack, s *stack.Stack) []*stack.Stack {
-	if s == nil || slices.Contains(l, s) {
-		return l
+// appendOnce appends those of ss that are not there.
+func appendOnce(l []*stack.Stack, ss ...*stack.Stack) []*stack.Stack {
+	for _, s := range ss {
+		if !slices.Contains(l, s) {
+			l = append(l, s)
+		}
 	}
-	return append(l, s)
+	return l
 }

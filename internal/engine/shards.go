@@ -61,7 +61,7 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 		if why != "" {
 			return Shards{Addr: addr, Why: why}
 		}
-		return Shards{Stacks: []*stack.Stack{i.Stack}, Addr: addr}
+		return Shards{Stacks: i.Stacks, Addr: addr}
 	}
 	// net listens on both families also when asked for 0.0.0.0, unless the
 	// network names one.

@@ -23,7 +23,7 @@ func (e *Engine) Status() []Status {
 	var l []Status
 	for _, i := range e.interfaces() {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
-		if s := i.Stack; s != nil {
+		if s := i.first(); s != nil {
 			st.Path = PathBy(s, i.Index)
 			st.Queues = len(i.Device.Queues())
 			st.Warnings = s.Warnings()
@@ -56,8 +56,8 @@ func (e *Engine) advice(i *Interface) []string {
 func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
 	for _, i := range e.interfaces() {
-		if i.Stack != nil {
-			m[i.Name] = i.Stack.LinkStats(i.Index)
+		if s := i.first(); s != nil {
+			m[i.Name] = s.LinkStats(i.Index)
 		}
 	}
 	return m

@@ -163,12 +163,12 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 		if j, why := e.behind(from); why != "" {
 			w.Why = why
 			return w, nil
-		} else if j.Stack != i.Stack {
+		} else if j.first() != i.first() {
 			w.Why = "the local address is of another interface than the route, with a stack of its own"
 			return w, nil
 		}
 	}
-	return Way{Stack: i.Stack, Route: stack.Route{Route: r, Gen: gen}, Kernel: w.Kernel}, nil
+	return Way{Stack: i.first(), Route: stack.Route{Route: r, Gen: gen}, Kernel: w.Kernel}, nil
 }
 
 // anywhere reports whether packets to the address a of a link come by any of the

@@ -38,10 +38,11 @@ func mixed(t *testing.T, rest bool) *Engine {
 		t.Cleanup(func() { peer.Close() })
 		c := e.stackConfig()
 		c.Over(i.Index, dev)
-		if i.Stack, err = stack.New(c); err != nil {
+		s, err := stack.New(c)
+		if err != nil {
 			t.Fatal(err)
 		}
-		i.Device = dev
+		i.Stacks, i.Device = []*stack.Stack{s}, dev
 		e.ifs = append(e.ifs, i)
 	}
 	e.ifs = append(e.ifs, &Interface{Name: "broken", Index: 3, Kernel: true, Err: syscall.EBUSY})
