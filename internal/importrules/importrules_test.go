@@ -43,8 +43,9 @@ var rules = []rule{
 	{"internal/memory", []string{"internal/cgroup"}},
 	{"internal/processors", []string{"internal/cgroup"}},
 	{"internal/importrules", nil},
-	{"internal/interop", nil}, // tests only
-	{"internal/docs", nil},    // tests only
+	{"internal/interop", nil},   // tests only
+	{"internal/routediff", nil}, // tests only
+	{"internal/docs", nil},      // tests only
 	{"internal/stackuse", nil},
 	{"internal/testlong", nil},
 	{"internal/allocs", nil}, // tests only

@@ -1,0 +1,157 @@
+package routediff
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// control is the hook of a socket's options.
+type control = func(network, address string, c syscall.RawConn) error
+
+// stack is a side of the comparison.
+type stack interface {
+	dial(ctx context.Context, network string, local net.Addr, remote string, c control) (net.Conn, error)
+	listenPacket(network, local string, c control) (net.PacketConn, error)
+}
+
+// kernelStack is net in a namespace.
+type kernelStack struct{ ns *lab.NS }
+
+func (k kernelStack) dial(ctx context.Context, network string, local net.Addr, remote string, hook control) (c net.Conn, err error) {
+	d := net.Dialer{LocalAddr: local, Control: hook}
+	err = k.ns.Do(func() error { c, err = d.DialContext(ctx, network, remote); return err })
+	return c, err
+}
+
+func (k kernelStack) listenPacket(network, local string, hook control) (c net.PacketConn, err error) {
+	lc := net.ListenConfig{Control: hook}
+	err = k.ns.Do(func() error { c, err = lc.ListenPacket(context.Background(), network, local); return err })
+	return c, err
+}
+
+// onloadStack is an engine.
+type onloadStack struct{ e *onload.Engine }
+
+func (o onloadStack) dial(ctx context.Context, network string, local net.Addr, remote string, hook control) (net.Conn, error) {
+	d := onload.Dialer{Engine: o.e, LocalAddr: local, Control: hook}
+	return d.DialContext(ctx, network, remote)
+}
+
+func (o onloadStack) listenPacket(network, local string, hook control) (net.PacketConn, error) {
+	lc := onload.ListenConfig{Engine: o.e, Control: hook}
+	return lc.ListenPacket(context.Background(), network, local)
+}
+
+// outcome is what came of a try: a packet, an error or nothing.
+type outcome string
+
+// nothing is the outcome of a packet that did not come in time.
+const nothing outcome = "nothing"
+
+// tryKinds are the ways of trying. patience is the wait for a packet that may not
+// come; the error is the test's own.
+var tryKinds = map[string]func(t *try, s stack, w *wire, patience time.Duration) (outcome, error){
+	"tcp-dial": (*try).dialTCP,
+}
+
+// hook sets the options of the try's socket; nil: none.
+func (t *try) hook() control {
+	if t.tos == 0 && t.mark == 0 {
+		return nil
+	}
+	return func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) {
+			if t.tos != 0 {
+				level, name := unix.IPPROTO_IP, unix.IP_TOS
+				if t.to.Addr().Is6() {
+					level, name = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+				}
+				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, name, t.tos))
+			}
+			if t.mark != 0 && err == nil {
+				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, t.mark))
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+		return err
+	}
+}
+
+// network is the name of one family: with both, sockets may be of the other.
+func (t *try) network(proto string) string {
+	if t.to.Addr().Is4() {
+		return proto + "4"
+	}
+	return proto + "6"
+}
+
+// mine reports whether p is what the try sent.
+func (t *try) mine(proto string, p *packet) bool {
+	return p.proto == proto && p.src.Port() == t.port && p.dst == t.to
+}
+
+// see waits for the packet of a try.
+func (t *try) see(proto string, w *wire, until time.Time) (outcome, error) {
+	for {
+		p, err := w.next(until)
+		switch {
+		case err != nil:
+			return "", err
+		case p == nil:
+			return nothing, nil
+		case t.mine(proto, p):
+			return outcome(p.String()), nil
+		}
+	}
+}
+
+// dialTCP looks at the SYN. Nobody answers it, so the dial is given up then.
+func (t *try) dialTCP(s stack, w *wire, patience time.Duration) (outcome, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		c, err := s.dial(ctx, t.network("tcp"), &net.TCPAddr{IP: t.from.AsSlice(), Port: int(t.port)}, t.to.String(), t.hook())
+		done <- result{c, err}
+	}()
+	const step = 2 * time.Millisecond // between two looks at the wire and at the dial
+	for end := time.Now().Add(patience); ; {
+		seen, err := t.see("tcp", w, time.Now().Add(step))
+		if err != nil {
+			return "", err
+		}
+		if seen != nothing || time.Now().After(end) {
+			cancel()
+			if r := <-done; r.c != nil {
+				r.c.Close()
+			}
+			return seen, nil
+		}
+		select {
+		case r := <-done:
+			if r.err != nil {
+				return failure(r.err), nil
+			}
+			r.c.Close()
+			return "connected", nil
+		default:
+		}
+	}
+}
+
+func failure(err error) outcome { return outcome(fmt.Sprintf("error: %v", err)) }
