@@ -1,0 +1,181 @@
+package neigh
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/onload-go/onload/ip"
+)
+
+// own is one of the host's addresses.
+type own struct {
+	netip.Prefix
+	state  ownState
+	sent   int   // probes, then announcements
+	at     int64 // when the next one is due; 0: none
+	defend int64 // not before then is the address defended again
+}
+
+type ownState uint8
+
+const (
+	tentative ownState = iota // somebody else may have it
+	ready
+	duplicate
+)
+
+// IPv4 probes (RFC 5227, 1.1) wait a tenth of what the RFC says. Its constants are
+// for links whose switches take seconds to forward; a program that starts does not
+// wait for seven seconds.
+const (
+	probeWait        = int64(100 * time.Millisecond)
+	probeNum         = 3
+	probeMin         = int64(100 * time.Millisecond)
+	probeMax         = int64(200 * time.Millisecond)
+	announceWait     = int64(200 * time.Millisecond)
+	announceNum      = 2
+	announceInterval = int64(2 * time.Second)
+	defendInterval   = int64(10 * time.Second)
+)
+
+// IPv6 addresses are asked for once (RFC 4862, 5.1).
+const dupAddrDetectTransmits = 1
+
+// add makes p one of the host's addresses.
+func (h *Host) add(p netip.Prefix, atOnce bool, now int64) {
+	o := &own{Prefix: p, at: now + h.rng.Int64N(probeWait)}
+	h.own = append(h.own, o)
+	if atOnce {
+		h.gotReady(o, now)
+	}
+	h.at(o.at)
+}
+
+// ours returns the address a of ours, or nil.
+func (h *Host) ours(a netip.Addr) *own {
+	for _, o := range h.own {
+		if o.Addr() == a {
+			return o
+		}
+	}
+	return nil
+}
+
+// onLink reports whether a is in a subnet of ours, or link-local.
+func (h *Host) onLink(a netip.Addr) bool {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return true
+	}
+	for _, o := range h.own {
+		if o.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// source returns the address from which a neighbour is asked for, which is then
+// where it answers to: one of its subnet, else any of the same family.
+func (h *Host) source(to netip.Addr) (netip.Addr, bool) {
+	var any *own
+	for _, o := range h.own {
+		switch {
+		case o.state != ready || o.Addr().Is4() != to.Is4():
+		case o.Contains(to):
+			return o.Addr(), true
+		case any == nil:
+			any = o
+		}
+	}
+	if any == nil {
+		return netip.Addr{}, false
+	}
+	return any.Addr(), true
+}
+
+// dad does what is due for an address: it asks who else has it, and announces it
+// (RFC 5227, 2.1.1 and 2.3; RFC 4862, 5.4.2).
+func (h *Host) dad(o *own, now int64) {
+	if o.at == 0 || now < o.at {
+		return
+	}
+	if o.state == tentative {
+		if probes := h.probes(o); o.sent < probes {
+			o.sent++
+			h.probe(o)
+			switch {
+			case o.Addr().Is6():
+				o.at = now + retransTimer
+			case o.sent == probes:
+				o.at = now + announceWait
+			default:
+				o.at = now + probeMin + h.rng.Int64N(probeMax-probeMin)
+			}
+			return
+		}
+		h.gotReady(o, now)
+		return
+	}
+	h.announce(o)
+	if o.sent++; o.sent < announceNum {
+		o.at = now + announceInterval
+	} else {
+		o.at = 0
+	}
+}
+
+func (h *Host) probes(o *own) int {
+	if o.Addr().Is6() {
+		return dupAddrDetectTransmits
+	}
+	return probeNum
+}
+
+// gotReady makes o ours, and announces it: neighbours may know another host by it.
+func (h *Host) gotReady(o *own, now int64) {
+	o.state, o.sent = ready, 1
+	o.at = now + announceInterval
+	h.announce(o)
+	h.out.Address(o.Addr(), h.mac, nil)
+}
+
+// probe asks whether anybody has the address.
+func (h *Host) probe(o *own) {
+	if o.Addr().Is4() {
+		h.sendARP(broadcast, ip.ARP{Op: ip.ARPRequest, Sender: netip.IPv4Unspecified(), Target: o.Addr()})
+		return
+	}
+	group := ip.SolicitedNode(o.Addr())
+	mac, _ := ip.MulticastMAC(group)
+	h.sendNDP(mac, netip.IPv6Unspecified(), group, ip.NDP{Type: ip.NeighborSolicitation, Target: o.Addr()})
+}
+
+// announce has neighbours that know the address learn that it is ours.
+func (h *Host) announce(o *own) {
+	if o.Addr().Is4() { // RFC 5227, 3: a request, not a reply
+		h.sendARP(broadcast, ip.ARP{Op: ip.ARPRequest, Sender: o.Addr(), Target: o.Addr()})
+		return
+	}
+	mac, _ := ip.MulticastMAC(allNodes) // RFC 4861, 7.2.6
+	h.sendNDP(mac, o.Addr(), allNodes, ip.NDP{Type: ip.NeighborAdvertisement, Target: o.Addr(), Override: true, MAC: h.mac, HasMAC: true})
+}
+
+// conflict takes the news that the host with mac uses o. An address that is
+// tentative is lost. One that is ours is defended, once in a while (RFC 5227,
+// 2.4(c)): it was configured, and connections depend on it.
+func (h *Host) conflict(o *own, mac [6]byte, now int64) {
+	h.counters.Conflicts++
+	switch o.state {
+	case tentative:
+		o.state, o.at = duplicate, 0
+	case ready:
+		if now < o.defend {
+			return
+		}
+		o.defend = now + defendInterval
+		h.announce(o)
+	case duplicate:
+		return
+	}
+	h.out.Address(o.Addr(), mac, ErrDuplicate)
+}
