@@ -49,9 +49,10 @@ type Network interface {
 	// Local reports whether addr is one of our own, and on which link.
 	Local(addr netip.Addr) (link int, ok bool)
 
-	// Accepts reports whether packets from src to dst, one of our own addresses,
-	// may come by a link: the kernel refuses some (rp_filter, accept_local).
-	Accepts(link int, src, dst netip.Addr) bool
+	// Accepts returns what the kernel would do with packets from src to dst, one of
+	// our own addresses, that come by a link: it refuses some (rp_filter,
+	// accept_local). Settings that change without a notice count within a second.
+	Accepts(link int, src, dst netip.Addr) Verdict
 
 	// Link returns a link by its index.
 	Link(index int) (Link, bool)

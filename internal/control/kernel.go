@@ -23,9 +23,10 @@ type Kernel struct {
 	monitor *monitor
 	dumper  *dumper // of the mirror's goroutine
 
-	routes  asker // for callers of Route
-	sources sourceFiles
-	cache   routeCache
+	routes   asker // for callers of Route and Accepts
+	sources  sourceFiles
+	verdicts verdicts
+	cache    routeCache
 
 	requester *netlink.Handle // of the goroutine that serves requests
 
@@ -52,6 +53,7 @@ func NewKernel(ns netns.Handle, log *zap.Logger) (*Kernel, error) {
 	k.init()
 	k.requests.init()
 	k.cache.init()
+	k.verdicts.init()
 	if err := ns.Do(k.open); err != nil {
 		k.release()
 		return nil, err

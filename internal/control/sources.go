@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,13 +17,15 @@ type sourceRules struct {
 	local  bool // accept_local
 }
 
-// sourceFiles reads sourceRules, one view's for each link once.
+// sourceFiles reads sourceRules: each link's once for a view, and again when they
+// are old, since the kernel does not announce a change of accept_local.
 type sourceFiles struct {
 	root *os.Root // /proc/sys/net/ipv4/conf of the namespace; nil: it has none
 
-	mu   sync.Mutex
-	of   *view
-	read map[int]sourceRules
+	mu    sync.Mutex
+	of    *view
+	since time.Time
+	read  map[int]sourceRules
 }
 
 // open opens the directory, inside the namespace.
@@ -38,8 +41,8 @@ func (s *sourceFiles) close() {
 func (s *sourceFiles) rules(v *view, link int) sourceRules {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.of != v {
-		s.of, s.read = v, map[int]sourceRules{}
+	if now := time.Now(); s.of != v || now.Sub(s.since) >= settingsGap {
+		s.of, s.since, s.read = v, now, map[int]sourceRules{}
 	}
 	r, ok := s.read[link]
 	if !ok {
@@ -66,34 +69,42 @@ func (s *sourceFiles) number(link, name string) (n int) {
 
 // Accepts implements Network, as Linux's fib_validate_source. That looks at
 // IPv4 only.
-func (k *Kernel) Accepts(link int, src, dst netip.Addr) bool {
+func (k *Kernel) Accepts(link int, src, dst netip.Addr) Verdict {
 	if !src.Is4() {
-		return true
+		return Accepted
 	}
 	v := k.view.Load()
 	rules := k.sources.rules(v, link)
 	if _, ours := v.local(src); ours && !rules.local {
-		return false
+		return Refused
 	}
 	if rules.filter == 0 {
-		return true
+		return Accepted
 	}
 	r, err := v.route(Flow{Dst: src}, 0)
 	switch {
-	case err == errAsk, err == nil && rules.filter == 1 && r.Link != link:
-		// There are other rules, or several ways back.
-		err = k.routes.askInput(link, src, dst)
-		return err != unix.EINVAL && err != unix.EXDEV
-	case err != nil:
-		return false
+	case err == errAsk, err == nil && rules.filter == 1 && r.Link != link && v.waysBack(link):
+		return k.verdicts.get(k.verdicts.clock(), v, packetIn{src.As4(), dst.As4(), link}, func() bool {
+			err := k.routes.askInput(link, src, dst)
+			return err != unix.EINVAL && err != unix.EXDEV
+		})
+	case err != nil, rules.filter == 1 && r.Link != link:
+		return Refused
 	}
-	return r.Local || !r.Broadcast && !r.Multicast
+	return verdictOf(r.Local || !r.Broadcast && !r.Multicast)
+}
+
+// waysBack reports whether the way to an IPv4 source may be by a link although the
+// snapshot names another: there are several ways, or the link is a VRF's.
+func (v *view) waysBack(link int) bool {
+	l := v.links[link]
+	return v.partial[inet4] || l == nil || l.Master != 0
 }
 
 // Accepts implements Network: without a kernel nobody has another's address.
-func (s *Static) Accepts(_ int, src, _ netip.Addr) bool {
+func (s *Static) Accepts(_ int, src, _ netip.Addr) Verdict {
 	_, ours := s.Local(src)
-	return !ours
+	return verdictOf(!ours)
 }
 
 // askInput asks the kernel about a packet that came by a link. The errors for

@@ -126,10 +126,10 @@ func TestSources(t *testing.T) {
 	}
 	broadcast := p.A.Addr4.As4()
 	broadcast[3] = 255
-	for _, local := range []int{0, 1} {
-		set("accept_local", local) // which the kernel does not announce
-		for _, filter := range []int{2, 1, 0} {
-			set("rp_filter", filter)
+	for _, filter := range []int{2, 1, 0} {
+		set("rp_filter", filter)
+		for _, local := range []int{0, 1} {
+			set("accept_local", local) // alone, which the kernel does not announce
 			for _, src := range []netip.Addr{
 				p.B.Addr4, netip.MustParseAddr("10.77.1.9"), netip.MustParseAddr("10.50.0.1"), p.A.Addr4, netip.AddrFrom4(broadcast),
 				netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("127.0.0.5"), netip.MustParseAddr("0.0.0.0"),

@@ -81,6 +81,23 @@ func (d *demux) udpSocket(local, remote netip.AddrPort) *UDPConn {
 	return bound(d.udps, d.seed, local, remote)
 }
 
+// connected reports whether the packet p in frame belongs to a connection or to a
+// connected UDP socket.
+func (d *demux) connected(p *ip.Packet, frame []byte) bool {
+	if len(frame) < p.L4Off+4 {
+		return false
+	}
+	local := netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(frame[p.L4Off+2:]))
+	remote := netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(frame[p.L4Off:]))
+	switch p.Proto {
+	case ip.ProtoTCP:
+		return d.conn(local, remote) != nil
+	case ip.ProtoUDP:
+		return len(d.udpFlows) > 0 && d.udpFlows[makeFlowKey(local, remote)] != nil
+	}
+	return false
+}
+
 // bound returns the socket of b for a packet from remote to local: one bound to
 // the exact address first, then one bound to all of its family.
 func bound[T comparable](b boundTable[T], seed maphash.Seed, local, remote netip.AddrPort) (v T) {

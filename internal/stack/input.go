@@ -3,6 +3,7 @@ package stack
 import (
 	"sync/atomic"
 
+	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 )
@@ -51,7 +52,8 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
-		if !s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst) {
+		verdict := s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst, s.now)
+		if verdict == control.Refused || verdict == control.Unasked && !s.unjudged(ds) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
@@ -59,7 +61,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.fragment(ds)
 			return nil
 		}
-		s.rx.repeat.Learn(first, p)
+		if verdict == control.Accepted {
+			s.rx.repeat.Learn(first, p) // the headers say nothing of ports
+		}
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}
 	f := ds[0].Frame
@@ -67,6 +71,21 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		s.noteDrop(f, &s.counters.rxMalformed)
 	}
 	return ds
+}
+
+// unjudged reports whether the packet in rx.pkt, of a source that only the kernel can
+// judge, is taken: one of our connections is nobody else's. The kernel looks up no
+// source for those either (ip_rcv_finish_core, early demultiplexing). All others go
+// back to the kernel, and the twin of our socket has what it takes.
+func (s *Stack) unjudged(ds []ring.Desc) bool {
+	p := &s.rx.pkt
+	if !p.Fragment && s.demux.connected(p, s.arena.Data(ds[0])) {
+		return true
+	}
+	if s.fragments.Return != nil {
+		s.fragments.Return(s.rx.queue, ds)
+	}
+	return false
 }
 
 // trim cuts ds to the n bytes from off on. It removes off bytes of headers in

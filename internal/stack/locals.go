@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"github.com/onload-go/onload/internal/control"
 )
@@ -21,10 +22,15 @@ type locals struct {
 // others looked up again.
 const acceptedMost = 64
 
+// acceptedFor is how long they are, since the kernel does not announce a change of
+// each setting.
+const acceptedFor = int64(500 * time.Millisecond)
+
 // pathIn is where a packet comes from, and by which link.
 type pathIn struct {
 	src, dst netip.Addr
 	link     int
+	until    int64
 }
 
 // has reports whether a is one of the host's addresses, or one that the host
@@ -40,20 +46,20 @@ func (l *locals) has(a netip.Addr) bool {
 	return true
 }
 
-// accepts reports whether packets from src to dst may come by a link
+// accepts returns whether packets from src to dst may come by a link
 // (control.Network.Accepts). Packets that repeat the headers of the one before are
 // not looked at.
-func (l *locals) accepts(link int, src, dst netip.Addr) bool {
+func (l *locals) accepts(link int, src, dst netip.Addr, now int64) control.Verdict {
 	b := src.As16()
 	at := &l.accepted[(binary.BigEndian.Uint64(b[8:])*0x9e3779b97f4a7c15)>>58]
-	if at.src == src && at.dst == dst && at.link == link {
-		return true
+	if at.src == src && at.dst == dst && at.link == link && now < at.until {
+		return control.Accepted
 	}
-	if !l.net.Accepts(link, src, dst) {
-		return false
+	verdict := l.net.Accepts(link, src, dst)
+	if verdict == control.Accepted {
+		*at = pathIn{src, dst, link, now + acceptedFor}
 	}
-	*at = pathIn{src, dst, link}
-	return true
+	return verdict
 }
 
 // changed forgets whatever a change in the kernel may have made wrong.
