@@ -41,6 +41,12 @@ type Config struct {
 	// Queues are the receive queues to take, the same of each interface, at most 64
 	// in all. nil means all.
 	Queues []int
+	// Stacks is how many stacks share the interfaces: 0 or 1 is one, PerCore one for
+	// each processor, as far as every interface has a queue for each. Each has a
+	// lock and queues of its own, so that goroutines of different connections do not
+	// wait for one another; a program that has one or two connections at a time
+	// gains nothing. An interface with fewer queues is refused.
+	Stacks int
 	// Frames is the number of frames of packet memory for each interface, FrameSize
 	// their size (2048 or 4096 bytes); all interfaces share the memory. RingSize is
 	// the number of entries of each ring. 0 is the default. That of Frames is 8192
@@ -90,6 +96,9 @@ type Config struct {
 	// level warn.
 	Logger *zap.Logger
 }
+
+// PerCore is Config.Stacks for one stack for each processor.
+const PerCore = engine.PerCore
 
 // Profile sets all parameters of waiting together.
 type Profile = engine.Profile

@@ -27,6 +27,8 @@ type Stats struct {
 	Detours              uint64       // packets that left through the kernel, by interfaces that are not accelerated
 	DetourErrors         uint64       // those that the kernel did not take
 	ReturnErrors         uint64       // packets that were to go back to the kernel (Fragments.Returned, bad headers), and were lost
+	HandOvers            uint64       // packets that came by a queue of another stack than has the flow (Config.Stacks)
+	HandOverDrops        uint64       // those that it had no room for
 	TxResets             uint64       // resets sent for segments that belong to nothing
 	KickErrors           uint64       // system calls to send that failed
 	ICMPErrors           uint64       // about our flows
@@ -47,8 +49,7 @@ type Stats struct {
 }
 
 // Stats returns the counters of every accelerated interface, by name. Interfaces
-// share one stack, memory included: everything but Queues is the sum of all of
-// them.
+// share memory and stacks: everything but Queues is the sum of all of them.
 func (e *Engine) Stats() map[string]Stats {
 	m := map[string]Stats{}
 	for name, s := range e.in.Stats() {

@@ -13,6 +13,7 @@ type InterfaceStatus struct {
 	// Path and Queues describe an accelerated interface.
 	Path      Path
 	Queues    int // receive queues taken
+	Stacks    int // that share them (Config.Stacks)
 	Frames    int // of packet memory
 	FrameSize int // bytes of one
 	// FramesReason says why there are fewer frames than the queues want: the
@@ -30,7 +31,7 @@ func (e *Engine) Status() []InterfaceStatus {
 	for _, s := range e.in.Status() {
 		l = append(l, InterfaceStatus{
 			Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
-			Path: Path(s.Path), Queues: s.Queues,
+			Path: Path(s.Path), Queues: s.Queues, Stacks: s.Stacks,
 			Frames: s.Frames, FrameSize: s.FrameSize, FramesReason: s.FramesReason,
 			Advice: s.Advice,
 		})

@@ -23,6 +23,7 @@ type Config struct {
 	Mode                        Mode
 	ZeroCopy                    ZeroCopy
 	Queues                      []int
+	Stacks                      int
 	Frames, FrameSize, RingSize int
 	Offloads                    Offloads
 	BusyPoll                    int

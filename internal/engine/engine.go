@@ -38,6 +38,7 @@ type Engine struct {
 
 	sockets sockets
 	sharers sharers
+	picks   atomic.Uint32 // connections spread over the stacks of a team
 	fresh   freshStates
 
 	noticed   sync.Once

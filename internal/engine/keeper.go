@@ -178,7 +178,7 @@ func (k *keeper) grow(ctx context.Context) {
 			continue
 		}
 		was := g.Missing()
-		err := g.Grow(ctx, func(qs []driver.Queue) error { return i.first().AddQueues(i.Index, qs) })
+		err := g.Grow(ctx, i.addQueues)
 		if err != nil && ctx.Err() == nil && g.Missing() != was {
 			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
 				zap.String("interface", i.Name), zap.Error(err))

@@ -58,6 +58,7 @@ func (l *Listener) join(s *stack.Stack) error {
 	}
 	if l.first == nil {
 		l.first, l.opts.Forward = shard, shard
+		l.at = shard.Addr() // the others have the same port
 	}
 	l.shards, l.on = append(l.shards, shard), append(l.on, s)
 	return nil

@@ -66,6 +66,7 @@ func memoryNIC(end int, c *MemoryConfig) sim.Config {
 	return sim.Config{
 		Name:      fmt.Sprintf("mem%d", end),
 		MTU:       c.MTU,
+		Queues:    c.Config.teamOf(stack.MaxQueues),
 		FrameSize: c.Config.FrameSize,
 		Frames:    c.Config.Frames,
 		TxRing:    c.Config.RingSize,
@@ -91,10 +92,10 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 	}
 	sc := e.stackConfig()
 	sc.Over(link, dev)
-	s, err := stack.New(sc)
+	team, err := stack.NewTeam(sc, c.Config.teamOf(len(dev.Queues())))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())
 	}
-	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stacks: []*stack.Stack{s}, Device: dev}}
+	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stacks: team, Device: dev}}
 	return e, nil
 }

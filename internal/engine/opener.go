@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ring"
@@ -20,10 +21,12 @@ type opener struct {
 	groups  []*group
 }
 
-// group is interfaces whose devices share an arena: one Stack is to span them.
+// group is interfaces whose devices share an arena: one team of stacks is to span
+// them.
 type group struct {
 	ifs    []*Interface
 	queues int
+	fewest int // queues of an interface
 }
 
 // mostSharers bounds the interfaces for which an arena is made: most of those that
@@ -36,7 +39,7 @@ const mostSharers = 8
 func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 	if n := len(o.groups); n > 0 {
 		g := o.groups[n-1]
-		dev, err := o.e.openDevice(l, mode, g.arena(), o.sharers)
+		dev, err := o.openDevice(l, mode, g.arena(), o.sharers)
 		switch {
 		case err == nil && g.queues+len(dev.Queues()) <= stack.MaxQueues:
 			i.Device = dev
@@ -52,7 +55,7 @@ func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 		o.e.log.Warn("interface has a stack and memory of its own: its flows do not move to others' links, nor theirs to it",
 			zap.String("interface", l.Name), zap.Error(err))
 	}
-	dev, err := o.e.openDevice(l, mode, nil, min(o.sharers, mostSharers))
+	dev, err := o.openDevice(l, mode, nil, min(o.sharers, mostSharers))
 	if err != nil {
 		return err
 	}
@@ -63,14 +66,29 @@ func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 	return nil
 }
 
+// openDevice is the engine's, for devices with queues for all stacks.
+func (o *opener) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
+	d, err := o.e.openDevice(l, mode, arena, sharers)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.e.cfg.enoughQueues(d); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
 func (g *group) add(i *Interface) {
 	g.ifs = append(g.ifs, i)
-	g.queues += len(i.Device.Queues())
+	n := len(i.Device.Queues())
+	if g.queues += n; g.fewest == 0 || n < g.fewest {
+		g.fewest = n
+	}
 }
 
 func (g *group) arena() *ring.Arena { return g.ifs[0].Device.Arena() }
 
-// makeStacks makes a Stack over each group. If that fails, the group's interfaces
+// makeStacks makes a team over each group. If that fails, the group's interfaces
 // are closed, and say why.
 func (o *opener) makeStacks() {
 	for _, g := range o.groups {
@@ -78,13 +96,13 @@ func (o *opener) makeStacks() {
 		for _, i := range g.ifs {
 			c.Over(i.Index, i.Device)
 		}
-		s, err := stack.New(c)
+		team, err := stack.NewTeam(c, o.e.cfg.teamOf(g.fewest))
 		for _, i := range g.ifs {
 			if err != nil {
 				i.Device, i.Err = nil, err
 				continue
 			}
-			i.Stacks = []*stack.Stack{s}
+			i.Stacks = team
 			if o.e.log.Core().Enabled(zap.DebugLevel) {
 				for _, a := range o.e.advice(i) {
 					o.e.log.Debug("advice", zap.String("interface", i.Name), zap.String("is", a))

@@ -102,6 +102,12 @@ var knobs = []knob{
 		checkQueues,
 	},
 	{
+		Setting{"Stacks", "ONLOAD_STACKS", "a number from 1 to 64, per-core", "1",
+			"stacks that share the interfaces, each with a lock and queues of its own; per-core: as many as there are processors, and queues of each interface"},
+		setStacks,
+		checkStacks,
+	},
+	{
 		Setting{"Frames", "ONLOAD_FRAMES", "a number from 16 for each queue to 16777216, 0 for the default", "8192, and 8192 more for each queue, as far as memory allows",
 			"frames of packet memory per interface"},
 		func(c *Config, v string) error { return number(&c.Frames, v) },

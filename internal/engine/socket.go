@@ -72,6 +72,7 @@ func (c *Socket) join(s *stack.Stack) error {
 	shard.Hear(c.hearing)
 	if c.first == nil {
 		c.first, c.opts.Forward = shard, shard
+		c.at = shard.LocalAddr() // the others have the same port
 	}
 	c.parts.Store(&parts{append(slices.Clone(p.shards), shard), append(slices.Clone(p.on), s)})
 	c.routes.clear()

@@ -11,6 +11,7 @@ type Status struct {
 	Warnings  []string
 	Path      Path
 	Queues    int
+	Stacks    int
 	Frames    int
 	FrameSize int
 
@@ -25,7 +26,7 @@ func (e *Engine) Status() []Status {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
 		if s := i.first(); s != nil {
 			st.Path = PathBy(s, i.Index)
-			st.Queues = len(i.Device.Queues())
+			st.Queues, st.Stacks = len(i.Device.Queues()), len(i.Stacks)
 			st.Warnings = s.Warnings()
 			if why := i.missing(); why != "" {
 				st.Warnings = append(st.Warnings, why)
@@ -52,12 +53,13 @@ func (e *Engine) advice(i *Interface) []string {
 }
 
 // Stats returns the counters of every accelerated interface, by name. All but
-// Queues are the stack's: interfaces that share a stack have the same.
+// Queues are the sum over the stacks of its team: interfaces that share one have the
+// same.
 func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
 	for _, i := range e.interfaces() {
-		if s := i.first(); s != nil {
-			m[i.Name] = s.LinkStats(i.Index)
+		if len(i.Stacks) > 0 {
+			m[i.Name] = sum(i.Stacks, i.Index)
 		}
 	}
 	return m

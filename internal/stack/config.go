@@ -41,6 +41,9 @@ type Config struct {
 	MaxOrphans   int        // closed connections that may go on; 0: tcp.DefaultOrphans
 	MaxTimeWaits int        // connections in TIME-WAIT; 0: 131072
 	Log          *zap.Logger
+
+	team      *team // set by NewTeam
+	teamIndex int
 }
 
 // Keys are the secrets of initial sequence numbers (RFC 6528) and timestamps

@@ -25,6 +25,7 @@ type demux struct {
 	listeners boundTable[*TCPListener]
 	udps      boundTable[*UDPConn]
 	udpFlows  map[flowKey]*UDPConn // the connected ones
+	mates     mates                // other stacks, which may have the flow
 }
 
 func (d *demux) init() {

@@ -141,6 +141,11 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		s.ports.releaseLater(p)
 		return nil, false, syscall.ENETUNREACH
 	}
+	if !s.demux.mates.claim(ip.ProtoTCP, local, remote) {
+		s.dests.unref(d)
+		s.ports.releaseLater(p)
+		return nil, false, errFlowTaken
+	}
 	c = s.newTCPConn(d, local.Port(), remote.Port())
 	c.port = p
 	mine := *cfg
@@ -162,7 +167,8 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	s.begin()
 	tw := s.demux.timeWaitOf(local, remote)
-	taken := s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
+	_, other := s.demux.mates.owner(ip.ProtoTCP, local, remote)
+	taken := other || s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
 	s.end()
 	return taken
 }

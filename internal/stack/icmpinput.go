@@ -18,24 +18,39 @@ func (s *Stack) icmpInput(ds []ring.Desc) {
 		return
 	}
 	s.counters.icmpErrors.Add(1)
+	if !s.icmpError(&e) && s.demux.mates.team != nil {
+		s.handError(&e)
+	}
+}
+
+// icmpError tells the socket of the flow that e is about, and reports whether there
+// is one.
+func (s *Stack) icmpError(e *ip.ICMPError) (known bool) {
 	switch e.Proto {
 	case ip.ProtoTCP:
-		if c := s.demux.conn(e.Local, e.Remote); c != nil && !(e.IsPTB() && c.dst.route.MTULocked) {
-			c.tc.ICMP(&e, s.now)
+		c := s.demux.conn(e.Local, e.Remote)
+		if c == nil {
+			return false
+		}
+		if !(e.IsPTB() && c.dst.route.MTULocked) {
+			c.tc.ICMP(e, s.now)
 			s.touch(c)
 		}
 	case ip.ProtoUDP:
 		if e.IsPTB() {
-			s.udpTooBig(&e)
+			s.udpTooBig(e)
 		}
 		// Only a connected socket learns of it, as on Linux. That a datagram was
 		// too large is an error too: it is lost (RFC 1122, 4.1.3.3).
-		if u := s.demux.udpFlows[makeFlowKey(e.Local, e.Remote)]; u != nil {
-			if errno, hard := e.Errno(); hard || e.IsPTB() {
-				u.fail(errno)
-			}
+		u := s.demux.udpFlows[makeFlowKey(e.Local, e.Remote)]
+		if u == nil {
+			return false
+		}
+		if errno, hard := e.Errno(); hard || e.IsPTB() {
+			u.fail(errno)
 		}
 	}
+	return true
 }
 
 const pathMTUTime = int64(600e9) // RFC 1191, 6.3: 10 minutes

@@ -58,7 +58,9 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			return nil
 		}
 		if p.Fragment {
-			s.fragment(ds)
+			if s.demux.mates.team == nil || !s.handFragment(ds) {
+				s.fragment(ds)
+			}
 			return nil
 		}
 		if verdict == control.Accepted {

@@ -69,7 +69,9 @@ func (s *Stack) Close() error {
 }
 
 // shared reports whether others use the stack's arena, also after Close.
-func (s *Stack) shared() bool { return s.cfg.Close == nil }
+func (s *Stack) shared() bool {
+	return s.cfg.Close == nil || s.cfg.team != nil && !s.cfg.team.closed.Load()
+}
 
 // giveBack returns the frames that the stack holds, except those of sockets.
 func (s *Stack) giveBack() {

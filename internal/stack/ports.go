@@ -89,17 +89,19 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	return t
 }
 
-// Vacate gives the port of local back to the kernel if the stack keeps it and no
-// socket uses it, since the user asks for it. The address may be a wildcard.
+// Vacate gives the port of local back to the kernel if the stack, or another of its
+// team, keeps it and no socket uses it, since the user asks for it. The address may be a wildcard.
 func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
 	if local.Port() == 0 {
 		return
 	}
-	// A caller that has just seen its connection end may be ahead of the turn that
-	// gives the port back.
-	s.begin()
-	s.end()
-	s.ports.vacate(proto, local)
+	for _, s := range s.team() {
+		// A caller that has just seen its connection end may be ahead of the turn
+		// that gives the port back.
+		s.begin()
+		s.end()
+		s.ports.vacate(proto, local)
+	}
 }
 
 // Share lets a listener of ours have the port of local if the connections that have

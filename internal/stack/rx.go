@@ -13,6 +13,7 @@ type rx struct {
 	pkt    ip.Packet
 	seg    tcp.Segment
 	repeat ip.Repeat
+	handed bool   // pkt came by another stack's queue
 	again  bool   // pkt has the headers of the packet before it
 	group  bool   // pkt is for sockets that hear a multicast group
 	pseudo uint16 // sum of pkt's pseudo-header without the length

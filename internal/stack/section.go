@@ -51,14 +51,22 @@ func (s *Stack) end() (woken int) { return s.endDeferring(kickNow) }
 // The caller may be a goroutine that was started for one Write, with a small
 // stack: calls from here on are kept shallow (TestStackUse, in package onload).
 func (s *Stack) endDeferring(d deferral) (woken int) {
+	var due uint64 // stacks of the team that were given packets
 	for {
 		s.lock.Take(s.doWork)
 		woken += s.finishTurn(d)
+		if m := &s.demux.mates; m.due != 0 {
+			due, m.due = due|m.due, 0
+		}
 		if s.unlock() {
-			return woken
+			break
 		}
 		d = kickNow
 	}
+	if due != 0 {
+		woken += s.deliver(due)
+	}
+	return woken
 }
 
 // unlock sets nextTimer and unlocks, unless the holder of the lock has more to do.

@@ -21,7 +21,8 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// Stack is one user-space TCP/UDP stack over a set of queues. It is made of parts,
+// Stack is one user-space TCP/UDP stack over a set of queues. Several may share
+// links (NewTeam). It is made of parts,
 // and each part says which lock protects it.
 type Stack struct {
 	wiring
@@ -77,6 +78,8 @@ func New(cfg Config) (*Stack, error) {
 	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
 	s.demux.init()
+	s.demux.mates.team, s.demux.mates.index = cfg.team, cfg.teamIndex
+	s.demux.mates.in.work.Kind = ofMates
 	s.groups.init()
 	s.dests.init(cfg.Net, s.links, s.arena, cfg.Output)
 	s.locals.net = cfg.Net

@@ -26,6 +26,7 @@ type counters struct {
 	tcpDials, tcpAccepts  atomic.Uint64
 	udpIn, udpOut, udpErr atomic.Uint64
 	udpFull, udpScarce    atomic.Uint64
+	handOvers, handDrops  atomic.Uint64
 }
 
 // Stats are a snapshot of a stack's counters.
@@ -48,6 +49,8 @@ type Stats struct {
 	Detours              uint64 // packets that left through the kernel, by other links than the stack's
 	DetourErrors         uint64 // those that the kernel did not take
 	ReturnErrors         uint64 // packets that were to go back to the kernel, and were lost
+	HandOvers            uint64 // packets given to another stack of the team, which has the flow
+	HandOverDrops        uint64 // those that it had no room for
 	TxResets             uint64 // resets sent for segments that belong to nothing
 	KickErrors           uint64
 	ICMPErrors           uint64 // about our flows
@@ -80,6 +83,7 @@ func (s *Stack) Stats() Stats {
 		KickErrors: c.kickErrors.Load(), ICMPErrors: c.icmpErrors.Load(),
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
+		HandOvers: c.handOvers.Load(), HandOverDrops: c.handDrops.Load(),
 		UDPRcvbufErrors: c.udpFull.Load(), UDPMemErrors: c.udpScarce.Load(),
 	}
 	s.begin()

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
@@ -168,6 +169,11 @@ func (s *Stack) doWork(w *ring.Work) {
 			return // UDPConn.Close frees what is queued
 		}
 		s.sendQueued((*UDPConn)(before(unsafe.Pointer(w), unsafe.Offsetof(UDPConn{}.work))))
+	case ofMates:
+		s.takeHanded()
+		if closing {
+			s.cache.Flush()
+		}
 	}
 }
 
@@ -210,6 +216,7 @@ func (s *Stack) bury() {
 		if c.tw {
 			s.beginTimeWait(c)
 		} else {
+			s.demux.mates.release(ip.ProtoTCP, c.tc.Local(), c.tc.Remote())
 			s.dests.unref(c.dst)
 			s.ports.releaseLater(c.port)
 		}

@@ -57,7 +57,9 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 	if s.rx.again && ports == s.demux.lastPorts && s.demux.lastConn != nil {
 		// seg has the addresses of the segment before.
 	} else if s.demux.lookup(p, seg, b, ports); s.demux.lastConn == nil {
-		s.strayInput(seg)
+		if s.demux.mates.team == nil || !s.handSegment(hl) {
+			s.strayInput(seg)
+		}
 		return nil
 	}
 	c := s.demux.lastConn

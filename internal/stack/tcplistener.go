@@ -130,6 +130,10 @@ func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owne
 	if d == nil {
 		return nil, nil
 	}
+	if !s.demux.mates.claim(ip.ProtoTCP, local, remote) {
+		s.dests.unref(d)
+		return nil, nil
+	}
 	c := s.newTCPConn(d, local.Port(), remote.Port())
 	c.qi = uint8(s.rx.queue)
 	c.port = s.ports.share(l.port)

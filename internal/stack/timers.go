@@ -37,6 +37,7 @@ const (
 	ofTimeWait
 	ofFragments
 	ofParked
+	ofMates
 )
 
 // before returns the address of the struct whose field at the given offset is at p

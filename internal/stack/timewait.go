@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
@@ -54,6 +55,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		// As Linux with tcp_max_tw_buckets: saving memory matters more than the
 		// rest of 2MSL.
 		s.host.Stats.TCPTimeWaitOverflow.Add(1)
+		s.demux.mates.release(ip.ProtoTCP, c.tc.Local(), c.tc.Remote())
 		s.dests.unref(c.dst)
 		s.ports.releaseLater(c.port)
 		return
@@ -82,6 +84,7 @@ func (s *Stack) fireTimeWait(t *timeWait) {
 func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
 	s.demux.timeWaits.remove(t)
+	s.demux.mates.release(ip.ProtoTCP, t.local(), t.remote())
 	s.dests.unref(t.dst)
 	s.ports.releaseLater(t.port)
 }

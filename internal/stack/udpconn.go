@@ -166,7 +166,8 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 		taken := func(local, remote netip.AddrPort, _ int64) bool {
 			s.begin()
 			defer s.end()
-			return s.demux.udpFlows[makeFlowKey(local, remote)] != nil
+			_, other := s.demux.mates.owner(ip.ProtoUDP, local, remote)
+			return other || s.demux.udpFlows[makeFlowKey(local, remote)] != nil
 		}
 		if p := s.ports.alone(localAddr{ip.ProtoUDP, local.Addr()}, remote, taken); p != nil {
 			return p, nil
@@ -186,7 +187,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 			return syscall.ENETUNREACH
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
-		if s.demux.udpFlows[u.flow] != nil {
+		if s.demux.udpFlows[u.flow] != nil || !s.demux.mates.claim(ip.ProtoUDP, u.local, u.remote) {
 			s.dests.unref(u.dst)
 			return errFlowTaken
 		}
@@ -343,9 +344,15 @@ func (u *UDPConn) push(ds []ring.Desc, info *udp.Info) bool {
 	return ok
 }
 
-// pass is push for the socket f of another stack, whose frames are of another
-// arena.
+// pass is push for the socket f of another stack. Frames of another arena are copied.
 func (u *UDPConn) pass(f *UDPConn, ds []ring.Desc, info *udp.Info) bool {
+	if f.s.arena == u.s.arena {
+		ok := f.queue(ds, info)
+		if ok {
+			f.s.wake(&f.r)
+		}
+		return ok
+	}
 	ok := f.Inject(u.s.copyOut(ds), info)
 	if ok {
 		u.s.cache.FreeDescs(ds)
@@ -424,6 +431,7 @@ func (u *UDPConn) Close() error {
 		s.groups.remove(u)
 		if u.remote.IsValid() && s.demux.udpFlows[u.flow] == u {
 			delete(s.demux.udpFlows, u.flow)
+			s.demux.mates.release(ip.ProtoUDP, u.local, u.remote)
 		}
 		s.dests.unref(u.dst)
 		u.dst = nil

@@ -66,6 +66,9 @@ func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 	case s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst:
 		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}
+	if s.demux.mates.team != nil && !s.rx.group && s.handDatagram(s.demux.lastUDP, src, dst, ds) {
+		return nil
+	}
 	return ds
 }
 

@@ -91,6 +91,8 @@ func (c *counters) why(counter *atomic.Uint64) string {
 		return "impossible address, or not to us"
 	case &c.rxChecksum:
 		return "wrong checksum"
+	case &c.handDrops:
+		return "the stack that has the flow is too busy"
 	case &c.rxNoSocket:
 		return "no socket"
 	}
