@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
@@ -242,7 +243,9 @@ func (c *boundUDP) SetReadBuffer(bytes int) error {
 			return err
 		}
 	}
-	return c.setError("setsockopt", c.s.SetReadBuffer(2*bytes)) // as the kernel, which counts what a datagram takes
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setError("setsockopt", c.s.SetReadBuffer(c.setBuffer(unix.SO_RCVBUF, bytes, c.shadow)))
 }
 
 func (c *boundUDP) SetWriteBuffer(bytes int) error {
@@ -251,7 +254,9 @@ func (c *boundUDP) SetWriteBuffer(bytes int) error {
 			return err
 		}
 	}
-	return c.setError("setsockopt", c.on.SetWriteBuffer(bytes))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setError("setsockopt", c.on.SetWriteBuffer(c.setBuffer(unix.SO_SNDBUF, bytes, c.shadow)))
 }
 
 func (c *boundUDP) SyscallConn() (syscall.RawConn, error) { return rawUDP{c}, nil }
@@ -299,7 +304,7 @@ func (c *boundUDP) kernelRaw() (syscall.RawConn, error) {
 	}
 	if c.shadow == nil {
 		var err error
-		if c.shadow, err = c.e.in.Shadow(c.six, 0); err != nil {
+		if c.shadow, err = c.e.in.Shadow(c.six, c.buffers); err != nil {
 			return nil, err
 		}
 	}

@@ -39,6 +39,7 @@ type udpCarrier interface {
 	File() (*os.File, error)
 	SyscallConn() (syscall.RawConn, error)
 	path() Path
+	drops() UDPDrops
 }
 
 // newUDPConn returns the socket that v carries.
@@ -173,10 +174,12 @@ func (c *UDPConn) SetReadDeadline(t time.Time) error { return c.via().SetReadDea
 // os.ErrDeadlineExceeded.
 func (c *UDPConn) SetWriteDeadline(t time.Time) error { return c.via().SetWriteDeadline(t) }
 
-// SetReadBuffer bounds the bytes that wait to be read.
+// SetReadBuffer bounds the datagrams that wait to be read: to twice that many bytes,
+// the system's limit allowing, of which each counts more than its payload (SO_RCVBUF
+// in socket(7)).
 func (c *UDPConn) SetReadBuffer(bytes int) error { return c.via().SetReadBuffer(bytes) }
 
-// SetWriteBuffer bounds the bytes that wait to be sent.
+// SetWriteBuffer bounds the datagrams that wait to be sent, likewise (SO_SNDBUF).
 func (c *UDPConn) SetWriteBuffer(bytes int) error { return c.via().SetWriteBuffer(bytes) }
 
 // File returns a copy of the underlying file. An accelerated socket has none, and

@@ -4,9 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
@@ -16,7 +17,6 @@ import (
 type connectedUDP struct {
 	stackUDP
 	shadow *os.File // a kernel socket for the program's options, under stackUDP.mu; nil: none was asked for
-	rcvBuf atomic.Int64
 }
 
 func newConnectedUDP(e *Engine, s *stack.UDPConn, network string, o engine.Options) *connectedUDP {
@@ -149,7 +149,7 @@ func (c *connectedUDP) shadowRaw() (syscall.RawConn, error) {
 
 func (c *connectedUDP) makeShadow() (err error) {
 	if c.shadow == nil {
-		c.shadow, err = c.e.in.Shadow(c.six, int(c.rcvBuf.Load()))
+		c.shadow, err = c.e.in.Shadow(c.six, c.buffers)
 	}
 	return err
 }
@@ -196,10 +196,13 @@ func (c *connectedUDP) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *connectedUDP) SetReadBuffer(bytes int) error {
-	c.rcvBuf.Store(int64(bytes))
-	return c.setError("setsockopt", c.s.SetReadBuffer(2*bytes)) // as the kernel, which counts what a datagram takes
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setError("setsockopt", c.s.SetReadBuffer(c.setBuffer(unix.SO_RCVBUF, bytes, c.shadow)))
 }
 
 func (c *connectedUDP) SetWriteBuffer(bytes int) error {
-	return c.setError("setsockopt", c.s.SetWriteBuffer(bytes))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setError("setsockopt", c.s.SetWriteBuffer(c.setBuffer(unix.SO_SNDBUF, bytes, c.shadow)))
 }

@@ -68,7 +68,7 @@ func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
 	}
 	if recv&engine.RecvDrops != 0 {
 		d := c.s.Drops()
-		if n := d.Buffer + d.Memory; n > 0 {
+		if n := d.Buffer + d.Memory; n > 0 { // asking for the losses of the kernel's half is a system call
 			a.putInt(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, int(uint32(n)))
 		}
 	}

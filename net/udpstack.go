@@ -3,6 +3,7 @@ package onload
 import (
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,6 +27,8 @@ type stackUDP struct {
 	recv atomic.Uint32 // engine.Recv
 	base engine.Options
 	leaving
+
+	buffers engine.Buffers // that the program has set, under mu
 }
 
 func (c *stackUDP) opError(op, call string, err error) error {
@@ -143,6 +146,17 @@ func (c *stackUDP) message(oob []byte, n, full int, info *udp.Info) (oobn, flags
 // noKernel is the error of what only the kernel could do, where there is none.
 func (c *stackUDP) noKernel(why string) error {
 	return c.opError("raw", "raw", unsupportedError("onload: "+why+", and there is no kernel"))
+}
+
+// setBuffer notes that the program has set SO_RCVBUF or SO_SNDBUF to bytes. It
+// returns the value that the kernel makes of that, and sets it on shadow too, which
+// may be nil. mu is held.
+func (c *stackUDP) setBuffer(opt, bytes int, shadow *os.File) int {
+	c.buffers.Set(opt, bytes)
+	if shadow != nil {
+		c.buffers.Follow(shadow)
+	}
+	return c.e.in.UDPBuffer(opt, bytes)
 }
 
 func (c *stackUDP) SetReadDeadline(t time.Time) error {

@@ -53,8 +53,9 @@ func (q *Queue) copyPart(p []byte, full int) (n int) {
 
 // freeChain frees a datagram that was read.
 func (q *Queue) freeChain(f ring.Frame) {
+	n := q.charge(f)
 	var free [32]ring.Frame
-	k, frames := 0, 0
+	k := 0
 	for f != ring.NoFrame {
 		if k == len(free) {
 			q.arena.FreeN(free[:])
@@ -62,9 +63,8 @@ func (q *Queue) freeChain(f ring.Frame) {
 		}
 		free[k] = f
 		k++
-		frames++
 		f = q.arena.Meta(f).Prev
 	}
 	q.arena.FreeN(free[:k])
-	q.held.Add(-int64(frames * q.arena.FrameSize()))
+	q.held.Add(-n)
 }

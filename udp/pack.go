@@ -2,6 +2,7 @@ package udp
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/onload-go/onload/ring"
 )
@@ -40,7 +41,6 @@ func (q *Queue) pack() {
 		next := m.Next
 		if into != ring.NoFrame && q.append(into, f) {
 			q.arena.Free(f)
-			q.held.Add(-int64(q.arena.FrameSize()))
 			f = next
 			continue
 		}
@@ -58,8 +58,25 @@ func (q *Queue) pack() {
 // Add copies a small datagram behind the one that was queued last, if the reader
 // has not taken that. It takes no frame. false: Push is to queue the datagram. It
 // has the callers of Push.
-func (q *Queue) Add(p []byte, info *Info) bool {
-	if len(p) > q.arena.FrameSize()/smallPart {
+func (q *Queue) Add(p []byte, info *Info) bool { return q.add(p, info, math.MaxInt64) }
+
+// squeeze is Push for a queue without room: a small datagram may still fit into the
+// frame of the last one, of which the queue has counted all.
+func (q *Queue) squeeze(ds []ring.Desc, info *Info) bool {
+	d := ds[0]
+	if len(ds) > 1 || info.Seg != 0 {
+		return false
+	}
+	ok := q.add(q.arena.Bytes(d.Frame)[d.Off:][:d.Len], info, q.limit.Load())
+	if ok {
+		q.arena.Free(d.Frame)
+	}
+	return ok
+}
+
+// add is Add, unless more than limit bytes were held then.
+func (q *Queue) add(p []byte, info *Info, limit int64) bool {
+	if !q.small(len(p)) {
 		return false
 	}
 	f := q.box.TakeNewest(q.arena)
@@ -70,12 +87,15 @@ func (q *Queue) Add(p []byte, info *Info) bool {
 	at := int(max(m.Seq, uint32(m.Off)+uint32(m.Len)))
 	end := at + recordHead + info.room() + len(p)
 	ok := end <= len(b) && m.Prev == ring.NoFrame && !joined(b, int(m.Off))
-	if ok {
+	before := q.charge(f)
+	more := q.bytesCharge(end-int(m.Off)) - before
+	if ok = ok && q.held.Load()+more <= limit; ok {
 		binary.BigEndian.PutUint16(b[at:], uint16(len(p)))
 		b[at+recordHead-1] = byte(info.room())
 		info.put(b, at+recordHead+info.room())
 		copy(b[end-len(p):], p)
 		m.Seq = uint32(end)
+		q.held.Add(more)
 	}
 	q.box.Push(q.arena, f)
 	return ok
@@ -98,10 +118,12 @@ func (q *Queue) append(into, f ring.Frame) bool {
 	if recordHead+end-start > len(dst) {
 		return false
 	}
+	before := q.charge(into) + q.charge(f)
 	binary.BigEndian.PutUint16(dst, from.Len)
 	dst[recordHead-1] = byte(room)
 	copy(dst[recordHead:], src[start:end])
 	to.Seq = uint32(at + recordHead + end - start)
+	q.held.Add(q.charge(into) - before)
 	return true
 }
 

@@ -8,14 +8,14 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Queue is the receive queue of a socket, bounded in the memory that it holds:
-// frames, not payload. A queued datagram is its received frames, linked through
-// Meta.Prev behind the first. Push and SetLimit have one caller at a time, Read,
-// Ready and Drain another; the two need no lock between them.
+// Queue is the receive queue of a socket, bounded in the memory that it holds, as
+// the kernel would count it (charge.go). A queued datagram is its received frames,
+// linked through Meta.Prev behind the first. Push, Add and SetLimit have one caller
+// at a time, Read, Ready and Drain another; the two need no lock between them.
 type Queue struct {
 	arena *ring.Arena
 	box   ring.Mailbox
-	held  atomic.Int64 // bytes of frames; counted when they are in box
+	held  atomic.Int64 // charges of what is queued; counted when it is in box
 	limit atomic.Int64
 
 	next ring.Frame // reader's: taken off box, not yet read to its end
@@ -25,7 +25,7 @@ type Queue struct {
 	loose int // producer's: small datagrams since the last pack
 }
 
-// Init makes the queue empty, and bounds it to limit bytes of frames.
+// Init makes the queue empty, and bounds it to limit bytes.
 func (q *Queue) Init(a *ring.Arena, limit int) {
 	q.arena, q.next, q.pos, q.loose = a, ring.NoFrame, 0, 0
 	q.part.left = 0
@@ -36,7 +36,7 @@ func (q *Queue) Init(a *ring.Arena, limit int) {
 // SetLimit changes the bound. What is queued stays.
 func (q *Queue) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 
-// Held is the memory held, in bytes. Anybody may call it.
+// Held is what the queued datagrams count, in bytes. Anybody may call it.
 func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 
 // Ready reports whether Read would return a datagram. The reader calls it.
@@ -53,9 +53,9 @@ func (q *Queue) Push(ds []ring.Desc, info *Info) bool {
 	if int(ds[0].Off) < info.room() {
 		return false
 	}
-	n := int64(len(ds) * q.arena.FrameSize())
+	n := q.chargeOf(ds)
 	if !q.room(n) {
-		return false
+		return q.squeeze(ds, info)
 	}
 	last := ring.NoFrame
 	for i := len(ds) - 1; i >= 0; i-- {
@@ -64,7 +64,7 @@ func (q *Queue) Push(ds []ring.Desc, info *Info) bool {
 		last = ds[i].Frame
 	}
 	info.put(q.arena.Bytes(last), int(ds[0].Off))
-	if len(ds) == 1 && info.Seg == 0 && int(ds[0].Len) <= q.arena.FrameSize()/smallPart {
+	if len(ds) == 1 && info.Seg == 0 && q.small(int(ds[0].Len)) {
 		q.loose++
 	}
 	q.box.Push(q.arena, last)
@@ -72,7 +72,7 @@ func (q *Queue) Push(ds []ring.Desc, info *Info) bool {
 	return true
 }
 
-// room makes room for n bytes of frames if possible, and reports whether there is.
+// room makes room for n bytes if possible, and reports whether there is.
 func (q *Queue) room(n int64) bool {
 	held := q.held.Load()
 	full := held > 0 && held+n > q.limit.Load()
@@ -129,9 +129,10 @@ func (q *Queue) advance(pos int) {
 		return
 	}
 	f := q.next
+	n := q.charge(f)
 	q.next, q.pos = m.Next, 0
 	q.arena.Free(f)
-	q.held.Add(-int64(q.arena.FrameSize()))
+	q.held.Add(-n)
 }
 
 // Drain frees everything queued. Nobody pushes meanwhile.

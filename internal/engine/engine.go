@@ -40,6 +40,7 @@ type Engine struct {
 	sharers sharers
 	picks   atomic.Uint32 // connections spread over the stacks of a team
 	fresh   freshStates
+	buffers udpBuffers
 
 	noticed   sync.Once
 	closeOnce sync.Once

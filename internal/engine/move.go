@@ -15,20 +15,15 @@ import (
 )
 
 // Shadow returns a UDP socket of the kernel's for the options that a program sets
-// on one of ours. rcvBuf is the size of its receive buffer in bytes, 0: the
-// default.
-func (e *Engine) Shadow(six bool, rcvBuf int) (*os.File, error) {
+// on one of ours, with the buffers that it has set.
+func (e *Engine) Shadow(six bool, b Buffers) (*os.File, error) {
 	k := sockKind{unix.AF_INET, unix.SOCK_DGRAM, 0}
 	if six {
 		k.family = unix.AF_INET6
 	}
 	f, err := e.freshSocket(k)
-	if err != nil || rcvBuf == 0 {
-		return f, err
-	}
-	raw, err := f.SyscallConn()
 	if err == nil {
-		err = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuf) })
+		b.Follow(f)
 	}
 	return f, err
 }

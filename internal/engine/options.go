@@ -138,11 +138,18 @@ func (o *Options) Apply(c *tcp.Config, keepAlive bool) {
 // udp are the options of a UDP socket.
 func (e *Engine) udp(o *Options) *stack.UDPOptions {
 	u := &stack.UDPOptions{RcvBuf: e.cfg.RcvBuf, SndBuf: e.cfg.SndBuf, IP: o.ip, Segment: o.segment, Joined: o.joined, GroupsOnly: o.GroupsOnly}
+	rcv, snd := e.buffers.defaults(e)
+	if u.RcvBuf == 0 {
+		u.RcvBuf = rcv
+	}
+	if u.SndBuf == 0 {
+		u.SndBuf = snd
+	}
 	if o.rcvBuf > 0 {
-		u.RcvBuf = 2 * o.rcvBuf // the kernel doubles it, since it counts what a datagram takes
+		u.RcvBuf = 2 * o.rcvBuf // as the kernel has it, which doubles what is set
 	}
 	if o.sndBuf > 0 {
-		u.SndBuf = o.sndBuf
+		u.SndBuf = 2 * o.sndBuf
 	}
 	return u
 }

@@ -75,7 +75,7 @@ func (o *Options) followUDP(c *stack.UDPConn) {
 		_ = c.SetReadBuffer(2 * o.rcvBuf)
 	}
 	if o.sndBuf > 0 {
-		_ = c.SetWriteBuffer(o.sndBuf)
+		_ = c.SetWriteBuffer(2 * o.sndBuf)
 	}
 }
 
