@@ -7,11 +7,11 @@ import (
 )
 
 // Control implements syscall.RawConn, with a kernel socket that is never connected:
-// what f sets there is followed.
+// f finds there what the connection has, and what it sets is followed.
 func (r rawConn) Control(f func(fd uintptr)) error {
 	s, err := r.shadow()
 	if err == nil {
-		err = s.Control(f)
+		err = s.Control(r.c.addrs().asked(), f)
 	}
 	return r.error("raw-control", err)
 }
@@ -42,4 +42,10 @@ func closeShadow(ends *tcpEnds) {
 	if s := ends.shadow.Load(); s != nil {
 		_ = s.Close()
 	}
+}
+
+// asked returns the sizes of buffers that methods have asked for since the last
+// call.
+func (e *tcpEnds) asked() engine.AskedBuffers {
+	return engine.AskedBuffers{Receive: e.rcvBuf.Swap(nil), Send: e.sndBuf.Swap(nil)}
 }

@@ -29,6 +29,8 @@ type stackTCP struct {
 type tcpEnds struct {
 	local, remote *net.TCPAddr
 	shadow        atomic.Pointer[engine.TCPShadow] // for the program's options
+	// Sizes of buffers in bytes that the shadow does not show yet; nil: none.
+	rcvBuf, sndBuf atomic.Pointer[int]
 }
 
 // acceleratedTCP returns a connection of a stack; network is what its caller named.
@@ -160,9 +162,11 @@ func (c *stackTCP) SetWriteDeadline(t time.Time) error {
 	return c.setError("set", c.s.SetWriteDeadline(t))
 }
 func (c *stackTCP) SetReadBuffer(bytes int) error {
+	c.addrs().rcvBuf.Store(&bytes)
 	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
 }
 func (c *stackTCP) SetWriteBuffer(bytes int) error {
+	c.addrs().sndBuf.Store(&bytes)
 	return c.setError("setsockopt", c.s.SetWriteBuffer(bytes))
 }
 func (c *stackTCP) SetLinger(sec int) error       { return c.optionError(c.s.SetLinger(sec)) }

@@ -11,6 +11,9 @@ const (
 // SetNoDelay turns Nagle's algorithm off or on. The caller lets Output run.
 func (c *Conn) SetNoDelay(on bool) { c.setIf(markNoDelay, on) }
 
+// NoDelay reports whether Nagle's algorithm is off.
+func (c *Conn) NoDelay() bool { return c.has(markNoDelay) }
+
 // SetKeepAlive configures keepalive probes.
 func (c *Conn) SetKeepAlive(k KeepAlive, now int64) {
 	c.keepConfig(k)
@@ -77,6 +80,9 @@ func (c *Conn) SetUserTimeout(d time.Duration) {
 		c.userLimit = 1
 	}
 }
+
+// UserTimeout returns what SetUserTimeout set, in whole milliseconds.
+func (c *Conn) UserTimeout() time.Duration { return time.Duration(c.userLimit) * time.Millisecond }
 
 // SetRcvBuf sets the size of the receive buffer, which then no longer grows by
 // itself. A window that was advertised is not taken back.

@@ -212,3 +212,11 @@ func CongestionName(kernel string) string {
 	}
 	return kernel
 }
+
+// kernelCongestion is the kernel's name of a congestion control of ours.
+func kernelCongestion(ours string) string {
+	if ours == "newreno" {
+		return "reno"
+	}
+	return ours
+}

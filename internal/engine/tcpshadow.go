@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -14,48 +15,76 @@ import (
 )
 
 // TCPShadow is a kernel socket beside an open connection of ours, which is never
-// connected: the options that a program sets on it are followed.
+// connected. A program finds there the options that the connection has, and those
+// that it sets are followed.
 type TCPShadow struct {
 	c    *stack.TCPConn
 	mu   sync.Mutex
 	file *os.File // nil: closed
-	last *sockState
-	// TCP_NODELAY, which net sets by itself and sockopts therefore leave out.
-	noDelay int
 }
 
-// NewTCPShadow returns a shadow of c with net's defaults, of an IPv6 socket or of
-// one of IPv4. It is of the process's namespace: no packet ever leaves by it.
+// NewTCPShadow returns a shadow of c, of an IPv6 socket or of one of IPv4. It is of
+// the process's namespace: no packet ever leaves by it.
 func NewTCPShadow(c *stack.TCPConn, six bool) (*TCPShadow, error) {
 	k := sockKind{unix.AF_INET, unix.SOCK_STREAM, 0}
 	if six {
 		k.family = unix.AF_INET6
 	}
-	ka, err := c.KeepAlive()
-	if err != nil {
-		return nil, err
-	}
 	fd, err := unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, k.proto)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &TCPShadow{c: c, file: os.NewFile(uintptr(fd), "shadow"), noDelay: 1}
-	err = s.do(func(fd int) {
-		set := func(level, opt, v int) { _ = unix.SetsockoptInt(fd, level, opt, v) } // getsockopt would show the default
-		set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		if ka.Enable {
-			set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-		}
-		set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(ka.Idle))
-		set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(ka.Interval))
-		set(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, ka.Count)
-		s.last = stateOf(fd, k)
-	})
-	if err != nil {
-		_ = s.file.Close()
-		return nil, err
+	return &TCPShadow{c: c, file: os.NewFile(uintptr(fd), "shadow")}, nil
+}
+
+// AskedBuffers are the sizes that methods of net have asked for since the last call of
+// Control, in bytes; nil: none.
+type AskedBuffers struct{ Receive, Send *int }
+
+// show gives the shadow the options that the connection has: methods of net set
+// them too. AskedBuffers whose sizes nobody asked for stay the kernel's default. What the
+// kernel refuses, as a congestion control that it does not have, is not shown.
+func (s *TCPShadow) show(fd int, b AskedBuffers) {
+	if b.Receive != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, *b.Receive)
 	}
-	return s, nil
+	if b.Send != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, *b.Send)
+	}
+	o, err := s.c.Options()
+	if err != nil {
+		return // it has ended: what it had is still there
+	}
+	set := func(level, opt, v int) { _ = unix.SetsockoptInt(fd, level, opt, v) }
+	set(unix.IPPROTO_TCP, unix.TCP_NODELAY, flag(o.NoDelay))
+	set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, flag(o.KeepAlive.Enable))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(o.KeepAlive.Idle))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(o.KeepAlive.Interval))
+	set(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, o.KeepAlive.Count)
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: int32(flag(o.Linger >= 0)), Linger: int32(max(o.Linger, 0))})
+	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout/time.Millisecond))
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, kernelCongestion(o.Congestion))
+	set(unix.IPPROTO_TCP, unix.TCP_MAXSEG, o.SendMSS)
+	rate := o.MaxPacingRate
+	if rate == 0 {
+		rate = math.MaxUint64
+	}
+	_ = unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate)
+	level, tos, ttl := unix.IPPROTO_IPV6, unix.IPV6_TCLASS, unix.IPV6_UNICAST_HOPS
+	if s.four() {
+		level, tos, ttl = unix.IPPROTO_IP, unix.IP_TOS, unix.IP_TTL
+	}
+	set(level, tos, int(o.TOS))
+	if o.TTL != 0 {
+		set(level, ttl, int(o.TTL))
+	}
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // seconds are whole ones, at least one.
@@ -71,14 +100,18 @@ func (s *TCPShadow) do(f func(fd int)) error {
 
 // Control calls f with the shadow, and follows the options that f has changed. The
 // error of one that only the kernel's connections have is an ErrUnsupported.
-func (s *TCPShadow) Control(f func(fd uintptr)) error {
+func (s *TCPShadow) Control(b AskedBuffers, f func(fd uintptr)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
 		return s.c.MayWrite() // the error of a closed connection
 	}
-	now, noDelay := s.last, 0
+	var was, now *sockState
+	var noDelayWas, noDelay int // which net sets by itself, so that sockopts leave it out
 	if err := s.do(func(fd int) {
+		s.show(fd, b)
+		was = stateOf(fd, kindOf(fd))
+		noDelayWas, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
 		f(uintptr(fd))
 		now = stateOf(fd, kindOf(fd))
 		noDelay, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY)
@@ -86,15 +119,14 @@ func (s *TCPShadow) Control(f func(fd uintptr)) error {
 		return err
 	}
 	var errs []error
-	if noDelay != s.noDelay {
+	if noDelay != noDelayWas {
 		errs = append(errs, s.c.SetNoDelay(noDelay != 0))
 	}
 	for i := range sockopts {
-		if now.values[i] != s.last.values[i] {
+		if now.values[i] != was.values[i] {
 			errs = append(errs, s.follow(&sockopts[i], now.values[i], now))
 		}
 	}
-	s.last, s.noDelay = now, noDelay
 	return errors.Join(errs...)
 }
 
