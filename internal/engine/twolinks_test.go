@@ -32,10 +32,16 @@ type uplinks struct {
 // newUplinks makes them, with an engine in A on those links, or on both.
 func newUplinks(t *testing.T, on ...int) *uplinks {
 	t.Helper()
-	p := lab.NewPair(t, lab.Options{})
+	return makeUplinks(t, lab.Options{}, onload.Config{Frames: 2048, RingSize: 512}, on...)
+}
+
+// makeUplinks is newUplinks with links and an engine as described.
+func makeUplinks(t *testing.T, o lab.Options, c onload.Config, on ...int) *uplinks {
+	t.Helper()
+	p := lab.NewPair(t, o)
 	u := &uplinks{A: p.A, R: p.B, a: [2]*lab.Link{p.A.Link}, r: [2]*lab.Link{p.B.Link}}
 	var err error
-	if u.a[1], u.r[1], err = lab.Veth(p.A, p.B, lab.Options{}); err != nil {
+	if u.a[1], u.r[1], err = lab.Veth(p.A, p.B, o); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []string{"net.ipv4.ip_nonlocal_bind", "net.ipv6.ip_nonlocal_bind"} {
@@ -44,7 +50,7 @@ func newUplinks(t *testing.T, on ...int) *uplinks {
 		}
 	}
 	for _, ns := range []*lab.NS{u.A, u.R} { // answers may come by another way than the question went
-		for _, l := range []string{"all", u.a[0].If, u.a[1].If} {
+		for _, l := range []string{"all", "default", u.a[0].If, u.a[1].If} {
 			if err := ns.Sysctl("net.ipv4.conf."+l+".rp_filter", "0"); err != nil {
 				t.Fatal(err)
 			}
@@ -53,13 +59,13 @@ func newUplinks(t *testing.T, on ...int) *uplinks {
 	u.ip(t, u.R, "route add local 10.99.0.0/16 dev lo")
 	u.ip(t, u.R, "-6 route add local fd99::/64 dev lo")
 	u.echo(t)
-	var ifs []string
 	for i, l := range u.a {
 		if len(on) == 0 || slices.Contains(on, i) {
-			ifs = append(ifs, l.If)
+			c.Interfaces = append(c.Interfaces, l.If)
 		}
 	}
-	u.engine, err = onload.New(onload.Config{NetNS: u.A.Path, Interfaces: ifs, Frames: 2048, RingSize: 512, Logger: zap.NewNop()})
+	c.NetNS, c.Logger = u.A.Path, zap.NewNop()
+	u.engine, err = onload.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

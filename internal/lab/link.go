@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,6 +29,8 @@ func (l *Link) Zoned() netip.Addr { return l.LinkLocal.WithZone(l.If) }
 type Options struct {
 	// Queues is the number of receive and of transmit queues on both sides.
 	Queues int
+	// InUse is how many of the queues both sides use at first; 0 is all.
+	InUse int
 	// MTU of both sides.
 	MTU int
 	// Net is n in the addresses 10.77.n.1/24 and fd77:0:0:n::1/64 of the first
@@ -45,12 +48,7 @@ type Options struct {
 // Veth joins a and b, which may be the same namespace, and waits until the
 // link carries. Interfaces are named veth0, veth1... within each namespace.
 func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
-	if o.Queues == 0 {
-		o.Queues = 1
-	}
-	if o.MTU == 0 {
-		o.MTU = 1500
-	}
+	o.Queues, o.MTU = max(o.Queues, 1), cmp.Or(o.MTU, 1500)
 	la, lb = a.newLink(), b.newLink()
 	if o.Net == 0 {
 		o.Net = max(la.ordinal(), lb.ordinal())
@@ -58,6 +56,19 @@ func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
 	if o.Net > 255 {
 		return nil, nil, fmt.Errorf("net %d is above 255", o.Net)
 	}
+	return la, lb, join(la, lb, o)
+}
+
+// Remake makes a pair of Veth's again that was deleted, with its names, MACs and
+// addresses. Only the indices differ. o is as in Veth, but for Net.
+func Remake(la, lb *Link, o Options) error {
+	o.Net = int(la.MAC[4])
+	o.Queues, o.MTU = max(o.Queues, 1), cmp.Or(o.MTU, 1500)
+	return join(la, lb, o)
+}
+
+func join(la, lb *Link, o Options) error {
+	a, b := la.NS, lb.NS
 	la.MAC = [6]byte{0x02, 0, 0x77, 0, byte(o.Net), 1}
 	lb.MAC = [6]byte{0x02, 0, 0x77, 0, byte(o.Net), 2}
 	attrs := netlink.NewLinkAttrs()
@@ -65,21 +76,21 @@ func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
 	attrs.NumTxQueues, attrs.NumRxQueues = o.Queues, o.Queues
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerHardwareAddr = lb.If, lb.MAC[:]
-	err = b.h.WithFD(func(fd int) error {
+	err := b.h.WithFD(func(fd int) error {
 		veth.PeerNamespace = netlink.NsFd(fd)
 		return a.nl.LinkAdd(veth)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("veth %s %s: %w", a.Name, b.Name, err)
+		return fmt.Errorf("veth %s %s: %w", a.Name, b.Name, err)
 	}
 	for i, l := range []*Link{la, lb} {
 		if err := l.bringUp(i+1, o); err != nil {
-			return nil, nil, fmt.Errorf("%s in %s: %w", l.If, l.NS.Name, err)
+			return fmt.Errorf("%s in %s: %w", l.If, l.NS.Name, err)
 		}
 	}
 	for _, l := range []*Link{la, lb} {
 		if err := l.waitReady(); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	if o.Neighbors {
@@ -89,12 +100,12 @@ func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
 					continue
 				}
 				if err := p[0].AddNeighbor(addr, p[1].MAC); err != nil {
-					return nil, nil, err
+					return err
 				}
 			}
 		}
 	}
-	return la, lb, nil
+	return nil
 }
 
 // newLink reserves the next name, and makes the link the namespace's own if it
@@ -121,6 +132,11 @@ func (l *Link) bringUp(host int, o Options) error {
 		return err
 	}
 	l.Index = k.Attrs().Index
+	if o.InUse > 0 {
+		if err := l.SetQueues(o.InUse); err != nil {
+			return err
+		}
+	}
 	for name, off := range map[offload]bool{txCsum: o.NoTxCsum, tso: o.NoTSO, gso: o.NoGSO, gro: o.NoGRO} {
 		if off {
 			if err := l.setOffload(name, false); err != nil {
