@@ -13,8 +13,9 @@ const (
 const (
 	maxDatagram = 0xffff // IP's, less the IPv6 header
 	// maxFragFrames is the most frames of a datagram: enough for 64 KiB in
-	// fragments of 400 bytes. Fragments of 8 bytes would pin 8,192.
-	maxFragFrames = 192
+	// fragments of 272 bytes (241), for an MTU of 296 as serial lines had. Fragments
+	// of 8 bytes would pin 8,192.
+	maxFragFrames = 256
 	// maxFragDist is how many fragments of an IPv4 peer may come between two of one
 	// datagram: later ones are of another, whose identification is the same (RFC
 	// 4963; Linux's ipfrag_max_dist).

@@ -42,7 +42,7 @@ func NewTCPShadow(c *stack.TCPConn, six bool) (*TCPShadow, error) {
 type AskedBuffers struct{ Receive, Send *int }
 
 // show gives the shadow the options that the connection has: methods of net set
-// them too. AskedBuffers whose sizes nobody asked for stay the kernel's default. What the
+// them too. Buffers whose sizes nobody asked for stay the kernel's default. What the
 // kernel refuses, as a congestion control that it does not have, is not shown.
 func (s *TCPShadow) show(fd int, b AskedBuffers) {
 	if b.Receive != nil {

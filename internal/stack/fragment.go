@@ -30,9 +30,23 @@ func (s *Stack) fragment(ds []ring.Desc) {
 
 // Memory for incomplete datagrams, in all and per peer (attack 11).
 const (
-	maxFragBytes  = 4 << 20
-	fragPeerShare = 4 // a peer may have this part of it
+	maxFragBytes  = 4 << 20 // and an eighth of the arena
+	fragPeerShare = 4       // a peer may have this part of it
+	// leastFragFrames is what a peer may have in any case, in frames: a datagram of
+	// 64 KiB at the least MTU that IPv4 hosts need to take (576, RFC 791 section 3.2)
+	// is 119 fragments. A small arena lends a quarter of itself for that, half of it
+	// to one peer: forged fragments of two keep 30 s others' out, and never the stack
+	// from other packets.
+	leastFragFrames = 128
 )
+
+// fragLimits returns how many bytes of an arena may be held, in all and of one
+// peer.
+func fragLimits(arena *ring.Arena) (limit, peer int) {
+	all, least := len(arena.Mem()), leastFragFrames*arena.FrameSize()
+	limit = max(min(maxFragBytes, all/8), min(2*least, all/4))
+	return limit, max(limit/fragPeerShare, min(least, limit/2))
+}
 
 // fragments are the datagrams that are being put together, and the one that is
 // being cut. They belong to the holder of the stack lock.
@@ -43,8 +57,8 @@ type fragments struct {
 }
 
 func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
-	limit := min(maxFragBytes, len(arena.Mem())/8)
-	f.Init(cache, limit, limit/fragPeerShare)
+	limit, peer := fragLimits(arena)
+	f.Init(cache, limit, peer)
 	f.timer.Kind = ofFragments
 }
 
