@@ -65,9 +65,8 @@ func connectedUDP(t *testing.T, fam family, ours bool) asked {
 	return asked{TB: t, c: c, peer: peer, w: wireOf(t, p.B), a: p.A, b: p.B, us: us, them: them}
 }
 
-// outcome returns what a read gives after the error: the errno, or "nothing" where
-// the peer's next datagram comes.
-func (u *asked) outcome(c icmpCase) string {
+// inform sends the socket an error.
+func (u *asked) inform(c icmpCase) {
 	u.Helper()
 	from, to := u.us, u.them
 	if c.otherPort {
@@ -94,6 +93,20 @@ func (u *asked) outcome(c icmpCase) string {
 		frame[14+6] = proto
 	}
 	u.w.send(frame)
+}
+
+// outcome returns what a read gives after the error: the errno, or "nothing" where
+// the peer's next datagram comes.
+func (u *asked) outcome(c icmpCase) string {
+	u.Helper()
+	u.inform(c)
+	return u.next(c)
+}
+
+// next has the peer send a datagram, and returns the errors that reads give before
+// it, "nothing" for none. after is what came before.
+func (u *asked) next(after any) string {
+	u.Helper()
 	u.counter++
 	want := fmt.Sprint("next ", u.counter)
 	if _, err := u.peer.WriteTo([]byte(want), net.UDPAddrFromAddrPort(u.us)); err != nil {
@@ -116,9 +129,9 @@ func (u *asked) outcome(c icmpCase) string {
 		case errors.As(err, &errno):
 			result += errno.Error() + "; "
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			u.Fatalf("%+v: neither an error nor the datagram", c)
+			u.Fatalf("%+v: neither an error nor the datagram", after)
 		default:
-			u.Fatalf("%+v: read %q, %v", c, buf[:n], err)
+			u.Fatalf("%+v: read %q, %v", after, buf[:n], err)
 		}
 	}
 }
