@@ -3,6 +3,7 @@ package tcp
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 )
 
 // TCP Fast Open: RFC 7413. What both ends have in common, and the cookies.
@@ -61,9 +62,12 @@ func period(now int64) uint32 { return uint32(now / fastOpenPeriod) }
 // maxServerCookies bounds the servers that a stack remembers.
 const maxServerCookies = 4096
 
-// serverCookies has the cookies that servers gave us, and how Fast Open went with
-// them, by the addresses of both hosts (section 4.1.3).
-type serverCookies map[Pair]serverCookie
+// ServerCookies has the cookies that servers gave us, and how Fast Open went with
+// them, by the addresses of both hosts (section 4.1.3). Several Hosts may share one.
+type ServerCookies struct {
+	mu sync.Mutex // leaf
+	of map[Pair]serverCookie
+}
 
 type serverCookie struct {
 	value  [maxFastOpen]byte
@@ -74,7 +78,7 @@ type serverCookie struct {
 }
 
 // ForgetFastOpen forgets all that Fast Open learned of servers and paths.
-func (h *Host) ForgetFastOpen() { h.serverCookies = nil }
+func (h *Host) ForgetFastOpen() { h.ServerCookies = &ServerCookies{} }
 
 // fastOpenPause is how long no Fast Open is tried on a path that dropped a SYN
 // because of it. It doubles each time (section 4.1.3.1).
@@ -84,15 +88,30 @@ const (
 )
 
 // put remembers k for p. If there are too many, it forgets some other.
-func (m *serverCookies) put(p Pair, k serverCookie) {
-	if *m == nil {
-		*m = serverCookies{}
+func (m *ServerCookies) put(p Pair, k serverCookie) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of == nil {
+		m.of = map[Pair]serverCookie{}
 	}
-	if _, ok := (*m)[p]; !ok && len(*m) >= maxServerCookies {
-		for old := range *m {
-			delete(*m, old)
+	if _, ok := m.of[p]; !ok && len(m.of) >= maxServerCookies {
+		for old := range m.of {
+			delete(m.of, old)
 			break
 		}
 	}
-	(*m)[p] = k
+	m.of[p] = k
+}
+
+// get returns what is known of p, the zero value if that is nothing.
+func (m *ServerCookies) get(p Pair) serverCookie {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of[p]
+}
+
+func (m *ServerCookies) forget(p Pair) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.of, p)
 }

@@ -9,7 +9,7 @@ import (
 // carry data.
 func (c *Conn) recallServerCookie(now int64) bool {
 	f := c.rare.fo
-	k := c.h.serverCookies[*c.pair]
+	k := c.h.ServerCookies.get(*c.pair)
 	switch {
 	case now < k.until:
 		c.dropFastOpen()
@@ -139,16 +139,16 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		// As Linux: what waits follows at once, this is a dialogue.
 		c.set(markPingPong)
 	}
-	k := c.h.serverCookies[*c.pair]
+	k := c.h.ServerCookies.get(*c.pair)
 	k.mss = c.peerMSS
 	switch {
 	case o.FastOpen > fastOpenAsk && !o.FastOpenExp && !f.bare:
-		c.h.serverCookies.put(*c.pair, serverCookie{value: o.FastOpenCookie, option: o.FastOpen, mss: c.peerMSS})
+		c.h.ServerCookies.put(*c.pair, serverCookie{value: o.FastOpenCookie, option: o.FastOpen, mss: c.peerMSS})
 	case n > 0:
 		if k.losses = 0; !f.bare {
 			k.value, k.option = f.cookie, f.option
 		}
-		c.h.serverCookies.put(*c.pair, k)
+		c.h.ServerCookies.put(*c.pair, k)
 	case c.retries > 0 && (f.option != 0 || f.bare):
 		// Only a SYN without Fast Open came through: section 4.1.3.1. A SYN that
 		// only asked for a cookie may have been lost by chance.
@@ -156,9 +156,9 @@ func (c *Conn) synAnswered(s *Segment, now int64) {
 		if f.data > 0 || k.losses > 1 {
 			k.until = now + fastOpenPause<<(k.losses-1)
 		}
-		c.h.serverCookies.put(*c.pair, k)
+		c.h.ServerCookies.put(*c.pair, k)
 	case f.data > 0 && !f.bare:
-		delete(c.h.serverCookies, *c.pair) // not taken, and no other given
+		c.h.ServerCookies.forget(*c.pair) // not taken, and no other given
 	}
 	switch {
 	case f.data == 0:

@@ -617,16 +617,16 @@ func TestRFC7413ClientFull(t *testing.T) {
 
 // The memory of cookies is bounded.
 func TestRFC7413CookieMemory(t *testing.T) {
-	var m serverCookies
+	var m ServerCookies
 	a := netip.MustParseAddr("10.0.0.0")
 	for range 3 * maxServerCookies {
 		a = a.Next()
 		m.put(Pair{addrA.Addr(), a}, serverCookie{option: fastOpenOurs})
 	}
-	if len(m) != maxServerCookies {
-		t.Errorf("%d cookies", len(m))
+	if len(m.of) != maxServerCookies {
+		t.Errorf("%d cookies", len(m.of))
 	}
-	if m[Pair{addrA.Addr(), a}].option == 0 {
+	if m.get(Pair{addrA.Addr(), a}).option == 0 {
 		t.Error("the newest is not there")
 	}
 }

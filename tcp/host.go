@@ -15,6 +15,8 @@ type Host struct {
 
 	ISNKey, TSKey [16]byte // random, see RFC 6528
 
+	ServerCookies *ServerCookies // of Fast Open, that servers gave us
+
 	Stats Stats
 
 	MaxFrags int // most frames in a transmitted packet
@@ -31,8 +33,7 @@ type Host struct {
 	// as Linux's tcp_max_orphans. Further ones are reset.
 	MaxOrphans int
 
-	orphans       int // connections that go on without a user
-	serverCookies serverCookies
+	orphans int // connections that go on without a user
 
 	pkt      [maxFrags]ring.Desc // packet under construction
 	pool     []*reassembly       // idle ones
@@ -89,6 +90,8 @@ func NewHost(a *ring.Arena, cache *ring.Cache, caps Caps) *Host {
 		TSOFrags: min(max(caps.TSOFrags, caps.MaxFrags, 1), maxFrags),
 		TxCsum:   caps.TxCsum,
 		Reserve:  a.Frames() / 8,
+
+		ServerCookies: &ServerCookies{},
 
 		MinTSOSegs: minTSOSegs,
 		MaxOrphans: DefaultOrphans,

@@ -29,18 +29,20 @@ type Listener struct {
 // configuration of connections, in which the caller has applied o. held says
 // that the caller holds the kernel's port. Errors are those of stack.ListenTCP.
 func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Options) (*Listener, error) {
-	l := &Listener{
-		e: e, at: netip.AddrPortFrom(sh.Addr, port), linger: o.Linger,
-		opts: stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, IP: o.ip},
-	}
-	for _, s := range sh.Stacks {
-		if err := l.join(s); err != nil {
-			_ = l.Close()
-			return nil, err
+	return onAll(port, func() (*Listener, error) {
+		l := &Listener{
+			e: e, at: netip.AddrPortFrom(sh.Addr, port), linger: o.Linger,
+			opts: stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, IP: o.ip},
 		}
-	}
-	e.bound.add(e, l)
-	return l, nil
+		for _, s := range sh.Stacks {
+			if err := l.join(s); err != nil {
+				_ = l.Close()
+				return nil, err
+			}
+		}
+		e.bound.add(e, l)
+		return l, nil
+	})
 }
 
 func (l *Listener) boundTo() netip.Addr { return l.at.Addr() }

@@ -25,9 +25,13 @@ type Path struct {
 // at least one.
 func PathOf(ss ...*stack.Stack) Path {
 	var p pathMaker
+	seen := map[int]bool{} // stacks of a team have the same links
 	for _, s := range ss {
 		for _, l := range s.Links() {
-			p.add(s, l)
+			if !seen[l] {
+				p.add(s, l)
+			}
+			seen[l] = true
 		}
 	}
 	return p.path()

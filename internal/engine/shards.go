@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"syscall"
 
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ip"
@@ -105,6 +106,20 @@ func (e *Engine) Notice() string {
 		})
 	}
 	return e.none
+}
+
+// bindTries is how many ports are tried where the first shard may choose one.
+const bindTries = 64
+
+// onAll binds by open, again if the port that the first shard chose is in use on
+// another stack: where no kernel has the ports each stack chooses for itself.
+func onAll[T any](port uint16, open func() (T, error)) (x T, err error) {
+	for range bindTries {
+		if x, err = open(); err != syscall.EADDRINUSE || port != 0 {
+			break
+		}
+	}
+	return x, err
 }
 
 // closeAll closes all shards of a socket. The error is the first shard's.

@@ -41,17 +41,19 @@ type parts struct {
 // socket, which sends the datagrams that To leaves to the kernel. Errors are those
 // of stack.OpenUDP.
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
-	c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held, groups: o.groups}
-	c.opts.PortHeld, c.opts.Shared = held, o.reusePort
-	c.parts.Store(&parts{})
-	for _, s := range sh.Stacks {
-		if err := c.join(s); err != nil {
-			_ = c.Close()
-			return nil, err
+	return onAll(port, func() (*Socket, error) {
+		c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held, groups: o.groups}
+		c.opts.PortHeld, c.opts.Shared = held, o.reusePort
+		c.parts.Store(&parts{})
+		for _, s := range sh.Stacks {
+			if err := c.join(s); err != nil {
+				_ = c.Close()
+				return nil, err
+			}
 		}
-	}
-	e.bound.add(e, c)
-	return c, nil
+		e.bound.add(e, c)
+		return c, nil
+	})
 }
 
 func (c *Socket) boundTo() netip.Addr { return c.at.Addr() }

@@ -59,7 +59,7 @@ func (e *Engine) Stats() map[string]stack.Stats {
 	m := map[string]stack.Stats{}
 	for _, i := range e.interfaces() {
 		if len(i.Stacks) > 0 {
-			m[i.Name] = sum(i.Stacks, i.Index)
+			m[i.Name] = stack.TeamStats(i.Stacks, i.Index)
 		}
 	}
 	return m

@@ -88,17 +88,3 @@ func (i *Interface) addQueues(qs []driver.Queue) error {
 	}
 	return nil
 }
-
-// sum is the counters of stacks of a team on one interface. What they share counts
-// once.
-func sum(ss []*stack.Stack, index int) (all stack.Stats) {
-	for n, s := range ss {
-		one := s.LinkStats(index)
-		if n == 0 {
-			all = one
-			continue
-		}
-		all.Add(&one)
-	}
-	return all
-}

@@ -116,7 +116,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 		// Holds the kernel's port and steers it to us, before the SYN leaves.
-		p, err = s.ports.bind(ip.ProtoTCP, local, remote, o.sharing(), s.flowTaken)
+		p, err = s.bindDial(local, remote, route, o.sharing())
 		if err != nil {
 			return nil, false, s.refusal(err)
 		}

@@ -123,6 +123,9 @@ func (s *Stack) newHost() *tcp.Host {
 	if k := s.cfg.Keys; k != nil {
 		h.ISNKey, h.TSKey = k.ISN, k.Timestamp
 	}
+	if t := s.cfg.team; t != nil {
+		h.ServerCookies = &t.opens
+	}
 	if s.cfg.MaxOrphans > 0 {
 		h.MaxOrphans = s.cfg.MaxOrphans
 	}

@@ -2,12 +2,36 @@ package stack
 
 import "reflect"
 
-// Add adds the counters of another stack over the same links and arena. What both
-// have in common counts once.
-func (st *Stats) Add(o *Stats) {
-	free, frames, lost := st.FreeFrames, st.Frames, st.ReturnErrors
-	addFields(reflect.ValueOf(st).Elem(), reflect.ValueOf(o).Elem())
-	st.FreeFrames, st.Frames, st.ReturnErrors = max(free, o.FreeFrames), frames, max(lost, o.ReturnErrors)
+// TeamStats is the sum of the counters of stacks over the same links and arena, with
+// the queues of one interface only. What they have in common counts once.
+func TeamStats(ss []*Stack, index int) (all Stats) {
+	for i, s := range ss {
+		one := s.LinkStats(index)
+		if i == 0 {
+			all = one
+			continue
+		}
+		free, frames, lost := all.FreeFrames, all.Frames, all.ReturnErrors
+		addFields(reflect.ValueOf(&all).Elem(), reflect.ValueOf(&one).Elem())
+		all.FreeFrames, all.Frames = max(free+s.ownFrames(), 0), frames
+		all.ReturnErrors = max(lost, one.ReturnErrors)
+	}
+	return all
+}
+
+// ownFrames returns how many free frames the stack keeps, less those that its queues
+// lack.
+func (s *Stack) ownFrames() int {
+	s.begin()
+	defer s.end()
+	if s.life.closing.Load() {
+		return 0
+	}
+	n := s.cache.Len()
+	for _, q := range s.queues {
+		n -= q.Lacks()
+	}
+	return n
 }
 
 // addFields adds the numbers of b to those of a, and appends its lists.

@@ -18,6 +18,10 @@ type team struct {
 	stacks atomic.Pointer[[]*Stack] // nil: not all are made, and no packet is handed over
 	flows  owners
 	began  handshakes
+	opens  tcp.ServerCookies // of Fast Open
+	// spreads has, by the index of the link, how its device spreads flows. It does
+	// not change.
+	spreads map[int]*spread
 
 	mu     sync.Mutex
 	open   int // stacks that are not closed
@@ -53,7 +57,10 @@ func NewTeam(c Config, n int) ([]*Stack, error) {
 			return nil, &driver.SettingError{Field: "Stacks", Err: err}
 		}
 	}
-	t := &team{open: n, close: c.Close}
+	t := &team{open: n, close: c.Close, spreads: map[int]*spread{}}
+	for i := range c.Links {
+		t.spreads[c.Links[i].Index] = newSpread(&c.Links[i], n)
+	}
 	t.flows.init()
 	if c.Keys == nil {
 		c.Keys = newKeys()

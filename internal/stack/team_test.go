@@ -161,6 +161,23 @@ func TestTeamDial(t *testing.T) {
 	}
 }
 
+// TestTeamPorts: a stack that chooses the port of a connection gets the answers by
+// its own queues, where the hash of the device is known.
+func TestTeamPorts(t *testing.T) {
+	team, peer := newTeam(t, 2, pairOptions{})
+	l, err := peer.ListenTCP(netip.AddrPortFrom(addrB, 80), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go serveEcho(l)
+	everyEcho(t, func(i int) (*TCPConn, error) {
+		return team[i%2].DialTCP(t.Context(), netip.AddrPort{}, l.Addr(), nil)
+	})
+	if n := handOvers(team); n > 0 {
+		t.Errorf("%d packets were handed over", n)
+	}
+}
+
 // waitUnowned waits until a team owns no flow but those in TIME-WAIT.
 func waitUnowned(t *testing.T, team []*Stack) {
 	t.Helper()
