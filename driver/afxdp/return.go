@@ -45,6 +45,7 @@ func (d *Device) Return(frame []byte) {
 // giveBack gives the kernel the frames that wait, until none does.
 func (d *Device) giveBack() {
 	r := &d.returns
+	ended := false
 	err := d.inNS(func() error { // the program looks the interface up by its number
 		for frames := r.take(); frames != nil; frames = r.take() {
 			for _, f := range frames {
@@ -52,10 +53,13 @@ func (d *Device) giveBack() {
 				r.done(len(f))
 			}
 		}
+		ended = true
 		return nil
 	})
 	if err != nil {
 		d.log.Error("afxdp: fragments of the kernel's are lost", zap.String("interface", d.name), zap.Error(err))
+	}
+	if !ended { // what comes later has a goroutine of its own
 		r.stop()
 	}
 }
