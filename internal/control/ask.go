@@ -258,10 +258,19 @@ func (c *routeCache) get(v *view, q routeQuery, ask func() (Route, error)) (Rout
 	return a.route, a.err
 }
 
-// Route implements Network. The snapshot answers where it cannot be wrong, else
-// the kernel.
+// Route implements Network.
 func (k *Kernel) Route(f Flow) (Route, error) {
 	v := k.view.Load()
+	r, err := k.find(v, f)
+	if l := v.links[r.Link]; err == nil && r.HopLimit == 0 && l != nil {
+		r.HopLimit = k.hopLimits.to(f.Dst, l.Name)
+	}
+	return r, err
+}
+
+// find finds the route of a flow. The snapshot answers where it cannot be wrong,
+// else the kernel.
+func (k *Kernel) find(v *view, f Flow) (Route, error) {
 	f, oif, err := v.bind(f)
 	if err != nil {
 		return Route{}, err

@@ -109,14 +109,15 @@ func Connected(n Network, f Flow) (Route, error) {
 }
 
 // Metrics are what the administrator said of a route, for TCP and the headers
-// (ip-route(8)). A zero value means the default.
+// (ip-route(8)), and the hop limit that the host or the link has where the route has
+// none. A zero value means the default.
 type Metrics struct {
 	MTULocked  bool   // the path's MTU is Route.MTU, whatever routers say
 	AdvMSS     int    // the MSS that is announced, bytes
 	InitCwnd   int    // segments
 	InitRwnd   int    // segments
 	Window     int    // bound of the window that is advertised, bytes
-	HopLimit   int    // TTL
+	HopLimit   int    // TTL; 0: 64
 	Congestion string // the kernel's name of the congestion control
 	ECN        bool   // asked for and granted, whatever tcp_ecn says
 	QuickAck   bool   // no ACK is delayed

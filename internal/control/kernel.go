@@ -23,10 +23,11 @@ type Kernel struct {
 	monitor *monitor
 	dumper  *dumper // of the mirror's goroutine
 
-	routes   asker // for callers of Route and Accepts
-	sources  sourceFiles
-	verdicts verdicts
-	cache    routeCache
+	routes    asker // for callers of Route and Accepts
+	sources   sourceFiles
+	verdicts  verdicts
+	hopLimits hopLimits
+	cache     routeCache
 
 	requester *netlink.Handle // of the goroutine that serves requests
 
@@ -78,6 +79,7 @@ func (k *Kernel) open() (err error) {
 	}
 	k.solicitor.open()
 	k.sources.open()
+	k.hopLimits.open()
 	if err = k.routes.open(); err != nil {
 		return err
 	}
@@ -100,6 +102,7 @@ func (k *Kernel) release() {
 	}
 	k.solicitor.close()
 	k.sources.close()
+	k.hopLimits.close()
 }
 
 // Close ends the mirror. The last snapshot remains readable. Close must not be

@@ -119,12 +119,7 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 	if !ok {
 		bound := c.LocalAddr()
 		t := Traffic{Proto: ip.ProtoUDP, Unbound: true}
-		if dst.IsMulticast() {
-			c.mu.Lock()
-			options := c.opts.IP
-			t.IP, t.Groups = &options, c.groups
-			c.mu.Unlock()
-		}
+		c.askFor(&t, dst)
 		w, err := c.e.Way(AnyFamily, t, bound, netip.AddrPortFrom(dst, uint16(port)))
 		if err != nil {
 			return nil, err
@@ -143,6 +138,17 @@ func (c *Socket) To(dst netip.Addr, port int) (*stack.UDPConn, error) {
 		return nil, syscall.ENETUNREACH
 	}
 	return nil, nil
+}
+
+// askFor adds to t what the socket's options say of datagrams to dst.
+func (c *Socket) askFor(t *Traffic, dst netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.Groups = c.groups
+	if (&Traffic{IP: &c.opts.IP}).tos(dst) != 0 || dst.IsMulticast() {
+		options := c.opts.IP
+		t.IP = &options
+	}
 }
 
 // Close closes the socket. The error is the first shard's.

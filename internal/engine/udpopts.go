@@ -84,11 +84,10 @@ func (c *Socket) Follow(o *Options) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.e.udp(o)
-	c.opts.IP, c.opts.Segment, c.opts.Joined = u.IP, u.Segment, u.Joined
-	if c.groups != o.groups {
-		c.groups = o.groups
+	if c.groups != o.groups || c.opts.IP != u.IP { // a TOS may lead another way
 		c.routes.clear()
 	}
+	c.opts.IP, c.opts.Segment, c.opts.Joined, c.groups = u.IP, u.Segment, u.Joined, o.groups
 	for _, s := range c.parts.Load().shards {
 		o.followUDP(s)
 	}

@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 )
 
 // generator makes a random scenario.
 type generator struct {
 	*rand.Rand
-	links int
-	v6    bool
-	lines []string
+	links    int
+	v6       bool
+	nexthops int // of the family's objects, the number
+	lines    []string
 }
 
 // generate makes the scenario of a seed. v6 is its family: most of what the kernel
@@ -25,12 +27,15 @@ func generate(seed uint64, v6 bool) []string {
 			line += " accelerated"
 		}
 		if g.chance(1, 3) {
-			line += fmt.Sprintf(" mtu %d", []int{1280, 1400, 3000}[g.IntN(3)])
+			line += fmt.Sprintf(" mtu %d", g.one(1280, 1400, 3000))
 		}
 		g.add("%s", line)
 	}
+	g.settings()
 	g.addresses()
+	g.nextHops()
 	g.routes()
+	g.rules()
 	g.tries()
 	return g.lines
 }
@@ -38,10 +43,28 @@ func generate(seed uint64, v6 bool) []string {
 // chance is true n times out of m.
 func (g *generator) chance(n, m int) bool { return g.IntN(m) < n }
 
+// one is one of the numbers.
+func (g *generator) one(of ...int) int { return of[g.IntN(len(of))] }
+
+// word is one of the words.
+func (g *generator) word(of ...string) string { return of[g.IntN(len(of))] }
+
 func (g *generator) add(format string, args ...any) {
 	g.lines = append(g.lines, fmt.Sprintf(format, args...))
 }
 
+// ip adds a statement of ip(8) for the family.
+func (g *generator) ip(words ...string) {
+	line := "ip"
+	if g.v6 {
+		line += " -6"
+	}
+	g.add("%s %s", line, strings.Join(words, " "))
+}
+
+func (g *generator) link() string { return fmt.Sprintf("veth%d", g.IntN(g.links)) }
+
+// neighbor is a host on one of the links; 1 is ourselves.
 func (g *generator) neighbor(net, host int) netip.Addr {
 	if g.v6 {
 		return neighbor6(net, host)
@@ -56,71 +79,29 @@ func (g *generator) remote(i int) netip.Addr {
 	return remote4(i)
 }
 
-// addresses gives each link one, and some more.
-func (g *generator) addresses() {
-	subnet := 24
-	if g.v6 {
-		subnet = 64
-	}
-	for i := range g.links {
-		g.add("ip addr add %v/%d dev veth%d%s", g.neighbor(i, 1), subnet, i, g.nodad())
-	}
-}
-
-func (g *generator) nodad() string {
-	if g.v6 {
-		return " nodad"
-	}
-	return ""
-}
-
-// prefix is one of those that nest over the remote destinations.
-func (g *generator) prefix() netip.Prefix {
-	lengths := []int{0, 8, 22, 24, 32}
-	if g.v6 {
-		lengths = []int{0, 16, 62, 64, 128}
-	}
-	p, _ := g.remote(g.IntN(remotes)).Prefix(lengths[g.IntN(len(lengths))])
-	return p
-}
-
-// hop is a gateway on a link, or the link alone.
-func (g *generator) hop() string {
-	i := g.IntN(g.links)
-	if g.chance(1, 8) {
-		return fmt.Sprintf("dev veth%d", i)
-	}
-	return fmt.Sprintf("via %v dev veth%d", g.neighbor(i, 2+g.IntN(hosts)), i)
-}
-
-func (g *generator) routes() {
-	for range 2 + g.IntN(8) {
-		line := "ip route add"
-		if g.v6 {
-			line = "ip -6 route add"
-		}
-		if g.chance(1, 8) {
-			g.add("%s %s %v", line, []string{"unreachable", "prohibit", "blackhole", "throw"}[g.IntN(4)], g.prefix())
-			continue
-		}
-		line += fmt.Sprintf(" %v %s", g.prefix(), g.hop())
-		if g.chance(1, 3) {
-			line += fmt.Sprintf(" metric %d", 1+g.IntN(3))
-		}
-		g.add("%s", line)
-	}
-}
+// table is one of those that there are: main, or one that rules lead to.
+func (g *generator) table() string { return g.word("main", "main", "main", "100", "101") }
 
 // tries are a few flows to destinations beyond the links, and on them.
 func (g *generator) tries() {
-	for i := range 8 {
+	for i := range 10 {
 		to := g.remote(g.IntN(remotes))
 		if g.chance(1, 6) {
 			to = g.neighbor(g.IntN(g.links), 1+g.IntN(1+hosts))
 		}
-		line := fmt.Sprintf("try tcp-dial to %v port %d", netip.AddrPortFrom(to, uint16(80+g.IntN(4))), 2000+i)
-		if g.chance(1, 4) {
+		kind := g.word("tcp-dial", "tcp-dial", "udp-dial", "udp-to")
+		line := fmt.Sprintf("try %s to %v port %d", kind, netip.AddrPortFrom(to, uint16(80+g.IntN(4))), 2000+i)
+		if g.chance(1, 3) {
 			line += fmt.Sprintf(" from %v", g.neighbor(g.IntN(g.links), 1))
+		}
+		if g.chance(1, 4) {
+			line += fmt.Sprintf(" tos %d", g.one(4, 8, 16, 32))
+		}
+		if g.chance(1, 12) {
+			line += " mark 1"
+		}
+		if strings.HasPrefix(kind, "udp") && g.chance(1, 4) {
+			line += fmt.Sprintf(" size %d", g.one(100, 1300, 1440))
 		}
 		g.add("%s", line)
 	}

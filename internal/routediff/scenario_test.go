@@ -13,7 +13,7 @@ import (
 //	sysctl NAME=VALUE
 //	ip [-6] ...                    as a command in the host
 //	peer ip ...                    as a command at the other end of the links
-//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N]
+//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N]
 //
 // Links come first. A statement that fails has no effect, so that others can be
 // left out.
@@ -37,6 +37,7 @@ type try struct {
 	from netip.Addr
 	tos  int
 	mark int
+	size int // of the datagram
 }
 
 // parse reads the text of a scenario. Comments begin with #.
@@ -106,6 +107,8 @@ func parseTry(words []string) (t try, err error) {
 			t.port = uint16(n)
 		case "tos":
 			t.tos, err = strconv.Atoi(value)
+		case "size":
+			t.size, err = strconv.Atoi(value)
 		case "mark":
 			t.mark, err = strconv.Atoi(value)
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -61,6 +62,8 @@ const nothing outcome = "nothing"
 // come; the error is the test's own.
 var tryKinds = map[string]func(t *try, s stack, w *wire, patience time.Duration) (outcome, error){
 	"tcp-dial": (*try).dialTCP,
+	"udp-dial": (*try).dialUDP,
+	"udp-to":   (*try).sendUDP,
 }
 
 // hook sets the options of the try's socket; nil: none.
@@ -152,6 +155,38 @@ func (t *try) dialTCP(s stack, w *wire, patience time.Duration) (outcome, error)
 		default:
 		}
 	}
+}
+
+// dialUDP sends a datagram on a connected socket.
+func (t *try) dialUDP(s stack, w *wire, patience time.Duration) (outcome, error) {
+	c, err := s.dial(context.Background(), t.network("udp"), &net.UDPAddr{IP: t.from.AsSlice(), Port: int(t.port)}, t.to.String(), t.hook())
+	if err != nil {
+		return failure(err), nil
+	}
+	defer c.Close()
+	local := c.LocalAddr()
+	if _, err := c.Write(make([]byte, t.size)); err != nil {
+		return failure(err), nil
+	}
+	o, err := t.see("udp", w, time.Now().Add(patience))
+	return outcome(fmt.Sprintf("%s, from %v", o, local)), err
+}
+
+// sendUDP sends a datagram on a socket that is bound, or has a port only.
+func (t *try) sendUDP(s stack, w *wire, patience time.Duration) (outcome, error) {
+	local := fmt.Sprintf(":%d", t.port)
+	if t.from.IsValid() {
+		local = netip.AddrPortFrom(t.from, t.port).String()
+	}
+	c, err := s.listenPacket(t.network("udp"), local, t.hook())
+	if err != nil {
+		return failure(err), nil
+	}
+	defer c.Close()
+	if _, err := c.WriteTo(make([]byte, t.size), net.UDPAddrFromAddrPort(t.to)); err != nil {
+		return failure(err), nil
+	}
+	return t.see("udp", w, time.Now().Add(patience))
 }
 
 func failure(err error) outcome { return outcome(fmt.Sprintf("error: %v", err)) }
