@@ -61,6 +61,17 @@ func (h *Header) Init(srcMAC, dstMAC [6]byte, vlan uint16, src, dst netip.Addr, 
 	copy(n[24:], d[:])
 }
 
+// Fragmentable takes DF out of a template of Init's, if it is of IPv4: routers may
+// cut the packets. Each then needs an ID of its own (RFC 6864, section 4.2).
+func (h *Header) Fragmentable() {
+	if h.NetLen() == ipv6Len {
+		return
+	}
+	n := h.b[h.net:h.n]
+	binary.BigEndian.PutUint16(n[6:], 0)
+	h.sum = Sum(n)
+}
+
 // InitReply builds the template of answers to p.
 func (h *Header) InitReply(p *Packet, proto, tos, ttl uint8) {
 	h.Init(p.DstMAC, p.SrcMAC, p.VLAN, p.Dst, p.Src, proto, tos, ttl)
@@ -138,9 +149,9 @@ func (h *Header) PutFragment(b []byte, n int, ecn uint8, id uint32, off int, mor
 	if more {
 		field |= flagMF
 	}
-	// The field was DF (RFC 1624, 3: m' - m is m' + ^m).
+	// The field was DF, or 0 (RFC 1624, 3: m' - m is m' + ^m).
 	hb := b[h.net:]
-	sum := Add(Add(^binary.BigEndian.Uint16(hb[10:]), field), ^uint16(flagDF))
+	sum := Add(Add(^binary.BigEndian.Uint16(hb[10:]), field), ^binary.BigEndian.Uint16(hb[6:]))
 	binary.BigEndian.PutUint16(hb[6:], field)
 	binary.BigEndian.PutUint16(hb[10:], ^sum)
 }

@@ -64,7 +64,7 @@ type Config struct {
 
 	// Of a route, see With.
 	metrics  *Metrics
-	firstWnd uint32 // of a SYN, bytes; 0: only the buffer bounds it
+	firstMSS uint16 // the MSS that is announced
 }
 
 // DefaultBuf is the size that the send and receive buffers begin with where
@@ -131,11 +131,12 @@ func announcedMSS(mtu int, local netip.Addr, adv, most uint16) uint16 {
 	return n
 }
 
-// initialWindow is the window of a SYN, which is never scaled.
-func (cfg *Config) initialWindow() uint32 {
+// initialWindow is the window of a SYN, which is never scaled. ts says that segments
+// are to carry timestamps.
+func (cfg *Config) initialWindow(ts bool) uint32 {
 	n := uint32(min(clampBuf(cfg.RcvBuf), 0xffff))
-	if cfg.firstWnd > 0 {
-		n = min(n, cfg.firstWnd)
+	if w := cfg.routeWindow(ts); w > 0 {
+		n = min(n, w)
 	}
 	return n
 }

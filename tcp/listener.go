@@ -288,7 +288,7 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 	}
 	// This is the largest window that the SYN-ACK can have offered: a window must
 	// not shrink.
-	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.config(s.Local, s.Remote).initialWindow()), sndWS: -1}
+	e := synEntry{iss: s.Ack - 1, irs: s.Seq - 1, mss: mss, wnd: uint16(l.config(s.Local, s.Remote).initialWindow(ts)), sndWS: -1}
 	if ts {
 		e.flags |= synTS
 		e.tsRecent = s.Opt.TSVal

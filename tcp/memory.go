@@ -119,11 +119,7 @@ func (c *Conn) setStuck(stuck bool) {
 // or, where memory is low, the part of it that freeWindow leaves to one connection,
 // at least a frame's worth.
 func (l *Listener) synWindow(cfg *Config, ts bool) uint16 {
-	most, h := cfg.initialWindow(), l.h
-	if cfg.firstWnd > 0 && ts {
-		// Its segments carry timestamps (Linux's tcp_openreq_init_rwin).
-		most -= min(uint32(cfg.metrics.InitRwnd*tsSize), most/2)
-	}
+	most, h := cfg.initialWindow(ts), l.h // Linux's tcp_openreq_init_rwin
 	if spare := h.Arena.FreeFrames() - h.Reserve; spare < 2*h.Reserve {
 		frames := max(spare/windowShare, 1)
 		most = min(most, uint32(frames*(h.Arena.FrameSize()-ring.Headroom)))

@@ -42,10 +42,34 @@ func (cfg *Config) With(m *Metrics, local netip.Addr) *Config {
 	if m.ECN {
 		c.ECN = ECNOn
 	}
-	if m.InitRwnd > 0 {
-		c.firstWnd = uint32(min(m.InitRwnd, maxSegments)) * uint32(c.announcedMSS(c.mtu(), local))
-	}
+	c.firstMSS = c.announcedMSS(c.mtu(), local)
 	return &c
+}
+
+// routeWindow is the first receive window by the metrics of the route, in bytes: as
+// Linux's tcp_select_initial_window, whole segments of `window`, and at most
+// `initrwnd` segments. ts says that they carry timestamps. 0: the route says nothing.
+func (cfg *Config) routeWindow(ts bool) (n uint32) {
+	m := cfg.metrics
+	if m == nil {
+		return 0
+	}
+	segment := max(uint32(cfg.firstMSS), 1)
+	if ts {
+		segment -= min(tsSize, segment-1)
+	}
+	if m.Window > 0 {
+		if n = uint32(min(m.Window, maxBuf)); n > segment {
+			n -= n % segment
+		}
+	}
+	if m.InitRwnd > 0 {
+		w := uint32(min(m.InitRwnd, maxSegments)) * segment
+		if n == 0 || w < n {
+			n = w
+		}
+	}
+	return n
 }
 
 // maxSegments bounds windows that are given in segments.
@@ -75,8 +99,8 @@ func (c *Conn) follow(cfg *Config) {
 	if m.InitCwnd > 0 {
 		c.cc.setInitial(m.InitCwnd)
 	}
-	if cfg.firstWnd > 0 {
-		c.rcvClamp.Store(cfg.firstWnd)
+	if w := cfg.routeWindow(false); w > 0 {
+		c.rcvClamp.Store(w)
 	}
 	if m.AdvMSS > 0 {
 		c.makeRare().advMSS = uint16(min(m.AdvMSS, 0xffff))

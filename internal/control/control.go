@@ -97,11 +97,12 @@ type Route struct {
 	Metrics
 }
 
-// Connected returns the route of a connected socket: as connect(2), it asks
-// once more when it knows the source.
+// Connected returns the route of a connected socket: as connect(2) of IPv4, it asks
+// once more when it knows the source (Linux's ip_route_connect). That of IPv6 does not
+// (ip6_dst_lookup_tail).
 func Connected(n Network, f Flow) (Route, error) {
 	r, err := n.Route(f)
-	if err != nil || !r.SrcMatters || f.Src.IsValid() || !r.Src.IsValid() {
+	if err != nil || !r.SrcMatters || f.Src.IsValid() || !r.Src.IsValid() || f.Dst.Is6() {
 		return r, err
 	}
 	f.Src = r.Src

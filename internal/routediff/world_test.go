@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -37,13 +40,12 @@ func newWorld(s *scenario) (w *world, err error) {
 	if w.peer, err = lab.NewNS("peer"); err != nil {
 		return w, err
 	}
-	// Nothing of one try may be remembered in the next, and nobody but the tries
-	// sends to the wire.
-	for _, key := range []string{"net.ipv4.tcp_no_metrics_save=1"} {
-		if err := w.sysctl(w.host, key); err != nil {
-			return w, err
-		}
+	// Nothing of one try may be remembered in the next.
+	if err := w.host.Sysctl("net.ipv4.tcp_no_metrics_save", "1"); err != nil {
+		return w, err
 	}
+	// Multipath routes then choose as on any other day (Linux 6.11).
+	_ = w.host.Sysctl("net.ipv4.fib_multipath_hash_seed", "13")
 	for i, o := range s.links {
 		l, _, err := lab.Veth(w.host, w.peer, lab.Options{MTU: o.mtu, NoAddr: true})
 		if err != nil {
@@ -148,7 +150,7 @@ func (w *world) setUp(setup []string) error {
 		if err := c.Run(); err != nil && c.ProcessState == nil {
 			return fmt.Errorf("ip: %w", err)
 		}
-		return nil
+		return w.settle()
 	}
 	for _, line := range setup {
 		if setting, ok := strings.CutPrefix(line, "sysctl "); ok {
@@ -175,6 +177,40 @@ func (w *world) setUp(setup []string) error {
 		batch = append(batch, strings.Join(words[n:], " "))
 	}
 	return flush()
+}
+
+// settle waits until the host has noticed which links carry. The kernel looks once a
+// second only, after the first time.
+func (w *world) settle() error {
+	other := map[string]netlink.Link{}
+	links, err := w.peer.Netlink().LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		other[l.Attrs().Name] = l
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		links, err := w.host.Netlink().LinkList()
+		if err != nil {
+			return err
+		}
+		settled := true
+		for _, l := range links {
+			p, a := other[l.Attrs().Name], l.Attrs()
+			if p == nil || a.Name == "lo" || a.RawFlags&unix.IFF_UP == 0 {
+				continue
+			}
+			carries := p.Attrs().RawFlags&unix.IFF_UP != 0
+			settled = settled && carries == (a.OperState == netlink.OperUp)
+		}
+		if settled {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the host has not noticed which links carry")
+		}
+	}
 }
 
 // engine takes the links that are to be accelerated.

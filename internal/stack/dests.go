@@ -147,7 +147,7 @@ func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
 	}
 	d.route, d.on, d.gone = r, on, false
 	if d.detour = on == &t.detour.on; d.detour {
-		d.hdr.Init([6]byte{}, [6]byte{}, 0, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
+		d.initHeader([6]byte{}, [6]byte{}, 0)
 		return true
 	}
 	t.resolveNeighbour(d, now)
@@ -189,7 +189,7 @@ func (t *dests) resolveNeighbour(d *dst, now int64) {
 	if link.Index == d.on.index {
 		vlan = 0 // the interface itself is the VLAN's, and tags
 	}
-	d.hdr.Init(link.MAC, mac, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
+	d.initHeader(link.MAC, mac, vlan)
 	d.ready, d.stale = true, false
 	d.confirmed = now
 }

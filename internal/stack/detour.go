@@ -80,7 +80,7 @@ func putSum(field []byte, sum uint16) {
 func (t *detour) packet(s *Stack, d *dst, l4 []byte, off, n int, ecn uint8) bool {
 	hl := d.hdr.Len()
 	start := ip.MaxHeader + off
-	d.hdr.Put(t.buf[start-hl:start], n, ecn, atomicID)
+	d.hdr.Put(t.buf[start-hl:start], n, ecn, d.packetID())
 	return t.emit(s, d, t.buf[start-d.hdr.NetLen():start+n])
 }
 

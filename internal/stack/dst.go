@@ -97,6 +97,29 @@ func (d *dst) ttl() uint8 {
 	return defaultTTL
 }
 
+// initHeader builds the headers of d's packets. Routers may cut them where the
+// route's MTU is locked, since nobody heeds what routers say of it then (Linux's
+// ip_dont_fragment). Each packet has an ID of its own then, and of TCP so many that
+// the device can make several packets of one.
+func (d *dst) initHeader(srcMAC, dstMAC [6]byte, vlan uint16) {
+	d.hdr.Init(srcMAC, dstMAC, vlan, d.key.Local, d.key.Remote, d.key.proto, d.key.tos, d.ttl())
+	d.id, d.idStep = atomicID, 0
+	if !d.route.MTULocked {
+		return
+	}
+	d.hdr.Fragmentable()
+	d.id, d.idStep = uint16(fragmentID()), 1
+	if d.key.proto == ip.ProtoTCP {
+		d.idStep = 64
+	}
+}
+
+// packetID is the IPv4 identification of the next packet, which is no fragment.
+func (d *dst) packetID() uint16 {
+	d.id += d.idStep
+	return d.id
+}
+
 // key names the destination of packets with these options.
 func (o IPOptions) key(local, remote netip.AddrPort, proto uint8) dstKey {
 	k := dstKey{
@@ -123,6 +146,8 @@ type dst struct {
 	detour bool          // on is that of dests.detour
 	stale  bool          // and the kernel does not know the neighbour any more
 	gone   bool          // no route at present
+	id     uint16        // IPv4 identification of the last packet
+	idStep uint16        // from one to the next
 	why    syscall.Errno // the error that a sender gets then, as from the kernel
 	refs   int
 	parked []parkedPacket

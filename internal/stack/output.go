@@ -65,7 +65,7 @@ func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 		return 0
 	}
 	hl = d.hdr.Len()
-	d.hdr.Put(s.front(pkt, hl), n, ecn, atomicID)
+	d.hdr.Put(s.front(pkt, hl), n, ecn, d.packetID())
 	if first := &pkt[0]; first.Flags&ring.FlagCsumPartial != 0 {
 		d.hdr.Describe(first)
 	}
@@ -117,7 +117,7 @@ func (s *Stack) makeRoom(qi int, q driver.Queue, n int) bool {
 	return q.TxSpace() >= n
 }
 
-// atomicID is the IPv4 identification of all that is no fragment: it carries
-// DF, so it needs none (RFC 6864 section 4.1), and nothing may be learned from
-// it (attack 6). That it is constant lets a kernel peer join segments (GRO).
+// atomicID is the IPv4 identification of all that carries DF: it needs none (RFC
+// 6864 section 4.1), and nothing may be learned from it (attack 6). That it is
+// constant lets a kernel peer join segments (GRO).
 const atomicID = 0
