@@ -2,6 +2,7 @@ package onload_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -82,7 +84,8 @@ func TestHelperPrivileges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := onload.New(onload.Config{Interfaces: []string{name}, Mode: mode, Frames: frames, Logger: zap.NewNop()})
+	core, warnings := observer.New(zap.WarnLevel)
+	e, err := onload.New(onload.Config{Interfaces: []string{name}, Mode: mode, Frames: frames, Logger: zap.New(core)})
 	if want := os.Getenv("PRIVILEGES_WANT"); want != "" {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
@@ -96,6 +99,11 @@ func TestHelperPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
+	for _, w := range warnings.All() {
+		if why := fmt.Sprint(w.ContextMap()); !strings.Contains(why, "RLIMIT_MEMLOCK") {
+			t.Errorf("warning: %s: %s", w.Message, why)
+		}
+	}
 	pingEcho(t, e, os.Getenv("PRIVILEGES_TO"))
 }
 

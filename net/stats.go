@@ -26,6 +26,8 @@ type Stats struct {
 	TxUnresolved         uint64       // packets dropped while they waited for a neighbour's address
 	Detours              uint64       // packets that left through the kernel, by interfaces that are not accelerated
 	DetourErrors         uint64       // those that the kernel did not take
+	Inlets               uint64       // packets that came through the kernel, by interfaces that are not accelerated
+	InletErrors          uint64       // those that were lost for want of memory
 	ReturnErrors         uint64       // packets that were to go back to the kernel (Fragments.Returned, bad headers), and were lost
 	HandOvers            uint64       // packets that came by a queue of another stack than has the flow (Config.Stacks)
 	HandOverDrops        uint64       // those that it had no room for

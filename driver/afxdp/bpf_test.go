@@ -2,105 +2,18 @@ package afxdp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/onload-go/onload/driver/afxdp/bpf"
+	"github.com/onload-go/onload/internal/bpfobject"
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// The committed objects are what the source compiles to. Another clang may
-// choose other instructions: then the result must load, at least.
-func TestObjectIsCurrent(t *testing.T) {
-	clang, err := exec.LookPath("clang")
-	if err != nil {
-		t.Log("no clang: not compared")
-		return
-	}
-	version, err := exec.Command(clang, "--version").Output()
-	must(t, err)
-	m := regexp.MustCompile(`version (\d+)`).FindSubmatch(version)
-	if m == nil {
-		t.Fatalf("clang --version: %s", version)
-	}
-	same := string(m[1]) == bpf.ClangMajor
-
-	src, err := os.ReadFile("bpf/bpf.go")
-	must(t, err)
-	_, cflags, ok := strings.Cut(string(src), "steer.c -- ")
-	if !ok {
-		t.Fatal("no compiler flags in bpf.go")
-	}
-	cflags, _, _ = strings.Cut(cflags, "\n")
-	for _, target := range []string{"bpfel", "bpfeb"} {
-		out := filepath.Join(t.TempDir(), "steer.o")
-		args := append(strings.Fields(cflags), "-target", target, "-c", "bpf/steer.c", "-o", out)
-		if b, err := exec.Command(clang, args...).CombinedOutput(); err != nil {
-			t.Fatalf("clang: %v\n%s", err, b)
-		}
-		built, err := ebpf.LoadCollectionSpec(out)
-		must(t, err)
-		if same {
-			committed, err := ebpf.LoadCollectionSpec("bpf/steer_" + target + ".o")
-			must(t, err)
-			compare(t, target, committed, built)
-		}
-		if native := binary.NativeEndian.Uint16([]byte{1, 0}) == 1; native == (target == "bpfel") {
-			lab.NeedRoot(t)
-			c, err := ebpf.NewCollection(built)
-			must(t, err)
-			c.Close()
-		}
-	}
-}
-
-func compare(t *testing.T, target string, a, b *ebpf.CollectionSpec) {
-	t.Helper()
-	if x, y := slices.Sorted(maps.Keys(a.Maps)), slices.Sorted(maps.Keys(b.Maps)); !slices.Equal(x, y) {
-		t.Errorf("%s: maps %v, want %v: run go generate", target, x, y)
-		return
-	}
-	for name, x := range a.Maps {
-		y := b.Maps[name]
-		if x.Type != y.Type || x.KeySize != y.KeySize || x.ValueSize != y.ValueSize || x.MaxEntries != y.MaxEntries || x.Flags != y.Flags {
-			t.Errorf("%s: map %s is %v, source says %v: run go generate", target, name, x, y)
-		}
-	}
-	if x, y := slices.Sorted(maps.Keys(a.Programs)), slices.Sorted(maps.Keys(b.Programs)); !slices.Equal(x, y) {
-		t.Errorf("%s: programs %v, want %v: run go generate", target, x, y)
-		return
-	}
-	for name, x := range a.Programs {
-		y := b.Programs[name]
-		if x.Type != y.Type || x.Flags != y.Flags || x.License != y.License || !bytes.Equal(code(t, x), code(t, y)) {
-			t.Errorf("%s: program %s differs from its source: run go generate", target, name)
-		}
-	}
-}
-
-// code is the instructions and what they refer to.
-func code(t *testing.T, p *ebpf.ProgramSpec) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	for _, in := range p.Instructions {
-		ref := in.Reference()
-		b.WriteString(in.Symbol() + ":" + ref + ":")
-		// Not the source lines, which are metadata.
-		must(t, binary.Write(&b, binary.LittleEndian, []int64{int64(in.OpCode), int64(in.Dst), int64(in.Src), int64(in.Offset), in.Constant}))
-	}
-	return b.Bytes()
-}
+func TestObjectIsCurrent(t *testing.T) { bpfobject.Current(t, "steer", bpf.ClangMajor) }
 
 // The variant for drivers without multi-buffer support loads and steers.
 func TestLinearProgram(t *testing.T) {

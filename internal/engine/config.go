@@ -138,7 +138,7 @@ func (c *Config) tcp() tcp.Config {
 func (e *Engine) stackConfig() stack.Config {
 	c := &e.cfg
 	return stack.Config{
-		Net: e.net, Ports: e.ports(), Output: e.out(),
+		Net: e.net, Ports: e.ports(), Output: e.out(), Inlet: e.in(),
 		Profile: c.Profile, Spin: c.Spin, TCP: c.tcp(),
 		MaxOrphans: c.MaxOrphans, MaxTimeWaits: c.MaxTimeWaits,
 		Log: e.log,

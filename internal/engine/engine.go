@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/inlet"
 	"github.com/onload-go/onload/internal/netns"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
@@ -23,6 +24,7 @@ type Engine struct {
 	net      control.Network      // nil: nothing is accelerated
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
+	inlet    *inlet.Inlet         // of packets by other interfaces; nil: those are lost
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
 	grown    chan struct{}        // an interface may have more queues
@@ -129,6 +131,9 @@ func (e *Engine) Close() error {
 		var errs []error
 		for _, s := range e.stacks() {
 			errs = append(errs, s.Close())
+		}
+		if e.inlet != nil {
+			errs = append(errs, e.inlet.Close())
 		}
 		if e.net != nil {
 			errs = append(errs, e.net.Close())

@@ -106,6 +106,7 @@ func (e *Engine) openControl() error {
 	if e.output, err = control.OpenOutput(e.ns); err != nil {
 		e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", zap.Error(err))
 	}
+	e.openInlet()
 	e.net = mirror
 	return nil
 }

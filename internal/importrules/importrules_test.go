@@ -48,14 +48,16 @@ var rules = []rule{
 	{"internal/docs", nil},      // tests only
 	{"internal/stackuse", nil},
 	{"internal/testlong", nil},
-	{"internal/allocs", nil}, // tests only
+	{"internal/allocs", nil},                         // tests only
+	{"internal/bpfobject", []string{"internal/lab"}}, // tests only
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/need", nil}, // tests only
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/neigh", []string{"ip"}},
+	{"internal/inlet", []string{"internal/inlet/bpf", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
-	{"internal/engine", []string{"internal/stack", "internal/control", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/engine", []string{"internal/stack", "internal/control", "internal/inlet", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
 	// net's types are net's business: who carries a connection is the engine's.
 	{"net", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},

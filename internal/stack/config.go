@@ -33,6 +33,9 @@ type Config struct {
 	// Output sends packets whose route leads by other links than Links; nil: they
 	// have no way.
 	Output Output
+	// Inlet is told of flows, and has packets of theirs that come by other links
+	// than Links injected; nil: those are lost.
+	Inlet Inlet
 
 	Profile Profile
 	Spin    time.Duration // 0: the profile's budget; negative: never spin

@@ -26,15 +26,69 @@ type demux struct {
 	udps      boundTable[*UDPConn]
 	udpFlows  map[flowKey]*UDPConn // the connected ones
 	mates     mates                // other stacks, which may have the flow
+
+	inlet Inlet // is told of flows; nil: there is no kernel
 }
 
-func (d *demux) init() {
+func (d *demux) init(inlet Inlet) {
+	d.inlet = inlet
 	d.seed = maphash.MakeSeed()
 	d.flows = newTable(func(c *TCPConn) uint64 { return flowHash(d.seed, c.tc.Local(), c.tc.Remote()) })
 	d.timeWaits = newTable(func(t *timeWait) uint64 { return flowHash(d.seed, t.local(), t.remote()) })
 	d.listeners = make(boundTable[*TCPListener])
 	d.udps = make(boundTable[*UDPConn])
 	d.udpFlows = make(map[flowKey]*UDPConn)
+}
+
+// addConn, addTimeWait and addUDP also have the inlet take what is for them.
+func (d *demux) addConn(c *TCPConn) {
+	d.flows.add(c)
+	if d.inlet != nil {
+		d.inlet.Add(false, c.tc.Local(), c.tc.Remote())
+	}
+}
+
+func (d *demux) removeConn(c *TCPConn) {
+	d.flows.remove(c)
+	if d.lastConn == c {
+		d.lastConn = nil
+	}
+	if d.inlet != nil {
+		d.inlet.Remove(false, c.tc.Local(), c.tc.Remote())
+	}
+}
+
+func (d *demux) addTimeWait(t *timeWait) {
+	d.timeWaits.add(t)
+	if d.inlet != nil {
+		d.inlet.Add(false, t.local(), t.remote())
+	}
+}
+
+func (d *demux) removeTimeWait(t *timeWait) {
+	d.timeWaits.remove(t)
+	if d.inlet != nil {
+		d.inlet.Remove(false, t.local(), t.remote())
+	}
+}
+
+func (d *demux) addUDP(u *UDPConn) {
+	d.udpFlows[u.flow] = u
+	if d.inlet != nil {
+		d.inlet.Add(true, u.local, u.remote)
+	}
+}
+
+// removeUDP removes u if it is a connected socket.
+func (d *demux) removeUDP(u *UDPConn) {
+	if !u.remote.IsValid() || d.udpFlows[u.flow] != u {
+		return
+	}
+	delete(d.udpFlows, u.flow)
+	d.mates.release(ip.ProtoUDP, u.local, u.remote)
+	if d.inlet != nil {
+		d.inlet.Remove(true, u.local, u.remote)
+	}
 }
 
 // lookup makes lastConn the connection of the segment in p whose header is b, nil

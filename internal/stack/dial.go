@@ -155,7 +155,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		with = mine.With(m, local.Addr())
 	}
 	c.tc.Init(s.host, c, with, local, remote)
-	s.demux.flows.add(c)
+	s.demux.addConn(c)
 	c.tc.Connect(s.now)
 	s.touch(c)
 	s.counters.tcpDials.Add(1)

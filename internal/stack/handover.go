@@ -116,12 +116,18 @@ func (s *Stack) takeHanded() {
 		h := &pkts[i]
 		ds := descs[:h.descs]
 		descs = descs[h.descs:]
-		k := s.linkOf(h.link)
-		if s.life.closing.Load() || k == nil || k.down != 0 {
+		k, queue := s.linkOf(h.link), 0
+		if k == nil { // the other stack has it from the inlet
+			k = &s.rx.inlet.on
+			k.index = h.link
+		} else {
+			queue = bits.TrailingZeros64(k.mask)
+		}
+		if s.life.closing.Load() || k.down != 0 {
 			s.cache.FreeDescs(ds)
 			continue
 		}
-		s.rx.queue, s.rx.on = bits.TrailingZeros64(k.mask), k
+		s.rx.queue, s.rx.on = queue, k
 		s.take(h, ds)
 	}
 	s.rx.handed = false

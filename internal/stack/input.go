@@ -52,7 +52,10 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
-		verdict := s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst, s.now)
+		verdict := control.Accepted // of what the kernel has given us
+		if s.rx.on != &s.rx.inlet.on {
+			verdict = s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst, s.now)
+		}
 		if verdict == control.Refused || verdict == control.Unasked && !s.unjudged(ds) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil

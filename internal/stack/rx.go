@@ -20,6 +20,7 @@ type rx struct {
 	queue  int    // index of the queue that it came by
 	on     *link  // that queue's
 	udp    udp.Info
+	inlet  inlet
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
 	refillAt int    // a queue that lacks this many frames is offered some

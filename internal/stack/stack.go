@@ -77,10 +77,11 @@ func New(cfg Config) (*Stack, error) {
 	s.life.closed = make(chan struct{})
 	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
-	s.demux.init()
+	s.demux.init(cfg.Inlet)
 	s.demux.mates.team, s.demux.mates.index = cfg.team, cfg.teamIndex
 	s.demux.mates.in.work.Kind = ofMates
 	s.groups.init()
+	s.rx.inlet.init()
 	s.dests.init(cfg.Net, s.links, s.arena, cfg.Output)
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()

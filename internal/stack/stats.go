@@ -23,6 +23,7 @@ type counters struct {
 	txResets, kickErrors  atomic.Uint64
 	icmpErrors            atomic.Uint64
 	detours, detourErrors atomic.Uint64
+	inlets, inletErrors   atomic.Uint64
 	tcpDials, tcpAccepts  atomic.Uint64
 	udpIn, udpOut, udpErr atomic.Uint64
 	udpFull, udpScarce    atomic.Uint64
@@ -48,6 +49,8 @@ type Stats struct {
 	TxUnresolved         uint64 // packets dropped while they waited for a neighbour's address
 	Detours              uint64 // packets that left through the kernel, by other links than the stack's
 	DetourErrors         uint64 // those that the kernel did not take
+	Inlets               uint64 // packets that came through the kernel, by other links than the stack's
+	InletErrors          uint64 // those that were lost for want of memory
 	ReturnErrors         uint64 // packets that were to go back to the kernel, and were lost
 	HandOvers            uint64 // packets given to another stack of the team, which has the flow
 	HandOverDrops        uint64 // those that it had no room for
@@ -80,6 +83,7 @@ func (s *Stack) Stats() Stats {
 		RxFragments: c.rxFragments.Load(), RxNoSocket: c.rxNoSocket.Load(),
 		TxFull: c.txFull.Load(), TxNoRoute: c.txNoRoute.Load(), TxResets: c.txResets.Load(),
 		Detours: c.detours.Load(), DetourErrors: c.detourErrors.Load(),
+		Inlets: c.inlets.Load(), InletErrors: c.inletErrors.Load(),
 		KickErrors: c.kickErrors.Load(), ICMPErrors: c.icmpErrors.Load(),
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),

@@ -165,7 +165,7 @@ func TestAttack24FlowFlooding(t *testing.T) {
 // nothing.
 func TestFlows(t *testing.T) {
 	s := &Stack{}
-	s.demux.init()
+	s.demux.init(nil)
 	type ends struct{ local, remote netip.AddrPort }
 	var all []ends
 	for _, a := range []string{"10.0.0.1", "2001:db8::1"} {
@@ -205,7 +205,7 @@ func TestFlows(t *testing.T) {
 func BenchmarkFlowLookup(b *testing.B) {
 	for _, n := range []int{1, 1000, 100000} {
 		s := &Stack{}
-		s.demux.init()
+		s.demux.init(nil)
 		dsts := map[netip.Addr]*dst{}
 		for i := range n {
 			l, r := flowOf(i)

@@ -209,10 +209,7 @@ func (s *Stack) bury() {
 		s.turn.dead[i] = nil
 		s.wheel.Stop(&c.timer)
 		c.gone = true
-		s.demux.flows.remove(c)
-		if s.demux.lastConn == c {
-			s.demux.lastConn = nil
-		}
+		s.demux.removeConn(c)
 		if c.tw {
 			s.beginTimeWait(c)
 		} else {

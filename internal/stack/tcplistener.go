@@ -137,7 +137,7 @@ func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owne
 	c := s.newTCPConn(d, local.Port(), remote.Port())
 	c.qi = uint8(s.rx.queue)
 	c.port = s.ports.share(l.port)
-	s.demux.flows.add(c)
+	s.demux.addConn(c)
 	s.touch(c)
 	s.counters.tcpAccepts.Add(1)
 	return &c.tc, c

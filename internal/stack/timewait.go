@@ -68,7 +68,7 @@ func (s *Stack) beginTimeWait(c *TCPConn) {
 		t.port = c.port
 	}
 	t.timer.Kind = ofTimeWait
-	s.demux.timeWaits.add(t)
+	s.demux.addTimeWait(t)
 	s.wheel.Set(&t.timer, t.tw.Deadline())
 }
 
@@ -83,7 +83,7 @@ func (s *Stack) fireTimeWait(t *timeWait) {
 
 func (s *Stack) endTimeWait(t *timeWait) {
 	s.wheel.Stop(&t.timer)
-	s.demux.timeWaits.remove(t)
+	s.demux.removeTimeWait(t)
 	s.demux.mates.release(ip.ProtoTCP, t.local(), t.remote())
 	s.dests.unref(t.dst)
 	s.ports.releaseLater(t.port)

@@ -191,7 +191,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 			s.dests.unref(u.dst)
 			return errFlowTaken
 		}
-		s.demux.udpFlows[u.flow] = u
+		s.demux.addUDP(u)
 		return nil
 	}
 	u.keys = portKeys(u.local)
@@ -429,10 +429,7 @@ func (u *UDPConn) Close() error {
 		s.sendQueued(u)
 		s.demux.udps.remove(u.keys, u)
 		s.groups.remove(u)
-		if u.remote.IsValid() && s.demux.udpFlows[u.flow] == u {
-			delete(s.demux.udpFlows, u.flow)
-			s.demux.mates.release(ip.ProtoUDP, u.local, u.remote)
-		}
+		s.demux.removeUDP(u)
 		s.dests.unref(u.dst)
 		u.dst = nil
 		p = u.port

@@ -1,0 +1,181 @@
+// Package inlet takes the packets of user-space flows from the kernel that come by
+// links without queues of ours: the answers of a peer whose way back is another, or
+// a flow whose path has moved. Without it the kernel, which knows no such socket,
+// resets the connection.
+//
+// The kernel asks a BPF program of the network namespace for the socket of each
+// packet that no connected socket has. So packets have passed the kernel's routing,
+// reassembly and filters, as on their way to a socket of its own. Packets of
+// connected sockets, forwarded ones, and those that XDP takes cost nothing; another
+// one costs a look at a table. Several engines may have an inlet in one namespace.
+package inlet
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/inlet/bpf"
+	"github.com/onload-go/onload/internal/netns"
+)
+
+// Inlet is the programs in one network namespace, and the goroutine that reads what
+// they take. It sleeps in the netpoller while nothing comes.
+type Inlet struct {
+	log   *zap.Logger
+	objs  bpf.InletObjects
+	link  *link.NetNsLink
+	sinks []int // descriptors
+	known known
+
+	deliver func([]Packet)
+	ring    *ringbuf.Reader
+	news    *os.File // the ring's descriptor, in the netpoller
+	done    chan struct{}
+	batch   batch
+	lost    uint64 // what the program counted so far
+}
+
+// Open makes an inlet in a namespace, which need not stay open. deliver is called by
+// one goroutine, with packets that are valid until it returns. It takes CAP_BPF and
+// CAP_NET_ADMIN.
+func Open(ns netns.Handle, log *zap.Logger, deliver func([]Packet)) (_ *Inlet, err error) {
+	in := &Inlet{log: log, deliver: deliver}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.Close())
+		}
+	}()
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24
+	seed := binary.NativeEndian.Uint64(b[:])
+	if err := in.load(seed); err != nil {
+		return nil, err
+	}
+	if err := in.known.open(in.objs.Known, seed); err != nil {
+		return nil, err
+	}
+	if err := ns.Do(in.openSinks); err != nil {
+		return nil, err
+	}
+	if err := in.listen(); err != nil {
+		return nil, err
+	}
+	err = ns.WithFD(func(fd int) (err error) {
+		in.link, err = link.AttachNetNs(fd, in.objs.OnloadLookup)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("attaching the socket lookup: %w", err)
+	}
+	return in, nil
+}
+
+func (in *Inlet) load(seed uint64) error {
+	spec, err := bpf.LoadInlet()
+	if err != nil {
+		return err
+	}
+	if err := spec.Variables[bpf.InletVarSeed].Set(seed); err != nil {
+		return err
+	}
+	return spec.LoadAndAssign(&in.objs, nil)
+}
+
+// sinkAddrs are addresses that no host has: the dummy address of IPv4 (RFC 7600,
+// 4.8) and one of IPv6's discard prefix (RFC 6666). Nobody connects to a sink.
+var sinkAddrs = [2]unix.Sockaddr{
+	&unix.SockaddrInet4{Addr: [4]byte{192, 0, 0, 8}},
+	&unix.SockaddrInet6{Addr: [16]byte{0: 1, 15: 8}},
+}
+
+// openSinks makes the sockets that the program gives packets to, of each protocol
+// and each family that the kernel has.
+func (in *Inlet) openSinks() error {
+	for n, kind := range [...]struct {
+		typ    int
+		filter *ebpf.Program
+	}{{unix.SOCK_STREAM, in.objs.OnloadTcp}, {unix.SOCK_DGRAM, in.objs.OnloadUdp}} {
+		for six, family := range [...]int{unix.AF_INET, unix.AF_INET6} {
+			fd, err := unix.Socket(family, kind.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err == unix.EAFNOSUPPORT {
+				continue
+			}
+			if err != nil {
+				return os.NewSyscallError("socket", err)
+			}
+			in.sinks = append(in.sinks, fd)
+			err = openSink(fd, kind.typ, kind.filter.FD(), sinkAddrs[six])
+			if err == unix.EADDRNOTAVAIL && six == 1 {
+				continue // net.ipv6.conf.all.disable_ipv6
+			}
+			if err != nil {
+				return fmt.Errorf("sink: %w", err)
+			}
+			if err := in.objs.Sinks.Put(uint32(2*n+six), uint64(fd)); err != nil {
+				return fmt.Errorf("sink: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// openSink binds fd. A filter takes all that it is to receive, from the first packet
+// on.
+func openSink(fd, typ, filter int, addr unix.Sockaddr) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	level, opt := unix.IPPROTO_IP, unix.IP_FREEBIND
+	if _, ok := addr.(*unix.SockaddrInet6); ok {
+		level, opt = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+	}
+	if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err := unix.Bind(fd, addr); err != nil {
+		return err
+	}
+	if typ == unix.SOCK_STREAM { // the program may choose no other
+		return os.NewSyscallError("listen", unix.Listen(fd, 1))
+	}
+	return nil
+}
+
+// Add has the packets of a flow taken. Flows are counted: each Add wants a Remove.
+// It makes no system call, and may be called from several goroutines.
+func (in *Inlet) Add(udp bool, local, remote netip.AddrPort) { in.known.count(udp, local, remote, 1) }
+
+// Remove leaves the packets of a flow to the kernel again.
+func (in *Inlet) Remove(udp bool, local, remote netip.AddrPort) {
+	in.known.count(udp, local, remote, -1)
+}
+
+// Close ends the inlet, and waits until deliver has returned. Nobody may call Add or
+// Remove from then on.
+func (in *Inlet) Close() error {
+	var errs []error
+	if in.link != nil {
+		errs = append(errs, in.link.Close())
+	}
+	for _, fd := range in.sinks {
+		errs = append(errs, unix.Close(fd))
+	}
+	if in.news != nil {
+		errs = append(errs, in.news.Close())
+		<-in.done
+	}
+	if in.ring != nil {
+		errs = append(errs, in.ring.Close())
+	}
+	return errors.Join(append(errs, in.known.close(), in.objs.Close())...)
+}
