@@ -209,7 +209,7 @@ func TestDialControl(t *testing.T) {
 		{"transparent", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1) }, "IP_TRANSPARENT"},
 		{"errors", func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1) }, "IP_RECVERR"},
 		{"timestamps", func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_SOFTWARE)
+			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_RX_HARDWARE|unix.SOF_TIMESTAMPING_RAW_HARDWARE)
 		}, "SO_TIMESTAMPING"},
 		{"device", func(fd int) error { return unix.BindToDevice(fd, p.A.If) }, "SO_BINDTODEVICE"},
 		{"bind", func(fd int) error { return unix.Bind(fd, &unix.SockaddrInet4{Addr: p.A.Addr4.As4()}) }, "bound"},

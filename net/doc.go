@@ -53,8 +53,8 @@
 //   - IP_TOS and IPV6_TCLASS in all packets, those of a listener's handshakes
 //     included (the ECN bits are TCP's), IP_TTL and IPV6_UNICAST_HOPS;
 //   - of UDP: IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_RECVORIGDSTADDR and their
-//     likes of IPv6, SO_TIMESTAMP and SO_TIMESTAMPNS (when the stack received the
-//     datagram), SO_RXQ_OVFL, UDP_SEGMENT, UDP_GRO, and IP_MTU_DISCOVER and
+//     likes of IPv6, SO_TIMESTAMP, SO_TIMESTAMPNS and SO_TIMESTAMPING of received
+//     datagrams by software (when the stack received them), SO_RXQ_OVFL, UDP_SEGMENT, UDP_GRO, and IP_MTU_DISCOVER and
 //     IPV6_MTU_DISCOVER with WANT, DO and PROBE;
 //   - IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT. Sockets of one Engine with
 //     SO_REUSEPORT share incoming traffic among them. If sockets outside of the
@@ -64,7 +64,7 @@
 // If a hook sets any other option that would make a difference, or binds the socket,
 // the kernel carries the connection; PathOf names the option.
 // Such options are SO_MARK, SO_BINDTODEVICE, SO_PRIORITY (except that of IP_TOS),
-// SO_TIMESTAMPING, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
+// SO_TIMESTAMPING of the NIC or of what is sent, SO_TXTIME, SO_ATTACH_FILTER, TCP_CORK,
 // TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_REPAIR, IP_TRANSPARENT, IP_FREEBIND,
 // IP_OPTIONS, IP_MINTTL, and IP_RECVERR. An Engine without a kernel
 // (NewMemoryPair) fails with errors.ErrUnsupported. All this also holds for

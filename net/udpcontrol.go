@@ -18,7 +18,7 @@ type ancillary struct {
 	b     []byte
 	n     int // bytes written
 	flags int // MSG_CTRUNC: not all had room
-	waste [32]byte
+	waste [48]byte
 }
 
 // put appends a message and returns its data, of size bytes, to be filled in. Of
@@ -58,13 +58,8 @@ func (a *ancillary) putInt(level, typ, v int) {
 // describe writes what recv asks for of a datagram that c received, in the order
 // of the kernel's.
 func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
-	if recv&(engine.RecvTimestamp|engine.RecvTimestampNS) != 0 {
-		at := time.Now().Add(-c.s.Age(info.At))
-		if recv&engine.RecvTimestampNS != 0 {
-			a.putTime(unix.SCM_TIMESTAMPNS, at, 1)
-		} else {
-			a.putTime(unix.SCM_TIMESTAMP, at, 1000)
-		}
+	if recv&(engine.RecvTimestamp|engine.RecvTimestampNS|engine.RecvTimestamping) != 0 {
+		a.putTimes(recv, time.Now().Add(-c.s.Age(info.At)))
 	}
 	if recv&engine.RecvDrops != 0 {
 		d := c.s.Drops()
@@ -127,10 +122,23 @@ func describe4(a *ancillary, recv engine.Recv, info *udp.Info) {
 	}
 }
 
+// putTimes writes when a datagram was received, as each option wants it.
+func (a *ancillary) putTimes(recv engine.Recv, at time.Time) {
+	switch {
+	case recv&engine.RecvTimestampNS != 0:
+		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMPNS, 16), at, 1)
+	case recv&engine.RecvTimestamp != 0:
+		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMP, 16), at, 1000)
+	}
+	if recv&engine.RecvTimestamping != 0 {
+		// struct scm_timestamping: by software, nothing, by the NIC.
+		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMPING, 48), at, 1)
+	}
+}
+
 // putTime writes a struct timespec or timeval, whose fraction is in units of ns
 // nanoseconds.
-func (a *ancillary) putTime(typ int, at time.Time, ns int) {
-	b := a.put(unix.SOL_SOCKET, typ, 16)
+func putTime(b []byte, at time.Time, ns int) {
 	binary.NativeEndian.PutUint64(b, uint64(at.Unix()))
 	binary.NativeEndian.PutUint64(b[8:], uint64(at.Nanosecond()/ns))
 }

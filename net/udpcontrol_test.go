@@ -124,33 +124,79 @@ func TestUDPControlReceived(t *testing.T) {
 	}
 }
 
-// TestUDPTimestamps: a datagram is received between its sending and its reading.
+// TestUDPTimestamps: a datagram is received between its sending and its reading, and
+// each option says so in the messages that the kernel's socket gives.
 func TestUDPTimestamps(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
 	e := vethEngine(t, p.A, onload.Config{})
-	c := listenUDP(t, e, ":0")
 	far := kernelSocket(t, p.B.NS, p.B.Addr4.String()+":0")
-	setUDP(t, c, [3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1})
-	before := time.Now()
-	if _, err := far.WriteTo([]byte("x"), withPort(p.A.Addr4.String(), c)); err != nil {
-		t.Fatal(err)
+	const software = unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_RX_SOFTWARE
+	ns, us, both := [3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1}, [3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1}, [3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMPING, software}
+	awaitStamps(t, far, kernelSocket(t, p.A.NS, p.A.Addr4.String()+":0"), both)
+	for _, options := range [][][3]int{{ns}, {us}, {both}, {ns, both}, {both, us}, {{unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_RX_SOFTWARE}}} {
+		var kinds [2]string
+		for i, c := range []msgConn{listenUDP(t, e, ":0"), kernelSocket(t, p.A.NS, ":0")} {
+			setUDP(t, c, options...)
+			before := time.Now()
+			if _, err := far.WriteTo([]byte("x"), withPort(p.A.Addr4.String(), c)); err != nil {
+				t.Fatal(err)
+			}
+			oob := make([]byte, 200)
+			c.SetReadDeadline(time.Now().Add(udpPatience))
+			_, oobn, _, _, err := c.ReadMsgUDP(make([]byte, 1), oob)
+			after := time.Now()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ms, err := unix.ParseSocketControlMessage(oob[:oobn])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range ms {
+				kinds[i] += fmt.Sprint(m.Header.Type, ":", len(m.Data), " ")
+				fraction := int64(1)
+				if m.Header.Type == unix.SCM_TIMESTAMP {
+					fraction = 1000
+				}
+				at := time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), fraction*int64(binary.NativeEndian.Uint64(m.Data[8:])))
+				// The clock of the system may be slewed meanwhile, and that of the stack is not.
+				const slack = time.Second
+				if at.Before(before.Add(-slack)) || at.After(after.Add(slack)) {
+					t.Errorf("%v: message %d: %v, not from %v to %v", options, m.Header.Type, at, before, after)
+				}
+				if rest := m.Data[16:]; !bytes.Equal(rest, make([]byte, len(rest))) {
+					t.Errorf("%v: message %d has more than a time: %x", options, m.Header.Type, rest)
+				}
+			}
+			if i == 0 && !onload.PathOf(c).Accelerated {
+				t.Error(options, onload.PathOf(c))
+			}
+		}
+		if kinds[0] != kinds[1] {
+			t.Errorf("%v: messages %q, the kernel's %q", options, kinds[0], kinds[1])
+		}
 	}
-	oob := make([]byte, 100)
-	_, oobn, _, _, err := c.ReadMsgUDP(make([]byte, 1), oob)
-	after := time.Now()
-	if err != nil {
-		t.Fatal(err)
+	c := listenUDP(t, e, ":0")
+	setUDP(t, c, [3]int{unix.SOL_SOCKET, unix.SO_TIMESTAMPING, software | unix.SOF_TIMESTAMPING_RX_HARDWARE})
+	if path := onload.PathOf(c); path.Reason != "the program set SO_TIMESTAMPING" {
+		t.Error("stamps of the NIC:", path)
 	}
-	ms, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(ms) != 1 {
-		t.Fatal(ms, err)
-	}
-	data := ms[0].Data
-	at := time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
-	// The clock of the system may be slewed meanwhile, and that of the stack is not.
-	const slack = time.Second
-	if ms[0].Header.Type != unix.SCM_TIMESTAMPNS || at.Before(before.Add(-slack)) || at.After(after.Add(slack)) {
-		t.Errorf("%+v: %v, not from %v to %v", ms[0].Header, at, before, after)
+}
+
+// awaitStamps waits until the kernel stamps what it receives. It begins a while after
+// the first socket has asked, c, and goes on until c is closed.
+func awaitStamps(t *testing.T, far, c *net.UDPConn, option [3]int) {
+	t.Helper()
+	setUDP(t, c, option)
+	c.SetReadDeadline(time.Now().Add(udpPatience))
+	for oobn := 0; oobn == 0; {
+		if _, err := far.WriteTo([]byte("x"), c.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if _, oobn, _, _, err = c.ReadMsgUDP(make([]byte, 1), make([]byte, 200)); err != nil {
+			t.Fatal("the kernel does not stamp: ", err)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func TestSockoptsKernel(t *testing.T) {
 		"SO_BINDTODEVICE":     p.A.If,
 		"SO_ATTACH_FILTER":    attachFilter,
 		"SO_RCVLOWAT":         2,
-		"SO_TIMESTAMPING":     unix.SOF_TIMESTAMPING_RX_SOFTWARE,
+		"SO_TIMESTAMPING":     unix.SOF_TIMESTAMPING_RX_HARDWARE,
 		"SO_TXTIME":           "\x00\x00\x00\x00\x02\x00\x00\x00",
 		"UDP_ENCAP":           unix.UDP_ENCAP_ESPINUDP,
 		"UDP_SEGMENT":         1000,

@@ -14,18 +14,19 @@ import (
 type Recv uint32
 
 const (
-	RecvTimestamp   Recv = 1 << iota // SO_TIMESTAMP
-	RecvTimestampNS                  // SO_TIMESTAMPNS
-	RecvDrops                        // SO_RXQ_OVFL
-	RecvPktInfo                      // IP_PKTINFO
-	RecvTTL                          // IP_RECVTTL
-	RecvTOS                          // IP_RECVTOS
-	RecvOrigDst                      // IP_RECVORIGDSTADDR
-	RecvPktInfo6                     // IPV6_RECVPKTINFO
-	RecvHopLimit                     // IPV6_RECVHOPLIMIT
-	RecvTClass                       // IPV6_RECVTCLASS
-	RecvOrigDst6                     // IPV6_RECVORIGDSTADDR
-	RecvJoined                       // UDP_GRO
+	RecvTimestamp    Recv = 1 << iota // SO_TIMESTAMP
+	RecvTimestampNS                   // SO_TIMESTAMPNS
+	RecvTimestamping                  // SO_TIMESTAMPING: when software received it
+	RecvDrops                         // SO_RXQ_OVFL
+	RecvPktInfo                       // IP_PKTINFO
+	RecvTTL                           // IP_RECVTTL
+	RecvTOS                           // IP_RECVTOS
+	RecvOrigDst                       // IP_RECVORIGDSTADDR
+	RecvPktInfo6                      // IPV6_RECVPKTINFO
+	RecvHopLimit                      // IPV6_RECVHOPLIMIT
+	RecvTClass                        // IPV6_RECVTCLASS
+	RecvOrigDst6                      // IPV6_RECVORIGDSTADDR
+	RecvJoined                        // UDP_GRO
 )
 
 // followRecv notes that a UDP socket is to give a control message. Such options of
@@ -38,6 +39,19 @@ func followRecv(bit Recv, name string) func(*Options, sockValue, *sockState) {
 		case v.int() != 0:
 			o.Recv |= bit
 		}
+	}
+}
+
+// followTimestamping notes that a UDP socket is to tell when its datagrams were
+// received. Stamps of the NIC, and those of what is sent, are the kernel's
+// (Documentation/networking/timestamping.rst).
+func followTimestamping(o *Options, v sockValue, s *sockState) {
+	const report = unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_RX_SOFTWARE
+	switch flags := v.int(); {
+	case s.typ != unix.SOCK_DGRAM || flags&^report != 0:
+		o.leave("SO_TIMESTAMPING")
+	case flags == report:
+		o.Recv |= RecvTimestamping
 	}
 }
 
