@@ -117,3 +117,36 @@ func BenchmarkMulticastMany(b *testing.B) {
 		run(b, p, members)
 	})
 }
+
+// BenchmarkMulticastSend is a datagram of 64 bytes to a group that another host hears:
+// by the kernel, which gives the sockets of its own host a copy, and by our queues
+// where IP_MULTICAST_LOOP is off.
+func BenchmarkMulticastSend(b *testing.B) {
+	for _, loop := range []bool{true, false} {
+		b.Run(map[bool]string{true: "loop, kernel", false: "onload"}[loop], func(b *testing.B) {
+			p := lab.NewPair(b, lab.Options{})
+			e := vethEngine(b, p.A, onload.Config{})
+			group := groups[0].group
+			kernelMember(b, p.B, "udp4", group)
+			pc, err := e.ListenPacket("udp", netip.AddrPortFrom(p.A.Addr4, 0).String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { pc.Close() })
+			c := pc.(*onload.UDPConn)
+			if !loop {
+				setUDP(b, c, quiet("udp4"))
+			}
+			before, to, msg := sent(e, p.A), netip.AddrPortFrom(group, groupPort), make([]byte, 64)
+			b.ResetTimer()
+			for range b.N {
+				if _, err := c.WriteToUDPAddrPort(msg, to); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if ours := sent(e, p.A) - before; (ours > 0) == loop {
+				b.Errorf("the stack sent %d datagrams", ours)
+			}
+		})
+	}
+}

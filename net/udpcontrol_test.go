@@ -23,7 +23,7 @@ import (
 const udpPatience = time.Minute
 
 // setUDP sets socket options by SyscallConn: level, option, value each.
-func setUDP(t *testing.T, c syscall.Conn, options ...[3]int) {
+func setUDP(t testing.TB, c syscall.Conn, options ...[3]int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
