@@ -16,6 +16,7 @@ const (
 
 	icmpPortUnreachable = 3
 	icmpFragNeeded      = 4
+	icmpReassembly      = 1 // of time exceeded, IPv6 too
 
 	icmp6Unreachable  = 1
 	icmp6PacketTooBig = 2

@@ -139,7 +139,7 @@ func TestPortUnreachable(t *testing.T) {
 		}
 		h.InitReply(&p, icmpProto, 0, 64)
 		b := make([]byte, 2048)
-		n := PutPortUnreachable(b[h.Len():], &p, f[p.NetOff:])
+		n := PutICMPReply(b[h.Len():], PortUnreachable, &p, f[p.NetOff:])
 		h.Put(b, n, 0, 1)
 		if h.NetLen()+n != limit {
 			t.Errorf("packet of %d bytes, not %d", h.NetLen()+n, limit)
@@ -167,7 +167,7 @@ func TestPortUnreachable(t *testing.T) {
 			t.Errorf("%v, hard %v", errno, hard)
 		}
 		// Little room: less is quoted.
-		if n := PutPortUnreachable(make([]byte, 50), &p, f[p.NetOff:]); n != 50 {
+		if n := PutICMPReply(make([]byte, 50), PortUnreachable, &p, f[p.NetOff:]); n != 50 {
 			t.Errorf("%d bytes into 50", n)
 		}
 	}
@@ -248,7 +248,7 @@ func TestICMPAllocs(t *testing.T) {
 			t.Fatal("parse")
 		}
 		_, _ = e.Errno()
-		PutPortUnreachable(b, &p, msg)
+		PutICMPReply(b, PortUnreachable, &p, msg)
 		EchoReply(msg, false)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

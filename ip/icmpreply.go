@@ -17,15 +17,39 @@ const (
 	maxQuote6 = minMTU6 - ipv6Len - icmpLen
 )
 
-// PutPortUnreachable writes to b the ICMP message that tells the sender of p that
-// nobody listens, and returns its length in bytes. quote holds as much of p as
-// there is, from its IP header on. The caller writes the IP header in front, from
-// p.Dst to p.Src (Header.InitReply). b has room for at least 8 bytes; the quote is
-// cut to fit.
-func PutPortUnreachable(b []byte, p *Packet, quote []byte) int {
-	typ, code, limit := uint8(icmpUnreachable), uint8(icmpPortUnreachable), maxQuote4
+// An ICMPReply is an error that we answer a packet with.
+type ICMPReply uint8
+
+const (
+	// PortUnreachable says that nobody listens (RFC 792; RFC 4443, 3.1).
+	PortUnreachable ICMPReply = iota
+	// ReassemblyTimeout says that the rest of a datagram did not come (RFC 792; RFC
+	// 8200, 4.5).
+	ReassemblyTimeout
+)
+
+// message is the error's type and code.
+func (e ICMPReply) message(v6 bool) (typ, code uint8) {
+	switch {
+	case e == ReassemblyTimeout && v6:
+		return icmp6TimeExceed, icmpReassembly
+	case e == ReassemblyTimeout:
+		return icmpTimeExceed, icmpReassembly
+	case v6:
+		return icmp6Unreachable, icmp6PortUnreachable
+	}
+	return icmpUnreachable, icmpPortUnreachable
+}
+
+// PutICMPReply writes to b the ICMP message that answers p with an error, and returns
+// its length in bytes. quote holds as much of p as there is, from its IP header on.
+// The caller writes the IP header in front, from p.Dst to p.Src (Header.InitReply). b
+// has room for at least 8 bytes; the quote is cut to fit.
+func PutICMPReply(b []byte, e ICMPReply, p *Packet, quote []byte) int {
+	typ, code := e.message(p.V6)
+	limit := maxQuote4
 	if p.V6 {
-		typ, code, limit = icmp6Unreachable, icmp6PortUnreachable, maxQuote6
+		limit = maxQuote6
 	}
 	clear(b[:icmpLen])
 	b[0], b[1] = typ, code

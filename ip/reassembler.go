@@ -50,6 +50,10 @@ type Reassembler struct {
 	// Ethernet header on; from is what Add was told. nil: no kernel stands behind
 	// the links.
 	Return func(from int, ds []ring.Desc)
+	// TimedOut hears of the first fragment of a datagram of ours that stayed
+	// incomplete: all of it is ds, from its Ethernet header on, and it came by the
+	// queue from. nil: nobody is told.
+	TimedOut func(from int, ds []ring.Desc)
 	// MayAnswer reports whether at now, in ns, the kernel may be given a fragment of
 	// ours that it answers with an error. nil: always.
 	MayAnswer func(now int64) bool
@@ -67,7 +71,7 @@ type Reassembler struct {
 // Init makes r empty. It will hold at most limit bytes, and peerLimit from
 // each peer: an IPv4 address or an IPv6 /64.
 func (r *Reassembler) Init(c *ring.Cache, limit, peerLimit int) {
-	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit, Return: r.Return, MayAnswer: r.MayAnswer}
+	*r = Reassembler{cache: c, arena: c.Arena(), limit: limit, peerLimit: peerLimit, Return: r.Return, TimedOut: r.TimedOut, MayAnswer: r.MayAnswer}
 }
 
 // Held is the number of bytes held.
@@ -510,10 +514,22 @@ func (r *Reassembler) Expire(now int64) {
 		for d := r.byAge[i].oldest; d != nil && d.expires <= now; d = r.byAge[i].oldest {
 			if d.state != kernels {
 				r.Stats.Timeouts++
+				r.tellTimeout(d)
 			}
 			r.drop(d)
 			r.remove(d)
 		}
+	}
+}
+
+// tellTimeout tells of the end of d, if its first fragment is there and has ports
+// (RFC 792, time exceeded; RFC 8200, 4.5).
+func (r *Reassembler) tellTimeout(d *fragDatagram) {
+	if r.TimedOut == nil || !d.first.there || d.head == ring.NoFrame || fragOff(r.arena.Meta(d.head)) != 0 {
+		return
+	}
+	if d.first.proto == ProtoTCP || d.first.proto == ProtoUDP {
+		r.TimedOut(r.fragment(d.head))
 	}
 }
 

@@ -156,7 +156,7 @@ func TestFragmentSmack(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			part := make([]byte, 1480)
 			const rounds, compared, each = 60, 15, 200
-			limit := len(v.arena.Mem()) / 8
+			limit, _ := fragLimits(v.arena)
 			frames := make([][]byte, each)
 			costs := func(v *victim) time.Duration {
 				start := time.Now()

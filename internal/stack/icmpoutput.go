@@ -11,26 +11,48 @@ const (
 	icmpBurst     = 50
 )
 
-// portUnreachable answers a datagram that nobody wants, as far as the limiter
-// allows, and frees it: its socket was closed a moment ago.
+// portUnreachable answers a datagram that nobody wants, and frees it: its socket was
+// closed a moment ago.
 func (s *Stack) portUnreachable(ds []ring.Desc) {
 	p := &s.rx.pkt
-	if p.Answerable() && s.icmp.Allow(s.now) {
-		if f, ok := s.cache.Alloc(); ok {
-			back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
-			quote := s.arena.Bytes(ds[0].Frame)[ds[0].Off-back : ds[0].Off+ds[0].Len]
-			var h ip.Header
-			proto := uint8(ip.ProtoICMP)
-			if p.V6 {
-				proto = ip.ProtoICMPv6
-			}
-			h.InitReply(p, proto, 0, defaultTTL)
-			n := ip.PutPortUnreachable(s.arena.Bytes(f)[ring.Headroom:], p, quote)
-			pkt := append(s.fragments.tx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
-			h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
-			s.post(int(s.rx.on.tx[s.rx.queue]), pkt, h.Len())
-			s.cache.Release(f)
-		}
-	}
+	back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
+	s.replyICMP(s.rx.queue, ip.PortUnreachable, p, s.arena.Bytes(ds[0].Frame)[ds[0].Off-back:ds[0].Off+ds[0].Len])
 	s.cache.FreeDescs(ds)
+}
+
+// reassemblyTimeout answers the first fragment ds of a datagram that stayed
+// incomplete. The kernel has not seen it.
+func (s *Stack) reassemblyTimeout(from int, ds []ring.Desc) {
+	total := 0
+	for i := range ds {
+		total += int(ds[i].Len)
+	}
+	var p ip.Packet
+	first := s.arena.Data(ds[0])
+	if ip.Parse(first, total, &p) == nil {
+		s.replyICMP(from, ip.ReassemblyTimeout, &p, first[p.NetOff:])
+	}
+}
+
+// replyICMP answers the packet p, of which quote is the beginning and which came by
+// the queue from, with an error, as far as the limiter allows.
+func (s *Stack) replyICMP(from int, e ip.ICMPReply, p *ip.Packet, quote []byte) {
+	if !p.Answerable() || !s.icmp.Allow(s.now) {
+		return
+	}
+	f, ok := s.cache.Alloc()
+	if !ok {
+		return
+	}
+	var h ip.Header
+	proto := uint8(ip.ProtoICMP)
+	if p.V6 {
+		proto = ip.ProtoICMPv6
+	}
+	h.InitReply(p, proto, 0, defaultTTL)
+	n := ip.PutICMPReply(s.arena.Bytes(f)[ring.Headroom:], e, p, quote)
+	pkt := append(s.fragments.tx[:0], ring.Desc{Frame: f, Off: ring.Headroom, Len: uint16(n)})
+	h.Put(s.front(pkt, h.Len()), n, 0, atomicID)
+	s.post(int(s.home[from].tx[from]), pkt, h.Len())
+	s.cache.Release(f)
 }

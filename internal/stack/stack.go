@@ -87,6 +87,7 @@ func New(cfg Config) (*Stack, error) {
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
+	s.fragments.TimedOut = s.reassemblyTimeout
 	if slices.ContainsFunc(s.links, func(k *link) bool { return k.returner != nil }) {
 		s.fragments.Return, s.fragments.MayAnswer = s.returnPacket, s.icmp.Allow
 	}
