@@ -52,10 +52,23 @@ const (
 // up the role.
 func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) bool {
 	began := start
+	if s.demux.mates.team != nil {
+		s.waits.led = s.leadMates(k)
+	}
 	hit := s.spinUntil(k, d, w, start, budget)
+	if s.waits.led != 0 {
+		s.endMates(s.waits.led, w, hit)
+		s.waits.led = 0
+	}
 	if now := nanotime(); s.waits.sharing.end(now - began) {
 		s.noteShared(now)
 	}
+	s.endLead(w, hit)
+	return hit
+}
+
+// endLead gives up the leader's role. hit says that a packet ended the wait of w.
+func (s *Stack) endLead(w *waiter, hit bool) {
 	s.waits.leader.Store(false)
 	if hit {
 		s.succeed(w)
@@ -65,7 +78,6 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 	} else if s.waits.seat == nil || !s.waits.seat.open() {
 		s.arm()
 	}
-	return hit
 }
 
 func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64) bool {
@@ -91,6 +103,9 @@ func (s *Stack) spinUntil(k socket, d direction, w *waiter, start, budget int64)
 				}
 			}
 			h.looked, h.base = 0, -1
+		}
+		if s.waits.led != 0 {
+			s.waits.led = s.pollMates(s.waits.led, w)
 		}
 		if k.ready(d) {
 			s.counters.spinHits.Add(1)

@@ -6,13 +6,14 @@ import (
 
 // waits is how goroutines wait for packets: which of them polls, which sits at the
 // queues, and how long a wait may spin. Atomic fields are read without the stack
-// lock; armed, spinNow and sharedUntil are written only under it. breath and
-// sharing belong to the leader, policy, work and limits to the holder of the stack
+// lock; armed, spinNow and sharedUntil are written only under it. breath, led
+// and sharing belong to the leader, policy, work and limits to the holder of the stack
 // lock. The seat and the reactor document their own fields.
 type waits struct {
 	spin int64 // longest spin, ns; does not change
 
 	leader      atomic.Bool // a goroutine spins
+	led         uint64      // stacks of the team that the leader polls too, a bit each
 	armed       atomic.Bool // packets wake the reactor
 	successor   atomic.Pointer[waiter]
 	successorAt atomic.Int64 // since when it waits, ns
