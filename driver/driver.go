@@ -133,6 +133,19 @@ type Queue interface {
 	Caps() *Caps
 }
 
+// Caller is a Queue whose packets come from a goroutine of this process. Calling the
+// receiver then costs less than waking it.
+type Caller interface {
+	// OnArrival has call run, instead of WaitFD becoming readable, whenever packets
+	// have arrived while the queue is armed. The queue stays armed until Disarm.
+	// OnArrival itself is called before the queue is first armed.
+	//
+	// call runs on the goroutine that sent the packets, within its Kick, so with the
+	// sender's stack lock held: it must not wait. It runs on a timer's goroutine
+	// where the link delays packets, and on Break's when the queue breaks.
+	OnArrival(call func())
+}
+
 // Device is a set of queues of one interface, and the steering of flows to
 // them.
 type Device interface {

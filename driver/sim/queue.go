@@ -47,6 +47,7 @@ type Queue struct {
 	_       [64]byte
 
 	armed     atomic.Bool
+	call      func()      // of OnArrival; set before armed
 	edges     atomic.Bool // EdgeFD was asked for
 	edgeFD    int
 	wakeMu    sync.Mutex

@@ -79,8 +79,15 @@ func (q *Queue) notify() {
 	}
 }
 
-// wake makes WaitFD readable, once per Arm.
+// OnArrival implements driver.Caller.
+func (q *Queue) OnArrival(call func()) { q.call = call }
+
+// wake makes WaitFD readable, once per Arm, or calls whom OnArrival named.
 func (q *Queue) wake() {
+	if q.armed.Load() && q.call != nil {
+		q.call()
+		return
+	}
 	if !q.armed.CompareAndSwap(true, false) {
 		return
 	}

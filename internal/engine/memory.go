@@ -91,6 +91,7 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 		e.net = c.Watch(network)
 	}
 	sc := e.stackConfig()
+	sc.Called = true
 	sc.Over(link, dev)
 	team, err := stack.NewTeam(sc, c.Config.teamOf(len(dev.Queues())))
 	if err != nil {

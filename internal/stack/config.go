@@ -40,6 +40,10 @@ type Config struct {
 	Profile Profile
 	Spin    time.Duration // 0: the profile's budget; negative: never spin
 
+	// Called says that the packets come from goroutines of this process, which run
+	// the poll turn while nobody polls. The queues are driver.Callers.
+	Called bool
+
 	TCP          tcp.Config // defaults of new connections
 	MaxOrphans   int        // closed connections that may go on; 0: tcp.DefaultOrphans
 	MaxTimeWaits int        // connections in TIME-WAIT; 0: 131072
@@ -91,6 +95,11 @@ func (c *Config) check() error {
 	for i := range c.Links {
 		if l := &c.Links[i]; len(l.Queues) == 0 || l.Steering == nil {
 			return fmt.Errorf("stack: %s has no queues, or no steering", l.Name)
+		}
+	}
+	for _, q := range c.queues() {
+		if _, ok := q.(driver.Caller); c.Called && !ok {
+			return fmt.Errorf("stack: the queues of %s call nobody", c.name())
 		}
 	}
 	if n := len(c.queues()); n > MaxQueues {

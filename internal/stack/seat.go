@@ -62,7 +62,7 @@ func (t *seat) raise() {
 
 // makeSeat makes the seat of a stack whose goroutines do not always spin.
 func (s *Stack) makeSeat() {
-	if s.waits.spin > 0 && s.waits.policy == nil {
+	if s.waits.spin > 0 && s.waits.policy == nil || s.cfg.Called {
 		return
 	}
 	t := &seat{}

@@ -25,6 +25,7 @@ type sharing struct {
 	lost int64 // of that to others
 
 	several atomic.Bool // the process may run on several processors
+	off     bool        // spins do not yield the processor; does not change
 }
 
 const (
@@ -50,7 +51,12 @@ const (
 )
 
 // begin begins a spin.
-func (h *sharing) begin(now int64) { h.next, h.looked, h.base = now+courtesyFirst, 0, -1 }
+func (h *sharing) begin(now int64) {
+	h.next, h.looked, h.base = now+courtesyFirst, 0, -1
+	if h.off {
+		h.next = never
+	}
+}
 
 // yield lets another thread run, and reports whether the processor is shared.
 func (h *sharing) yield() bool {

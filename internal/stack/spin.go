@@ -3,6 +3,9 @@ package stack
 // budget returns how long a wait that begins at now may spin, in ns.
 func (s *Stack) budget(now int64) int64 {
 	if s.waits.policy == nil {
+		if s.waits.sharing.off {
+			return s.calledBudget()
+		}
 		return s.waits.spin
 	}
 	if now < s.waits.sharedUntil.Load() {
@@ -70,9 +73,12 @@ func (s *Stack) spinFor(k socket, d direction, w *waiter, start, budget int64) b
 // endLead gives up the leader's role. hit says that a packet ended the wait of w.
 func (s *Stack) endLead(w *waiter, hit bool) {
 	s.waits.leader.Store(false)
+	if s.waits.called {
+		s.waits.noteSpin(hit)
+	}
 	if hit {
 		s.succeed(w)
-		if s.waits.seat != nil && s.waits.seat.mustArm() {
+		if s.waits.seat != nil && s.waits.seat.mustArm() || s.waits.parked.Load() > 0 {
 			s.arm()
 		}
 	} else if s.waits.seat == nil || !s.waits.seat.open() {

@@ -63,7 +63,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	now := nanotime()
 	s := &Stack{
-		waits: waits{spin: cfg.Profile.spinBudget(cfg.Spin)},
+		waits: waits{spin: cfg.spin()},
 		lock:  ring.NewLock(),
 		now:   now,
 		arena: cfg.Arena,
@@ -102,7 +102,7 @@ func New(cfg Config) (*Stack, error) {
 			s.rx.virtual |= 1 << i
 		}
 	}
-	if cfg.Profile == Balanced && cfg.Spin == 0 {
+	if cfg.Profile == Balanced && cfg.Spin == 0 && !cfg.Called {
 		s.waits.policy = newPolicy(wakeCPU, wakeLatency, mrand.Uint64())
 		s.waits.spinNow.Store(s.waits.policy.budget(now))
 	}
@@ -113,6 +113,9 @@ func New(cfg Config) (*Stack, error) {
 	s.begin()
 	s.learnLinks() // from now on changes are heard of
 	s.end()
+	if cfg.Called {
+		s.startCalled()
+	}
 	s.warn()
 	return s, nil
 }

@@ -174,6 +174,8 @@ func (s *Stack) doWork(w *ring.Work) {
 		if closing {
 			s.cache.Flush()
 		}
+	case ofArrival:
+		s.pollArrived()
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	ofFragments
 	ofParked
 	ofMates
+	ofArrival
 )
 
 // before returns the address of the struct whose field at the given offset is at p

@@ -209,6 +209,10 @@ func (s *Stack) wait(k socket, d direction, w *waiter) error {
 				s.waits.successorAt.Store(now)
 			}
 		}
+		if s.waits.called {
+			s.parkCalled(k, d, w)
+			continue
+		}
 		if s.sit(k, d, w, now) || s.waits.spin == 0 && s.pollOnce() {
 			continue
 		}

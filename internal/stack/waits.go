@@ -2,6 +2,8 @@ package stack
 
 import (
 	"sync/atomic"
+
+	"github.com/onload-go/onload/ring"
 )
 
 // waits is how goroutines wait for packets: which of them polls, which sits at the
@@ -25,6 +27,11 @@ type waits struct {
 	sharedUntil atomic.Int64 // policy's, ns
 	woken       atomic.Int32 // goroutines that were woken and do not run yet
 	away        atomic.Bool  // a goroutine that takes packets gave way, and none has run since
+
+	called  bool          // armed queues run a poll turn when packets arrive; does not change
+	arrival ring.Work     // that turn, left for the holder of the stack lock
+	parked  atomic.Int32  // goroutines parked for packets of this process; not those in Accept
+	vain    atomic.Uint32 // spins, and waits without one, since a spin found a packet
 
 	work    int64   // bytes received and sent
 	policy  *policy // of the profile balanced, else nil
