@@ -33,6 +33,7 @@ func (s *Stack) sizes() sizes {
 	for _, q := range s.queues {
 		q.Refill()
 	}
+	s.dests.dropIdle()
 	z := sizes{
 		frames: s.arena.Frames() - s.arena.FreeFrames(),
 		flows:  s.demux.flows.len(), timeWaits: s.demux.timeWaits.len(), listeners: len(s.demux.listeners),

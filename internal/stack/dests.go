@@ -19,6 +19,9 @@ type dests struct {
 	detour detour
 
 	all map[dstKey]*dst
+	// idle is the last destination that was given up, or nil. It is kept: a client's
+	// connections, one after the other, would else look it up three times each.
+	idle *dst
 	// byPorts says for IPv4 and IPv6 whether the keys have ports.
 	byPorts [2]bool
 	news    bool // Stack.tell has something to do
@@ -116,12 +119,32 @@ func (t *dests) unref(d *dst) {
 	t.forget(d)
 }
 
-// forget drops a destination that nobody uses and no packet waits for.
+// forget drops a destination that nobody uses and no packet waits for, unless it
+// becomes the idle one.
 func (t *dests) forget(d *dst) {
-	if d.refs == 0 && len(d.parked) == 0 {
+	if d.used() {
+		return
+	}
+	if d != t.idle {
+		t.dropIdle()
+	}
+	if t.idle = nil; d.ready && !d.gone {
+		t.idle = d
+		return
+	}
+	delete(t.all, d.key)
+}
+
+// dropIdle drops the idle destination.
+func (t *dests) dropIdle() {
+	if d := t.idle; d != nil && !d.used() {
 		delete(t.all, d.key)
 	}
+	t.idle = nil
 }
+
+// used reports whether a socket needs d, or a packet waits for it.
+func (d *dst) used() bool { return d.refs > 0 || len(d.parked) > 0 }
 
 // resolveRoute looks d's neighbour up in the kernel's mirror, and its route
 // unless the caller has found it already. It reports whether there is one.
