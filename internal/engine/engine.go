@@ -25,6 +25,7 @@ type Engine struct {
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
 	inlet    *inlet.Inlet         // of packets by other interfaces; nil: those are lost
+	icmp     *inlet.Errors        // ICMP errors by other interfaces; nil: those are lost
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
 	grown    chan struct{}        // an interface may have more queues
@@ -115,6 +116,7 @@ func open(c Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	if e.net != nil {
+		e.startInlet()
 		e.keep()
 	}
 	return e, nil
@@ -134,6 +136,9 @@ func (e *Engine) Close() error {
 		}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())
+		}
+		if e.icmp != nil {
+			errs = append(errs, e.icmp.Close())
 		}
 		if e.net != nil {
 			errs = append(errs, e.net.Close())

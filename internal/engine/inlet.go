@@ -5,14 +5,31 @@ import (
 
 	"github.com/onload-go/onload/internal/inlet"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
+
+// noInlet is logged where openInlet fails.
+const noInlet = "flows whose packets come by an interface that is not accelerated will break: no socket lookup program"
 
 // openInlet has packets of our flows that come by other interfaces than the
 // engine's taken from the kernel. Without it they are lost, or reset by the kernel.
 func (e *Engine) openInlet() {
 	var err error
-	if e.inlet, err = inlet.Open(e.ns, e.log, e.inject); err != nil {
-		e.log.Warn("flows whose packets come by an interface that is not accelerated will break: no socket lookup program", zap.Error(err))
+	if e.inlet, err = inlet.Open(e.ns, e.log); err != nil {
+		e.log.Warn(noInlet, zap.Error(err))
+	}
+}
+
+// startInlet has the stacks receive what the inlet takes, and the kernel's ICMP errors.
+func (e *Engine) startInlet() {
+	if e.inlet != nil {
+		if err := e.inlet.Start(e.inject); err != nil {
+			e.log.Warn(noInlet, zap.Error(err))
+		}
+	}
+	var err error
+	if e.icmp, err = inlet.OpenErrors(e.ns, e.log, e.injectError); err != nil {
+		e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", zap.Error(err))
 	}
 }
 
@@ -44,6 +61,15 @@ func (e *Engine) inject(ps []inlet.Packet) {
 		injected = append(injected, p)
 	}
 	to.Inject(injected)
+}
+
+// injectError gives an ICMP error to the stack that has the flow.
+func (e *Engine) injectError(icmp *ip.ICMPError) {
+	for _, s := range e.stacks() {
+		if s.InjectError(icmp) {
+			return
+		}
+	}
 }
 
 func ownerOf(stacks []*stack.Stack, p *stack.Injected) *stack.Stack {

@@ -2,12 +2,15 @@ package engine_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
 
@@ -152,11 +155,12 @@ func TestAllWays(t *testing.T) {
 }
 
 // TestPathsMove: flows of each kind go on when packets leave and come by another link
-// in the middle.
+// in the middle, with one stack or two over the accelerated one.
 func TestPathsMove(t *testing.T) {
-	for _, v6 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {
-			u := newUplinks(t, 0)
+	for i := range 4 {
+		v6, stacks := i%2 == 1, i/2+1
+		t.Run(fmt.Sprintf("v6=%v/stacks=%d", v6, stacks), func(t *testing.T) {
+			u := makeUplinks(t, lab.Options{Queues: stacks}, onload.Config{Frames: 4096, RingSize: 512, Stacks: stacks}, 0)
 			u.lead(t, v6, ways{0, 0})
 			u.settle(t, v6, ways{0, 0})
 			flows := u.flows(t, u.carriers()[0], v6)
@@ -173,5 +177,36 @@ func TestPathsMove(t *testing.T) {
 				t.Errorf("inlets %d, errors %d", s.Inlets, s.InletErrors)
 			}
 		})
+	}
+}
+
+// TestRefusedAllWays: resets and ICMP errors are heard, whichever of the links they come
+// by, as the kernel's sockets hear them.
+func TestRefusedAllWays(t *testing.T) {
+	u := newUplinks(t, 0)
+	for _, s := range []string{"net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"} {
+		if err := u.R.Sysctl(s, "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		nobody := netip.AddrPortFrom(far(v6, 5), 9).String()
+		for _, w := range allWays {
+			u.lead(t, v6, w)
+			u.settle(t, v6, w)
+			for _, k := range u.carriers() {
+				if c, err := k.dial("tcp", nobody); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("%v, v6=%v, %s: a dial returns %v, %v", w, v6, k.name, c, err)
+				}
+				c, err := k.dial("udp", nobody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := ask(c); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("%v, v6=%v, %s: a datagram's answer is %v", w, v6, k.name, err)
+				}
+				c.Close()
+			}
+		}
 	}
 }

@@ -55,7 +55,7 @@ var rules = []rule{
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/neigh", []string{"ip"}},
-	{"internal/inlet", []string{"internal/inlet/bpf", "internal/netns"}},
+	{"internal/inlet", []string{"ip", "internal/inlet/bpf", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/inlet", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
 	// net's types are net's business: who carries a connection is the engine's.

@@ -45,11 +45,10 @@ type Inlet struct {
 	lost    uint64 // what the program counted so far
 }
 
-// Open makes an inlet in a namespace, which need not stay open. deliver is called by
-// one goroutine, with packets that are valid until it returns. It takes CAP_BPF and
-// CAP_NET_ADMIN.
-func Open(ns netns.Handle, log *zap.Logger, deliver func([]Packet)) (_ *Inlet, err error) {
-	in := &Inlet{log: log, deliver: deliver}
+// Open makes an inlet in a namespace, which need not stay open. It takes CAP_BPF and
+// CAP_NET_ADMIN. Nothing reads what comes before Start.
+func Open(ns netns.Handle, log *zap.Logger) (_ *Inlet, err error) {
+	in := &Inlet{log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.Close())
@@ -65,9 +64,6 @@ func Open(ns netns.Handle, log *zap.Logger, deliver func([]Packet)) (_ *Inlet, e
 		return nil, err
 	}
 	if err := ns.Do(in.openSinks); err != nil {
-		return nil, err
-	}
-	if err := in.listen(); err != nil {
 		return nil, err
 	}
 	err = ns.WithFD(func(fd int) (err error) {

@@ -49,8 +49,10 @@ const (
 	offData   = 64
 )
 
-// listen begins to read the ring.
-func (in *Inlet) listen() error {
+// Start begins to read. deliver is called by one goroutine, with packets that are
+// valid until it returns.
+func (in *Inlet) Start(deliver func([]Packet)) error {
+	in.deliver = deliver
 	var err error
 	if in.ring, err = ringbuf.NewReader(in.objs.Packets); err != nil {
 		return err

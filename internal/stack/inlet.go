@@ -63,6 +63,18 @@ func (s *Stack) Inject(ps []Injected) {
 	}
 }
 
+// InjectError has the stack receive an ICMP error that came by a link which it has no
+// queues of. It reports whether that concerns a flow of the stack.
+func (s *Stack) InjectError(e *ip.ICMPError) (known bool) {
+	s.begin()
+	defer s.end()
+	if s.life.closing.Load() || !s.icmpError(e) {
+		return false
+	}
+	s.counters.icmpErrors.Add(1)
+	return true
+}
+
 // inject has the stack receive one packet as though it came by the first queue.
 func (s *Stack) inject(p *Injected) {
 	n := &s.rx.inlet
