@@ -15,7 +15,22 @@ type Config struct {
 	// or by alternative name (ip link property add altname). The single word "auto"
 	// means all that are up and whose driver runs XDP natively at its present
 	// settings. The single word "none" means none, without a warning.
+	//
+	// A PCI address such as 0000:01:00.0 takes a NIC that is bound to vfio-pci: it is
+	// mapped into the process, and no kernel stands behind it. Static has its
+	// addresses.
 	Interfaces []string
+
+	// Static describes the interfaces that are PCI addresses, one element each, in
+	// the words of ip(8): addresses with their subnets, routes, name servers.
+	//
+	//	0000:01:00.0 192.0.2.1/24 2001:db8::1/64 default via 192.0.2.254 10.0.0.0/8 via 192.0.2.9 dns 192.0.2.53
+	//
+	// New waits until it is known that no other host of the link has the addresses,
+	// about a second. Between routes of the kernel's and of Static the longest prefix
+	// decides, and Static's of two that are equal. Name servers are asked for all
+	// names of the Engine, instead of the system's.
+	Static []string
 
 	// Fallback has New leave an interface that cannot be opened to the kernel; the
 	// reason is logged, and kept for Status and PathOf. Without Fallback it is an

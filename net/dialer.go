@@ -331,6 +331,8 @@ func (d *Dialer) resolver(e *Engine) *Resolver {
 	switch {
 	case d.Resolver != nil:
 		return d.Resolver
+	case len(e.in.NameServers()) > 0:
+		return &net.Resolver{PreferGo: true, Dial: e.dialNameServer}
 	case e.in.OwnNS():
 		return &net.Resolver{PreferGo: true, Dial: e.dialInNS}
 	}

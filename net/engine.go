@@ -3,6 +3,7 @@ package onload
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onload-go/onload/driver"
@@ -15,7 +16,8 @@ import (
 // Several engines may live in one process, but a queue of an interface belongs to
 // one.
 type Engine struct {
-	in *engine.Engine // decides who carries what
+	in    *engine.Engine // decides who carries what
+	asked atomic.Uint32  // attempts at the name servers of Config.Static
 }
 
 // New makes an Engine from c alone. ConfigFromEnv has the settings of the

@@ -105,7 +105,7 @@ func ExampleSettings() {
 	}
 	// Output:
 	// ONLOAD_INTERFACES (none): interfaces whose traffic is taken from the kernel; auto: all that are up and run XDP natively
+	// ONLOAD_STATIC (none): addresses, routes and name servers of interfaces that are PCI addresses
 	// ONLOAD_FALLBACK (on (in Config: off)): leave an interface that cannot be opened to the kernel, instead of failing
 	// ONLOAD_NETNS (the process's own): network namespace of the TCP and UDP sockets
-	// ONLOAD_PROFILE (balanced): how goroutines wait: spinning long, as long as it gets more done, not at all
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"net/netip"
+	"syscall"
 )
 
 // resolve returns the addresses that a TCP or UDP address stands for, at least
@@ -149,4 +150,15 @@ func (u untraced) Value(key any) any {
 		return nil
 	}
 	return v
+}
+
+// dialNameServer dials one of the name servers that Config.Static names, instead of
+// the system's. The resolver dials again for each attempt, and gets the next one.
+func (e *Engine) dialNameServer(ctx context.Context, network, _ string) (net.Conn, error) {
+	servers := e.in.NameServers()
+	if len(servers) == 0 {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETDOWN} // the interface was lost
+	}
+	server := servers[int(e.asked.Add(1)-1)%len(servers)]
+	return e.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
 }

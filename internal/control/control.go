@@ -148,6 +148,8 @@ type Link struct {
 	// Addrs are the usable addresses, in the kernel's order.
 	Addrs    []netip.Prefix
 	Loopback bool
+	// Static says that no kernel stands behind the link: it is of a Static network.
+	Static bool
 }
 
 // ChangeKind says what a Change is about.

@@ -67,6 +67,10 @@ func (h Held) Share(with Sharing) error {
 // nor connected.
 type KernelPorts struct {
 	ns netns.Handle
+	// Free, if set before first use, reports whether an address is ours although the
+	// kernel does not have it. Its ports are held all the same: sockets on all
+	// addresses share them.
+	Free func(netip.Addr) bool
 }
 
 var _ Ports = (*KernelPorts)(nil)
@@ -83,7 +87,7 @@ func NewKernelPorts(ns netns.Handle) (*KernelPorts, error) {
 		return &KernelPorts{}, nil // no thread needs to be moved
 	}
 	own, err := ns.Dup()
-	return &KernelPorts{own}, err
+	return &KernelPorts{ns: own}, err
 }
 
 // Close lets the namespace go. Ports that are held stay so.
@@ -114,26 +118,27 @@ func (p *KernelPorts) Ephemeral() (low, high uint16, err error) {
 }
 
 func (p *KernelPorts) hold(proto uint8, addr netip.AddrPort, shared bool) (h Held, err error) {
+	free := p.Free != nil && p.Free(addr.Addr())
 	err = p.ns.Do(func() error {
-		h, err = hold(proto, addr, shared)
+		h, err = hold(proto, addr, shared, free)
 		return err
 	})
 	return h, err
 }
 
-func hold(proto uint8, addr netip.AddrPort, shared bool) (Held, error) {
+func hold(proto uint8, addr netip.AddrPort, shared, free bool) (Held, error) {
 	if addr.Addr().IsValid() {
-		return holdOne(proto, addr, false, shared)
+		return holdOne(proto, addr, false, shared, free)
 	}
-	h, err := holdOne(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), true, shared)
+	h, err := holdOne(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), addr.Port()), true, shared, false)
 	if err == unix.EAFNOSUPPORT || err == unix.EADDRNOTAVAIL {
 		// A kernel or a namespace without IPv6.
-		return holdOne(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), false, shared)
+		return holdOne(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), false, shared, false)
 	}
 	return h, err
 }
 
-func holdOne(proto uint8, addr netip.AddrPort, dual, shared bool) (Held, error) {
+func holdOne(proto uint8, addr netip.AddrPort, dual, shared, free bool) (Held, error) {
 	typ := unix.SOCK_STREAM
 	switch proto {
 	case unix.IPPROTO_TCP:
@@ -152,6 +157,13 @@ func holdOne(proto uint8, addr netip.AddrPort, dual, shared bool) (Held, error) 
 	}
 	if shared {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil && free {
+		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+		if af == unix.AF_INET6 {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+		}
+		err = unix.SetsockoptInt(fd, level, option, 1)
 	}
 	var port uint16
 	if err == nil {

@@ -295,7 +295,7 @@ func TestHoldLowPort(t *testing.T) {
 		if err := unix.Capset(&hdr, &some[0]); err != nil {
 			return err
 		}
-		_, err := hold(unix.IPPROTO_TCP, low, false)
+		_, err := hold(unix.IPPROTO_TCP, low, false, false)
 		if e := unix.Capset(&hdr, &all[0]); e != nil {
 			return e
 		}

@@ -27,6 +27,8 @@ type Static struct {
 	// with SetNeighbor or FailNeighbor, but from another goroutine. Without
 	// it an unknown neighbour is reported as failed.
 	OnResolve func(link int, addr netip.Addr)
+	// OnConfirm, if set before first use, is called by Confirm.
+	OnConfirm func(link int, addr netip.Addr)
 
 	mu     sync.Mutex
 	links  map[int]Link
@@ -144,6 +146,11 @@ func (s *Static) SetNeighbor(link int, addr netip.Addr, mac [6]byte) {
 	s.learn(neighborEvent{neighborKey: neighborKey{link, addr.WithZone("")}, mac: mac, usable: true})
 }
 
+// Known reports a neighbour again that has not changed, to those who asked for it.
+func (s *Static) Known(link int, addr netip.Addr) {
+	s.notify([]Change{{NeighborUp, link, addr.WithZone("")}})
+}
+
 // FailNeighbor makes a neighbour unknown, and reports that it does not answer.
 func (s *Static) FailNeighbor(link int, addr netip.Addr) {
 	s.learn(neighborEvent{neighborKey: neighborKey{link, addr.WithZone("")}, final: true})
@@ -171,8 +178,12 @@ func (s *Static) Resolve(link int, addr netip.Addr) {
 	})
 }
 
-// Confirm implements Network: entries of a Static network do not age.
-func (s *Static) Confirm(int, netip.Addr) {}
+// Confirm implements Network. Entries of a Static network do not age by themselves.
+func (s *Static) Confirm(link int, addr netip.Addr) {
+	if s.OnConfirm != nil {
+		s.OnConfirm(link, addr)
+	}
+}
 
 // Close implements Network.
 func (s *Static) Close() error {

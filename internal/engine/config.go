@@ -14,6 +14,7 @@ import (
 // the other.
 type Config struct {
 	Interfaces []string
+	Static     []string
 	Fallback   bool
 	NetNS      string
 

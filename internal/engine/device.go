@@ -7,6 +7,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/afxdp"
+	"github.com/onload-go/onload/driver/vfio/virtio"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/memory"
 	"github.com/onload-go/onload/ring"
@@ -45,6 +46,16 @@ func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharer
 		},
 		InNS: e.ns.Do,
 		Log:  e.log,
+	})
+}
+
+// openPCI opens the device at a PCI address, which vfio-pci has. arena is that of the
+// device with which it is to share it, nil for one of its own.
+func (e *Engine) openPCI(address string, arena *ring.Arena) (nic, error) {
+	c := &e.cfg
+	return virtio.Open(virtio.Config{
+		Address: address, Arena: arena, TakeAll: true,
+		Frames: c.Frames, FrameSize: c.FrameSize, RxRing: c.RingSize, TxRing: c.RingSize,
 	})
 }
 

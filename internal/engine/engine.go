@@ -22,6 +22,7 @@ type Engine struct {
 	log      *zap.Logger
 	ns       netns.Handle         // zero: the process's own
 	net      control.Network      // nil: nothing is accelerated
+	static   *control.Static      // the part of net that no kernel knows; nil: there is none
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
 	inlet    *inlet.Inlet         // of packets by other interfaces; nil: those are lost
@@ -130,6 +131,9 @@ func (e *Engine) Close() error {
 		e.keeper.close()
 		e.sockets.close()
 		e.hearers.close()
+		for _, i := range e.ifs {
+			i.host.close() // it sends by the stacks
+		}
 		var errs []error
 		for _, s := range e.stacks() {
 			errs = append(errs, s.Close())

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 
@@ -21,6 +22,7 @@ type Interface struct {
 	Device driver.Device  // the interface's, which the Stacks have
 	Err    error          // why it could not be opened
 	Kernel bool           // a kernel stands behind it: the link and its addresses are the kernel's too
+	host   *linkHost      // where none does, and the interface answers for itself; else nil
 }
 
 // err is why the interface carries nothing, or nil.
@@ -69,9 +71,12 @@ func (e *Engine) openInterfaces() error {
 	}
 	o := opener{e: e, sharers: len(e.cfg.Interfaces)}
 	for _, name := range e.cfg.Interfaces {
-		i := &Interface{Name: name, Kernel: true}
+		i := &Interface{Name: name, Kernel: !isPCI(name)}
 		e.ifs = append(e.ifs, i)
-		if l, ok := linkNamed(e.net.Links(), name); !ok {
+		if !i.Kernel {
+			i.Index = control.FirstStatic + len(e.ifs)
+			i.Err = o.openStatic(i)
+		} else if l, ok := linkNamed(e.net.Links(), name); !ok {
 			i.Err = fmt.Errorf("no such interface: %w", syscall.ENODEV)
 		} else {
 			i.Index = l.Index
@@ -79,6 +84,7 @@ func (e *Engine) openInterfaces() error {
 		}
 	}
 	o.makeStacks()
+	e.settle()
 	var errs []error
 	for _, i := range e.ifs {
 		wrong := false
@@ -108,11 +114,19 @@ func (e *Engine) openControl() error {
 	}
 	e.openInlet()
 	e.net = mirror
+	if slices.ContainsFunc(e.cfg.Interfaces, isPCI) {
+		e.static = control.NewStatic()
+		e.static.OnResolve, e.static.OnConfirm = e.askHost, e.confirmHost
+		e.net = control.Join(mirror, e.static)
+		e.reserver.Free = func(a netip.Addr) bool { _, ok := e.static.Local(a); return ok }
+	}
 	return nil
 }
 
 // fits reports whether "auto" may take l: it is up, and carries packets of its own.
-func fits(l control.Link) bool { return l.Up && !l.Loopback && l.Master == 0 && l.VLAN == 0 }
+func fits(l control.Link) bool {
+	return !l.Static && l.Up && !l.Loopback && l.Master == 0 && l.VLAN == 0
+}
 
 // modeOf is the mode in which l is opened. "auto" takes hardware only where XDP
 // runs natively.

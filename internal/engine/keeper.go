@@ -116,6 +116,9 @@ func (k *keeper) look() {
 			k.lost[i.Name] = true
 			k.e.log.Warn("interface is lost, and left to the kernel", zap.String("interface", i.Name), zap.Error(err))
 		}
+		if !i.Kernel {
+			continue // a device that was lost has to be bound to vfio-pci again
+		}
 		if len(i.Stacks) > 0 && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
 			continue // a ring was corrupt: whoever did that may do it again
 		}

@@ -29,17 +29,29 @@ type group struct {
 	fewest int // queues of an interface
 }
 
+// openFunc opens a device that shares an arena, nil for one of its own, which is to be
+// for so many devices.
+type openFunc func(arena *ring.Arena, sharers int) (driver.Device, error)
+
 // mostSharers bounds the interfaces for which an arena is made: most of those that
 // ONLOAD_INTERFACES=auto tries are refused.
 const mostSharers = 8
 
-// open opens the device of i, one link of the kernel's. It joins the interfaces
-// before it if it can share their arena. The limit on locked memory counts the
-// arena again for each device, and a Stack has at most stack.MaxQueues queues.
+// open opens the device of i, one link of the kernel's.
 func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
+	return o.openAs(i, func(arena *ring.Arena, sharers int) (driver.Device, error) {
+		return o.e.openDevice(l, mode, arena, sharers)
+	})
+}
+
+// openAs has fn open the device of i. It joins the interfaces before it if it can share
+// their arena. The limit on locked memory counts the arena again for each device, and a
+// Stack has at most stack.MaxQueues queues.
+func (o *opener) openAs(i *Interface, fn openFunc) error {
+	fn = o.enough(fn)
 	if n := len(o.groups); n > 0 {
 		g := o.groups[n-1]
-		dev, err := o.openDevice(l, mode, g.arena(), o.sharers)
+		dev, err := fn(g.arena(), o.sharers)
 		switch {
 		case err == nil && g.queues+len(dev.Queues()) <= stack.MaxQueues:
 			i.Device = dev
@@ -53,9 +65,9 @@ func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 			return err
 		}
 		o.e.log.Warn("interface has a stack and memory of its own: its flows do not move to others' links, nor theirs to it",
-			zap.String("interface", l.Name), zap.Error(err))
+			zap.String("interface", i.Name), zap.Error(err))
 	}
-	dev, err := o.openDevice(l, mode, nil, min(o.sharers, mostSharers))
+	dev, err := fn(nil, min(o.sharers, mostSharers))
 	if err != nil {
 		return err
 	}
@@ -66,16 +78,18 @@ func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 	return nil
 }
 
-// openDevice is the engine's, for devices with queues for all stacks.
-func (o *opener) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
-	d, err := o.e.openDevice(l, mode, arena, sharers)
-	if err != nil {
-		return nil, err
+// enough has fn open a device with queues for all stacks.
+func (o *opener) enough(fn openFunc) openFunc {
+	return func(arena *ring.Arena, sharers int) (driver.Device, error) {
+		d, err := fn(arena, sharers)
+		if err != nil {
+			return nil, err
+		}
+		if err := o.e.cfg.enoughQueues(d); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		return d, nil
 	}
-	if err := o.e.cfg.enoughQueues(d); err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return d, nil
 }
 
 func (g *group) add(i *Interface) {
@@ -95,6 +109,9 @@ func (o *opener) makeStacks() {
 		c := o.e.stackConfig()
 		for _, i := range g.ifs {
 			c.Over(i.Index, i.Device)
+			if i.host != nil {
+				c.Links[len(c.Links)-1].Host = i.host.frame
+			}
 		}
 		team, err := stack.NewTeam(c, o.e.cfg.teamOf(g.fewest))
 		for _, i := range g.ifs {

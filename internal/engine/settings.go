@@ -48,10 +48,16 @@ type knob struct {
 // knobs is the one place that knows the settings.
 var knobs = []knob{
 	{
-		Setting{"Interfaces", "ONLOAD_INTERFACES", "names separated by commas, auto, none", "none",
+		Setting{"Interfaces", "ONLOAD_INTERFACES", "names or PCI addresses separated by commas, auto, none", "none",
 			"interfaces whose traffic is taken from the kernel; auto: all that are up and run XDP natively"},
 		func(c *Config, v string) error { c.Interfaces = list(v); return nil },
 		checkInterfaces,
+	},
+	{
+		Setting{"Static", "ONLOAD_STATIC", "ADDRESS/BITS..., PREFIX via GATEWAY, default via GATEWAY, dns SERVER after each PCI address; several separated by commas", "none",
+			"addresses, routes and name servers of interfaces that are PCI addresses"},
+		func(c *Config, v string) error { c.Static = list(v); return nil },
+		checkStatic,
 	},
 	{
 		Setting{"Fallback", "ONLOAD_FALLBACK", "on, off", "on (in Config: off)",

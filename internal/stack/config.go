@@ -66,13 +66,18 @@ type Link struct {
 	Index    int             // as Config.Net knows it
 	Queues   []driver.Queue  // nobody else uses them
 	Steering driver.Steering // takes the packets of a port to the queues
+	// Host, of a link that no kernel stands behind, is given each frame that is
+	// neither TCP nor UDP nor an ICMP error, and reports whether it took the frame: ARP,
+	// neighbour discovery, pings. It is called under the stack lock, does not wait, and
+	// keeps nothing of the frame.
+	Host func(frame []byte) bool
 }
 
 // Over has the Stack take all of d, whose interface has that index, and close it.
 // Devices that share an arena are closed in the opposite order, since the first one
 // may own it.
 func (c *Config) Over(index int, d driver.Device) {
-	c.Links = append(c.Links, Link{d.Name(), index, d.Queues(), d})
+	c.Links = append(c.Links, Link{Name: d.Name(), Index: index, Queues: d.Queues(), Steering: d})
 	c.Arena = d.Arena()
 	before := c.Close
 	c.Close = func() error {

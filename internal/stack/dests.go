@@ -189,7 +189,7 @@ func (t *dests) by(index int) *link {
 			return k
 		}
 	}
-	if t.detour.out != nil {
+	if t.detour.out != nil && !l.Static {
 		return &t.detour.on
 	}
 	return nil

@@ -35,7 +35,12 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 	if s.rx.again = s.rx.repeat.Match(first, total, p); !s.rx.again {
 		s.rx.repeat.Forget()
 		s.demux.lastPorts = 0
-		if err := ip.Parse(first, total, p); err != nil {
+		err := ip.Parse(first, total, p)
+		if s.rx.on.host != nil && s.hostTakes(first, total, err) {
+			s.cache.FreeDescs(ds)
+			return nil
+		}
+		if err != nil {
 			if err == ip.ErrHeader && s.fragments.Return != nil && s.icmp.Allow(s.now) {
 				s.fragments.Return(s.rx.queue, ds) // the kernel answers (RFC 8200, 4.2; RFC 1122, 3.2.2.5)
 			}

@@ -26,6 +26,7 @@ type link struct {
 
 	returner driver.Returner   // takes back what is the kernel's; nil: no kernel is behind it
 	filter   driver.HostFilter // leaves other hosts' frames to the kernel; nil: the device does not
+	host     func([]byte) bool // Link.Host
 
 	gone    atomic.Bool                    // the interface was deleted
 	visible atomic.Pointer[[]driver.Queue] // its queues; a list does not change
@@ -41,7 +42,7 @@ type link struct {
 // init makes the links of the configuration, and numbers their queues.
 func (w *wiring) init(c *Config) {
 	for _, l := range c.Links {
-		k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU}
+		k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU, host: l.Host}
 		k.returner, _ = l.Steering.(driver.Returner)
 		k.filter, _ = l.Steering.(driver.HostFilter)
 		w.links = append(w.links, k)

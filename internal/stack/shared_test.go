@@ -66,7 +66,7 @@ func TestSharedDevice(t *testing.T) {
 	stacks := make([]*Stack, 2)
 	for i := range stacks {
 		s, err := New(Config{
-			Links: []Link{{"test", 1, da.Queues()[i : i+1], da}}, Arena: da.Arena(),
+			Links: []Link{{Name: "test", Index: 1, Queues: da.Queues()[i : i+1], Steering: da}}, Arena: da.Arena(),
 			Net: hostNet(addrA, map[netip.Addr][6]byte{addrB: macs[addrB]}), Keys: keys,
 		})
 		if err != nil {
@@ -183,7 +183,7 @@ func TestQueuesOfTwoDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer da.Close()
-		cfg.Links = append(cfg.Links, Link{da.Name(), i + 1, da.Queues(), da})
+		cfg.Links = append(cfg.Links, Link{Name: da.Name(), Index: i + 1, Queues: da.Queues(), Steering: da})
 		at, mac := netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 2)}), [6]byte{2, 0, 0, 0, 0, byte(i + 2)}
 		p, err := simStack(db, at, addrA, pairOptions{config: func(c *Config) {
 			n := hostNet(at, map[netip.Addr][6]byte{addrA: macs[addrA]})

@@ -19,6 +19,13 @@ import (
 type Config struct {
 	Address string // PCI address, such as 0000:01:00.0
 
+	// Arena is another device's, whose packets this one is to carry too; nil: the
+	// device makes its own. Frames and FrameSize count only then.
+	Arena *ring.Arena
+	// TakeAll has every frame that comes be ours: there is no kernel to answer what is
+	// not steered here.
+	TakeAll bool
+
 	Frames         int // of the arena; 0: 4096
 	FrameSize      int // bytes, 2048 or 4096; 0: 2048
 	RxRing, TxRing int // entries at most, a power of two; 0: 256. Sending takes two for a Desc
@@ -54,8 +61,10 @@ type Device struct {
 	pci       *vfio.Device
 	regs      *structures
 	features  uint64
+	takeAll   bool
 	mac       [6]byte
 	arena     *ring.Arena
+	borrowed  bool // arena is another device's
 	arenaIOVA uint64
 	queue     *Queue
 	caps      driver.Caps
@@ -80,7 +89,7 @@ func Open(c Config) (_ *Device, err error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
-	d := &Device{Table: steer.New()}
+	d := &Device{Table: steer.New(), takeAll: c.TakeAll, arena: c.Arena, borrowed: c.Arena != nil}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -106,8 +115,10 @@ func Open(c Config) (_ *Device, err error) {
 	if d.features, err = d.regs.negotiate(); err != nil {
 		return nil, err
 	}
-	if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
-		return nil, err
+	if !d.borrowed {
+		if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
+			return nil, err
+		}
 	}
 	if d.arenaIOVA, err = d.container.Map(d.arena.Mem()); err != nil {
 		return nil, err
@@ -142,8 +153,8 @@ func (d *Device) describe(c *Config) error {
 	for i := range d.mac {
 		d.mac[i] = d.regs.device.Read8(netMAC + i)
 	}
-	if room := c.FrameSize - rxOff; mtu+maxLink > room && d.features&featMergeBuffers == 0 {
-		return fmt.Errorf("virtio: an MTU of %d does not fit into frames of %d bytes, and the device does not merge buffers (VIRTIO_NET_F_MRG_RXBUF)", mtu, c.FrameSize)
+	if room := d.arena.FrameSize() - rxOff; mtu+maxLink > room && d.features&featMergeBuffers == 0 {
+		return fmt.Errorf("virtio: an MTU of %d does not fit into frames of %d bytes, and the device does not merge buffers (VIRTIO_NET_F_MRG_RXBUF)", mtu, d.arena.FrameSize())
 	}
 	d.caps = driver.Caps{
 		Driver: "virtio", Mode: "vfio", ZeroCopy: true,
@@ -249,7 +260,7 @@ func (d *Device) Close() error {
 	if d.container != nil {
 		errs = append(errs, d.container.Close())
 	}
-	if d.arena != nil {
+	if d.arena != nil && !d.borrowed {
 		errs = append(errs, d.arena.Close())
 	}
 	return errors.Join(errs...)

@@ -105,6 +105,9 @@ func (q *Queue) packet(ready int, ds []ring.Desc) (k, total int, err error) {
 
 // ours reports whether the stack takes the packet.
 func (q *Queue) ours(first ring.Desc, total int) bool {
+	if q.dev.takeAll {
+		return true
+	}
 	h := &q.headers
 	return h.Parse(q.arena.Data(first), total) && q.dev.Ours(q.arena.Data(first), h)
 }

@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/neigh"
+	"github.com/onload-go/onload/internal/stack"
+)
+
+// linkHost is the host on a link that no kernel stands behind: a neigh.Host with a
+// goroutine, which takes frames and questions from the stack, sends by it, and keeps
+// the stack's view of the link.
+type linkHost struct {
+	link  control.Link
+	addrs []netip.Prefix
+	host  *neigh.Host
+	net   *control.Static
+	on    *stack.Stack
+	log   *zap.Logger
+	start time.Time
+
+	frames chan []byte // received ones
+	spare  chan []byte // buffers for frames
+	wanted chan netip.Addr
+	seen   chan netip.Addr // neighbours that answer
+
+	pending map[netip.Addr]bool // addresses about which nothing is known yet
+	taken   []error             // addresses that others have
+	settled chan struct{}       // closed when nothing is pending
+	stop    context.CancelFunc
+	done    chan struct{}
+}
+
+const (
+	// hostFrames is how many received frames wait for the host. More are lost, as on
+	// a NIC whose kernel is busy.
+	hostFrames = 64
+	// hostQuestions bounds questions for neighbours likewise. The stack asks again.
+	hostQuestions = 1024
+	// hostFrame is the most bytes of a frame that the host takes.
+	hostFrame = 2048
+)
+
+// newLinkHost makes the host of a link. Its goroutine begins with run.
+func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap.Logger) *linkHost {
+	h := &linkHost{
+		link: link, net: net, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
+		addrs:  withLinkLocal(l.addrs, link.MAC),
+		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
+		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions),
+		pending: map[netip.Addr]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
+	}
+	for range hostFrames {
+		h.spare <- make([]byte, hostFrame)
+	}
+	return h
+}
+
+// withLinkLocal adds the link-local address that every interface with IPv6 has (RFC
+// 4291, 2.1), made of its MAC (appendix A), unless there is one.
+func withLinkLocal(addrs []netip.Prefix, mac [6]byte) []netip.Prefix {
+	v6 := false
+	for _, p := range addrs {
+		if v6 = v6 || p.Addr().Is6(); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+			return addrs
+		}
+	}
+	if !v6 {
+		return addrs
+	}
+	a := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+	return append(addrs[:len(addrs):len(addrs)], netip.PrefixFrom(a, 64))
+}
+
+// frame takes a received frame, if it is one that a host answers: ARP or ICMP. It is
+// called under the stack lock (stack.Link.Host).
+func (h *linkHost) frame(b []byte) bool {
+	if len(b) > hostFrame {
+		return false
+	}
+	select {
+	case buf := <-h.spare:
+		h.frames <- buf[:copy(buf[:hostFrame], b)] // there are as many places as buffers
+	default: // a flood: this one is lost
+	}
+	return true
+}
+
+// ask is control.Static's OnResolve, confirm its OnConfirm.
+func (h *linkHost) ask(addr netip.Addr) {
+	select {
+	case h.wanted <- addr:
+	default:
+	}
+}
+
+func (h *linkHost) confirm(addr netip.Addr) {
+	select {
+	case h.seen <- addr:
+	default:
+	}
+}
+
+func (h *linkHost) now() int64 { return int64(time.Since(h.start)) }
+
+// run starts the host, which sends by on.
+func (h *linkHost) run(gateways []netip.Addr, on *stack.Stack) {
+	h.on = on
+	for _, p := range h.addrs {
+		h.pending[p.Addr()] = true
+	}
+	c := neigh.Config{MAC: h.link.MAC, Addrs: h.addrs, Gateways: gateways, Out: h}
+	_, _ = rand.Read(c.Seed[:]) // never fails since Go 1.24
+	h.host = neigh.New(c, h.now())
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	go h.loop(ctx)
+}
+
+func (h *linkHost) loop(ctx context.Context) {
+	defer close(h.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if next := h.host.Next(); next != math.MaxInt64 {
+			timer.Reset(time.Duration(next - h.now()))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-h.frames:
+			h.host.Input(b, h.now())
+			h.spare <- b[:hostFrame]
+		case a := <-h.wanted:
+			h.host.Resolve(a, h.now())
+		case a := <-h.seen:
+			h.host.Confirm(a, h.now())
+		case <-timer.C:
+			h.host.Advance(h.now())
+		}
+	}
+}
+
+// close ends the goroutine.
+func (h *linkHost) close() {
+	if h != nil && h.stop != nil {
+		h.stop()
+		<-h.done
+	}
+}
+
+// wait waits until each address is ours or another's, and returns the latter as an
+// error for each.
+func (h *linkHost) wait() []error {
+	<-h.settled
+	return h.taken
+}
+
+// Send implements neigh.Out. A frame that no ring takes is lost, as on a wire.
+func (h *linkHost) Send(frame []byte) { h.on.SendFrame(h.link.Index, frame) }
+
+// Neighbor implements neigh.Out.
+func (h *linkHost) Neighbor(addr netip.Addr, mac [6]byte) {
+	if known, ok := h.net.Neighbor(h.link.Index, addr); ok && known == mac {
+		h.net.Known(h.link.Index, addr) // somebody asked, and waits
+		return
+	}
+	h.net.SetNeighbor(h.link.Index, addr, mac)
+}
+
+// Gone implements neigh.Out.
+func (h *linkHost) Gone(addr netip.Addr) { h.net.FailNeighbor(h.link.Index, addr) }
+
+// InUse implements neigh.Out.
+func (h *linkHost) InUse(addr netip.Addr) bool { return h.on.SendsTo(h.link.Index, addr) }
+
+// Address implements neigh.Out.
+func (h *linkHost) Address(addr netip.Addr, mac [6]byte, err error) {
+	if err != nil {
+		err = fmt.Errorf("%v: %w: % x", addr, err, mac)
+		h.log.Warn("address conflict", zap.Error(err))
+	} else {
+		for _, p := range h.addrs {
+			if p.Addr() == addr {
+				h.link.Addrs = append(h.link.Addrs[:len(h.link.Addrs):len(h.link.Addrs)], p)
+			}
+		}
+		h.net.SetLink(h.link)
+	}
+	if !h.pending[addr] {
+		return
+	}
+	delete(h.pending, addr)
+	if err != nil {
+		h.taken = append(h.taken, err)
+	}
+	if len(h.pending) == 0 {
+		close(h.settled)
+	}
+}

@@ -1,0 +1,58 @@
+package stack
+
+import (
+	"net/netip"
+
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+)
+
+// hostTakes offers a received frame to the link's host: one that is no IP packet, as
+// err says, or ICMP in the packet rx.pkt. It reports whether the host took it. The
+// frame is whole in first; larger ones are no host's.
+func (s *Stack) hostTakes(first []byte, total int, err error) bool {
+	if len(first) != total {
+		return false
+	}
+	p := &s.rx.pkt
+	if err == nil && p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6 {
+		return false
+	}
+	return s.rx.on.host(first)
+}
+
+// SendFrame sends an Ethernet frame by the link with that index, on behalf of its
+// host. It reports whether the frame was put on a ring.
+func (s *Stack) SendFrame(index int, frame []byte) bool {
+	s.begin()
+	defer s.end()
+	k := s.linkOf(index)
+	if k == nil || k.down != 0 || len(frame)+ring.Headroom > s.arena.FrameSize() {
+		return false
+	}
+	f, ok := s.cache.Alloc()
+	if !ok {
+		return false
+	}
+	tx := int(k.tx[0])
+	if q := s.queues[tx]; q.TxSpace() == 0 {
+		s.makeRoom(tx, q, 1)
+	}
+	n := copy(s.arena.Bytes(f)[ring.Headroom:], frame)
+	sent := s.post(tx, []ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(n)}}, 0)
+	s.cache.Release(f)
+	return sent
+}
+
+// SendsTo reports whether a flow or a waiting packet has that neighbour as its next
+// hop.
+func (s *Stack) SendsTo(index int, neighbour netip.Addr) bool {
+	s.begin()
+	defer s.end()
+	for _, d := range s.dests.all {
+		if d.route.Link == index && d.route.NextHop == neighbour {
+			return true
+		}
+	}
+	return false
+}
