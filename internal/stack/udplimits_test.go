@@ -17,13 +17,13 @@ func TestUDPUnread(t *testing.T) {
 	a, b := newPair(t, pairOptions{nic: sim.Config{Frames: 8192, TxRing: 256, RxRing: 256}})
 	c := udpPair(t, a, b, addrB, nil)
 	buf := make([]byte, 1400)
-	for range 100 { // of 104 frames each
+	for range 100 {
 		u, err := b.OpenUDP(netip.AddrPortFrom(addrB, 0), netip.AddrPort{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer u.Close()
-		for range 110 {
+		for range 300 { // more than a buffer holds
 			if _, err := c.WriteTo(buf, u.LocalAddr()); err != nil {
 				t.Fatal(err)
 			}
