@@ -289,7 +289,7 @@ func TestReasons(t *testing.T) {
 
 // TestAuto takes veths, and leaves loopback.
 func TestAuto(t *testing.T) {
-	p := lab.NewPair(t, lab.Options{})
+	p := lab.NewPair(t, lab.Options{Queues: 1})
 	e, err := onload.New(onload.Config{NetNS: p.A.Path, Interfaces: []string{"auto"}, Frames: 1024, RingSize: 256, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)

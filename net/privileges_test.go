@@ -28,7 +28,7 @@ const usualMemlock = 8 << 20
 // name connects over AF_XDP in both modes. A process that lacks one is told which,
 // and what helps.
 func TestPrivileges(t *testing.T) {
-	p := lab.NewPair(t, lab.Options{})
+	p := lab.NewPair(t, lab.Options{Queues: 1})
 	ln, err := p.B.Listen("tcp", p.B.Addr4.String()+":0")
 	if err != nil {
 		t.Fatal(err)

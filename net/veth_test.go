@@ -1,7 +1,9 @@
 package onload_test
 
 import (
+	"flag"
 	"net"
+	"strconv"
 	"testing"
 
 	"go.uber.org/zap/zaptest"
@@ -11,6 +13,18 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
+// stacks is Config.Stacks of engines that a test asks for no number of; -stacks=2
+// has links of two queues too.
+var stacks = 1
+
+func init() {
+	flag.Func("stacks", "stacks of each engine, and queues of each link", func(v string) (err error) {
+		stacks, err = strconv.Atoi(v)
+		lab.DefaultQueues = stacks
+		return err
+	})
+}
+
 // vethEngine returns an engine on the interface of ns, until the test ends.
 func vethEngine(t testing.TB, ns *lab.NS, c onload.Config) *onload.Engine {
 	t.Helper()
@@ -18,6 +32,9 @@ func vethEngine(t testing.TB, ns *lab.NS, c onload.Config) *onload.Engine {
 	c.Interfaces = []string{ns.If}
 	c.Frames = 4096
 	c.RingSize = 1024
+	if c.Stacks == 0 {
+		c.Stacks = stacks
+	}
 	if c.Logger == nil {
 		c.Logger = zaptest.NewLogger(t)
 	}

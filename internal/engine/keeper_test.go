@@ -13,9 +13,9 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-func lifeEngine(t *testing.T, ns *lab.NS, names ...string) *onload.Engine {
+func lifeEngine(t *testing.T, ns *lab.NS, stacks int, names ...string) *onload.Engine {
 	t.Helper()
-	e, err := onload.New(onload.Config{NetNS: ns.Path, Interfaces: names, Fallback: true, Frames: 1024, RingSize: 256, Logger: zap.NewNop()})
+	e, err := onload.New(onload.Config{Stacks: stacks, NetNS: ns.Path, Interfaces: names, Fallback: true, Frames: 1024, RingSize: 256, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +55,11 @@ func accept(t *testing.T, ns *lab.NS, l net.Listener, at netip.Addr) (near, far 
 // is made, and again after it was deleted. Listeners and bound sockets from
 // before serve its peers, accelerated, each time.
 func TestInterfaceLife(t *testing.T) {
-	for _, queues := range []int{1, 2, 4} {
-		t.Run(fmt.Sprint(queues), func(t *testing.T) {
+	for i, queues := range []int{1, 2, 4, 2} {
+		stacks := 1 + i/3
+		t.Run(fmt.Sprintf("queues=%d/stacks=%d", queues, stacks), func(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{Queues: queues})
-			e := lifeEngine(t, p.A, p.A.If, "fast0")
+			e := lifeEngine(t, p.A, stacks, p.A.If, "fast0")
 			waitTaken(t, e, 0, true)
 			waitTaken(t, e, 1, false)
 			l, err := e.Listen("tcp", ":0")
@@ -166,9 +167,9 @@ func served(t *testing.T, e *onload.Engine, peer *lab.NS, l net.Listener, u net.
 // taken when that one ends.
 func TestRollingRestart(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{})
-	old := lifeEngine(t, p.A, p.A.If)
+	old := lifeEngine(t, p.A, 1, p.A.If)
 	waitTaken(t, old, 0, true)
-	e := lifeEngine(t, p.A, p.A.If)
+	e := lifeEngine(t, p.A, 1, p.A.If)
 	waitTaken(t, e, 0, false)
 	if err := old.Close(); err != nil {
 		t.Fatal(err)

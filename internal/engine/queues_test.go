@@ -134,6 +134,7 @@ func TestQueuesCome(t *testing.T) {
 		{1, 4, onload.Config{}},
 		{1, 2, onload.Config{Profile: onload.Throughput}},
 		{2, 3, onload.Config{Profile: onload.Latency}},
+		{2, 4, onload.Config{Stacks: 2}},
 		{4, 1, onload.Config{}},
 		{4, 1, onload.Config{Mode: onload.ModeNative}},
 	} {

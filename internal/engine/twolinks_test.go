@@ -35,6 +35,12 @@ func newUplinks(t *testing.T, on ...int) *uplinks {
 	return makeUplinks(t, lab.Options{}, onload.Config{Frames: 2048, RingSize: 512}, on...)
 }
 
+// stackedUplinks is newUplinks for an engine of so many stacks over both links.
+func stackedUplinks(t *testing.T, stacks int) *uplinks {
+	t.Helper()
+	return makeUplinks(t, lab.Options{Queues: stacks}, onload.Config{Frames: 2048 * stacks, RingSize: 512, Stacks: stacks})
+}
+
 // makeUplinks is newUplinks with links and an engine as described.
 func makeUplinks(t *testing.T, o lab.Options, c onload.Config, on ...int) *uplinks {
 	t.Helper()
@@ -199,9 +205,9 @@ func addrOf(l *lab.Link, v6 bool) netip.Addr {
 func TestEqualCostPaths(t *testing.T) {
 	const peers = 12
 	for _, v6 := range []bool{false, true} {
-		for name, weights := range map[string][2]int{"equal": {1, 1}, "weights": {3, 1}} {
+		for name, weights := range map[string][2]int{"equal": {1, 1}, "weights": {3, 1}, "stacks": {1, 1}} {
 			t.Run(fmt.Sprintf("v6=%v/%s", v6, name), func(t *testing.T) {
-				u := newUplinks(t)
+				u := stackedUplinks(t, map[bool]int{true: 2, false: 1}[name == "stacks"])
 				network := "-4 route add 10.99.0.0/16"
 				if v6 {
 					network = "-6 route add fd99::/64"
@@ -308,8 +314,8 @@ func askFrom(c net.PacketConn, to string) error {
 // TestAsymmetricReplies: a client comes by the second link, and the route back
 // leads by the first: listeners on all addresses, and on one.
 func TestAsymmetricReplies(t *testing.T) {
-	for _, v6 := range []bool{false, true} {
-		u := newUplinks(t)
+	for i, v6 := range []bool{false, true, false} {
+		u := stackedUplinks(t, 1+i/2)
 		u.ip(t, u.A, fmt.Sprintf("route add %s via %s dev %s", netip.PrefixFrom(far(v6, 0), map[bool]int{false: 16, true: 64}[v6]), addrOf(u.r[0], v6), u.a[0].If))
 		u.await(t, far(v6, 1))
 		for _, at := range []string{":0", netip.AddrPortFrom(addrOf(u.a[1], v6), 0).String()} {
@@ -342,9 +348,10 @@ func TestAsymmetricReplies(t *testing.T) {
 // they ask, from an address of a link and from one of the host's, on lo.
 func TestPathMoves(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
-		for _, service := range []bool{false, true} {
-			t.Run(fmt.Sprintf("v6=%v/service=%v", v6, service), func(t *testing.T) {
-				u := newUplinks(t)
+		for i, service := range []bool{false, true, false} {
+			stacks := 1 + i/2
+			t.Run(fmt.Sprintf("v6=%v/service=%v/stacks=%d", v6, service, stacks), func(t *testing.T) {
+				u := stackedUplinks(t, stacks)
 				bits := map[bool]int{false: 16, true: 64}[v6]
 				move := func(i int) {
 					u.ip(t, u.A, fmt.Sprintf("route replace %s via %s dev %s", netip.PrefixFrom(far(v6, 0), bits), addrOf(u.r[i], v6), u.a[i].If))

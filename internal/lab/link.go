@@ -45,10 +45,14 @@ type Options struct {
 	NoTxCsum, NoTSO, NoGSO, NoGRO bool
 }
 
+// DefaultQueues is Options.Queues where nobody sets it: more than 1 where a flag of a
+// test has everything run over several stacks.
+var DefaultQueues = 1
+
 // Veth joins a and b, which may be the same namespace, and waits until the
 // link carries. Interfaces are named veth0, veth1... within each namespace.
 func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
-	o.Queues, o.MTU = max(o.Queues, 1), cmp.Or(o.MTU, 1500)
+	o.Queues, o.MTU = cmp.Or(o.Queues, DefaultQueues), cmp.Or(o.MTU, 1500)
 	la, lb = a.newLink(), b.newLink()
 	if o.Net == 0 {
 		o.Net = max(la.ordinal(), lb.ordinal())
@@ -63,7 +67,7 @@ func Veth(a, b *NS, o Options) (la, lb *Link, err error) {
 // addresses. Only the indices differ. o is as in Veth, but for Net.
 func Remake(la, lb *Link, o Options) error {
 	o.Net = int(la.MAC[4])
-	o.Queues, o.MTU = max(o.Queues, 1), cmp.Or(o.MTU, 1500)
+	o.Queues, o.MTU = cmp.Or(o.Queues, DefaultQueues), cmp.Or(o.MTU, 1500)
 	return join(la, lb, o)
 }
 

@@ -202,15 +202,15 @@ func (s *Stack) handDatagram(u *UDPConn, src, dst netip.AddrPort, ds []ring.Desc
 }
 
 // handFragment gives a fragment to the stack that puts its datagram together, if that
-// is another one. All fragments have the addresses and the identification in common.
+// is another one. It is the same for all fragments between two addresses, so that
+// datagrams in fragments stay in order.
 func (s *Stack) handFragment(ds []ring.Desc) bool {
 	p, m := &s.rx.pkt, &s.demux.mates
 	n := m.team.size()
 	if n == 0 {
 		return false
 	}
-	id := netip.AddrPortFrom(p.Dst, uint16(p.FragID))
-	i := int(flowHash(m.team.flows.seed, id, netip.AddrPortFrom(p.Src, 0)) % uint64(n))
+	i := int(flowHash(m.team.flows.seed, netip.AddrPortFrom(p.Dst, 0), netip.AddrPortFrom(p.Src, 0)) % uint64(n))
 	if i == m.index {
 		return false
 	}

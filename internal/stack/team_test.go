@@ -10,6 +10,7 @@ import (
 
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/tcp"
 )
 
 // newTeam joins n stacks, with a queue of one device each, and a stack of one queue
@@ -352,5 +353,79 @@ func TestTeamAccept(t *testing.T) {
 	}
 	if _, _, err := l.Accept(); err == nil {
 		t.Fatal("a connection too many")
+	}
+}
+
+// TestHandshakes: the stack that took a flow's SYN is known for a minute, whoever
+// asks, and a flood takes no memory: what it replaces is forgotten.
+func TestHandshakes(t *testing.T) {
+	var h handshakes
+	const hash, later = 0xfeed_0123_4567_89ab, int64(60e9)
+	if _, ok := h.taker(hash, 1); ok {
+		t.Error("a taker of a SYN that never came")
+	}
+	h.take(hash, 3, 1)
+	for _, now := range []int64{1, later} {
+		if i, ok := h.taker(hash, now); !ok || i != 3 {
+			t.Errorf("after %d s: stack %d, %v, want 3", now/1e9, i, ok)
+		}
+	}
+	if _, ok := h.taker(hash, 5*later); ok {
+		t.Error("the taker is known after five minutes")
+	}
+	if _, ok := h.taker(hash^1<<40, 1); ok {
+		t.Error("another flow has the same taker")
+	}
+	h.take(hash^1<<40, 2, 1) // the same place
+	if _, ok := h.taker(hash, 1); ok {
+		t.Error("both of two flows are known that have one place")
+	}
+}
+
+// TestTeamRepeatedSYN: a SYN that comes again, by the queue of another stack, belongs
+// to the handshake that the first one began; what the client sends next does too,
+// whichever queue it comes by.
+func TestTeamRepeatedSYN(t *testing.T) {
+	team, _ := newTeam(t, 2, pairOptions{})
+	listenOn(t, team, 80)
+	seg := &tcp.Segment{Local: netip.AddrPortFrom(addrA, 80), Remote: netip.MustParseAddrPort("10.0.0.2:999"), Flags: tcp.FlagSYN}
+	first, second := &team[1].demux.mates, &team[0].demux.mates
+	if _, ok := first.handshake(seg, 1); ok {
+		t.Error("the first SYN is another stack's")
+	}
+	if i, ok := second.handshake(seg, 1); !ok || i != 1 {
+		t.Errorf("the second SYN is stack %d's, %v, want 1", i, ok)
+	}
+	seg.Flags = tcp.FlagACK
+	if i, ok := second.handshake(seg, 1); !ok || i != 1 {
+		t.Errorf("the ACK is stack %d's, %v, want 1", i, ok)
+	}
+	if _, ok := first.handshake(seg, 1); ok {
+		t.Error("the ACK is not its own")
+	}
+}
+
+// TestTeamFrames: packets that were handed over, and sockets that are gone, leave no
+// frame taken.
+func TestTeamFrames(t *testing.T) {
+	team, peer := newTeam(t, 2, pairOptions{})
+	free := func() int { return TeamStats(team, 1).FreeFrames }
+	before := free()
+	l, err := peer.ListenTCP(netip.AddrPortFrom(addrB, 80), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go serveEcho(l)
+	everyEcho(t, func(i int) (*TCPConn, error) {
+		return team[i%2].DialTCP(t.Context(), netip.AddrPortFrom(addrA, uint16(20000+i)), l.Addr(), nil)
+	})
+	for start := time.Now(); free() < before; time.Sleep(time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatalf("%d frames are free, %d were", free(), before)
+		}
+	}
+	st := TeamStats(team, 1)
+	if st.TCPDials != 24 || st.Frames != team[0].arena.Frames() || len(st.Queues) != 2 || st.HandOvers == 0 {
+		t.Errorf("%d dials, %d frames, %d queues, %d packets handed over", st.TCPDials, st.Frames, len(st.Queues), st.HandOvers)
 	}
 }
