@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,10 @@ type member interface {
 // member reads all of them in order. At most window are on their way to each.
 func deliver(t testing.TB, send func([]byte), members []member, total, window int) {
 	t.Helper()
-	read, failed := make(chan struct{}, len(members)*window), make(chan struct{})
+	var read atomic.Int64 // by all members
+	// One more datagram was read by all, or by some of them several; one notice
+	// waits at most. A channel of every read cost more than what is measured.
+	turn, failed := make(chan struct{}, 1), make(chan struct{})
 	fail := sync.OnceFunc(func() { close(failed) })
 	var wg sync.WaitGroup
 	for s, c := range members {
@@ -35,36 +39,36 @@ func deliver(t testing.TB, send func([]byte), members []member, total, window in
 					fail()
 					return
 				}
-				select {
-				case read <- struct{}{}:
-				case <-failed:
-					return
+				if read.Add(1)%int64(len(members)) == 0 {
+					select {
+					case turn <- struct{}{}:
+					default:
+					}
 				}
 			}
 		})
 	}
 	defer wg.Wait()
-	msg := make([]byte, 64)
-	slowest := 0 // datagrams that are still to be read, by all
-	for i := range total {
-		for ; slowest > (window-1)*len(members); slowest-- {
+	// await reports whether all but the last datagrams sent, window of them, were read.
+	await := func(sent, window int) bool {
+		for read.Load() < int64((sent-window)*len(members)) {
 			select {
-			case <-read:
+			case <-turn:
 			case <-failed:
-				return
+				return false
 			}
+		}
+		return true
+	}
+	msg := make([]byte, 64)
+	for i := range total {
+		if !await(i, window-1) {
+			return
 		}
 		binary.BigEndian.PutUint32(msg, uint32(i))
 		send(msg)
-		slowest += len(members)
 	}
-	for ; slowest > 0; slowest-- {
-		select {
-		case <-read:
-		case <-failed:
-			return
-		}
-	}
+	await(total, 0)
 }
 
 // TestMulticastMany: a hundred sockets get every datagram that the kernel of
