@@ -7,11 +7,11 @@
 //
 // Lookup order: the exact flow, then (protocol, local address, port), then
 // (protocol, any address of the family, port). An ICMP error is looked up by
-// the packet that it quotes, a fragment follows its first fragment. One that
-// overtook its first is the stack's to keep until that comes, where our ports
-// have its address; the stack gives the kernel back what turns out to be the
-// kernel's. Datagrams to a multicast group are ours by the group's own port entry
-// only. All that is not understood is the kernel's.
+// the packet that it quotes. A fragment follows its first fragment. A fragment that
+// overtook its first goes to the stack if a port of ours has its address. The stack
+// keeps it until the first comes, and gives it back if the datagram is the kernel's.
+// A datagram to a multicast group is ours only by the group's own port entry. The
+// kernel gets every packet that the program does not understand.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -36,9 +36,9 @@
 #define MAX_TAGS 2
 #define MAX_EXT 6 /* IPv6 extension headers */
 
-// The fragments of a datagram come within this of each other. It is short, since
-// identifications of IPv4 return soon (RFC 4963); a later fragment is one that
-// overtook its first.
+// The fragments of a datagram come within this time of each other. It is short, since
+// identifications of IPv4 are soon used again (RFC 4963). A fragment that comes later
+// is taken for one of the next datagram that overtook its first.
 #define FRAG_TTL_NS (1000000000ULL)
 
 struct addr {
@@ -68,9 +68,9 @@ struct frag_key {
 	__u16 pad;
 };
 
-// Whose the fragments of a datagram are.
+// The owner of a datagram's fragments.
 struct frag_state {
-	__u64 seen; /* when the last of them came, ns */
+	__u64 seen; /* time of the last fragment, ns */
 	__u32 whose;
 	__u32 pad;
 };
@@ -88,10 +88,10 @@ enum verdict {
 // Keep in step with Counters in steer.go.
 enum counter {
 	REDIRECTED,
-	PASS_NOT_IP,    /* ARP and whatever else is not IP */
+	PASS_NOT_IP,    /* ARP and other protocols */
 	PASS_PROTO,     /* neither TCP nor UDP nor an ICMP error */
 	PASS_MALFORMED, /* cut short or inconsistent */
-	PASS_FRAGMENT,  /* the first was the kernel's, or no port is ours */
+	PASS_FRAGMENT,  /* the first was the kernel's, or no port of ours has the address */
 	PASS_NO_PORT,   /* no entry */
 	PASS_FLOW,      /* flow entry: the kernel's */
 	PASS_NO_SOCKET, /* ours, but no socket on this queue */
@@ -99,7 +99,7 @@ enum counter {
 	REDIRECT_FRAG,  /* of the redirected */
 	PASS_SCOPE,     /* multicast, broadcast, link-local */
 	PASS_JOINED,    /* several datagrams in one packet */
-	PASS_GROUP,     /* a group's that other sockets may hear too */
+	PASS_GROUP,     /* of a group that other sockets may hear too */
 	PASS_HOST,     /* to the link-layer address of another host */
 	COUNTERS,
 };
@@ -141,30 +141,31 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-// Spares everybody the flow lookup while there are no flow entries.
+// have_flows is 0 while there are no flow entries: no packet pays for the lookup then.
 volatile __u32 have_flows;
 
-// What becomes of a packet of ours on a queue that has no socket: XDP_PASS, or
-// XDP_DROP where a queue that the interface has just got is about to have one.
-// The kernel would answer with a reset.
+// unheld is the verdict on a packet of ours that comes by a queue without a socket:
+// XDP_PASS, or XDP_DROP if the interface has just got the queue and the socket is
+// about to be opened. The kernel would answer such a packet with a reset.
 volatile __u32 unheld = XDP_PASS;
 
-// The unicast addresses that frames for this host have, as they are in memory.
-// The first is 0 where they are not known, then all frames are for it.
+// macs are the unicast addresses of frames for this host, as they are in memory. The
+// first is 0 if they are not known: then every frame is taken to be for this host.
 #define MACS 8
 volatile __u64 macs[MACS];
 
-// Where the kernel keeps what it knows of a packet beyond its bytes, in generic
-// mode: offsets in its struct xdp_buff and struct skb_shared_info, and the size
-// of the latter, aligned. 0: it is not known, or must not be read.
+// Offsets in the kernel's struct xdp_buff and struct skb_shared_info, and the aligned
+// size of the latter. In generic mode they lead to the facts about a packet that are
+// not in its bytes. They are 0 if they are not known, or must not be read.
 volatile const __u32 buff_hard_start, buff_frame_sz, shared_size, shared_gso_size, shared_gso_type;
 
-// Where the kernel keeps the link-layer address of the interface that a packet came
-// by: offsets of xdp_buff.rxq, xdp_rxq_info.dev and net_device.dev_addr. All are 0
-// where that is not known, or must not be read.
+// Offsets of the kernel's xdp_buff.rxq, xdp_rxq_info.dev and net_device.dev_addr.
+// They lead to the link-layer address of the interface that a packet came by. All
+// are 0 if they are not known, or must not be read.
 volatile const __u32 buff_rxq, rxq_dev, device_addr;
 
-// SO_PRIORITY of the kernel sockets of our own, see GroupPriority in steer.go.
+// group_priority is the SO_PRIORITY of our own kernel sockets (GroupPriority in
+// steer.go).
 volatile const __u32 group_priority;
 
 #define SKB_GSO_UDP_L4 (1 << 17) /* linux/skbuff.h */
@@ -196,7 +197,8 @@ struct ipv6hdr {
 	struct addr src, dst;
 };
 
-// What the extension headers that matter have in common, and a fragment header.
+// exthdr is the common part of the extension headers that are read, or a fragment
+// header.
 struct exthdr {
 	__u8 next, len; /* len: in 8 bytes, without the first; reserved in a fragment header */
 	union {
@@ -236,14 +238,14 @@ static __always_inline int pass(__u32 why)
 	return XDP_PASS;
 }
 
-// in_place copies len bytes at off, which is a constant, where they are in the
-// linear part of the packet.
+// in_place copies len bytes at off, a constant, and reports whether it could: they
+// must lie in the linear part of the packet.
 static __always_inline int in_place(struct xdp_md *ctx, const __u32 off, void *to, const __u32 len)
 {
 	void *at = (void *)(long)ctx->data + off;
 	void *end = (void *)(long)ctx->data_end;
 
-	// Else clang adds a variable that it knows to be equal.
+	// Without this clang replaces at by a variable sum, which the verifier refuses.
 	asm volatile("" : "+r"(at));
 	if (at + len > end)
 		return 0;
@@ -251,11 +253,11 @@ static __always_inline int in_place(struct xdp_md *ctx, const __u32 off, void *t
 	return 1;
 }
 
-// load copies len bytes at off. Without CAP_PERFMON the verifier refuses the
-// sum of a packet's address and a variable. So two offsets are read in place:
-// usual, which most packets have there, and the one behind a VLAN tag. For all
-// others the helper reads. It also finds headers behind the linear part, where
-// generic mode may have them.
+// load copies len bytes at off, and returns 0 if it could. Without CAP_PERFMON the
+// verifier refuses the sum of a packet's address and a variable. So two offsets are
+// read in place: usual, where most packets have the header, and the one behind a VLAN
+// tag. At all others the helper reads. It also finds headers behind the linear part:
+// in generic mode they may lie there.
 static __always_inline int load(struct xdp_md *ctx, __u32 off, const __u32 usual, void *to, const __u32 len)
 {
 	if (off == usual && in_place(ctx, usual, to, len))
@@ -343,8 +345,9 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 	return 0;
 }
 
-// parse_ip and lookup are global functions, so that the verifier looks at them
-// once, not once for each way to call them. Returns 0 or why to pass.
+// parse_ip reads the IP header at off into p. It returns 0, or the reason to pass the
+// packet. parse_ip and lookup are global functions: the verifier looks at those once,
+// and not once for each call.
 __attribute__((noinline)) int parse_ip(struct xdp_md *ctx, __u32 off, __u32 v6, struct packet *p)
 {
 	if (!p)
@@ -352,7 +355,7 @@ __attribute__((noinline)) int parse_ip(struct xdp_md *ctx, __u32 off, __u32 v6, 
 	return v6 ? parse_ipv6(ctx, off, p) : parse_ipv4(ctx, off, p);
 }
 
-// lookup decides for a flow. Returns 0 where the flow is ours, else why not.
+// lookup returns 0 if the flow is ours, else the reason to pass the packet.
 __attribute__((noinline)) int lookup(struct flow_key *k)
 {
 	struct port_key pk = {};
@@ -361,7 +364,7 @@ __attribute__((noinline)) int lookup(struct flow_key *k)
 	if (!k)
 		return PASS_MALFORMED;
 	if (!k->lport)
-		return PASS_NO_PORT; /* that entry says only that there is some port */
+		return PASS_NO_PORT; /* the entry of port 0 only says that there is some port */
 	if (have_flows) {
 		v = bpf_map_lookup_elem(&flows, k);
 		if (v)
@@ -385,12 +388,12 @@ static __always_inline int to_group(struct packet *p)
 			      : (p->dst.w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-// lookup_group is lookup for a datagram to a multicast group. The kernel gives it
-// to every socket that hears the group at the port, a redirect to ours only. So the
-// kernel is asked for the socket that it likes best there: one that was bound after
-// ours, and fits as well, comes first. Then the packet is the kernel's, without a
-// moment between. The process finds the others (internal/engine), and takes the
-// entry away.
+// lookup_group is lookup for a datagram to a multicast group. The kernel gives such a
+// datagram to every socket that hears the group at the port; a redirect gives it to
+// our sockets only. So the program asks the kernel for the socket that it prefers at
+// the port. Among sockets that fit equally well that is the one bound last. If it is
+// not ours, the packet is the kernel's, from the first packet after the bind on.
+// internal/engine finds the other sockets, and removes the entry.
 __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *k)
 {
 	struct bpf_sock_tuple t = {};
@@ -428,8 +431,8 @@ __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *
 	return ours ? 0 : PASS_GROUP;
 }
 
-// icmp_error decides by the packet that the error quotes: its source is our
-// side. Returns 0 where it is ours, else why not.
+// icmp_error decides by the packet that the error quotes, of which we are the source.
+// It returns 0 if the error is ours, else the reason to pass it.
 static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 {
 	struct flow_key k = {};
@@ -441,8 +444,8 @@ static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 	if (bpf_xdp_load_bytes(ctx, outer->l4, &type, 1))
 		return PASS_MALFORMED;
 	if (outer->family == 4) {
-		// Unreachable, time exceeded, parameter problem. Redirects and source
-		// quench are the kernel's.
+		// Unreachable, time exceeded, parameter problem. The kernel gets redirects
+		// and source quench.
 		if (type != 3 && type != 11 && type != 12)
 			return PASS_PROTO;
 	} else if (type < 1 || type > 4) {
@@ -470,7 +473,7 @@ static __always_inline int some_port(struct packet *p)
 	struct port_key k = {};
 
 	k.family = p->family;
-	k.proto = p->proto == PROTO_DSTOPTS ? PROTO_UDP : p->proto; /* what follows is in the first */
+	k.proto = p->proto == PROTO_DSTOPTS ? PROTO_UDP : p->proto; /* the first fragment has the next header */
 	if (k.proto != PROTO_TCP && k.proto != PROTO_UDP)
 		return 0;
 	if (!to_group(p) && bpf_map_lookup_elem(&ports, &k))
@@ -479,9 +482,8 @@ static __always_inline int some_port(struct packet *p)
 	return bpf_map_lookup_elem(&ports, &k) != 0;
 }
 
-// recall returns whose the datagram is, where some fragment of it said so and
-// came not long ago. Else, or where it is anew, the datagram is made whose
-// it says.
+// recall returns the owner of a datagram that an earlier fragment has noted. If there
+// was none within FRAG_TTL_NS, it notes whose, and returns that.
 static __always_inline __u32 recall(struct frag_key *k, __u32 whose)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -492,8 +494,8 @@ static __always_inline __u32 recall(struct frag_key *k, __u32 whose)
 		bpf_map_delete_elem(&frags, k);
 		s = 0;
 	}
-	// Another processor may have another fragment of it at this moment: the
-	// first to write decides.
+	// Another processor may handle another fragment of the datagram at this moment.
+	// The first one to write decides.
 	if (!s) {
 		if (bpf_map_update_elem(&frags, k, &next, BPF_NOEXIST) == 0)
 			return whose;
@@ -505,8 +507,8 @@ static __always_inline __u32 recall(struct frag_key *k, __u32 whose)
 	return s->whose;
 }
 
-// later_fragment: without ports, it follows the first, or waits for it in the
-// stack.
+// later_fragment returns 0 if a fragment without ports is the stack's, else the reason
+// to pass it. It follows its first fragment, or waits for that in the stack.
 static __always_inline int later_fragment(struct frag_key *k, struct packet *p)
 {
 	if (!some_port(p) || recall(k, FRAG_STACK) == FRAG_KERNEL)
@@ -514,11 +516,11 @@ static __always_inline int later_fragment(struct frag_key *k, struct packet *p)
 	return 0;
 }
 
-// joined tells whether the packet is larger than the link takes. Where no wire
-// is crossed, it is what the peer's kernel would have cut (UDP_SEGMENT): only
-// this kernel knows where, and gives the pieces to the socket that it has. To
-// ask for the MTU costs up to 7 % of the datagrams a second, so what every
-// Ethernet takes is spared that.
+// joined reports whether the packet is larger than the link's MTU. On a virtual link
+// it then stands for several datagrams that the peer's kernel has not cut yet
+// (UDP_SEGMENT). Only this kernel knows their size: it cuts them and gives them to its
+// own socket. Asking for the MTU costs up to 7 % of the datagrams a second, so packets
+// that every Ethernet takes are not asked about.
 static __always_inline int joined(struct xdp_md *ctx, struct packet *p)
 {
 	__u32 len = p->len;
@@ -526,11 +528,11 @@ static __always_inline int joined(struct xdp_md *ctx, struct packet *p)
 	return len > ETHERNET_MTU && bpf_check_mtu(ctx, 0, &len, 0, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED;
 }
 
-// segment_size returns the payload bytes of each datagram where the packet stands
-// for several (UDP_SEGMENT at the sender), else 0. XDP programs are not shown it.
-// But in generic mode the packet is a socket buffer, and the shared information
-// of that lies where xdp_buff says that the frame ends. To read the kernel's
-// memory takes CAP_PERFMON; the loader clears shared_size where that is missing.
+// segment_size returns the payload bytes of each datagram if the packet stands for
+// several (UDP_SEGMENT at the sender), else 0. The kernel does not show it to XDP
+// programs. But in generic mode the packet is a socket buffer, whose shared
+// information lies at the end of the frame, as xdp_buff describes it. Reading the
+// kernel's memory takes CAP_PERFMON. The loader clears shared_size without it.
 static __always_inline __u16 segment_size(struct xdp_md *ctx)
 {
 	const __u32 at = buff_frame_sz - buff_hard_start;
@@ -551,8 +553,8 @@ static __always_inline __u16 segment_size(struct xdp_md *ctx)
 	return size;
 }
 
-// mark tells the driver the segment size, in the place of the sender's MAC
-// address: with the group bit no station has it. See Queue.RxBatch.
+// mark tells the driver the segment size, in place of the sender's MAC address. No
+// station has an address with the group bit. See Queue.RxBatch.
 static __always_inline void mark(struct xdp_md *ctx, __u16 size)
 {
 	__u8 src[6] = { 0x01, 0x00, 0x5e, 0xff, size >> 8, size };
@@ -560,7 +562,7 @@ static __always_inline void mark(struct xdp_md *ctx, __u16 size)
 	bpf_xdp_store_bytes(ctx, 6, src, sizeof(src));
 }
 
-// mark_kernels tells the driver that a first fragment is the kernel's: it is
+// mark_kernels tells the driver that a first fragment is the kernel's. The fragment is
 // redirected only because the stack has others of its datagram. The rest of the
 // sender's address stays.
 static __always_inline void mark_kernels(struct xdp_md *ctx, struct ethhdr *eth)
@@ -591,9 +593,9 @@ static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
 	return r;
 }
 
-// interface_has reports whether the interface has that address now. The process
-// hears of a change later than the peer may: until then the kernel would answer
-// our packets with resets.
+// interface_has reports whether the interface has that address now. The process may
+// learn of a change later than the peer. Until then the kernel would answer our
+// packets with resets.
 static __always_inline int interface_has(struct xdp_md *ctx, __u64 mac)
 {
 	__u64 now = 0;
@@ -607,8 +609,8 @@ static __always_inline int interface_has(struct xdp_md *ctx, __u64 mac)
 	return mac == now;
 }
 
-// others reports whether a frame to that unicast address is for another host: a
-// promiscuous or flooded port brings such frames, the kernel bridges or drops them,
+// others reports whether a frame to that unicast address is for another host. A
+// promiscuous or flooded port brings such frames. The kernel bridges them, drops them
 // or gives them to a macvlan.
 static __always_inline int others(struct xdp_md *ctx, const __u8 *dst)
 {
@@ -655,12 +657,12 @@ int onload_steer(struct xdp_md *ctx)
 	r = parse_ip(ctx, off, proto == P_IPV6, &p);
 	if (r)
 		return pass(r);
-	// An address that means something only together with its link, which our
-	// sockets do not name (RFC 4007 section 6).
+	// A link-local address means something only together with its link, and our
+	// sockets do not name links (RFC 4007 section 6).
 	if (p.family == 6 && (p.dst.w[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000))
 		return pass(PASS_SCOPE);
-	// Broadcasts are the kernel's, which gives them to its half of our sockets. So
-	// are the groups of a VLAN, whose members are those of another link.
+	// The kernel gets broadcasts, and gives them to its half of our sockets. It also
+	// gets the groups of a VLAN: their members have joined on another link.
 	group = to_group(&p);
 	if ((eth.dst[0] & 1) != group || (group && off != sizeof(eth)))
 		return pass(PASS_SCOPE);
@@ -694,7 +696,7 @@ int onload_steer(struct xdp_md *ctx)
 			  : load(ctx, p.l4, L3 + sizeof(struct ipv6hdr), port, sizeof(port))) {
 		if (!p.fragment)
 			return pass(PASS_MALFORMED);
-		// A fragment of no length, for which reassembly drops the datagram.
+		// A fragment of no length: reassembly drops the datagram for it.
 		r = later_fragment(&fk, &p);
 		return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
 	}
@@ -719,10 +721,10 @@ int onload_steer(struct xdp_md *ctx)
 		return r;
 	}
 
-	// The first fragment decides for the rest, also when an earlier datagram
-	// with the same identification was decided otherwise. But where the stack has
-	// some of the kernel's already, it must get all. Where that cannot be said, the
-	// kernel gets the others later.
+	// The first fragment decides for the rest, even if an earlier datagram with the
+	// same identification was decided otherwise. But if the stack already has some
+	// of a datagram of the kernel's, it must get all. If it cannot be told so, it
+	// gives the kernel the others later.
 	if (r) {
 		if (some_port(&p) && recall(&fk, FRAG_KERNEL) == FRAG_STACK && !like_mark(&eth)) {
 			r = redirect(ctx, REDIRECT_FRAG);
@@ -738,12 +740,12 @@ int onload_steer(struct xdp_md *ctx)
 	return redirect(ctx, REDIRECT_FRAG);
 }
 
-// The number of our interface.
+// interface is the number of our interface.
 volatile const __u32 interface;
 
-// Gives the kernel a frame as though the interface had received it: run by the
-// driver (BPF_PROG_TEST_RUN), attached to nothing. In generic mode onload_steer sees
-// such a frame again, and passes it for its sender's address.
+// onload_return gives the kernel a frame as though the interface had received it. The
+// driver runs it (BPF_PROG_TEST_RUN); it is attached to nothing. In generic mode
+// onload_steer sees such a frame again, and passes it because of its sender's address.
 SEC("tc")
 int onload_return(struct __sk_buff *skb)
 {
