@@ -168,7 +168,7 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 			return w, nil
 		}
 	}
-	return Way{Stack: e.pick(i, &t, local, remote), Route: stack.Route{Route: r, Gen: gen}, Kernel: w.Kernel}, nil
+	return Way{Stack: e.pick(i, &t, local, remote), Route: stack.Route{Route: r, Gen: gen, Port: local.Port()}, Kernel: w.Kernel}, nil
 }
 
 // anywhere reports whether packets to the address a of a link come by any of the

@@ -55,8 +55,10 @@ func (t *dests) trim(k dstKey) dstKey {
 // is from a caller that has just looked it up, else nil.
 func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	k = t.trim(k)
-	if k.lport != 0 {
-		route = nil // the caller did not know the port yet
+	if route != nil && k.lport != 0 && route.Port != k.lport && (k.Remote.Is4() || k.proto != ip.ProtoTCP) {
+		// The caller did not know the port yet. TCP of IPv6 does not look again when
+		// it does (Linux's tcp_v6_connect).
+		route = nil
 	}
 	d := t.all[k]
 	if d == nil {

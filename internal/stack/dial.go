@@ -38,6 +38,8 @@ func (o *TCPOptions) sharing() control.Sharing {
 type Route struct {
 	control.Route
 	Gen uint64 // Net.Gen before it was looked up: it counts only as long as that is so
+	// Port is the local port that it was looked up for; 0: none was known.
+	Port uint16
 }
 
 // DialTCP connects. If local has the zero Addr or port, the stack chooses. Errors
@@ -98,7 +100,7 @@ func (s *Stack) route(known *Route, k dstKey) (*Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Route{r, gen}, nil
+	return &Route{r, gen, k.lport}, nil
 }
 
 // errFlowTaken: another goroutine has connected from the same port to the same
