@@ -26,6 +26,9 @@ func (g *generator) settings() {
 	if g.chance(1, 4) {
 		g.add("sysctl net.%s.conf.%s.ignore_routes_with_linkdown=1", family, g.word("all", g.link()))
 	}
+	if !g.v6 && g.chance(1, 3) {
+		g.add("sysctl net.ipv4.conf.%s.rp_filter=%d", g.word("all", g.link()), g.IntN(3))
+	}
 	if g.chance(1, 4) {
 		if g.v6 {
 			g.add("sysctl net.ipv6.conf.%s.hop_limit=%d", g.link(), g.one(7, 33))
@@ -70,7 +73,7 @@ func (g *generator) addresses() {
 
 // prefix is one of those that nest over the remote destinations.
 func (g *generator) prefix() netip.Prefix {
-	lengths := []int{0, 8, 22, 24, 32}
+	lengths := []int{4, 8, 22, 24, 32}
 	if g.v6 {
 		lengths = []int{0, 16, 62, 64, 128}
 	}
@@ -136,6 +139,11 @@ func (g *generator) changeNextHops() {
 }
 
 func (g *generator) routes() {
+	// Of several default routes of IPv4 the kernel takes each time another
+	// (fib_select_default), so there is one at most.
+	if g.chance(1, 3) {
+		g.ip("route add default", g.hop(), "table", g.table())
+	}
 	for range 3 + g.IntN(8) {
 		if g.chance(1, 8) {
 			g.ip("route add", g.word("unreachable", "prohibit", "blackhole", "throw"), g.prefix().String(), "table", g.table())
@@ -233,6 +241,7 @@ func (g *generator) rules() {
 		g.ip(words...)
 	}
 	if g.chance(1, 10) { // the local table, after others
+		g.localLate = true
 		g.ip("rule add pref 200 lookup local")
 		g.ip("rule del pref 0")
 	}

@@ -14,6 +14,10 @@ type generator struct {
 	v6       bool
 	nexthops int // of the family's objects, the number
 	lines    []string
+	// localLate says that rules come before the local table. What is ours of the
+	// packets that come in may then depend on more than addresses, which the stack
+	// does not follow: nobody connects there.
+	localLate bool
 }
 
 // generate makes the scenario of a seed. v6 is its family: most of what the kernel
@@ -89,9 +93,19 @@ func (g *generator) tries() {
 		if g.chance(1, 6) {
 			to = g.neighbor(g.IntN(g.links), 1+g.IntN(1+hosts))
 		}
-		kind := g.word("tcp-dial", "tcp-dial", "udp-dial", "udp-to")
+		kind := g.word("tcp-dial", "tcp-dial", "tcp-accept", "udp-dial", "udp-to")
+		if g.localLate && kind == "tcp-accept" {
+			kind = "tcp-dial"
+		}
 		line := fmt.Sprintf("try %s to %v port %d", kind, netip.AddrPortFrom(to, uint16(80+g.IntN(4))), 2000+i)
-		if g.chance(1, 3) {
+		switch {
+		case kind == "tcp-accept":
+			i := g.IntN(g.links)
+			line += fmt.Sprintf(" from %v by veth%d", g.neighbor(i, 1), i)
+			if g.chance(1, 4) {
+				line = strings.Replace(line, fmt.Sprintf("by veth%d", i), "by "+g.link(), 1)
+			}
+		case g.chance(1, 3):
 			line += fmt.Sprintf(" from %v", g.neighbor(g.IntN(g.links), 1))
 		}
 		if g.chance(1, 4) {

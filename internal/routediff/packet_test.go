@@ -47,6 +47,9 @@ func (w *wire) close() { _ = w.f.Close() }
 // each stack's own, and no route's metric.
 const ownWindow = 60000
 
+// small packets pass every link whole (RFC 791, 3.2).
+const small = 68
+
 // packet is what is compared of a packet.
 type packet struct {
 	link     string
@@ -64,6 +67,11 @@ type packet struct {
 func (p *packet) String() string {
 	s := fmt.Sprintf("%s by %s to %s, %v > %v, ttl %d tos %#x df %v length %d", p.proto, p.link, p.nextHop, p.src, p.dst, p.ttl, p.tos, p.df, p.length)
 	if p.proto == "tcp" {
+		if p.length <= small && p.flags != "syn" {
+			// The kernel's SYN-ACK has DF then even where the route has mtu lock
+			// (ip_build_and_send_pkt). No router cuts it.
+			s = strings.Replace(s, fmt.Sprintf("df %v ", p.df), "", 1)
+		}
 		s += fmt.Sprintf(" %s mss %d", p.flags, p.mss)
 		if p.window < ownWindow {
 			s += fmt.Sprintf(" window %d", p.window)

@@ -13,7 +13,10 @@ import (
 //	sysctl NAME=VALUE
 //	ip [-6] ...                    as a command in the host
 //	peer ip ...                    as a command at the other end of the links
-//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N]
+//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N] [by LINK]
+//
+// to is the peer's address, port and from are the host's own. A peer that connects
+// does so by a link.
 //
 // Links come first. A statement that fails has no effect, so that others can be
 // left out.
@@ -37,7 +40,8 @@ type try struct {
 	from netip.Addr
 	tos  int
 	mark int
-	size int // of the datagram
+	size int    // of the datagram
+	link string // that the peer's packets come by
 }
 
 // parse reads the text of a scenario. Comments begin with #.
@@ -107,6 +111,8 @@ func parseTry(words []string) (t try, err error) {
 			t.port = uint16(n)
 		case "tos":
 			t.tos, err = strconv.Atoi(value)
+		case "by":
+			t.link = value
 		case "size":
 			t.size, err = strconv.Atoi(value)
 		case "mark":
@@ -117,6 +123,9 @@ func parseTry(words []string) (t try, err error) {
 	}
 	if err == nil && !t.to.IsValid() {
 		err = fmt.Errorf("no destination")
+	}
+	if err == nil {
+		err = t.ready()
 	}
 	return t, err
 }

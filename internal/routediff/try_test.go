@@ -21,6 +21,7 @@ type control = func(network, address string, c syscall.RawConn) error
 // stack is a side of the comparison.
 type stack interface {
 	dial(ctx context.Context, network string, local net.Addr, remote string, c control) (net.Conn, error)
+	listen(network, local string, c control) (net.Listener, error)
 	listenPacket(network, local string, c control) (net.PacketConn, error)
 }
 
@@ -31,6 +32,12 @@ func (k kernelStack) dial(ctx context.Context, network string, local net.Addr, r
 	d := net.Dialer{LocalAddr: local, Control: hook}
 	err = k.ns.Do(func() error { c, err = d.DialContext(ctx, network, remote); return err })
 	return c, err
+}
+
+func (k kernelStack) listen(network, local string, hook control) (l net.Listener, err error) {
+	lc := net.ListenConfig{Control: hook}
+	err = k.ns.Do(func() error { l, err = lc.Listen(context.Background(), network, local); return err })
+	return l, err
 }
 
 func (k kernelStack) listenPacket(network, local string, hook control) (c net.PacketConn, err error) {
@@ -47,6 +54,11 @@ func (o onloadStack) dial(ctx context.Context, network string, local net.Addr, r
 	return d.DialContext(ctx, network, remote)
 }
 
+func (o onloadStack) listen(network, local string, hook control) (net.Listener, error) {
+	lc := onload.ListenConfig{Engine: o.e, Control: hook}
+	return lc.Listen(context.Background(), network, local)
+}
+
 func (o onloadStack) listenPacket(network, local string, hook control) (net.PacketConn, error) {
 	lc := onload.ListenConfig{Engine: o.e, Control: hook}
 	return lc.ListenPacket(context.Background(), network, local)
@@ -61,9 +73,10 @@ const nothing outcome = "nothing"
 // tryKinds are the ways of trying. patience is the wait for a packet that may not
 // come; the error is the test's own.
 var tryKinds = map[string]func(t *try, s stack, w *wire, patience time.Duration) (outcome, error){
-	"tcp-dial": (*try).dialTCP,
-	"udp-dial": (*try).dialUDP,
-	"udp-to":   (*try).sendUDP,
+	"tcp-dial":   (*try).dialTCP,
+	"tcp-accept": (*try).acceptTCP,
+	"udp-dial":   (*try).dialUDP,
+	"udp-to":     (*try).sendUDP,
 }
 
 // hook sets the options of the try's socket; nil: none.
