@@ -12,6 +12,7 @@ import (
 	"github.com/onload-go/onload/internal/inlet"
 	"github.com/onload-go/onload/internal/netns"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
 
@@ -20,8 +21,9 @@ import (
 type Engine struct {
 	cfg      Config
 	log      *zap.Logger
-	ns       netns.Handle         // zero: the process's own
-	net      control.Network      // nil: nothing is accelerated
+	ns       netns.Handle    // zero: the process's own
+	net      control.Network // nil: nothing is accelerated
+	openNIC  func(address string, arena *ring.Arena) (nic, error)
 	static   *control.Static      // the part of net that no kernel knows; nil: there is none
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
@@ -88,6 +90,7 @@ func newEngine(c Config) *Engine {
 		e.log = newLogger(zap.WarnLevel)
 	}
 	e.hearers.k, e.hearers.log = e, e.log
+	e.openNIC = e.openPCI
 	return e
 }
 

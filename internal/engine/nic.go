@@ -18,7 +18,7 @@ type nic interface {
 
 // openStatic opens the device of i, a PCI address, and makes its host.
 func (o *opener) openStatic(i *Interface) error {
-	err := o.openAs(i, func(arena *ring.Arena, _ int) (driver.Device, error) { return o.e.openPCI(i.Name, arena) })
+	err := o.openAs(i, func(arena *ring.Arena, _ int) (driver.Device, error) { return o.e.openNIC(i.Name, arena) })
 	if err != nil {
 		return err
 	}

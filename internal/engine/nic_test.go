@@ -14,7 +14,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/neigh"
@@ -42,32 +41,38 @@ func nics(t *testing.T, static ...string) (engines []*Engine, errs []error) {
 		t.Fatal(err)
 	}
 	for n, d := range []*sim.Device{da, db} {
-		c := Config{Interfaces: []string{nicName}, Static: []string{nicName + " " + static[n]}, Logger: zap.NewNop()}
-		if err := c.check(); err != nil {
-			t.Fatal(err)
-		}
-		e := newEngine(c)
-		e.static = control.NewStatic()
-		e.static.OnResolve, e.static.OnConfirm = e.askHost, e.confirmHost
-		e.net = e.static
-		i := &Interface{Name: nicName, Index: control.FirstStatic}
-		e.ifs = append(e.ifs, i)
-		o := opener{e: e, sharers: 1}
-		dev := simNIC{d, [6]byte{2, 0, 0, 0, 0, byte(n + 1)}}
-		if err := o.openAs(i, func(*ring.Arena, int) (driver.Device, error) { return dev, nil }); err != nil {
-			t.Fatal(err)
-		}
-		e.addHost(i, dev)
-		o.makeStacks()
-		e.settle()
-		t.Cleanup(func() {
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		engines, errs = append(engines, e), append(errs, i.Err)
+		e := nicEngine(t, simNIC{d, [6]byte{2, 0, 0, 0, 0, byte(n + 1)}}, static[n])
+		engines, errs = append(engines, e), append(errs, e.ifs[0].Err)
 	}
 	return engines, errs
+}
+
+// nicEngine is an engine over one NIC, with no kernel beside it.
+func nicEngine(t *testing.T, dev simNIC, static string) *Engine {
+	t.Helper()
+	c := Config{Interfaces: []string{nicName}, Static: []string{nicName + " " + static}, Logger: zap.NewNop()}
+	if err := c.check(); err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(c)
+	e.openNIC = func(string, *ring.Arena) (nic, error) { return dev, nil }
+	e.static = control.NewStatic()
+	e.static.OnResolve, e.static.OnConfirm = e.askHost, e.confirmHost
+	e.net = e.static
+	i := &Interface{Name: nicName, Index: control.FirstStatic}
+	e.ifs = append(e.ifs, i)
+	o := opener{e: e, sharers: 1}
+	if err := o.openStatic(i); err != nil {
+		t.Fatal(err)
+	}
+	o.makeStacks()
+	e.settle()
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
 }
 
 // echoPort echoes what comes, on all addresses of e.
