@@ -127,6 +127,12 @@ func (d *Device) load(c *Config, most int, a attachment, reads bool) error {
 	if err := spec.Variables[bpf.SteerVarGroupPriority].Set(uint32(GroupPriority())); err != nil {
 		return fmt.Errorf("afxdp: the program's constants: %w", err)
 	}
+	if a.mode == ModeGeneric {
+		d.returns.from = nobody()
+		if err := spec.Variables[bpf.SteerVarReturned].Set(native.Uint64(append(d.returns.from[:], 0, 0))); err != nil {
+			return fmt.Errorf("afxdp: the program's constants: %w", err)
+		}
+	}
 	if reads && !reveal(spec, a.mode) {
 		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart, nor is a new address of the interface known at once")
 	}

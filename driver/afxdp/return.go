@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"crypto/rand"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -14,6 +15,8 @@ const maxReturns = 4 << 20
 // returns are the frames that the kernel is to have back. A goroutine gives them
 // back, which ends when there are no more.
 type returns struct {
+	from [6]byte // their sender's address in generic mode
+
 	mu      sync.Mutex
 	idle    sync.Cond // running became false
 	waiting [][]byte
@@ -21,6 +24,15 @@ type returns struct {
 	running bool
 	closed  bool
 	lost    uint64
+}
+
+// nobody returns a MAC address that no station has, most likely. It is that of one
+// host, since bridges drop frames from a group.
+func nobody() (mac [6]byte) {
+	const group, local = 1, 2
+	_, _ = rand.Read(mac[:]) // never fails since Go 1.24
+	mac[0] = mac[0]&^group | local
+	return mac
 }
 
 // Return implements driver.Returner: a tc program that is attached to nothing puts
@@ -66,7 +78,7 @@ func (d *Device) giveBack() {
 
 func (d *Device) giveBackFrame(f []byte) {
 	if d.caps.Mode == ModeGeneric.String() {
-		f[6] |= 1 // so that onload_steer passes it
+		copy(f[6:], d.returns.from[:]) // so that onload_steer passes it
 	}
 	status, err := d.objs.OnloadReturn.Run(&ebpf.RunOptions{Data: f})
 	if err != nil || status != 0 {

@@ -627,6 +627,18 @@ static __always_inline int others(struct xdp_md *ctx, const __u8 *dst)
 	return !interface_has(ctx, mac);
 }
 
+// The sender's address of frames that the driver gives back, as it is in memory; 0
+// in native mode, where this program does not see them.
+volatile const __u64 returned;
+
+static __always_inline int is_returned(const __u8 *src)
+{
+	__u64 mac = 0;
+
+	__builtin_memcpy(&mac, src, 6);
+	return returned && mac == returned;
+}
+
 SEC("xdp.frags")
 int onload_steer(struct xdp_md *ctx)
 {
@@ -641,7 +653,7 @@ int onload_steer(struct xdp_md *ctx)
 
 	if (load(ctx, 0, 0, &eth, sizeof(eth)))
 		return pass(PASS_MALFORMED);
-	if (eth.src[0] & 1)
+	if ((eth.src[0] & 1) || is_returned(eth.src))
 		return pass(PASS_MALFORMED); /* nobody's address: our mark, and what Device.Return gives back */
 	proto = bpf_ntohs(eth.proto);
 	for (i = 0; i < MAX_TAGS && (proto == P_8021Q || proto == P_8021AD); i++) {

@@ -83,6 +83,7 @@ const (
 	SteerVarHaveFlows     = "have_flows"
 	SteerVarInterface     = "interface"
 	SteerVarMacs          = "macs"
+	SteerVarReturned      = "returned"
 	SteerVarRxqDev        = "rxq_dev"
 	SteerVarSharedGsoSize = "shared_gso_size"
 	SteerVarSharedGsoType = "shared_gso_type"
@@ -159,6 +160,7 @@ type SteerVariableSpecs struct {
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
 	Interface     *ebpf.VariableSpec `ebpf:"interface"`
 	Macs          *ebpf.VariableSpec `ebpf:"macs"`
+	Returned      *ebpf.VariableSpec `ebpf:"returned"`
 	RxqDev        *ebpf.VariableSpec `ebpf:"rxq_dev"`
 	SharedGsoSize *ebpf.VariableSpec `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.VariableSpec `ebpf:"shared_gso_type"`
@@ -215,6 +217,7 @@ type SteerVariables struct {
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
 	Interface     *ebpf.Variable `ebpf:"interface"`
 	Macs          *ebpf.Variable `ebpf:"macs"`
+	Returned      *ebpf.Variable `ebpf:"returned"`
 	RxqDev        *ebpf.Variable `ebpf:"rxq_dev"`
 	SharedGsoSize *ebpf.Variable `ebpf:"shared_gso_size"`
 	SharedGsoType *ebpf.Variable `ebpf:"shared_gso_type"`
