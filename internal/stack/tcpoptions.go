@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"syscall"
 	"time"
 
 	"github.com/onload-go/onload/tcp"
@@ -29,4 +30,94 @@ func (c *TCPConn) Options() (o ConnOptions, err error) {
 		}
 	})
 	return o, err
+}
+
+// control runs fn under the stack lock, unless the protocol is done.
+func (c *TCPConn) control(fn func()) error {
+	return c.look(func() {
+		if !c.gone {
+			fn()
+			c.s.touch(c)
+		}
+	})
+}
+
+// look runs fn, which changes nothing, under the stack lock.
+func (c *TCPConn) look(fn func()) error {
+	if err := c.userError(); err != nil {
+		return err
+	}
+	s := c.s
+	s.begin()
+	if s.life.closing.Load() {
+		s.end()
+		return errClosed
+	}
+	fn()
+	s.end()
+	return nil
+}
+
+// SetNoDelay turns Nagle's algorithm off (true, the default) or on.
+func (c *TCPConn) SetNoDelay(on bool) error {
+	return c.control(func() { c.tc.SetNoDelay(on) })
+}
+
+// SetLinger is SO_LINGER: sec < 0 closes in the background (the default), 0
+// resets, > 0 has Close wait so long for the peer's acknowledgement.
+func (c *TCPConn) SetLinger(sec int) error {
+	return c.control(func() {
+		c.tc.SetLinger(sec)
+	})
+}
+
+// SetKeepAlive sets the keepalive probes: the first after idle, then every
+// interval, and the connection is dead after count of them.
+func (c *TCPConn) SetKeepAlive(ka tcp.KeepAlive) error {
+	return c.control(func() { c.tc.SetKeepAlive(ka, c.s.now) })
+}
+
+// KeepAlive returns the keepalive settings.
+func (c *TCPConn) KeepAlive() (ka tcp.KeepAlive, err error) {
+	err = c.look(func() { ka = c.tc.KeepAlive() })
+	return ka, err
+}
+
+// SetUserTimeout is TCP_USER_TIMEOUT (RFC 5482); 0 is the default.
+func (c *TCPConn) SetUserTimeout(d time.Duration) error {
+	return c.control(func() { c.tc.SetUserTimeout(d) })
+}
+
+// SetReadBuffer sets the receive buffer, in bytes.
+func (c *TCPConn) SetReadBuffer(n int) error {
+	return c.control(func() { c.tc.SetRcvBuf(n) })
+}
+
+// SetWriteBuffer sets the send buffer, in bytes.
+func (c *TCPConn) SetWriteBuffer(n int) error {
+	return c.control(func() { c.tc.SetSndBuf(n) })
+}
+
+// SetCongestion chooses the congestion control by name (TCP_CONGESTION).
+func (c *TCPConn) SetCongestion(name string) error {
+	ok := true
+	if err := c.control(func() { ok = c.tc.SetCongestion(name, c.s.now) }); err != nil {
+		return err
+	}
+	if !ok {
+		return syscall.ENOENT // as setsockopt(TCP_CONGESTION)
+	}
+	return nil
+}
+
+// SetMaxPacingRate bounds the rate of sending, bytes per second
+// (SO_MAX_PACING_RATE); 0 takes the bound away.
+func (c *TCPConn) SetMaxPacingRate(rate uint64) error {
+	return c.control(func() { c.tc.SetMaxPacingRate(rate) })
+}
+
+// Info is the connection's state (TCP_INFO); after its end, the last state.
+func (c *TCPConn) Info() (i tcp.Info, err error) {
+	err = c.look(func() { i = c.tc.Info(c.s.now) })
+	return i, err
 }
