@@ -54,6 +54,11 @@ type Network interface {
 	// accept_local). Settings that change without a notice count within a second.
 	Accepts(link int, src, dst netip.Addr) Verdict
 
+	// Forwards reports whether the host forwards what comes by a link, so that
+	// packets to its own addresses may be others': it masquerades. A change counts
+	// within a second.
+	Forwards(link int) bool
+
 	// Link returns a link by its index.
 	Link(index int) (Link, bool)
 

@@ -134,6 +134,9 @@ func (j *Joined) Accepts(link int, src, dst netip.Addr) Verdict {
 	return j.of(link).Accepts(link, src, dst)
 }
 
+// Forwards implements Network.
+func (j *Joined) Forwards(link int) bool { return j.of(link).Forwards(link) }
+
 // Link implements Network.
 func (j *Joined) Link(index int) (Link, bool) { return j.of(index).Link(index) }
 

@@ -15,6 +15,8 @@ import (
 type sourceRules struct {
 	filter int  // rp_filter: 0 none, 1 strict, 2 loose
 	local  bool // accept_local
+
+	forward bool // forwarding; where it is set for IPv4 it is taken to be for IPv6
 }
 
 // sourceFiles reads sourceRules: each link's once for a view, and again when they
@@ -49,6 +51,7 @@ func (s *sourceFiles) rules(v *view, link int) sourceRules {
 		if l := v.links[link]; l != nil {
 			r.filter = max(s.number("all", "rp_filter"), s.number(l.Name, "rp_filter"))
 			r.local = s.number("all", "accept_local") != 0 || s.number(l.Name, "accept_local") != 0
+			r.forward = s.number(l.Name, "forwarding") != 0
 		}
 		s.read[link] = r
 	}
@@ -106,6 +109,12 @@ func (s *Static) Accepts(_ int, src, _ netip.Addr) Verdict {
 	_, ours := s.Local(src)
 	return verdictOf(!ours)
 }
+
+// Forwards implements Network.
+func (k *Kernel) Forwards(link int) bool { return k.sources.rules(k.view.Load(), link).forward }
+
+// Forwards implements Network: there is no kernel to do it.
+func (s *Static) Forwards(int) bool { return false }
 
 // askInput asks the kernel about a packet that came by a link. The errors for
 // the source are EINVAL and EXDEV (rp_filter).

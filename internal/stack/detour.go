@@ -100,9 +100,22 @@ func (t *detour) emit(s *Stack, d *dst, packet []byte) bool {
 	return true
 }
 
-// segments cuts a TCP packet as a device would (Linux's tcp_gso_segment): hl is the
-// length of its header, size the payload of each segment but the last.
+// segments sends a TCP packet in segments: hl is the length of its header, size the
+// payload of each but the last.
 func (t *detour) segments(s *Stack, d *dst, l4 []byte, hl, size int, ecn uint8) bool {
+	sent := false
+	all := cutSegments(l4, hl, size, d.sum, func(off, n int) bool {
+		ok := t.packet(s, d, l4, off, n, ecn)
+		sent = sent || ok
+		return ok
+	})
+	return all || sent // the rest is lost, and sent again as after any loss
+}
+
+// cutSegments cuts a TCP packet as a device would (Linux's tcp_gso_segment). It puts
+// each segment together within l4, at off, and calls emit, until that returns false.
+// pseudo is the sum of the pseudo-header without the length.
+func cutSegments(l4 []byte, hl, size int, pseudo uint16, emit func(off, n int) bool) bool {
 	var h [maxTCPHeader]byte
 	copy(h[:], l4[:hl])
 	seq, flags := binary.BigEndian.Uint32(h[4:]), h[13]
@@ -121,9 +134,9 @@ func (t *detour) segments(s *Stack, d *dst, l4 []byte, hl, size int, ecn uint8) 
 		seg[13] = f
 		sum := seg[tcp.OffsetChecksum:][:2]
 		clear(sum)
-		binary.BigEndian.PutUint16(sum, ^ip.Add(ip.Add(d.sum, uint16(len(seg))), ip.Sum(seg)))
-		if !t.packet(s, d, l4, off, len(seg), ecn) {
-			return off > 0 // the rest is lost, and sent again as after any loss
+		binary.BigEndian.PutUint16(sum, ^ip.Add(ip.Add(pseudo, uint16(len(seg))), ip.Sum(seg)))
+		if !emit(off, len(seg)) {
+			return false
 		}
 	}
 	return true

@@ -79,7 +79,10 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 		s.scheduleListener(l)
 		return
 	}
-	s.refuse(seg)
+	_, payload := ring.PacketLen(seg.Payload)
+	if p := &s.rx.pkt; !s.returnStray(seg.Payload, p.L4Off+p.L4Len-payload) {
+		s.refuse(seg)
+	}
 }
 
 // refuse answers a segment that belongs to nothing (RFC 9293, 3.10.7.1), and frees

@@ -20,7 +20,9 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 	u := s.demux.lastUDP
 	if u == nil {
 		s.noteDrop(ds[0].Frame, &s.counters.rxNoSocket)
-		s.portUnreachable(ds)
+		if !s.returnStray(ds, s.rx.pkt.L4Off) {
+			s.portUnreachable(ds)
+		}
 		return
 	}
 	info := s.udpInfo(&ds[0])

@@ -1,0 +1,71 @@
+package stack
+
+import (
+	"encoding/binary"
+
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ip"
+	"github.com/onload-go/onload/ring"
+	"github.com/onload-go/onload/tcp"
+)
+
+// returnStray gives the kernel a packet to a port of ours that no socket of ours is
+// for, and frees it, where the host forwards: the kernel may masquerade other hosts
+// behind the port, since it chooses ports by the peer (nf_nat), and knows those flows
+// alone. It answers what is nobody's. headers is how many bytes of headers were cut
+// off in front of ds. false: it is ours to answer.
+func (s *Stack) returnStray(ds []ring.Desc, headers int) bool {
+	p, k := &s.rx.pkt, s.rx.on
+	if k.returner == nil || !s.cfg.Net.Forwards(k.index) {
+		return false
+	}
+	transport := uint16(headers - p.L4Off)
+	ds[0].Off -= transport
+	ds[0].Len += transport
+	l4 := s.copyOut(ds)
+	s.cache.FreeDescs(ds)
+	s.completeStray(l4)
+
+	var h ip.Header
+	h.Init(p.SrcMAC, p.DstMAC, p.VLAN, p.Src, p.Dst, p.Proto, p.TOS&^3, p.TTL)
+	link := h.Len() - h.NetLen()
+	mtu := min(k.mtu, driver.MaxReturn-link)
+	ecn := p.TOS & 3
+	switch size := mtu - h.NetLen(); {
+	case len(l4) > size && p.Proto == ip.ProtoTCP: // a packet that no device has cut yet
+		cutSegments(l4, int(transport), size-int(transport), s.rx.pseudo, func(off, n int) bool {
+			frame := make([]byte, h.Len()+n)
+			h.Put(frame, n, ecn, atomicID)
+			copy(frame[h.Len():], l4[off:][:n])
+			k.returner.Return(frame)
+			return true
+		})
+	case len(l4) > size: // it came in fragments
+		plan, _ := h.Fragments(len(l4), mtu)
+		id := fragmentID()
+		for off, n, more, ok := plan.Next(); ok; off, n, more, ok = plan.Next() {
+			frame := make([]byte, h.FragLen()+n)
+			h.PutFragment(frame, n, ecn, id, off, more)
+			copy(frame[len(frame)-n:], l4[off:])
+			k.returner.Return(frame)
+		}
+	default:
+		frame := make([]byte, h.Len()+len(l4))
+		h.Put(frame, len(l4), ecn, atomicID)
+		copy(frame[h.Len():], l4)
+		k.returner.Return(frame)
+	}
+	return true
+}
+
+// completeStray fills in the checksum that a sender within the machine has left out:
+// the kernel takes only those for good.
+func (s *Stack) completeStray(l4 []byte) {
+	field := l4[6:8] // RFC 768
+	if s.rx.pkt.Proto == ip.ProtoTCP {
+		field = l4[tcp.OffsetChecksum:][:2]
+	}
+	if binary.BigEndian.Uint16(field) == ip.Add(s.rx.pseudo, uint16(len(l4))) {
+		putSum(field, ip.Sum(l4))
+	}
+}
