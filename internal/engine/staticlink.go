@@ -145,8 +145,11 @@ func (c *Config) staticOf(name string) (l staticLink) {
 // NameServers are those that the configuration names, to be asked by the engine's own
 // sockets; none: the system's.
 func (e *Engine) NameServers() (all []netip.Addr) {
+	if len(e.cfg.Static) == 0 {
+		return nil // each dial asks
+	}
 	for _, i := range e.interfaces() {
-		if i.err() == nil && !i.Kernel && isPCI(i.Name) {
+		if i.err() == nil && !i.Kernel {
 			all = append(all, e.cfg.staticOf(i.Name).dns...)
 		}
 	}
