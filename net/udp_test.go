@@ -286,9 +286,8 @@ func TestLinkLocal(t *testing.T) {
 	})
 }
 
-// Over a virtual link a kernel peer hands datagrams that it was to cut
-// (UDP_SEGMENT) over in one packet, of whatever size. They arrive as those that
-// they are, at a bound and at a connected socket.
+// TestUDPSegmented: bound and connected sockets read the datagrams of UDP_SEGMENT one
+// by one. Over a virtual link a kernel peer sends them in one packet of any size.
 func TestUDPSegmented(t *testing.T) {
 	for _, mode := range []onload.Mode{onload.ModeGeneric, onload.ModeNative} {
 		for _, mtu := range []int{1500, 9000, 65535} {

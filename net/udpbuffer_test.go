@@ -42,7 +42,8 @@ func (u *unread) send(p []byte, c *onload.UDPConn) {
 	}
 }
 
-// fill sends that many datagrams of size bytes, the first four with their number.
+// fill sends count datagrams of size bytes. Each begins with its number, in four
+// bytes, if it has room.
 func (u *unread) fill(size, count int) {
 	u.Helper()
 	msg, buf := make([]byte, size), make([]byte, 10)
@@ -51,7 +52,7 @@ func (u *unread) fill(size, count int) {
 			binary.BigEndian.PutUint32(msg, uint32(i))
 		}
 		u.send(msg, u.c)
-		// What lies between must not overflow: neither the ring nor the kernel's queue.
+		// The ring and the kernel's queue must not overflow: wait for the mark.
 		if i == count-1 || i%8 == 0 || size > 4096 {
 			u.send([]byte("mark"), u.mark)
 			u.mark.SetReadDeadline(time.Now().Add(udpPatience))
@@ -121,7 +122,7 @@ func TestUDPRcvbufAsKernel(t *testing.T) {
 }
 
 // TestUDPBufferOptions: SO_RCVBUF and SO_SNDBUF of a socket of ours read as the
-// kernel's, whatever was set and whether it was accelerated then.
+// kernel's, for any size set, and also after it has moved to the kernel's way.
 func TestUDPBufferOptions(t *testing.T) {
 	p := lab.NewPair(t, lab.Options{Neighbors: true})
 	e := vethEngine(t, p.A, onload.Config{})

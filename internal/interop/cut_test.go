@@ -50,8 +50,8 @@ func (s *sender) sent(n int) string {
 	}
 }
 
-// A datagram larger than the MTU of its link, or of its path, is cut, or refused,
-// as the kernel's: with each mode of IP_MTU_DISCOVER, the same fragments.
+// TestCutAsKernel: with each mode of IP_MTU_DISCOVER a datagram larger than the MTU of
+// its link or path is refused as the kernel's, or cut into the same fragments.
 func TestCutAsKernel(t *testing.T) {
 	for _, fam := range families {
 		for mode := unix.IP_PMTUDISC_DONT; mode <= unix.IP_PMTUDISC_OMIT; mode++ {

@@ -146,8 +146,9 @@ func whole(from, to *lab.NS, src, dst netip.Addr, l4 []byte) []byte {
 	return b
 }
 
-// Random fragments, good and bad, in any order: a socket of ours reads what the
-// kernel's reads (attacks 11, 12). With -long, thousands.
+// TestFragmentsAsKernel: of random fragments, good and bad, in any order, a socket of
+// ours reads the same datagrams as the kernel's (attacks 11, 12). With -long there are
+// thousands of cases.
 func TestFragmentsAsKernel(t *testing.T) {
 	for _, fam := range families {
 		t.Run(fam.name, func(t *testing.T) { testFragmentsAsKernel(t, fam) })

@@ -143,8 +143,9 @@ func (e *headerEnd) heard(t *testing.T, seq uint16, some bool) (got []string) {
 	return got
 }
 
-// What odd headers are worth, and what is answered, is as with the kernel: options
-// of IPv4, extension headers of IPv6 (attack 23), fragments that are none.
+// TestHeadersAsKernel: packets with odd headers are read, or answered, as the kernel
+// does: options of IPv4, extension headers of IPv6 (attack 23), a fragment header on a
+// whole packet.
 func TestHeadersAsKernel(t *testing.T) {
 	for _, fam := range families {
 		t.Run(fam.name, func(t *testing.T) { testHeadersAsKernel(t, fam) })

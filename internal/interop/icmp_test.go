@@ -181,8 +181,8 @@ func icmpCases(v6 bool) (cs []icmpCase) {
 	return cs
 }
 
-// A connected UDP socket of ours learns of each ICMP error what the kernel's
-// learns (attacks 13, 14).
+// TestICMPAsKernel: a connected UDP socket of ours reports the same error for each ICMP
+// message as the kernel's (attacks 13, 14).
 func TestICMPAsKernel(t *testing.T) {
 	for _, fam := range families {
 		t.Run(fam.name, func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"github.com/onload-go/onload/internal/lab"
 )
 
-// A transfer between two stacks is whole whatever the modes, which decide
-// whether packets arrive as they were sent, and with the offload or without;
-// with it a packet carries many segments.
+// TestOffloadTransfer: a transfer between two stacks is whole in each pair of modes,
+// with the offload and without it. The modes decide whether packets arrive as they were
+// sent. With the offload a packet carries many segments.
 func TestOffloadTransfer(t *testing.T) {
 	modes := [][2]afxdp.Mode{
 		{afxdp.ModeGeneric, afxdp.ModeGeneric}, {afxdp.ModeGeneric, afxdp.ModeNative}, {afxdp.ModeNative, afxdp.ModeGeneric},
