@@ -203,8 +203,8 @@ func TestTeamListen(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			team, peer := newTeam(t, n, pairOptions{})
 			go serveEcho(listenOn(t, team, 80))
-			everyEcho(t, func(int) (*TCPConn, error) {
-				return peer.DialTCP(t.Context(), netip.AddrPort{}, netip.AddrPortFrom(addrA, 80), nil)
+			everyEcho(t, func(i int) (*TCPConn, error) { // from ports whose hashes lead to every queue
+				return peer.DialTCP(t.Context(), netip.AddrPortFrom(addrB, uint16(30000+i)), netip.AddrPortFrom(addrA, 80), nil)
 			})
 			for i, s := range team {
 				if s.counters.tcpAccepts.Load() == 0 {
