@@ -175,6 +175,14 @@ type Grower interface {
 	Missing() string
 }
 
+// Retirer is a Device that can be put away while others use its arena.
+type Retirer interface {
+	// Retire is Close for a device whose interface is gone: the frames that its
+	// queues hold are free again, and the arena stays until Close. It is called
+	// under the stack lock, and not while Grow is under way.
+	Retire() error
+}
+
 // Steering tells the device which packets are ours; all others stay the kernel's.
 // Entries are counted: each Add wants its Remove. As local, the zero Addr (the
 // invalid one) means any address of either family; 0.0.0.0 and :: mean any of that

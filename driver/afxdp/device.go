@@ -47,6 +47,7 @@ type Device struct {
 
 	mu     sync.Mutex // steering and Close
 	closed bool
+	bare   bool // the arena is closed, too
 	ports  map[bpf.SteerPortKey]int32
 	flows  map[bpf.SteerFlowKey]int
 }
@@ -55,6 +56,7 @@ var (
 	_ driver.Device   = (*Device)(nil)
 	_ driver.Returner = (*Device)(nil)
 	_ driver.Grower   = (*Device)(nil)
+	_ driver.Retirer  = (*Device)(nil)
 )
 
 // Open attaches the program and opens the sockets. Until AddPort every packet
@@ -240,6 +242,18 @@ func (d *Device) Caps() *driver.Caps { return &d.caps }
 // too, unless it belongs to another device, so nobody may use frames or queues any
 // more. RxPending, Stats and Err stay safe.
 func (d *Device) Close() error {
+	err := d.shut()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.arena == nil || d.shared || d.bare {
+		return err
+	}
+	d.bare = true
+	return errors.Join(err, d.arena.Close())
+}
+
+// shut closes all but the arena.
+func (d *Device) shut() error {
 	// Before d.mu is taken: a Grow that is under way may wait for it.
 	grown := d.growth.close()
 	d.mu.Lock()
@@ -260,9 +274,6 @@ func (d *Device) Close() error {
 	}
 	if d.link != nil {
 		errs = append(errs, d.objs.Close())
-	}
-	if d.arena != nil && !d.shared {
-		errs = append(errs, d.arena.Close())
 	}
 	return errors.Join(errs...)
 }

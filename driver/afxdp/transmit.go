@@ -239,6 +239,10 @@ func (q *Queue) Reclaim() int {
 	if q.dead.Load() {
 		return 0
 	}
+	return q.reclaim()
+}
+
+func (q *Queue) reclaim() int {
 	n := int(atomic.LoadUint32(q.comp.prod) - q.compCons)
 	if n == 0 {
 		return 0

@@ -113,6 +113,15 @@ var changeKinds = []changeKind{
 		w.try(fmt.Sprintf("%s: %s down", l.NS.Name, l.If), l.SetDown())
 		return func() { w.up(i) }
 	}},
+	{"link deleted", func(w *changes) func() {
+		i := w.link()
+		if w.gone[0] || w.gone[1] {
+			return nil // without any link connections end (ENETDOWN), as ARCHITECTURE.md has it
+		}
+		w.try("delete "+w.u.a[i].If, w.u.a[i].Delete())
+		w.gone[i] = true
+		return func() { w.remake(i) }
+	}},
 	{"MTU of a link", func(w *changes) func() {
 		i := w.link()
 		w.try("mtu", w.u.a[i].SetMTU([]int{1280, 1400, 1492}[w.r.IntN(3)]))

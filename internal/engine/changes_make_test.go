@@ -165,13 +165,17 @@ func (w *changes) up(i int) {
 	w.addresses(i)
 }
 
-// remake makes a deleted link again.
+// remake makes a deleted link again. Nothing is sent by it before the engine has it: the
+// kernel would answer packets of connections that it does not know with resets.
 func (w *changes) remake(i int) {
 	if !w.gone[i] {
 		return
 	}
-	w.must(lab.Remake(w.u.a[i], w.u.r[i], changesLinks))
+	o := changesLinks
+	o.NoAddr = true
+	w.must(lab.Remake(w.u.a[i], w.u.r[i], o))
 	w.gone[i] = false
+	waitTaken(w.t, w.u.engine, i, true)
 	w.up(i)
 }
 

@@ -16,8 +16,9 @@ import (
 
 // keeper takes interfaces that could not be had at the start, or were lost
 // since, as soon as they are there: made again, up, or freed by another process.
-// An interface that comes back gets a Stack of its own; listeners and bound sockets
-// get a shard on it. Queues that an interface gets join its Stack.
+// An interface that comes back joins the Stack that lost it. Another one gets a Stack
+// of its own, on which listeners and bound sockets get a shard. Queues that an
+// interface gets join its Stack.
 type keeper struct {
 	e     *Engine
 	news  chan struct{} // a link has changed
@@ -153,9 +154,11 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 		return
 	}
 	i := &Interface{Name: name, Index: l.Index, Kernel: true}
-	o := opener{e: k.e, sharers: 1}
-	i.Err = o.open(i, l, mode)
-	o.makeStacks()
+	if n < 0 || !k.rejoin(i, k.e.interfaces()[n], l, mode) {
+		o := opener{e: k.e, sharers: 1}
+		i.Err = o.open(i, l, mode)
+		o.makeStacks()
+	}
 	if i.Err != nil {
 		i.Err, _ = nameSetting(i.Err)
 		k.refused(l, i.Err)
@@ -170,6 +173,29 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 	if len(i.Stacks) > 0 {
 		k.e.bound.join(k.e)
 	}
+}
+
+// rejoin opens i, which was made again, for the Stack that lost it as was: its
+// sockets go on, in the same memory. It reports whether that was tried; i.Err is why it
+// failed. Where it cannot be, i gets a Stack of its own.
+func (k *keeper) rejoin(i, was *Interface, l control.Link, mode Mode) bool {
+	if len(was.Stacks) != 1 {
+		return false // a team's queues are shared out
+	}
+	s := was.Stacks[0]
+	dev, err := k.e.openDevice(l, mode, was.Device.Arena(), len(s.Links()))
+	if err != nil {
+		i.Err = err
+		return !errors.Is(err, syscall.ENOBUFS)
+	}
+	err = s.Relink(was.Index, stack.Link{Name: dev.Name(), Index: l.Index, Queues: dev.Queues(), Steering: dev}, dev.Close)
+	if err != nil {
+		k.e.log.Warn("interface has a stack and memory of its own: flows of before do not go on",
+			zap.String("interface", l.Name), zap.Error(errors.Join(err, dev.Close())))
+		return false
+	}
+	i.Stacks, i.Device = was.Stacks, dev
+	return true
 }
 
 // grow takes the queues that interfaces have got. Those that cannot be taken are
@@ -213,7 +239,9 @@ func (e *Engine) publish(n int, i *Interface) {
 		if old := all[n]; len(old.Stacks) > 0 && len(i.Stacks) == 0 {
 			return // it says why it was lost
 		}
-		e.retire(all[n].Stacks)
+		if !slices.Equal(all[n].Stacks, i.Stacks) {
+			e.retire(all[n].Stacks)
+		}
 		all[n] = i
 	}
 	e.published.Store(&all)

@@ -15,7 +15,7 @@ import (
 type dests struct {
 	net    control.Network
 	arena  *ring.Arena
-	links  []*link
+	wiring *wiring
 	detour detour
 
 	all map[dstKey]*dst
@@ -35,8 +35,8 @@ type dests struct {
 // 2.3.2.1).
 const resolveWait = int64(time.Second)
 
-func (t *dests) init(net control.Network, links []*link, arena *ring.Arena, out Output) {
-	t.net, t.links, t.arena = net, links, arena
+func (t *dests) init(net control.Network, w *wiring, arena *ring.Arena, out Output) {
+	t.net, t.wiring, t.arena = net, w, arena
 	t.all = make(map[dstKey]*dst)
 	t.portsChanged()
 	t.timer.Kind = ofParked
@@ -186,7 +186,7 @@ func (t *dests) by(index int) *link {
 	if !ok {
 		return nil
 	}
-	for _, k := range t.links {
+	for _, k := range t.wiring.links() {
 		if k.carries(l) && k.down == 0 {
 			return k
 		}

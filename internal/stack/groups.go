@@ -196,13 +196,12 @@ func (u *UDPConn) Hear(h Hearing) {
 // SteerGroup has the datagrams of a group at a port taken off the link with that
 // index, or left to the kernel again. Calls are counted.
 func (s *Stack) SteerGroup(link int, group netip.AddrPort, ours bool) error {
-	for i := range s.cfg.Links {
-		if l := &s.cfg.Links[i]; l.Index == link {
-			if ours {
-				return l.Steering.AddPort(ip.ProtoUDP, group)
-			}
-			return l.Steering.RemovePort(ip.ProtoUDP, group)
-		}
+	k := s.linkOf(link)
+	switch {
+	case k == nil:
+		return syscall.ENODEV
+	case ours:
+		return k.steering.AddPort(ip.ProtoUDP, group)
 	}
-	return syscall.ENODEV
+	return k.steering.RemovePort(ip.ProtoUDP, group)
 }

@@ -28,9 +28,14 @@ func (s *Stack) addQueues(index int, qs []driver.Queue) error {
 		return errClosed
 	case k == nil || k.down != 0:
 		return syscall.ENODEV
-	case len(s.queues)+len(qs) > MaxQueues:
+	case len(qs) > s.room():
 		return fmt.Errorf("a stack has at most %d queues: %w", MaxQueues, syscall.ENOSPC)
 	}
+	return s.takeQueues(k, qs)
+}
+
+// takeQueues gives a link queues. The lock is held.
+func (s *Stack) takeQueues(k *link, qs []driver.Queue) error {
 	var err error
 	if e := s.waits.reactor.conn.Control(func(ep uintptr) { err = hearOf(int(ep), qs) }); e != nil {
 		return e
@@ -43,16 +48,15 @@ func (s *Stack) addQueues(index int, qs []driver.Queue) error {
 			return errors.Join(q.Err(), errors.New("a new queue has packets"))
 		}
 	}
-	for i, q := range qs {
+	for _, q := range qs {
 		q.Refill()
-		if q.Caps().Virtual {
-			s.rx.virtual |= 1 << (len(s.queues) + i)
-		}
 	}
-	s.wiring.add(k, qs)
-	s.wire = append(s.wire[:len(s.wire):len(s.wire)], qs...)
-	if s.taps != nil {
-		s.taps = append(s.taps, make([]Tapped, len(qs))...)
+	places := s.wiring.add(k, qs)
+	s.kicker.due &^= places
+	s.kicker.again &^= places
+	s.rx.virtual &^= places
+	if qs[0].Caps().Virtual {
+		s.rx.virtual |= places
 	}
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	return nil

@@ -24,6 +24,7 @@ type link struct {
 	index int // as control.Network knows it
 	mtu   int // the largest IP packet, in bytes
 
+	steering driver.Steering
 	returner driver.Returner   // takes back what is the kernel's; nil: no kernel is behind it
 	filter   driver.HostFilter // leaves other hosts' frames to the kernel; nil: the device does not
 	host     func([]byte) bool // Link.Host
@@ -41,30 +42,58 @@ type link struct {
 
 // init makes the links of the configuration, and numbers their queues.
 func (w *wiring) init(c *Config) {
-	for _, l := range c.Links {
-		k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU, host: l.Host}
-		k.returner, _ = l.Steering.(driver.Returner)
-		k.filter, _ = l.Steering.(driver.HostFilter)
-		w.links = append(w.links, k)
-		w.add(k, l.Queues)
+	var all []*link
+	for i := range c.Links {
+		k := newLink(&c.Links[i])
+		all = append(all, k)
+		w.add(k, c.Links[i].Queues)
 	}
-	w.wire = w.queues
+	w.shown.Store(&all)
 }
 
-// add gives a link queues behind all others. The lock is held, or nobody else has
-// the stack.
-func (w *wiring) add(k *link, qs []driver.Queue) {
-	for i := range qs {
-		n := len(w.queues) + i
+func newLink(l *Link) *link {
+	k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU, steering: l.Steering, host: l.Host}
+	k.returner, _ = l.Steering.(driver.Returner)
+	k.filter, _ = l.Steering.(driver.HostFilter)
+	return k
+}
+
+// links are the interfaces, for anybody.
+func (w *wiring) links() []*link { return *w.shown.Load() }
+
+// room is how many queues can be added.
+func (w *wiring) room() int { return MaxQueues - len(w.queues) + bits.OnesCount64(w.free) }
+
+// add gives a link queues, in places that are free or behind all others, and returns
+// the places, a bit each. The lock is held, or nobody else has the stack.
+func (w *wiring) add(k *link, qs []driver.Queue) (places uint64) {
+	all, wire := slices.Clone(w.queues), slices.Clone(w.wire)
+	for _, q := range qs {
+		n := len(all)
+		if w.free != 0 {
+			n = bits.TrailingZeros64(w.free)
+			w.free &^= 1 << n
+			all[n], wire[n] = q, q
+			if w.taps != nil {
+				w.taps[n] = Tapped{}
+			}
+		} else {
+			all, wire = append(all, q), append(wire, q)
+			if w.taps != nil {
+				w.taps = append(w.taps, Tapped{})
+			}
+		}
 		w.home[n] = k
-		k.mask |= 1 << n
+		places |= 1 << n
 	}
-	all := append(w.queues[:len(w.queues):len(w.queues)], qs...)
-	w.queues = all
+	k.mask |= places
+	w.broken &^= places
+	w.queues, w.wire = all, wire
 	w.visible.Store(&all)
 	own := append(k.queues(), qs...)
 	k.visible.Store(&own)
 	k.wireTx(w.queues)
+	return places
 }
 
 // queues returns the link's, for anybody.
@@ -172,7 +201,7 @@ func (k *link) err() error {
 
 // linkOf returns the link with that index, or nil.
 func (w *wiring) linkOf(index int) *link {
-	for _, k := range w.links {
+	for _, k := range w.links() {
 		if k.index == index {
 			return k
 		}
@@ -183,7 +212,7 @@ func (w *wiring) linkOf(index int) *link {
 // Name is the interfaces' names, separated by commas.
 func (s *Stack) Name() string {
 	var names []string
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		names = append(names, k.name)
 	}
 	return strings.Join(names, ",")
@@ -191,7 +220,7 @@ func (s *Stack) Name() string {
 
 // Links returns the indices of the interfaces.
 func (s *Stack) Links() (l []int) {
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		l = append(l, k.index)
 	}
 	return l
@@ -218,7 +247,7 @@ func (s *Stack) LinkErr(index int) error {
 // Err returns what broke the stack for good, or nil. A broken stack has no
 // interface that works.
 func (s *Stack) Err() (err error) {
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		if err = k.err(); err == nil {
 			return nil
 		}
@@ -229,7 +258,7 @@ func (s *Stack) Err() (err error) {
 // checkQueues notices a device that failed for good: its rings are corrupt,
 // or it is gone (attack 26). The lock is held.
 func (s *Stack) checkQueues() {
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		if k.down != 0 {
 			continue
 		}
@@ -249,17 +278,17 @@ func (s *Stack) checkQueues() {
 	}
 }
 
-// linkGone ends everything that goes by a link: its queues went with the interface,
-// and a new interface of the same name is another. The kernel's notice and a
-// queue's error race to report it.
+// linkGone gives up a link: its queues went with the interface. The kernel's notice
+// and a queue's error race to report it.
 func (s *Stack) linkGone(k *link) {
 	k.gone.Store(true)
 	s.failLink(k, syscall.ENETDOWN)
 }
 
-// failLink ends everything that goes by a link that carries nothing any more. Where
-// the routes lead to another link, destinations move there; the sockets of all
-// others fail with errno.
+// failLink gives up a link that carries nothing any more. Where the routes lead to
+// another link, destinations move there. The sockets of all others fail with errno,
+// unless the link is gone and a kernel is behind it: then they wait for a route, as
+// the kernel's do (Relink). Without any link all sockets fail.
 func (s *Stack) failLink(k *link, errno syscall.Errno) {
 	if k.down != 0 {
 		return
@@ -275,9 +304,13 @@ func (s *Stack) failLink(k *link, errno syscall.Errno) {
 		if d.on != k {
 			continue
 		}
-		if mtu := s.dests.mtuOf(d, s.now); s.dests.resolveRoute(d, nil, s.now) {
+		mtu := s.dests.mtuOf(d, s.now)
+		switch {
+		case s.dests.resolveRoute(d, nil, s.now):
 			s.moved(d, mtu)
-		} else {
+		case k.gone.Load() && k.returner != nil:
+			s.unreachable(d, syscall.ENETUNREACH)
+		default:
 			d.why, dead[d] = errno, true
 			s.dests.drop(d)
 		}

@@ -44,15 +44,24 @@ func (t *portTable) alone(k localAddr, remote netip.AddrPort, taken flowTaken) *
 		if taken(p.addr(), remote, reuseAfter) || !t.unbound(p) {
 			continue
 		}
-		if t.steer.AddFlow(k.proto, p.addr(), remote, true) != nil {
+		if !t.steerLone(p) {
 			return nil
 		}
-		t.mu.Lock()
-		t.lone[p] = struct{}{}
-		t.mu.Unlock()
 		return p
 	}
 	return nil
+}
+
+func (t *portTable) steerLone(p *port) bool {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
+	if t.steer.AddFlow(p.space.at.proto, p.addr(), p.remote, true) != nil {
+		return false
+	}
+	t.mu.Lock()
+	t.lone[p] = struct{}{}
+	t.mu.Unlock()
+	return true
 }
 
 // unbound reports whether no socket of the kernel's is bound to p.

@@ -94,7 +94,7 @@ func (s *Stack) moved(d *dst, mtu int) {
 }
 
 func (s *Stack) learnLinks() {
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		k.learnVLANs(s.cfg.Net)
 		k.learnMACs(s.cfg.Net)
 	}

@@ -21,7 +21,9 @@ type portTable struct {
 	returns portReturns
 
 	kernel control.Ports
-	steer  driver.Steering
+
+	steerMu sync.RWMutex // held while a port is entered and steered; before mu
+	steer   driver.Steering
 
 	mu     sync.Mutex
 	spaces map[localAddr]*portSpace
@@ -173,6 +175,8 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *po
 var errPortOurs = errors.New("stack: the port is in the table")
 
 func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*port, error) {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
 	p := &port{refs: 1, number: local.Port()}
 	at := localAddr{proto, local.Addr()}
 	switch {
@@ -387,6 +391,8 @@ func (t *portTable) open(local netip.AddrPort) {
 }
 
 func (t *portTable) giveBack(p *port, h control.Held) {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
 	if p.remote.IsValid() {
 		_ = t.steer.RemoveFlow(p.space.at.proto, p.addr(), p.remote)
 		return

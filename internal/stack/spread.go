@@ -77,7 +77,7 @@ func (s *Stack) linkOfRoute(r *Route) int {
 	if !ok {
 		return 0
 	}
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		if k.carries(l) {
 			return k.index
 		}

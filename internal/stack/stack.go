@@ -82,19 +82,19 @@ func New(cfg Config) (*Stack, error) {
 	s.demux.mates.in.work.Kind = ofMates
 	s.groups.init()
 	s.rx.inlet.init()
-	s.dests.init(cfg.Net, s.links, s.arena, cfg.Output)
+	s.dests.init(cfg.Net, &s.wiring, s.arena, cfg.Output)
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
 	s.fragments.init(s.arena, s.cache)
 	s.fragments.TimedOut = s.reassemblyTimeout
-	if slices.ContainsFunc(s.links, func(k *link) bool { return k.returner != nil }) {
+	if slices.ContainsFunc(s.links(), func(k *link) bool { return k.returner != nil }) {
 		s.fragments.Return, s.fragments.MayAnswer = s.returnPacket, s.icmp.Allow
 	}
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
-	s.ports = newPortTable(cfg.Ports, steering(cfg.Links))
+	s.ports = newPortTable(cfg.Ports, s.wiring.steering())
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {
 		q.Refill()

@@ -98,7 +98,7 @@ func (s *Stack) Stats() Stats {
 	st.FreeFrames, st.Frames = s.freeFrames(), s.arena.Frames()
 	st.TCP = s.host.Stats
 	st.Fragments = s.fragments.Stats
-	for _, k := range s.links {
+	for _, k := range s.links() {
 		if k.returner != nil {
 			st.ReturnErrors += k.returner.ReturnErrors()
 		}

@@ -1,20 +1,22 @@
 package stack
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/onload-go/onload/driver"
 )
 
 // steering steers on every link of a stack, since packets of a port or flow of ours
 // may come by any.
-func steering(links []Link) driver.Steering {
-	if len(links) == 1 {
-		return links[0].Steering
-	}
+func (w *wiring) steering() driver.Steering {
 	var all steerings
-	for _, l := range links {
-		all = append(all, l.Steering)
+	for _, k := range w.links() {
+		all = append(all, k.steering)
+	}
+	if len(all) == 1 {
+		return all[0]
 	}
 	return all
 }
@@ -64,4 +66,29 @@ func (all steerings) AddFlow(proto uint8, local, remote netip.AddrPort, ours boo
 // RemoveFlow implements driver.Steering.
 func (all steerings) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 	return all.every(func(s driver.Steering) error { return s.RemoveFlow(proto, local, remote) })
+}
+
+// resteer steers all ports to the link that replaces another one.
+func (t *portTable) resteer(from, to driver.Steering) error {
+	t.steerMu.Lock()
+	defer t.steerMu.Unlock()
+	if all, ok := t.steer.(steerings); ok {
+		all = slices.Clone(all)
+		all[slices.Index(all, from)] = to
+		t.steer = all
+	} else {
+		t.steer = to
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for at, sp := range t.spaces {
+		for _, p := range sp.used {
+			errs = append(errs, to.AddPort(at.proto, p.addr()))
+		}
+	}
+	for p := range t.lone {
+		errs = append(errs, to.AddFlow(p.space.at.proto, p.addr(), p.remote, true))
+	}
+	return errors.Join(errs...)
 }

@@ -129,7 +129,7 @@ func (c *TCPConn) Link() int {
 	c.s.begin()
 	defer c.s.end()
 	if c.dst == nil {
-		return c.s.links[0].index
+		return c.s.links()[0].index
 	}
 	return c.dst.link()
 }

@@ -66,7 +66,7 @@ func (u *UDPConn) Link() int {
 	u.s.begin()
 	defer u.s.end()
 	if u.dst == nil {
-		return u.s.links[0].index
+		return u.s.links()[0].index
 	}
 	return u.dst.link()
 }

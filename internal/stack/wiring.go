@@ -11,7 +11,7 @@ import (
 
 // wiring is the queues, and how packets travel to and from them.
 type wiring struct {
-	links []*link // does not change
+	shown atomic.Pointer[[]*link] // the interfaces; a list does not change
 
 	// visible is queues, for those who do not have the stack lock. Every spin looks
 	// at them. A list does not change, the next one begins with the same queues.
@@ -23,6 +23,7 @@ type wiring struct {
 	wire   []driver.Queue   // packets come and go by these: queues, or the taps' of them
 	taps   []Tapped         // of each queue; nil: nobody records
 
+	free   uint64 // places of queues that are no link's any more, a bit each
 	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
 
