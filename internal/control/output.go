@@ -1,6 +1,7 @@
 package control
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -14,11 +15,14 @@ import (
 // filters and the link's queueing discipline. It takes CAP_NET_RAW.
 type Output struct {
 	fd4, fd6 int // -1: the kernel has not got the family
+	direct   int // a packet socket, for gateways that no raw socket reaches
+	net      Network
 }
 
-// OpenOutput opens the sockets in a namespace, which need not stay open.
-func OpenOutput(ns netns.Handle) (*Output, error) {
-	o := &Output{-1, -1}
+// OpenOutput opens the sockets in a namespace, which need not stay open and whose
+// mirror is net.
+func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
+	o := &Output{-1, -1, -1, net}
 	err := ns.Do(func() error {
 		for af, fd := range map[int]*int{unix.AF_INET: &o.fd4, unix.AF_INET6: &o.fd6} {
 			var err error
@@ -27,7 +31,12 @@ func OpenOutput(ns netns.Handle) (*Output, error) {
 				return err
 			}
 		}
-		return nil
+		var err error // protocol 0: it receives nothing
+		o.direct, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err == unix.EAFNOSUPPORT {
+			err = nil
+		}
+		return err
 	})
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -41,14 +50,35 @@ func OpenOutput(ns netns.Handle) (*Output, error) {
 // errors are those of sendmsg(2): EAGAIN where the socket's buffer is full,
 // EMSGSIZE where the packet is larger than the link's MTU.
 func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
-	dst := nextHop.WithZone("")
-	fd, to, oob := o.fd6, unix.Sockaddr(&unix.SockaddrInet6{Addr: dst.As16(), ZoneId: uint32(link)}), unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)})
-	if packet[0]>>4 == 4 {
-		if !dst.Is4() { // a gateway with an IPv6 address: the route tells the kernel
-			dst = netip.AddrFrom4([4]byte(packet[16:20]))
+	v4 := packet[0]>>4 == 4
+	hop, dst := nextHop.WithZone(""), destination(packet)
+	switch {
+	case v4 && !hop.Is4(): // a gateway with an IPv6 address: the route tells the kernel
+		hop = dst
+	case hop != dst && !o.onLink(link, hop):
+		if mac, ok := o.net.Neighbor(link, hop); ok {
+			o.net.Confirm(link, hop)
+			return o.sendDirect(link, mac, packet)
 		}
-		fd, to, oob = o.fd4, &unix.SockaddrInet4{Addr: dst.As4()}, unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link)})
+		o.net.Resolve(link, hop)
+		hop = dst // meanwhile by the kernel's choice among the link's gateways
 	}
+	if v4 {
+		return send(o.fd4, packet, unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link)}), &unix.SockaddrInet4{Addr: hop.As4()})
+	}
+	to := &unix.SockaddrInet6{Addr: hop.As16(), ZoneId: uint32(link)}
+	return send(o.fd6, packet, unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)}), to)
+}
+
+// destination returns the one in the header of an IP packet.
+func destination(packet []byte) netip.Addr {
+	if packet[0]>>4 == 4 {
+		return netip.AddrFrom4([4]byte(packet[16:20]))
+	}
+	return netip.AddrFrom16([16]byte(packet[24:40]))
+}
+
+func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
 	if fd < 0 {
 		return unix.EAFNOSUPPORT
 	}
@@ -56,9 +86,36 @@ func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	return err
 }
 
+// onLink reports whether the routes by a link lead to a gateway as to a neighbour. To
+// those outside all subnets (ip-route(8), onlink) they lead not at all or by another
+// gateway, and a raw socket's packets would not reach them.
+func (o *Output) onLink(link int, gateway netip.Addr) bool {
+	if gateway.IsLinkLocalUnicast() && gateway.Is6() {
+		return true
+	}
+	l, ok := o.net.Link(link)
+	if !ok {
+		return false
+	}
+	r, err := o.net.Route(Flow{Dst: gateway.WithZone(l.Name)})
+	return err == nil && r.NextHop == gateway
+}
+
+// sendDirect sends a packet to a neighbour without a look at routes, so that the
+// kernel's filters do not see it; the queueing discipline does.
+func (o *Output) sendDirect(link int, mac [6]byte, packet []byte) error {
+	typ := [2]byte{unix.ETH_P_IPV6 >> 8, unix.ETH_P_IPV6 & 0xff} // as on the wire
+	if packet[0]>>4 == 4 {
+		typ = [2]byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff}
+	}
+	to := &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(typ[:]), Ifindex: link, Halen: uint8(len(mac))}
+	copy(to.Addr[:], mac[:])
+	return unix.Sendto(o.direct, packet, unix.MSG_DONTWAIT, to)
+}
+
 // Close closes the sockets.
 func (o *Output) Close() error {
-	for _, fd := range []*int{&o.fd4, &o.fd6} {
+	for _, fd := range []*int{&o.fd4, &o.fd6, &o.direct} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
 		}
