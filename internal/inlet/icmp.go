@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ import (
 type Errors struct {
 	deliver func(*ip.ICMPError)
 	files   []*os.File
+	closing atomic.Bool
 	done    chan struct{} // has one element for each goroutine that has ended
 }
 
@@ -49,7 +51,7 @@ func OpenErrors(ns netns.Handle, log *zap.Logger, deliver func(*ip.ICMPError)) (
 	})
 	for _, f := range e.files {
 		go func() {
-			if err := e.read(f); err != nil && !errors.Is(err, os.ErrClosed) {
+			if err := e.read(f); err != nil && !e.closing.Load() {
 				log.Error("inlet: ICMP errors by interfaces that are not accelerated are lost", zap.Error(err))
 			}
 			e.done <- struct{}{}
@@ -161,6 +163,7 @@ func destination6(oob []byte) (netip.Addr, bool) {
 
 // Close ends the reading, and waits until deliver has returned.
 func (e *Errors) Close() error {
+	e.closing.Store(true) // a RawConn's error of a closed file is not os.ErrClosed
 	var errs []error
 	for _, f := range e.files {
 		errs = append(errs, f.Close())

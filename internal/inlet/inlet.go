@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -40,6 +41,7 @@ type Inlet struct {
 	deliver func([]Packet)
 	ring    *ringbuf.Reader
 	news    *os.File // the ring's descriptor, in the netpoller
+	closing atomic.Bool
 	done    chan struct{}
 	batch   batch
 	lost    uint64 // what the program counted so far
@@ -167,6 +169,7 @@ func (in *Inlet) Close() error {
 		errs = append(errs, unix.Close(fd))
 	}
 	if in.news != nil {
+		in.closing.Store(true) // a RawConn's error of a closed file is not os.ErrClosed
 		errs = append(errs, in.news.Close())
 		<-in.done
 	}

@@ -78,7 +78,7 @@ func (in *Inlet) Start(deliver func([]Packet)) error {
 		// Each packet that comes to an empty ring is an edge. drain looks first, since
 		// the netpoller forgets an edge that came before it waits.
 		err := raw.Read(func(uintptr) bool { return !in.drain() })
-		if err != nil && !errors.Is(err, os.ErrClosed) {
+		if err != nil && !in.closing.Load() {
 			in.log.Error("inlet: packets by interfaces that are not accelerated are lost", zap.Error(err))
 		}
 	}()
