@@ -123,10 +123,11 @@ func question(f Flow, oif int) *nl.NetlinkRequest {
 	return req
 }
 
-// inputQuestion is about a packet from src to dst, one of our addresses, that
-// came by a link.
-func inputQuestion(link int, src, dst netip.Addr) *nl.NetlinkRequest {
-	req := question(Flow{Dst: dst, Src: src}, 0)
+// inputQuestion is about a packet to one of our addresses that came by a link. The
+// kernel looks at its source for the same packet as it came (inet_rtm_getroute), so it
+// also knows which port a rule's sport is. Without a protocol it takes UDP.
+func inputQuestion(link int, f Flow) *nl.NetlinkRequest {
+	req := question(f, 0)
 	req.AddData(nl.NewRtAttr(unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(link))))
 	return req
 }

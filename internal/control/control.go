@@ -49,10 +49,11 @@ type Network interface {
 	// Local reports whether addr is one of our own, and on which link.
 	Local(addr netip.Addr) (link int, ok bool)
 
-	// Accepts returns what the kernel would do with packets from src to dst, one of
-	// our own addresses, that come by a link: it refuses some (rp_filter,
-	// accept_local). Settings that change without a notice count within a second.
-	Accepts(link int, src, dst netip.Addr) Verdict
+	// Accepts returns what the kernel would do with packets of a flow, f.Src to
+	// f.Dst, one of our own addresses, that come by a link: it refuses some
+	// (rp_filter, accept_local). The ports are as in the packet, 0 of fragments.
+	// Settings that change without a notice count within a second.
+	Accepts(link int, f Flow) Verdict
 
 	// Forwards reports whether the host forwards what comes by a link, so that
 	// packets to its own addresses may be others': it masquerades. A change counts

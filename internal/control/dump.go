@@ -99,6 +99,7 @@ func (d *dumper) view() (*view, error) {
 			return nil, err
 		}
 		v.ask[f] = !standardRules(rules)
+		v.byFlow[f] = slices.ContainsFunc(rules, func(r netlink.Rule) bool { return asksPorts(r) || r.Tos != 0 })
 		if err := d.routes(af, f, v); err != nil {
 			return nil, err
 		}
@@ -175,7 +176,7 @@ func (d *dumper) routes(af, f int, v *view) error {
 			continue
 		}
 		if r.Tos != 0 {
-			v.ask[f] = true
+			v.ask[f], v.byFlow[f] = true, true
 			return nil
 		}
 		c := convertRoute(r)

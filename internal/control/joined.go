@@ -124,14 +124,14 @@ func (j *Joined) Local(addr netip.Addr) (link int, ok bool) {
 // Accepts implements Network. Nobody else has an address of ours, of either part.
 // Addresses of one part are not reached by links of the other: the kernel's firewall
 // would not see the packet.
-func (j *Joined) Accepts(link int, src, dst netip.Addr) Verdict {
-	if _, ok := j.static.Local(dst); ok != (link >= FirstStatic) && !dst.IsMulticast() {
+func (j *Joined) Accepts(link int, f Flow) Verdict {
+	if _, ok := j.static.Local(f.Dst); ok != (link >= FirstStatic) && !f.Dst.IsMulticast() {
 		return Refused
 	}
-	if _, ours := j.Local(src); ours && link >= FirstStatic {
+	if _, ours := j.Local(f.Src); ours && link >= FirstStatic {
 		return Refused
 	}
-	return j.of(link).Accepts(link, src, dst)
+	return j.of(link).Accepts(link, f)
 }
 
 // Forwards implements Network.

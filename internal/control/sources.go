@@ -2,12 +2,13 @@ package control
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/ip"
 )
 
 // sourceRules are what the kernel believes of the sources of a link's packets
@@ -72,7 +73,8 @@ func (s *sourceFiles) number(link, name string) (n int) {
 
 // Accepts implements Network, as Linux's fib_validate_source. That looks at
 // IPv4 only.
-func (k *Kernel) Accepts(link int, src, dst netip.Addr) Verdict {
+func (k *Kernel) Accepts(link int, f Flow) Verdict {
+	src := f.Src
 	if !src.Is4() {
 		return Accepted
 	}
@@ -87,10 +89,21 @@ func (k *Kernel) Accepts(link int, src, dst netip.Addr) Verdict {
 	r, err := v.route(Flow{Dst: src}, 0)
 	switch {
 	case err == errAsk, err == nil && rules.filter == 1 && r.Link != link && v.waysBack(link):
-		return k.verdicts.get(k.verdicts.clock(), v, packetIn{src.As4(), dst.As4(), link}, func() bool {
-			err := k.routes.askInput(link, src, dst)
+		f.TOS &^= 3
+		if f.Proto != ip.ProtoTCP && f.Proto != ip.ProtoUDP && f.Proto != ip.ProtoICMP {
+			f.Proto = 0 // RTM_GETROUTE knows no others
+		}
+		if !v.byFlow[inet4] {
+			f.SrcPort, f.DstPort = 0, 0
+		}
+		verdict := k.verdicts.get(k.verdicts.clock(), v, newPacketIn(link, f), func() bool {
+			err := k.routes.askInput(link, f)
 			return err != unix.EINVAL && err != unix.EXDEV
 		})
+		if verdict == Accepted && v.byFlow[inet4] {
+			return AcceptedFlow
+		}
+		return verdict
 	case err != nil, rules.filter == 1 && r.Link != link:
 		return Refused
 	}
@@ -105,8 +118,8 @@ func (v *view) waysBack(link int) bool {
 }
 
 // Accepts implements Network: without a kernel nobody has another's address.
-func (s *Static) Accepts(_ int, src, _ netip.Addr) Verdict {
-	_, ours := s.Local(src)
+func (s *Static) Accepts(_ int, f Flow) Verdict {
+	_, ours := s.Local(f.Src)
 	return verdictOf(!ours)
 }
 
@@ -118,7 +131,7 @@ func (s *Static) Forwards(int) bool { return false }
 
 // askInput asks the kernel about a packet that came by a link. The errors for
 // the source are EINVAL and EXDEV (rp_filter).
-func (a *asker) askInput(link int, src, dst netip.Addr) error {
-	_, err := a.exchange(inputQuestion(link, src, dst))
+func (a *asker) askInput(link int, f Flow) error {
+	_, err := a.exchange(inputQuestion(link, f))
 	return err
 }

@@ -15,6 +15,9 @@ type Verdict uint8
 const (
 	Refused Verdict = iota
 	Accepted
+	// AcceptedFlow: accepted, but rules ask for ports or TOS, so that other packets
+	// between these addresses may not be.
+	AcceptedFlow
 	// Unasked: only the kernel knows, and was asked too often already.
 	Unasked
 )
@@ -50,10 +53,17 @@ type verdicts struct {
 	refused   []answerIn
 }
 
-// packetIn is where a packet comes from, and by which link.
+// packetIn is what the kernel looks at of a packet's source, and the link that it
+// comes by (Linux's __fib_validate_source).
 type packetIn struct {
-	src, dst [4]byte
-	link     int
+	src, dst         [4]byte
+	srcPort, dstPort uint16 // 0 unless rules ask for ports or TOS
+	proto, tos       uint8
+	link             int
+}
+
+func newPacketIn(link int, f Flow) packetIn {
+	return packetIn{f.Src.As4(), f.Dst.As4(), f.SrcPort, f.DstPort, f.Proto, f.TOS, link}
 }
 
 // answerIn is an answer, and when it was given, on the clock of verdicts; 0: none.

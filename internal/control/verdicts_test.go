@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/onload-go/onload/internal/lab"
+	"github.com/onload-go/onload/ip"
 )
 
 // forged is a packet from the n-th source of a flood.
@@ -100,7 +101,7 @@ func policyRoutes(t testing.TB, p *lab.Pair) {
 		}
 	}
 	r := netlink.NewRule()
-	r.Priority, r.Table, r.Tos, r.Family = 100, 254, 0x10, netlink.FAMILY_V4
+	r.Priority, r.Table, r.Mark, r.Family = 100, 254, 7, netlink.FAMILY_V4
 	if err := p.A.Netlink().RuleAdd(r); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestAcceptsAsksOnce(t *testing.T) {
 		const packets = 2000 // more than the budget of a moment
 		before := k.questions()
 		for range packets {
-			if got := k.Accepts(p.A.Index, src, p.A.Addr4); got != want {
+			if got := k.Accepts(p.A.Index, Flow{Src: src, Dst: p.A.Addr4}); got != want {
 				t.Fatalf("%v: verdict %d, want %d", src, got, want)
 			}
 		}
@@ -149,7 +150,7 @@ func TestAcceptsStrict(t *testing.T) {
 	k := newKernel(t, p.A)
 	before := k.questions()
 	for src, want := range map[string]Verdict{p.B.Addr4.String(): Accepted, "198.18.0.7": Refused, "192.0.2.7": Refused} {
-		if got := k.Accepts(p.A.Index, addr(src), p.A.Addr4); got != want {
+		if got := k.Accepts(p.A.Index, Flow{Src: addr(src), Dst: p.A.Addr4}); got != want {
 			t.Errorf("%v: verdict %d, want %d", src, got, want)
 		}
 	}
@@ -173,14 +174,14 @@ func BenchmarkAccepts(b *testing.B) {
 			before := k.questions()
 			for i := 0; b.Loop(); i++ {
 				n := i % sources
-				k.Accepts(p.A.Index, netip.AddrFrom4(forged(n).src), p.A.Addr4)
+				k.Accepts(p.A.Index, Flow{Src: netip.AddrFrom4(forged(n).src), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
 			}
 			b.ReportMetric(float64(k.questions()-before)/float64(b.N), "questions/op")
 		})
 	}
 	b.Run("question", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			_ = k.routes.askInput(p.A.Index, netip.AddrFrom4(forged(i).src), p.A.Addr4)
+			_ = k.routes.askInput(p.A.Index, Flow{Src: netip.AddrFrom4(forged(i).src), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
 		}
 	})
 }

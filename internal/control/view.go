@@ -29,6 +29,8 @@ type view struct {
 	partial [2]bool
 	// ports says that a family's answers may depend on ports.
 	ports [2]bool
+	// byFlow says that a family has policy rules by port or TOS, or routes by TOS.
+	byFlow [2]bool
 	// settled is dumper.settled: what is read of settings later may differ.
 	settled int
 }

@@ -91,10 +91,10 @@ func TestNICBeside(t *testing.T) {
 	}
 	roundTrip(t, client)
 	// The kernel's address is not reached by the NIC.
-	if v := e.net.Accepts(control.FirstStatic+2, netip.MustParseAddr("10.0.0.2"), p.A.Addr4); v != control.Refused {
+	if v := e.net.Accepts(control.FirstStatic+2, control.Flow{Src: netip.MustParseAddr("10.0.0.2"), Dst: p.A.Addr4}); v != control.Refused {
 		t.Error("a packet by the NIC to an address of the kernel's is accepted")
 	}
-	if v := e.net.Accepts(p.A.Index, p.B.Addr4, netip.MustParseAddr("10.0.0.1")); v != control.Refused {
+	if v := e.net.Accepts(p.A.Index, control.Flow{Src: p.B.Addr4, Dst: netip.MustParseAddr("10.0.0.1")}); v != control.Refused {
 		t.Error("a packet by the kernel's interface to an address of the NIC is accepted")
 	}
 	// Ports of the NIC's address are the kernel's too: a socket on all addresses has

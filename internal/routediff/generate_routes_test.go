@@ -3,7 +3,6 @@ package routediff
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -28,7 +27,6 @@ func (g *generator) settings() {
 		g.add("sysctl net.%s.conf.%s.ignore_routes_with_linkdown=1", family, g.word("all", g.link()))
 	}
 	if !g.v6 && g.chance(1, 3) {
-		g.filters = true
 		g.add("sysctl net.ipv4.conf.%s.rp_filter=%d", g.word("all", g.link()), g.IntN(3))
 	}
 	if g.chance(1, 4) {
@@ -266,16 +264,8 @@ func (g *generator) selector() []string {
 		{"oif", g.link()},
 	}
 	s := all[g.IntN(len(all))]
-	for g.filters && slices.ContainsFunc(s, asksFlow) {
-		s = all[g.IntN(len(all))]
-	}
 	if g.chance(1, 8) {
 		return append([]string{"not"}, s...)
 	}
 	return s
-}
-
-// asksFlow reports whether a word of a rule is about the protocol or ports.
-func asksFlow(word string) bool {
-	return strings.Contains(word, "ipproto") || strings.Contains(word, "port")
 }

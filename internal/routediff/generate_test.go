@@ -18,9 +18,6 @@ type generator struct {
 	// packets that come in may then depend on more than addresses, which the stack
 	// does not follow: nobody connects there.
 	localLate bool
-	// filters says that a link has rp_filter. The stack asks the kernel about a
-	// source without protocol and ports, so no rule is about them then.
-	filters bool
 }
 
 // generate makes the scenario of a seed. v6 is its family: most of what the kernel

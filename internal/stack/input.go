@@ -59,7 +59,7 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		}
 		verdict := control.Accepted // of what the kernel has given us
 		if s.rx.on != &s.rx.inlet.on {
-			verdict = s.locals.accepts(s.rx.on.of(p), p.Src, p.Dst, s.now)
+			verdict = s.locals.accepts(s.rx.on.of(p), p, first, s.now)
 		}
 		if verdict == control.Refused || verdict == control.Unasked && !s.unjudged(ds) {
 			s.drop(ds, &s.counters.rxBogus)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/ip"
 )
 
 // locals knows which addresses are ours, whichever link has them: they belong to
@@ -26,11 +27,11 @@ const acceptedMost = 64
 // each setting.
 const acceptedFor = int64(500 * time.Millisecond)
 
-// pathIn is where a packet comes from, and by which link.
+// pathIn is where packets come from, and by which link.
 type pathIn struct {
-	src, dst netip.Addr
-	link     int
-	until    int64
+	flow  control.Flow // without ports
+	link  int
+	until int64
 }
 
 // has reports whether a is one of the host's addresses, or one that the host
@@ -46,18 +47,23 @@ func (l *locals) has(a netip.Addr) bool {
 	return true
 }
 
-// accepts returns whether packets from src to dst may come by a link
+// accepts returns whether p, whose frame begins with first, may come by a link
 // (control.Network.Accepts). Packets that repeat the headers of the one before are
 // not looked at.
-func (l *locals) accepts(link int, src, dst netip.Addr, now int64) control.Verdict {
-	b := src.As16()
+func (l *locals) accepts(link int, p *ip.Packet, first []byte, now int64) control.Verdict {
+	f := control.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, TOS: p.TOS &^ 3}
+	b := p.Src.As16()
 	at := &l.accepted[(binary.BigEndian.Uint64(b[8:])*0x9e3779b97f4a7c15)>>58]
-	if at.src == src && at.dst == dst && at.link == link && now < at.until {
+	if at.flow == f && at.link == link && now < at.until {
 		return control.Accepted
 	}
-	verdict := l.net.Accepts(link, src, dst)
+	path := pathIn{f, link, now + acceptedFor}
+	if hasPorts := p.Proto == ip.ProtoTCP || p.Proto == ip.ProtoUDP; hasPorts && !p.Fragment && len(first) >= p.L4Off+4 {
+		f.SrcPort, f.DstPort = binary.BigEndian.Uint16(first[p.L4Off:]), binary.BigEndian.Uint16(first[p.L4Off+2:])
+	}
+	verdict := l.net.Accepts(link, f)
 	if verdict == control.Accepted {
-		*at = pathIn{src, dst, link, now + acceptedFor}
+		*at = path
 	}
 	return verdict
 }

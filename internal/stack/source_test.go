@@ -20,11 +20,11 @@ type undecided struct {
 	silent atomic.Bool
 }
 
-func (n *undecided) Accepts(link int, src, dst netip.Addr) control.Verdict {
+func (n *undecided) Accepts(link int, f control.Flow) control.Verdict {
 	if n.silent.Load() {
 		return control.Unasked
 	}
-	return n.Network.Accepts(link, src, dst)
+	return n.Network.Accepts(link, f)
 }
 
 // takingBack is a device whose kernel takes frames back.
@@ -114,6 +114,55 @@ func TestSourcesUndecided(t *testing.T) {
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("the stack accepted a connection from a source that nobody had judged")
+	}
+}
+
+// onePort is a network that accepts the packets from one port only.
+type onePort struct {
+	control.Network
+	port atomic.Uint32
+}
+
+func (n *onePort) Accepts(_ int, f control.Flow) control.Verdict {
+	if uint32(f.SrcPort) == n.port.Load() {
+		return control.AcceptedFlow
+	}
+	return control.Refused
+}
+
+// TestSourcesByFlow: a verdict on one flow is none on another between the same
+// addresses, also if its headers repeat.
+func TestSourcesByFlow(t *testing.T) {
+	var net *onePort
+	a, b := newPair(t, pairOptions{config: func(c *Config) {
+		net = &onePort{Network: c.Net} // the last one is b's
+		c.Net = net
+	}})
+	open := func(s *Stack, local, remote netip.AddrPort) *UDPConn {
+		c, err := s.OpenUDP(local, remote, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	bound := open(b, netip.AddrPortFrom(addrB, 0), netip.AddrPort{})
+	good := open(a, netip.AddrPort{}, bound.LocalAddr())
+	bad := open(a, netip.AddrPort{}, bound.LocalAddr())
+	net.port.Store(uint32(good.LocalAddr().Port()))
+	buf := make([]byte, 100)
+	for i := range 3 {
+		for _, c := range []*UDPConn{good, bad, good} {
+			if _, err := c.WriteTo([]byte{byte(i)}, netip.AddrPort{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 { // a datagram in between would come first
+			_, _, from, _, err := bound.ReadFrom(buf)
+			if err != nil || from != good.LocalAddr() {
+				t.Fatalf("a datagram from %v, %v; want %v", from, err, good.LocalAddr())
+			}
+		}
 	}
 }
 
