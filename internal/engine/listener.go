@@ -32,13 +32,11 @@ func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Op
 	return onAll(port, func() (*Listener, error) {
 		l := &Listener{
 			e: e, at: netip.AddrPortFrom(sh.Addr, port), linger: o.Linger,
-			opts: stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, IP: o.ip},
+			opts: stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, Unsteered: true, IP: o.ip},
 		}
-		for _, s := range sh.Stacks {
-			if err := l.join(s); err != nil {
-				_ = l.Close()
-				return nil, err
-			}
+		if err := joinAll(l, sh.Stacks); err != nil {
+			_ = l.Close()
+			return nil, err
 		}
 		e.bound.add(e, l)
 		return l, nil
@@ -64,6 +62,15 @@ func (l *Listener) join(s *stack.Stack) error {
 	}
 	l.shards, l.on = append(l.shards, shard), append(l.on, s)
 	return nil
+}
+
+func (l *Listener) steer() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	return steerAll(l.shards)
 }
 
 // Accept waits for the next connection, or returns a value given to Inject.

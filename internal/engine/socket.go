@@ -43,13 +43,11 @@ type parts struct {
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
 	return onAll(port, func() (*Socket, error) {
 		c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held, groups: o.groups}
-		c.opts.PortHeld, c.opts.Shared = held, o.reusePort
+		c.opts.PortHeld, c.opts.Shared, c.opts.Unsteered = held, o.reusePort, true
 		c.parts.Store(&parts{})
-		for _, s := range sh.Stacks {
-			if err := c.join(s); err != nil {
-				_ = c.Close()
-				return nil, err
-			}
+		if err := joinAll(c, sh.Stacks); err != nil {
+			_ = c.Close()
+			return nil, err
 		}
 		e.bound.add(e, c)
 		return c, nil
@@ -79,6 +77,15 @@ func (c *Socket) join(s *stack.Stack) error {
 	c.parts.Store(&parts{append(slices.Clone(p.shards), shard), append(slices.Clone(p.on), s)})
 	c.routes.clear()
 	return nil
+}
+
+func (c *Socket) steer() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	return steerAll(c.parts.Load().shards)
 }
 
 // Receiver returns the shard whose ReadFrom returns the datagrams of all shards,

@@ -17,6 +17,9 @@ type TCPOptions struct {
 	TCP      *tcp.Config // nil: the stack's
 	PortHeld bool        // the caller holds the kernel's port
 	Shared   bool        // others may have the port too (SO_REUSEPORT)
+	// Unsteered leaves the packets of ListenTCP's port to the kernel until Steer: a
+	// caller who listens on several stacks does so on all of them first.
+	Unsteered bool
 	// ReuseAddr has others with SO_REUSEADDR have the port of DialTCP too.
 	ReuseAddr bool
 	Backlog   int // of a listener; 0: 4096, as net's somaxconn here

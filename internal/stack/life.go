@@ -24,13 +24,15 @@ type life struct {
 
 var errGone = fmt.Errorf("the interface was deleted: %w", syscall.ENODEV)
 
-// errClosed is the error of a closed socket or stack.
-var errClosed = net.ErrClosed
+// ErrClosed is the error of a closed socket or stack: net.ErrClosed.
+var ErrClosed = net.ErrClosed
+
+var errClosed = ErrClosed
 
 // refusal returns why a socket cannot be opened: err, or errClosed if the stack is
-// closing.
+// closing. nil stays nil.
 func (s *Stack) refusal(err error) error {
-	if s.life.ending.Load() {
+	if err != nil && s.life.ending.Load() {
 		return errClosed
 	}
 	return err

@@ -55,7 +55,7 @@ func (t *portTable) alone(k localAddr, remote netip.AddrPort, taken flowTaken) *
 func (t *portTable) steerLone(p *port) bool {
 	t.steerMu.RLock()
 	defer t.steerMu.RUnlock()
-	if t.steer.AddFlow(p.space.at.proto, p.addr(), p.remote, true) != nil {
+	if t.device.AddFlow(p.space.at.proto, p.addr(), p.remote, true) != nil {
 		return false
 	}
 	t.mu.Lock()

@@ -58,6 +58,9 @@ func (t *portTable) bind(proto uint8, local, remote netip.AddrPort, share contro
 	}
 	for range reserveTries {
 		p, err := t.reserve(proto, local, false)
+		if err == nil {
+			p, err = t.steer(p)
+		}
 		if err != nil {
 			if p := t.tryIdle(k, 1, remote, taken); p != nil {
 				return p, nil

@@ -22,13 +22,14 @@ type portTable struct {
 
 	kernel control.Ports
 
-	steerMu sync.RWMutex // held while a port is entered and steered; before mu
-	steer   driver.Steering
+	steerMu sync.RWMutex // held while a port is steered, or given back; before mu
+	device  driver.Steering
 
-	mu     sync.Mutex
-	spaces map[localAddr]*portSpace
-	lone   map[*port]struct{}
-	held   int // ports that take a descriptor of the process
+	mu      sync.Mutex
+	spaces  map[localAddr]*portSpace
+	lone    map[*port]struct{}
+	steered map[*port]int // how often each port is steered; lone ones are not here
+	held    int           // ports that take a descriptor of the process
 
 	enough    int // idle ports that a pool keeps
 	shareFrom int // size of a pool from which on connections share a port
@@ -60,6 +61,7 @@ type port struct {
 	pos    int32 // in the pool, + 1; 0: not chosen by us
 	number uint16
 	share  control.Sharing // users of the stack may join, those of the kernel only after open
+	gone   bool            // no longer in the table
 	// remote is the peer of a lone port, which is steered for one connection only
 	// and not reserved with the kernel. Of other ports it is invalid.
 	remote netip.AddrPort
@@ -77,10 +79,11 @@ const (
 
 func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	t := &portTable{
-		kernel: k, steer: s,
-		spaces: make(map[localAddr]*portSpace),
-		lone:   make(map[*port]struct{}),
-		enough: poolPorts, most: math.MaxInt,
+		kernel: k, device: s,
+		spaces:  make(map[localAddr]*portSpace),
+		lone:    make(map[*port]struct{}),
+		steered: make(map[*port]int),
+		enough:  poolPorts, most: math.MaxInt,
 	}
 	var lim syscall.Rlimit
 	if k != nil && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
@@ -111,9 +114,19 @@ func (s *Stack) Vacate(proto uint8, local netip.AddrPort) {
 // may be a wildcard.
 func (s *Stack) Share(local netip.AddrPort) { s.ports.open(local) }
 
-// bindLocal reserves local; port 0 is the kernel's choice. If the socket shares its
-// port, local may be in use by another socket that shares it too.
+// bindLocal reserves local and steers it.
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
+	p, err := t.take(proto, local, held, share)
+	if err != nil {
+		return nil, err
+	}
+	return t.steer(p)
+}
+
+// take reserves local, which is not steered yet: a listener is entered first, so that
+// nobody is refused in between. Port 0 is the kernel's choice. If the socket shares its
+// port, local may be in use by another socket that shares it too.
+func (t *portTable) take(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
 	t.settle()
 	if share != (control.Sharing{}) && local.Port() != 0 {
 		if p := t.join(proto, local, held); p != nil {
@@ -156,8 +169,8 @@ func (t *portTable) join(proto uint8, local netip.AddrPort, held bool) *port {
 	return nil
 }
 
-// reserve takes the port of local from the kernel; any port if that is 0. A
-// listener's port, whose twin in the kernel has just been closed, may still be ours
+// reserve takes the port of local from the kernel, and does not steer it; any port if
+// that is 0. A listener's port, whose twin in the kernel has just been closed, may still be ours
 // while the kernel can give it: then reserve asks for another one.
 func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *port, err error) {
 	for range portTries {
@@ -175,8 +188,6 @@ func (t *portTable) reserve(proto uint8, local netip.AddrPort, held bool) (p *po
 var errPortOurs = errors.New("stack: the port is in the table")
 
 func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*port, error) {
-	t.steerMu.RLock()
-	defer t.steerMu.RUnlock()
 	p := &port{refs: 1, number: local.Port()}
 	at := localAddr{proto, local.Addr()}
 	switch {
@@ -199,13 +210,6 @@ func (t *portTable) reserveOne(proto uint8, local netip.AddrPort, held bool) (*p
 		return nil, errPortOurs
 	}
 	t.mu.Unlock()
-	if err := t.steer.AddPort(proto, p.addr()); err != nil {
-		t.mu.Lock()
-		h := t.forget(p)
-		t.mu.Unlock()
-		h.Close()
-		return nil, err
-	}
 	return p, nil
 }
 
@@ -249,6 +253,7 @@ func (t *portTable) enter(p *port, at localAddr, replace bool) bool {
 
 // forget takes p out, and returns the descriptor to close. The lock is held.
 func (t *portTable) forget(p *port) control.Held {
+	p.gone = true
 	if p.remote.IsValid() {
 		delete(t.lone, p)
 		return control.Held{}
@@ -391,13 +396,7 @@ func (t *portTable) open(local netip.AddrPort) {
 }
 
 func (t *portTable) giveBack(p *port, h control.Held) {
-	t.steerMu.RLock()
-	defer t.steerMu.RUnlock()
-	if p.remote.IsValid() {
-		_ = t.steer.RemoveFlow(p.space.at.proto, p.addr(), p.remote)
-		return
-	}
-	_ = t.steer.RemovePort(p.space.at.proto, p.addr())
+	t.unsteer(p)
 	h.Close()
 }
 

@@ -1,9 +1,7 @@
 package stack
 
 import (
-	"errors"
 	"net/netip"
-	"slices"
 
 	"github.com/onload-go/onload/driver"
 )
@@ -66,29 +64,4 @@ func (all steerings) AddFlow(proto uint8, local, remote netip.AddrPort, ours boo
 // RemoveFlow implements driver.Steering.
 func (all steerings) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 	return all.every(func(s driver.Steering) error { return s.RemoveFlow(proto, local, remote) })
-}
-
-// resteer steers all ports to the link that replaces another one.
-func (t *portTable) resteer(from, to driver.Steering) error {
-	t.steerMu.Lock()
-	defer t.steerMu.Unlock()
-	if all, ok := t.steer.(steerings); ok {
-		all = slices.Clone(all)
-		all[slices.Index(all, from)] = to
-		t.steer = all
-	} else {
-		t.steer = to
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var errs []error
-	for at, sp := range t.spaces {
-		for _, p := range sp.used {
-			errs = append(errs, to.AddPort(at.proto, p.addr()))
-		}
-	}
-	for p := range t.lone {
-		errs = append(errs, to.AddFlow(p.space.at.proto, p.addr(), p.remote, true))
-	}
-	return errors.Join(errs...)
 }

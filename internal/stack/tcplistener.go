@@ -63,7 +63,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 	}
-	p, err := s.ports.bindLocal(ip.ProtoTCP, local, o.PortHeld, control.Sharing{Port: o.Shared})
+	p, err := s.ports.take(ip.ProtoTCP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 	if err != nil {
 		return nil, s.refusal(err)
 	}
@@ -71,23 +71,41 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	l.addr = netip.AddrPortFrom(local.Addr(), p.number)
 	l.keys = portKeys(l.addr)
 	l.timer.Kind = ofTCPListener
+	if err := l.enter(o); err != nil {
+		s.ports.release(p)
+		return nil, err
+	}
+	if o.Unsteered {
+		return l, nil
+	}
+	if err := l.Steer(); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// enter puts l into the demultiplexer.
+func (l *TCPListener) enter(o *TCPOptions) error {
+	s := l.s
+	s.begin()
+	defer s.end()
+	switch {
+	case s.life.closing.Load():
+		return errClosed
+	case !s.demux.listeners.add(l.keys, l, o.Shared):
+		return syscall.EADDRINUSE
+	}
 	backlog := o.Backlog
 	if backlog <= 0 {
 		backlog = defaultBacklog
 	}
-	s.begin()
-	defer s.end()
-	if s.life.closing.Load() {
-		s.ports.releaseLater(p)
-		return nil, errClosed
-	}
-	if !s.demux.listeners.add(l.keys, l, o.Shared) {
-		s.ports.releaseLater(p)
-		return nil, syscall.EADDRINUSE
-	}
 	l.tl.Init(s.host, l, &l.cfg, backlog)
-	return l, nil
+	return nil
 }
+
+// Steer has the packets of the port come to the stack, unless they do already.
+func (l *TCPListener) Steer() error { return l.s.refusal(l.s.ports.addPort(l.port)) }
 
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {

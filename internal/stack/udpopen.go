@@ -13,6 +13,7 @@ import (
 type UDPOptions struct {
 	PortHeld       bool // the caller holds the kernel's port
 	Shared         bool // others may have the port too (SO_REUSEPORT)
+	Unsteered      bool // the kernel gets the packets of the port until Steer
 	RcvBuf, SndBuf int  // bytes; 0: defaultUDPBuf
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
@@ -78,11 +79,25 @@ func (s *Stack) OpenUDP(local, remote netip.AddrPort, o *UDPOptions) (*UDPConn, 
 	}
 	switch err {
 	case nil:
-		return u, nil
+		if o.Unsteered {
+			return u, nil
+		}
+		if err = u.Steer(); err == nil {
+			return u, nil
+		}
+		_ = u.Close()
 	case errFlowTaken:
 		err = syscall.EADDRINUSE
 	}
 	return nil, err
+}
+
+// Steer has the packets of the port come to the stack, unless they do already.
+func (u *UDPConn) Steer() error {
+	if u.port == nil { // UDPOptions.GroupsOnly
+		return nil
+	}
+	return u.s.refusal(u.s.ports.addPort(u.port))
 }
 
 // openUDP reserves u's port and puts u into the demultiplexer. route may be nil.
@@ -129,7 +144,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 			return p, nil
 		}
 	}
-	return s.ports.bindLocal(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
+	return s.ports.take(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.

@@ -1,0 +1,88 @@
+package stack
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/onload-go/onload/driver"
+)
+
+// steer has the packets of p come to our queues, unless they do already. The caller
+// uses p. Where it fails, p is released.
+func (t *portTable) steer(p *port) (*port, error) {
+	if err := t.addPort(p); err != nil {
+		t.release(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// addPort is steer for a caller that releases p itself.
+func (t *portTable) addPort(p *port) error {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
+	t.mu.Lock()
+	done := t.steered[p] > 0
+	t.mu.Unlock()
+	if done || p.remote.IsValid() {
+		return nil
+	}
+	at := p.space.at
+	if err := t.device.AddPort(at.proto, p.addr()); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	gone := p.gone
+	if !gone {
+		t.steered[p]++ // two sockets that share p may have steered it at once
+	}
+	t.mu.Unlock()
+	if gone { // the table was closed in between
+		_ = t.device.RemovePort(at.proto, p.addr())
+		return errClosed
+	}
+	return nil
+}
+
+// unsteer leaves the packets of p to the kernel.
+func (t *portTable) unsteer(p *port) {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
+	at := p.space.at
+	if p.remote.IsValid() {
+		_ = t.device.RemoveFlow(at.proto, p.addr(), p.remote)
+		return
+	}
+	t.mu.Lock()
+	n := t.steered[p]
+	delete(t.steered, p)
+	t.mu.Unlock()
+	for range n {
+		_ = t.device.RemovePort(at.proto, p.addr())
+	}
+}
+
+// resteer steers all ports to the link that replaces another one.
+func (t *portTable) resteer(from, to driver.Steering) error {
+	t.steerMu.Lock()
+	defer t.steerMu.Unlock()
+	if all, ok := t.device.(steerings); ok {
+		all = slices.Clone(all)
+		all[slices.Index(all, from)] = to
+		t.device = all
+	} else {
+		t.device = to
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for p, n := range t.steered {
+		for range n {
+			errs = append(errs, to.AddPort(p.space.at.proto, p.addr()))
+		}
+	}
+	for p := range t.lone {
+		errs = append(errs, to.AddFlow(p.space.at.proto, p.addr(), p.remote, true))
+	}
+	return errors.Join(errs...)
+}
