@@ -102,8 +102,8 @@ func (s *Stack) packetsArrived() {
 // pollArrived is that poll turn. Packets that it leaves on the rings bring no other
 // call, so another turn takes them before the lock is given back. end follows.
 func (s *Stack) pollArrived() {
-	if !s.waits.armed.Load() {
-		return // somebody polls meanwhile
+	if !s.waits.armed.Load() || s.life.closing.Load() {
+		return // somebody polls meanwhile, or nobody does any more
 	}
 	s.poll()
 	switch {

@@ -25,6 +25,9 @@ func newTeam(t *testing.T, n int, o pairOptions) (team []*Stack, peer *Stack) {
 	}
 	c := Config{Net: hostNet(addrA, map[netip.Addr][6]byte{addrB: macs[addrB]}), Profile: o.profile, TCP: o.tcp}
 	c.Over(1, da)
+	if o.config != nil {
+		o.config(&c)
+	}
 	if team, err = NewTeam(c, n); err != nil {
 		t.Fatal(err)
 	}
