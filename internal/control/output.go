@@ -52,22 +52,23 @@ func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
 func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	v4 := packet[0]>>4 == 4
 	hop, dst := nextHop.WithZone(""), destination(packet)
-	switch {
-	case v4 && !hop.Is4(): // a gateway with an IPv6 address: the route tells the kernel
-		hop = dst
-	case hop != dst && !o.onLink(link, hop):
+	to := hop
+	if v4 && !hop.Is4() { // a gateway with an IPv6 address: the route tells the kernel
+		to = dst
+	}
+	if hop != dst && !o.leads(link, to, hop) {
 		if mac, ok := o.net.Neighbor(link, hop); ok {
 			o.net.Confirm(link, hop)
 			return o.sendDirect(link, mac, packet)
 		}
 		o.net.Resolve(link, hop)
-		hop = dst // meanwhile by the kernel's choice among the link's gateways
+		to = dst // meanwhile by the kernel's choice among the link's gateways
 	}
 	if v4 {
-		return send(o.fd4, packet, unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link)}), &unix.SockaddrInet4{Addr: hop.As4()})
+		return send(o.fd4, packet, unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link)}), &unix.SockaddrInet4{Addr: to.As4()})
 	}
-	to := &unix.SockaddrInet6{Addr: hop.As16(), ZoneId: uint32(link)}
-	return send(o.fd6, packet, unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)}), to)
+	sa := &unix.SockaddrInet6{Addr: to.As16(), ZoneId: uint32(link)}
+	return send(o.fd6, packet, unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)}), sa)
 }
 
 // destination returns the one in the header of an IP packet.
@@ -86,19 +87,19 @@ func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
 	return err
 }
 
-// onLink reports whether the routes by a link lead to a gateway as to a neighbour. To
-// those outside all subnets (ip-route(8), onlink) they lead not at all or by another
-// gateway, and a raw socket's packets would not reach them.
-func (o *Output) onLink(link int, gateway netip.Addr) bool {
-	if gateway.IsLinkLocalUnicast() && gateway.Is6() {
+// leads reports whether a raw socket's packet to an address, by a link, comes to hop.
+// No route leads to gateways outside all subnets (ip-route(8), onlink), or one by
+// another gateway, and rules by port do not know such a packet's.
+func (o *Output) leads(link int, to, hop netip.Addr) bool {
+	if to == hop && hop.Is6() && hop.IsLinkLocalUnicast() {
 		return true
 	}
 	l, ok := o.net.Link(link)
 	if !ok {
 		return false
 	}
-	r, err := o.net.Route(Flow{Dst: gateway.WithZone(l.Name)})
-	return err == nil && r.NextHop == gateway
+	r, err := o.net.Route(Flow{Dst: to.WithZone(l.Name)})
+	return err == nil && r.Link == link && r.NextHop == hop
 }
 
 // sendDirect sends a packet to a neighbour without a look at routes, so that the
