@@ -45,6 +45,7 @@ type Inlet struct {
 	done    chan struct{}
 	batch   batch
 	lost    uint64 // what the program counted so far
+	without uint64 // what known did
 }
 
 // Open makes an inlet in a namespace, which need not stay open. It takes CAP_BPF and
@@ -62,7 +63,7 @@ func Open(ns netns.Handle, log *zap.Logger) (_ *Inlet, err error) {
 	if err := in.load(seed); err != nil {
 		return nil, err
 	}
-	if err := in.known.open(in.objs.Known, seed); err != nil {
+	if err := in.known.open(in.objs.Ports, in.objs.Flows, seed); err != nil {
 		return nil, err
 	}
 	if err := ns.Do(in.openSinks); err != nil {
@@ -151,11 +152,11 @@ func openSink(fd, typ, filter int, addr unix.Sockaddr) error {
 
 // Add has the packets of a flow taken. Flows are counted: each Add wants a Remove.
 // It makes no system call, and may be called from several goroutines.
-func (in *Inlet) Add(udp bool, local, remote netip.AddrPort) { in.known.count(udp, local, remote, 1) }
+func (in *Inlet) Add(udp bool, local, remote netip.AddrPort) { in.known.add(udp, local, remote) }
 
 // Remove leaves the packets of a flow to the kernel again.
 func (in *Inlet) Remove(udp bool, local, remote netip.AddrPort) {
-	in.known.count(udp, local, remote, -1)
+	in.known.remove(udp, local, remote)
 }
 
 // Close ends the inlet, and waits until deliver has returned. Nobody may call Add or

@@ -1,41 +1,123 @@
 package inlet
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"testing"
 )
 
-// TestCounters: flows that share a counter are counted, and one that is full stays
-// so.
-func TestCounters(t *testing.T) {
-	k := known{words: make([]atomic.Uint64, portWords+flowWords), seed: 1}
-	a := netip.MustParseAddrPort("192.0.2.1:80")
-	of := func(n int) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), uint16(n)) }
+func newKnown() *known {
+	return &known{ports: make([]atomic.Uint64, portWords), flows: make([]bucket, buckets), seed: 1}
+}
+
+var (
+	here  = netip.MustParseAddrPort("192.0.2.1:80")
+	there = netip.MustParseAddr("192.0.2.2")
+)
+
+// has reports how many slots hold a flow.
+func (k *known) has(udp bool, local, remote netip.AddrPort) (n int) {
+	h := hash(k.seed, udp, local, remote)
+	for _, b := range []uint64{h, h >> 32} {
+		for i := range k.flows[b%buckets] {
+			if k.flows[b%buckets][i].Load() == h {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestPortCounters: flows of a port are counted, and a counter that is full stays so.
+func TestPortCounters(t *testing.T) {
+	k := newKnown()
 	const most = 1<<portBits - 1
 	for _, n := range []int{1, 100, most - 1} {
 		for i := range n {
-			k.count(i%2 == 0, a, of(1000), 1)
+			k.countPort(i%2 == 0, 80, 1)
 		}
 		for i := range n {
-			k.count(i%2 == 0, a, of(1000), -1)
+			k.countPort(i%2 == 0, 80, -1)
 		}
-		sum := uint64(0)
-		for i := range k.words[:portWords] {
-			sum |= k.words[i].Load()
-		}
-		if sum != 0 {
-			t.Fatalf("%d flows leave %#x", n, sum)
+		for i := range k.ports {
+			if w := k.ports[i].Load(); w != 0 {
+				t.Fatalf("%d flows leave %#x", n, w)
+			}
 		}
 	}
-	for range most {
-		k.count(false, a, of(7), 1)
+	for _, d := range []int{1, -1} {
+		for range most {
+			k.countPort(false, 80, d)
+		}
 	}
-	for range most {
-		k.count(false, a, of(7), -1)
-	}
-	if got := k.words[80/4].Load(); got != most {
+	if got := k.ports[80/perWord].Load(); got != most {
 		t.Errorf("a full counter becomes %#x", got)
+	}
+}
+
+// TestFlowsComeAndGo: what is in the table is what was added and not yet removed,
+// however often, in a random order.
+func TestFlowsComeAndGo(t *testing.T) {
+	k := newKnown()
+	r := rand.New(rand.NewPCG(1, 2))
+	want := map[netip.AddrPort]int{}
+	for range 100_000 {
+		remote := netip.AddrPortFrom(there, uint16(r.IntN(2000)))
+		switch n := want[remote]; {
+		case n == 0 || n < 3 && r.IntN(2) == 0:
+			k.add(false, here, remote)
+			want[remote]++
+		default:
+			k.remove(false, here, remote)
+			want[remote]--
+		}
+	}
+	for remote, n := range want {
+		if got := k.has(false, here, remote); got != n {
+			t.Fatalf("%v is %d times in the table, added %d times", remote, got, n)
+		}
+		for range n {
+			k.remove(false, here, remote)
+		}
+	}
+	for i := range k.flows {
+		for j := range k.flows[i] {
+			if k.flows[i][j].Load() != 0 {
+				t.Fatal("a flow is left")
+			}
+		}
+	}
+}
+
+// TestFlowsWithoutRoom: they are counted, and their removal takes nothing from others.
+func TestFlowsWithoutRoom(t *testing.T) {
+	k := newKnown()
+	one := netip.AddrPortFrom(there, 1)
+	const other = 7
+	h := hash(k.seed, true, here, one)
+	both := []*bucket{&k.flows[h%buckets], &k.flows[h>>32%buckets]}
+	for _, b := range both {
+		for i := range b {
+			b[i].Store(other)
+		}
+	}
+	k.add(true, here, one)
+	k.remove(true, here, one)
+	if n := k.without.Load(); n != 1 {
+		t.Errorf("%d flows without room", n)
+	}
+	for _, b := range both {
+		for i := range b {
+			if b[i].Load() != other {
+				t.Error("a slot of another flow is free")
+			}
+		}
+	}
+	both[1][slots-1].Store(0)
+	k.add(true, here, one)
+	if k.has(true, here, one) != 1 || k.without.Load() != 1 {
+		t.Error("the last free slot is not taken")
 	}
 }
 
@@ -60,13 +142,12 @@ func TestHash(t *testing.T) {
 }
 
 // BenchmarkFlow is what a connection of ours costs, from begin to end, where its
-// counters are in no cache.
+// slots are in no cache.
 func BenchmarkFlow(b *testing.B) {
-	k := known{words: make([]atomic.Uint64, portWords+flowWords), seed: 1}
-	local, addr := netip.MustParseAddrPort("192.0.2.1:80"), netip.MustParseAddr("192.0.2.2")
+	k := newKnown()
 	for i := range b.N {
-		remote := netip.AddrPortFrom(addr, uint16(i))
-		k.count(false, local, remote, 1)
-		k.count(false, local, remote, -1)
+		remote := netip.AddrPortFrom(there, uint16(i))
+		k.add(false, here, remote)
+		k.remove(false, here, remote)
 	}
 }

@@ -112,12 +112,16 @@ func (in *Inlet) flush() {
 	}
 }
 
-// noteLost logs that packets found no room on the ring.
+// noteLost logs that packets found no room on the ring, or flows none in the table.
 func (in *Inlet) noteLost() {
 	var lost uint64
 	if in.objs.Lost.Get(&lost) == nil && lost != in.lost {
 		in.log.Debug("inlet: packets are lost", zap.Uint64("packets", lost-in.lost))
 		in.lost = lost
+	}
+	if n := in.known.without.Load(); n != in.without {
+		in.log.Debug("inlet: flows whose packets are not taken", zap.Uint64("flows", n-in.without))
+		in.without = n
 	}
 }
 

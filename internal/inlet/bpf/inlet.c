@@ -16,26 +16,40 @@
 #define PROTO_TCP 6
 #define PROTO_UDP 17
 
-#define PORTS 65536 /* of each protocol */
-#define PORT_WORDS (2 * PORTS / 4)
-#define FLOWS (1 << 18)
-#define FLOW_WORDS (FLOWS / 8)
+#define PORT_WORDS (2 * 65536 / 4)
+#define BUCKETS (1 << 16)
+#define SLOTS 8
+
+#define LO 1 /* the index of the loopback link, of each namespace */
 
 #define CHUNK 256
-#define MAX_LEN 65535 /* of a packet */
-#define CUT_LEN 65280 /* whole chunks of a longer one (BIG TCP) */
+#define MAX_TCP 65515 /* of a segment: with the IPv4 header it has 65535 bytes */
+#define CUT_TCP 65280 /* whole chunks of a longer one (BIG TCP) */
 
-// The flows that are ours, as user space counts them: 16 bits for each local
-// port, of TCP and then of UDP, and 8 for each hash of a flow. A flow of another
-// program is never ours, since its port is not; one of our ports' clients is by
-// chance, and then our stack answers it.
+// The flows that are ours, which user space writes (known.go). ports has how many
+// each local port has, 16 bits of TCP and then of UDP: most other packets need no
+// more than that. flows has the hash of each flow, in one of two buckets; 0 is a free
+// slot. Two flows have the same hash once in 2^64: a connection of the kernel's at a
+// port of ours stays the kernel's.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, PORT_WORDS + FLOW_WORDS);
+	__uint(max_entries, PORT_WORDS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u64);
-} known SEC(".maps");
+} ports SEC(".maps");
+
+struct bucket {
+	__u64 slots[SLOTS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BUCKETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} flows SEC(".maps");
 
 // By protocol and family: TCP, then UDP; of each IPv4, then IPv6.
 struct {
@@ -72,13 +86,26 @@ static __always_inline __u64 mix(__u64 h, __u32 w)
 	return h ^ (h >> 32);
 }
 
-static __always_inline __u64 field(__u32 word, __u32 i, __u32 bits)
+static __always_inline int has_port(__u32 port)
 {
-	__u32 per = 64 / bits;
-	__u32 key = word + i / per;
-	__u64 *w = bpf_map_lookup_elem(&known, &key);
+	__u32 key = port / 4;
+	__u64 *w = bpf_map_lookup_elem(&ports, &key);
 
-	return w ? *w >> (i % per * bits) & ((1 << bits) - 1) : 0;
+	return w && *w >> (port % 4 * 16) & 0xffff;
+}
+
+static __always_inline int has_flow(__u32 bucket, __u64 hash)
+{
+	struct bucket *b = bpf_map_lookup_elem(&flows, &bucket);
+	int i;
+
+	if (!b)
+		return 0;
+#pragma clang loop unroll(full)
+	for (i = 0; i < SLOTS; i++)
+		if (*(volatile __u64 *)&b->slots[i] == hash)
+			return 1;
+	return 0;
 }
 
 SEC("sk_lookup")
@@ -92,7 +119,12 @@ int onload_lookup(struct bpf_sk_lookup *ctx)
 
 	if (!udp && ctx->protocol != PROTO_TCP)
 		return SK_PASS;
-	if (!field(0, udp * PORTS + (lport & (PORTS - 1)), 16))
+	// What comes by lo was sent to an address of this host, so by a socket of the
+	// kernel's. A first SYN would be none of ours either, but the context does not
+	// show the segment.
+	if (ctx->ingress_ifindex == LO)
+		return SK_PASS;
+	if (!has_port(udp * 65536 + (lport & 0xffff)))
 		return SK_PASS;
 	if (six) {
 		h = mix(h, ctx->local_ip6[0]);
@@ -113,7 +145,8 @@ int onload_lookup(struct bpf_sk_lookup *ctx)
 	}
 	h = mix(h, lport << 16 | rport);
 	h = mix(h, udp);
-	if (!field(PORT_WORDS, h & (FLOWS - 1), 8))
+	h += !h; // 0 is a free slot
+	if (!has_flow(h & (BUCKETS - 1), h) && !has_flow(h >> 32 & (BUCKETS - 1), h))
 		return SK_PASS;
 	sk = bpf_map_lookup_elem(&sinks, &key);
 	if (!sk)
@@ -152,7 +185,8 @@ static long copy_chunk(__u32 i, struct taking *t)
 // take writes a packet, whose data begins at its transport header, to the ring.
 static __always_inline int take(struct __sk_buff *skb, __u8 proto)
 {
-	__u32 len = skb->len > MAX_LEN ? CUT_LEN : skb->len;
+	__u32 cut = proto == PROTO_TCP && skb->len > MAX_TCP;
+	__u32 len = cut ? CUT_TCP : skb->len;
 	__u32 chunks = (len + CHUNK - 1) / CHUNK;
 	struct taking t = { .skb = skb, .len = len };
 	struct packet *p;
@@ -165,7 +199,7 @@ static __always_inline int take(struct __sk_buff *skb, __u8 proto)
 	p->link = skb->ifindex;
 	p->len = len;
 	p->gso_size = skb->gso_size;
-	p->cut = skb->len > MAX_LEN;
+	p->cut = cut;
 	p->proto = proto;
 	if (bpf_skb_load_bytes_relative(skb, 0, p->header, 20, BPF_HDR_START_NET))
 		goto drop;

@@ -8,16 +8,23 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type InletBucket struct {
+	_     structs.HostLayout
+	Slots [8]uint64
+}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	InletMapKnown         = "known"
+	InletMapFlows         = "flows"
 	InletMapPackets       = "packets"
+	InletMapPorts         = "ports"
 	InletMapSinks         = "sinks"
 	InletProgOnloadLookup = "onload_lookup"
 	InletProgOnloadTcp    = "onload_tcp"
@@ -77,8 +84,9 @@ type InletProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type InletMapSpecs struct {
-	Known   *ebpf.MapSpec `ebpf:"known"`
+	Flows   *ebpf.MapSpec `ebpf:"flows"`
 	Packets *ebpf.MapSpec `ebpf:"packets"`
+	Ports   *ebpf.MapSpec `ebpf:"ports"`
 	Sinks   *ebpf.MapSpec `ebpf:"sinks"`
 }
 
@@ -110,15 +118,17 @@ func (o *InletObjects) Close() error {
 //
 // It can be passed to LoadInletObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InletMaps struct {
-	Known   *ebpf.Map `ebpf:"known"`
+	Flows   *ebpf.Map `ebpf:"flows"`
 	Packets *ebpf.Map `ebpf:"packets"`
+	Ports   *ebpf.Map `ebpf:"ports"`
 	Sinks   *ebpf.Map `ebpf:"sinks"`
 }
 
 func (m *InletMaps) Close() error {
 	return _InletClose(
-		m.Known,
+		m.Flows,
 		m.Packets,
+		m.Ports,
 		m.Sinks,
 	)
 }
