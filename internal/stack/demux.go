@@ -137,7 +137,7 @@ func (d *demux) udpSocket(local, remote netip.AddrPort) *UDPConn {
 }
 
 // connected reports whether the packet p in frame belongs to a connection or to a
-// connected UDP socket.
+// connected UDP socket, of this stack or of another of its team.
 func (d *demux) connected(p *ip.Packet, frame []byte) bool {
 	if len(frame) < p.L4Off+4 {
 		return false
@@ -146,11 +146,18 @@ func (d *demux) connected(p *ip.Packet, frame []byte) bool {
 	remote := netip.AddrPortFrom(p.Src, binary.BigEndian.Uint16(frame[p.L4Off:]))
 	switch p.Proto {
 	case ip.ProtoTCP:
-		return d.conn(local, remote) != nil
+		if d.conn(local, remote) != nil {
+			return true
+		}
 	case ip.ProtoUDP:
-		return len(d.udpFlows) > 0 && d.udpFlows[makeFlowKey(local, remote)] != nil
+		if len(d.udpFlows) > 0 && d.udpFlows[makeFlowKey(local, remote)] != nil {
+			return true
+		}
+	default:
+		return false
 	}
-	return false
+	_, mates := d.mates.owner(p.Proto, local, remote)
+	return mates
 }
 
 // bound returns the socket of b for a packet from remote to local: one bound to

@@ -38,22 +38,33 @@ type inbox struct {
 	mu    sync.Mutex // leaf
 	pkts  []handed
 	descs []ring.Desc
+	frags int // descs of fragments
 
 	// Memory for the next ones; under the stack lock.
 	sparePkts  []handed
 	spareDescs []ring.Desc
 }
 
-// inboxMost bounds the packets that wait in an inbox; they have at most an eighth of
-// the arena.
+// inboxMost bounds the packets that wait in an inbox; those of all inboxes of a team
+// have at most an eighth of the arena. Fragments have at most half of an inbox, since
+// anybody can send them: they come without a flow.
 const inboxMost = 4096
 
-// put adds a packet. false: there are too many.
+// inboxFrames is how many frames an inbox may have, of that many in the arena.
+func inboxFrames(frames, stacks int) int { return max(frames/8/stacks, 1) }
+
+// put adds a packet. false: there are too many, or most frames.
 func (in *inbox) put(h *handed, ds []ring.Desc, most int) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(in.pkts) >= inboxMost || len(in.descs)+len(ds) > most {
 		return false
+	}
+	if h.kind == handedFragment {
+		if in.frags+len(ds) > min(inboxMost, most)/2 {
+			return false
+		}
+		in.frags += len(ds)
 	}
 	in.pkts = append(in.pkts, *h)
 	in.descs = append(in.descs, ds...)
@@ -64,7 +75,7 @@ func (in *inbox) put(h *handed, ds []ring.Desc, most int) bool {
 func (in *inbox) takeAll() (pkts []handed, descs []ring.Desc) {
 	in.mu.Lock()
 	pkts, descs = in.pkts, in.descs
-	in.pkts, in.descs = in.sparePkts[:0], in.spareDescs[:0]
+	in.pkts, in.descs, in.frags = in.sparePkts[:0], in.spareDescs[:0], 0
 	in.mu.Unlock()
 	in.sparePkts, in.spareDescs = pkts, descs
 	return pkts, descs
@@ -80,10 +91,11 @@ func (s *Stack) handTo(i int, kind uint8, ds []ring.Desc, err *ip.ICMPError) {
 	} else {
 		h.pkt = s.rx.pkt
 	}
-	if !m.team.mate(i).demux.mates.in.put(&h, ds, s.arena.Frames()/8) {
+	if !m.team.mate(i).demux.mates.in.put(&h, ds, inboxFrames(s.arena.Frames(), m.team.size())) {
 		if len(ds) > 0 {
-			s.noteDrop(ds[0].Frame, &s.counters.handDrops)
-			s.cache.FreeDescs(ds)
+			s.drop(ds, &s.counters.handDrops)
+		} else {
+			s.counters.handDrops.Add(1)
 		}
 		return
 	}
@@ -141,6 +153,7 @@ func (s *Stack) take(h *handed, ds []ring.Desc) {
 	switch s.rx.pkt = h.pkt; h.kind {
 	case handedFragment:
 		s.rx.handed = false // the datagram may be another's
+		s.rx.group = s.groups.has(h.pkt.Dst, h.pkt.Proto)
 		s.fragment(ds)
 	case handedError:
 		s.icmpError(&h.err)
