@@ -45,6 +45,21 @@ type ICMPError struct {
 	HasSeq        bool   // Proto is ProtoTCP
 }
 
+// AsksHost reports whether p, which frame begins with, is ICMP that concerns the host
+// rather than a flow: a ping or neighbour discovery (RFC 4861, 4). Fragments do not say.
+func (p *Packet) AsksHost(frame []byte) bool {
+	if p.Fragment || p.L4Len == 0 || len(frame) <= p.L4Off {
+		return false
+	}
+	switch t := frame[p.L4Off]; p.Proto {
+	case ProtoICMP:
+		return !p.V6 && t == icmpEcho
+	case ProtoICMPv6:
+		return p.V6 && (t == icmp6Echo || t >= RouterSolicitation && t <= NeighborAdvertisement)
+	}
+	return false
+}
+
 // ParseICMPError reads the message l4 that arrived in p; its checksum has been
 // verified. It returns false if the message is no error, if it neither ends nor
 // hinders a flow (source quench, RFC 6633; redirect), or if it is too short to name

@@ -80,8 +80,8 @@ func withLinkLocal(addrs []netip.Prefix, mac [6]byte) []netip.Prefix {
 	return append(addrs[:len(addrs):len(addrs)], netip.PrefixFrom(a, 64))
 }
 
-// frame takes a received frame, if it is one that a host answers: ARP or ICMP. It is
-// called under the stack lock (stack.Link.Host).
+// frame takes a received frame for the host (stack.Link.Host). It is called under the
+// stack lock.
 func (h *linkHost) frame(b []byte) bool {
 	if len(b) > hostFrame {
 		return false

@@ -33,15 +33,22 @@ func (d simNIC) MAC() [6]byte { return d.mac }
 
 const nicName = "0000:01:00.0"
 
+func nicMAC(n byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, n} }
+
 // nics are two engines, each with one NIC, on one link.
 func nics(t *testing.T, static ...string) (engines []*Engine, errs []error) {
 	t.Helper()
-	da, db, err := sim.New(sim.Config{Name: nicName, TakeAll: true}, sim.Config{Name: nicName, TakeAll: true}, sim.LinkConfig{})
+	return nicsOver(t, sim.LinkConfig{}, static...)
+}
+
+func nicsOver(t *testing.T, link sim.LinkConfig, static ...string) (engines []*Engine, errs []error) {
+	t.Helper()
+	da, db, err := sim.New(sim.Config{Name: nicName, TakeAll: true}, sim.Config{Name: nicName, TakeAll: true}, link)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n, d := range []*sim.Device{da, db} {
-		e := nicEngine(t, simNIC{d, [6]byte{2, 0, 0, 0, 0, byte(n + 1)}}, static[n])
+		e := nicEngine(t, simNIC{d, nicMAC(byte(n + 1))}, static[n])
 		engines, errs = append(engines, e), append(errs, e.ifs[0].Err)
 	}
 	return engines, errs

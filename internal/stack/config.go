@@ -66,10 +66,9 @@ type Link struct {
 	Index    int             // as Config.Net knows it
 	Queues   []driver.Queue  // nobody else uses them
 	Steering driver.Steering // takes the packets of a port to the queues
-	// Host, of a link that no kernel stands behind, is given each frame that is
-	// neither TCP nor UDP nor an ICMP error, and reports whether it took the frame: ARP,
-	// neighbour discovery, pings. It is called under the stack lock, does not wait, and
-	// keeps nothing of the frame.
+	// Host, of a link that no kernel stands behind, is given each frame that is no IP
+	// packet, neighbour discovery or a ping, and reports whether it took the frame. It is
+	// called under the stack lock, does not wait, and keeps nothing of the frame.
 	Host func(frame []byte) bool
 }
 

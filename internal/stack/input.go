@@ -71,8 +71,10 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 			}
 			return nil
 		}
-		if verdict == control.Accepted {
-			s.rx.repeat.Learn(first, p) // the headers say nothing of ports
+		if verdict == control.Accepted && p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6 {
+			// The headers say nothing of ports. Of ICMP they do not say either whether
+			// the next packet is the link's host's.
+			s.rx.repeat.Learn(first, p)
 		}
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}

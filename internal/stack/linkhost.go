@@ -8,14 +8,10 @@ import (
 )
 
 // hostTakes offers a received frame to the link's host: one that is no IP packet, as
-// err says, or ICMP in the packet rx.pkt. It reports whether the host took it. The
-// frame is whole in first; larger ones are no host's.
+// err says, or a question to the host in the packet rx.pkt. It reports whether the host
+// took it. The frame is whole in first; larger ones are no host's.
 func (s *Stack) hostTakes(first []byte, total int, err error) bool {
-	if len(first) != total {
-		return false
-	}
-	p := &s.rx.pkt
-	if err == nil && p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6 {
+	if len(first) != total || err != ip.ErrNotIP && (err != nil || !s.rx.pkt.AsksHost(first)) {
 		return false
 	}
 	return s.rx.on.host(first)
