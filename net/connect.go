@@ -68,6 +68,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	if err != nil {
 		return fail(err)
 	}
+	defer o.CloseSocket() // unless the connection takes it
 	kernel := func(why string) (*UDPConn, error) {
 		c, err := r.kernel(ctx, udpOrNil(laddr), raddr.String(), func() (net.Conn, error) {
 			return net.DialUDP(r.network, laddr, raddr)
@@ -89,7 +90,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	case why != "":
 		return kernel(why)
 	}
-	return newUDPConn(newConnectedUDP(r.e, c, r.network, o)), nil
+	return newUDPConn(newConnectedUDP(r.e, c, r.network, &o)), nil
 }
 
 // way asks the engine for the carrier of a connection from local (which may be
@@ -116,6 +117,7 @@ func (r *race) way(ctx context.Context, local, remote netip.AddrPort, fits bool,
 		// The kernel looks for the route after the hook, which may have set a TOS.
 		if t := o.Traffic(proto(r.network)); t != (engine.Traffic{}) {
 			if w, err = r.e.in.Way(family(r.network), t, local, remote); err != nil {
+				o.CloseSocket()
 				return w, o, cause("connect", err)
 			}
 		}

@@ -242,12 +242,10 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	}
 	if len(sh.Stacks) == 0 {
 		if k == nil {
+			o.CloseSocket()
 			return fail(cause("bind", syscall.EADDRNOTAVAIL))
 		}
 		return kernelUDPConn(k, sh.Why), nil
-	}
-	if lc.ReplyFromDestination {
-		o.Recv |= recvDestination
 	}
 	c, err := e.bindUDP(&sh, k, network, own.Port(), o, unshare)
 	if err != nil {
@@ -256,6 +254,10 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 			unshare()
 		}
 		return fail(cause("bind", err))
+	}
+	if lc.ReplyFromDestination {
+		c.always = recvDestination
+		c.recv.Or(uint32(recvDestination))
 	}
 	return newUDPConn(c), nil
 }

@@ -61,9 +61,10 @@ func (e *Engine) bindUDP(sh *engine.Shards, k *net.UDPConn, network string, port
 		on, err = e.in.Bind(sh, port, true, &o)
 	}
 	if err != nil {
+		o.CloseSocket()
 		return nil, err
 	}
-	c := newBoundUDP(e, on, k, network, o, unshare)
+	c := newBoundUDP(e, on, k, network, &o, unshare)
 	if k == nil {
 		return c, nil
 	}

@@ -26,13 +26,14 @@ type boundUDP struct {
 	k       *net.UDPConn // nil: there is no kernel
 	shadow  *os.File     // then: a socket for the program's options, under stackUDP.mu
 	unshare func()       // set with k
+	always  engine.Recv  // control messages that Control does not take away
 	pumped  sync.WaitGroup
 }
 
 // newBoundUDP returns the carrier of on, and of k unless that is nil.
-func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, o engine.Options, unshare func()) *boundUDP {
-	c := &boundUDP{on: on, k: k, unshare: unshare}
-	c.e, c.s, c.network, c.base = e, on.Receiver(), network, o
+func newBoundUDP(e *Engine, on *engine.Socket, k *net.UDPConn, network string, o *engine.Options, unshare func()) *boundUDP {
+	c := &boundUDP{on: on, k: k, unshare: unshare, shadow: o.TakeSocket()}
+	c.e, c.s, c.network = e, on.Receiver(), network
 	c.recv.Store(uint32(o.Recv))
 	if k != nil {
 		c.laddr = k.LocalAddr().(*net.UDPAddr)
@@ -272,7 +273,7 @@ func (c *boundUDP) control(f func(fd uintptr)) error {
 	if err := raw.Control(f); err != nil || c.way.Load() != nil {
 		return err
 	}
-	o, err := c.e.in.OptionsOf(raw, c.base)
+	o, err := c.e.in.OptionsOf(raw)
 	switch {
 	case err != nil:
 		return c.opError("raw", "raw", err)
@@ -280,7 +281,7 @@ func (c *boundUDP) control(f func(fd uintptr)) error {
 		_, err = c.kernel(o.Kernel)
 		return err
 	}
-	c.recv.Store(uint32(o.Recv))
+	c.recv.Store(uint32(o.Recv | c.always))
 	c.on.Follow(&o)
 	if c.k == nil {
 		return nil

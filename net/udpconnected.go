@@ -16,12 +16,14 @@ import (
 // connectedUDP is a connected socket of a stack.
 type connectedUDP struct {
 	stackUDP
-	shadow *os.File // a kernel socket for the program's options, under stackUDP.mu; nil: none was asked for
+	shadow *os.File // a kernel socket for the program's options, under stackUDP.mu; nil: there was no hook, and none was asked for
 }
 
-func newConnectedUDP(e *Engine, s *stack.UDPConn, network string, o engine.Options) *connectedUDP {
-	c := &connectedUDP{}
-	c.e, c.s, c.network, c.base = e, s, network, o
+// newConnectedUDP returns the carrier of s, which has the options o. The kernel socket
+// of a hook becomes the one for the program's options: it has those of the hook.
+func newConnectedUDP(e *Engine, s *stack.UDPConn, network string, o *engine.Options) *connectedUDP {
+	c := &connectedUDP{shadow: o.TakeSocket()}
+	c.e, c.s, c.network = e, s, network
 	c.laddr, c.raddr = udpAddr(s.LocalAddr(), false), udpAddr(s.RemoteAddr(), false)
 	c.six = !s.RemoteAddr().Addr().Is4()
 	c.recv.Store(uint32(o.Recv))
@@ -118,7 +120,7 @@ func (c *connectedUDP) control(f func(fd uintptr)) error {
 	if err := raw.Control(f); err != nil {
 		return err
 	}
-	o, err := c.e.in.OptionsOf(raw, c.base)
+	o, err := c.e.in.OptionsOf(raw)
 	switch {
 	case err != nil:
 		return c.opError("raw", "raw", err)
@@ -127,7 +129,7 @@ func (c *connectedUDP) control(f func(fd uintptr)) error {
 		return err
 	}
 	c.recv.Store(uint32(o.Recv))
-	engine.FollowUDP(c.s, &o)
+	c.e.in.FollowUDP(c.s, &o)
 	return nil
 }
 

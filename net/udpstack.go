@@ -25,7 +25,6 @@ type stackUDP struct {
 	e    *Engine
 	six  bool          // control messages as on an IPv6 socket
 	recv atomic.Uint32 // engine.Recv
-	base engine.Options
 	leaving
 
 	buffers engine.Buffers // that the program has set, under mu
@@ -154,7 +153,9 @@ func (c *stackUDP) noKernel(why string) error {
 func (c *stackUDP) setBuffer(opt, bytes int, shadow *os.File) int {
 	c.buffers.Set(opt, bytes)
 	if shadow != nil {
-		c.buffers.Follow(shadow)
+		var one engine.Buffers // the program may have set the other one by Control since
+		one.Set(opt, bytes)
+		one.Follow(shadow)
 	}
 	return c.e.in.UDPBuffer(opt, bytes)
 }

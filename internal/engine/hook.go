@@ -11,8 +11,8 @@ import (
 )
 
 // Hook calls a Control hook with a kernel socket that is never connected, and
-// returns the options that it set. proto is ip.ProtoTCP or ip.ProtoUDP, f the
-// socket's family.
+// returns the options that it set, of UDP with the socket. proto is ip.ProtoTCP or
+// ip.ProtoUDP, f the socket's family.
 func (e *Engine) Hook(proto uint8, f Family, hook func(syscall.RawConn) error) (o Options, err error) {
 	kind := sockKind{unix.AF_INET6, unix.SOCK_STREAM, 0}
 	if f == IPv4 {
@@ -25,7 +25,11 @@ func (e *Engine) Hook(proto uint8, f Family, hook func(syscall.RawConn) error) (
 	if err != nil {
 		return o, err
 	}
-	defer file.Close()
+	defer func() {
+		if o.Socket == nil {
+			_ = file.Close()
+		}
+	}()
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return o, err
@@ -45,14 +49,21 @@ func (e *Engine) Hook(proto uint8, f Family, hook func(syscall.RawConn) error) (
 	if before.changes(after, &o); bound {
 		o.Kernel = "a Control hook bound the socket"
 	}
+	if proto == ip.ProtoUDP && o.Kernel == "" {
+		o.Socket = file
+	}
 	return o, nil
 }
 
-// freshSocket returns a socket of the engine's namespace.
+// freshSocket returns a socket of the engine's namespace, as net opens it: a UDP socket
+// may send to broadcast addresses.
 func (e *Engine) freshSocket(k sockKind) (*os.File, error) {
 	fd := -1
 	err := e.ns.Do(func() (err error) {
 		fd, err = unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, k.proto)
+		if err == nil && k.typ == unix.SOCK_DGRAM {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
+		}
 		return os.NewSyscallError("socket", err)
 	})
 	if err != nil {

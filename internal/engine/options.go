@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/onload-go/onload/internal/stack"
@@ -21,6 +22,10 @@ type Options struct {
 
 	// Recv are the control messages that a UDP socket gives.
 	Recv Recv
+
+	// Socket is the kernel socket that a hook was called with, of UDP's only, and nil
+	// where it was a bound one. Whoever has the Options closes it, by CloseSocket.
+	Socket *os.File
 
 	// Hooked says that a Control hook was called with the twin of a bound socket.
 	Hooked bool
@@ -63,6 +68,21 @@ func (o *Options) leave(name string) {
 		by = "a Control hook"
 	}
 	o.Kernel = by + " set " + name
+}
+
+// CloseSocket closes the hook's socket, if there is one.
+func (o *Options) CloseSocket() {
+	if o.Socket != nil {
+		_ = o.Socket.Close()
+		o.Socket = nil
+	}
+}
+
+// TakeSocket returns the hook's socket or nil. CloseSocket does nothing then.
+func (o *Options) TakeSocket() *os.File {
+	f := o.Socket
+	o.Socket = nil
+	return f
 }
 
 // NeedKernel is the error of options that only the kernel can follow, if no kernel

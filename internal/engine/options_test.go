@@ -82,6 +82,7 @@ func TestSockopts(t *testing.T) {
 				})
 				return err
 			})
+			o.CloseSocket()
 			if err != nil {
 				t.Errorf("%s %s: %v", network, tt.name, err)
 			} else if !reflect.DeepEqual(o, tt.want) {

@@ -175,6 +175,9 @@ func (c *Socket) SetWriteDeadline(t time.Time) error {
 
 // SetWriteBuffer bounds the bytes that wait to be sent.
 func (c *Socket) SetWriteBuffer(bytes int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opts.SndBuf = bytes // of shards that join later
 	return c.each(func(s *stack.UDPConn) error { return s.SetWriteBuffer(bytes) })
 }
 

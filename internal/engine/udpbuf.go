@@ -68,8 +68,8 @@ func (b *Buffers) Set(opt, bytes int) {
 	}
 }
 
-// Follow sets the options on a kernel socket. Errors are ignored: the kernel takes
-// any size.
+// Follow sets the options on a kernel socket. Errors are ignored: the
+// kernel takes any size.
 func (b *Buffers) Follow(f *os.File) {
 	raw, err := f.SyscallConn()
 	if err != nil {

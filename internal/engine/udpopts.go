@@ -80,17 +80,14 @@ func (o *Options) pathMTU(v sockValue, s *sockState, name string) stack.PathMTUM
 	return 0
 }
 
-// followUDP sets the options in c.
-func (o *Options) followUDP(c *stack.UDPConn) {
-	c.SetIP(o.ip)
-	c.SetSegment(o.segment)
-	c.SetJoined(o.Recv&RecvJoined != 0)
-	if o.rcvBuf > 0 {
-		_ = c.SetReadBuffer(2 * o.rcvBuf)
-	}
-	if o.sndBuf > 0 {
-		_ = c.SetWriteBuffer(2 * o.sndBuf)
-	}
+// followUDP sets the options in c, which is open. Buffers of which o says nothing have
+// their default.
+func followUDP(c *stack.UDPConn, o *stack.UDPOptions) {
+	c.SetIP(o.IP)
+	c.SetSegment(o.Segment)
+	c.SetJoined(o.Joined)
+	_ = c.SetReadBuffer(o.RcvBuf)
+	_ = c.SetWriteBuffer(o.SndBuf)
 }
 
 // Follow sets the options of an open socket, and those of shards that join later.
@@ -102,17 +99,18 @@ func (c *Socket) Follow(o *Options) {
 		c.routes.clear()
 	}
 	c.opts.IP, c.opts.Segment, c.opts.Joined, c.groups = u.IP, u.Segment, u.Joined, o.groups
+	c.opts.RcvBuf, c.opts.SndBuf = u.RcvBuf, u.SndBuf
 	for _, s := range c.parts.Load().shards {
-		o.followUDP(s)
+		followUDP(s, u)
 	}
 }
 
 // FollowUDP sets the options of an open connected socket.
-func FollowUDP(c *stack.UDPConn, o *Options) { o.followUDP(c) }
+func (e *Engine) FollowUDP(c *stack.UDPConn, o *Options) { followUDP(c, e.udp(o)) }
 
 // OptionsOf returns the options of a socket of ours, beside which the program has
-// the kernel's socket c: base, and those that the program set on c.
-func (e *Engine) OptionsOf(c syscall.RawConn, base Options) (o Options, err error) {
+// the kernel's socket c: those that a hook and the program set on c.
+func (e *Engine) OptionsOf(c syscall.RawConn) (o Options, err error) {
 	var now *sockState
 	var kind sockKind
 	err = c.Control(func(fd uintptr) {
@@ -126,7 +124,6 @@ func (e *Engine) OptionsOf(c syscall.RawConn, base Options) (o Options, err erro
 	if err != nil {
 		return o, err
 	}
-	o = base
 	o.by = "the program"
 	fresh.changes(now, &o)
 	return o, nil
