@@ -14,7 +14,8 @@ const defaultHopLimit = 64
 // hopLimits reads the hop limits of packets whose route names none. For IPv4 it is
 // the host's (Documentation/networking/ip-sysctl.rst, ip_default_ttl), for IPv6
 // the link's, which routers may set (hop_limit; RFC 4861, section 6.3.4). The
-// kernel announces no change, so what was read is not kept for long.
+// kernel announces no change, so what was read is not kept for long. A destination that
+// is in use keeps its hop limit until routes change.
 type hopLimits struct {
 	root [2]*os.Root // /proc/sys/net/ipv4 and ipv6 of the namespace; nil: it has none
 

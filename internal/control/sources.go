@@ -96,7 +96,7 @@ func (k *Kernel) Accepts(link int, f Flow) Verdict {
 		if !v.byFlow[inet4] {
 			f.SrcPort, f.DstPort = 0, 0
 		}
-		verdict := k.verdicts.get(k.verdicts.clock(), v, newPacketIn(link, f), func() bool {
+		verdict := k.verdicts.get(v, newPacketIn(link, f), func() bool {
 			err := k.routes.askInput(link, f)
 			return err != unix.EINVAL && err != unix.EXDEV
 		})

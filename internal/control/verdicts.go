@@ -84,9 +84,16 @@ func (d *verdicts) clock() time.Duration { return time.Since(d.began) }
 
 // get returns the verdict on a packet that comes now, as ask says, whose answers are
 // remembered for cacheTime or until the view changes.
-func (d *verdicts) get(now time.Duration, v *view, p packetIn, ask func() bool) Verdict {
+func (d *verdicts) get(v *view, p packetIn, ask func() bool) Verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// Only now: a clock that was read before others had the lock would turn the limiter's
+	// back, which would count that time twice.
+	return d.at(d.clock(), v, p, ask)
+}
+
+// at is get at a time. The caller holds mu.
+func (d *verdicts) at(now time.Duration, v *view, p packetIn, ask func() bool) Verdict {
 	if d.accepted == nil {
 		d.accepted, d.refused = make([]answerIn, verdictSlots), make([]answerIn, verdictSlots)
 	}

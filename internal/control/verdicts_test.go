@@ -27,7 +27,7 @@ func TestVerdicts(t *testing.T) {
 	get := func(now time.Duration, accepted bool) {
 		t.Helper()
 		want := verdictOf(accepted)
-		if got := d.get(now, v, forged(0), func() bool { asked++; return accepted }); got != want {
+		if got := d.at(now, v, forged(0), func() bool { asked++; return accepted }); got != want {
 			t.Errorf("verdict %d, want %d", got, want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestVerdictsUnderFlood(t *testing.T) {
 	honest := packetIn{src: [4]byte{10, 0, 0, 2}, dst: [4]byte{10, 0, 0, 1}, link: 2}
 	const flood = 1 << 16
 	from := func(now time.Duration, p packetIn, accepted bool) Verdict {
-		return d.get(now, v, p, func() bool { asked++; return accepted })
+		return d.at(now, v, p, func() bool { asked++; return accepted })
 	}
 	now := time.Millisecond
 	if from(now, honest, true) != Accepted {

@@ -158,6 +158,11 @@ func (s *TCPShadow) follow(x *sockopt, v sockValue, now *sockState) error {
 		}
 	case "TCP_WINDOW_CLAMP", "TCP_LINGER2":
 		o.leave(x.name)
+	case "TCP_FASTOPEN", "TCP_FASTOPEN_CONNECT", "TCP_FASTOPEN_NO_COOKIE", "IPV6_V6ONLY":
+		o.leave(x.name) // the kernel refuses them once a connection is open
+	case "TCP_MAXSEG", "TCP_SYNCNT", "TCP_DEFER_ACCEPT", "TCP_FASTOPEN_KEY":
+		// They are of the handshake, which is over. The kernel's connection takes them,
+		// and does nothing with them (do_tcp_setsockopt, net/ipv4/tcp.c).
 	case "IP_TOS":
 		if s.four() {
 			err = s.c.SetTOS(o.ip.TOS)

@@ -12,8 +12,13 @@ const (
 )
 
 // portUnreachable answers a datagram that nobody wants, and frees it: its socket was
-// closed a moment ago.
+// closed a moment ago. One that the kernel gave has no answer: the way that it came is
+// not known, and no queue leads there.
 func (s *Stack) portUnreachable(ds []ring.Desc) {
+	if s.rx.on == &s.rx.inlet.on {
+		s.cache.FreeDescs(ds)
+		return
+	}
 	p := &s.rx.pkt
 	back := uint16(p.L4Off - p.NetOff) // the IP header still stands in front
 	s.replyICMP(s.rx.queue, ip.PortUnreachable, p, s.arena.Bytes(ds[0].Frame)[ds[0].Off-back:ds[0].Off+ds[0].Len])
