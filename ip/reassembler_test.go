@@ -24,7 +24,7 @@ func newFragLab(t testing.TB, frames, limit, peer int) *fragLab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &fragLab{TB: t, arena: a, cache: ring.NewCache(a)}
+	l := &fragLab{TB: t, arena: a, cache: ring.NewCache(a, 1)}
 	l.r.Init(l.cache, limit, peer)
 	return l
 }

@@ -238,7 +238,7 @@ func TestArenaRefs(t *testing.T) {
 
 func TestCache(t *testing.T) {
 	a := newTestArena(t, 500)
-	c := NewCache(a)
+	c := NewCache(a, 1)
 	r := rand.New(rand.NewPCG(1, 1))
 	held := map[Frame]bool{}
 	for range 200000 {
@@ -290,7 +290,7 @@ func TestCache(t *testing.T) {
 // Every frame through one cache, until there is none.
 func TestCacheExhaust(t *testing.T) {
 	a := newTestArena(t, 150)
-	c := NewCache(a)
+	c := NewCache(a, 1)
 	var fs []Frame
 	for {
 		f, ok := c.Alloc()
@@ -494,7 +494,7 @@ func TestPacketLen(t *testing.T) {
 
 func TestArenaAllocs(t *testing.T) {
 	a := newTestArena(t, 512)
-	c := NewCache(a)
+	c := NewCache(a, 1)
 	var m Mailbox
 	fs := make([]Frame, 32)
 	if n := testing.AllocsPerRun(1000, func() {
@@ -540,7 +540,7 @@ func BenchmarkArenaAllocFree(b *testing.B) {
 		})
 	})
 	b.Run("cache", func(b *testing.B) {
-		c := NewCache(a)
+		c := NewCache(a, 1)
 		for b.Loop() {
 			f, _ := c.Alloc()
 			c.Free(f)

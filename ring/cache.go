@@ -5,11 +5,24 @@ package ring
 type Cache struct {
 	arena *Arena
 	n     int
-	fs    [128]Frame
+	most  int // frames to keep
+	fs    [cacheMost]Frame
 }
 
-// NewCache returns an empty cache of a.
-func NewCache(a *Arena) *Cache { return &Cache{arena: a} }
+// cacheMost and cachePart bound the frames that are kept where nobody else finds
+// them: so many in each cache, and that part of the arena in all of them together,
+// but leastCached in each.
+const (
+	cacheMost   = 128
+	cachePart   = 16
+	leastCached = 2
+)
+
+// NewCache returns an empty cache of a, one of so many.
+func NewCache(a *Arena, caches int) *Cache {
+	most := a.Frames() / (cachePart * caches)
+	return &Cache{arena: a, most: min(max(most, leastCached), cacheMost)}
+}
 
 // Arena is the arena behind the cache.
 func (c *Cache) Arena() *Arena { return c.arena }
@@ -17,7 +30,7 @@ func (c *Cache) Arena() *Arena { return c.arena }
 // Alloc takes a frame with one reference; ok is false when none is free.
 func (c *Cache) Alloc() (f Frame, ok bool) {
 	if c.n == 0 {
-		if c.n = c.arena.takeN(c.fs[:len(c.fs)/2]); c.n == 0 {
+		if c.n = c.arena.takeN(c.fs[:c.most/2]); c.n == 0 {
 			return NoFrame, false
 		}
 	}
@@ -34,8 +47,8 @@ func (c *Cache) Free(f Frame) {
 		panic("ring: free of a frame that is free or that others hold")
 	}
 	m.refs = 0
-	if c.n == len(c.fs) {
-		c.spill(len(c.fs) / 2)
+	if c.n == c.most {
+		c.spill(c.most / 2)
 	}
 	c.fs[c.n] = f
 	c.n++

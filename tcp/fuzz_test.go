@@ -14,7 +14,7 @@ func FuzzReassembly(f *testing.F) {
 	f.Add([]byte{1, 200, 0, 100, 200, 0, 50, 10, 0, 0, 60, 0, 0, 0, 3})
 	f.Add([]byte{10, 1, 1, 12, 1, 1, 14, 1, 1, 9, 20, 0, 0, 0, 2, 5, 1, 1, 0, 50, 0, 0, 0, 3})
 	a := newArena(f, 256, 2048)
-	cache := ring.NewCache(a)
+	cache := ring.NewCache(a, 1)
 	f.Cleanup(cache.Flush)
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		free := a.FreeFrames()

@@ -217,6 +217,9 @@ func (c *Conn) checkStarved(refused bool, now int64) {
 // expireRetry tries again to get frames, and looks at those that the connection
 // keeps.
 func (c *Conn) expireRetry(now int64) {
+	if c.sendShare() == 0 {
+		c.h.Cache.Flush() // the last free frames may be there
+	}
 	c.wakeWriter()
 	if c.shutByMemory() && c.nextWindow() > c.openWindow() {
 		c.set(markAckNow)

@@ -42,7 +42,7 @@ func newArena(t testing.TB, frames, size int) *ring.Arena {
 }
 
 func newHost(t testing.TB, a *ring.Arena, caps Caps) *Host {
-	h := NewHost(a, ring.NewCache(a), caps)
+	h := NewHost(a, ring.NewCache(a, 1), caps)
 	h.ISNKey, h.TSKey = [16]byte{1}, [16]byte{2} // tests repeat
 	t.Cleanup(h.Cache.Flush)
 	return h

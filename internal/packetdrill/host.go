@@ -41,7 +41,7 @@ func newHost() (*host, error) {
 		return nil, err
 	}
 	h := &host{arena: a, now: 1e15}
-	h.h = tcp.NewHost(a, ring.NewCache(a), tcp.Caps{MaxFrags: 1, TSO: 1 << 16, TSOFrags: 48})
+	h.h = tcp.NewHost(a, ring.NewCache(a, 1), tcp.Caps{MaxFrags: 1, TSO: 1 << 16, TSOFrags: 48})
 	return h, nil
 }
 

@@ -16,7 +16,7 @@ func TestFragmentShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := ring.NewCache(arena)
+	cache := ring.NewCache(arena, 1)
 	var f fragments
 	f.init(arena, cache)
 	all, _ := fragLimits(arena)
@@ -79,7 +79,7 @@ func TestFragmentsLargest(t *testing.T) {
 // comes through, while another peer's waits.
 func reassembles(t *testing.T, arena *ring.Arena, size int) bool {
 	t.Helper()
-	cache := ring.NewCache(arena)
+	cache := ring.NewCache(arena, 1)
 	var f fragments
 	f.init(arena, cache)
 	defer f.Flush()

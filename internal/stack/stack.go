@@ -72,7 +72,7 @@ func New(cfg Config) (*Stack, error) {
 		caps:  commonCaps(cfg.queues()),
 	}
 	s.wiring.init(&cfg)
-	s.cache = ring.NewCache(s.arena)
+	s.cache = ring.NewCache(s.arena, cfg.stacks())
 	s.host = s.newHost()
 	s.life.closed = make(chan struct{})
 	s.kicker.batches = cfg.Profile != Latency

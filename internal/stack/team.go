@@ -22,6 +22,7 @@ type team struct {
 	// spreads has, by the index of the link, how its device spreads flows. It does
 	// not change.
 	spreads map[int]*spread
+	n       int // stacks; does not change
 
 	mu     sync.Mutex
 	open   int // stacks that are not closed
@@ -57,7 +58,7 @@ func NewTeam(c Config, n int) ([]*Stack, error) {
 			return nil, &driver.SettingError{Field: "Stacks", Err: err}
 		}
 	}
-	t := &team{open: n, close: c.Close, spreads: map[int]*spread{}}
+	t := &team{n: n, open: n, close: c.Close, spreads: map[int]*spread{}}
 	for i := range c.Links {
 		t.spreads[c.Links[i].Index] = newSpread(&c.Links[i], n)
 	}
@@ -99,6 +100,14 @@ func (c Config) part(t *team, i, n int) Config {
 	c.MaxOrphans = partOf(c.MaxOrphans, tcp.DefaultOrphans, n)
 	c.MaxTimeWaits = partOf(c.MaxTimeWaits, maxTimeWaits, n)
 	return c
+}
+
+// stacks is how many stacks share the arena.
+func (c *Config) stacks() int {
+	if c.team == nil {
+		return 1
+	}
+	return c.team.n
 }
 
 // partOf is the n-th part of a limit, at least 1; 0 stands for byDefault.
