@@ -70,13 +70,19 @@ func (e *Engine) pick(i *Interface, t *Traffic, local, remote netip.AddrPort) *s
 	return i.Stacks[e.picks.Add(1)%n]
 }
 
-// addQueues spreads queues that an interface has got over its stacks. Where one
-// refuses its part, the error is of the interface, which then breaks.
+// addQueues spreads queues that an interface has got over its stacks. No stack gets
+// its part if one has no room for its own: the caller closes all of them then, and a
+// stack that had some would take the interface for broken.
 func (i *Interface) addQueues(qs []driver.Queue) error {
 	parts := make([][]driver.Queue, len(i.Stacks))
 	for n, q := range qs {
 		at := (len(i.Device.Queues()) + n) % len(parts)
 		parts[at] = append(parts[at], q)
+	}
+	for n, part := range parts {
+		if err := i.Stacks[n].MayGrow(i.Index, len(part)); err != nil {
+			return err
+		}
 	}
 	for n, part := range parts {
 		if len(part) == 0 {

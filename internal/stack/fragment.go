@@ -40,11 +40,11 @@ const (
 	leastFragFrames = 128
 )
 
-// fragLimits returns how many bytes of an arena may be held, in all and of one
-// peer.
-func fragLimits(arena *ring.Arena) (limit, peer int) {
+// fragLimits returns how many bytes of an arena may be held by each of so many stacks,
+// in all and of one peer.
+func fragLimits(arena *ring.Arena, stacks int) (limit, peer int) {
 	all, least := len(arena.Mem()), leastFragFrames*arena.FrameSize()
-	limit = max(min(maxFragBytes, all/8), min(2*least, all/4))
+	limit = max(min(maxFragBytes, all/8)/stacks, min(2*least, all/4/stacks))
 	return limit, max(limit/fragPeerShare, min(least, limit/2))
 }
 
@@ -56,8 +56,8 @@ type fragments struct {
 	tx    [24]ring.Desc // the fragment under construction
 }
 
-func (f *fragments) init(arena *ring.Arena, cache *ring.Cache) {
-	limit, peer := fragLimits(arena)
+func (f *fragments) init(arena *ring.Arena, cache *ring.Cache, stacks int) {
+	limit, peer := fragLimits(arena, stacks)
 	f.Init(cache, limit, peer)
 	f.timer.Kind = ofFragments
 }

@@ -18,8 +18,8 @@ func TestFragmentShare(t *testing.T) {
 	}
 	cache := ring.NewCache(arena, 1)
 	var f fragments
-	f.init(arena, cache)
-	all, _ := fragLimits(arena)
+	f.init(arena, cache, 1)
+	all, _ := fragLimits(arena, 1)
 	add := func(src string, id uint32) {
 		frame, ok := cache.Alloc()
 		if !ok {
@@ -56,7 +56,7 @@ func TestFragmentsLargest(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, mtu := range []int{296, 576, 1280, 1500} {
-				most, peer := fragLimits(arena)
+				most, peer := fragLimits(arena, 1)
 				if peer > most/2 || most > len(arena.Mem())/4 {
 					t.Errorf("%d frames: %d bytes of fragments, %d of a peer", frames, most, peer)
 				}
@@ -81,7 +81,7 @@ func reassembles(t *testing.T, arena *ring.Arena, size int) bool {
 	t.Helper()
 	cache := ring.NewCache(arena, 1)
 	var f fragments
-	f.init(arena, cache)
+	f.init(arena, cache, 1)
 	defer f.Flush()
 	add := func(src string, off, n int) []ring.Desc {
 		frame, ok := cache.Alloc()

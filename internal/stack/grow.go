@@ -22,16 +22,33 @@ func (s *Stack) AddQueues(index int, qs []driver.Queue) error {
 func (s *Stack) addQueues(index int, qs []driver.Queue) error {
 	s.begin()
 	defer s.end()
+	k, err := s.mayGrow(index, len(qs))
+	if err != nil {
+		return err
+	}
+	return s.takeQueues(k, qs)
+}
+
+// MayGrow returns why AddQueues refuses n more queues of the interface with that index,
+// or nil.
+func (s *Stack) MayGrow(index, n int) error {
+	s.begin()
+	defer s.end()
+	_, err := s.mayGrow(index, n)
+	return err
+}
+
+func (s *Stack) mayGrow(index, n int) (*link, error) {
 	k := s.linkOf(index)
 	switch {
 	case s.life.ending.Load():
-		return errClosed
+		return nil, errClosed
 	case k == nil || k.down != 0:
-		return syscall.ENODEV
-	case len(qs) > s.room():
-		return fmt.Errorf("a stack has at most %d queues: %w", MaxQueues, syscall.ENOSPC)
+		return nil, syscall.ENODEV
+	case n > s.room():
+		return nil, fmt.Errorf("a stack has at most %d queues: %w", MaxQueues, syscall.ENOSPC)
 	}
-	return s.takeQueues(k, qs)
+	return k, nil
 }
 
 // takeQueues gives a link queues. The lock is held.

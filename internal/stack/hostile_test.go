@@ -156,7 +156,7 @@ func TestFragmentSmack(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			part := make([]byte, 1480)
 			const rounds, compared, each = 60, 15, 200
-			limit, _ := fragLimits(v.arena)
+			limit, _ := fragLimits(v.arena, 1)
 			frames := make([][]byte, each)
 			costs := func(v *victim) time.Duration {
 				start := time.Now()

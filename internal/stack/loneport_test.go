@@ -59,7 +59,7 @@ func TestLonePorts(t *testing.T) {
 	for _, r := range []struct{ low, high uint16 }{{32768, 60999}, {1024, 60999}, {10000, 65535}} {
 		steer := &flowSteering{flows: map[[2]netip.AddrPort]int{}}
 		kernel := &rangedPorts{low: r.low, high: r.high, next: r.low}
-		pt := newPortTable(kernel, steer)
+		pt := newPortTable(kernel, steer, 1)
 		pt.most, pt.shareFrom, pt.enough = 10, 10, 10
 		local, remote := netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80)
 		used := map[uint16]*port{}
@@ -123,7 +123,7 @@ func TestLonePorts(t *testing.T) {
 // the kernel's error is the user's.
 func TestFewLonePorts(t *testing.T) {
 	kernel := &rangedPorts{low: 1100, high: 65400, next: 65400}
-	pt := newPortTable(kernel, noSteering{})
+	pt := newPortTable(kernel, noSteering{}, 1)
 	pt.most, pt.shareFrom = 0, 1
 	local, remote := netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80)
 	taken := func(netip.AddrPort, netip.AddrPort, int64) bool { return false }
@@ -153,7 +153,7 @@ func (k *stalePorts) Hold(proto uint8, addr netip.AddrPort) (control.Held, error
 // A port that the kernel may give away, while connections of a closed listener have
 // it, is no error for a caller that asks for any port.
 func TestReserveAgain(t *testing.T) {
-	pt := newPortTable(&stalePorts{rangedPorts{32768, 60999, 32768}, 8080}, noSteering{})
+	pt := newPortTable(&stalePorts{rangedPorts{32768, 60999, 32768}, 8080}, noSteering{}, 1)
 	if _, err := pt.bindLocal(ip.ProtoTCP, netip.AddrPortFrom(addrA, 8080), true, control.Sharing{}); err != nil {
 		t.Fatal(err)
 	}

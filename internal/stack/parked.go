@@ -71,13 +71,16 @@ func (t *dests) drop(d *dst) {
 	t.forget(d)
 }
 
+// parkedFrames is how many frames the packets that wait may have.
+func (s *Stack) parkedFrames() int { return s.host.Reserve / s.cfg.stacks() }
+
 // sendLater parks a packet for d, whose headers are not complete, or sends it
 // by the detour. false: the kernel's buffer is full, and pkt is as it was.
 func (s *Stack) sendLater(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	if d.detour {
 		return s.dests.detour.send(s, d, pkt, ecn, false)
 	}
-	if !s.dests.park(d, parkedPacket{pkt, qi, ecn}, s.host.Reserve, s.now) {
+	if !s.dests.park(d, parkedPacket{pkt, qi, ecn}, s.parkedFrames(), s.now) {
 		s.counters.txNoRoute.Add(1)
 		return true
 	}

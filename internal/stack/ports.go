@@ -77,7 +77,9 @@ const (
 	ephemeralMax = 65535
 )
 
-func newPortTable(k control.Ports, s driver.Steering) *portTable {
+// newPortTable makes the table of one of so many stacks, which have their part of the
+// process's descriptors each.
+func newPortTable(k control.Ports, s driver.Steering, stacks int) *portTable {
 	t := &portTable{
 		kernel: k, device: s,
 		spaces:  make(map[localAddr]*portSpace),
@@ -87,8 +89,9 @@ func newPortTable(k control.Ports, s driver.Steering) *portTable {
 	}
 	var lim syscall.Rlimit
 	if k != nil && syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil {
-		t.enough = int(min(poolPorts, lim.Cur/poolPart))
-		t.most = int(min(math.MaxInt, lim.Cur/poolMost))
+		limit := lim.Cur / uint64(stacks)
+		t.enough = int(min(poolPorts, limit/poolPart))
+		t.most = int(min(math.MaxInt, limit/poolMost))
 	}
 	t.shareFrom = min(idleLeast, t.enough)
 	return t

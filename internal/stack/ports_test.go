@@ -21,7 +21,7 @@ func (noSteering) RemoveFlow(uint8, netip.AddrPort, netip.AddrPort) error    { r
 // first. Until then a program that connects repeatedly has a new one each time (RFC
 // 6056).
 func TestPortPool(t *testing.T) {
-	pt := newPortTable(nil, noSteering{})
+	pt := newPortTable(nil, noSteering{}, 1)
 	local, remote := netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80)
 	var asked []int64
 	free := func(_, _ netip.AddrPort, age int64) bool {
@@ -104,7 +104,7 @@ func (k *fewPorts) Ephemeral() (low, high uint16, err error) { return 1024, 6553
 // when no more can be had; those to one peer never do.
 func TestPortShared(t *testing.T) {
 	kernel := fewPorts(40)
-	pt := newPortTable(&kernel, noSteering{})
+	pt := newPortTable(&kernel, noSteering{}, 1)
 	pt.enough, pt.shareFrom = 20, 20
 	local := netip.AddrPortFrom(addrA, 0)
 	type flow struct{ local, remote netip.AddrPort }
@@ -219,7 +219,7 @@ func TestPortSharedRace(t *testing.T) {
 
 // Where no kernel chooses, two never get the same port.
 func TestPickRace(t *testing.T) {
-	pt := newPortTable(nil, noSteering{})
+	pt := newPortTable(nil, noSteering{}, 1)
 	local := netip.AddrPortFrom(addrA, 0)
 	const workers, each = 8, (ephemeralMax - ephemeralMin + 1) / 8
 	errs := make(chan error, workers)

@@ -86,7 +86,7 @@ func New(cfg Config) (*Stack, error) {
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
-	s.fragments.init(s.arena, s.cache)
+	s.fragments.init(s.arena, s.cache, cfg.stacks())
 	s.fragments.TimedOut = s.reassemblyTimeout
 	if slices.ContainsFunc(s.links(), func(k *link) bool { return k.returner != nil }) {
 		s.fragments.Return, s.fragments.MayAnswer = s.returnPacket, s.icmp.Allow
@@ -94,7 +94,7 @@ func New(cfg Config) (*Stack, error) {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
-	s.ports = newPortTable(cfg.Ports, s.wiring.steering())
+	s.ports = newPortTable(cfg.Ports, s.wiring.steering(), cfg.stacks())
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {
 		q.Refill()

@@ -40,9 +40,10 @@ type mates struct {
 }
 
 // NewTeam starts n stacks over the links of c. The i-th one gets queue i of each
-// link, queue i+n, and so on. The limits of c hold for all of them together. It
-// calls c.Close when the last one closes, and also when it fails. A link with fewer
-// queues than n is a driver.SettingError.
+// link, queue i+n, and so on. The limits of c, and those on memory and on descriptors,
+// hold for all of them together: each has an equal part. It calls c.Close when the last
+// one closes, and also when it fails. A link with fewer queues than n is a
+// driver.SettingError.
 func NewTeam(c Config, n int) ([]*Stack, error) {
 	if n <= 1 {
 		s, err := New(c)
@@ -102,7 +103,7 @@ func (c Config) part(t *team, i, n int) Config {
 	return c
 }
 
-// stacks is how many stacks share the arena.
+// stacks is how many stacks share the arena, and the descriptors of the process.
 func (c *Config) stacks() int {
 	if c.team == nil {
 		return 1
