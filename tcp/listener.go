@@ -83,6 +83,19 @@ func (l *Listener) full() bool { return l.Pending() > l.backlog }
 // section 3.10.7.2), and its payload.
 func (l *Listener) Input(s *Segment, now int64) { l.input(s, now, 0) }
 
+// Opening reports whether s is of a handshake that l has answered: of one that is
+// half-open, or the answer to a SYN cookie. It changes nothing.
+func (l *Listener) Opening(s *Segment, now int64) bool {
+	if _, e := l.queue.find(s.Local, s.Remote); e != nil {
+		return true
+	}
+	if s.Flags&(FlagSYN|FlagACK|FlagRST) != FlagACK || now >= l.synCookies {
+		return false
+	}
+	_, ok := l.h.openSYNCookie(s.Local, s.Remote, s.Seq-1, s.Ack-1, now)
+	return ok
+}
+
 // Reopen takes a SYN for which TimeWait.Input returned TWReopen. Our initial
 // sequence number follows that of tw (RFC 6191).
 func (l *Listener) Reopen(s *Segment, tw *TimeWait, now int64) {

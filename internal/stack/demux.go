@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
@@ -28,6 +29,34 @@ type demux struct {
 	mates     mates                // other stacks, which may have the flow
 
 	inlet Inlet // is told of flows; nil: there is no kernel
+
+	// twins: segments that nobody judged were given back, so that the kernel's twins of
+	// listeners may have connections, for as long as those like. See twinsServe.
+	twins atomic.Bool
+}
+
+// twinsServe is twins, of a team's stacks in common.
+func (d *demux) twinsServe() *atomic.Bool {
+	if t := d.mates.team; t != nil {
+		return &t.twins
+	}
+	return &d.twins
+}
+
+// opening reports whether the packet p in frame is of a handshake that a listener has
+// answered.
+func (d *demux) opening(p *ip.Packet, frame []byte, now int64) bool {
+	if p.Proto != ip.ProtoTCP || len(frame) < p.L4Off {
+		return false
+	}
+	var seg tcp.Segment
+	if _, err := seg.Parse(frame[p.L4Off:], p.L4Len); err != nil {
+		return false
+	}
+	src, dst := tcp.Ports(frame[p.L4Off:])
+	seg.Local, seg.Remote = netip.AddrPortFrom(p.Dst, dst), netip.AddrPortFrom(p.Src, src)
+	l := d.listener(seg.Local, seg.Remote)
+	return l != nil && l.tl.Opening(&seg, now)
 }
 
 func (d *demux) init(inlet Inlet) {

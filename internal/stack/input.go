@@ -86,15 +86,20 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 }
 
 // unjudged reports whether the packet in rx.pkt, of a source that only the kernel can
-// judge, is taken: one of our connections is nobody else's. The kernel looks up no
-// source for those either (ip_rcv_finish_core, early demultiplexing). All others go
-// back to the kernel, and the twin of our socket has what it takes.
+// judge, is taken: one of our connections is nobody else's, and the source of a handshake
+// that we answered was judged then. The kernel looks up no source for connections either
+// (ip_rcv_finish_core, early demultiplexing). All others go back to the kernel, and the
+// twin of our socket has what it takes. If that is a SYN, later segments of its
+// connection follow it, judged or not (returnTwins).
 func (s *Stack) unjudged(ds []ring.Desc) bool {
 	p := &s.rx.pkt
-	if !p.Fragment && s.demux.connected(p, s.arena.Data(ds[0])) {
+	if first := s.arena.Data(ds[0]); !p.Fragment && (s.demux.connected(p, first) || s.demux.opening(p, first, s.now)) {
 		return true
 	}
 	if s.fragments.Return != nil {
+		if p.Proto == ip.ProtoTCP {
+			s.demux.twinsServe().Store(true)
+		}
 		s.fragments.Return(s.rx.queue, ds)
 	}
 	return false

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/netip"
@@ -33,6 +34,13 @@ type takingBack struct {
 
 	mu    sync.Mutex
 	ports map[uint16]int // frames by the port that they were for
+	frame []byte         // the last one
+}
+
+func (d *takingBack) last() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.frame
 }
 
 func (d *takingBack) ReturnErrors() uint64 { return 0 }
@@ -44,6 +52,7 @@ func (d *takingBack) Return(frame []byte) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.frame = bytes.Clone(frame)
 	d.ports[uint16(frame[p.L4Off+2])<<8|uint16(frame[p.L4Off+3])]++
 }
 

@@ -15,8 +15,29 @@ import (
 // alone. It answers what is nobody's. headers is how many bytes of headers were cut
 // off in front of ds. false: it is ours to answer.
 func (s *Stack) returnStray(ds []ring.Desc, headers int) bool {
-	p, k := &s.rx.pkt, s.rx.on
+	k := s.rx.on
 	if k.returner == nil || !s.cfg.Net.Forwards(k.index) {
+		return false
+	}
+	return s.returnWhole(ds, headers)
+}
+
+// returnTwins gives the kernel a segment to a listener that is of no handshake of ours,
+// and frees it, once SYNs were given back: the listener's twin may have the connection,
+// and it answers what is nobody's. false: it is ours to answer.
+func (s *Stack) returnTwins(l *TCPListener, seg *tcp.Segment) bool {
+	if !s.demux.twinsServe().Load() || seg.Flags&(tcp.FlagSYN|tcp.FlagACK) == tcp.FlagSYN || l.tl.Opening(seg, s.now) {
+		return false
+	}
+	_, payload := ring.PacketLen(seg.Payload)
+	return s.returnWhole(seg.Payload, s.rx.pkt.L4Off+s.rx.pkt.L4Len-payload)
+}
+
+// returnWhole gives the kernel the packet in rx.pkt, whole and summed, and frees it, as
+// returnStray says. false: no kernel is behind the link.
+func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
+	p, k := &s.rx.pkt, s.rx.on
+	if k.returner == nil {
 		return false
 	}
 	transport := uint16(headers - p.L4Off)

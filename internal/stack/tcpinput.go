@@ -75,6 +75,9 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 		return
 	}
 	if l := s.demux.listener(seg.Local, seg.Remote); l != nil {
+		if s.returnTwins(l, seg) {
+			return
+		}
 		l.tl.Input(seg, s.now)
 		s.scheduleListener(l)
 		return

@@ -19,6 +19,7 @@ type team struct {
 	flows  owners
 	began  handshakes
 	opens  tcp.ServerCookies // of Fast Open
+	twins  atomic.Bool       // as demux.twins
 	// spreads has, by the index of the link, how its device spreads flows. It does
 	// not change.
 	spreads map[int]*spread
