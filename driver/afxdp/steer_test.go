@@ -108,6 +108,7 @@ func testSteering(t *testing.T, mode Mode) {
 		{"address", port(udp, at(us4.addr, 100)), datagram(them4, us4, 9, 100, nil), true},
 		{"a link above's MAC", any100, to(above, ip4(0, u(them4, us4, 9, 100))), true},
 		{"foreign MAC", any100, to(foreign, ip4(0, u(them4, us4, 9, 100))), false},
+		{"zero MAC", any100, to([6]byte{}, ip4(0, u(them4, us4, 9, 100))), false},
 		{"foreign MAC, VLAN", any100, to(foreign, ip4(0, u(them4, us4, 9, 100)), 7), false},
 		{"foreign MAC, tcp", port(tcp, at(us4.addr, 100)), to(foreign, tcpSYN(them4.addr, us4.addr, 100)), false},
 		{"foreign MAC, tcp6", port(tcp, at(us6.addr, 100)), to(foreign, tcpSYN(them6.addr, us6.addr, 100)), false},

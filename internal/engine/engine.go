@@ -27,7 +27,7 @@ type Engine struct {
 	static   *control.Static      // the part of net that no kernel knows; nil: there is none
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
 	output   *control.Output      // of packets by other interfaces; nil: they have no way
-	inlet    *inlet.Inlet         // of packets by other interfaces; nil: those are lost
+	inlet    *inlet.Inlet         // of packets by other interfaces (in); nil: those are lost
 	icmp     *inlet.Errors        // ICMP errors by other interfaces; nil: those are lost
 	ifs      []*Interface         // of the start
 	keeper   *keeper              // nil: no kernel knows the interfaces
@@ -49,6 +49,7 @@ type Engine struct {
 	buffers udpBuffers
 
 	noticed   sync.Once
+	inletOnce sync.Once
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -120,7 +121,7 @@ func open(c Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	if e.net != nil {
-		e.startInlet()
+		e.openErrors()
 		e.keep()
 	}
 	return e, nil

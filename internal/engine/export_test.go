@@ -16,3 +16,6 @@ func KernelOptions() (l []KernelOption) {
 	}
 	return l
 }
+
+// HasInlet reports whether the engine takes packets from the kernel.
+func (e *Engine) HasInlet() bool { return e.inlet != nil }

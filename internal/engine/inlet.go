@@ -8,33 +8,30 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// noInlet is logged where openInlet fails.
-const noInlet = "flows whose packets come by an interface that is not accelerated will break: no socket lookup program"
-
-// openInlet has packets of our flows that come by other interfaces than the
-// engine's taken from the kernel. Without it they are lost, or reset by the kernel.
-func (e *Engine) openInlet() {
-	var err error
-	if e.inlet, err = inlet.Open(e.ns, e.log); err != nil {
-		e.log.Warn(noInlet, zap.Error(err))
-	}
-}
-
-// startInlet has the stacks receive what the inlet takes, and the kernel's ICMP errors.
-func (e *Engine) startInlet() {
-	if e.inlet != nil {
-		if err := e.inlet.Start(e.inject); err != nil {
-			e.log.Warn(noInlet, zap.Error(err))
-		}
-	}
+// openErrors has the stacks receive the kernel's ICMP errors.
+func (e *Engine) openErrors() {
 	var err error
 	if e.icmp, err = inlet.OpenErrors(e.ns, e.log, e.injectError); err != nil {
 		e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", zap.Error(err))
 	}
 }
 
-// in is the inlet, or nil.
+// in is the inlet, or nil. The first stack has it opened: where nothing is
+// accelerated, there is none. It takes packets of our flows that come by other
+// interfaces than the engine's from the kernel, which would reset them.
 func (e *Engine) in() stack.Inlet {
+	e.inletOnce.Do(func() {
+		if e.reserver == nil { // no kernel
+			return
+		}
+		in, err := inlet.Open(e.ns, e.log)
+		if err != nil {
+			e.log.Warn("flows whose packets come by an interface that is not accelerated will break: no socket lookup program", zap.Error(err))
+			return
+		}
+		in.Start(e.inject) // not before there are flows, so after the start
+		e.inlet = in
+	})
 	if e.inlet == nil {
 		return nil // not an interface that holds nil
 	}

@@ -112,7 +112,6 @@ func (e *Engine) openControl() error {
 	if e.output, err = control.OpenOutput(e.ns, mirror); err != nil {
 		e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", zap.Error(err))
 	}
-	e.openInlet()
 	e.net = mirror
 	if slices.ContainsFunc(e.cfg.Interfaces, isPCI) {
 		e.static = control.NewStatic()

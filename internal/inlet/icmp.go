@@ -104,7 +104,7 @@ func (e *Errors) read(f *os.File) error {
 	b, oob := make([]byte, 2048), make([]byte, 64)
 	var failed error
 	err = raw.Read(func(fd uintptr) bool {
-		for {
+		for !e.closing.Load() { // Close waits, and errors may never end
 			n, control, _, from, err := unix.Recvmsg(int(fd), b, oob, unix.MSG_DONTWAIT)
 			switch err {
 			case nil:
@@ -117,6 +117,7 @@ func (e *Errors) read(f *os.File) error {
 				return true
 			}
 		}
+		return true
 	})
 	return errors.Join(err, failed)
 }

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -40,7 +41,8 @@ type Inlet struct {
 
 	deliver func([]Packet)
 	ring    *ringbuf.Reader
-	news    *os.File // the ring's descriptor, in the netpoller
+	news    *os.File        // the ring's descriptor, in the netpoller
+	raw     syscall.RawConn // news
 	closing atomic.Bool
 	done    chan struct{}
 	batch   batch
@@ -64,6 +66,9 @@ func Open(ns netns.Handle, log *zap.Logger) (_ *Inlet, err error) {
 		return nil, err
 	}
 	if err := in.known.open(in.objs.Ports, in.objs.Flows, seed); err != nil {
+		return nil, err
+	}
+	if err := in.openRing(); err != nil {
 		return nil, err
 	}
 	if err := ns.Do(in.openSinks); err != nil {
@@ -172,6 +177,8 @@ func (in *Inlet) Close() error {
 	if in.news != nil {
 		in.closing.Store(true) // a RawConn's error of a closed file is not os.ErrClosed
 		errs = append(errs, in.news.Close())
+	}
+	if in.done != nil {
 		<-in.done
 	}
 	if in.ring != nil {

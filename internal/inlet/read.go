@@ -49,11 +49,8 @@ const (
 	offData   = 64
 )
 
-// Start begins to read. deliver is called by one goroutine, with packets that are
-// valid until it returns.
-func (in *Inlet) Start(deliver func([]Packet)) error {
-	in.deliver = deliver
-	var err error
+// openRing makes all that Start needs, so that an inlet that takes packets can be read.
+func (in *Inlet) openRing() (err error) {
 	if in.ring, err = ringbuf.NewReader(in.objs.Packets); err != nil {
 		return err
 	}
@@ -66,23 +63,24 @@ func (in *Inlet) Start(deliver func([]Packet)) error {
 		unix.Close(fd)
 		return os.NewSyscallError("fcntl", err)
 	}
-	news := os.NewFile(uintptr(fd), "inlet")
-	raw, err := news.SyscallConn()
-	if err != nil {
-		news.Close()
-		return err
-	}
-	in.news, in.done = news, make(chan struct{})
+	in.news = os.NewFile(uintptr(fd), "inlet")
+	in.raw, err = in.news.SyscallConn()
+	return err
+}
+
+// Start begins to read. deliver is called by one goroutine, with packets that are
+// valid until it returns.
+func (in *Inlet) Start(deliver func([]Packet)) {
+	in.deliver, in.done = deliver, make(chan struct{})
 	go func() {
 		defer close(in.done)
 		// Each packet that comes to an empty ring is an edge. drain looks first, since
 		// the netpoller forgets an edge that came before it waits.
-		err := raw.Read(func(uintptr) bool { return !in.drain() })
+		err := in.raw.Read(func(uintptr) bool { return !in.drain() })
 		if err != nil && !in.closing.Load() {
 			in.log.Error("inlet: packets by interfaces that are not accelerated are lost", zap.Error(err))
 		}
 	}()
-	return nil
 }
 
 // drain delivers all that is on the ring. false: the ring cannot be read.

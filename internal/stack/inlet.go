@@ -55,6 +55,7 @@ func (s *Stack) Has(udp bool, local, remote netip.AddrPort) bool {
 func (s *Stack) Inject(ps []Injected) {
 	s.begin()
 	defer s.end()
+	defer s.rx.repeat.Forget() // no link brought those headers: a frame that has them is judged
 	for i := range ps {
 		if s.life.closing.Load() {
 			return

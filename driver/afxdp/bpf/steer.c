@@ -151,6 +151,7 @@ volatile __u32 unheld = XDP_PASS;
 
 // macs are the unicast addresses of frames for this host, as they are in memory. The
 // first is 0 if they are not known: then every frame is taken to be for this host.
+// Fewer addresses than words fill them all, so that 0 is none.
 #define MACS 8
 volatile __u64 macs[MACS];
 
