@@ -16,7 +16,7 @@ type entry struct {
 	sent  int   // solicitations in the state
 	moved int64 // when mac came
 	used  int64 // when the entry was last known to be of use
-	asked bool  // somebody wanted it; otherwise it only spoke to us
+	asked bool  // Out's user wanted it and hears of it; otherwise it only spoke to us
 }
 
 type state uint8
@@ -107,8 +107,7 @@ func (h *Host) age(e *entry, now int64) {
 		h.age(e, now)
 	case stale:
 		switch {
-		case h.out.InUse(e.addr):
-			e.asked = true
+		case e.asked && h.out.InUse(e.addr):
 			h.enter(e, delay, now+delayFirstProbe)
 		case now-e.used >= staleMost && !slices.Contains(h.gateways, e.addr):
 			h.drop(e)
@@ -188,7 +187,9 @@ func (h *Host) room(asked bool) bool {
 // drop removes e.
 func (h *Host) drop(e *entry) {
 	delete(h.cache, e.addr)
-	h.out.Gone(e.addr)
+	if e.asked {
+		h.out.Gone(e.addr)
+	}
 }
 
 // news is what a message says of a neighbour's link-layer address.
@@ -228,9 +229,12 @@ func (h *Host) learn(n news, now int64) {
 }
 
 // move takes a neighbour's new address. Whether it is there is found out when the
-// entry is used.
+// entry is used. An entry that nobody asked for is no news: those who forge senders
+// would have each user of the news work for them (attack 22).
 func (h *Host) move(e *entry, mac [6]byte, now int64) {
 	e.mac, e.moved, e.used = mac, now, now
 	h.enter(e, stale, now)
-	h.out.Neighbor(e.addr, mac)
+	if e.asked {
+		h.out.Neighbor(e.addr, mac)
+	}
 }

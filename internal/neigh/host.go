@@ -19,13 +19,15 @@ type Out interface {
 	// frame is valid during the call.
 	Send(frame []byte)
 
-	// Neighbor reports that addr can be sent to by mac, from now on.
+	// Neighbor reports that addr, which Resolve asked for, can be sent to by mac, from
+	// now on.
 	Neighbor(addr netip.Addr, mac [6]byte)
-	// Gone reports that addr does not answer, or that the Host dropped what it knew of
-	// it. A user of addr asks for it again.
+	// Gone reports that addr, which Resolve asked for, does not answer, or that the Host
+	// dropped what it knew of it. A user of addr asks for it again.
 	Gone(addr netip.Addr)
-	// InUse reports whether packets are sent to the neighbour addr. A neighbour that
-	// is not in use is not asked whether it is still there (RFC 4861, 7.3.1).
+	// InUse reports whether packets are sent to the neighbour addr, which Resolve asked
+	// for. A neighbour that is not in use is not asked whether it is still there (RFC
+	// 4861, 7.3.1).
 	InUse(addr netip.Addr) bool
 
 	// Address reports that addr is ours (nil), or ErrDuplicate if the host with mac

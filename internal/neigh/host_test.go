@@ -35,6 +35,7 @@ type end struct {
 	state   map[netip.Addr]error // of own addresses
 	deaf    bool                 // gets no frames
 	sent    [][]byte
+	news    int     // calls of Neighbor, Gone and InUse
 	visitor [6]byte // the last one with an address of ours
 }
 
@@ -44,9 +45,9 @@ func (e *end) Send(frame []byte) {
 	e.w.queue = append(e.w.queue, sentFrame{e, b})
 	e.w.sent++
 }
-func (e *end) Neighbor(a netip.Addr, mac [6]byte) { e.known[a] = mac }
-func (e *end) Gone(a netip.Addr)                  { delete(e.known, a); e.gone[a]++ }
-func (e *end) InUse(a netip.Addr) bool            { return e.inUse[a] }
+func (e *end) Neighbor(a netip.Addr, mac [6]byte) { e.known[a] = mac; e.news++ }
+func (e *end) Gone(a netip.Addr)                  { delete(e.known, a); e.gone[a]++; e.news++ }
+func (e *end) InUse(a netip.Addr) bool            { e.news++; return e.inUse[a] }
 func (e *end) Address(a netip.Addr, mac [6]byte, err error) {
 	e.state[a] = err
 	if err != nil {
@@ -126,7 +127,10 @@ func TestResolve(t *testing.T) {
 			if a.known[f.addrB] != mac(2) {
 				t.Fatalf("known %v", a.known)
 			}
-			if b.known[f.addrA] != mac(1) {
+			if len(b.known) != 0 {
+				t.Errorf("the neighbour tells of %v unasked", b.known)
+			}
+			if b.Resolve(f.addrA, w.now); b.known[f.addrA] != mac(1) {
 				t.Errorf("the neighbour knows %v", b.known)
 			}
 			if n := w.sent - before; n != 2 {

@@ -69,6 +69,39 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// TestFloodIsNoNews: the user hears nothing of neighbours that it did not ask for, nor
+// is it asked about them, whatever they say (attack 22). It has their addresses at once
+// when it asks.
+func TestFloodIsNoNews(t *testing.T) {
+	w := new(wire)
+	a := w.join(1, true, "10.0.0.1/8", "fd00::1/64")
+	w.run(10 * time.Second)
+	a.news = 0
+	v4 := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}) }
+	v6 := func(i int) netip.Addr { return netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i>>8) + 1, 15: byte(i)}) }
+	for round := range byte(4) {
+		forged := [6]byte{6, 1, 1, 1, 1, round}
+		for i := range 400 {
+			a.Input(arpFrame(mac(1), ip.ARP{Op: ip.ARPRequest, SenderMAC: forged, Sender: v4(i), Target: a.own[0].Addr()}), w.now)
+			a.Input(ndpFrame(forged, mac(1), v6(i), a.own[1].Addr(), 255,
+				ip.NDP{Type: ip.NeighborSolicitation, Target: a.own[1].Addr(), MAC: forged, HasMAC: true}), w.now)
+		}
+		w.run(20 * time.Second)
+	}
+	if a.news != 0 || len(a.cache) == 0 {
+		t.Errorf("%d calls for %d neighbours that nobody asked for", a.news, len(a.cache))
+	}
+	a.sent = nil
+	last := v6(399)
+	if a.Resolve(last, w.now); a.known[last] != [6]byte{6, 1, 1, 1, 1, 3} || len(a.sent) != 0 {
+		t.Errorf("at %x, after %d frames", a.known[last], len(a.sent))
+	}
+	w.run(5 * time.Minute)
+	if len(a.cache) != 0 || a.gone[last] != 1 || len(a.gone) != 1 {
+		t.Errorf("%d entries are left, %d gone, of %v %d times", len(a.cache), len(a.gone), last, a.gone[last])
+	}
+}
+
 // TestForged: messages that break a rule change nothing: RFC 4861's 7.1 and what no
 // host says of itself (attack 36).
 func TestForged(t *testing.T) {
