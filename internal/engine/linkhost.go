@@ -32,6 +32,9 @@ type linkHost struct {
 	wanted chan netip.Addr
 	seen   chan netip.Addr // neighbours that answer
 
+	hops      map[netip.Addr]bool // to which packets are sent
+	hopsUntil int64               // when they are asked for again
+
 	pending map[netip.Addr]bool // addresses about which nothing is known yet
 	taken   []error             // addresses that others have
 	settled chan struct{}       // closed when nothing is pending
@@ -47,6 +50,9 @@ const (
 	hostQuestions = 1024
 	// hostFrame is the most bytes of a frame that the host takes.
 	hostFrame = 2048
+	// hopsFor is how long the stack's next hops are believed, ns: a fraction of the time
+	// after which a neighbour that is not in use is looked at again.
+	hopsFor = int64(time.Second)
 )
 
 // newLinkHost makes the host of a link. Its goroutine begins with run.
@@ -56,7 +62,7 @@ func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap
 		addrs:  withLinkLocal(l.addrs, link.MAC),
 		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
 		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions),
-		pending: map[netip.Addr]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
+		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
 	}
 	for range hostFrames {
 		h.spare <- make([]byte, hostFrame)
@@ -179,8 +185,16 @@ func (h *linkHost) Neighbor(addr netip.Addr, mac [6]byte) {
 // Gone implements neigh.Out.
 func (h *linkHost) Gone(addr netip.Addr) { h.net.FailNeighbor(h.link.Index, addr) }
 
-// InUse implements neigh.Out.
-func (h *linkHost) InUse(addr netip.Addr) bool { return h.on.SendsTo(h.link.Index, addr) }
+// InUse implements neigh.Out. All neighbours that become stale within hopsFor are looked
+// up by one pass over the stack's destinations, which may be many: its lock is held.
+func (h *linkHost) InUse(addr netip.Addr) bool {
+	if now := h.now(); now >= h.hopsUntil {
+		clear(h.hops)
+		h.on.NextHops(h.link.Index, h.hops)
+		h.hopsUntil = now + hopsFor
+	}
+	return h.hops[addr]
+}
 
 // Address implements neigh.Out.
 func (h *linkHost) Address(addr netip.Addr, mac [6]byte, err error) {

@@ -40,15 +40,16 @@ func (s *Stack) SendFrame(index int, frame []byte) bool {
 	return sent
 }
 
-// SendsTo reports whether a flow or a waiting packet has that neighbour as its next
-// hop.
-func (s *Stack) SendsTo(index int, neighbour netip.Addr) bool {
+// NextHops adds to hops the neighbours on a link that flows and waiting packets have as
+// their next hops.
+func (s *Stack) NextHops(index int, hops map[netip.Addr]bool) {
 	s.begin()
 	defer s.end()
+	last := netip.Addr{}
 	for _, d := range s.dests.all {
-		if d.route.Link == index && d.route.NextHop == neighbour {
-			return true
+		if d.route.Link == index && d.route.NextHop != last {
+			last = d.route.NextHop // of most: the gateway
+			hops[last] = true
 		}
 	}
-	return false
 }
