@@ -177,6 +177,20 @@ func (s *Stack) succeed(w *waiter) {
 	}
 }
 
+// succeeded reports whether a goroutine waits for the leader's role. It forgets one that
+// has waited for longer than it would spin: it was woken since, or sleeps on.
+func (s *Stack) succeeded() bool {
+	next := s.waits.successor.Load()
+	if next == nil {
+		return false
+	}
+	if nanotime()-s.waits.successorAt.Load() < s.waits.spin {
+		return true
+	}
+	s.waits.successor.CompareAndSwap(next, nil)
+	return false
+}
+
 // pollOnce does one poll turn for a caller that may not spin, and reports
 // whether anything was there.
 func (s *Stack) pollOnce() bool {

@@ -3,10 +3,14 @@ package stack
 import "reflect"
 
 // TeamStats is the sum of the counters of stacks over the same links and arena, with
-// the queues of one interface only. What they have in common counts once.
+// the queues of one interface only. What they have in common counts once: the memory,
+// and listeners and bound UDP sockets, which have a shard on each.
 func TeamStats(ss []*Stack, index int) (all Stats) {
+	var listeners, bound, bounds int // on a stack at most; and on all
 	for i, s := range ss {
 		one := s.LinkStats(index)
+		n := s.boundUDPs()
+		listeners, bound, bounds = max(listeners, one.Listeners), max(bound, n), bounds+n
 		if i == 0 {
 			all = one
 			continue
@@ -16,7 +20,15 @@ func TeamStats(ss []*Stack, index int) (all Stats) {
 		all.FreeFrames, all.Frames = max(free+s.ownFrames(), 0), frames
 		all.ReturnErrors = max(lost, one.ReturnErrors)
 	}
+	all.Listeners, all.UDPs = listeners, max(all.UDPs-bounds+bound, 0)
 	return all
+}
+
+// boundUDPs is the number of addresses that UDP sockets are bound to.
+func (s *Stack) boundUDPs() int {
+	s.begin()
+	defer s.end()
+	return len(s.demux.udps)
 }
 
 // ownFrames returns how many free frames the stack keeps, less those that its queues

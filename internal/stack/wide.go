@@ -23,7 +23,7 @@ func (s *Stack) leadMates(k socket) (led uint64) {
 		return 0
 	}
 	for i, m := range s.team() {
-		if m != s && m.waits.successor.Load() == nil && m.lead() {
+		if m != s && !m.succeeded() && m.lead() {
 			led |= 1 << i
 		}
 	}
