@@ -13,8 +13,7 @@ import (
 
 // Engine is a set of accelerated interfaces, together with the kernel's sockets for
 // everything else. Its methods are those of the package with the same names.
-// Several engines may live in one process, but a queue of an interface belongs to
-// one.
+// Several engines may live in one process, but an interface belongs to one.
 type Engine struct {
 	in    *engine.Engine // decides who carries what
 	asked atomic.Uint32  // attempts at the name servers of Config.Static
@@ -63,7 +62,8 @@ func orDefault(e *Engine) (*Engine, error) {
 
 // Close resets the accelerated connections, closes the accelerated listeners
 // and UDP sockets, the kernel's part of them included, and gives the interfaces
-// back to the kernel. Connections that the kernel carries are left alone.
+// back to the kernel. Connections that the kernel carries are left alone. Dial,
+// Listen and their like then fail with net.ErrClosed.
 func (e *Engine) Close() error { return e.in.Close() }
 
 // tcpConfig returns the configuration of a new connection, with net's keepalive

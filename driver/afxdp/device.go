@@ -216,7 +216,7 @@ func (d *Device) offload(c *Config, l *linkInfo) {
 		d.queues.first().lane = n
 		d.caps.TSO, d.caps.TSOFrags = l.segmentSize(), laneFrags
 	case l.virtual():
-		c.Log.Warn("afxdp: no segmentation offload: packets are sent frame by frame",
+		c.Log.Info("afxdp: no segmentation offload: packets are sent frame by frame",
 			zap.String("interface", l.name), zap.Error(err))
 	}
 }

@@ -61,7 +61,7 @@ func (l *linkInfo) errNoLane() error {
 		return errors.New("no Ethernet link")
 	case l.tx > 1:
 		// The kernel would choose the queue, and one flow use two.
-		return fmt.Errorf("%d transmit queues", l.tx)
+		return fmt.Errorf("the link has %d transmit queues, offload works with one (ip link add ... numtxqueues 1)", l.tx)
 	case l.segmentSize() < 2*l.mtu:
 		return fmt.Errorf("packets of at most %d bytes", l.gsoMax)
 	}

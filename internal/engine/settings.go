@@ -80,7 +80,7 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.Profile, Balanced, Latency, Throughput) },
 	},
 	{
-		Setting{"Spin", "ONLOAD_SPIN", "a duration such as 50us, off", "the profile's",
+		Setting{"Spin", "ONLOAD_SPIN", "a duration such as 50us, 0 for the default, off", "the profile's",
 			"how long a goroutine polls the queues itself before it parks"},
 		setSpin,
 		nil,
@@ -108,7 +108,7 @@ var knobs = []knob{
 		checkQueues,
 	},
 	{
-		Setting{"Stacks", "ONLOAD_STACKS", "a number from 1 to 64, per-core", "1",
+		Setting{"Stacks", "ONLOAD_STACKS", "a number from 1 to 64, 0 for the default, per-core", "1",
 			"stacks that share the interfaces, each with a lock and queues of its own; per-core: as many as there are processors, and queues of each interface"},
 		setStacks,
 		checkStacks,
@@ -120,15 +120,15 @@ var knobs = []knob{
 		checkFrames,
 	},
 	{
-		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096", "4096, or 2048 where only that gives zero-copy",
+		Setting{"FrameSize", "ONLOAD_FRAME_SIZE", "2048, 4096, 0 for the default", "4096, or 2048 where only that gives zero-copy",
 			"bytes of a frame"},
 		func(c *Config, v string) error {
-			return choose(&c.FrameSize, v, map[string]int{"2048": 2048, "4096": 4096})
+			return choose(&c.FrameSize, v, map[string]int{"0": 0, "2048": 2048, "4096": 4096})
 		},
 		func(c *Config) error { return oneOf(c.FrameSize, 0, 2048, 4096) },
 	},
 	{
-		Setting{"RingSize", "ONLOAD_RING_SIZE", "a power of two", "4096",
+		Setting{"RingSize", "ONLOAD_RING_SIZE", "a power of two from 64 to 65536, 0 for the default", "4096",
 			"entries of each ring"},
 		func(c *Config, v string) error { return number(&c.RingSize, v) },
 		checkRing,
@@ -190,7 +190,7 @@ var knobs = []knob{
 		func(c *Config) error { return oneOf(c.ECN, ECNAccept, ECNOn, ECNOff) },
 	},
 	{
-		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s", "some 15 minutes",
+		Setting{"UserTimeout", "ONLOAD_USER_TIMEOUT", "a duration such as 30s, 0 for the default", "some 15 minutes",
 			"how long data of TCP may stay unacknowledged before the connection fails"},
 		func(c *Config, v string) error { return duration(&c.UserTimeout, v) },
 		func(c *Config) error { return CheckTimeout(c.UserTimeout) },
@@ -264,7 +264,45 @@ func unknownVariable(name string) error {
 	for _, k := range knobs {
 		names = append(names, k.Env)
 	}
-	return fmt.Errorf("onload: unknown variable %s: the known ones are %s", name, strings.Join(names, ", "))
+	hint := ""
+	if near := nearest(name, names); near != "" {
+		hint = "did you mean " + near + "? "
+	}
+	return fmt.Errorf("onload: unknown variable %s: %sThe known ones are %s", name, hint, strings.Join(names, ", "))
+}
+
+// typos is how many letters of a name may be wrong, missing or too many.
+const typos = 2
+
+// nearest returns the one of names that name most likely stands for, or "".
+func nearest(name string, names []string) (near string) {
+	least := typos + 1
+	for _, n := range names {
+		if d := edits(name, n); d < least {
+			near, least = n, d
+		}
+	}
+	return near
+}
+
+// edits is the Levenshtein distance of a and b, in bytes.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1) // of a's bytes so far, to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0] // of one byte less of either
+		row[0] = i + 1
+		for j := range len(b) {
+			d := before
+			if a[i] != b[j] {
+				d = min(before, row[j], row[j+1]) + 1
+			}
+			before, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
 }
 
 // check validates the fields of c, which a program may have set.
@@ -336,8 +374,8 @@ func setSpin(c *Config, v string) error {
 		return nil
 	}
 	d, err := time.ParseDuration(v)
-	if err != nil || d <= 0 {
-		return errors.New("not a positive duration")
+	if err != nil || d < 0 {
+		return errors.New("not a duration, or a negative one")
 	}
 	c.Spin = d
 	return nil
@@ -345,8 +383,8 @@ func setSpin(c *Config, v string) error {
 
 func duration(p *time.Duration, v string) error {
 	d, err := time.ParseDuration(v)
-	if err != nil || d <= 0 {
-		return errors.New("not a positive duration")
+	if err != nil || d < 0 {
+		return errors.New("not a duration, or a negative one")
 	}
 	*p = d
 	return nil
@@ -411,9 +449,13 @@ func checkFrames(c *Config) error {
 // checkBusyPoll bounds the budget: SO_BUSY_POLL_BUDGET has 16 bits.
 func checkBusyPoll(c *Config) error { return within(c.BusyPoll, 0, math.MaxUint16) }
 
+// leastRing is the least number of entries of a ring. A burst of 62 datagrams lost
+// 24 with rings of 16.
+const leastRing = 64
+
 func checkRing(c *Config) error {
-	if n := c.RingSize; n != 0 && (n < 16 || n > 1<<16 || n&(n-1) != 0) {
-		return fmt.Errorf("%d is not a power of two from 16 to 65536", n)
+	if n := c.RingSize; n != 0 && (n < leastRing || n > 1<<16 || n&(n-1) != 0) {
+		return fmt.Errorf("%d is not a power of two from %d to 65536", n, leastRing)
 	}
 	return nil
 }

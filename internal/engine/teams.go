@@ -24,7 +24,7 @@ func setStacks(c *Config, v string) error {
 	if err := number(&c.Stacks, v); err != nil {
 		return err
 	}
-	return within(c.Stacks, 1, stack.MaxQueues)
+	return within(c.Stacks, 0, stack.MaxQueues)
 }
 
 func checkStacks(c *Config) error {
@@ -46,10 +46,18 @@ func (c *Config) teamOf(fewest int) int {
 // enoughQueues returns why a device cannot have the stacks that the configuration
 // asks for.
 func (c *Config) enoughQueues(d driver.Device) error {
-	if n := len(d.Queues()); n < c.Stacks {
-		return &driver.SettingError{Field: "Stacks", Err: fmt.Errorf("%s has %d queues, %d stacks want one each (ethtool -L)", d.Name(), n, c.Stacks)}
+	n := len(d.Queues())
+	switch {
+	case n >= c.Stacks:
+		return nil
+	case len(c.Queues) > 0:
+		return &driver.SettingError{Field: "Stacks", Err: fmt.Errorf("%d stacks want a queue each, ONLOAD_QUEUES takes %d of %s", c.Stacks, n, d.Name())}
 	}
-	return nil
+	word := "queues"
+	if n == 1 {
+		word = "queue"
+	}
+	return &driver.SettingError{Field: "Stacks", Err: fmt.Errorf("%s has %d %s, %d stacks want one each (ethtool -L)", d.Name(), n, word, c.Stacks)}
 }
 
 // pick chooses a stack for packets between local and remote, both of which may lack

@@ -79,7 +79,11 @@ func (s *Stack) Warnings() (l []string) {
 		l = append(l, "with profile latency, or a long Spin, a waiting goroutine keeps a processor busy, and there is only one: all else runs when the goroutine gives way, every 10 us; profile balanced shares the processor")
 	}
 	if n := s.counters.shared.Load(); n > 0 {
-		l = append(l, fmt.Sprintf("%d times another thread wanted the processor of a goroutine that polled: there are more spinning goroutines and other programs than processors; profile balanced sleeps then", n))
+		times := "once"
+		if n > 1 {
+			times = fmt.Sprintf("%d times", n)
+		}
+		l = append(l, fmt.Sprintf("%s another thread wanted the processor of a goroutine that polled: there are more spinning goroutines and other programs than processors; profile balanced without ONLOAD_SPIN sleeps then", times))
 	}
 	return l
 }
