@@ -20,11 +20,9 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/inlet/bpf"
 	"github.com/onload-go/onload/internal/netns"
@@ -95,66 +93,6 @@ func (in *Inlet) load(seed uint64) error {
 	return spec.LoadAndAssign(&in.objs, nil)
 }
 
-// sinkAddrs are addresses that no host has: the dummy address of IPv4 (RFC 7600,
-// 4.8) and one of IPv6's discard prefix (RFC 6666). Nobody connects to a sink.
-var sinkAddrs = [2]unix.Sockaddr{
-	&unix.SockaddrInet4{Addr: [4]byte{192, 0, 0, 8}},
-	&unix.SockaddrInet6{Addr: [16]byte{0: 1, 15: 8}},
-}
-
-// openSinks makes the sockets that the program gives packets to, of each protocol
-// and each family that the kernel has.
-func (in *Inlet) openSinks() error {
-	for n, kind := range [...]struct {
-		typ    int
-		filter *ebpf.Program
-	}{{unix.SOCK_STREAM, in.objs.OnloadTcp}, {unix.SOCK_DGRAM, in.objs.OnloadUdp}} {
-		for six, family := range [...]int{unix.AF_INET, unix.AF_INET6} {
-			fd, err := unix.Socket(family, kind.typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-			if err == unix.EAFNOSUPPORT {
-				continue
-			}
-			if err != nil {
-				return os.NewSyscallError("socket", err)
-			}
-			in.sinks = append(in.sinks, fd)
-			err = openSink(fd, kind.typ, kind.filter.FD(), sinkAddrs[six])
-			if err == unix.EADDRNOTAVAIL && six == 1 {
-				continue // net.ipv6.conf.all.disable_ipv6
-			}
-			if err != nil {
-				return fmt.Errorf("sink: %w", err)
-			}
-			if err := in.objs.Sinks.Put(uint32(2*n+six), uint64(fd)); err != nil {
-				return fmt.Errorf("sink: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// openSink binds fd. A filter takes all that it is to receive, from the first packet
-// on.
-func openSink(fd, typ, filter int, addr unix.Sockaddr) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	level, opt := unix.IPPROTO_IP, unix.IP_FREEBIND
-	if _, ok := addr.(*unix.SockaddrInet6); ok {
-		level, opt = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
-	}
-	if err := unix.SetsockoptInt(fd, level, opt, 1); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	if err := unix.Bind(fd, addr); err != nil {
-		return err
-	}
-	if typ == unix.SOCK_STREAM { // the program may choose no other
-		return os.NewSyscallError("listen", unix.Listen(fd, 1))
-	}
-	return nil
-}
-
 // Add has the packets of a flow taken. Flows are counted: each Add wants a Remove.
 // It makes no system call, and may be called from several goroutines.
 func (in *Inlet) Add(udp bool, local, remote netip.AddrPort) { in.known.add(udp, local, remote) }
@@ -171,9 +109,7 @@ func (in *Inlet) Close() error {
 	if in.link != nil {
 		errs = append(errs, in.link.Close())
 	}
-	for _, fd := range in.sinks {
-		errs = append(errs, unix.Close(fd))
-	}
+	errs = append(errs, in.closeSinks())
 	if in.news != nil {
 		in.closing.Store(true) // a RawConn's error of a closed file is not os.ErrClosed
 		errs = append(errs, in.news.Close())
