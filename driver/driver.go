@@ -181,6 +181,9 @@ type Retirer interface {
 	// queues hold are free again, and the arena stays until Close. It is called
 	// under the stack lock, and not while Grow is under way.
 	Retire() error
+	// Detach frees the interface alone, for the next Device: it may live on, in
+	// another namespace. The queues stay as they are. Anybody may call it.
+	Detach() error
 }
 
 // Steering tells the device which packets are ours; all others stay the kernel's.

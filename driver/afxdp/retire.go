@@ -14,9 +14,20 @@ func (d *Device) Retire() error {
 	return d.shut()
 }
 
+// Detach implements driver.Retirer: the program goes.
+func (d *Device) Detach() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.link == nil {
+		return nil
+	}
+	return d.link.Close()
+}
+
 // salvage takes the frames back that the kernel has. The socket has lost its
 // interface, so the kernel uses none of them, except for packets that another
-// interface has not received yet: their frames are not free before those are.
+// interface has not received yet. Nobody hears when those are received, so their
+// frames are in use for good.
 func (q *Queue) salvage() {
 	if q.fd < 0 || !gone(recvKick(q.fd)) {
 		return

@@ -14,7 +14,7 @@ import (
 // it takes no more memory.
 func TestFlappingInterface(t *testing.T) {
 	o := lab.Options{Queues: 4, InUse: 1}
-	u := makeUplinks(t, o, onload.Config{Frames: 2048, RingSize: 512})
+	u := makeUplinks(t, o, onload.Config{Frames: 2048, RingSize: 512, Spin: -1})
 	w := &changes{t: t, u: u}
 	w.prepare()
 	stats := func(i int) onload.Stats { return u.engine.Stats()[u.a[i].If] }
@@ -38,6 +38,11 @@ func TestFlappingInterface(t *testing.T) {
 			w.must(u.a[i].SetQueues(4))
 		}
 		talk("after")
+	}
+	sits := stats(0).Sits
+	talk("at the end")
+	if n := stats(0).Sits; n == sits {
+		t.Errorf("nobody waits for packets at the queues any more: %+v", stats(0))
 	}
 	if faults := p.verdict(); len(faults) > 0 {
 		t.Error(faults)
@@ -85,5 +90,67 @@ func TestOnlyInterfaceFlaps(t *testing.T) {
 			t.Errorf("it has not the Stack of before: %+v", st.TCP)
 		}
 		served(t, e, pair.B, l, u, pair.A.Link, pair.B.Link)
+	}
+}
+
+// TestMovedInterface: an interface that is moved to another namespace is without our
+// program there, and is taken when it comes back.
+func TestMovedInterface(t *testing.T) {
+	pair := lab.NewPair(t, lab.Options{Queues: 2})
+	away, err := lab.NewNS("away")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer away.Close()
+	e := lifeEngine(t, pair.A, 1, pair.A.If)
+	l, err := e.Listen("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	u, err := e.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for range 2 {
+		moveLink(t, pair.A.If, pair.A, away)
+		waitTaken(t, e, 0, false)
+		for start := time.Now(); ; time.Sleep(time.Millisecond) {
+			k, err := away.Netlink().LinkByName(pair.A.If)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x := k.Attrs().Xdp; x == nil || !x.Attached {
+				break
+			}
+			if time.Since(start) > patience {
+				t.Fatal("our program is on an interface of another namespace")
+			}
+		}
+		moveLink(t, pair.A.If, away, pair.A)
+		for _, a := range []netip.Prefix{netip.PrefixFrom(pair.A.Addr4, 24), netip.PrefixFrom(pair.A.Addr6, 64)} {
+			if err := pair.A.AddAddr(a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pair.A.SetUp(); err != nil {
+			t.Fatal(err)
+		}
+		waitTaken(t, e, 0, true)
+		served(t, e, pair.B, l, u, pair.A.Link, pair.B.Link)
+	}
+}
+
+// moveLink moves an interface to another namespace.
+func moveLink(t *testing.T, name string, from, to *lab.NS) {
+	t.Helper()
+	k, err := from.Netlink().LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = to.Handle().WithFD(func(fd int) error { return from.Netlink().LinkSetNsFd(k, fd) })
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -53,16 +53,30 @@ func (e *Engine) keep() {
 			k.refused(l, i.Err)
 		}
 	}
-	k.unsub = e.net.Subscribe(func(c control.Change) {
-		if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
-			select {
-			case k.news <- struct{}{}:
-			default:
-			}
-		}
-	})
+	k.unsub = e.net.Subscribe(k.hear)
 	e.keeper = k
 	go k.run(ctx)
+}
+
+func (k *keeper) hear(c control.Change) {
+	if c.Kind == control.LinkChanged || c.Kind == control.LinkGone {
+		k.wake()
+	}
+}
+
+func (k *keeper) wake() {
+	select {
+	case k.news <- struct{}{}:
+	default:
+	}
+}
+
+// hearLast has the keeper hear of changes after all Stacks, also those that have
+// come: it asks them what is gone.
+func (k *keeper) hearLast() {
+	k.unsub()
+	k.unsub = k.e.net.Subscribe(k.hear)
+	k.wake() // a change may have come meanwhile
 }
 
 // close ends the keeper, and waits for an attempt that is under way.
@@ -70,9 +84,9 @@ func (k *keeper) close() {
 	if k == nil {
 		return
 	}
-	k.unsub()
 	k.stop()
 	<-k.done
+	k.unsub()
 }
 
 func (k *keeper) run(ctx context.Context) {
@@ -123,6 +137,7 @@ func (k *keeper) look() {
 		if len(i.Stacks) > 0 && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
 			continue // a ring was corrupt: whoever did that may do it again
 		}
+		k.letGo(i)
 		if l, ok := linkNamed(links, i.Name); ok {
 			k.try(n, i.Name, l, k.e.modeOf(l))
 		}
@@ -171,7 +186,21 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 	}
 	k.e.publish(n, i)
 	if len(i.Stacks) > 0 {
+		k.hearLast()
 		k.e.bound.join(k.e)
+	}
+}
+
+// letGo puts the device of an interface away that is gone. The interface may come
+// back with the program of that device: it was moved to another namespace.
+func (k *keeper) letGo(i *Interface) {
+	if len(i.Stacks) == 1 && i.Stacks[0].Retire(i.Index) == nil {
+		return
+	}
+	if r, ok := i.Device.(driver.Retirer); ok {
+		if err := r.Detach(); err != nil {
+			k.e.log.Debug("interface that is gone keeps its program", zap.String("interface", i.Name), zap.Error(err))
+		}
 	}
 }
 

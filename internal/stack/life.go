@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -62,7 +63,7 @@ func (s *Stack) Close() error {
 		if s.shared() {
 			s.giveBack()
 		}
-		s.life.err = s.cfg.close()
+		s.life.err = errors.Join(s.closeRelinked(), s.cfg.close())
 		s.waits.limits.watcher.Close()
 		s.waits.limits.watcher = nil
 		s.end()

@@ -36,6 +36,7 @@ type link struct {
 	tx    [MaxQueues]uint8 // which queue of the stack sends by this link what belongs to one
 	mask  uint64           // its queues among the stack's, a bit each
 	down  syscall.Errno    // why nothing comes or goes any more; 0: it works
+	put   bool             // its device is put away (Retire)
 	vlans map[uint16]int   // tags of the links above the interface, and their indices
 	macs  [][6]byte        // of the interface, then of the links above it; empty: not known
 }
@@ -236,12 +237,13 @@ func (s *Stack) LinkCaps(index int) (name string, c *driver.Caps, ok bool) {
 	return k.name, commonCaps(k.queues()), true
 }
 
-// LinkErr returns what broke the interface with that index for good, or nil.
+// LinkErr returns what broke the interface with that index for good, or nil. An
+// interface that the stack has no more, since another has its place, is gone.
 func (s *Stack) LinkErr(index int) error {
 	if k := s.linkOf(index); k != nil {
 		return k.err()
 	}
-	return nil
+	return errGone
 }
 
 // Err returns what broke the stack for good, or nil. A broken stack has no

@@ -42,8 +42,9 @@ func (h *twoLinked) addr() netip.Addr {
 	return serviceB
 }
 
-// newTwoLinked makes two hosts with links 1 and 2 between them, of those MTUs.
-func newTwoLinked(t *testing.T, mtu1, mtu2 int) (a, b *twoLinked) {
+// newTwoLinked makes two hosts with links 1 and 2 between them, of those MTUs. Edits
+// change their configurations.
+func newTwoLinked(t *testing.T, mtu1, mtu2 int, edits ...func(*Config)) (a, b *twoLinked) {
 	t.Helper()
 	hosts := [2]*twoLinked{{peer: serviceB}, {peer: serviceA}}
 	var cfg [2]Config
@@ -75,6 +76,9 @@ func newTwoLinked(t *testing.T, mtu1, mtu2 int) (a, b *twoLinked) {
 	}
 	for i, h := range hosts {
 		h.lead(1)
+		for _, edit := range edits {
+			edit(&cfg[i])
+		}
 		s, err := New(cfg[i])
 		if err != nil {
 			t.Fatal(err)

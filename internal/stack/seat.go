@@ -107,7 +107,10 @@ func (s *Stack) settleSeat() error {
 		}
 	}
 	var fds []int
-	for _, q := range s.queues {
+	for i, q := range s.queues {
+		if s.broken>>i&1 != 0 {
+			continue // its device may be closed
+		}
 		fd := q.EdgeFD()
 		if fd < 0 {
 			t.bad.Store(true)
@@ -185,8 +188,10 @@ func joinEdges(fds []int) (fd int, err error) {
 }
 
 func (s *Stack) noEdges() {
-	for _, q := range s.queues {
-		q.NoEdges()
+	for i, q := range s.queues {
+		if s.broken>>i&1 == 0 {
+			q.NoEdges()
+		}
 	}
 }
 

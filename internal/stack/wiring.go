@@ -23,6 +23,8 @@ type wiring struct {
 	wire   []driver.Queue   // packets come and go by these: queues, or the taps' of them
 	taps   []Tapped         // of each queue; nil: nobody records
 
+	closers map[*link]func() error // of devices that Relink brought
+
 	free   uint64 // places of queues that are no link's any more, a bit each
 	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
