@@ -23,7 +23,7 @@ type linkHost struct {
 	addrs []netip.Prefix
 	host  *neigh.Host
 	net   *control.Static
-	on    *stack.Stack
+	on    []*stack.Stack // those of the link; the first one sends for the host
 	log   *zap.Logger
 	start time.Time
 
@@ -117,8 +117,8 @@ func (h *linkHost) confirm(addr netip.Addr) {
 
 func (h *linkHost) now() int64 { return int64(time.Since(h.start)) }
 
-// run starts the host, which sends by on.
-func (h *linkHost) run(gateways []netip.Addr, on *stack.Stack) {
+// run starts the host of a link that these stacks share.
+func (h *linkHost) run(gateways []netip.Addr, on []*stack.Stack) {
 	h.on = on
 	for _, p := range h.addrs {
 		h.pending[p.Addr()] = true
@@ -171,7 +171,7 @@ func (h *linkHost) wait() []error {
 }
 
 // Send implements neigh.Out. A frame that no ring takes is lost, as on a wire.
-func (h *linkHost) Send(frame []byte) { h.on.SendFrame(h.link.Index, frame) }
+func (h *linkHost) Send(frame []byte) { h.on[0].SendFrame(h.link.Index, frame) }
 
 // Neighbor implements neigh.Out.
 func (h *linkHost) Neighbor(addr netip.Addr, mac [6]byte) {
@@ -186,11 +186,13 @@ func (h *linkHost) Neighbor(addr netip.Addr, mac [6]byte) {
 func (h *linkHost) Gone(addr netip.Addr) { h.net.FailNeighbor(h.link.Index, addr) }
 
 // InUse implements neigh.Out. All neighbours that become stale within hopsFor are looked
-// up by one pass over the stack's destinations, which may be many: its lock is held.
+// up by one pass over the stacks' destinations, which may be many: their locks are held.
 func (h *linkHost) InUse(addr netip.Addr) bool {
 	if now := h.now(); now >= h.hopsUntil {
 		clear(h.hops)
-		h.on.NextHops(h.link.Index, h.hops)
+		for _, s := range h.on {
+			s.NextHops(h.link.Index, h.hops)
+		}
 		h.hopsUntil = now + hopsFor
 	}
 	return h.hops[addr]

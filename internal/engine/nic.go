@@ -52,7 +52,7 @@ func (e *Engine) settle() {
 			for _, r := range e.cfg.staticOf(i.Name).routes {
 				gateways = append(gateways, r.via)
 			}
-			i.host.run(gateways, i.first())
+			i.host.run(gateways, i.Stacks)
 		}
 	}
 	for _, i := range e.ifs {

@@ -62,7 +62,7 @@ func TestNICHeard(t *testing.T) {
 	}
 
 	h := newLinkHost(us.host.link, &staticLink{}, es[0].static, zap.NewNop())
-	h.on = us.first()
+	h.on = us.Stacks
 	gateway, heard := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.1.1")
 	if !h.InUse(gateway) || h.InUse(heard) || h.InUse(netip.MustParseAddr("192.0.2.1")) {
 		t.Errorf("in use are %v, want the gateway", h.hops)
@@ -74,5 +74,10 @@ func TestNICHeard(t *testing.T) {
 	}
 	if h.hopsUntil = 0; !h.InUse(gateway) {
 		t.Error("the next hops are believed for ever")
+	}
+	// Of several stacks each has next hops of its own. The peer's is our address.
+	h.on, h.hopsUntil = append(h.on[:1:1], peer.Stacks...), 0
+	if ours := netip.MustParseAddr("10.0.0.1"); !h.InUse(gateway) || !h.InUse(ours) {
+		t.Errorf("in use are %v, want those of both stacks", h.hops)
 	}
 }
