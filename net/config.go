@@ -64,11 +64,12 @@ type Config struct {
 	Stacks int
 	// Frames is the number of frames of packet memory for each interface, FrameSize
 	// their size (2048 or 4096 bytes); all interfaces share the memory. RingSize is
-	// the number of entries of each ring, a power of two from 64 to 65536. 0 is the default. That of Frames is 8192
-	// and 8192 more for each queue; at most 65536 (256 MiB), at most a quarter of
-	// the memory that the machine and the cgroups of the process leave, and at most
-	// what RLIMIT_MEMLOCK lets a process without CAP_IPC_LOCK lock. That of
-	// FrameSize is 4096, or 2048 where only that gives zero-copy.
+	// the number of entries of each ring, a power of two from 64 to 65536. 0 is the
+	// default. That of Frames is 8192 and 8192 more for each queue; at most 65536
+	// (256 MiB), at most a quarter of the memory that the machine and the cgroups
+	// of the process leave, and at most what RLIMIT_MEMLOCK lets a process without
+	// CAP_IPC_LOCK lock. That of FrameSize is 4096, or 2048 where only that gives
+	// zero-copy.
 	Frames, FrameSize, RingSize int
 	// Offloads says what is left to the device: completing checksums, and cutting
 	// packets of up to 64 KiB to the MTU, or handing them whole to a peer on this
