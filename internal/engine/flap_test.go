@@ -67,16 +67,7 @@ func TestFlappingInterface(t *testing.T) {
 func TestOnlyInterfaceFlaps(t *testing.T) {
 	pair := lab.NewPair(t, lab.Options{})
 	e := lifeEngine(t, pair.A, 1, pair.A.If)
-	l, err := e.Listen("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 0).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	u, err := e.ListenPacket("udp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close()
+	l, u := bindAll(t, e, "0.0.0.0:0")
 	for n := range 3 {
 		if err := pair.A.Delete(); err != nil {
 			t.Fatal(err)
@@ -103,16 +94,7 @@ func TestMovedInterface(t *testing.T) {
 	}
 	defer away.Close()
 	e := lifeEngine(t, pair.A, 1, pair.A.If)
-	l, err := e.Listen("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), 0).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	u, err := e.ListenPacket("udp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close()
+	l, u := bindAll(t, e, "0.0.0.0:0")
 	for range 2 {
 		moveLink(t, pair.A.If, pair.A, away)
 		waitTaken(t, e, 0, false)

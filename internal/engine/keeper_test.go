@@ -62,16 +62,7 @@ func TestInterfaceLife(t *testing.T) {
 			e := lifeEngine(t, p.A, stacks, p.A.If, "fast0")
 			waitTaken(t, e, 0, true)
 			waitTaken(t, e, 1, false)
-			l, err := e.Listen("tcp", ":0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			u, err := e.ListenPacket("udp", ":0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer u.Close()
+			l, u := bindAll(t, e, ":0")
 			for range 2 {
 				near, far, err := lab.Veth(p.A, p.B, lab.Options{Queues: queues})
 				if err != nil {
@@ -107,6 +98,23 @@ func TestInterfaceLife(t *testing.T) {
 			k.Close()
 		})
 	}
+}
+
+// bindAll opens a TCP listener at addr and a UDP socket at all addresses, for the
+// time of the test.
+func bindAll(t *testing.T, e *onload.Engine, addr string) (net.Listener, net.PacketConn) {
+	t.Helper()
+	l, err := e.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	u, err := e.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	return l, u
 }
 
 // served looks whether l, u and dials use the link.
