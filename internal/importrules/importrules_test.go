@@ -58,6 +58,8 @@ var rules = []rule{
 	{"internal/inlet", []string{"ip", "internal/inlet/bpf", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/overlay", nil},
+	{"netglue", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip"}},
 	// net's types are net's business: who carries a connection is the engine's.
 	{"net", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},

@@ -1,0 +1,190 @@
+//go:build onload && linux
+
+package netglue
+
+import (
+	"context"
+	"internal/onload"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/tcp"
+)
+
+// tcpConn is a connection of a stack.
+type tcpConn struct {
+	none
+	s      *stack.TCPConn
+	broken atomic.Bool // the error that broke it has been returned
+}
+
+// config is that of new connections, before net sets its options.
+func config(e *engine.Engine, o *engine.Options) *tcp.Config {
+	c := e.TCP()
+	c.NoDelay = true
+	o.Apply(&c, false)
+	return &c
+}
+
+func dialTCP(ctx context.Context, e *engine.Engine, w *engine.Way, local, remote netip.AddrPort, o *engine.Options) (onload.Socket, error) {
+	s, why, err := e.DialTCP(ctx, w, local, remote, config(e, o), o)
+	if err != nil || why != "" {
+		return nil, err
+	}
+	return &tcpConn{s: s}, nil
+}
+
+func (c *tcpConn) Read(p []byte) (int, error) {
+	n, err := c.s.Read(p)
+	if err != nil && err != io.EOF {
+		err = c.tellOnce(err, io.EOF)
+	}
+	return n, err
+}
+
+func (c *tcpConn) Write(p []byte) (int, error) {
+	n, err := c.s.Write(p)
+	if err != nil {
+		err = c.tellOnce(err, syscall.EPIPE)
+	}
+	return n, err
+}
+
+// tellOnce returns err, which broke the connection, to the first caller that meets
+// it, and the error then to later ones, as the kernel does (sk_err).
+func (c *tcpConn) tellOnce(err, then error) error {
+	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
+		return then
+	}
+	return err
+}
+
+// gather is how many bytes are gathered before a Write: as many as one packet to a
+// device that segments.
+const gather = 64 << 10
+
+var gatherings = sync.Pool{New: func() any { return new([gather]byte) }}
+
+// Writev writes short buffers together, so that they share packets.
+func (c *tcpConn) Writev(v [][]byte) (total int64, err error) {
+	b := gatherings.Get().(*[gather]byte)
+	defer gatherings.Put(b)
+	for len(v) > 0 {
+		p := v[0]
+		k := 1
+		if len(v) > 1 && len(p)+len(v[1]) <= gather {
+			n := 0
+			for k = 0; k < len(v) && n+len(v[k]) <= gather; k++ {
+				n += copy(b[n:], v[k])
+			}
+			p = b[:n]
+		}
+		n, err := c.Write(p)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+		v = v[k:]
+	}
+	return total, nil
+}
+
+func (c *tcpConn) CloseRead() error                   { return c.s.CloseRead() }
+func (c *tcpConn) CloseWrite() error                  { return c.s.CloseWrite() }
+func (c *tcpConn) Close() error                       { return c.s.Close() }
+func (c *tcpConn) SetReadDeadline(t time.Time) error  { return c.s.SetReadDeadline(t) }
+func (c *tcpConn) SetWriteDeadline(t time.Time) error { return c.s.SetWriteDeadline(t) }
+func (c *tcpConn) SetLinger(sec int) error            { return c.s.SetLinger(sec) }
+func (c *tcpConn) LocalAddr() netip.AddrPort          { return c.s.LocalAddr() }
+func (c *tcpConn) RemoteAddr() netip.AddrPort         { return c.s.RemoteAddr() }
+
+// SetsockoptInt sets the options for which net has methods.
+func (c *tcpConn) SetsockoptInt(level, name, v int) error {
+	switch {
+	case level == unix.SOL_SOCKET && name == unix.SO_RCVBUF:
+		return c.s.SetReadBuffer(v)
+	case level == unix.SOL_SOCKET && name == unix.SO_SNDBUF:
+		return c.s.SetWriteBuffer(v)
+	case level == unix.SOL_SOCKET && name == unix.SO_KEEPALIVE:
+		return c.keepAlive(func(k *tcp.KeepAlive) { k.Enable = v != 0 })
+	case level == unix.IPPROTO_TCP && name == unix.TCP_NODELAY:
+		return c.s.SetNoDelay(v != 0)
+	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPIDLE:
+		return c.keepAliveTime(v, func(k *tcp.KeepAlive) *time.Duration { return &k.Idle })
+	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPINTVL:
+		return c.keepAliveTime(v, func(k *tcp.KeepAlive) *time.Duration { return &k.Interval })
+	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPCNT:
+		if v < 1 || v > 127 { // MAX_TCP_KEEPCNT
+			return syscall.EINVAL
+		}
+		return c.keepAlive(func(k *tcp.KeepAlive) { k.Count = v })
+	}
+	return syscall.ENOPROTOOPT
+}
+
+// keepAliveTime sets a time of keepalive, in seconds.
+func (c *tcpConn) keepAliveTime(sec int, field func(*tcp.KeepAlive) *time.Duration) error {
+	if sec < 1 || sec > 32767 { // MAX_TCP_KEEPIDLE
+		return syscall.EINVAL
+	}
+	return c.keepAlive(func(k *tcp.KeepAlive) { *field(k) = time.Duration(sec) * time.Second })
+}
+
+// keepAlive changes the settings, and does nothing if they stay as they are.
+func (c *tcpConn) keepAlive(change func(*tcp.KeepAlive)) error {
+	ka, err := c.s.KeepAlive()
+	if err != nil {
+		return err
+	}
+	was := ka
+	if change(&ka); ka == was {
+		return nil
+	}
+	return c.s.SetKeepAlive(ka)
+}
+
+// tcpListener listens on the stacks, with a kernel socket on the same port.
+type tcpListener struct {
+	none
+	l       *engine.Listener
+	unshare func()
+}
+
+func listenTCP(e *engine.Engine, sh *engine.Shards, port uint16, o *engine.Options, unshare func()) (onload.Socket, error) {
+	l, err := e.Listen(sh, port, true, config(e, o), o)
+	if err != nil {
+		unshare()
+		if err == syscall.EADDRINUSE { // the kernel shares it with another socket of ours
+			return nil, nil
+		}
+		return nil, err
+	}
+	return &tcpListener{l: l, unshare: unshare}, nil
+}
+
+func (l *tcpListener) Accept() (onload.Socket, any, error) {
+	s, injected, err := l.l.Accept()
+	if s == nil {
+		return nil, injected, err
+	}
+	return &tcpConn{s: s}, nil, nil
+}
+
+func (l *tcpListener) Inject(x onload.Closer) bool       { return l.l.Inject(x) }
+func (l *tcpListener) Close() error                      { return l.l.Close() }
+func (l *tcpListener) SetReadDeadline(t time.Time) error { return l.l.SetDeadline(t) }
+func (l *tcpListener) SetWriteDeadline(time.Time) error  { return nil }
+func (l *tcpListener) LocalAddr() netip.AddrPort         { return l.l.Addr() }
+
+func (l *tcpListener) Closed() {
+	l.unshare()
+	l.l.HoldPort()
+}
