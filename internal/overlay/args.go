@@ -12,7 +12,6 @@ type args struct {
 	dir      string   // -C
 	tags     string   // -tags
 	overlay  string   // -overlay
-	json     bool     // -json
 	list     []string // the flags that decide which packages and files there are
 	before   []string // other flags, in order
 	packages []string // or Go files
