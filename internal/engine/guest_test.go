@@ -28,7 +28,7 @@ import (
 )
 
 // The tests here run in a guest with two NICs back to back: vfio-pci has the first,
-// named by VMRUN_NIC0_PCI, the kernel's driver the second, VMRUN_NIC1_IF. See .ci/guest.
+// named by VMRUN_NIC0_PCI, the kernel's driver the second, VMRUN_NIC1_IF. See TestInGuest.
 
 const guestChild = "GUEST_TEST_CHILD"
 

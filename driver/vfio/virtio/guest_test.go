@@ -13,7 +13,7 @@ import (
 )
 
 // The tests here run in a guest with two virtio devices back to back that
-// vfio-pci has, named by VMRUN_NIC0_PCI and VMRUN_NIC1_PCI: see .ci/guest.
+// vfio-pci has, named by VMRUN_NIC0_PCI and VMRUN_NIC1_PCI: see TestInGuest.
 
 func anyPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 
