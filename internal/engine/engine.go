@@ -138,10 +138,7 @@ func (e *Engine) Close() error {
 		for _, i := range e.ifs {
 			i.host.close() // it sends by the stacks
 		}
-		var errs []error
-		for _, s := range e.stacks() {
-			errs = append(errs, s.Close())
-		}
+		errs := []error{stack.CloseAll(e.stacks()...)}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())
 		}

@@ -122,8 +122,18 @@ func onAll[T any](port uint16, open func() (T, error)) (x T, err error) {
 	return x, err
 }
 
-// closeAll closes all shards of a socket. The error is the first shard's.
-func closeAll[T io.Closer](shards []T) error {
+// departing is a shard of a listener or bound socket.
+type departing interface {
+	Depart()
+	io.Closer
+}
+
+// closeAll closes all shards of a socket. None takes anything new when the first one
+// closes, to which they forward. The error is the first shard's.
+func closeAll[T departing](shards []T) error {
+	for _, s := range shards {
+		s.Depart()
+	}
 	var first error
 	for i, s := range shards {
 		if err := s.Close(); err != nil && i == 0 {

@@ -129,7 +129,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	}
 	s.begin()
 	defer s.end()
-	if s.life.closing.Load() {
+	if s.life.ending.Load() {
 		s.ports.releaseLater(p)
 		return nil, false, errClosed
 	}

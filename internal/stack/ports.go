@@ -19,6 +19,7 @@ import (
 // lock, since both take system calls: nothing here runs per packet.
 type portTable struct {
 	returns portReturns
+	leaving *leaving // a team's is of all its stacks
 
 	kernel control.Ports
 
@@ -62,6 +63,8 @@ type port struct {
 	number uint16
 	share  control.Sharing // users of the stack may join, those of the kernel only after open
 	gone   bool            // no longer in the table
+	// departed: its listener or bound socket has closed. See leaving.
+	departed bool
 	// remote is the peer of a lone port, which is steered for one connection only
 	// and not reserved with the kernel. Of other ports it is invalid.
 	remote netip.AddrPort
@@ -81,7 +84,7 @@ const (
 // process's descriptors each.
 func newPortTable(k control.Ports, s driver.Steering, stacks int) *portTable {
 	t := &portTable{
-		kernel: k, device: s,
+		kernel: k, device: s, leaving: &leaving{},
 		spaces:  make(map[localAddr]*portSpace),
 		lone:    make(map[*port]struct{}),
 		steered: make(map[*port]int),
@@ -400,6 +403,7 @@ func (t *portTable) open(local netip.AddrPort) {
 
 func (t *portTable) giveBack(p *port, h control.Held) {
 	t.unsteer(p)
+	t.hasDeparted(p)
 	h.Close()
 }
 

@@ -95,6 +95,9 @@ func New(cfg Config) (*Stack, error) {
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
 	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
 	s.ports = newPortTable(cfg.Ports, s.wiring.steering(), cfg.stacks())
+	if t := cfg.team; t != nil {
+		s.ports.leaving = &t.left
+	}
 	s.nextTimer.Store(never)
 	for i, q := range s.queues {
 		q.Refill()

@@ -9,17 +9,27 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// returnStray gives the kernel a packet to a port of ours that no socket of ours is
-// for, and frees it, where the host forwards: the kernel may masquerade other hosts
-// behind the port, since it chooses ports by the peer (nf_nat), and knows those flows
-// alone. It answers what is nobody's. headers is how many bytes of headers were cut
-// off in front of ds. false: it is ours to answer.
-func (s *Stack) returnStray(ds []ring.Desc, headers int) bool {
+// returnStray gives the kernel a packet to a port of ours that no socket of ours is for,
+// and frees it, in three cases: the port's listener or bound socket has closed (see
+// leaving); the stack is about to close; the host forwards. Where it forwards, the
+// kernel may masquerade other hosts behind the port, since it chooses ports by the peer
+// (nf_nat), and knows those flows alone. The kernel answers what is nobody's. headers is
+// how many bytes of headers were cut off in front of ds. false: it is ours to answer.
+func (s *Stack) returnStray(port uint16, ds []ring.Desc, headers int) bool {
 	k := s.rx.on
-	if k.returner == nil || !s.cfg.Net.Forwards(k.index) {
+	if k.returner == nil {
+		return false
+	}
+	if !s.ports.leaving.has(s.rx.pkt.Proto, port, s.now) && !s.life.left.Load() && !s.cfg.Net.Forwards(k.index) {
 		return false
 	}
 	return s.returnWhole(ds, headers)
+}
+
+// returnSegment is returnStray for seg.
+func (s *Stack) returnSegment(seg *tcp.Segment) bool {
+	_, payload := ring.PacketLen(seg.Payload)
+	return s.returnStray(seg.Local.Port(), seg.Payload, s.rx.pkt.L4Off+s.rx.pkt.L4Len-payload)
 }
 
 // returnTwins gives the kernel a segment to a listener that is of no handshake of ours,

@@ -82,8 +82,7 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 		s.scheduleListener(l)
 		return
 	}
-	_, payload := ring.PacketLen(seg.Payload)
-	if p := &s.rx.pkt; !s.returnStray(seg.Payload, p.L4Off+p.L4Len-payload) {
+	if !s.returnSegment(seg) {
 		s.refuse(seg)
 	}
 }

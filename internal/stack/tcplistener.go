@@ -25,6 +25,8 @@ type TCPListener struct {
 	port  *port
 	timer ring.Timer
 
+	departed bool // under the stack lock
+
 	forward *TCPListener // listener whose Accept gets the connections; usually itself
 
 	closed atomic.Bool
@@ -91,7 +93,7 @@ func (l *TCPListener) enter(o *TCPOptions) error {
 	s.begin()
 	defer s.end()
 	switch {
-	case s.life.closing.Load():
+	case s.life.ending.Load():
 		return errClosed
 	case !s.demux.listeners.add(l.keys, l, o.Shared):
 		return syscall.EADDRINUSE
@@ -245,6 +247,30 @@ func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
 	}
 }
 
+// Depart leaves clients to the kernel, but for those whose connections exist: its
+// listener, or another process that shares the port, serves them. Close follows, when
+// all listeners that forward to the same one have departed.
+func (l *TCPListener) Depart() {
+	l.s.begin()
+	defer l.s.end()
+	if !l.s.life.closing.Load() {
+		l.depart()
+	}
+}
+
+// depart is Depart for the holder of the lock. A second call does nothing.
+func (l *TCPListener) depart() {
+	if l.departed {
+		return
+	}
+	l.departed = true
+	s := l.s
+	s.ports.depart(l.port, s.now)
+	l.tl.Close(s.now)
+	s.wheel.Stop(&l.timer)
+	s.demux.listeners.remove(l.keys, l)
+}
+
 // Close stops listening, and resets the connections that nobody accepted.
 func (l *TCPListener) Close() error {
 	if !l.closed.CompareAndSwap(false, true) {
@@ -255,9 +281,7 @@ func (l *TCPListener) Close() error {
 	var p *port
 	s.begin()
 	if !s.life.closing.Load() {
-		l.tl.Close(s.now)
-		s.wheel.Stop(&l.timer)
-		s.demux.listeners.remove(l.keys, l)
+		l.depart()
 		p = l.port
 	}
 	s.end()

@@ -20,6 +20,7 @@ type team struct {
 	began  handshakes
 	opens  tcp.ServerCookies // of Fast Open
 	twins  atomic.Bool       // as demux.twins
+	left   leaving
 	// spreads has, by the index of the link, how its device spreads flows. It does
 	// not change.
 	spreads map[int]*spread

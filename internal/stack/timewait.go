@@ -114,6 +114,10 @@ func (s *Stack) timeWaitInput(t *timeWait, seg *tcp.Segment) {
 			s.scheduleListener(l)
 			return
 		}
+		if s.returnSegment(seg) { // whoever listens now is not one of ours
+			s.endTimeWait(t)
+			return
+		}
 		s.cache.FreeDescs(seg.Payload)
 		act = tcp.TWAck
 	}

@@ -121,6 +121,29 @@ func (u *UDPConn) check(w *waiter) error {
 // Closed reports whether the socket, or its stack, is closed.
 func (u *UDPConn) Closed() bool { return u.closed.Load() || u.s.life.closing.Load() }
 
+// Depart leaves what comes from now on to the kernel's socket, or that of another
+// process that shares the port. Close follows, when all sockets that forward to the same
+// one have departed.
+func (u *UDPConn) Depart() {
+	s := u.s
+	s.begin()
+	defer s.end()
+	if !s.life.closing.Load() {
+		u.depart()
+	}
+}
+
+// depart is Depart for the holder of the lock. A second call does nothing.
+func (u *UDPConn) depart() {
+	s := u.s
+	s.demux.lastUDP = nil
+	if !u.remote.IsValid() {
+		s.ports.depart(u.port, s.now)
+	}
+	s.demux.udps.remove(u.keys, u)
+	s.groups.remove(u)
+}
+
 // Close closes the socket. Blocked calls return net.ErrClosed.
 func (u *UDPConn) Close() error {
 	if !u.closed.CompareAndSwap(false, true) {
@@ -132,12 +155,10 @@ func (u *UDPConn) Close() error {
 	u.wmu.Lock()
 	s := u.s
 	s.begin()
-	s.demux.lastUDP = nil
 	var p *port
 	if !s.life.closing.Load() {
 		s.sendQueued(u)
-		s.demux.udps.remove(u.keys, u)
-		s.groups.remove(u)
+		u.depart()
 		s.demux.removeUDP(u)
 		s.dests.unref(u.dst)
 		u.dst = nil

@@ -20,7 +20,7 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 	u := s.demux.lastUDP
 	if u == nil {
 		s.noteDrop(ds[0].Frame, &s.counters.rxNoSocket)
-		if !s.returnStray(ds, s.rx.pkt.L4Off) {
+		if !s.returnStray(s.demux.lastUDPDst.Port(), ds, s.rx.pkt.L4Off) {
 			s.portUnreachable(ds)
 		}
 		return

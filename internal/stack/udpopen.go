@@ -106,7 +106,7 @@ func (s *Stack) openUDP(u *UDPConn, local netip.AddrPort, o *UDPOptions, route *
 		u.local = local
 		s.begin()
 		defer s.end()
-		if s.life.closing.Load() {
+		if s.life.ending.Load() {
 			return errClosed
 		}
 		s.groups.add(u)
@@ -149,7 +149,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 
 // insertUDP puts u into the demultiplexer. route may be nil.
 func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) error {
-	if s.life.closing.Load() {
+	if s.life.ending.Load() {
 		return errClosed
 	}
 	s.demux.lastUDP = nil
