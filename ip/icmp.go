@@ -45,8 +45,12 @@ type ICMPError struct {
 	HasSeq        bool   // Proto is ProtoTCP
 }
 
-// AsksHost reports whether p, which frame begins with, is ICMP that concerns the host
-// rather than a flow: a ping or neighbour discovery (RFC 4861, 4). Fragments do not say.
+// fromDHCPServer is how a datagram from port 67 to port 68 begins.
+const fromDHCPServer = "\x00\x43\x00\x44"
+
+// AsksHost reports whether p, which frame begins with, concerns the host rather than a
+// flow: it is a ping, neighbour discovery (RFC 4861, 4), or from a DHCP server (RFC 2131,
+// 4.1). Fragments do not say.
 func (p *Packet) AsksHost(frame []byte) bool {
 	if p.Fragment || p.L4Len == 0 || len(frame) <= p.L4Off {
 		return false
@@ -56,6 +60,8 @@ func (p *Packet) AsksHost(frame []byte) bool {
 		return !p.V6 && t == icmpEcho
 	case ProtoICMPv6:
 		return p.V6 && (t == icmp6Echo || t >= RouterSolicitation && t <= NeighborAdvertisement)
+	case ProtoUDP:
+		return !p.V6 && p.L4Len >= 4 && len(frame) >= p.L4Off+4 && string(frame[p.L4Off:p.L4Off+4]) == fromDHCPServer
 	}
 	return false
 }

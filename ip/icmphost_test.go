@@ -2,7 +2,7 @@ package ip
 
 import "testing"
 
-// TestAsksHost: pings and neighbour discovery are the host's, errors and fragments not.
+// TestAsksHost: pings, neighbour discovery and DHCP are the host's, errors and fragments not.
 func TestAsksHost(t *testing.T) {
 	for _, c := range []struct {
 		v6   bool
@@ -32,9 +32,19 @@ func TestAsksHost(t *testing.T) {
 			t.Errorf("type %d, IPv6 %v: a fragment is a question", c.typ, c.v6)
 		}
 	}
-	f := frame4(ProtoUDP, nil, []byte{8, 0, 0, 0, 0, 8, 0, 0}, nil)
-	var p Packet
-	if err := Parse(f, len(f), &p); err != nil || p.AsksHost(f) {
-		t.Error("UDP is a question", err)
+	for _, c := range []struct {
+		udp  []byte
+		want bool
+	}{
+		{[]byte{8, 0, 0, 0, 0, 8, 0, 0}, false},
+		{[]byte{0, 67, 0, 68, 0, 8, 0, 0}, true}, // from a DHCP server
+		{[]byte{0, 68, 0, 67, 0, 8, 0, 0}, false},
+		{[]byte{0, 67, 0, 69, 0, 8, 0, 0}, false},
+	} {
+		f := frame4(ProtoUDP, nil, c.udp, nil)
+		var p Packet
+		if err := Parse(f, len(f), &p); err != nil || p.AsksHost(f) != c.want || p.AsksHost(f[:p.L4Off+3]) {
+			t.Errorf("UDP %v is a question: %v, %v", c.udp, !c.want, err)
+		}
 	}
 }

@@ -86,6 +86,18 @@ func (s *Static) AddRoute(r StaticRoute) {
 	s.rebuild()
 }
 
+// SetRoutes gives a link these routes instead of those that it has.
+func (s *Static) SetRoutes(link int, routes []StaticRoute) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.routes = slices.DeleteFunc(s.routes, func(r StaticRoute) bool { return r.Link == link })
+	for _, r := range routes {
+		r.Link, r.Dst = link, r.Dst.Masked()
+		s.routes = append(s.routes, r)
+	}
+	s.rebuild()
+}
+
 // DelRoute removes the routes to dst.
 func (s *Static) DelRoute(dst netip.Prefix) {
 	s.mu.Lock()

@@ -3,9 +3,9 @@ package engine
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"math"
 	"net/netip"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,19 +13,22 @@ import (
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/neigh"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
 
 // linkHost is the host on a link that no kernel stands behind: a neigh.Host with a
 // goroutine, which takes frames and questions from the stack, sends by it, and keeps
 // the stack's view of the link.
 type linkHost struct {
-	link  control.Link
-	addrs []netip.Prefix
-	host  *neigh.Host
-	net   *control.Static
-	on    []*stack.Stack // those of the link; the first one sends for the host
-	log   *zap.Logger
-	start time.Time
+	static *staticLink
+	link   control.Link
+	mtu    int            // the device's
+	addrs  []netip.Prefix // configured ones
+	host   *neigh.Host
+	net    *control.Static
+	on     []*stack.Stack // those of the link; the first one sends for the host
+	log    *zap.Logger
+	start  time.Time
 
 	frames chan []byte // received ones
 	spare  chan []byte // buffers for frames
@@ -35,9 +38,12 @@ type linkHost struct {
 	hops      map[netip.Addr]bool // to which packets are sent
 	hopsUntil int64               // when they are asked for again
 
+	mu      sync.Mutex
 	pending map[netip.Addr]bool // addresses about which nothing is known yet
+	asks    map[string]bool     // what servers have given no address for yet, by name
 	taken   []error             // addresses that others have
 	settled chan struct{}       // closed when nothing is pending
+	dns     []netip.Addr        // name servers, configured ones first
 	stop    context.CancelFunc
 	done    chan struct{}
 }
@@ -58,11 +64,11 @@ const (
 // newLinkHost makes the host of a link. Its goroutine begins with run.
 func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap.Logger) *linkHost {
 	h := &linkHost{
-		link: link, net: net, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
+		static: l, link: link, mtu: link.MTU, net: net, dns: l.dns, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
 		addrs:  withLinkLocal(l.addrs, link.MAC),
 		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
 		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions),
-		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
+		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, asks: map[string]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
 	}
 	for range hostFrames {
 		h.spare <- make([]byte, hostFrame)
@@ -89,7 +95,7 @@ func withLinkLocal(addrs []netip.Prefix, mac [6]byte) []netip.Prefix {
 // frame takes a received frame for the host (stack.Link.Host). It is called under the
 // stack lock.
 func (h *linkHost) frame(b []byte) bool {
-	if len(b) > hostFrame {
+	if len(b) > hostFrame || !h.static.dhcp && isUDP(b) {
 		return false
 	}
 	select {
@@ -99,6 +105,9 @@ func (h *linkHost) frame(b []byte) bool {
 	}
 	return true
 }
+
+// isUDP reports whether the frame is a datagram of IPv4, which the stack has parsed.
+func isUDP(b []byte) bool { return len(b) > 23 && b[12] == 8 && b[13] == 0 && b[23] == ip.ProtoUDP }
 
 // ask is control.Static's OnResolve, confirm its OnConfirm.
 func (h *linkHost) ask(addr netip.Addr) {
@@ -118,12 +127,18 @@ func (h *linkHost) confirm(addr netip.Addr) {
 func (h *linkHost) now() int64 { return int64(time.Since(h.start)) }
 
 // run starts the host of a link that these stacks share.
-func (h *linkHost) run(gateways []netip.Addr, on []*stack.Stack) {
+func (h *linkHost) run(on []*stack.Stack) {
 	h.on = on
 	for _, p := range h.addrs {
 		h.pending[p.Addr()] = true
 	}
-	c := neigh.Config{MAC: h.link.MAC, Addrs: h.addrs, Gateways: gateways, Out: h}
+	if h.static.dhcp {
+		h.asks[wordDHCP] = true
+	}
+	c := neigh.Config{MAC: h.link.MAC, Addrs: h.addrs, DHCP: h.static.dhcp, Out: h}
+	for _, r := range h.static.routes {
+		c.Gateways = append(c.Gateways, r.via)
+	}
 	_, _ = rand.Read(c.Seed[:]) // never fails since Go 1.24
 	h.host = neigh.New(c, h.now())
 	ctx, stop := context.WithCancel(context.Background())
@@ -141,6 +156,7 @@ func (h *linkHost) loop(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			h.host.Close(h.now())
 			return
 		case b := <-h.frames:
 			h.host.Input(b, h.now())
@@ -161,13 +177,6 @@ func (h *linkHost) close() {
 		h.stop()
 		<-h.done
 	}
-}
-
-// wait waits until each address is ours or another's, and returns the latter as an
-// error for each.
-func (h *linkHost) wait() []error {
-	<-h.settled
-	return h.taken
 }
 
 // Send implements neigh.Out. A frame that no ring takes is lost, as on a wire.
@@ -196,29 +205,4 @@ func (h *linkHost) InUse(addr netip.Addr) bool {
 		h.hopsUntil = now + hopsFor
 	}
 	return h.hops[addr]
-}
-
-// Address implements neigh.Out.
-func (h *linkHost) Address(addr netip.Addr, mac [6]byte, err error) {
-	if err != nil {
-		err = fmt.Errorf("%v: %w: % x", addr, err, mac)
-		h.log.Warn("address conflict", zap.Error(err))
-	} else {
-		for _, p := range h.addrs {
-			if p.Addr() == addr {
-				h.link.Addrs = append(h.link.Addrs[:len(h.link.Addrs):len(h.link.Addrs)], p)
-			}
-		}
-		h.net.SetLink(h.link)
-	}
-	if !h.pending[addr] {
-		return
-	}
-	delete(h.pending, addr)
-	if err != nil {
-		h.taken = append(h.taken, err)
-	}
-	if len(h.pending) == 0 {
-		close(h.settled)
-	}
 }

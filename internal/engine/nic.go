@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"net/netip"
+	"time"
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
@@ -37,30 +37,27 @@ func (e *Engine) addHost(i *Interface, dev nic) {
 	l := e.cfg.staticOf(i.Name)
 	i.host = newLinkHost(link, &l, e.static, e.log)
 	e.static.SetLink(link)
-	for _, r := range l.routes {
-		e.static.AddRoute(control.StaticRoute{Dst: r.dst, Link: i.Index, Gateway: r.via})
-	}
+	i.host.setRoutes(nil)
 }
 
+// settleFor is how long an engine waits for servers of its links at the start: two
+// messages to a DHCP server may be lost.
+const settleFor = 15 * time.Second
+
 // settle starts the hosts of links that no kernel stands behind, and waits until their
-// addresses are theirs. An interface that has none of its addresses carries nothing: Err
-// says who has them.
+// addresses are theirs. Err says which hosts have them instead, or that no server gave
+// any.
 func (e *Engine) settle() {
 	for _, i := range e.ifs {
 		if i.host != nil && i.first() != nil {
-			var gateways []netip.Addr
-			for _, r := range e.cfg.staticOf(i.Name).routes {
-				gateways = append(gateways, r.via)
-			}
-			i.host.run(gateways, i.Stacks)
+			i.host.run(i.Stacks)
 		}
 	}
+	limit, stop := context.WithTimeout(context.Background(), settleFor)
+	defer stop()
 	for _, i := range e.ifs {
-		if i.host == nil || i.first() == nil {
-			continue
-		}
-		if taken := i.host.wait(); len(taken) > 0 {
-			i.Err = fmt.Errorf("address in use: %w", errors.Join(taken...))
+		if i.host != nil && i.first() != nil {
+			i.Err = i.host.wait(limit.Done())
 		}
 	}
 }

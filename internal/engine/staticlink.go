@@ -17,7 +17,11 @@ type staticLink struct {
 	addrs  []netip.Prefix
 	routes []staticRoute
 	dns    []netip.Addr
+	dhcp   bool // more of all these comes from a DHCP server
 }
+
+// wordDHCP asks for DHCP, in Config.Static.
+const wordDHCP = "dhcp"
 
 // staticRoute leads to dst by a neighbour.
 type staticRoute struct {
@@ -33,7 +37,7 @@ var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7
 func isPCI(name string) bool { return pciAddress.MatchString(name) }
 
 // parseStatic reads an element of Config.Static: the name of the interface, its
-// addresses with their subnets, then routes ("default via A", "PREFIX via A") and name
+// addresses with their subnets, "dhcp", then routes ("default via A", "PREFIX via A") and name
 // servers ("dns A"), in the words of ip(8).
 func parseStatic(text string) (l staticLink, err error) {
 	words := strings.Fields(text)
@@ -46,6 +50,9 @@ func parseStatic(text string) (l staticLink, err error) {
 	}
 	for words = words[1:]; len(words) > 0; {
 		switch {
+		case words[0] == wordDHCP:
+			l.dhcp = true
+			words = words[1:]
 		case words[0] == "dns" && len(words) >= 2:
 			a, err := netip.ParseAddr(words[1])
 			if err != nil || !ip.Unicast(a) {
@@ -63,7 +70,7 @@ func parseStatic(text string) (l staticLink, err error) {
 		default:
 			p, err := netip.ParsePrefix(words[0])
 			if err != nil || !ip.Unicast(p.Addr()) {
-				return l, fmt.Errorf("%q is neither an address with its subnet nor %q nor %q", words[0], "PREFIX via GATEWAY", "dns ADDRESS")
+				return l, fmt.Errorf("%q is neither an address with its subnet nor %q nor %q nor %q", words[0], wordDHCP, "PREFIX via GATEWAY", "dns ADDRESS")
 			}
 			l.addrs = append(l.addrs, p)
 			words = words[1:]
@@ -91,7 +98,7 @@ func parseRoute(dst, via string) (r staticRoute, err error) {
 
 // check finds what no host can have.
 func (l *staticLink) check() error {
-	if len(l.addrs) == 0 {
+	if len(l.addrs) == 0 && !l.dhcp {
 		return errors.New("it has no address")
 	}
 	for i, p := range l.addrs {
@@ -142,15 +149,15 @@ func (c *Config) staticOf(name string) (l staticLink) {
 	return staticLink{}
 }
 
-// NameServers are those that the configuration names, to be asked by the engine's own
-// sockets; none: the system's.
+// NameServers are those that the configuration and servers of the links name, to be asked
+// by the engine's own sockets; none: the system's.
 func (e *Engine) NameServers() (all []netip.Addr) {
 	if len(e.cfg.Static) == 0 {
 		return nil // each dial asks
 	}
 	for _, i := range e.interfaces() {
 		if i.err() == nil && !i.Kernel {
-			all = append(all, e.cfg.staticOf(i.Name).dns...)
+			all = append(all, i.host.nameServers()...)
 		}
 	}
 	return all

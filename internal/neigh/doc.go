@@ -1,7 +1,7 @@
 // Package neigh is a host on a link that no kernel stands behind: it finds the
 // link-layer addresses of neighbours and answers for its own, by ARP (RFC 826,
 // RFC 5227) and neighbour discovery (RFC 4861, RFC 4862), finds out addresses that
-// somebody else has, and answers pings.
+// somebody else has, answers pings, and is a client of DHCP (RFC 2131).
 //
 // A Host is a state machine. Frames and the time go in, frames and news come out
 // through Out. It has no goroutine, no clock and no I/O of its own. Packets that

@@ -30,9 +30,14 @@ type Out interface {
 	// 4861, 7.3.1).
 	InUse(addr netip.Addr) bool
 
-	// Address reports that addr is ours (nil), or ErrDuplicate if the host with mac
-	// has it. A duplicate is not ours, unless it was before: then both have it.
-	Address(addr netip.Addr, mac [6]byte, err error)
+	// Address reports that the address is ours (nil), with its subnet, or ErrDuplicate
+	// if the host with mac has it. A duplicate is not ours, unless it was before: then
+	// both have it.
+	Address(addr netip.Prefix, mac [6]byte, err error)
+	// Removed reports that an address is not ours any more: its lease has ended.
+	Removed(addr netip.Prefix)
+	// Learned reports what servers and routers have said, all of it each time.
+	Learned(Learned)
 }
 
 // Config describes the host. MAC and Out are required.
@@ -43,6 +48,9 @@ type Config struct {
 	Addrs []netip.Prefix
 	// Gateways are neighbours whose entries no flood displaces.
 	Gateways []netip.Addr
+	// DHCP has an address of IPv4, routes and name servers come from a DHCP server (RFC
+	// 2131).
+	DHCP bool
 	// NoDAD has addresses be ours at once, without asking who has them.
 	NoDAD bool
 	// Seed is secret: delays and limits that it draws cannot be guessed.
@@ -57,8 +65,12 @@ type Host struct {
 	out      Out
 	rng      *rand.Rand
 	own      []*own
-	gateways []netip.Addr
+	gateways []netip.Addr // configured ones, then learned ones
+	fixed    int          // how many are configured
+	dhcp     *dhcp        // nil: not asked for
+	learned  Learned
 	cache    map[netip.Addr]*entry
+	noDAD    bool
 	next     int64 // no timer is earlier
 	echoes   ip.Limiter
 	packet   ip.Packet
@@ -94,8 +106,12 @@ func New(c Config, now int64) *Host {
 		seed[i] = byte(h.rng.Uint32())
 	}
 	h.echoes.Init(now, echoesPerSecond, echoBurst, seed)
+	h.fixed, h.noDAD = len(c.Gateways), c.NoDAD
 	for _, p := range c.Addrs {
-		h.add(p, c.NoDAD, now)
+		h.add(p, byConfig, now)
+	}
+	if c.DHCP {
+		h.dhcp = newDHCP(h, now)
 	}
 	return h
 }
@@ -120,6 +136,9 @@ func (h *Host) Advance(now int64) {
 			h.at(o.at)
 		}
 	}
+	if h.dhcp != nil {
+		h.dhcp.advance(now)
+	}
 	for _, e := range h.cache {
 		if e.at <= now {
 			h.age(e, now)
@@ -130,8 +149,15 @@ func (h *Host) Advance(now int64) {
 	}
 }
 
+// Close gives back what servers have lent. The Host is not used any more afterwards.
+func (h *Host) Close(now int64) {
+	if h.dhcp != nil {
+		h.dhcp.release(now)
+	}
+}
+
 // Input takes a received Ethernet frame, and reports whether it was for this
-// package: ARP, neighbour discovery or a ping, good or not. Frames with VLAN tags
+// package: ARP, neighbour discovery, a ping or DHCP, good or not. Frames with VLAN tags
 // are not.
 func (h *Host) Input(frame []byte, now int64) bool {
 	p := &h.packet
@@ -145,13 +171,16 @@ func (h *Host) Input(frame []byte, now int64) bool {
 		h.counters.Malformed++
 		return true
 	}
-	if ip.Parse(frame, len(frame), p) != nil || p.Fragment || p.Tags > 0 || p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6 {
-		return false
-	}
-	if len(frame) < p.L4Off+p.L4Len || p.V6 != (p.Proto == ip.ProtoICMPv6) || !h.hears(p.DstMAC) || p.SrcMAC == h.mac {
+	if ip.Parse(frame, len(frame), p) != nil || p.Fragment || p.Tags > 0 || len(frame) < p.L4Off+p.L4Len || !h.hears(p.DstMAC) || p.SrcMAC == h.mac {
 		return false
 	}
 	msg := frame[p.L4Off:][:p.L4Len]
+	switch {
+	case p.Proto == ip.ProtoUDP:
+		return h.inputDHCP(msg, now)
+	case p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6, p.V6 != (p.Proto == ip.ProtoICMPv6):
+		return false
+	}
 	sum := ip.Sum(msg)
 	if p.V6 {
 		sum = ip.Add(sum, ip.PseudoSum(p.Src, p.Dst, p.Proto, len(msg)))

@@ -18,6 +18,7 @@ type wire struct {
 	ends  []*end
 	queue []sentFrame
 	sent  int // frames so far
+	taps  []func(frame []byte)
 }
 
 type sentFrame struct {
@@ -35,7 +36,8 @@ type end struct {
 	state   map[netip.Addr]error // of own addresses
 	deaf    bool                 // gets no frames
 	sent    [][]byte
-	news    int     // calls of Neighbor, Gone and InUse
+	news    int // calls of Neighbor, Gone and InUse
+	learnt  Learned
 	visitor [6]byte // the last one with an address of ours
 }
 
@@ -48,19 +50,26 @@ func (e *end) Send(frame []byte) {
 func (e *end) Neighbor(a netip.Addr, mac [6]byte) { e.known[a] = mac; e.news++ }
 func (e *end) Gone(a netip.Addr)                  { delete(e.known, a); e.gone[a]++; e.news++ }
 func (e *end) InUse(a netip.Addr) bool            { e.news++; return e.inUse[a] }
-func (e *end) Address(a netip.Addr, mac [6]byte, err error) {
-	e.state[a] = err
+func (e *end) Address(a netip.Prefix, mac [6]byte, err error) {
+	e.state[a.Addr()] = err
 	if err != nil {
 		e.visitor = mac
 	}
 }
+func (e *end) Removed(a netip.Prefix) { delete(e.state, a.Addr()) }
+func (e *end) Learned(l Learned)      { e.learnt = l }
 
 func mac(n byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, n} }
 
 // join adds a host with these addresses. Those of a quiet one are ours at once.
 func (w *wire) join(n byte, quiet bool, addrs ...string) *end {
+	return w.joinAs(Config{NoDAD: quiet}, n, addrs...)
+}
+
+// joinAs joins a host whose configuration c completes.
+func (w *wire) joinAs(c Config, n byte, addrs ...string) *end {
 	e := &end{w: w, known: map[netip.Addr][6]byte{}, gone: map[netip.Addr]int{}, inUse: map[netip.Addr]bool{}, state: map[netip.Addr]error{}}
-	c := Config{MAC: mac(n), NoDAD: quiet, Seed: [32]byte{n}, Out: e}
+	c.MAC, c.Seed, c.Out = mac(n), [32]byte{n}, e
 	for _, a := range addrs {
 		c.Addrs = append(c.Addrs, netip.MustParsePrefix(a))
 	}
@@ -75,6 +84,9 @@ func (w *wire) deliver() {
 	for len(w.queue) > 0 {
 		f := w.queue[0]
 		w.queue = w.queue[1:]
+		for _, tap := range w.taps {
+			tap(f.b)
+		}
 		for _, e := range w.ends {
 			if e != f.from && !e.deaf {
 				e.Input(f.b, w.now)

@@ -54,11 +54,16 @@ func (l *live) eventually(t *testing.T, what string, fn func() bool) {
 
 // goLive puts a host with these addresses on the end of the pair that has none.
 func goLive(t *testing.T, ns *lab.NS, mac [6]byte, addrs ...string) *live {
+	return goLiveAs(t, Config{}, ns, mac, addrs...)
+}
+
+// goLiveAs puts a host there whose configuration c is completed.
+func goLiveAs(t *testing.T, c Config, ns *lab.NS, mac [6]byte, addrs ...string) *live {
 	l := &live{
 		end: &end{known: map[netip.Addr][6]byte{}, gone: map[netip.Addr]int{}, inUse: map[netip.Addr]bool{}, state: map[netip.Addr]error{}},
 		f:   packetSocket(t, ns), start: time.Now(), calls: make(chan func()), done: make(chan struct{}),
 	}
-	c := Config{MAC: mac, Out: l}
+	c.MAC, c.Out = mac, l
 	for _, a := range addrs {
 		c.Addrs = append(c.Addrs, netip.MustParsePrefix(a))
 	}

@@ -2,6 +2,7 @@ package neigh
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/onload-go/onload/ip"
@@ -10,11 +11,20 @@ import (
 // own is one of the host's addresses.
 type own struct {
 	netip.Prefix
+	by     origin
 	state  ownState
 	sent   int   // probes, then announcements
 	at     int64 // when the next one is due; 0: none
 	defend int64 // not before then is the address defended again
 }
+
+// origin is where an address comes from.
+type origin uint8
+
+const (
+	byConfig origin = iota
+	byDHCP
+)
 
 type ownState uint8
 
@@ -42,13 +52,24 @@ const (
 const dupAddrDetectTransmits = 1
 
 // add makes p one of the host's addresses.
-func (h *Host) add(p netip.Prefix, atOnce bool, now int64) {
-	o := &own{Prefix: p, at: now + h.rng.Int64N(probeWait)}
+func (h *Host) add(p netip.Prefix, by origin, now int64) {
+	o := &own{Prefix: p, by: by, at: now + h.rng.Int64N(probeWait)}
 	h.own = append(h.own, o)
-	if atOnce {
+	if h.noDAD {
 		h.gotReady(o, now)
 	}
 	h.at(o.at)
+}
+
+// remove ends the use of an address.
+func (h *Host) remove(p netip.Prefix) {
+	h.forget(p.Addr())
+	h.out.Removed(p)
+}
+
+// forget takes an address off the host's.
+func (h *Host) forget(a netip.Addr) {
+	h.own = slices.DeleteFunc(h.own, func(o *own) bool { return o.Addr() == a })
 }
 
 // ours returns the address a of ours, or nil.
@@ -71,7 +92,7 @@ func (h *Host) onLink(a netip.Addr) bool {
 			return true
 		}
 	}
-	return false
+	return onLink(h.learned.Routes, a)
 }
 
 // source returns the address from which a neighbour is asked for, which is then
@@ -136,7 +157,10 @@ func (h *Host) gotReady(o *own, now int64) {
 	o.state, o.sent = ready, 1
 	o.at = now + announceInterval
 	h.announce(o)
-	h.out.Address(o.Addr(), h.mac, nil)
+	h.out.Address(o.Prefix, h.mac, nil)
+	if o.by == byDHCP {
+		h.dhcp.free()
+	}
 }
 
 // probe asks whether anybody has the address.
@@ -168,6 +192,10 @@ func (h *Host) conflict(o *own, mac [6]byte, now int64) {
 	switch o.state {
 	case tentative:
 		o.state, o.at = duplicate, 0
+		if o.by == byDHCP {
+			h.forget(o.Addr())
+			h.dhcp.taken(now)
+		}
 	case ready:
 		if now < o.defend {
 			return
@@ -177,5 +205,5 @@ func (h *Host) conflict(o *own, mac [6]byte, now int64) {
 	case duplicate:
 		return
 	}
-	h.out.Address(o.Addr(), mac, ErrDuplicate)
+	h.out.Address(o.Prefix, mac, ErrDuplicate)
 }

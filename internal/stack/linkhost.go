@@ -8,13 +8,29 @@ import (
 )
 
 // hostTakes offers a received frame to the link's host: one that is no IP packet, as
-// err says, or a question to the host in the packet rx.pkt. It reports whether the host
+// err says, or a message to the host in the packet rx.pkt. It reports whether the host
 // took it. The frame is whole in first; larger ones are no host's.
 func (s *Stack) hostTakes(first []byte, total int, err error) bool {
 	if len(first) != total || err != ip.ErrNotIP && (err != nil || !s.rx.pkt.AsksHost(first)) {
 		return false
 	}
 	return s.rx.on.host(first)
+}
+
+// hostTakesDatagram offers the host of the link a datagram that no socket wants, in ds,
+// which has no headers in front any more, if it is one for the host. Its headers may be
+// those of a socket's datagram before, so that hostTakes did not see it.
+func (s *Stack) hostTakesDatagram(ds []ring.Desc) bool {
+	p := &s.rx.pkt
+	if s.rx.on.host == nil || len(ds) != 1 || int(ds[0].Off) < p.L4Off {
+		return false
+	}
+	frame := s.arena.Bytes(ds[0].Frame)[int(ds[0].Off)-p.L4Off:][:p.L4Off+int(ds[0].Len)]
+	if !p.AsksHost(frame) || !s.rx.on.host(frame) {
+		return false
+	}
+	s.cache.FreeDescs(ds)
+	return true
 }
 
 // SendFrame sends an Ethernet frame by the link with that index, on behalf of its

@@ -19,6 +19,9 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 	}
 	u := s.demux.lastUDP
 	if u == nil {
+		if s.hostTakesDatagram(ds) {
+			return
+		}
 		s.noteDrop(ds[0].Frame, &s.counters.rxNoSocket)
 		if !s.returnStray(s.demux.lastUDPDst.Port(), ds, s.rx.pkt.L4Off) {
 			s.portUnreachable(ds)
