@@ -17,6 +17,7 @@ var commands = []command{
 	{"run", "run as `go run`", goCommand("run")},
 	{"test", "test as `go test`", goCommand("test")},
 	{"install", "install as `go install`", goCommand("install")},
+	{"nic", "list NICs, give them to VFIO and back", nicCommand},
 	{"env", "print the settings of `onload build` for other build systems", env},
 }
 

@@ -53,6 +53,7 @@ var rules = []rule{
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/need", nil}, // tests only
 	{"internal/vmrun", []string{"internal/need", "internal/testlong", "internal/vmrun/..."}}, // tests only
+	{"internal/nic", []string{"driver/afxdp"}},
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/neigh", []string{"ip"}},
