@@ -45,9 +45,9 @@ func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err e
 	n, rest, fromErr, err := c.s.SpliceFrom(from.s, most)
 	switch {
 	case err != nil:
-		err = c.tellOnce(err, syscall.EPIPE)
+		err = c.broken.TellOnce(err, syscall.EPIPE)
 	case fromErr != nil:
-		err = from.tellOnce(fromErr, io.EOF)
+		err = from.broken.TellOnce(fromErr, io.EOF)
 	}
 	if err == io.EOF {
 		err = nil

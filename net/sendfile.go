@@ -92,7 +92,7 @@ func (c *stackTCP) sendFile(f *fileSource, most int64) (n int64, rest bool, err 
 			return 0, true, nil // as net, which reads before it finds out
 		}
 		if err != nil {
-			return n, false, cause("sendfile", c.tellOnce(err, syscall.EPIPE))
+			return n, false, cause("sendfile", c.broken.TellOnce(err, syscall.EPIPE))
 		}
 		if sent == 0 || readErr != nil {
 			break

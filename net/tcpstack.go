@@ -20,9 +20,9 @@ import (
 type stackTCP struct {
 	s      *stack.TCPConn
 	ends   atomic.Pointer[tcpEnds] // made on first use
-	broken atomic.Bool             // the error that broke it has been returned
-	family byte                    // of the network that the caller named: '4', '6', 0 for tcp
-	wide   bool                    // addresses as on an IPv6 socket
+	broken engine.Broken
+	family byte // of the network that the caller named: '4', '6', 0 for tcp
+	wide   bool // addresses as on an IPv6 socket
 }
 
 // tcpEnds is what few connections are asked for.
@@ -104,7 +104,7 @@ func (c *stackTCP) Read(b []byte) (int, error) {
 }
 
 func (c *stackTCP) readError(err error) error {
-	if err = c.tellOnce(err, io.EOF); err == io.EOF {
+	if err = c.broken.TellOnce(err, io.EOF); err == io.EOF {
 		return err
 	}
 	return c.opError("read", "read", err)
@@ -119,16 +119,7 @@ func (c *stackTCP) Write(b []byte) (int, error) {
 }
 
 func (c *stackTCP) writeError(err error) error {
-	return c.opError("write", "write", c.tellOnce(err, syscall.EPIPE))
-}
-
-// tellOnce returns err, which broke the connection, to the first caller that meets
-// it, and the error then to later ones, as the kernel does (sk_err).
-func (c *stackTCP) tellOnce(err, then error) error {
-	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
-		return then
-	}
-	return err
+	return c.opError("write", "write", c.broken.TellOnce(err, syscall.EPIPE))
 }
 
 func (c *stackTCP) Close() error {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/udp"
 )
@@ -97,7 +98,7 @@ func payload(bs [][]byte) []byte {
 // sendOne sends m by s to dst. more: others follow, or Flush.
 func (c *stackUDP) sendOne(s *stack.UDPConn, m *ipv4.Message, dst netip.AddrPort, more bool) (err error) {
 	out := stack.Message{Dst: dst, More: more}
-	if err = c.command(&out, m.OOB); err == nil {
+	if err = c.e.in.Command(&out, m.OOB, c.six); err == nil {
 		m.N, err = s.WriteMsg(payload(m.Buffers), &out)
 	}
 	return err
@@ -121,8 +122,8 @@ func (c *connectedUDP) writeBatch(ms []ipv4.Message, flags int) (n int, err erro
 		return n, nil // as sendmmsg(2): the next call returns the error
 	}
 	k := c.gone(err)
-	if err == errOnlyKernel {
-		if k, err = c.kernel(onlyKernelWhy); err != nil {
+	if err == engine.ErrOnlyKernel {
+		if k, err = c.kernel(engine.OnlyKernelWhy); err != nil {
 			return 0, err
 		}
 	}
@@ -153,7 +154,7 @@ func (c *boundUDP) writeBatch(ms []ipv4.Message, flags int) (n int, err error) {
 		case s != nil:
 			err = c.sendOne(s, m, dst, n < len(ms)-1)
 		}
-		if s == nil || err == errOnlyKernel && c.k != nil {
+		if s == nil || err == engine.ErrOnlyKernel && c.k != nil {
 			m.N, _, err = c.k.WriteMsgUDP(payload(m.Buffers), m.OOB, a)
 		}
 	}

@@ -68,7 +68,7 @@ func (c *boundUDP) pump() {
 		case err == nil:
 			failures = 0
 			info := udp.Info{Src: netip.AddrPortFrom(src.Addr().Unmap(), src.Port()), Dst: to}
-			learn(&info, oob[:oobn])
+			engine.Learn(&info, oob[:oobn])
 			// Dropped where the readers are behind, as the kernel does.
 			c.s.Inject(b[:n], &info)
 		case errors.Is(err, net.ErrClosed), c.way.Load() != nil:
@@ -142,9 +142,9 @@ func (c *boundUDP) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, e
 	}
 	m := stack.Message{Dst: dst}
 	if err == nil {
-		err = c.command(&m, oob)
+		err = c.e.in.Command(&m, oob, c.six)
 	}
-	if err == errOnlyKernel && c.k != nil {
+	if err == engine.ErrOnlyKernel && c.k != nil {
 		return c.k.WriteMsgUDP(b, oob, addr)
 	}
 	if err == nil {
@@ -165,9 +165,9 @@ func (c *boundUDP) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, o
 	}
 	m := stack.Message{Dst: dst}
 	if err == nil {
-		err = c.command(&m, oob)
+		err = c.e.in.Command(&m, oob, c.six)
 	}
-	if err == errOnlyKernel && c.k != nil {
+	if err == engine.ErrOnlyKernel && c.k != nil {
 		return c.k.WriteMsgUDPAddrPort(b, oob, addr)
 	}
 	if err == nil {

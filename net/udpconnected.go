@@ -75,11 +75,11 @@ func (c *connectedUDP) writeMsg(b, oob []byte, addr net.Addr, given bool) (n, oo
 	case given:
 		err = net.ErrWriteToConnected
 	case len(oob) > 0:
-		err = c.command(&m, oob)
+		err = c.e.in.Command(&m, oob, c.six)
 	}
-	if err == errOnlyKernel {
+	if err == engine.ErrOnlyKernel {
 		var k udpCarrier
-		if k, err = c.kernel(onlyKernelWhy); err == nil {
+		if k, err = c.kernel(engine.OnlyKernelWhy); err == nil {
 			return k.WriteMsgUDP(b, oob, nil)
 		}
 	}

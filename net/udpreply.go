@@ -73,7 +73,7 @@ func (c *UDPConn) readAsked(b []byte) (int, *net.UDPAddr, error) {
 func askedAt(oob []byte) (dst netip.Addr, found bool) {
 	four := false // there is an IP_PKTINFO
 	for len(oob) > 0 {
-		level, typ, data, rest, ok := nextMessage(oob)
+		level, typ, data, rest, ok := engine.NextMessage(oob)
 		if !ok {
 			break
 		}

@@ -135,9 +135,9 @@ func (c *stackUDP) message(oob []byte, n, full int, info *udp.Info) (oobn, flags
 		flags = syscall.MSG_TRUNC
 	}
 	if recv := engine.Recv(c.recv.Load()); recv != 0 {
-		a := ancillary{b: oob}
-		c.describe(&a, recv, info)
-		oobn, flags = a.n, flags|a.flags
+		var cut int
+		oobn, cut = engine.Describe(c.s, oob, recv, c.six, info)
+		flags |= cut
 	}
 	return oobn, flags
 }

@@ -4,8 +4,9 @@ package netglue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"internal/onload"
-	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -36,12 +37,18 @@ func ready() (*engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !e.Accelerates() {
+	switch {
+	case e.OwnNS():
+		return nil, errOtherNS
+	case !e.Accelerates():
 		e.Notice()
 		return nil, nil
 	}
 	return e, nil
 }
+
+// errOtherNS: the kernel's sockets are opened by net, in the process's namespace.
+var errOtherNS = errors.New("onload: ONLOAD_NETNS is not for programs that onload build has made; start them in the namespace")
 
 func isTCP(network string) bool { return network[:3] == "tcp" }
 
@@ -151,7 +158,7 @@ func listen(network string, twin syscall.Conn, local netip.AddrPort, dual, withH
 	if isTCP(network) {
 		return listenTCP(e, &sh, local.Port(), &o, unshare)
 	}
-	return bindUDP(e, twin, &sh, local, dual || local.Addr().Is6(), &o, unshare)
+	return bindUDP(e, twin, &sh, local, &o, unshare)
 }
 
 // none is a Socket without any method of use.
@@ -184,12 +191,7 @@ func (none) RawWrite(func(uintptr) bool) error { return syscall.EINVAL }
 
 func (none) SendFile(uintptr, int64) (int64, error, bool)     { return 0, nil, false }
 func (none) Splice(onload.Socket, int64) (int64, bool, error) { return 0, false, nil }
-func (none) Leave(why string) (int, error) {
-	return -1, &net.OpError{Op: "file", Err: unsupported("onload: an accelerated connection has no descriptor")}
-}
+func (none) Leave(string) (int, error)                        { return -1, errNoDescriptor }
 
-// unsupported is errors.ErrUnsupported with a reason.
-type unsupported string
-
-func (e unsupported) Error() string { return string(e) }
-func (unsupported) Unwrap() error   { return syscall.ENOTSUP }
+// errNoDescriptor is the error of File.
+var errNoDescriptor = fmt.Errorf("onload: an accelerated connection has no descriptor: %w", errors.ErrUnsupported)

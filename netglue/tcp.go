@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
@@ -22,14 +20,22 @@ import (
 // tcpConn is a connection of a stack.
 type tcpConn struct {
 	none
-	s      *stack.TCPConn
-	broken atomic.Bool // the error that broke it has been returned
+	s       *stack.TCPConn
+	broken  engine.Broken
+	changed atomic.Bool // options may differ from those of config
+	shadow  atomic.Pointer[engine.TCPShadow]
+	// Sizes of buffers in bytes that the shadow does not show yet; nil: none.
+	rcvBuf, sndBuf atomic.Pointer[int]
 }
 
-// config is that of new connections, before net sets its options.
+// keepAlive is net's default, but for Enable, which net sets.
+var keepAlive = tcp.KeepAlive{Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
+
+// config is that of new connections. net sets the same options afterwards, which then
+// costs nothing.
 func config(e *engine.Engine, o *engine.Options) *tcp.Config {
 	c := e.TCP()
-	c.NoDelay = true
+	c.NoDelay, c.KeepAlive = true, keepAlive
 	o.Apply(&c, false)
 	return &c
 }
@@ -45,7 +51,7 @@ func dialTCP(ctx context.Context, e *engine.Engine, w *engine.Way, local, remote
 func (c *tcpConn) Read(p []byte) (int, error) {
 	n, err := c.s.Read(p)
 	if err != nil && err != io.EOF {
-		err = c.tellOnce(err, io.EOF)
+		err = c.broken.TellOnce(err, io.EOF)
 	}
 	return n, err
 }
@@ -53,18 +59,9 @@ func (c *tcpConn) Read(p []byte) (int, error) {
 func (c *tcpConn) Write(p []byte) (int, error) {
 	n, err := c.s.Write(p)
 	if err != nil {
-		err = c.tellOnce(err, syscall.EPIPE)
+		err = c.broken.TellOnce(err, syscall.EPIPE)
 	}
 	return n, err
-}
-
-// tellOnce returns err, which broke the connection, to the first caller that meets
-// it, and the error then to later ones, as the kernel does (sk_err).
-func (c *tcpConn) tellOnce(err, then error) error {
-	if _, ok := err.(syscall.Errno); ok && err != syscall.EPIPE && c.broken.Swap(true) {
-		return then
-	}
-	return err
 }
 
 // gather is how many bytes are gathered before a Write: as many as one packet to a
@@ -97,59 +94,20 @@ func (c *tcpConn) Writev(v [][]byte) (total int64, err error) {
 	return total, nil
 }
 
-func (c *tcpConn) CloseRead() error                   { return c.s.CloseRead() }
-func (c *tcpConn) CloseWrite() error                  { return c.s.CloseWrite() }
-func (c *tcpConn) Close() error                       { return c.s.Close() }
+func (c *tcpConn) CloseRead() error  { return c.s.CloseRead() }
+func (c *tcpConn) CloseWrite() error { return c.s.CloseWrite() }
+func (c *tcpConn) Close() error {
+	err := c.s.Close()
+	if s := c.shadow.Load(); s != nil && err == nil {
+		_ = s.Close()
+	}
+	return err
+}
 func (c *tcpConn) SetReadDeadline(t time.Time) error  { return c.s.SetReadDeadline(t) }
 func (c *tcpConn) SetWriteDeadline(t time.Time) error { return c.s.SetWriteDeadline(t) }
 func (c *tcpConn) SetLinger(sec int) error            { return c.s.SetLinger(sec) }
 func (c *tcpConn) LocalAddr() netip.AddrPort          { return c.s.LocalAddr() }
 func (c *tcpConn) RemoteAddr() netip.AddrPort         { return c.s.RemoteAddr() }
-
-// SetsockoptInt sets the options for which net has methods.
-func (c *tcpConn) SetsockoptInt(level, name, v int) error {
-	switch {
-	case level == unix.SOL_SOCKET && name == unix.SO_RCVBUF:
-		return c.s.SetReadBuffer(v)
-	case level == unix.SOL_SOCKET && name == unix.SO_SNDBUF:
-		return c.s.SetWriteBuffer(v)
-	case level == unix.SOL_SOCKET && name == unix.SO_KEEPALIVE:
-		return c.keepAlive(func(k *tcp.KeepAlive) { k.Enable = v != 0 })
-	case level == unix.IPPROTO_TCP && name == unix.TCP_NODELAY:
-		return c.s.SetNoDelay(v != 0)
-	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPIDLE:
-		return c.keepAliveTime(v, func(k *tcp.KeepAlive) *time.Duration { return &k.Idle })
-	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPINTVL:
-		return c.keepAliveTime(v, func(k *tcp.KeepAlive) *time.Duration { return &k.Interval })
-	case level == unix.IPPROTO_TCP && name == unix.TCP_KEEPCNT:
-		if v < 1 || v > 127 { // MAX_TCP_KEEPCNT
-			return syscall.EINVAL
-		}
-		return c.keepAlive(func(k *tcp.KeepAlive) { k.Count = v })
-	}
-	return syscall.ENOPROTOOPT
-}
-
-// keepAliveTime sets a time of keepalive, in seconds.
-func (c *tcpConn) keepAliveTime(sec int, field func(*tcp.KeepAlive) *time.Duration) error {
-	if sec < 1 || sec > 32767 { // MAX_TCP_KEEPIDLE
-		return syscall.EINVAL
-	}
-	return c.keepAlive(func(k *tcp.KeepAlive) { *field(k) = time.Duration(sec) * time.Second })
-}
-
-// keepAlive changes the settings, and does nothing if they stay as they are.
-func (c *tcpConn) keepAlive(change func(*tcp.KeepAlive)) error {
-	ka, err := c.s.KeepAlive()
-	if err != nil {
-		return err
-	}
-	was := ka
-	if change(&ka); ka == was {
-		return nil
-	}
-	return c.s.SetKeepAlive(ka)
-}
 
 // tcpListener listens on the stacks, with a kernel socket on the same port.
 type tcpListener struct {

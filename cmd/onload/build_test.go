@@ -64,7 +64,7 @@ func talk(t *testing.T) string {
 	t.Helper()
 	dir := module(t, map[string]string{
 		"go.mod":  "module example.com/talk\n\ngo 1.25.0\n",
-		"main.go": read(t, "testdata/talk/main.go"),
+		"main.go": read(t, "testdata/talk/main.go"), "options.go": read(t, "testdata/talk/options.go"),
 	})
 	goTool(t, dir, "build", "-o", "talk", ".")
 	return filepath.Join(dir, "talk")

@@ -91,7 +91,7 @@ func ask(host string) error {
 	if err != nil {
 		return err
 	}
-	for _, check := range []func(net.Conn, string) error{writes, deadline, closeWakes, refused, datagrams} {
+	for _, check := range []func(net.Conn, string) error{writes, deadline, closeWakes, refused, datagrams, sendsFile, rawConn, hooked, messages} {
 		if err := check(open, host); err != nil {
 			return err
 		}

@@ -1,14 +1,15 @@
-package onload
+package engine
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/udp"
 )
@@ -55,14 +56,22 @@ func (a *ancillary) putInt(level, typ, v int) {
 	putInt(a.put(level, typ, 4), v)
 }
 
-// describe writes what recv asks for of a datagram that c received, in the order
-// of the kernel's.
-func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
-	if recv&(engine.RecvTimestamp|engine.RecvTimestampNS|engine.RecvTimestamping) != 0 {
-		a.putTimes(recv, time.Now().Add(-c.s.Age(info.At)))
+// Describe writes to oob the control messages of a datagram that s received, those
+// that recv asks for, and returns their length and the flags of recvmsg(2). six: as on
+// an IPv6 socket.
+func Describe(s *stack.UDPConn, oob []byte, recv Recv, six bool, info *udp.Info) (oobn, flags int) {
+	a := ancillary{b: oob}
+	a.describe(s, recv, six, info)
+	return a.n, a.flags
+}
+
+// describe writes the messages in the order of the kernel's.
+func (a *ancillary) describe(s *stack.UDPConn, recv Recv, six bool, info *udp.Info) {
+	if recv&(RecvTimestamp|RecvTimestampNS|RecvTimestamping) != 0 {
+		a.putTimes(recv, time.Now().Add(-s.Age(info.At)))
 	}
-	if recv&engine.RecvDrops != 0 {
-		d := c.s.Drops()
+	if recv&RecvDrops != 0 {
+		d := s.Drops()
 		if n := d.Buffer + d.Memory; n > 0 { // asking for the losses of the kernel's half is a system call
 			a.putInt(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, int(uint32(n)))
 		}
@@ -71,7 +80,7 @@ func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
 		a.putInt(unix.SOL_UDP, unix.UDP_GRO, info.Seg)
 	}
 	dst := info.Dst.Addr()
-	if recv&engine.RecvPktInfo6 != 0 && c.six {
+	if recv&RecvPktInfo6 != 0 && six {
 		b := a.put(unix.SOL_IPV6, unix.IPV6_PKTINFO, 20)
 		addr := dst.As16()
 		copy(b, addr[:])
@@ -81,13 +90,13 @@ func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
 		describe4(a, recv, info)
 		return
 	}
-	if recv&engine.RecvHopLimit != 0 {
+	if recv&RecvHopLimit != 0 {
 		a.putInt(unix.SOL_IPV6, unix.IPV6_HOPLIMIT, int(info.TTL))
 	}
-	if recv&engine.RecvTClass != 0 {
+	if recv&RecvTClass != 0 {
 		a.putInt(unix.SOL_IPV6, unix.IPV6_TCLASS, int(info.TOS))
 	}
-	if recv&engine.RecvOrigDst6 != 0 {
+	if recv&RecvOrigDst6 != 0 {
 		b := a.put(unix.SOL_IPV6, unix.IPV6_ORIGDSTADDR, unix.SizeofSockaddrInet6)
 		binary.NativeEndian.PutUint16(b, unix.AF_INET6)
 		binary.BigEndian.PutUint16(b[2:], info.Dst.Port())
@@ -97,24 +106,24 @@ func (c *stackUDP) describe(a *ancillary, recv engine.Recv, info *udp.Info) {
 }
 
 // describe4 writes the messages of IPv4.
-func describe4(a *ancillary, recv engine.Recv, info *udp.Info) {
+func describe4(a *ancillary, recv Recv, info *udp.Info) {
 	var dst [4]byte
 	if info.Dst.Addr().Is4() {
 		dst = info.Dst.Addr().As4()
 	}
-	if recv&engine.RecvPktInfo != 0 {
+	if recv&RecvPktInfo != 0 {
 		b := a.put(unix.SOL_IP, unix.IP_PKTINFO, 12)
 		putInt(b, int(info.Link))
 		copy(b[4:], dst[:]) // ipi_spec_dst: the address to answer from
 		copy(b[8:], dst[:])
 	}
-	if recv&engine.RecvTTL != 0 {
+	if recv&RecvTTL != 0 {
 		a.putInt(unix.SOL_IP, unix.IP_TTL, int(info.TTL))
 	}
-	if recv&engine.RecvTOS != 0 {
+	if recv&RecvTOS != 0 {
 		a.put(unix.SOL_IP, unix.IP_TOS, 1)[0] = info.TOS
 	}
-	if recv&engine.RecvOrigDst != 0 {
+	if recv&RecvOrigDst != 0 {
 		b := a.put(unix.SOL_IP, unix.IP_ORIGDSTADDR, unix.SizeofSockaddrInet4)
 		binary.NativeEndian.PutUint16(b, unix.AF_INET)
 		binary.BigEndian.PutUint16(b[2:], info.Dst.Port())
@@ -123,14 +132,14 @@ func describe4(a *ancillary, recv engine.Recv, info *udp.Info) {
 }
 
 // putTimes writes when a datagram was received, as each option wants it.
-func (a *ancillary) putTimes(recv engine.Recv, at time.Time) {
+func (a *ancillary) putTimes(recv Recv, at time.Time) {
 	switch {
-	case recv&engine.RecvTimestampNS != 0:
+	case recv&RecvTimestampNS != 0:
 		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMPNS, 16), at, 1)
-	case recv&engine.RecvTimestamp != 0:
+	case recv&RecvTimestamp != 0:
 		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMP, 16), at, 1000)
 	}
-	if recv&engine.RecvTimestamping != 0 {
+	if recv&RecvTimestamping != 0 {
 		// struct scm_timestamping: by software, nothing, by the NIC.
 		putTime(a.put(unix.SOL_SOCKET, unix.SCM_TIMESTAMPING, 48), at, 1)
 	}
@@ -143,9 +152,9 @@ func putTime(b []byte, at time.Time, ns int) {
 	binary.NativeEndian.PutUint64(b[8:], uint64(at.Nanosecond()/ns))
 }
 
-// nextMessage returns the first control message of b and what follows it. false:
+// NextMessage returns the first control message of b and what follows it. false:
 // it is malformed.
-func nextMessage(b []byte) (level, typ int, data, rest []byte, ok bool) {
+func NextMessage(b []byte) (level, typ int, data, rest []byte, ok bool) {
 	if len(b) < unix.SizeofCmsghdr {
 		return 0, 0, nil, nil, false
 	}
@@ -169,18 +178,19 @@ func intOf(data []byte) int {
 	return int(int32(binary.NativeEndian.Uint32(data)))
 }
 
-// errOnlyKernel says that a datagram's control messages ask for what only the
-// kernel does.
-const errOnlyKernel = unsupportedError("onload: a control message that only the kernel follows")
+// ErrOnlyKernel says that a datagram's control messages ask for what only the
+// kernel does. It is an errors.ErrUnsupported.
+var ErrOnlyKernel = fmt.Errorf("onload: a control message that only the kernel follows: %w", errors.ErrUnsupported)
 
-const onlyKernelWhy = "the program sends a control message that only the kernel follows"
+// OnlyKernelWhy is why a socket leaves for the kernel then.
+const OnlyKernelWhy = "the program sends a control message that only the kernel follows"
 
-// command fills m by the control messages oob of a datagram to m.Dst, which may
-// be unset. EINVAL: the kernel refuses them too.
-func (c *stackUDP) command(m *stack.Message, oob []byte) error {
-	four := m.Dst.Addr().Is4() || !m.Dst.IsValid() && !c.six
+// Command fills m by the control messages oob of a datagram to m.Dst, which may
+// be unset. six: as of an IPv6 socket. EINVAL: the kernel refuses them too.
+func (e *Engine) Command(m *stack.Message, oob []byte, six bool) error {
+	four := m.Dst.Addr().Is4() || !m.Dst.IsValid() && !six
 	for len(oob) >= unix.SizeofCmsghdr { // a shorter rest is none (CMSG_NXTHDR)
-		level, typ, data, rest, ok := nextMessage(oob)
+		level, typ, data, rest, ok := NextMessage(oob)
 		if !ok {
 			return syscall.EINVAL
 		}
@@ -192,16 +202,16 @@ func (c *stackUDP) command(m *stack.Message, oob []byte) error {
 			if err := command4(m, typ, data); err != nil {
 				return err
 			}
-		case level == unix.SOL_IPV6 && c.six:
+		case level == unix.SOL_IPV6 && six:
 			if err := command6(m, typ, data); err != nil {
 				return err
 			}
 		default:
-			return errOnlyKernel
+			return ErrOnlyKernel
 		}
 	}
 	switch {
-	case !m.Src.IsValid() || c.e.in.Local(m.Src):
+	case !m.Src.IsValid() || e.Local(m.Src):
 		return nil
 	case m.Src.Is4():
 		return syscall.ENETUNREACH // as of the kernel's route
@@ -213,7 +223,7 @@ func command4(m *stack.Message, typ int, data []byte) error {
 	switch {
 	case typ == unix.IP_PKTINFO && len(data) == 12:
 		if intOf(data) != 0 {
-			return errOnlyKernel // a link, whatever the routes say
+			return ErrOnlyKernel // a link, whatever the routes say
 		}
 		if src := netip.AddrFrom4([4]byte(data[4:])); !src.IsUnspecified() {
 			m.Src = src
@@ -225,7 +235,7 @@ func command4(m *stack.Message, typ int, data []byte) error {
 	case typ == unix.IP_TOS && intOf(data) >= 0 && intOf(data) <= 255:
 		m.TOS, m.HasTOS = uint8(intOf(data)), true
 	default:
-		return errOnlyKernel
+		return ErrOnlyKernel
 	}
 	return nil
 }
@@ -234,7 +244,7 @@ func command6(m *stack.Message, typ int, data []byte) error {
 	switch {
 	case typ == unix.IPV6_PKTINFO && len(data) == 20:
 		if intOf(data[16:]) != 0 {
-			return errOnlyKernel
+			return ErrOnlyKernel
 		}
 		if src := netip.AddrFrom16([16]byte(data)).Unmap(); !src.IsUnspecified() {
 			m.Src = src
@@ -244,15 +254,15 @@ func command6(m *stack.Message, typ int, data []byte) error {
 	case typ == unix.IPV6_TCLASS && intOf(data) >= 0 && intOf(data) <= 255:
 		m.TOS, m.HasTOS = uint8(intOf(data)), true
 	default:
-		return errOnlyKernel
+		return ErrOnlyKernel
 	}
 	return nil
 }
 
-// learn fills info by the control messages that the kernel gave with a datagram.
-func learn(info *udp.Info, oob []byte) {
+// Learn fills info by the control messages that the kernel gave with a datagram.
+func Learn(info *udp.Info, oob []byte) {
 	for len(oob) > 0 {
-		level, typ, data, rest, ok := nextMessage(oob)
+		level, typ, data, rest, ok := NextMessage(oob)
 		if !ok {
 			return
 		}

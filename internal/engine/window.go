@@ -1,4 +1,4 @@
-package onload
+package engine
 
 import (
 	"io"
