@@ -113,9 +113,10 @@ type Queue interface {
 	// and is fit for epoll; -1 where there is none.
 	WaitFD() int
 
-	// EdgeFD is a descriptor that reports every arrival to an edge-triggered
-	// epoll, armed or not; -1 where there is none. It belongs to the Queue. The
-	// caller calls NoEdges when it has no more use for it.
+	// EdgeFD is a descriptor that reports arrivals to an edge-triggered epoll, armed
+	// or not; -1 where there is none. An arrival while a packet waits may go
+	// unreported, so the caller looks at RxPending before it sleeps. EdgeFD belongs to
+	// the Queue. The caller calls NoEdges when it has no more use for it.
 	EdgeFD() int
 
 	// NoEdges revokes EdgeFD: arrivals need not be reported until EdgeFD is

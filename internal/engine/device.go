@@ -56,6 +56,8 @@ func (e *Engine) openPCI(address string, arena *ring.Arena) (nic, error) {
 	return virtio.Open(virtio.Config{
 		Address: address, Arena: arena, TakeAll: true,
 		Frames: c.Frames, FrameSize: c.FrameSize, RxRing: c.RingSize, TxRing: c.RingSize,
+		Offloads: [...]virtio.Offloads{OffloadsAuto: virtio.OffloadsAuto, OffloadsOff: virtio.OffloadsOff,
+			OffloadsChecksum: virtio.OffloadsChecksum}[c.Offloads],
 	})
 }
 

@@ -28,8 +28,11 @@ type Config struct {
 
 	Frames         int // of the arena; 0: 4096
 	FrameSize      int // bytes, 2048 or 4096; 0: 2048
-	RxRing, TxRing int // entries at most, a power of two; 0: 256. Sending takes two for a Desc
+	RxRing, TxRing int // entries at most, a power of two; 0: 256
 	MTU            int // where the device says none; 0: 1500
+	Offloads       Offloads
+
+	without uint64 // features that are not taken, for tests
 }
 
 func (c *Config) defaults() error {
@@ -112,7 +115,7 @@ func Open(c Config) (_ *Device, err error) {
 		return nil, err
 	}
 	d.regs = regs
-	if d.features, err = d.regs.negotiate(); err != nil {
+	if d.features, err = d.regs.negotiate((wanted | c.Offloads.features()) &^ c.without); err != nil {
 		return nil, err
 	}
 	if !d.borrowed {
@@ -158,8 +161,9 @@ func (d *Device) describe(c *Config) error {
 	}
 	d.caps = driver.Caps{
 		Driver: "virtio", Mode: "vfio", ZeroCopy: true,
-		MTU: mtu, MaxFrags: maxFrags, RxMetaLen: rxOff,
+		MTU: mtu, MaxFrags: maxFrags, RxMetaLen: rxOff, TxRoom: headerLen,
 	}
+	d.offloads()
 	return nil
 }
 
@@ -178,29 +182,82 @@ func (d *Device) newQueue(c *Config) (_ *Queue, err error) {
 		return nil, err
 	}
 	d.regs.common.Write16(regConfigVector, noVector)
-	if q.rx, err = newSplit(d.container, d.regs, receiveQueue, c.RxRing, 0); err != nil {
+	if q.rx, err = d.newRing(receiveQueue, c.RxRing, 1, 0); err != nil {
 		return nil, err
 	}
-	if q.tx, err = newSplit(d.container, d.regs, transmitQueue, c.TxRing, noVector); err != nil {
+	most := maxFrags
+	if d.caps.TSO > 0 {
+		most = tsoFrags
+	}
+	if q.tx, err = d.newRing(transmitQueue, c.TxRing, most, noVector); err != nil {
 		return nil, err
 	}
-	header, iova, err := d.container.Alloc(headerLen)
-	if err != nil {
-		return nil, err
-	}
-	q.headerIOVA = iova
-	q.lent, q.fill = make([]ring.Frame, q.rx.size), make([]ring.Frame, q.rx.size)
-	for i := range q.lent {
-		q.lent[i] = ring.NoFrame
-	}
-	q.chain, q.length, q.sent = make([]uint16, q.tx.size), make([]uint16, q.tx.size), make([]ring.Frame, q.tx.size)
-	d.caps.RxRing, d.caps.TxRing = q.rx.size, q.tx.size/2
+	q.prepare()
+	d.caps.RxRing, d.caps.TxRing = q.rx.entries(), q.tx.entries()
+	d.caps.MaxFrags, d.caps.TSOFrags = min(d.caps.MaxFrags, d.caps.TxRing), min(d.caps.TSOFrags, d.caps.TxRing)
 	// RxPending may look at the ring after Close.
 	runtime.AddCleanup(q, func(all [][]byte) {
 		for _, m := range all {
 			_ = unix.Munmap(m) // what was mapped can be unmapped
 		}
-	}, [][]byte{q.rx.mem, q.tx.mem, header})
+	}, append(q.rx.memory(), q.tx.memory()...))
+	return q, nil
+}
+
+// prepare makes what the driver remembers of its rings.
+func (q *Queue) prepare() {
+	rx, tx := q.rx.entries(), q.tx.entries()
+	q.lent, q.fill, q.lacks = make([]ring.Frame, rx), make([]ring.Frame, rx), rx
+	for i := range q.lent {
+		q.lent[i] = ring.NoFrame
+	}
+	q.sent, q.slots, q.first = make([]slot, tx), make([]uint16, tx), make([]uint16, tx)
+	for i := range q.slots {
+		q.slots[i] = uint16(tx - 1 - i)
+	}
+}
+
+// offloads says in Caps which work the device does.
+func (d *Device) offloads() {
+	has := func(f uint64) bool { return d.features&f != 0 }
+	c := &d.caps
+	c.TxCsum, c.Virtual, c.LargeRx = has(featCsum), has(featGuestCsum), has(featGuestTSO)
+	if has(featHostTSO) {
+		c.TSO, c.TSOFrags = tsoSize, tsoFrags
+	}
+}
+
+// newRing makes virtqueue i of the device, with at most most entries (4.1.5.1.3).
+func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue, error) {
+	r := d.regs.common
+	r.Write16(regQueueSelect, i)
+	size := int(r.Read16(regQueueSize))
+	for size > most {
+		size /= 2
+	}
+	if size == 0 || size&(size-1) != 0 {
+		return nil, fmt.Errorf("virtio: queue %d has %d entries", i, r.Read16(regQueueSize))
+	}
+	q, err := newSplit(d.container, size, buffers, d.features)
+	if err != nil {
+		return nil, err
+	}
+	r.Write16(regQueueSize, uint16(size))
+	r.Write16(regQueueVector, vector)
+	if got := r.Read16(regQueueVector); got != vector {
+		return nil, fmt.Errorf("virtio: queue %d: the device refuses interrupt %d", i, vector)
+	}
+	desc, driver, device := q.parts()
+	for reg, at := range map[int]uint64{regQueueDesc: desc, regQueueDriver: driver, regQueueDevice: device} {
+		r.Store32(reg, uint32(at))
+		r.Store32(reg+4, uint32(at>>32))
+	}
+	at := int(r.Read16(regQueueNotifyOff)) * d.regs.multiplier
+	if at+2 > len(d.regs.notify) {
+		return nil, fmt.Errorf("virtio: queue %d is notified beyond the notify structure", i)
+	}
+	q.index, q.bell = i, d.regs.notify[at:]
+	r.Write16(regQueueEnable, 1)
 	return q, nil
 }
 

@@ -26,6 +26,7 @@ import (
 func frame(b []byte, number uint64, size int) []byte {
 	b = b[:size]
 	clear(b[:42])
+	b[0], b[5], b[6], b[11] = 2, 2, 2, 1 // a bridge between the NICs wants a source
 	b[12], b[14], b[22], b[23] = 0x08, 0x45, 64, 17
 	be := binary.BigEndian
 	be.PutUint16(b[16:], uint16(size-14))

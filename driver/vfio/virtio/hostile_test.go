@@ -14,10 +14,16 @@ import (
 // hostile is a queue whose device is the test.
 type hostile struct {
 	*Queue
-	used [2]uint16 // indices of the receive and the transmit ring
+	in, out *split
+	used    [2]uint16 // indices of the receive and the transmit ring
 }
 
 const hostileSize = 16
+
+// heap makes memory that no device sees.
+type heap struct{}
+
+func (heap) Alloc(n int) (vfio.Regs, uint64, error) { return make(vfio.Regs, n), 1 << 32, nil }
 
 func newHostile(t testing.TB) *hostile {
 	t.Helper()
@@ -25,26 +31,19 @@ func newHostile(t testing.TB) *hostile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Device{Table: steer.New(), arena: a, features: featMergeBuffers}
-	d.caps = driver.Caps{MTU: 1500, RxRing: hostileSize, TxRing: hostileSize / 2}
-	q := &Queue{dev: d, arena: a, fd: -1}
-	for i, s := range []**split{&q.rx, &q.tx} {
-		v := &split{size: hostileSize, index: uint16(i), flags: availNoInterrupt, notify: make(vfio.Regs, 2)}
-		var total int
-		v.avail, v.used, total = splitBytes(hostileSize)
-		v.mem = make(vfio.Regs, total)
-		for id := range hostileSize {
-			v.free = append(v.free, uint16(id))
+	d := &Device{Table: steer.New(), arena: a, features: featMergeBuffers | featGuestCsum | featGuestTSO}
+	d.caps = driver.Caps{MTU: 1500}
+	h := &hostile{Queue: &Queue{dev: d, arena: a, fd: -1}}
+	for i, v := range []**split{&h.in, &h.out} {
+		if *v, err = newSplit(heap{}, hostileSize, 1, d.features); err != nil {
+			t.Fatal(err)
 		}
-		*s = v
+		(*v).index, (*v).bell = uint16(i), make(vfio.Regs, 2)
 	}
-	q.lent, q.fill = make([]ring.Frame, hostileSize), make([]ring.Frame, hostileSize)
-	for i := range q.lent {
-		q.lent[i] = ring.NoFrame
-	}
-	q.chain, q.length, q.sent = make([]uint16, hostileSize), make([]uint16, hostileSize), make([]ring.Frame, hostileSize)
+	h.rx, h.tx = h.in, h.out
+	h.prepare()
 	t.Cleanup(func() { _ = a.Close() })
-	return &hostile{Queue: q}
+	return h
 }
 
 // use says that the device has used a buffer. It is shown by show.
@@ -59,8 +58,12 @@ func (h *hostile) show(v *split) { v.mem.Store32(v.used, uint32(h.used[v.index])
 
 // merged writes the number of buffers into the buffer of a descriptor.
 func (h *hostile) merged(id uint32, n uint16) {
-	binary.NativeEndian.PutUint16(h.arena.Bytes(h.lent[id])[rxStart+headerMerged:], n)
+	h.header(id, headerMerged, byte(n))
+	h.header(id, headerMerged+1, byte(n>>8))
 }
+
+// header writes a byte of the header of a buffer.
+func (h *hostile) header(id uint32, at int, b byte) { h.arena.Bytes(h.lent[id])[rxStart+at] = b }
 
 // A statement that a device must not make breaks the queue, and nothing else.
 func TestHostileReceive(t *testing.T) {
@@ -69,20 +72,22 @@ func TestHostileReceive(t *testing.T) {
 		say  func(h *hostile)
 		want error
 	}{
-		"no such descriptor":     {func(h *hostile) { h.use(h.rx, hostileSize, 100) }, errBadUsed},
-		"descriptor far outside": {func(h *hostile) { h.use(h.rx, 1<<31, 100) }, errBadUsed},
-		"twice":                  {func(h *hostile) { h.merged(3, 2); h.use(h.rx, 3, 100); h.use(h.rx, 3, 100) }, errBadUsed},
-		"longer than the buffer": {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, room+1) }, errBadLen},
-		"no length":              {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, 0) }, errBadLen},
-		"a header alone":         {func(h *hostile) { h.merged(3, 1); h.use(h.rx, 3, headerLen) }, errBadLen},
-		"no buffers":             {func(h *hostile) { h.merged(3, 0); h.use(h.rx, 3, 100) }, errCut},
-		"more buffers than used": {func(h *hostile) { h.merged(3, 2); h.use(h.rx, 3, 100) }, errCut},
+		"no such descriptor":     {func(h *hostile) { h.use(h.in, hostileSize, 100) }, errBadUsed},
+		"descriptor far outside": {func(h *hostile) { h.use(h.in, 1<<31, 100) }, errBadUsed},
+		"twice":                  {func(h *hostile) { h.merged(3, 2); h.use(h.in, 3, 100); h.use(h.in, 3, 100) }, errBadUsed},
+		"longer than the buffer": {func(h *hostile) { h.merged(3, 1); h.use(h.in, 3, room+1) }, errBadLen},
+		"no length":              {func(h *hostile) { h.merged(3, 1); h.use(h.in, 3, 0) }, errBadLen},
+		"a header alone":         {func(h *hostile) { h.merged(3, 1); h.use(h.in, 3, headerLen) }, errBadLen},
+		"no buffers":             {func(h *hostile) { h.merged(3, 0); h.use(h.in, 3, 100) }, errCut},
+		"far too many buffers":   {func(h *hostile) { h.merged(3, 0xffff); h.use(h.in, 3, 100) }, errCut},
+		"no such segments":       {func(h *hostile) { h.header(3, headerGSO, 3); h.use(h.in, 3, 100) }, errNotAgree},
+		"more buffers than used": {func(h *hostile) { h.merged(3, 2); h.use(h.in, 3, 100) }, errCut},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHostile(t)
 			h.Refill()
 			tt.say(h)
-			h.show(h.rx)
+			h.show(h.in)
 			if !h.RxPending() {
 				t.Fatal("nothing pending")
 			}
@@ -97,29 +102,22 @@ func TestHostileReceive(t *testing.T) {
 	h := newHostile(t)
 	h.Refill()
 	h.used[0] = hostileSize + 1
-	h.show(h.rx)
+	h.show(h.in)
 	if h.RxBatch(make([]ring.Desc, 8)); h.Err() == nil {
 		t.Error("more used than the device has")
 	}
 }
 
 func TestHostileTransmit(t *testing.T) {
-	for name, id := range map[string]uint32{"not a head": 1, "never sent": 9, "outside": hostileSize} {
+	for name, id := range map[string]uint32{"never sent": 9, "outside": hostileSize} {
 		t.Run(name, func(t *testing.T) {
 			h := newHostile(t)
 			f, _ := h.arena.Alloc()
 			if n := h.TxBatch([]ring.Desc{{Frame: f, Off: ring.Headroom, Len: 60}}); n != 1 || h.Kick() != nil {
 				t.Fatal(n, h.Err())
 			}
-			if id == 1 { // what follows the header
-				for head, n := range h.length {
-					if n > 0 {
-						id = uint32(h.chain[head])
-					}
-				}
-			}
-			h.use(h.tx, id, 0)
-			h.show(h.tx)
+			h.use(h.out, id, 0)
+			h.show(h.out)
 			if h.Reclaim(); h.Err() != errBadUsed || !h.arena.InNIC(f) {
 				t.Errorf("error %v", h.Err())
 			}
@@ -146,12 +144,12 @@ func FuzzDevice(f *testing.F) {
 			if id < hostileSize && h.lent[id] != ring.NoFrame {
 				h.merged(id, uint16(script[2]&3))
 			}
-			h.use(h.rx, id, size)
-			h.use(h.tx, uint32(script[2]>>2), 0)
+			h.use(h.in, id, size)
+			h.use(h.out, uint32(script[2]>>2), 0)
 			if script[2]&2 == 0 {
-				h.show(h.rx)
+				h.show(h.in)
 			}
-			h.show(h.tx)
+			h.show(h.out)
 			for _, d := range ds[:h.RxBatch(ds)] {
 				h.arena.Data(d)
 				h.arena.Free(d.Frame) // panics where there is not one reference

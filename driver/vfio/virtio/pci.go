@@ -2,7 +2,6 @@ package virtio
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/onload-go/onload/driver/vfio"
@@ -127,57 +126,4 @@ const (
 	statusNeedsReset  = 0x40
 	statusFailed      = 0x80
 	statusGone        = 0xff // what a register reads where there is no device
-)
-
-// Feature bits (5.1.3, 6).
-const (
-	featMTU            = 1 << 3
-	featMAC            = 1 << 5
-	featMergeBuffers   = 1 << 15
-	featStatus         = 1 << 16
-	featVersion1       = 1 << 32
-	featAccessPlatform = 1 << 33
-
-	wanted   = featMTU | featMAC | featMergeBuffers | featStatus | featVersion1 | featAccessPlatform
-	required = featMAC | featVersion1 | featAccessPlatform
-)
-
-var errAccessPlatform = errors.New("virtio: the device does not go through the IOMMU (VIRTIO_F_ACCESS_PLATFORM; QEMU: iommu_platform=on), so VFIO could not hold it back")
-
-// negotiate agrees on features (3.1.1, steps 1 to 6).
-func (s *structures) negotiate() (features uint64, err error) {
-	c := s.common
-	c.Write8(regStatus, statusAcknowledge)
-	c.Write8(regStatus, statusAcknowledge|statusDriver)
-	for i := range uint32(2) {
-		c.Store32(regDeviceFeatureSelect, i)
-		features |= uint64(c.Load32(regDeviceFeature)) << (32 * i)
-	}
-	features &= wanted
-	switch {
-	case features&featAccessPlatform == 0:
-		err = errAccessPlatform
-	case features&required != required:
-		err = fmt.Errorf("virtio: the device's features %#x lack some of %#x", features, uint64(required))
-	}
-	if err != nil {
-		c.Write8(regStatus, statusFailed)
-		return 0, err
-	}
-	for i := range uint32(2) {
-		c.Store32(regDriverFeatureSelect, i)
-		c.Store32(regDriverFeature, uint32(features>>(32*i)))
-	}
-	c.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK)
-	if c.Read8(regStatus)&statusFeaturesOK == 0 {
-		return 0, fmt.Errorf("virtio: the device refuses features %#x", features)
-	}
-	return features, nil
-}
-
-// Network configuration (5.1.4).
-const (
-	netMAC       = 0
-	netMTU       = 10
-	netConfigLen = 12
 )

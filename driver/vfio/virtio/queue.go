@@ -15,19 +15,19 @@ type Queue struct {
 	dev   *Device
 	arena *ring.Arena
 
-	rx      *split
-	lent    []ring.Frame // of each descriptor, for the device to receive into
+	rx      virtqueue
+	lent    []ring.Frame // of each chain, for the device to receive into
 	fill    []ring.Frame // scratch of Refill
-	headers headers      // scratch of RxBatch
-	seen    atomic.Uint32
+	lacks   int
+	headers headers // scratch of RxBatch
 
-	tx         *split
-	chain      []uint16     // the next descriptor of a chain, or noChain
-	sent       []ring.Frame // of each descriptor that is no header
-	length     []uint16     // Descs of the chain that begins here, 0 where none does
-	inFlight   int          // Descs
-	unkicked   bool
-	headerIOVA uint64
+	tx       virtqueue
+	sent     []slot
+	slots    []uint16 // free ones of sent
+	first    []uint16 // slot of each chain
+	unkicked bool
+
+	bufs [tsoFrags]buffer // scratch
 
 	armed bool
 	edges atomic.Bool

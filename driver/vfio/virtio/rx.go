@@ -1,27 +1,19 @@
 package virtio
 
 import (
-	"errors"
-
 	"github.com/onload-go/onload/driver/steer"
 	"github.com/onload-go/onload/ring"
 )
 
 const (
-	// headerLen is the length of the header in front of each packet (5.1.6) with
-	// VERSION_1; the number of buffers is at its end.
-	headerLen    = 12
-	headerMerged = 10
-
 	// The first byte of a packet lies on a cache line.
 	rxOff   = 64
 	rxStart = rxOff - headerLen
-)
 
-var (
-	errBadUsed = errors.New("virtio: the device has used a buffer that it does not have")
-	errBadLen  = errors.New("virtio: the device says a length that its buffer does not have")
-	errCut     = errors.New("virtio: the device has used a part of a packet")
+	// largest is the most bytes of a packet: an IP packet, and what is in front.
+	largest = 65535 + maxLink
+	// rxFrags is the most buffers of a packet. The largest one fills 33 frames.
+	rxFrags = 64
 )
 
 // RxBatch implements driver.Queue.
@@ -29,23 +21,16 @@ func (q *Queue) RxBatch(ds []ring.Desc) (n int) {
 	if q.broken.Load() != nil {
 		return 0
 	}
-	ready, err := q.rx.ready()
-	if err != nil {
-		q.fail(err)
-		return 0
-	}
-	for ready > 0 {
-		k, total, err := q.packet(ready, ds[n:])
+	for {
+		k, total, err := q.packet(ds[n:])
 		if err != nil {
 			q.stats.badDesc.Add(1)
 			q.fail(err)
 			break
 		}
 		if k == 0 {
-			break // does not fit: it waits
+			break // nothing is there, or it does not fit: it waits
 		}
-		q.rx.taken(k)
-		ready -= k
 		if !q.ours(ds[n], total) {
 			for _, d := range ds[n : n+k] {
 				q.arena.Free(d.Frame)
@@ -56,51 +41,65 @@ func (q *Queue) RxBatch(ds []ring.Desc) (n int) {
 		q.stats.rxBytes.Add(uint64(total))
 		n += k
 	}
-	q.seen.Store(uint32(q.rx.seen))
+	q.rx.settle()
 	return n
 }
 
-// packet describes in ds the next of the ready used elements that make up a packet.
-// It returns how many elements and bytes the packet has; none if ds has no room.
-func (q *Queue) packet(ready int, ds []ring.Desc) (k, total int, err error) {
+// packet takes the next packet from the ring into ds. It returns how many buffers
+// and bytes the packet has (5.1.6.4); none if it is not there, or ds has no room.
+func (q *Queue) packet(ds []ring.Desc) (k, total int, err error) {
+	id, size, ok, err := q.rx.peek(0)
+	if !ok {
+		return 0, 0, err
+	}
+	room := uint32(q.arena.FrameSize() - rxStart)
+	if size <= headerLen || size > room {
+		return 0, 0, errBadLen
+	}
+	first := ring.Desc{Frame: q.lent[id], Off: rxOff, Len: uint16(size - headerLen)}
+	header := q.arena.Bytes(first.Frame)[rxStart:rxOff]
+	if !readHeader(header, q.dev.features, &first) {
+		return 0, 0, errNotAgree
+	}
 	need := 1
-	for k < need {
-		id, size := q.rx.peek(k)
-		if id >= uint32(q.rx.size) || q.lent[id] == ring.NoFrame {
-			return 0, 0, errBadUsed
-		}
-		f, off := q.lent[id], rxStart
-		if size > uint32(q.arena.FrameSize()-rxStart) || size == 0 || k == 0 && size <= headerLen {
+	if q.dev.features&featMergeBuffers != 0 {
+		need = int(le.Uint16(header[headerMerged:]))
+	}
+	switch {
+	case need < 1 || need > rxFrags:
+		return 0, 0, errCut
+	case need > len(ds):
+		return 0, 0, nil
+	}
+	ds[0], total = first, int(first.Len)
+	for k = 1; k < need; k++ {
+		id, size, ok, err := q.rx.peek(k)
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case !ok:
+			return 0, 0, errCut // the device uses all buffers of a packet at once (5.1.6.4.1)
+		case size == 0 || size > room:
 			return 0, 0, errBadLen
 		}
-		if k == 0 {
-			off = rxOff
-			size -= headerLen
-			if q.dev.features&featMergeBuffers != 0 {
-				h := q.arena.Bytes(f)[rxStart+headerMerged:]
-				need = int(h[0]) | int(h[1])<<8
-			}
-			if need < 1 || need > ready {
-				return 0, 0, errCut
-			}
-			if need > len(ds) {
-				return 0, 0, nil
-			}
-		}
-		ds[k] = ring.Desc{Frame: f, Off: uint16(off), Len: uint16(size), Flags: ring.FlagMore}
+		ds[k-1].Flags |= ring.FlagMore
+		ds[k] = ring.Desc{Frame: q.lent[id], Off: rxStart, Len: uint16(size)}
 		total += int(size)
-		k++
 	}
-	ds[k-1].Flags = 0
-	for i := range k {
-		id, _ := q.rx.peek(i)
-		if q.lent[id] == ring.NoFrame {
-			return 0, 0, errBadUsed // the same one twice
+	if total > largest {
+		return 0, 0, errBadLen
+	}
+	for i := range need {
+		id, _, _, err := q.rx.peek(0)
+		if err != nil {
+			return 0, 0, err // the same one twice
 		}
+		ds[i].Frame = q.lent[id] // the device may name another than it did above
 		q.lent[id] = ring.NoFrame
-		q.rx.free = append(q.rx.free, uint16(id))
+		q.rx.take(id)
+		q.lacks++
 	}
-	return k, total, nil
+	return need, total, nil
 }
 
 // ours reports whether the stack takes the packet.
@@ -112,7 +111,7 @@ func (q *Queue) ours(first ring.Desc, total int) bool {
 	return h.Parse(q.arena.Data(first), total) && q.dev.Ours(q.arena.Data(first), h)
 }
 
-// Refill implements driver.Queue.
+// Refill implements driver.Queue (5.1.6.3).
 func (q *Queue) Refill() {
 	n := q.Lacks()
 	if n == 0 {
@@ -121,16 +120,13 @@ func (q *Queue) Refill() {
 	fs := q.fill[:n]
 	fs = fs[:q.arena.AllocN(fs)]
 	for _, f := range fs {
-		last := len(q.rx.free) - 1
-		id := q.rx.free[last]
-		q.rx.free = q.rx.free[:last]
-		q.lent[id] = f
-		q.rx.put(id, q.dev.addressOf(f)+rxStart, q.arena.FrameSize()-rxStart, descWrite, 0)
-		q.rx.offer(id)
+		q.bufs[0] = buffer{addr: q.dev.addressOf(f) + rxStart, n: uint32(q.arena.FrameSize() - rxStart), write: true}
+		q.lent[q.rx.add(q.bufs[:1])] = f
 	}
+	q.lacks -= len(fs)
 	if len(fs) > 0 {
 		q.rx.publish()
-		q.rx.ring()
+		q.rx.notify()
 	}
 }
 
@@ -139,13 +135,11 @@ func (q *Queue) Lacks() int {
 	if q.broken.Load() != nil {
 		return 0
 	}
-	return len(q.rx.free)
+	return q.lacks
 }
 
 // RxPending implements driver.Queue.
-func (q *Queue) RxPending() bool {
-	return q.broken.Load() == nil && uint32(q.rx.usedIndex()) != q.seen.Load()
-}
+func (q *Queue) RxPending() bool { return q.broken.Load() == nil && q.rx.pending() }
 
 // headers are parsed in place: no packet costs an allocation.
 type headers = steer.Headers

@@ -1,26 +1,34 @@
 package virtio
 
 import (
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/ring"
 )
 
-// maxFrags is the most Descs of a packet.
-const maxFrags = 17
+const (
+	// maxFrags is the most Descs of a packet that is not segmented.
+	maxFrags = 17
+	// tsoFrags is the most Descs of one that is: 64 KiB in frames that carry one
+	// segment of Ethernet's MTU each, and a few more.
+	tsoFrags = 48
 
-// maxLink is the most bytes in front of an IP packet: Ethernet and two VLAN tags.
-const maxLink = 22
+	// maxLink is the most bytes in front of an IP packet: Ethernet and two VLAN tags.
+	maxLink = 22
+	// tsoSize is the largest IP packet that is segmented. The device's host counts
+	// the Ethernet header too, and stays below 64 KiB.
+	tsoSize = 65535 - maxLink
+)
 
 // TxSpace implements driver.Queue.
 func (q *Queue) TxSpace() int {
 	if q.broken.Load() != nil {
 		return 0
 	}
-	return q.dev.caps.TxRing - q.inFlight
+	return len(q.slots)
 }
 
 // TxBatch implements driver.Queue.
 func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
-	space := q.TxSpace()
 	if q.broken.Load() != nil {
 		return 0
 	}
@@ -30,13 +38,12 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 		switch {
 		case !q.valid(pkt, size):
 			q.stats.txInvalid.Add(1)
-		case k > space:
+		case k > len(q.slots):
 			q.stats.txFull.Add(1)
 			return n
-		case size > q.dev.caps.MTU+maxLink: // lost, as on a wire
+		case size > q.dev.caps.MTU+maxLink && pkt[0].Flags&ring.FlagGSO == 0: // lost, as on a wire
 		default:
 			q.post(pkt)
-			space -= k
 			q.stats.txPackets.Add(1)
 			q.stats.txBytes.Add(uint64(size))
 		}
@@ -47,51 +54,69 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 
 // valid reports whether the device can send a packet.
 func (q *Queue) valid(pkt []ring.Desc, size int) bool {
-	const offloads = ring.FlagCsumPartial | ring.FlagGSO
-	if len(pkt) > maxFrags || size < 14 || pkt[0].Flags&offloads != 0 || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
+	first := &pkt[0]
+	most := maxFrags
+	if first.Flags&ring.FlagGSO != 0 {
+		if !q.segmentable(first, size) {
+			return false
+		}
+		most = q.dev.caps.TSOFrags
+	}
+	if len(pkt) > most || size < 14 || first.Off < headerLen || pkt[len(pkt)-1].Flags&ring.FlagMore != 0 {
 		return false
 	}
-	for _, d := range pkt {
-		if d.Len == 0 || int(d.Off)+int(d.Len) > q.arena.FrameSize() {
+	if first.Flags&ring.FlagCsumPartial != 0 &&
+		(!q.dev.caps.TxCsum || int(first.CsumStart)+int(first.CsumOff)+2 > size) {
+		return false
+	}
+	for i := range pkt {
+		d := &pkt[i]
+		if d.Len == 0 || int(d.Off)+int(d.Len) > q.arena.FrameSize() || int(d.Frame) >= q.arena.Frames() {
 			return false
 		}
 	}
 	return true
 }
 
-// post puts a packet on the ring: a header, which says nothing (5.1.6.2), and the
-// frames.
-func (q *Queue) post(pkt []ring.Desc) {
-	t := q.tx
-	head := q.take()
-	at := head
-	addr, n := q.headerIOVA, headerLen
-	for i := range pkt {
-		next := q.take()
-		t.put(at, addr, n, descNext, next)
-		q.chain[at] = next
-		d := &pkt[i]
-		q.arena.Posted(d.Frame)
-		q.sent[next] = d.Frame
-		addr, n = q.dev.addressOf(d.Frame)+uint64(d.Off), int(d.Len)
-		at = next
-	}
-	t.put(at, addr, n, 0, 0)
-	q.chain[at] = noChain
-	q.length[head] = uint16(len(pkt))
-	t.offer(head)
-	q.inFlight += len(pkt)
-	q.unkicked = true
+// segmentable reports whether the device can cut a packet (5.1.6.2.1).
+func (q *Queue) segmentable(d *ring.Desc, size int) bool {
+	return size <= q.dev.caps.TSO+maxLink && d.Flags&ring.FlagCsumPartial != 0 && d.SegSize != 0 &&
+		d.CsumOff == driver.TCPChecksum && int(d.HdrLen) >= int(d.CsumStart)+driver.TCPHeaderLen && d.HdrLen <= d.Len
 }
 
-const noChain = 0xffff
+// slot is a frame that was sent, in the list of those of its packet.
+type slot struct {
+	frame ring.Frame
+	next  uint16
+}
 
-// take takes a free descriptor: there are twice as many as Descs.
-func (q *Queue) take() uint16 {
-	last := len(q.tx.free) - 1
-	id := q.tx.free[last]
-	q.tx.free = q.tx.free[:last]
-	return id
+const noSlot = 0xffff
+
+// post puts a packet on the ring. The header lies in front of it, in the same buffer
+// (5.1.6.2, 2.6.4.1).
+func (q *Queue) post(pkt []ring.Desc) {
+	d := &pkt[0]
+	putHeader(q.arena.Bytes(d.Frame)[d.Off-headerLen:d.Off], d)
+	at, head := uint16(noSlot), uint16(noSlot)
+	for i := range pkt {
+		d := &pkt[i]
+		q.bufs[i] = buffer{addr: q.dev.addressOf(d.Frame) + uint64(d.Off), n: uint32(d.Len)}
+		q.arena.Posted(d.Frame)
+		last := len(q.slots) - 1
+		next := q.slots[last]
+		q.slots = q.slots[:last]
+		q.sent[next] = slot{d.Frame, noSlot}
+		if i == 0 {
+			head = next
+		} else {
+			q.sent[at].next = next
+		}
+		at = next
+	}
+	q.bufs[0].addr -= headerLen
+	q.bufs[0].n += headerLen
+	q.first[q.tx.add(q.bufs[:len(pkt)])] = head
+	q.unkicked = true
 }
 
 // Kick implements driver.Queue.
@@ -107,7 +132,7 @@ func (q *Queue) Kick() error {
 	}
 	q.unkicked = false
 	q.tx.publish()
-	q.tx.ring()
+	q.tx.notify()
 	return nil
 }
 
@@ -116,35 +141,33 @@ func (q *Queue) Reclaim() (frames int) {
 	if q.broken.Load() != nil {
 		return 0
 	}
-	n, err := q.tx.ready()
-	if err != nil {
-		q.fail(err)
-		return 0
-	}
-	for i := range n {
-		id, _ := q.tx.peek(i)
-		if id >= uint32(q.tx.size) || q.length[id] == 0 {
+	for {
+		id, _, ok, err := q.tx.peek(0)
+		if err != nil {
 			q.stats.badDesc.Add(1)
-			q.fail(errBadUsed)
+			q.fail(err)
 			return frames
 		}
-		frames += q.complete(uint16(id))
+		if !ok {
+			break
+		}
+		q.tx.take(id)
+		frames += q.complete(q.first[id])
 	}
-	q.tx.taken(n)
+	if frames > 0 {
+		q.tx.settle()
+	}
 	return frames
 }
 
-// complete takes back the chain that begins at head.
-func (q *Queue) complete(head uint16) int {
-	k := int(q.length[head])
-	q.length[head] = 0
-	q.tx.free = append(q.tx.free, head)
-	for id := q.chain[head]; id != noChain; id = q.chain[id] {
-		if !q.arena.Completed(q.sent[id]) {
+// complete takes back the frames of the packet whose first slot is at.
+func (q *Queue) complete(at uint16) (frames int) {
+	for ; at != noSlot; at = q.sent[at].next {
+		if !q.arena.Completed(q.sent[at].frame) {
 			q.stats.badDesc.Add(1)
 		}
-		q.tx.free = append(q.tx.free, id)
+		q.slots = append(q.slots, at)
+		frames++
 	}
-	q.inFlight -= k
-	return k
+	return frames
 }
