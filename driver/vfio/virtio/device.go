@@ -104,7 +104,8 @@ func Open(c Config) (_ *Device, err error) {
 	if d.pci, err = vfio.Open(d.container, c.Address); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.pci.Reset(), d.pci.Master()); err != nil {
+	// The kernel has reset the function for whoever opens it.
+	if err := d.pci.Master(); err != nil {
 		return nil, err
 	}
 	regs, err := find(d.pci)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver/drivertest"
+	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -51,12 +52,11 @@ var offloads = os.Getenv("ONLOAD_TEST_OFFLOADS") != ""
 func TestGuestContract(t *testing.T) {
 	small := Config{RxRing: 64, TxRing: 64, Frames: 512}
 	with := func(c Config, without uint64) Config { c.without = without; return c }
-	all := map[string]Config{
-		"default": {}, "small": small,
-		"no events":   with(small, featEventIdx),
-		"no indirect": with(small, featIndirect),
+	all := map[string]Config{"default": {}, "small": small}
+	if testlong.Enabled() {
+		all["no events"], all["no indirect"] = with(small, featEventIdx), with(small, featIndirect)
 	}
-	if offloads {
+	if offloads && testlong.Enabled() {
 		all["checksum"], all["off"] = Config{Offloads: OffloadsChecksum}, Config{Offloads: OffloadsOff}
 		all["segments, not merged"] = with(Config{}, featGuestTSO)
 	}
