@@ -45,7 +45,7 @@ func (r *race) tcp(ctx context.Context, laddr, raddr *net.TCPAddr) (*TCPConn, er
 	done(err)
 	switch {
 	case err != nil:
-		return fail(connectCause(err))
+		return fail(connectCause(err, local))
 	case why != "":
 		return kernel(why)
 	}
@@ -86,7 +86,7 @@ func (r *race) udp(ctx context.Context, laddr, raddr *net.UDPAddr) (*UDPConn, er
 	done(err)
 	switch {
 	case err != nil:
-		return fail(connectCause(err))
+		return fail(connectCause(err, local))
 	case why != "":
 		return kernel(why)
 	}

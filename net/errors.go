@@ -3,6 +3,7 @@ package onload
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"syscall"
 )
@@ -59,10 +60,10 @@ func cause(call string, err error) error {
 	}
 }
 
-// connectCause is cause for a dial: errors about the local address are bind's.
-func connectCause(err error) error {
-	switch err {
-	case syscall.EADDRINUSE, syscall.EACCES:
+// connectCause is cause for a dial from local: errors about that are bind's. A port that
+// nobody named is not refused for lack of privileges, but its route may be prohibited.
+func connectCause(err error, local netip.AddrPort) error {
+	if err == syscall.EADDRINUSE || err == syscall.EACCES && local.Port() != 0 {
 		return cause("bind", err)
 	}
 	return cause("connect", err)

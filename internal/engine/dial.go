@@ -17,10 +17,13 @@ const lostAddress = "the local address of the route is gone, or no port of it is
 
 // leave returns why the kernel connects although w names a stack, which failed with
 // err. If it is empty, err is the caller's. The kernel finds an address that came
-// since Way was asked, or says in its own words what is wrong.
-func leave(w *Way, o *Options, err error) (why string) {
+// since Way was asked, or says in its own words what is wrong. auto says that the port
+// is autobind's.
+func leave(w *Way, o *Options, auto bool, err error) (why string) {
 	switch {
 	case !w.Kernel:
+	case err == syscall.EADDRINUSE && auto:
+		return lostPort
 	case err == syscall.EADDRINUSE && o.shared():
 		return sharedDial
 	case err == syscall.EADDRNOTAVAIL:
@@ -35,9 +38,10 @@ func leave(w *Way, o *Options, err error) (why string) {
 // returns neither a connection nor an error, but the reason. Errors are those
 // of stack.DialTCP.
 func (e *Engine) DialTCP(ctx context.Context, w *Way, local, remote netip.AddrPort, c *tcp.Config, o *Options) (conn *stack.TCPConn, why string, err error) {
+	local, auto := autobound(w, local)
 	conn, err = w.Stack.DialTCP(ctx, local, remote, &stack.TCPOptions{TCP: c, Shared: o.reusePort, ReuseAddr: o.reuseAddr, IP: o.ip, Route: &w.Route})
 	if err != nil {
-		if why = leave(w, o, err); why != "" {
+		if why = leave(w, o, auto, err); why != "" {
 			err = nil
 		}
 		return nil, why, err
@@ -58,9 +62,10 @@ func (e *Engine) DialUDP(ctx context.Context, w *Way, local, remote netip.AddrPo
 	}
 	u := e.udp(o)
 	u.Shared, u.Route = o.shared(), &w.Route
+	local, auto := autobound(w, local)
 	conn, err = w.Stack.OpenUDP(local, remote, u)
 	if err != nil {
-		if why = leave(w, o, err); why != "" {
+		if why = leave(w, o, auto, err); why != "" {
 			err = nil
 		}
 	}

@@ -115,6 +115,7 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 		src = t.IP.MulticastSrc
 	}
 	gen := e.net.Gen()
+	local = e.autobind(&t, local, dst)
 	flow := control.Flow{Dst: dst, Src: src, DstPort: remote.Port(), SrcPort: local.Port(), Proto: t.Proto, TOS: t.tos(dst)}
 	look := control.Connected
 	if t.Unbound {

@@ -15,7 +15,9 @@ func (g *generator) settings() {
 		family, policies = "ipv6", 4
 	}
 	if g.chance(1, 2) {
-		g.add("sysctl net.%s.fib_multipath_hash_policy=%d", family, g.IntN(policies))
+		policy := g.IntN(policies)
+		g.portsHashed = policy > 0
+		g.add("sysctl net.%s.fib_multipath_hash_policy=%d", family, policy)
 	}
 	if g.v6 && g.chance(1, 6) {
 		g.add("sysctl net.%s.fib_multipath_hash_fields=%d", family, g.one(0x1, 0x2, 0x7, 0x10, 0x20, 0x37))
@@ -255,7 +257,7 @@ func (g *generator) selector() []string {
 		{"to", g.prefix().String()},
 		{"ipproto", g.word("tcp", "udp")},
 		{"dport", g.word("80", "81", "80-82", "443")},
-		{"sport", g.word("2000", "2001-2004", "2005-3000")},
+		{"sport", g.word("2000", "2001-2004", "2005-3000", "1024-65534")},
 		{"ipproto udp dport", "82"},
 		{"tos", g.word("0x10", "0x8", "0x4", "0x20")},
 		{"fwmark", g.word("1", "0", "0/1")},

@@ -18,6 +18,9 @@ type generator struct {
 	// packets that come in may then depend on more than addresses, which the stack
 	// does not follow: nobody connects there.
 	localLate bool
+	// portsHashed says that ports decide between equal paths: then both hosts need the
+	// same ones.
+	portsHashed bool
 }
 
 // generate makes the scenario of a seed. v6 is its family: most of what the kernel
@@ -97,7 +100,11 @@ func (g *generator) tries() {
 		if g.localLate && kind == "tcp-accept" {
 			kind = "tcp-dial"
 		}
-		line := fmt.Sprintf("try %s to %v port %d", kind, netip.AddrPortFrom(to, uint16(80+g.IntN(4))), 2000+i)
+		port := 2000 + i
+		if !g.portsHashed && strings.HasSuffix(kind, "dial") && g.chance(1, 4) {
+			port = 0
+		}
+		line := fmt.Sprintf("try %s to %v port %d", kind, netip.AddrPortFrom(to, uint16(80+g.IntN(4))), port)
 		switch {
 		case kind == "tcp-accept":
 			i := g.IntN(g.links)

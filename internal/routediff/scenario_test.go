@@ -15,7 +15,8 @@ import (
 //	peer ip ...                    as a command at the other end of the links
 //	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N] [by LINK]
 //
-// to is the peer's address, port and from are the host's own. A peer that connects
+// to is the peer's address, port and from are the host's own; port 0 is the host's choice,
+// and is not compared. A peer that connects
 // does so by a link.
 //
 // Links come first. A statement that fails has no effect, so that others can be

@@ -114,7 +114,18 @@ func (t *try) network(proto string) string {
 
 // mine reports whether p is what the try sent.
 func (t *try) mine(proto string, p *packet) bool {
-	return p.proto == proto && p.src.Port() == t.port && p.dst == t.to
+	return p.proto == proto && (t.port == 0 || p.src.Port() == t.port) && p.dst == t.to
+}
+
+// local is the address that the try's socket is bound to; nil: none.
+func (t *try) local(proto string) net.Addr {
+	switch {
+	case t.port == 0 && !t.from.IsValid():
+		return nil
+	case proto == "tcp":
+		return &net.TCPAddr{IP: t.from.AsSlice(), Port: int(t.port)}
+	}
+	return &net.UDPAddr{IP: t.from.AsSlice(), Port: int(t.port)}
 }
 
 // see waits for the packet of a try.
@@ -127,6 +138,7 @@ func (t *try) see(proto string, w *wire, until time.Time) (outcome, error) {
 		case p == nil:
 			return nothing, nil
 		case t.mine(proto, p):
+			p.src = netip.AddrPortFrom(p.src.Addr(), t.port)
 			return outcome(p.String()), nil
 		}
 	}
@@ -142,7 +154,7 @@ func (t *try) dialTCP(s stack, w *wire, patience time.Duration) (outcome, error)
 	}
 	done := make(chan result, 1)
 	go func() {
-		c, err := s.dial(ctx, t.network("tcp"), &net.TCPAddr{IP: t.from.AsSlice(), Port: int(t.port)}, t.to.String(), t.hook())
+		c, err := s.dial(ctx, t.network("tcp"), t.local("tcp"), t.to.String(), t.hook())
 		done <- result{c, err}
 	}()
 	const step = 2 * time.Millisecond // between two looks at the wire and at the dial
@@ -172,12 +184,13 @@ func (t *try) dialTCP(s stack, w *wire, patience time.Duration) (outcome, error)
 
 // dialUDP sends a datagram on a connected socket.
 func (t *try) dialUDP(s stack, w *wire, patience time.Duration) (outcome, error) {
-	c, err := s.dial(context.Background(), t.network("udp"), &net.UDPAddr{IP: t.from.AsSlice(), Port: int(t.port)}, t.to.String(), t.hook())
+	c, err := s.dial(context.Background(), t.network("udp"), t.local("udp"), t.to.String(), t.hook())
 	if err != nil {
 		return failure(err), nil
 	}
 	defer c.Close()
-	local := c.LocalAddr()
+	local := c.LocalAddr().(*net.UDPAddr)
+	local.Port = int(t.port)
 	if _, err := c.Write(make([]byte, t.size)); err != nil {
 		return failure(err), nil
 	}

@@ -24,8 +24,9 @@ type dests struct {
 	idle *dst
 	// byPorts says for IPv4 and IPv6 whether the keys have ports.
 	byPorts [2]bool
-	news    bool // Stack.tell has something to do
-	parked  int  // frames that wait for neighbours
+	news    bool          // Stack.tell has something to do
+	why     syscall.Errno // of the last get that found no route
+	parked  int           // frames that wait for neighbours
 	// unresolved counts packets that were dropped while they waited.
 	unresolved uint64
 	timer      ring.Timer
@@ -51,8 +52,8 @@ func (t *dests) trim(k dstKey) dstKey {
 	return k
 }
 
-// get returns the destination named k, counted, or nil if there is no route. route
-// is from a caller that has just looked it up, else nil.
+// get returns the destination named k, counted, or nil if there is no route: why says
+// what is wrong then. route is from a caller that has just looked it up, else nil.
 func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	k = t.trim(k)
 	if route != nil && k.lport != 0 && route.Port != k.lport && (k.Remote.Is4() || k.proto != ip.ProtoTCP) {
@@ -64,11 +65,13 @@ func (t *dests) get(k dstKey, route *Route, now int64) *dst {
 	if d == nil {
 		d = &dst{key: k, sum: ip.PseudoSum(k.Local, k.Remote, k.proto, 0)}
 		if !t.resolveRoute(d, route, now) {
+			t.why = d.why
 			return nil
 		}
 		t.all[k] = d
 	} else if d.gone {
 		if !t.resolveRoute(d, route, now) {
+			t.why = d.why
 			return nil
 		}
 		t.news = true // the notice is under way

@@ -144,7 +144,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	d := s.dests.get(o.IP.key(local, remote, ip.ProtoTCP), route, s.now)
 	if d == nil {
 		s.ports.releaseLater(p)
-		return nil, false, syscall.ENETUNREACH
+		return nil, false, s.dests.why
 	}
 	if !s.demux.mates.claim(ip.ProtoTCP, local, remote) {
 		s.dests.unref(d)

@@ -155,7 +155,7 @@ func (s *Stack) insertUDP(u *UDPConn, connected, shared bool, route *Route) erro
 	s.demux.lastUDP = nil
 	if connected {
 		if u.dst = s.dests.get(u.ip.key(u.local, u.remote, ip.ProtoUDP), route, s.now); u.dst == nil {
-			return syscall.ENETUNREACH
+			return s.dests.why
 		}
 		u.flow = makeFlowKey(u.local, u.remote)
 		if s.demux.udpFlows[u.flow] != nil || !s.demux.mates.claim(ip.ProtoUDP, u.local, u.remote) {
