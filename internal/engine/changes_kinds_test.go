@@ -115,7 +115,7 @@ var changeKinds = []changeKind{
 	}},
 	{"link deleted", func(w *changes) func() {
 		i := w.link()
-		if w.gone[0] || w.gone[1] {
+		if w.gone[0] || w.gone[1] || w.u.engine.Status()[1-i].Err != nil {
 			return nil // without any link connections end (ENETDOWN), as ARCHITECTURE.md has it
 		}
 		w.try("delete "+w.u.a[i].If, w.u.a[i].Delete())
@@ -136,11 +136,9 @@ var changeKinds = []changeKind{
 		}
 		w.try("rename "+other, l.Rename(other))
 		return func() {
-			if w.gone[i] {
-				l.If = was // it is to be made under its first name
-				return
+			if !w.gone[i] && l.If != was { // remake gives it its first name
+				w.try("rename "+was, l.Rename(was))
 			}
-			w.try("rename "+was, l.Rename(was))
 		}
 	}},
 	{"neighbour", func(w *changes) func() {

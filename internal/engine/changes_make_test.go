@@ -165,17 +165,17 @@ func (w *changes) up(i int) {
 	w.addresses(i)
 }
 
-// remake makes a deleted link again. Nothing is sent by it before the engine has it: the
-// kernel would answer packets of connections that it does not know with resets.
+// remake makes a deleted link again, with its first name, by which the engine knows it.
+// Packets come by it before the engine has it: none may be answered with a reset.
 func (w *changes) remake(i int) {
 	if !w.gone[i] {
 		return
 	}
 	o := changesLinks
 	o.NoAddr = true
+	w.u.a[i].If = fmt.Sprintf("veth%d", i)
 	w.must(lab.Remake(w.u.a[i], w.u.r[i], o))
 	w.gone[i] = false
-	waitTaken(w.t, w.u.engine, i, true)
 	w.up(i)
 }
 
