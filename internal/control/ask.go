@@ -99,6 +99,7 @@ func question(f Flow, oif int) *nl.NetlinkRequest {
 		msg.Family = unix.AF_INET6
 	}
 	msg.Tos = f.TOS &^ 3
+	msg.Flags = unix.RTM_F_LOOKUP_TABLE // for fibRoute.assumed
 	req.AddData(msg)
 	add := func(typ int, value []byte) { req.AddData(nl.NewRtAttr(typ, value)) }
 	add(unix.RTA_DST, f.Dst.AsSlice())
@@ -138,6 +139,7 @@ func parseRoute(b []byte) (r fibRoute, err error) {
 		return r, syscall.EBADMSG
 	}
 	r.kind = int(b[7])
+	r.assumed = b[4] == unix.RT_TABLE_UNSPEC
 	attrs, err := nl.ParseRouteAttr(b[unix.SizeofRtMsg:])
 	if err != nil {
 		return r, err

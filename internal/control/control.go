@@ -78,6 +78,7 @@ type Flow struct {
 	DstPort, SrcPort uint16
 	Proto            uint8 // ip.ProtoTCP or ip.ProtoUDP
 	TOS              uint8 // or the traffic class; the ECN bits do not count
+	Link             int   // that the packets are bound to (IP_PKTINFO)
 }
 
 // Route is the way to a destination.
@@ -99,6 +100,9 @@ type Route struct {
 	// SrcMatters says that a Flow from Src may take another way than one whose
 	// source is not known yet.
 	SrcMatters bool
+	// Assumed says that no route leads to the destination: the kernel takes a link
+	// that an IPv4 flow names to lead to it (ip_route_output_key_hash_rcu).
+	Assumed bool
 
 	Metrics
 }

@@ -49,7 +49,7 @@ func (j *Joined) routedBy(f *Flow) Network {
 		return j.kernel
 	}
 	dst := f.Dst.WithZone("")
-	if dst.IsMulticast() || f.Dst.Zone() != "" {
+	if dst.IsMulticast() || f.Dst.Zone() != "" || f.Link != 0 {
 		return j.kernel // the default link of groups is the kernel's business
 	}
 	if n := j.static.view.Load().longest(dst); n >= 0 && n >= j.kernel.view.Load().longest(dst) {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/netns"
+	"github.com/onload-go/onload/ip"
 )
 
 // Output sends IP packets by the kernel, through raw sockets (raw(7),
@@ -51,12 +52,13 @@ func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
 // EMSGSIZE where the packet is larger than the link's MTU.
 func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	v4 := packet[0]>>4 == 4
-	hop, dst := nextHop.WithZone(""), destination(packet)
+	hop := nextHop.WithZone("")
+	_, dst := addresses(packet)
 	to := hop
 	if v4 && !hop.Is4() { // a gateway with an IPv6 address: the route tells the kernel
 		to = dst
 	}
-	if hop != dst && !o.leads(link, to, hop) {
+	if !o.leads(link, to, hop, packet) {
 		if mac, ok := o.net.Neighbor(link, hop); ok {
 			o.net.Confirm(link, hop)
 			return o.sendDirect(link, mac, packet)
@@ -71,12 +73,12 @@ func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	return send(o.fd6, packet, unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)}), sa)
 }
 
-// destination returns the one in the header of an IP packet.
-func destination(packet []byte) netip.Addr {
+// addresses returns those in the header of an IP packet.
+func addresses(packet []byte) (src, dst netip.Addr) {
 	if packet[0]>>4 == 4 {
-		return netip.AddrFrom4([4]byte(packet[16:20]))
+		return netip.AddrFrom4([4]byte(packet[12:16])), netip.AddrFrom4([4]byte(packet[16:20]))
 	}
-	return netip.AddrFrom16([16]byte(packet[24:40]))
+	return netip.AddrFrom16([16]byte(packet[8:24])), netip.AddrFrom16([16]byte(packet[24:40]))
 }
 
 func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
@@ -89,17 +91,24 @@ func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
 
 // leads reports whether a raw socket's packet to an address, by a link, comes to hop.
 // No route leads to gateways outside all subnets (ip-route(8), onlink), or one by
-// another gateway, and rules by port do not know such a packet's.
-func (o *Output) leads(link int, to, hop netip.Addr) bool {
+// another gateway. Where the kernel only assumes that the link leads there, it looks for
+// the packet's destination on it (rt_set_nexthop, ip_finish_output2). Rules and
+// multipath routes to the destination may ask for ports, which such a packet has not.
+func (o *Output) leads(link int, to, hop netip.Addr, packet []byte) bool {
 	if to == hop && hop.Is6() && hop.IsLinkLocalUnicast() {
 		return true
 	}
-	l, ok := o.net.Link(link)
-	if !ok {
+	src, dst := addresses(packet)
+	r, err := o.net.Route(Flow{Dst: to, Src: src, Link: link})
+	switch {
+	case dst.IsMulticast(), dst == ip.Broadcast:
+		return true
+	case err != nil, r.Link != link, r.NextHop != hop:
 		return false
+	case to == dst:
+		return r.Broadcast || !o.net.PortsMatter(dst)
 	}
-	r, err := o.net.Route(Flow{Dst: to.WithZone(l.Name)})
-	return err == nil && r.Link == link && r.NextHop == hop
+	return !r.Assumed
 }
 
 // sendDirect sends a packet to a neighbour without a look at routes, so that the

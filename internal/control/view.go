@@ -65,6 +65,8 @@ type fibRoute struct {
 	// unsure says that only the kernel knows which next hop it takes: there are
 	// several, or nexthop objects, or the link is without carrier.
 	unsure bool
+	// assumed is Route.Assumed, of the kernel's answer.
+	assumed bool
 	Metrics
 }
 
@@ -197,6 +199,9 @@ func (v *view) bind(f Flow) (Flow, int, error) {
 	oif, err := v.output(f.Dst)
 	if err != nil {
 		return f, 0, err
+	}
+	if f.Link != 0 {
+		oif = f.Link
 	}
 	f.Dst = f.Dst.WithZone("")
 	if f.Src = f.Src.WithZone(""); f.Src.IsUnspecified() {
@@ -334,7 +339,7 @@ func (r *fibRoute) alive(v *view, oif int) bool {
 func (v *view) answer(r *fibRoute, dst, src netip.Addr) Route {
 	h := r.hop
 	l := v.links[h.link]
-	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU, Metrics: r.Metrics}
+	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU, Assumed: r.assumed, Metrics: r.Metrics}
 	if r.mtu > 0 {
 		out.MTU = min(r.mtu, l.MTU)
 	}

@@ -28,6 +28,17 @@ func (g *generator) settings() {
 	if g.chance(1, 4) {
 		g.add("sysctl net.%s.conf.%s.ignore_routes_with_linkdown=1", family, g.word("all", g.link()))
 	}
+	if !g.v6 && g.chance(1, 6) {
+		g.add("sysctl net.ipv4.conf.%s.accept_local=1", g.word("all", g.link()))
+	}
+	if g.v6 && g.chance(1, 3) {
+		g.add("sysctl net.ipv6.conf.%s.use_tempaddr=%d", g.link(), 1+g.IntN(2))
+	}
+	if g.v6 && g.chance(1, 4) {
+		for range 1 + g.IntN(3) {
+			g.add("ip addrlabel add prefix %s label %d", g.labelled(), g.one(1, 5, 99))
+		}
+	}
 	if !g.v6 && g.chance(1, 3) {
 		g.add("sysctl net.ipv4.conf.%s.rp_filter=%d", g.word("all", g.link()), g.IntN(3))
 	}
@@ -60,8 +71,8 @@ func (g *generator) addresses() {
 	for range g.IntN(4) {
 		// Of its own subnet, of another's, or of the host alone.
 		bits, more := g.one(subnet, subnet, host), ""
-		if g.v6 && g.chance(1, 3) {
-			more = " preferred_lft 0"
+		if g.v6 {
+			more = g.word("", "", "", " preferred_lft 0", " mngtmpaddr", " home")
 		}
 		if !g.v6 && g.chance(1, 6) {
 			more = " scope " + g.word("link", "host")
@@ -85,20 +96,29 @@ func (g *generator) prefix() netip.Prefix {
 
 // hop is a gateway on a link, or the link alone.
 func (g *generator) hop() string {
+	h, _, _ := g.gateway()
+	return h
+}
+
+// gateway is a hop, its address, which is invalid if it is the link alone, and its link.
+func (g *generator) gateway() (hop string, via netip.Addr, link int) {
 	i := g.IntN(g.links)
 	h := 2 + g.IntN(hosts)
 	switch g.IntN(12) {
 	case 0:
-		return fmt.Sprintf("dev veth%d", i)
+		return fmt.Sprintf("dev veth%d", i), via, i
 	case 1:
+		via = linkLocal(h)
 		if g.v6 {
-			return fmt.Sprintf("via %v dev veth%d", linkLocal(h), i)
+			return fmt.Sprintf("via %v dev veth%d", via, i), via, i
 		}
-		return fmt.Sprintf("via inet6 %v dev veth%d", linkLocal(h), i)
+		return fmt.Sprintf("via inet6 %v dev veth%d", via, i), via, i
 	case 2:
-		return fmt.Sprintf("via %v dev veth%d onlink", g.neighbor(g.IntN(4), h), i)
+		via = g.neighbor(g.IntN(4), h)
+		return fmt.Sprintf("via %v dev veth%d onlink", via, i), via, i
 	}
-	return fmt.Sprintf("via %v dev veth%d", g.neighbor(i, h), i)
+	via = g.neighbor(i, h)
+	return fmt.Sprintf("via %v dev veth%d", via, i), via, i
 }
 
 // nextHops are nexthop objects: single ones, and groups of them.
@@ -141,10 +161,10 @@ func (g *generator) changeNextHops() {
 }
 
 func (g *generator) routes() {
-	// Of several default routes of IPv4 the kernel takes each time another
-	// (fib_select_default), so there is one at most.
-	if g.chance(1, 3) {
-		g.ip("route add default", g.hop(), "table", g.table())
+	g.defaults()
+	if g.chance(3, 4) { // most destinations are somewhere
+		p, _ := g.remote(0).Prefix(6)
+		g.ip("route add", p.String(), g.hop(), "metric 9 table main")
 	}
 	for range 3 + g.IntN(8) {
 		if g.chance(1, 8) {
@@ -221,7 +241,7 @@ func (g *generator) metrics() (words []string) {
 
 // rules are policy rules.
 func (g *generator) rules() {
-	if !g.chance(2, 3) {
+	if !g.ruled {
 		return
 	}
 	for range 1 + g.IntN(4) {

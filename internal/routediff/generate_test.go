@@ -14,6 +14,8 @@ type generator struct {
 	v6       bool
 	nexthops int // of the family's objects, the number
 	lines    []string
+	known    []acquaintance // of gateways
+	ruled    bool           // there are policy rules
 	// localLate says that rules come before the local table. What is ours of the
 	// packets that come in may then depend on more than addresses, which the stack
 	// does not follow: nobody connects there.
@@ -38,10 +40,12 @@ func generate(seed uint64, v6 bool) []string {
 		}
 		g.add("%s", line)
 	}
+	g.ruled = g.chance(2, 3)
 	g.settings()
 	g.addresses()
 	g.nextHops()
 	g.routes()
+	g.gateways()
 	g.rules()
 	g.tries()
 	return g.lines
@@ -87,16 +91,18 @@ func (g *generator) remote(i int) netip.Addr {
 }
 
 // table is one of those that there are: main, or one that rules lead to.
-func (g *generator) table() string { return g.word("main", "main", "main", "100", "101") }
+func (g *generator) table() string {
+	if !g.ruled {
+		return "main"
+	}
+	return g.word("main", "main", "main", "100", "101")
+}
 
 // tries are a few flows to destinations beyond the links, and on them.
 func (g *generator) tries() {
 	for i := range 10 {
-		to := g.remote(g.IntN(remotes))
-		if g.chance(1, 6) {
-			to = g.neighbor(g.IntN(g.links), 1+g.IntN(1+hosts))
-		}
 		kind := g.word("tcp-dial", "tcp-dial", "tcp-accept", "udp-dial", "udp-to")
+		to := g.destination(kind)
 		if g.localLate && kind == "tcp-accept" {
 			kind = "tcp-dial"
 		}
@@ -121,9 +127,40 @@ func (g *generator) tries() {
 		if g.chance(1, 12) {
 			line += " mark 1"
 		}
+		if kind != "tcp-accept" && g.chance(1, 12) {
+			line += " device " + g.link()
+		}
 		if strings.HasPrefix(kind, "udp") && g.chance(1, 4) {
 			line += fmt.Sprintf(" size %d", g.one(100, 1300, 1440))
 		}
 		g.add("%s", line)
 	}
+}
+
+// destination is beyond the links or on one of them, a link-local address, one of our
+// own, or a group's.
+func (g *generator) destination(kind string) netip.Addr {
+	switch n := g.IntN(24); {
+	case n < 4:
+		return g.neighbor(g.IntN(g.links), 1+g.IntN(1+hosts))
+	case n == 4 && g.v6 && kind != "tcp-accept":
+		return linkLocal(2 + g.IntN(hosts)).WithZone(g.link())
+	case n == 5 && strings.HasPrefix(kind, "udp"):
+		return g.group()
+	}
+	return g.remote(g.IntN(remotes))
+}
+
+// group is a multicast or broadcast address.
+func (g *generator) group() netip.Addr {
+	var a netip.Addr
+	switch {
+	case !g.v6:
+		a = netip.MustParseAddr(g.word("224.0.0.99", "239.1.2.3", "255.255.255.255", "10.0.0.255", "10.0.1.255"))
+	case g.chance(1, 2):
+		a = netip.MustParseAddr("ff05::99")
+	default:
+		a = netip.MustParseAddr("ff02::99").WithZone(g.link())
+	}
+	return a
 }

@@ -13,7 +13,7 @@ import (
 //	sysctl NAME=VALUE
 //	ip [-6] ...                    as a command in the host
 //	peer ip ...                    as a command at the other end of the links
-//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N] [by LINK]
+//	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N] [device LINK] [by LINK]
 //
 // to is the peer's address, port and from are the host's own; port 0 is the host's choice,
 // and is not compared. A peer that connects
@@ -43,6 +43,8 @@ type try struct {
 	mark int
 	size int    // of the datagram
 	link string // that the peer's packets come by
+
+	device string // that the socket is bound to (SO_BINDTODEVICE)
 }
 
 // parse reads the text of a scenario. Comments begin with #.
@@ -114,6 +116,8 @@ func parseTry(words []string) (t try, err error) {
 			t.tos, err = strconv.Atoi(value)
 		case "by":
 			t.link = value
+		case "device":
+			t.device = value
 		case "size":
 			t.size, err = strconv.Atoi(value)
 		case "mark":

@@ -81,7 +81,7 @@ var tryKinds = map[string]func(t *try, s stack, w *wire, patience time.Duration)
 
 // hook sets the options of the try's socket; nil: none.
 func (t *try) hook() control {
-	if t.tos == 0 && t.mark == 0 {
+	if t.tos == 0 && t.mark == 0 && t.device == "" {
 		return nil
 	}
 	return func(_, _ string, c syscall.RawConn) (err error) {
@@ -92,6 +92,9 @@ func (t *try) hook() control {
 					level, name = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
 				}
 				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, name, t.tos))
+			}
+			if t.device != "" && err == nil {
+				err = os.NewSyscallError("setsockopt", unix.BindToDevice(int(fd), t.device))
 			}
 			if t.mark != 0 && err == nil {
 				err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, t.mark))
@@ -114,7 +117,7 @@ func (t *try) network(proto string) string {
 
 // mine reports whether p is what the try sent.
 func (t *try) mine(proto string, p *packet) bool {
-	return p.proto == proto && (t.port == 0 || p.src.Port() == t.port) && p.dst == t.to
+	return p.proto == proto && (t.port == 0 || p.src.Port() == t.port) && p.dst == netip.AddrPortFrom(t.to.Addr().WithZone(""), t.to.Port())
 }
 
 // local is the address that the try's socket is bound to; nil: none.

@@ -2,7 +2,7 @@ package routediff
 
 import (
 	"fmt"
-	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,9 +21,6 @@ type world struct {
 	names      []string // of the links that are accelerated
 	wire       *wire
 }
-
-// hosts is the number of neighbours on each link: .2, .3 and so on.
-const hosts = 4
 
 // newWorld makes the links, and does what the scenario sets up.
 func newWorld(s *scenario) (w *world, err error) {
@@ -73,52 +70,6 @@ func (w *world) close() {
 			_ = ns.Close()
 		}
 	}
-}
-
-// addNeighbors has all that can be a next hop on the n-th link known for good. Its
-// MAC address names it and the link.
-func addNeighbors(l *lab.Link, n int) error {
-	var all []netip.Addr
-	for net := range 4 {
-		for h := 2; h < 2+hosts; h++ {
-			all = append(all, neighbor4(net, h), neighbor6(net, h))
-		}
-	}
-	for h := 2; h < 2+hosts; h++ {
-		all = append(all, linkLocal(h))
-	}
-	for i := range remotes {
-		all = append(all, remote4(i), remote6(i))
-	}
-	for i, a := range all {
-		if err := l.AddNeighbor(a, [6]byte{0x02, 0xaa, byte(n), 0, 0, byte(i)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func neighbor4(net, host int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 0, byte(net), byte(host)})
-}
-
-func neighbor6(net, host int) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfd, 7: byte(net), 15: byte(host)})
-}
-
-func linkLocal(host int) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: byte(host)})
-}
-
-// remotes is the number of destinations beyond the links, of each family.
-const remotes = 16
-
-func remote4(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{20, 0, byte(i / 4), byte(1 + i%4)})
-}
-
-func remote6(i int) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0x26, 7: byte(i / 4), 15: byte(1 + i%4)})
 }
 
 func (w *world) sysctl(ns *lab.NS, setting string) error {
@@ -179,38 +130,60 @@ func (w *world) setUp(setup []string) error {
 	return flush()
 }
 
-// settle waits until the host has noticed which links carry. The kernel looks once a
-// second only, after the first time.
+// settle waits until the host has noticed which links carry, and takes packets to its
+// addresses. The kernel looks once a second only, after the first time, and a busy
+// machine takes its time with IPv6 addresses.
 func (w *world) settle() error {
-	other := map[string]netlink.Link{}
-	links, err := w.peer.Netlink().LinkList()
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		other[l.Attrs().Name] = l
-	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		links, err := w.host.Netlink().LinkList()
-		if err != nil {
+		settled, err := w.settled()
+		if settled || err != nil {
 			return err
 		}
-		settled := true
-		for _, l := range links {
-			p, a := other[l.Attrs().Name], l.Attrs()
-			if p == nil || a.Name == "lo" || a.RawFlags&unix.IFF_UP == 0 {
-				continue
-			}
-			carries := p.Attrs().RawFlags&unix.IFF_UP != 0
-			settled = settled && carries == (a.OperState == netlink.OperUp)
-		}
-		if settled {
-			return nil
-		}
 		if time.Now().After(end) {
-			return fmt.Errorf("the host has not noticed which links carry")
+			return fmt.Errorf("the host has not noticed which links carry, or which addresses it has")
 		}
 	}
+}
+
+func (w *world) settled() (bool, error) {
+	nl := w.host.Netlink()
+	there, err := w.peer.Netlink().LinkList()
+	if err != nil {
+		return false, err
+	}
+	here, err := nl.LinkList()
+	if err != nil {
+		return false, err
+	}
+	routes, err := nl.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false, err
+	}
+	for _, l := range here {
+		a := l.Attrs()
+		i := slices.IndexFunc(there, func(l netlink.Link) bool { return l.Attrs().Name == a.Name })
+		if i < 0 || a.Name == "lo" || a.RawFlags&unix.IFF_UP == 0 {
+			continue
+		}
+		carries := there[i].Attrs().RawFlags&unix.IFF_UP != 0
+		if carries != (a.OperState == netlink.OperUp) {
+			return false, nil
+		}
+		if !carries {
+			continue
+		}
+		addrs, err := nl.AddrList(l, unix.AF_INET6)
+		if err != nil {
+			return false, err
+		}
+		for _, addr := range addrs {
+			// Without its route packets to it are dropped (addrconf_dad_completed).
+			if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && r.Dst.IP.Equal(addr.IP) }) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // engine takes the links that are to be accelerated.
