@@ -13,16 +13,22 @@ const (
 	NeighborAdvertisement = 136
 )
 
-// Options of neighbour discovery (RFC 4861, 4.6).
+// Options of neighbour discovery (RFC 4861, 4.6; RFC 4191, 2.3; RFC 8106, 5.1).
 const (
 	ndpSourceLink = 1
 	ndpTargetLink = 2
 	ndpPrefix     = 3
 	ndpMTU        = 5
+	ndpRoute      = 24
+	ndpDNS        = 25
 )
 
-// maxPrefixes is how many prefixes of one router advertisement are kept.
-const maxPrefixes = 8
+// How many prefixes, routes and name servers of one router advertisement are kept.
+const (
+	maxPrefixes = 8
+	maxRoutes   = 8
+	maxDNS      = 4
+)
 
 // NDP is a neighbour discovery message (RFC 4861).
 type NDP struct {
@@ -44,10 +50,28 @@ type RouterInfo struct {
 	HopLimit           uint8  // 0: unspecified
 	Managed, Other     bool   // ask DHCPv6
 	Lifetime           uint16 // s; 0: no default router
+	Preference         int8   // among default routers: -1, 0 or 1 (RFC 4191, 2.2)
 	Reachable, Retrans uint32 // ms; 0: unspecified
 	MTU                int    // 0: unspecified
 	Prefixes           [maxPrefixes]RouterPrefix
 	NPrefixes          int
+	Routes             [maxRoutes]RouterRoute
+	NRoutes            int
+	DNS                [maxDNS]RouterDNS
+	NDNS               int
+}
+
+// RouterRoute is a prefix to which a router leads (RFC 4191, 2.3).
+type RouterRoute struct {
+	Prefix     netip.Prefix
+	Preference int8   // -1, 0 or 1
+	Lifetime   uint32 // s; 0: not any more; all ones: forever
+}
+
+// RouterDNS is a name server in a router advertisement (RFC 8106, 5.1).
+type RouterDNS struct {
+	Addr     netip.Addr
+	Lifetime uint32 // s; 0: not any more; all ones: forever
 }
 
 // RouterPrefix is a prefix in a router advertisement.
@@ -90,6 +114,7 @@ func ParseNDP(p *Packet, l4 []byte, m *NDP) error {
 		m.RA.HopLimit = l4[4]
 		m.RA.Managed, m.RA.Other = l4[5]&0x80 != 0, l4[5]&0x40 != 0
 		m.RA.Lifetime = binary.BigEndian.Uint16(l4[6:])
+		m.RA.Preference, _ = preference(l4[5])
 		m.RA.Reachable = binary.BigEndian.Uint32(l4[8:])
 		m.RA.Retrans = binary.BigEndian.Uint32(l4[12:])
 	}
@@ -121,6 +146,10 @@ func (m *NDP) options(b []byte) bool {
 			}
 		case o[0] == ndpPrefix && m.Type == RouterAdvertisement && len(o) == 32:
 			m.RA.prefix(o)
+		case o[0] == ndpRoute && m.Type == RouterAdvertisement:
+			m.RA.route(o)
+		case o[0] == ndpDNS && m.Type == RouterAdvertisement:
+			m.RA.dns(o)
 		}
 	}
 	return !m.HasMAC || unicastMAC(m.MAC)
@@ -138,6 +167,44 @@ func (r *RouterInfo) prefix(o []byte) {
 		Preferred: binary.BigEndian.Uint32(o[8:]),
 	}
 	r.NPrefixes++
+}
+
+// preference reads a router's preference. ok is false for the reserved value, which is
+// the medium one of default routers and makes a route void (RFC 4191, 2.1, 2.2, 2.3).
+func preference(flags uint8) (p int8, ok bool) {
+	switch flags >> 3 & 3 {
+	case 1:
+		return 1, true
+	case 3:
+		return -1, true
+	case 2:
+		return 0, false
+	}
+	return 0, true
+}
+
+// route reads a route information option.
+func (r *RouterInfo) route(o []byte) {
+	p, ok := preference(o[3])
+	bits := int(o[2])
+	if !ok || r.NRoutes == maxRoutes || bits > 128 || len(o) > 24 || len(o)-8 < (bits+63)/64*8 {
+		return
+	}
+	var a [16]byte
+	copy(a[:], o[8:])
+	r.Routes[r.NRoutes] = RouterRoute{Prefix: netip.PrefixFrom(netip.AddrFrom16(a), bits).Masked(), Preference: p, Lifetime: binary.BigEndian.Uint32(o[4:])}
+	r.NRoutes++
+}
+
+// dns reads a recursive DNS server option.
+func (r *RouterInfo) dns(o []byte) {
+	life := binary.BigEndian.Uint32(o[4:])
+	for b := o[8:]; len(b) >= 16 && r.NDNS < maxDNS; b = b[16:] {
+		if a := netip.AddrFrom16([16]byte(b[:16])); Unicast(a) {
+			r.DNS[r.NDNS] = RouterDNS{a, life}
+			r.NDNS++
+		}
+	}
 }
 
 // valid applies the rules on addresses.

@@ -23,10 +23,10 @@ type Config struct {
 
 	// Static describes the interfaces that are PCI addresses, one element each, in
 	// the words of ip(8): addresses with their subnets, routes, name servers. The word
-	// dhcp asks a DHCP server of the link for all of these.
+	// dhcp asks a DHCP server of the link for all of these, the word slaac IPv6 routers.
 	//
 	//	0000:01:00.0 192.0.2.1/24 2001:db8::1/64 default via 192.0.2.254 10.0.0.0/8 via 192.0.2.9 dns 192.0.2.53
-	//	0000:02:00.0 dhcp
+	//	0000:02:00.0 dhcp slaac
 	//
 	// New waits until it is known that no other host of the link has the addresses,
 	// about a second, and for the server, 15 s at most. Between routes of the kernel's and of Static the longest prefix

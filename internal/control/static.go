@@ -32,6 +32,7 @@ type Static struct {
 
 	mu     sync.Mutex
 	links  map[int]Link
+	old    map[netip.Addr]bool // deprecated addresses
 	routes []StaticRoute
 	wg     sync.WaitGroup
 }
@@ -41,7 +42,7 @@ var _ Network = (*Static)(nil)
 // NewStatic returns a network of the given links, each with routes to the
 // subnets of its Addrs.
 func NewStatic(links ...Link) *Static {
-	s := &Static{links: map[int]Link{}}
+	s := &Static{links: map[int]Link{}, old: map[netip.Addr]bool{}}
 	s.init()
 	for _, l := range links {
 		s.links[l.Index] = l
@@ -74,6 +75,20 @@ func (s *Static) DelLink(index int) {
 	defer s.mu.Unlock()
 	delete(s.links, index)
 	s.routes = slices.DeleteFunc(s.routes, func(r StaticRoute) bool { return r.Link == index })
+	s.rebuild()
+}
+
+// Deprecate has an address not be chosen for new flows if there is another one, or be
+// chosen again (RFC 4862, 5.5.4).
+func (s *Static) Deprecate(a netip.Addr, old bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.old[a] == old {
+		return
+	}
+	if s.old[a] = old; !old {
+		delete(s.old, a)
+	}
 	s.rebuild()
 }
 
@@ -114,7 +129,7 @@ func (s *Static) rebuild() {
 		l.Addrs = nil
 		v.addLink(l)
 		for _, p := range addrs {
-			a := address{Prefix: p}
+			a := address{Prefix: p, deprecated: s.old[p.Addr()]}
 			if p.Addr().IsLinkLocalUnicast() {
 				a.scope = unix.RT_SCOPE_LINK
 			}

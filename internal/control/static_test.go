@@ -108,3 +108,26 @@ func TestReadsDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestStaticDeprecated: a deprecated address is not chosen as the source while there is
+// another one of its scope (RFC 6724, 5, rule 3).
+func TestStaticDeprecated(t *testing.T) {
+	old, young := netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
+	s := NewStatic(Link{Index: 1, Name: "nic0", Up: true, MTU: 1500, Addrs: []netip.Prefix{netip.PrefixFrom(old, 64), netip.PrefixFrom(young, 64)}})
+	defer s.Close()
+	s.SetRoutes(1, []StaticRoute{{Dst: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::9")}})
+	for _, c := range []struct {
+		deprecate bool
+		want      netip.Addr
+	}{{false, old}, {true, young}, {false, old}} {
+		s.Deprecate(old, c.deprecate)
+		r, err := s.Route(Flow{Dst: netip.MustParseAddr("2001:db8::1")})
+		if err != nil || r.Src != c.want {
+			t.Errorf("deprecated %v: from %v, %v, want %v", c.deprecate, r.Src, err, c.want)
+		}
+	}
+	s.SetRoutes(1, nil)
+	if _, err := s.Route(Flow{Dst: netip.MustParseAddr("2001:db8::1")}); err == nil {
+		t.Error("the routes are still there")
+	}
+}

@@ -65,7 +65,7 @@ const (
 func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap.Logger) *linkHost {
 	h := &linkHost{
 		static: l, link: link, mtu: link.MTU, net: net, dns: l.dns, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
-		addrs:  withLinkLocal(l.addrs, link.MAC),
+		addrs:  withLinkLocal(l, link.MAC),
 		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
 		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions),
 		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, asks: map[string]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
@@ -78,8 +78,8 @@ func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap
 
 // withLinkLocal adds the link-local address that every interface with IPv6 has (RFC
 // 4291, 2.1), made of its MAC (appendix A), unless there is one.
-func withLinkLocal(addrs []netip.Prefix, mac [6]byte) []netip.Prefix {
-	v6 := false
+func withLinkLocal(l *staticLink, mac [6]byte) []netip.Prefix {
+	v6, addrs := l.slaac, l.addrs
 	for _, p := range addrs {
 		if v6 = v6 || p.Addr().Is6(); p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
 			return addrs
@@ -88,8 +88,8 @@ func withLinkLocal(addrs []netip.Prefix, mac [6]byte) []netip.Prefix {
 	if !v6 {
 		return addrs
 	}
-	a := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
-	return append(addrs[:len(addrs):len(addrs)], netip.PrefixFrom(a, 64))
+	subnet := netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80}), 64)
+	return append(addrs[:len(addrs):len(addrs)], netip.PrefixFrom(neigh.InterfaceID(subnet, mac), 64))
 }
 
 // frame takes a received frame for the host (stack.Link.Host). It is called under the
@@ -135,7 +135,10 @@ func (h *linkHost) run(on []*stack.Stack) {
 	if h.static.dhcp {
 		h.asks[wordDHCP] = true
 	}
-	c := neigh.Config{MAC: h.link.MAC, Addrs: h.addrs, DHCP: h.static.dhcp, Out: h}
+	if h.static.slaac {
+		h.asks[wordSLAAC] = true
+	}
+	c := neigh.Config{MAC: h.link.MAC, Addrs: h.addrs, DHCP: h.static.dhcp, SLAAC: h.static.slaac, Out: h}
 	for _, r := range h.static.routes {
 		c.Gateways = append(c.Gateways, r.via)
 	}

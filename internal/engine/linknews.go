@@ -71,8 +71,12 @@ func (h *linkHost) Address(p netip.Prefix, mac [6]byte, err error) {
 	} else {
 		h.link.Addrs = append(h.link.Addrs[:len(h.link.Addrs):len(h.link.Addrs)], p)
 		h.net.SetLink(h.link)
-		if p.Addr().Is4() && !configured {
+		switch {
+		case configured:
+		case p.Addr().Is4():
 			delete(h.asks, wordDHCP)
+		default:
+			delete(h.asks, wordSLAAC)
 		}
 	}
 	h.settle()
@@ -85,13 +89,22 @@ func (h *linkHost) Removed(p netip.Prefix) {
 	h.log.Warn("an address is not ours any more", zap.Stringer("address", p))
 	h.link.Addrs = slices.DeleteFunc(slices.Clone(h.link.Addrs), func(o netip.Prefix) bool { return o == p })
 	h.net.SetLink(h.link)
+	h.net.Deprecate(p.Addr(), false)
 }
+
+// Deprecated implements neigh.Out.
+func (h *linkHost) Deprecated(a netip.Addr, old bool) { h.net.Deprecate(a, old) }
 
 // Learned implements neigh.Out.
 func (h *linkHost) Learned(l neigh.Learned) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.dns = slices.Concat(h.static.dns, l.DNS)
+	h.dns = slices.Clone(h.static.dns)
+	for _, a := range l.DNS {
+		if !a.IsLinkLocalUnicast() { // addresses with a zone are not accelerated (Way)
+			h.dns = append(h.dns, a)
+		}
+	}
 	mtu := h.mtu
 	if l.MTU > 0 {
 		mtu = min(mtu, l.MTU)

@@ -213,11 +213,11 @@ func TestStaticRefuses(t *testing.T) {
 			t.Errorf("%q: %v, want %q", c.static, err, c.want)
 		}
 	}
-	lent := Config{Interfaces: []string{nicName}, Static: []string{nicName + " dhcp"}}
+	lent := Config{Interfaces: []string{nicName}, Static: []string{nicName + " dhcp slaac"}}
 	if err := lent.check(); err != nil {
 		t.Error(err)
 	}
-	if l := lent.staticOf(nicName); !l.dhcp || len(l.addrs) != 0 {
+	if l := lent.staticOf(nicName); !l.dhcp || !l.slaac || len(l.addrs) != 0 {
 		t.Errorf("read as %+v", l)
 	}
 	good := Config{Interfaces: []string{nicName, "eth0"}, Static: []string{nicName + " 10.0.0.1/24 fd00::1/64 default via 10.0.0.2 default via fe80::1 10.9.0.0/16 via 10.0.0.3 dns 10.0.0.53"}}

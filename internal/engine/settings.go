@@ -54,7 +54,7 @@ var knobs = []knob{
 		checkInterfaces,
 	},
 	{
-		Setting{"Static", "ONLOAD_STATIC", "ADDRESS/BITS... or dhcp, PREFIX via GATEWAY, default via GATEWAY, dns SERVER after each PCI address; several separated by commas", "none",
+		Setting{"Static", "ONLOAD_STATIC", "ADDRESS/BITS..., dhcp, slaac, PREFIX via GATEWAY, default via GATEWAY, dns SERVER after each PCI address; several separated by commas", "none",
 			"addresses, routes and name servers of interfaces that are PCI addresses"},
 		func(c *Config, v string) error { c.Static = list(v); return nil },
 		checkStatic,

@@ -18,10 +18,14 @@ type staticLink struct {
 	routes []staticRoute
 	dns    []netip.Addr
 	dhcp   bool // more of all these comes from a DHCP server
+	slaac  bool // or from the routers of the link
 }
 
-// wordDHCP asks for DHCP, in Config.Static.
-const wordDHCP = "dhcp"
+// Words of Config.Static that ask for DHCP and SLAAC.
+const (
+	wordDHCP  = "dhcp"
+	wordSLAAC = "slaac"
+)
 
 // staticRoute leads to dst by a neighbour.
 type staticRoute struct {
@@ -37,7 +41,7 @@ var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7
 func isPCI(name string) bool { return pciAddress.MatchString(name) }
 
 // parseStatic reads an element of Config.Static: the name of the interface, its
-// addresses with their subnets, "dhcp", then routes ("default via A", "PREFIX via A") and name
+// addresses with their subnets, "dhcp", "slaac", then routes ("default via A", "PREFIX via A") and name
 // servers ("dns A"), in the words of ip(8).
 func parseStatic(text string) (l staticLink, err error) {
 	words := strings.Fields(text)
@@ -52,6 +56,9 @@ func parseStatic(text string) (l staticLink, err error) {
 		switch {
 		case words[0] == wordDHCP:
 			l.dhcp = true
+			words = words[1:]
+		case words[0] == wordSLAAC:
+			l.slaac = true
 			words = words[1:]
 		case words[0] == "dns" && len(words) >= 2:
 			a, err := netip.ParseAddr(words[1])
@@ -70,7 +77,7 @@ func parseStatic(text string) (l staticLink, err error) {
 		default:
 			p, err := netip.ParsePrefix(words[0])
 			if err != nil || !ip.Unicast(p.Addr()) {
-				return l, fmt.Errorf("%q is neither an address with its subnet nor %q nor %q nor %q", words[0], wordDHCP, "PREFIX via GATEWAY", "dns ADDRESS")
+				return l, fmt.Errorf("%q is neither an address with its subnet nor %q, %q, %q or %q", words[0], wordDHCP, wordSLAAC, "PREFIX via GATEWAY", "dns ADDRESS")
 			}
 			l.addrs = append(l.addrs, p)
 			words = words[1:]
@@ -98,7 +105,7 @@ func parseRoute(dst, via string) (r staticRoute, err error) {
 
 // check finds what no host can have.
 func (l *staticLink) check() error {
-	if len(l.addrs) == 0 && !l.dhcp {
+	if len(l.addrs) == 0 && !l.dhcp && !l.slaac {
 		return errors.New("it has no address")
 	}
 	for i, p := range l.addrs {

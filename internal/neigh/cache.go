@@ -84,6 +84,7 @@ func (h *Host) Confirm(addr netip.Addr, now int64) {
 // confirm makes e reachable.
 func (h *Host) confirm(e *entry, now int64) {
 	h.enter(e, reachable, now+reachableTime/2+h.rng.Int64N(reachableTime))
+	h.slaac.reached(e.addr, now)
 }
 
 // enter puts e into a state that ends at a time.
@@ -98,6 +99,7 @@ func (h *Host) age(e *entry, now int64) {
 	case incomplete:
 		if e.sent >= maxMulticastSolicit {
 			h.drop(e)
+			h.slaac.unreached(e.addr, now)
 			return
 		}
 		h.solicit(e, now)

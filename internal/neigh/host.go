@@ -34,8 +34,12 @@ type Out interface {
 	// if the host with mac has it. A duplicate is not ours, unless it was before: then
 	// both have it.
 	Address(addr netip.Prefix, mac [6]byte, err error)
-	// Removed reports that an address is not ours any more: its lease has ended.
+	// Removed reports that an address is not ours any more: its time has ended. Nor is
+	// it deprecated then.
 	Removed(addr netip.Prefix)
+	// Deprecated reports that an address is not to be chosen for new flows any more, or
+	// is again (RFC 4862, 5.5.4).
+	Deprecated(addr netip.Addr, old bool)
 	// Learned reports what servers and routers have said, all of it each time.
 	Learned(Learned)
 }
@@ -51,6 +55,9 @@ type Config struct {
 	// DHCP has an address of IPv4, routes and name servers come from a DHCP server (RFC
 	// 2131).
 	DHCP bool
+	// SLAAC has addresses of IPv6, routes and name servers come from the link's routers
+	// (RFC 4861, 4862).
+	SLAAC bool
 	// NoDAD has addresses be ours at once, without asking who has them.
 	NoDAD bool
 	// Seed is secret: delays and limits that it draws cannot be guessed.
@@ -68,6 +75,7 @@ type Host struct {
 	gateways []netip.Addr // configured ones, then learned ones
 	fixed    int          // how many are configured
 	dhcp     *dhcp        // nil: not asked for
+	slaac    *slaac       // likewise
 	learned  Learned
 	cache    map[netip.Addr]*entry
 	noDAD    bool
@@ -113,6 +121,9 @@ func New(c Config, now int64) *Host {
 	if c.DHCP {
 		h.dhcp = newDHCP(h, now)
 	}
+	if c.SLAAC {
+		h.slaac = newSLAAC(h, now)
+	}
 	return h
 }
 
@@ -138,6 +149,9 @@ func (h *Host) Advance(now int64) {
 	}
 	if h.dhcp != nil {
 		h.dhcp.advance(now)
+	}
+	if h.slaac != nil {
+		h.slaac.advance(now)
 	}
 	for _, e := range h.cache {
 		if e.at <= now {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +39,9 @@ type end struct {
 	sent    [][]byte
 	news    int // calls of Neighbor, Gone and InUse
 	learnt  Learned
-	visitor [6]byte // the last one with an address of ours
+	lessons int          // calls of Learned
+	old     []netip.Addr // deprecated addresses
+	visitor [6]byte      // the last one with an address of ours
 }
 
 func (e *end) Send(frame []byte) {
@@ -56,8 +59,17 @@ func (e *end) Address(a netip.Prefix, mac [6]byte, err error) {
 		e.visitor = mac
 	}
 }
-func (e *end) Removed(a netip.Prefix) { delete(e.state, a.Addr()) }
-func (e *end) Learned(l Learned)      { e.learnt = l }
+func (e *end) Removed(a netip.Prefix) {
+	delete(e.state, a.Addr())
+	e.Deprecated(a.Addr(), false)
+}
+func (e *end) Learned(l Learned) { e.learnt = l; e.lessons++ }
+func (e *end) Deprecated(a netip.Addr, old bool) {
+	e.old = slices.DeleteFunc(e.old, func(o netip.Addr) bool { return o == a })
+	if old {
+		e.old = append(e.old, a)
+	}
+}
 
 func mac(n byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, n} }
 

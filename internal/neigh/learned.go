@@ -25,23 +25,36 @@ func onLink(routes []Route, a netip.Addr) bool {
 	return slices.ContainsFunc(routes, func(r Route) bool { return !r.Via.IsValid() && r.Dst.Contains(a) })
 }
 
-// tell hands out what is known, if it has changed.
-func (h *Host) tell() {
-	var l Learned
+// collect returns what is known now.
+func (h *Host) collect() (l Learned) {
 	if d := h.dhcp; d != nil && d.holds {
 		l.Routes = append(l.Routes, d.lease.routes...)
 		l.DNS = append(l.DNS, d.lease.dns...)
 		l.MTU = d.lease.mtu
 	}
-	if slices.Equal(l.Routes, h.learned.Routes) && slices.Equal(l.DNS, h.learned.DNS) && l.MTU == h.learned.MTU {
+	if h.slaac != nil {
+		h.slaac.learned(&l)
+	}
+	return l
+}
+
+// unsaid reports whether Out does not know what is known now.
+func (h *Host) unsaid() bool {
+	l := h.collect()
+	return !slices.Equal(l.Routes, h.learned.Routes) || !slices.Equal(l.DNS, h.learned.DNS) || l.MTU != h.learned.MTU
+}
+
+// tell hands out what is known, if it has changed.
+func (h *Host) tell() {
+	if !h.unsaid() {
 		return
 	}
-	h.learned = l
+	h.learned = h.collect()
 	h.gateways = h.gateways[:h.fixed:h.fixed]
-	for _, r := range l.Routes {
+	for _, r := range h.learned.Routes {
 		if r.Via.IsValid() && !slices.Contains(h.gateways, r.Via) {
 			h.gateways = append(h.gateways, r.Via)
 		}
 	}
-	h.out.Learned(l)
+	h.out.Learned(h.learned)
 }

@@ -9,14 +9,18 @@ import (
 // allNodes is the group of all hosts on the link (RFC 4291, 2.7.1).
 var allNodes = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 1})
 
-// inputNDP takes the valid message in h.ndp. Routers' messages are nobody's here:
-// addresses and routes are configured.
+// inputNDP takes the valid message in h.ndp. Routers' messages count where they are asked
+// for.
 func (h *Host) inputNDP(now int64) {
 	switch h.ndp.Type {
 	case ip.NeighborSolicitation:
 		h.solicitation(now)
 	case ip.NeighborAdvertisement:
 		h.advertisement(now)
+	case ip.RouterAdvertisement:
+		if h.slaac != nil {
+			h.slaac.advertisement(now)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type origin uint8
 const (
 	byConfig origin = iota
 	byDHCP
+	byRouter
 )
 
 type ownState uint8
@@ -192,9 +193,13 @@ func (h *Host) conflict(o *own, mac [6]byte, now int64) {
 	switch o.state {
 	case tentative:
 		o.state, o.at = duplicate, 0
-		if o.by == byDHCP {
+		switch o.by {
+		case byDHCP:
 			h.forget(o.Addr())
 			h.dhcp.taken(now)
+		case byRouter:
+			h.forget(o.Addr())
+			h.slaac.taken(o.Addr())
 		}
 	case ready:
 		if now < o.defend {
