@@ -28,9 +28,9 @@ var errNotStarted = errors.New("the guest did not start")
 // needs the processor.
 const bootLimit = 3 * time.Minute
 
-// boot runs QEMU until the program in the guest has ended. The program's output goes
+// boot runs QEMU, which has files from fdImage on, until the program in the guest has ended. The program's output goes
 // to out.
-func boot(outer context.Context, args []string, image *os.File, out io.Writer) (*protocol.Report, error) {
+func boot(outer context.Context, args []string, files []*os.File, out io.Writer) (*protocol.Report, error) {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
 	var ends, theirs [fdStatus - fdLog + 1]*os.File
@@ -43,7 +43,7 @@ func boot(outer context.Context, args []string, image *os.File, out io.Writer) (
 		defer theirs[i].Close()
 	}
 	cmd := exec.CommandContext(ctx, qemuBinary, args...)
-	cmd.ExtraFiles = append(theirs[:], image)
+	cmd.ExtraFiles = append(theirs[:], files...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	// The guest dies with this process, whatever kills it. The signal is for the end of

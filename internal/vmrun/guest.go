@@ -23,6 +23,10 @@ type Guest struct {
 	Links []string
 	// NICs are those without a peer.
 	NICs []string
+	// TAP joins the NICs of a link by TAP devices of the host, which carry what a NIC may
+	// leave to the next one: checksums and segments. The guest's environment has
+	// VMRUN_TAP then.
+	TAP bool
 	// CPUs is the number of processors, Memory the MiB.
 	CPUs, Memory int
 	// Suite is Stable or Backports.

@@ -80,6 +80,9 @@ func (g Guest) image(k *kernel, nics []nic, initProgram, program []byte, args []
 		Env:       []string{"VMRUN=1", "PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "CI=" + os.Getenv("CI")},
 		Remapping: g.iommu() == "intel",
 	}
+	if g.TAP {
+		c.Env = append(c.Env, "VMRUN_TAP=1")
+	}
 	early := []string{"virtio_pci", "virtio_console"}
 	if g.iommu() == "virtio" {
 		early = append(early, "virtio_iommu")

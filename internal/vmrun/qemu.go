@@ -31,6 +31,7 @@ const (
 	fdStderr
 	fdStatus
 	fdImage // the initramfs
+	fdTAP   // and those of the next NICs
 )
 
 // arguments are QEMU's, for a kernel and a release.
@@ -89,7 +90,11 @@ func (g Guest) arguments(nics []nic, kernel string, release int) ([]string, erro
 			"-device", fmt.Sprintf("virtserialport,chardev=%s,name=vmrun.%s", port, port))
 	}
 	for i, n := range nics {
-		args = append(args, "-netdev", fmt.Sprintf("hubport,id=net%d,hubid=%d", i, n.hub))
+		netdev := fmt.Sprintf("hubport,id=net%d,hubid=%d", i, n.hub)
+		if g.TAP {
+			netdev = fmt.Sprintf("tap,id=net%d,fd=%d", i, fdTAP+i)
+		}
+		args = append(args, "-netdev", netdev)
 		at := "addr=" + n.Slot[len("0000:00:"):]
 		if n.Port {
 			// A bus of its own, as a real NIC has: virtio gets its PCIe capabilities

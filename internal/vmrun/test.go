@@ -60,6 +60,13 @@ func Test(t *testing.T, g Guest) Results {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wires []*os.File
+	if g.TAP {
+		if wires, err = taps(nics); err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(wires)
+	}
 	limit := testlong.Pick(10*time.Minute, 2*time.Hour)
 	if end, ok := t.Deadline(); ok {
 		limit = min(limit, time.Until(end)-30*time.Second)
@@ -77,7 +84,7 @@ func Test(t *testing.T, g Guest) Results {
 		out.Reset()
 		// The guest's test ends first, and says where it stands.
 		ctx, cancel := context.WithTimeout(ctx, limit+15*time.Second)
-		r, err := boot(ctx, args, image, io.MultiWriter(&out, t.Output()))
+		r, err := boot(ctx, args, append([]*os.File{image}, wires...), io.MultiWriter(&out, t.Output()))
 		cancel()
 		image.Close()
 		if errors.Is(err, errNotStarted) && attempt < 3 {

@@ -239,7 +239,7 @@ func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue,
 	if size == 0 || size&(size-1) != 0 {
 		return nil, fmt.Errorf("virtio: queue %d has %d entries", i, r.Read16(regQueueSize))
 	}
-	q, err := newSplit(d.container, size, buffers, d.features)
+	q, err := newVirtqueue(d.container, size, buffers, d.features)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +257,8 @@ func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue,
 	if at+2 > len(d.regs.notify) {
 		return nil, fmt.Errorf("virtio: queue %d is notified beyond the notify structure", i)
 	}
-	q.index, q.bell = i, d.regs.notify[at:]
+	p := q.where()
+	p.index, p.bell = i, d.regs.notify[at:]
 	r.Write16(regQueueEnable, 1)
 	return q, nil
 }

@@ -23,12 +23,13 @@ const (
 	featEventIdx       = 1 << 29
 	featVersion1       = 1 << 32
 	featAccessPlatform = 1 << 33
+	featPacked         = 1 << 34
 
 	featGuestTSO = featGuestTSO4 | featGuestTSO6 | featGuestECN
 	featHostTSO  = featHostTSO4 | featHostTSO6 | featHostECN
 
 	wanted = featMTU | featMAC | featMergeBuffers | featStatus | featIndirect | featEventIdx |
-		featVersion1 | featAccessPlatform
+		featVersion1 | featAccessPlatform | featPacked
 	required = featMAC | featVersion1 | featAccessPlatform
 )
 

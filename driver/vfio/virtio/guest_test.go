@@ -4,6 +4,7 @@ package virtio
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -47,14 +48,20 @@ func open(t *testing.T, nic string, host byte, c Config) drivertest.End {
 
 // offloads reports whether the link between the NICs carries what a NIC may leave to
 // the next: QEMU's hub does not, a pair of TAP devices does.
-var offloads = os.Getenv("ONLOAD_TEST_OFFLOADS") != ""
+var offloads = os.Getenv("VMRUN_TAP") != ""
 
 func TestGuestContract(t *testing.T) {
 	small := Config{RxRing: 64, TxRing: 64, Frames: 512}
 	with := func(c Config, without uint64) Config { c.without = without; return c }
-	all := map[string]Config{"default": {}, "small": small}
+	all := map[string]Config{"packed": {}, "small split": with(small, featPacked)}
 	if testlong.Enabled() {
-		all["no events"], all["no indirect"] = with(small, featEventIdx), with(small, featIndirect)
+		all["small packed"], all["split"] = small, with(Config{}, featPacked)
+		all["packed, no events"], all["packed, no indirect"] = with(small, featEventIdx), with(small, featIndirect)
+		all["split, no events"], all["split, no indirect"] = with(small, featPacked|featEventIdx), with(small, featPacked|featIndirect)
+		for _, size := range []int{2, 4, 16, 1024} {
+			all[fmt.Sprint("packed of ", size)] = Config{RxRing: size, TxRing: size, Frames: 4096}
+			all[fmt.Sprint("split of ", size)] = with(Config{RxRing: size, TxRing: size, Frames: 4096}, featPacked)
+		}
 	}
 	if offloads && testlong.Enabled() {
 		all["checksum"], all["off"] = Config{Offloads: OffloadsChecksum}, Config{Offloads: OffloadsOff}

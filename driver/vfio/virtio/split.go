@@ -87,6 +87,8 @@ func (q *split) parts() (desc, driver, device uint64) {
 	return q.iova, q.iova + uint64(q.avail), q.iova + uint64(q.used)
 }
 
+func (q *split) where() *place { return &q.place }
+
 func (q *split) memory() [][]byte { return [][]byte{q.mem, q.tables.mem} }
 
 // put writes a descriptor of the ring (2.7.5).

@@ -31,6 +31,9 @@ type virtqueue interface {
 	pending() bool
 	// interrupts has the device interrupt at the next chain that it uses, or not.
 	interrupts(on bool)
+	// parts are the device's addresses of the descriptors, and of what each side writes.
+	parts() (desc, driver, device uint64)
+	where() *place
 	// memory is what the ring has mapped.
 	memory() [][]byte
 }
@@ -77,7 +80,16 @@ type allocator interface {
 	Alloc(n int) (mem vfio.Regs, iova uint64, err error)
 }
 
-// word is the second half of a descriptor of a split ring or table.
-func word(n uint32, flags, next uint16) uint64 {
-	return uint64(n) | uint64(flags)<<32 | uint64(next)<<48
+// word is the second half of a descriptor: its length; flags and the next one in a
+// split ring (2.7.5), a name and flags in a packed one (2.8.13).
+func word(n uint32, third, fourth uint16) uint64 {
+	return uint64(n) | uint64(third)<<32 | uint64(fourth)<<48
+}
+
+// newVirtqueue makes a virtqueue in the layout that was agreed on.
+func newVirtqueue(c allocator, size, buffers int, features uint64) (virtqueue, error) {
+	if features&featPacked != 0 {
+		return newPacked(c, size, buffers, features)
+	}
+	return newSplit(c, size, buffers, features)
 }
