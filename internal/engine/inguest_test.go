@@ -7,5 +7,15 @@ import (
 )
 
 func TestInGuest(t *testing.T) {
-	vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio"}, CPUs: 2})
+	t.Run("virtio by VFIO", func(t *testing.T) {
+		vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuestXDP"})
+	})
+	for _, model := range []string{"virtio", "igb"} {
+		t.Run(model+" by AF_XDP", func(t *testing.T) {
+			vmrun.Test(t, vmrun.Guest{
+				Links: []string{model + "+virtio"}, CPUs: 2, Suite: vmrun.Backports, Run: "^TestGuestXDP",
+				Programs: []string{"sh", "cat", "sleep"}, // the guardian
+			})
+		})
+	}
 }

@@ -42,8 +42,9 @@ type Guest struct {
 	QEMU []string
 	// Kernel are further arguments of the kernel.
 	Kernel []string
-	// Run is the pattern of the tests that run, ^TestGuest by default.
-	Run string
+	// Run is the pattern of the tests that run, ^TestGuest by default, and Skip that of
+	// those among them that do not.
+	Run, Skip string
 }
 
 func (g Guest) suite() string { return or(g.Suite, Stable) }

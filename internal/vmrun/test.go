@@ -71,7 +71,7 @@ func Test(t *testing.T, g Guest) Results {
 	if end, ok := t.Deadline(); ok {
 		limit = min(limit, time.Until(end)-30*time.Second)
 	}
-	program := []string{"-test.v", "-test.timeout=" + limit.String(), "-test.run=" + or(*only, or(g.Run, "^TestGuest"))}
+	program := []string{"-test.v", "-test.timeout=" + limit.String(), "-test.run=" + or(*only, or(g.Run, "^TestGuest")), "-test.skip=" + g.Skip}
 	if testlong.Enabled() {
 		program = append(program, "-long")
 	}
