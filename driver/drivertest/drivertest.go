@@ -28,6 +28,10 @@ type Ends struct {
 	// missing capability is a fault of the driver, or of the machine.
 	Without []string
 
+	// Stray says that B's device interrupts at times although no packet came. What
+	// a queue must not do is then tried until no such interrupt disturbs.
+	Stray bool
+
 	// SetLink takes the link of A down and up; nil if nothing can.
 	SetLink func(t *testing.T, up bool)
 

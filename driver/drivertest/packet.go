@@ -91,6 +91,16 @@ func sound(b []byte, virtual bool) bool {
 	return ip.Add(pseudo, ip.Sum(l4)) == 0xffff || virtual && binary.BigEndian.Uint16(l4[at:]) == pseudo
 }
 
+// unpadded is a received packet without what a sender has to append to reach the
+// smallest frame of Ethernet.
+func unpadded(b []byte) []byte {
+	var p ip.Packet
+	if ip.Parse(b, len(b), &p) != nil {
+		return b
+	}
+	return b[:p.L4Off+p.L4Len]
+}
+
 // describe gives the first Desc of a packet the properties of d.
 func describe(first *ring.Desc, d ring.Desc) {
 	first.Flags |= d.Flags

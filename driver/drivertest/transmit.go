@@ -166,6 +166,7 @@ func (s *stream) add(packets [][]byte) {
 	t := s.t
 	t.Helper()
 	for _, b := range packets {
+		b = unpadded(b)
 		if len(b) <= s.hdr {
 			t.Fatalf("a segment of %d bytes", len(b))
 		}

@@ -166,13 +166,19 @@ const (
 	commandMaster = 1 << 2
 )
 
-// Master lets the device read and write memory, and answer in its BARs.
-func (d *Device) Master() error {
+// Answer lets the device answer in its BARs.
+func (d *Device) Answer() error { return d.command(commandMemory) }
+
+// Master lets the device read and write memory, and answer in its BARs. One that
+// another process has left in the middle of its work is reset first.
+func (d *Device) Master() error { return d.command(commandMemory | commandMaster) }
+
+func (d *Device) command(bits uint16) error {
 	var b [2]byte
 	if err := d.ReadConfig(b[:], commandOffset); err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint16(b[:], binary.LittleEndian.Uint16(b[:])|commandMemory|commandMaster)
+	binary.LittleEndian.PutUint16(b[:], binary.LittleEndian.Uint16(b[:])|bits)
 	if _, err := unix.Pwrite(d.fd, b[:], d.config+commandOffset); err != nil {
 		return fmt.Errorf("vfio: command register of %s: %w", d.address, err)
 	}

@@ -2,6 +2,7 @@ package vfio
 
 import (
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -38,6 +39,22 @@ func (r Regs) Read16(off int) uint16 { return *(*uint16)(r.at(off, 2)) }
 
 // Write16 writes a register of 16 bits.
 func (r Regs) Write16(off int, v uint16) { *(*uint16)(r.at(off, 2)) = v }
+
+// Read32 reads a register of 32 bits.
+func (r Regs) Read32(off int) uint32 { return r.Load32(off) }
+
+// Write32 writes a register of 32 bits, after all that was written before. It never
+// reads: Store32 may exchange, and some registers change when they are read.
+//
+//go:noinline
+func (r Regs) Write32(off int, v uint32) {
+	p := (*uint32)(r.at(off, 4))
+	if runtime.GOARCH == "amd64" { // stores stay in order, and the compiler moves none over a call
+		*p = v
+		return
+	}
+	atomic.StoreUint32(p, v)
+}
 
 // Put64 writes 64 bits of memory, not ordered with anything.
 func (r Regs) Put64(off int, v uint64) { *(*uint64)(r.at(off, 8)) = v }

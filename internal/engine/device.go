@@ -7,14 +7,13 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/afxdp"
-	"github.com/onload-go/onload/driver/vfio/virtio"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/memory"
 	"github.com/onload-go/onload/ring"
 )
 
 // openDevice chooses the driver of a link and opens it. It is the one place that
-// knows drivers of real links, and that turns Config's words into theirs. The
+// knows drivers of the kernel's links, and that turns Config's words into theirs. The
 // device is one of sharers that are to share an arena; arena is that of the first
 // one, nil for the first itself.
 func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
@@ -46,18 +45,6 @@ func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharer
 		},
 		InNS: e.ns.Do,
 		Log:  e.log,
-	})
-}
-
-// openPCI opens the device at a PCI address, which vfio-pci has. arena is that of the
-// device with which it is to share it, nil for one of its own.
-func (e *Engine) openPCI(address string, arena *ring.Arena) (nic, error) {
-	c := &e.cfg
-	return virtio.Open(virtio.Config{
-		Address: address, Arena: arena, TakeAll: true,
-		Frames: c.Frames, FrameSize: c.FrameSize, RxRing: c.RingSize, TxRing: c.RingSize,
-		Offloads: [...]virtio.Offloads{OffloadsAuto: virtio.OffloadsAuto, OffloadsOff: virtio.OffloadsOff,
-			OffloadsChecksum: virtio.OffloadsChecksum}[c.Offloads],
 	})
 }
 

@@ -38,6 +38,7 @@ var rules = []rule{
 	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/allocs", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
+	{"driver/vfio/nic", []string{"driver", "driver/steer", "driver/vfio/...", "ip", "ring"}}, // headers of packets to segment
 	{"internal/netns", nil},
 	{"internal/cgroup", nil},
 	{"internal/memory", []string{"internal/cgroup"}},
@@ -53,7 +54,7 @@ var rules = []rule{
 	{"internal/packetdrill", []string{"internal/packetdrill", "internal/stack", "tcp", "udp", "ip", "ring", "driver", "driver/sim"}},
 	{"internal/need", nil}, // tests only
 	{"internal/vmrun", []string{"internal/need", "internal/testlong", "internal/vmrun/..."}}, // tests only
-	{"internal/nic", []string{"driver/afxdp"}},
+	{"internal/nic", []string{"driver/afxdp", "driver/vfio"}},
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/neigh", []string{"ip"}},

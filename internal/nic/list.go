@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/onload-go/onload/driver/vfio"
 )
 
 // A NIC is a network controller, or an interface of hardware that is on no PCI bus.
@@ -31,10 +33,7 @@ type Device struct {
 }
 
 // ID says which device it is (PCI Local Bus 3.0 section 6.2.1).
-type ID struct{ Vendor, Device uint16 }
-
-// String is as lspci writes it.
-func (i ID) String() string { return fmt.Sprintf("%04x:%04x", i.Vendor, i.Device) }
+type ID = vfio.ID
 
 // Classes of PCI devices (PCI Code and ID Assignment 1.11 section 1): the first of the
 // three bytes.

@@ -77,10 +77,10 @@ func machine(t *testing.T) Machine {
 func TestList(t *testing.T) {
 	got, err := machine(t).List()
 	want := []NIC{
-		{"0000:01:00.0", ID{0x8086, 0x10c9}, "igb", []string{"eth0"}, "1", []Device{{"0000:01:00.1", "igb", []string{"eth1"}}}},
-		{"0000:01:00.1", ID{0x8086, 0x10c9}, "igb", []string{"eth1"}, "1", []Device{{"0000:01:00.0", "igb", []string{"eth0"}}}},
-		{"0000:02:00.0", ID{0x1af4, 0x1041}, "virtio-pci", []string{"eth2"}, "2", nil},
-		{"0000:04:00.0", ID{0x1af4, 0x1041}, "vfio-pci", nil, "4", nil},
+		{"0000:01:00.0", ID{Vendor: 0x8086, Device: 0x10c9}, "igb", []string{"eth0"}, "1", []Device{{"0000:01:00.1", "igb", []string{"eth1"}}}},
+		{"0000:01:00.1", ID{Vendor: 0x8086, Device: 0x10c9}, "igb", []string{"eth1"}, "1", []Device{{"0000:01:00.0", "igb", []string{"eth0"}}}},
+		{"0000:02:00.0", ID{Vendor: 0x1af4, Device: 0x1041}, "virtio-pci", []string{"eth2"}, "2", nil},
+		{"0000:04:00.0", ID{Vendor: 0x1af4, Device: 0x1041}, "vfio-pci", nil, "4", nil},
 		{"", ID{}, "hv_netvsc", []string{"eth3"}, "", nil},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -109,10 +109,10 @@ func TestFind(t *testing.T) {
 
 func TestVFIO(t *testing.T) {
 	for want, n := range map[string]NIC{
-		"virtio":                          {Address: "a", ID: ID{0x1af4, 0x1041}, Group: "1"},
-		"virtio, bound":                   {Address: "a", ID: ID{0x1af4, 0x1041}, Group: "1", Driver: Driver},
-		"no IOMMU":                        {Address: "a", ID: ID{0x1af4, 0x1041}},
-		"no driver of ours for 10ec:8168": {Address: "a", ID: ID{0x10ec, 0x8168}, Group: "1"},
+		"virtio":                          {Address: "a", ID: ID{Vendor: 0x1af4, Device: 0x1041}, Group: "1"},
+		"virtio, bound":                   {Address: "a", ID: ID{Vendor: 0x1af4, Device: 0x1041}, Group: "1", Driver: Driver},
+		"no IOMMU":                        {Address: "a", ID: ID{Vendor: 0x1af4, Device: 0x1041}},
+		"no driver of ours for 10ec:8168": {Address: "a", ID: ID{Vendor: 0x10ec, Device: 0x8168}, Group: "1"},
 		"not on a PCI bus":                {},
 	} {
 		if got, ok := n.VFIO(); got != want || ok != strings.HasPrefix(want, "virtio") {

@@ -1,16 +1,13 @@
 package nic
 
-import "github.com/onload-go/onload/driver/afxdp"
-
-// drivers are ours for devices under VFIO, with what they leave to the device.
-var drivers = map[ID]string{
-	{0x1af4, 0x1000}: "virtio", // transitional
-	{0x1af4, 0x1041}: "virtio",
-}
+import (
+	"github.com/onload-go/onload/driver/afxdp"
+	"github.com/onload-go/onload/driver/vfio"
+)
 
 // VFIO says whether the NIC can be mapped into a process, and if not, why.
 func (n NIC) VFIO() (ours string, ok bool) {
-	ours, ok = drivers[n.ID]
+	ours, ok = vfio.Drivers[n.ID]
 	switch {
 	case n.Address == "":
 		return "not on a PCI bus", false

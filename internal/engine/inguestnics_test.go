@@ -1,0 +1,21 @@
+package engine_test
+
+import (
+	"testing"
+
+	"github.com/onload-go/onload/internal/testlong"
+	"github.com/onload-go/onload/internal/vmrun"
+)
+
+// TestInGuestNICs runs the tests in which the driver counts over NICs that are not
+// virtio.
+func TestInGuestNICs(t *testing.T) {
+	for _, nic := range []string{"e1000e"} {
+		t.Run(nic, func(t *testing.T) {
+			vmrun.Test(t, vmrun.Guest{
+				Links: []string{nic + "/vfio+virtio"}, CPUs: 2,
+				Run: testlong.Pick("^TestGuestStack$/^10/(client|server)$", "^TestGuestStack$|^TestGuestKilled$"),
+			})
+		})
+	}
+}
