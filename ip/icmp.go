@@ -45,21 +45,31 @@ type ICMPError struct {
 	HasSeq        bool   // Proto is ProtoTCP
 }
 
+// protoIGMP is the protocol of IGMP (RFC 3376, 4); mldFirst and mldReport2 are MLD's types
+// in front of neighbour discovery's, and the one that came later (RFC 3810, 5).
+const (
+	protoIGMP  = 2
+	mldFirst   = 130
+	mldReport2 = 143
+)
+
 // fromDHCPServer is how a datagram from port 67 to port 68 begins.
 const fromDHCPServer = "\x00\x43\x00\x44"
 
 // AsksHost reports whether p, which frame begins with, concerns the host rather than a
-// flow: it is a ping, neighbour discovery (RFC 4861, 4), or from a DHCP server (RFC 2131,
+// flow: it is a ping, neighbour discovery (RFC 4861, 4), IGMP, MLD (RFC 3810, 5), or from a DHCP server (RFC 2131,
 // 4.1). Fragments do not say.
 func (p *Packet) AsksHost(frame []byte) bool {
 	if p.Fragment || p.L4Len == 0 || len(frame) <= p.L4Off {
 		return false
 	}
 	switch t := frame[p.L4Off]; p.Proto {
+	case protoIGMP:
+		return !p.V6
 	case ProtoICMP:
 		return !p.V6 && t == icmpEcho
 	case ProtoICMPv6:
-		return p.V6 && (t == icmp6Echo || t >= RouterSolicitation && t <= NeighborAdvertisement)
+		return p.V6 && (t == icmp6Echo || t >= mldFirst && t <= NeighborAdvertisement || t == mldReport2)
 	case ProtoUDP:
 		return !p.V6 && p.L4Len >= 4 && len(frame) >= p.L4Off+4 && string(frame[p.L4Off:p.L4Off+4]) == fromDHCPServer
 	}

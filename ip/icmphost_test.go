@@ -11,7 +11,7 @@ func TestAsksHost(t *testing.T) {
 	}{
 		{false, 8, true}, {false, 0, false}, {false, 3, false}, {false, 11, false}, {false, 135, false},
 		{true, 128, true}, {true, 133, true}, {true, 135, true}, {true, 136, true},
-		{true, 1, false}, {true, 2, false}, {true, 129, false}, {true, 137, false}, {true, 8, false},
+		{true, 1, false}, {true, 2, false}, {true, 129, false}, {true, 137, false}, {true, 130, true}, {true, 132, true}, {true, 143, true}, {true, 8, false},
 	} {
 		msg := icmp(c.typ, 0, 0, nil)
 		f := frame4(ProtoICMP, nil, msg, nil)

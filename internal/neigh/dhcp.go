@@ -104,7 +104,7 @@ func (d *dhcp) advance(now int64) {
 		d.wake(now + d.half(d.lease.rebind-now))
 	case dhcpRebinding:
 		if now >= d.lease.end {
-			d.drop()
+			d.drop(now)
 			d.restart(now, 0)
 			d.advance(now)
 			return
@@ -168,7 +168,7 @@ func (d *dhcp) acknowledged(m *dhcpv4.DHCPv4, via [6]byte, now int64) {
 		return
 	}
 	if d.holds && l.addr != d.lease.addr {
-		d.drop() // the server gives another one
+		d.drop(now) // the server gives another one
 	}
 	d.lease, d.fails = l, 0
 	if d.holds {
@@ -188,7 +188,7 @@ func (d *dhcp) refused(m *dhcpv4.DHCPv4, now int64) {
 			return // another server's, whose offer we did not take
 		}
 	case dhcpRenewing, dhcpRebinding:
-		d.drop()
+		d.drop(now)
 	default:
 		return
 	}
@@ -211,10 +211,10 @@ func (d *dhcp) taken(now int64) {
 }
 
 // drop ends the use of the lease.
-func (d *dhcp) drop() {
+func (d *dhcp) drop(now int64) {
 	if d.holds {
 		d.holds = false
-		d.h.remove(d.lease.addr)
+		d.h.remove(d.lease.addr, now)
 		d.h.tell()
 	}
 }
@@ -226,6 +226,6 @@ func (d *dhcp) release(now int64) {
 	}
 	d.transaction(now)
 	d.send(dhcpv4.MessageTypeRelease, now)
-	d.drop()
+	d.drop(now)
 	d.enter(dhcpInit, never)
 }

@@ -76,6 +76,8 @@ type Host struct {
 	fixed    int          // how many are configured
 	dhcp     *dhcp        // nil: not asked for
 	slaac    *slaac       // likewise
+	igmp     groups
+	mld      groups
 	learned  Learned
 	cache    map[netip.Addr]*entry
 	noDAD    bool
@@ -115,6 +117,7 @@ func New(c Config, now int64) *Host {
 	}
 	h.echoes.Init(now, echoesPerSecond, echoBurst, seed)
 	h.fixed, h.noDAD = len(c.Gateways), c.NoDAD
+	h.igmp, h.mld = groups{h: h}, groups{h: h, v6: true}
 	for _, p := range c.Addrs {
 		h.add(p, byConfig, now)
 	}
@@ -153,6 +156,8 @@ func (h *Host) Advance(now int64) {
 	if h.slaac != nil {
 		h.slaac.advance(now)
 	}
+	h.igmp.advance(now)
+	h.mld.advance(now)
 	for _, e := range h.cache {
 		if e.at <= now {
 			h.age(e, now)
@@ -171,7 +176,7 @@ func (h *Host) Close(now int64) {
 }
 
 // Input takes a received Ethernet frame, and reports whether it was for this
-// package: ARP, neighbour discovery, a ping or DHCP, good or not. Frames with VLAN tags
+// package: ARP, neighbour discovery, a ping, DHCP, IGMP or MLD, good or not. Frames with VLAN tags
 // are not.
 func (h *Host) Input(frame []byte, now int64) bool {
 	p := &h.packet
@@ -192,6 +197,8 @@ func (h *Host) Input(frame []byte, now int64) bool {
 	switch {
 	case p.Proto == ip.ProtoUDP:
 		return h.inputDHCP(msg, now)
+	case p.Proto == protoIGMP && !p.V6:
+		return ip.Sum(msg) != 0xffff || h.inputGroups(msg, now)
 	case p.Proto != ip.ProtoICMP && p.Proto != ip.ProtoICMPv6, p.V6 != (p.Proto == ip.ProtoICMPv6):
 		return false
 	}
@@ -208,6 +215,9 @@ func (h *Host) Input(frame []byte, now int64) bool {
 		return true
 	case err != ip.ErrNotIP:
 		h.counters.Malformed++
+		return true
+	}
+	if p.V6 && h.inputGroups(msg, now) {
 		return true
 	}
 	return h.echo(frame, msg, now)

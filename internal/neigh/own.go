@@ -56,6 +56,7 @@ const dupAddrDetectTransmits = 1
 func (h *Host) add(p netip.Prefix, by origin, now int64) {
 	o := &own{Prefix: p, by: by, at: now + h.rng.Int64N(probeWait)}
 	h.own = append(h.own, o)
+	h.solicited(p.Addr(), 1, now) // before it is asked for (RFC 4862, 5.4.2)
 	if h.noDAD {
 		h.gotReady(o, now)
 	}
@@ -63,13 +64,14 @@ func (h *Host) add(p netip.Prefix, by origin, now int64) {
 }
 
 // remove ends the use of an address.
-func (h *Host) remove(p netip.Prefix) {
-	h.forget(p.Addr())
+func (h *Host) remove(p netip.Prefix, now int64) {
+	h.forget(p.Addr(), now)
 	h.out.Removed(p)
 }
 
 // forget takes an address off the host's.
-func (h *Host) forget(a netip.Addr) {
+func (h *Host) forget(a netip.Addr, now int64) {
+	h.solicited(a, -1, now)
 	h.own = slices.DeleteFunc(h.own, func(o *own) bool { return o.Addr() == a })
 }
 
@@ -195,10 +197,10 @@ func (h *Host) conflict(o *own, mac [6]byte, now int64) {
 		o.state, o.at = duplicate, 0
 		switch o.by {
 		case byDHCP:
-			h.forget(o.Addr())
+			h.forget(o.Addr(), now)
 			h.dhcp.taken(now)
 		case byRouter:
-			h.forget(o.Addr())
+			h.forget(o.Addr(), now)
 			h.slaac.taken(o.Addr())
 		}
 	case ready:

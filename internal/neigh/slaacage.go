@@ -38,7 +38,7 @@ func (s *slaac) advance(now int64) {
 	s.prefixes = slices.DeleteFunc(s.prefixes, func(p *prefix) bool {
 		lives := p.valid > 0 && keep(p.valid)
 		if p.valid > 0 && !lives {
-			s.h.remove(netip.PrefixFrom(p.addr, 128))
+			s.h.remove(netip.PrefixFrom(p.addr, 128), now)
 			p.addr, p.valid = netip.Addr{}, 0
 		}
 		if lives {
