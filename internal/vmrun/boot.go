@@ -28,8 +28,8 @@ var errNotStarted = errors.New("the guest did not start")
 // needs the processor.
 const bootLimit = 3 * time.Minute
 
-// boot runs QEMU, which has files from fdImage on, until the program in the guest has ended. The program's output goes
-// to out.
+// boot runs QEMU, which gets the files from fdImage on, until the program in the guest
+// has ended. The program's output goes to out.
 func boot(outer context.Context, args []string, files []*os.File, out io.Writer) (*protocol.Report, error) {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()

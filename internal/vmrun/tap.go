@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const tunFile = "/dev/net/tun" // a container may have none
+
 // tapMTU is larger than that of any NIC here.
 const tapMTU = "9000"
 
@@ -57,9 +59,9 @@ func taps(nics []nic) (files []*os.File, err error) {
 
 // tap makes a TAP device on a bridge.
 func tap(name, bridge string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(tunFile, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("/dev/net/tun: %w", err)
+		return nil, fmt.Errorf("%s: %w", tunFile, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	request, err := unix.NewIfreq(name)

@@ -142,10 +142,17 @@ func (g Guest) needs(t *testing.T, nics []nic) int {
 			lacks(t, n.model, fmt.Sprintf("QEMU %d for %s, and here is %d (on Debian 12: of bookworm-backports)", least, n.model, release))
 		}
 	}
+	if g.TAP {
+		f, err := os.OpenFile(tunFile, os.O_RDWR, 0)
+		if err != nil {
+			lacks(t, "tap", err.Error())
+		}
+		f.Close()
+	}
 	return release
 }
 
-// withoutEnv names suites and models, separated by spaces, that .ci/run tried to
+// withoutEnv names suites, models and "tap", separated by spaces, that .ci/run tried to
 // install, in vain. It has said so.
 const withoutEnv = "ONLOAD_GUESTS_WITHOUT"
 
