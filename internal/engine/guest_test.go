@@ -25,6 +25,7 @@ import (
 
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/need"
+	"github.com/onload-go/onload/internal/testlong"
 	onload "github.com/onload-go/onload/net"
 )
 
@@ -99,17 +100,51 @@ func guestPeer(t *testing.T) *lab.NS {
 	return ns
 }
 
-// payload is so much that the windows turn over many times, and little enough for an
+// volume is so much that the windows turn over many times, and little enough for an
 // emulated processor.
-func payload() []byte {
-	b := make([]byte, 2<<20)
-	for i := range b {
-		b[i] = byte(i>>3) ^ byte(i>>11)*7
+var volume = testlong.Pick[int64](2<<20, 256<<20)
+
+// stuff is what is sent: n bytes that do not repeat soon. Each part follows from where it
+// is.
+type stuff struct{ at, n int64 }
+
+func (s *stuff) Read(b []byte) (int, error) {
+	if s.at == s.n {
+		return 0, io.EOF
 	}
+	k := int(min(int64(len(b)), s.n-s.at))
+	for i := range b[:k] {
+		x := s.at + int64(i)
+		b[i] = byte(x>>3) ^ byte(x>>11)*7 ^ byte(x>>19)*5
+	}
+	s.at += int64(k)
+	return k, nil
+}
+
+// payload is the stuff's beginning.
+func payload() []byte {
+	b, _ := io.ReadAll(&stuff{n: 2 << 20}) // it does not fail
 	return b
 }
 
-// hashed answers each connection with the hash of what came, then sends the payload.
+// sendStuff writes n bytes of stuff and returns their hash.
+func sendStuff(w io.Writer, n int64) ([]byte, error) {
+	h := sha256.New()
+	b := make([]byte, 64<<10)
+	for s := (&stuff{n: n}); ; {
+		k, err := s.Read(b)
+		if err != nil {
+			return h.Sum(nil), nil
+		}
+		h.Write(b[:k])
+		if _, err := w.Write(b[:k]); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// hashed answers each connection with the hash of what came, then with as much stuff,
+// then with its hash.
 func hashed(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { l.Close() })
 	for {
@@ -120,32 +155,73 @@ func hashed(t *testing.T, l net.Listener) {
 		go func() {
 			defer c.Close()
 			h := sha256.New()
-			_, _ = io.Copy(h, c) // a short one has another hash
+			n, _ := io.Copy(h, c) // a short one has another hash
 			_, _ = c.Write(h.Sum(nil))
-			_, _ = c.Write(payload())
+			sum, _ := sendStuff(c, n)
+			_, _ = c.Write(sum)
 		}()
 	}
 }
 
-// bothWays sends the payload and receives it, and compares.
+// exchange sends n bytes over a connection that hashed has accepted, receives as many,
+// and compares.
+func exchange(c net.Conn, n int64) error {
+	defer c.Close()
+	sum, err := sendStuff(c, n)
+	if err == nil {
+		err = c.(interface{ CloseWrite() error }).CloseWrite()
+	}
+	if err != nil {
+		return err
+	}
+	got := make([]byte, len(sum))
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, sum) {
+		return errors.New("the peer received something else")
+	}
+	h := sha256.New()
+	if _, err := io.CopyN(h, c, n); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, sum) || !bytes.Equal(h.Sum(nil), sum) {
+		return errors.New("something else came back")
+	}
+	return nil
+}
+
 func bothWays(t *testing.T, c net.Conn) {
 	t.Helper()
-	defer c.Close()
-	want := payload()
-	if _, err := c.Write(want); err != nil {
+	if err := exchange(c, volume); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-		t.Fatal(err)
+}
+
+// manyWays has many connections open at a time, each of which exchanges a little.
+func manyWays(t *testing.T, dial func() (net.Conn, error)) {
+	t.Helper()
+	count := testlong.Pick(50, 1000)
+	open := make([]net.Conn, count)
+	for i := range open {
+		c, err := dial()
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer c.Close()
+		open[i] = c
 	}
-	got, err := io.ReadAll(c)
-	if err != nil {
-		t.Fatal(err)
+	done := make(chan error)
+	for _, c := range open {
+		go func() { done <- exchange(c, 10_000) }()
 	}
-	if sum := sha256.Sum256(want); !bytes.HasPrefix(got, sum[:]) {
-		t.Error("the peer received something else")
-	} else if !bytes.Equal(got[len(sum):], want) {
-		t.Error("something else came back")
+	for range open {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -175,6 +251,7 @@ func TestGuestStack(t *testing.T) {
 					t.Errorf("the path is %s", p)
 				}
 				bothWays(t, c)
+				manyWays(t, func() (net.Conn, error) { return e.Dial("tcp", l.Addr().String()) })
 			})
 			t.Run("server", func(t *testing.T) {
 				l, err := e.Listen("tcp", net.JoinHostPort(a.us, "0"))
@@ -187,6 +264,7 @@ func TestGuestStack(t *testing.T) {
 					t.Fatal(err)
 				}
 				bothWays(t, c)
+				manyWays(t, func() (net.Conn, error) { return ns.Dial("tcp", l.Addr().String()) })
 			})
 			t.Run("UDP", func(t *testing.T) { guestUDP(t, ns, e, a.kernel) })
 			t.Run("HTTP", func(t *testing.T) { guestHTTP(t, ns, e, a.us) })

@@ -80,6 +80,7 @@ func TestGuestXDPStack(t *testing.T) {
 					t.Fatal(err)
 				}
 				bothWays(t, c)
+				manyWays(t, func() (net.Conn, error) { return ns.Dial("tcp", l.Addr().String()) })
 			})
 			t.Run("UDP", func(t *testing.T) { guestUDP(t, ns, e, a.kernel) })
 			t.Run("HTTP", func(t *testing.T) { guestHTTP(t, ns, e, a.us) })
@@ -106,4 +107,5 @@ func xdpClient(t *testing.T, ns *lab.NS, e *onload.Engine, kernel string) {
 		t.Errorf("the path is %v", p)
 	}
 	bothWays(t, c)
+	manyWays(t, func() (net.Conn, error) { return e.Dial("tcp", l.Addr().String()) })
 }
