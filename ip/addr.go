@@ -8,6 +8,9 @@ import "net/netip"
 // 3.2.1.3; RFC 6890; RFC 4291, 2.5 and 2.7. Multicast addresses and 255.255.255.255
 // are good destinations.
 func Bogus(src, dst netip.Addr) bool {
+	if loop && src.IsLoopback() && dst.IsLoopback() {
+		return false
+	}
 	if src == dst || !Unicast(src) {
 		return true
 	}
@@ -19,6 +22,9 @@ var Broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Unicast reports whether a is an address that one host may have on a link.
 func Unicast(a netip.Addr) bool {
+	if loop && a.IsLoopback() {
+		return true
+	}
 	if a.Is4() {
 		// 0/8 this network, 127/8 loopback, 224/4 multicast. 240/4 is reserved
 		// (RFC 1112, 4), but clouds number their hosts from it, and Linux does

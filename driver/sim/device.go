@@ -45,15 +45,38 @@ func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, da.Close())
 	}
+	join(&link, da, db)
+	return da, db, nil
+}
+
+// NewLoop makes a link with one end, which receives what it sends.
+func NewLoop(c Config, link LinkConfig) (*Device, error) {
+	if err := errors.Join(c.fill("sim0"), link.fill()); err != nil {
+		return nil, err
+	}
+	d, err := newDevice(c)
+	if err == nil {
+		join(&link, d, d)
+	}
+	return d, err
+}
+
+// join connects the ends of a link, which may be the same.
+func join(link *LinkConfig, da, db *Device) {
 	virtual := link.Clock != nil
 	if !virtual {
 		base := time.Now()
 		link.Clock = func() int64 { return int64(time.Since(base)) + 1 }
 	}
+	ends := []*Device{da, db}
 	down := new(atomic.Bool)
-	da.out, db.out = newDirection(AtoB, link.AtoB, &link, down), newDirection(BtoA, link.BtoA, &link, down)
-	da.peer, db.peer = db, da
-	for _, d := range []*Device{da, db} {
+	da.out, da.peer = newDirection(AtoB, link.AtoB, link, down), db
+	if da == db {
+		ends = ends[:1]
+	} else {
+		db.out, db.peer = newDirection(BtoA, link.BtoA, link, down), da
+	}
+	for _, d := range ends {
 		d.clock, d.virtualTime, d.tap, d.down = link.Clock, virtual, link.Tap, down
 		for _, src := range d.queues {
 			for _, dst := range d.peer.queues {
@@ -63,7 +86,7 @@ func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
 			}
 		}
 	}
-	for _, d := range []*Device{da, db} {
+	for _, d := range ends {
 		for _, q := range d.queues {
 			p := &d.peer.cfg
 			q.through = d.tap == nil && p.TakeAll && len(d.peer.queues) == 1 && !p.RxInfo && p.MTU >= d.cfg.MTU
@@ -71,7 +94,6 @@ func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
 			q.in = append(q.in, q.injected)
 		}
 	}
-	return da, db, nil
 }
 
 func newDevice(cfg Config) (*Device, error) {

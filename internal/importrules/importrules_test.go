@@ -62,6 +62,7 @@ var rules = []rule{
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
 	{"internal/overlay", nil},
+	{"internal/stdtest", []string{"internal/overlay"}},
 	{"netglue", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip"}},
 	// net's types are net's business: who carries a connection is the engine's.
 	{"net", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},

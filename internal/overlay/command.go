@@ -139,8 +139,11 @@ func (p *prepared) eachPackage(verb string, add func(dir, name, pkg string) erro
 	}
 	for line := range strings.Lines(string(text)) {
 		f := strings.Split(strings.TrimSpace(line), "\t")
+		if len(f) < 3 || f[1] == "" {
+			continue
+		}
+		f[1] = p.inRoot(f[1])
 		switch {
-		case len(f) < 3 || f[1] == "":
 		case verb == "test" && f[2] != "00":
 			err = add(f[1], strings.TrimSuffix(linked, ".go")+"_test.go", f[0]+"_test")
 		case verb != "test" && f[0] == "main":
@@ -151,6 +154,15 @@ func (p *prepared) eachPackage(verb string, add func(dir, name, pkg string) erro
 		}
 	}
 	return nil
+}
+
+// inRoot is a path in the GOROOT that replaces the real one. Paths elsewhere stay as
+// they are.
+func (p *prepared) inRoot(path string) string {
+	if below, ok := strings.CutPrefix(path, p.g.Root+string(filepath.Separator)); ok {
+		return filepath.Join(p.goroot, below)
+	}
+	return path
 }
 
 // users are the replacements of the user's own overlay.
@@ -165,6 +177,12 @@ func (p *prepared) users() (map[string]string, error) {
 	}
 	if err := json.Unmarshal(text, &o); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.overlay, err)
+	}
+	for from, to := range o.Replace { // files of the standard library are elsewhere now
+		if own := p.inRoot(from); own != from {
+			delete(o.Replace, from)
+			o.Replace[own] = to
+		}
 	}
 	return o.Replace, nil
 }

@@ -1,0 +1,5 @@
+//go:build !onload_loop
+
+package ip
+
+const loop = false
