@@ -7,6 +7,7 @@ import (
 
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/stack"
+	"github.com/onload-go/onload/ip"
 )
 
 // Family is the IP version that a caller asks for.
@@ -146,7 +147,7 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 		return w, nil
 	}
 	switch {
-	case !src.IsValid() && (!r.Src.IsValid() || r.Src.IsLoopback()):
+	case !src.IsValid() && !ip.Unicast(r.Src):
 		// The mirror may be behind. The kernel knows an address that has just been
 		// accepted; otherwise it refuses in its own words, as always.
 		w.Why = "this host has no address for the route"
