@@ -30,6 +30,7 @@ var (
 	only    = flag.String("run", "", "tests whose name matches this regular expression only")
 	verbose = flag.Bool("v", false, "print the output of tests that differ")
 	workers = flag.Int("j", 2, "how many tests run at once")
+	short   = flag.Bool("short", false, "as go test -short")
 	patient = flag.Duration("timeout", time.Minute, "for each test")
 )
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -75,7 +76,7 @@ const (
 func (s *suite) one(name string, env ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), *patient)
 	defer cancel()
-	c := exec.CommandContext(ctx, s.program, "-test.v", "-test.short", "-test.run=^"+name+"$")
+	c := exec.CommandContext(ctx, s.program, "-test.v", "-test.short="+strconv.FormatBool(*short), "-test.run=^"+name+"$")
 	c.Dir, c.Env = s.dir, append(os.Environ(), env...)
 	out, err := c.CombinedOutput()
 	r := result{fail, string(out)}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/onload-go/onload/internal/testlong"
+)
+
+// TestOverStack: tests of the standard library's packages pass over a stack as on the
+// kernel. With -long those of net, of which some ask for a descriptor.
+func TestOverStack(t *testing.T) {
+	pkg, match, most := "net/rpc", "^TestRPC$|^TestClientWriteError$|^TestTCPClose$", 0
+	if testlong.Enabled() {
+		pkg, match, most = "net", "", 5
+	}
+	s, err := build(pkg, filepath.Join(t.TempDir(), "tests"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.run(regexp.MustCompile(match))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.both == 0 || len(r.differ) > most {
+		t.Errorf("%d tests pass on the kernel and over a stack, and on the kernel only: %v", r.both, r.differ)
+	}
+}
