@@ -3,6 +3,7 @@ package routediff
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -19,34 +20,34 @@ func (t *try) acceptTCP(s stack, w *wire, patience time.Duration) (outcome, erro
 		return failure(err), nil
 	}
 	defer l.Close()
-	syn, err := t.syn()
-	if err != nil {
-		return "", err
-	}
-	if err := w.send(t.link, syn); err != nil {
+	if err := t.sendSYN(w); err != nil {
 		return "", err
 	}
 	return t.see("tcp", w, time.Now().Add(patience))
 }
 
-// syn is the frame with the SYN of the peer.
-func (t *try) syn() ([]byte, error) {
+// sendSYN sends the SYN of the peer by the try's link. It asks for ECN, as the route may.
+func (t *try) sendSYN(w *wire) error {
+	return t.reply(w, t.link, netip.AddrPortFrom(t.from, t.port), &layers.TCP{Seq: 1, SYN: true, ECE: true, CWR: true})
+}
+
+// reply sends a segment of the peer's by a link to an address of the host's. One with
+// SYN has the options of a peer behind 1500 bytes.
+func (t *try) reply(w *wire, link string, to netip.AddrPort, tcp *layers.TCP) error {
 	var n byte
-	if _, err := fmt.Sscanf(strings.TrimPrefix(t.link, "veth"), "%d", &n); err != nil {
-		return nil, err
+	if _, err := fmt.Sscanf(strings.TrimPrefix(link, "veth"), "%d", &n); err != nil {
+		return err
 	}
 	eth := &layers.Ethernet{
 		SrcMAC: net.HardwareAddr{0x02, 0xaa, n, 0, 0, 0}, DstMAC: net.HardwareAddr{0x02, 0, 0x77, 0, n, 1}, // of lab.Veth
 		EthernetType: layers.EthernetTypeIPv4,
 	}
-	tcp := &layers.TCP{
-		SrcPort: layers.TCPPort(t.to.Port()), DstPort: layers.TCPPort(t.port), Seq: 1, SYN: true, Window: 65535,
-		Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{0x05, 0xb4}}},
+	tcp.SrcPort, tcp.DstPort, tcp.Window = layers.TCPPort(t.to.Port()), layers.TCPPort(to.Port()), 65535
+	if tcp.SYN {
+		tcp.Options = []layers.TCPOption{{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{0x05, 0xb4}}}
 	}
-	// With ECN, as the route may want it.
-	tcp.ECE, tcp.CWR = true, true
 	var network gopacket.SerializableLayer
-	src, dst := t.to.Addr().AsSlice(), t.from.AsSlice()
+	src, dst := t.to.Addr().AsSlice(), to.Addr().AsSlice()
 	if t.to.Addr().Is4() {
 		h := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: src, DstIP: dst}
 		_ = tcp.SetNetworkLayerForChecksum(h)
@@ -59,7 +60,10 @@ func (t *try) syn() ([]byte, error) {
 	}
 	b := gopacket.NewSerializeBuffer()
 	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, eth, network, tcp)
-	return b.Bytes(), err
+	if err != nil {
+		return err
+	}
+	return w.send(link, b.Bytes())
 }
 
 // send transmits a frame on a link, towards the host.
@@ -90,8 +94,11 @@ func (w *wire) send(link string, frame []byte) error {
 
 // ready says what an accepting try lacks.
 func (t *try) ready() error {
-	if t.kind == "tcp-accept" && (t.link == "" || !t.from.IsValid() || t.from.Is4() != t.to.Addr().Is4()) {
+	if t.accepts() && (t.link == "" || !t.from.IsValid() || t.from.Is4() != t.to.Addr().Is4()) {
 		return fmt.Errorf("it comes by no link, or to no address")
 	}
 	return nil
 }
+
+// accepts reports whether the peer begins.
+func (t *try) accepts() bool { return t.kind == "tcp-accept" || t.kind == "tcp-serve" }

@@ -49,8 +49,7 @@ type acquaintance struct {
 	state string
 }
 
-// gateways tells the host what it knows of those of default routes. It comes after the
-// routes, some of which a link that goes down takes along, as it does neighbours.
+// gateways tells the host what it knows of those of default routes.
 func (g *generator) gateways() {
 	for _, a := range g.known {
 		m := mac(a.link, a.Addr)

@@ -200,10 +200,11 @@ func (g *generator) routes() {
 	for range g.IntN(2) {
 		g.ip("route del", g.prefix().String())
 	}
-	switch g.IntN(10) {
-	case 0:
+	switch n := g.IntN(10); {
+	case len(g.known) > 0: // a link would take the gateways that answer along
+	case n == 0:
 		g.add("peer ip link set %s down", g.link())
-	case 1:
+	case n == 1:
 		g.add("ip link set %s down", g.link())
 	}
 }
@@ -228,7 +229,7 @@ func (g *generator) metrics() (words []string) {
 		{"features", "ecn"},
 		{"quickack", "1"},
 		{"congctl", g.word("reno", "cubic", "bbr")},
-		{"rto_min", "lock 150ms"},
+		{"rto_min", "150ms"},
 	}
 	for range 1 + g.IntN(3) {
 		m := all[g.IntN(len(all))]
@@ -269,11 +270,21 @@ func (g *generator) rules() {
 	}
 }
 
+// subnet is the n-th link's.
+func (g *generator) subnet(n int) netip.Prefix {
+	bits := 24
+	if g.v6 {
+		bits = 64
+	}
+	p, _ := g.neighbor(n, 1).Prefix(bits)
+	return p
+}
+
 // selector is what a rule asks for.
 func (g *generator) selector() []string {
 	all := [][]string{
 		{"from", g.neighbor(g.IntN(g.links), 1).String()},
-		{"from", g.neighbor(g.IntN(g.links), 0).String() + g.word("/24", "/64")},
+		{"from", g.subnet(g.IntN(g.links)).String()},
 		{"to", g.prefix().String()},
 		{"ipproto", g.word("tcp", "udp")},
 		{"dport", g.word("80", "81", "80-82", "443")},

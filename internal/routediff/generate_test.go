@@ -101,10 +101,11 @@ func (g *generator) table() string {
 // tries are a few flows to destinations beyond the links, and on them.
 func (g *generator) tries() {
 	for i := range 10 {
-		kind := g.word("tcp-dial", "tcp-dial", "tcp-accept", "udp-dial", "udp-to")
+		kind := g.word("tcp-dial", "tcp-open", "tcp-accept", "tcp-serve", "udp-dial", "udp-to")
 		to := g.destination(kind)
-		if g.localLate && kind == "tcp-accept" {
-			kind = "tcp-dial"
+		accepts := kind == "tcp-accept" || kind == "tcp-serve"
+		if g.localLate && accepts {
+			kind, accepts = "tcp-open", false
 		}
 		port := 2000 + i
 		if !g.portsHashed && strings.HasSuffix(kind, "dial") && g.chance(1, 4) {
@@ -112,7 +113,7 @@ func (g *generator) tries() {
 		}
 		line := fmt.Sprintf("try %s to %v port %d", kind, netip.AddrPortFrom(to, uint16(80+g.IntN(4))), port)
 		switch {
-		case kind == "tcp-accept":
+		case accepts:
 			i := g.IntN(g.links)
 			line += fmt.Sprintf(" from %v by veth%d", g.neighbor(i, 1), i)
 			if g.chance(1, 4) {
@@ -127,7 +128,7 @@ func (g *generator) tries() {
 		if g.chance(1, 12) {
 			line += " mark 1"
 		}
-		if kind != "tcp-accept" && g.chance(1, 12) {
+		if !accepts && g.chance(1, 12) {
 			line += " device " + g.link()
 		}
 		if strings.HasPrefix(kind, "udp") && g.chance(1, 4) {
@@ -143,7 +144,7 @@ func (g *generator) destination(kind string) netip.Addr {
 	switch n := g.IntN(24); {
 	case n < 4:
 		return g.neighbor(g.IntN(g.links), 1+g.IntN(1+hosts))
-	case n == 4 && g.v6 && kind != "tcp-accept":
+	case n == 4 && g.v6 && (kind == "tcp-dial" || strings.HasPrefix(kind, "udp")):
 		return linkLocal(2 + g.IntN(hosts)).WithZone(g.link())
 	case n == 5 && strings.HasPrefix(kind, "udp"):
 		return g.group()

@@ -62,6 +62,7 @@ type packet struct {
 	mss      uint16
 	window   uint16
 	flags    string // of TCP
+	seq      uint32
 }
 
 func (p *packet) String() string {
@@ -154,7 +155,7 @@ func decode(b []byte) *packet {
 }
 
 func (p *packet) readTCP(h *layers.TCP) {
-	p.window = h.Window
+	p.window, p.seq = h.Window, h.Seq
 	var flags []string
 	for _, f := range []struct {
 		set  bool

@@ -75,6 +75,8 @@ const nothing outcome = "nothing"
 var tryKinds = map[string]func(t *try, s stack, w *wire, patience time.Duration) (outcome, error){
 	"tcp-dial":   (*try).dialTCP,
 	"tcp-accept": (*try).acceptTCP,
+	"tcp-open":   (*try).openTCP,
+	"tcp-serve":  (*try).serveTCP,
 	"udp-dial":   (*try).dialUDP,
 	"udp-to":     (*try).sendUDP,
 }
@@ -133,53 +135,80 @@ func (t *try) local(proto string) net.Addr {
 
 // see waits for the packet of a try.
 func (t *try) see(proto string, w *wire, until time.Time) (outcome, error) {
+	p, err := t.catch(proto, w, until)
+	if p == nil || err != nil {
+		return nothing, err
+	}
+	return t.describe(p), nil
+}
+
+// describe is the outcome of a packet. A port that the host chose is no difference.
+func (t *try) describe(p *packet) outcome {
+	q := *p
+	q.src = netip.AddrPortFrom(p.src.Addr(), t.port)
+	return outcome(q.String())
+}
+
+// catch waits for the packet of a try; nil: it has not come.
+func (t *try) catch(proto string, w *wire, until time.Time) (*packet, error) {
 	for {
 		p, err := w.next(until)
-		switch {
-		case err != nil:
-			return "", err
-		case p == nil:
-			return nothing, nil
-		case t.mine(proto, p):
-			p.src = netip.AddrPortFrom(p.src.Addr(), t.port)
-			return outcome(p.String()), nil
+		if p == nil || err != nil || t.mine(proto, p) {
+			return p, err
 		}
 	}
+}
+
+// dialed is what a dial came to.
+type dialed struct {
+	c   net.Conn
+	err error
 }
 
 // dialTCP looks at the SYN. Nobody answers it, so the dial is given up then.
 func (t *try) dialTCP(s stack, w *wire, patience time.Duration) (outcome, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	type result struct {
-		c   net.Conn
-		err error
+	p, done, o, err := t.startDial(ctx, s, w, patience)
+	if p == nil || err != nil {
+		return o, err
 	}
-	done := make(chan result, 1)
+	cancel()
+	if r := <-done; r.c != nil {
+		r.c.Close()
+	}
+	return t.describe(p), nil
+}
+
+// startDial dials until the SYN is seen. Without one the outcome is final.
+func (t *try) startDial(ctx context.Context, s stack, w *wire, patience time.Duration) (*packet, <-chan dialed, outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan dialed, 1)
 	go func() {
+		defer cancel()
 		c, err := s.dial(ctx, t.network("tcp"), t.local("tcp"), t.to.String(), t.hook())
-		done <- result{c, err}
+		done <- dialed{c, err}
 	}()
 	const step = 2 * time.Millisecond // between two looks at the wire and at the dial
 	for end := time.Now().Add(patience); ; {
-		seen, err := t.see("tcp", w, time.Now().Add(step))
-		if err != nil {
-			return "", err
+		p, err := t.catch("tcp", w, time.Now().Add(step))
+		if p != nil {
+			return p, done, "", nil
 		}
-		if seen != nothing || time.Now().After(end) {
+		if err != nil || time.Now().After(end) {
 			cancel()
 			if r := <-done; r.c != nil {
 				r.c.Close()
 			}
-			return seen, nil
+			return nil, nil, nothing, err
 		}
 		select {
 		case r := <-done:
 			if r.err != nil {
-				return failure(r.err), nil
+				return nil, nil, failure(r.err), nil
 			}
 			r.c.Close()
-			return "connected", nil
+			return nil, nil, "connected", nil
 		default:
 		}
 	}

@@ -2,6 +2,7 @@ package routediff
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -95,11 +96,18 @@ func (w *world) setUp(setup []string) error {
 			args = append([]string{"-6"}, args...)
 		}
 		c := ns.Command("ip", args...)
-		c.Stdin = strings.NewReader(strings.Join(batch, "\n") + "\n")
+		// The last one shows that it has come so far: a statement that it cannot read
+		// ends it.
+		c.Stdin = strings.NewReader(strings.Join(batch, "\n") + "\nlink show dev lo\n")
 		batch = nil
-		// Its status is that some statement failed.
-		if err := c.Run(); err != nil && c.ProcessState == nil {
+		var messages strings.Builder
+		c.Stderr = &messages
+		out, err := c.Output()
+		if c.ProcessState == nil {
 			return fmt.Errorf("ip: %w", err)
+		}
+		if len(out) == 0 { // its status is that some statement failed
+			return fmt.Errorf("ip: %s", messages.String())
 		}
 		return w.settle()
 	}
@@ -186,9 +194,30 @@ func (w *world) settled() (bool, error) {
 	return true, nil
 }
 
-// engine takes the links that are to be accelerated.
+// engine takes the links that are to be accelerated. Its congestion control is the
+// host's, where it has that.
 func (w *world) engine() (*onload.Engine, error) {
+	var name []byte
+	err := w.host.Do(func() (err error) {
+		name, err = os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	return onload.New(onload.Config{
 		Interfaces: w.names, NetNS: w.host.Path, Fallback: true, Logger: zap.NewNop(), Frames: 512, RingSize: 128,
+		Congestion: ourName(strings.TrimSpace(string(name))),
 	})
+}
+
+// ourName is the name that we have for a congestion control of the kernel's.
+func ourName(kernels string) string {
+	switch kernels {
+	case "reno":
+		return "newreno"
+	case "bbr":
+		return kernels
+	}
+	return "cubic"
 }
