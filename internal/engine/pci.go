@@ -7,6 +7,7 @@ import (
 	"github.com/onload-go/onload/driver/vfio/e1000e"
 	vfionic "github.com/onload-go/onload/driver/vfio/nic"
 	"github.com/onload-go/onload/driver/vfio/virtio"
+	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -36,6 +37,7 @@ func openVirtio(c *Config, address string, arena *ring.Arena) (nic, error) {
 	return virtio.Open(virtio.Config{
 		Address: address, Arena: arena, TakeAll: true,
 		Frames: c.Frames, FrameSize: c.FrameSize, RxRing: c.RingSize, TxRing: c.RingSize,
+		Queues: max(len(c.Queues), c.teamOf(stack.MaxQueues)),
 		Offloads: [...]virtio.Offloads{OffloadsAuto: virtio.OffloadsAuto, OffloadsOff: virtio.OffloadsOff,
 			OffloadsChecksum: virtio.OffloadsChecksum}[c.Offloads],
 	})

@@ -27,6 +27,10 @@ type Guest struct {
 	// leave to the next one: checksums and segments. The guest's environment has
 	// VMRUN_TAP then.
 	TAP bool
+	// Queues is the number of pairs of queues that each NIC has, with TAP; 0: 1. The
+	// guest's environment has VMRUN_QUEUES then. The NICs are virtio's, and their
+	// properties say it too: mq=on,vectors=...
+	Queues int
 	// CPUs is the number of processors, Memory the MiB.
 	CPUs, Memory int
 	// Suite is Stable or Backports.

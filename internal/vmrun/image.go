@@ -83,6 +83,9 @@ func (g Guest) image(k *kernel, nics []nic, initProgram, program []byte, args []
 	if g.TAP {
 		c.Env = append(c.Env, "VMRUN_TAP=1")
 	}
+	if g.Queues > 0 {
+		c.Env = append(c.Env, fmt.Sprintf("VMRUN_QUEUES=%d", g.Queues))
+	}
 	early := []string{"virtio_pci", "virtio_console"}
 	if g.iommu() == "virtio" {
 		early = append(early, "virtio_iommu")

@@ -31,7 +31,7 @@ const (
 	fdStderr
 	fdStatus
 	fdImage // the initramfs
-	fdTAP   // and those of the next NICs
+	fdTAP   // one for each queue of each NIC
 )
 
 // arguments are QEMU's, for a kernel and a release.
@@ -92,7 +92,12 @@ func (g Guest) arguments(nics []nic, kernel string, release int) ([]string, erro
 	for i, n := range nics {
 		netdev := fmt.Sprintf("hubport,id=net%d,hubid=%d", i, n.hub)
 		if g.TAP {
-			netdev = fmt.Sprintf("tap,id=net%d,fd=%d", i, fdTAP+i)
+			queues := max(1, g.Queues)
+			fds := make([]string, queues)
+			for k := range fds {
+				fds[k] = strconv.Itoa(fdTAP + i*queues + k)
+			}
+			netdev = fmt.Sprintf("tap,id=net%d,fds=%s", i, strings.Join(fds, ":"))
 		}
 		args = append(args, "-netdev", netdev)
 		at := "addr=" + n.Slot[len("0000:00:"):]

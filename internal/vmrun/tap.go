@@ -15,10 +15,10 @@ const tunFile = "/dev/net/tun" // a container may have none
 // tapMTU is larger than that of any NIC here.
 const tapMTU = "9000"
 
-// taps makes a TAP device for each NIC, in a network namespace that ends with the
+// taps makes a TAP device for each NIC, with a file for each queue, in a network namespace that ends with the
 // files. A bridge joins those of each hub. Unlike QEMU's hub they carry what a NIC
 // leaves to the next one: checksums and segments (IFF_VNET_HDR).
-func taps(nics []nic) (files []*os.File, err error) {
+func taps(nics []nic, queues int) (files []*os.File, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -40,12 +40,15 @@ func taps(nics []nic) (files []*os.File, err error) {
 				bridges[hub] = true
 				err = errors.Join(ip("link", "add", bridge, "mtu", tapMTU, "type", "bridge", "mcast_snooping", "0"), ip("link", "set", bridge, "up"))
 			}
-			var f *os.File
-			if err == nil {
-				f, err = tap(fmt.Sprintf("tap%d", i), bridge)
+			name := fmt.Sprintf("tap%d", i)
+			for k := 0; k < queues && err == nil; k++ {
+				var f *os.File
+				if f, err = tap(name, queues); err == nil {
+					files = append(files, f)
+				}
 			}
 			if err == nil {
-				files = append(files, f)
+				err = ip("link", "set", name, "mtu", tapMTU, "master", bridge, "up")
 			}
 		}
 	}()
@@ -57,26 +60,26 @@ func taps(nics []nic) (files []*os.File, err error) {
 	return files, nil
 }
 
-// tap makes a TAP device on a bridge.
-func tap(name, bridge string) (*os.File, error) {
+// tap opens a queue of a TAP device.
+func tap(name string, queues int) (*os.File, error) {
 	fd, err := unix.Open(tunFile, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", tunFile, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
 	request, err := unix.NewIfreq(name)
 	if err == nil {
-		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		err = os.NewSyscallError("TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, request))
-	}
-	if err == nil {
-		err = ip("link", "set", name, "mtu", tapMTU, "master", bridge, "up")
+		flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		if queues > 1 {
+			flags |= unix.IFF_MULTI_QUEUE
+		}
+		request.SetUint16(flags)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", name, err)
+		_ = unix.Close(fd) // it says nothing
+		return nil, fmt.Errorf("%s: TUNSETIFF: %w", name, err)
 	}
-	return f, nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func ip(args ...string) error {

@@ -62,7 +62,7 @@ func Test(t *testing.T, g Guest) Results {
 	}
 	var wires []*os.File
 	if g.TAP {
-		if wires, err = taps(nics); err != nil {
+		if wires, err = taps(nics, max(1, g.Queues)); err != nil {
 			t.Fatal(err)
 		}
 		defer closeAll(wires)

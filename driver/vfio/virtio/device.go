@@ -3,8 +3,10 @@ package virtio
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +33,7 @@ type Config struct {
 	RxRing, TxRing int // entries at most, a power of two; 0: 256
 	MTU            int // where the device says none; 0: 1500
 	Offloads       Offloads
+	Queues         int // pairs at most; 0: 1
 
 	without uint64 // features that are not taken, for tests
 }
@@ -39,7 +42,7 @@ func (c *Config) defaults() error {
 	for _, d := range []struct {
 		v  *int
 		to int
-	}{{&c.Frames, 4096}, {&c.FrameSize, 2048}, {&c.RxRing, 256}, {&c.TxRing, 256}, {&c.MTU, 1500}} {
+	}{{&c.Frames, 4096}, {&c.FrameSize, 2048}, {&c.RxRing, 256}, {&c.TxRing, 256}, {&c.MTU, 1500}, {&c.Queues, 1}} {
 		if *d.v == 0 {
 			*d.v = d.to
 		}
@@ -55,8 +58,7 @@ func (c *Config) defaults() error {
 	return nil
 }
 
-// Device is a virtio network device with a pair of queues. It implements
-// driver.Device. There is no kernel behind it: packets that are not ours are
+// Device is a virtio network device. It implements driver.Device and driver.Linked. There is no kernel behind it: packets that are not ours are
 // dropped.
 type Device struct {
 	*steer.Table
@@ -69,19 +71,21 @@ type Device struct {
 	arena     *ring.Arena
 	borrowed  bool // arena is another device's
 	arenaIOVA uint64
-	queue     *Queue
+	queues    []*Queue
+	control   control
 	caps      driver.Caps
+
+	changes *os.File // eventfd of changes of the configuration
+	up      atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
+	onLink func()
 }
 
-var _ driver.Device = (*Device)(nil)
-
-// Numbers of the queues without multiqueue (5.1.2).
-const (
-	receiveQueue  = 0
-	transmitQueue = 1
+var (
+	_ driver.Device = (*Device)(nil)
+	_ driver.Linked = (*Device)(nil)
 )
 
 // resetPatience is how long a device may take to reset.
@@ -116,6 +120,9 @@ func Open(c Config) (_ *Device, err error) {
 		return nil, err
 	}
 	d.regs = regs
+	if c.Queues == 1 {
+		c.without |= featMQ | featRSS
+	}
 	if d.features, err = d.regs.negotiate((wanted | c.Offloads.features()) &^ c.without); err != nil {
 		return nil, err
 	}
@@ -130,11 +137,14 @@ func Open(c Config) (_ *Device, err error) {
 	if err := d.describe(&c); err != nil {
 		return nil, err
 	}
-	if d.queue, err = d.newQueue(&c); err != nil {
+	pairs := d.pairs(&c)
+	if err := d.newQueues(&c, pairs); err != nil {
 		return nil, err
 	}
 	d.regs.common.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
-	return d, nil
+	d.readLink()
+	go d.watch()
+	return d, d.spread(pairs)
 }
 
 // reset stops the device (4.1.4.3.1: the driver waits until the status reads 0).
@@ -150,6 +160,9 @@ func (s *structures) reset() error {
 
 // describe reads the device's configuration and fills in what it can do.
 func (d *Device) describe(c *Config) error {
+	if d.features&featRSS != 0 && len(d.regs.device) < netRSSLen {
+		return fmt.Errorf("virtio: a device with RSS has a configuration of %d bytes, want %d", len(d.regs.device), netRSSLen)
+	}
 	mtu := c.MTU
 	if d.features&featMTU != 0 {
 		mtu = int(d.regs.device.Read16(netMTU))
@@ -168,41 +181,75 @@ func (d *Device) describe(c *Config) error {
 	return nil
 }
 
-// newQueue makes both virtqueues.
-func (d *Device) newQueue(c *Config) (_ *Queue, err error) {
-	q := &Queue{dev: d, arena: d.arena, fd: -1}
-	if q.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("virtio: eventfd: %w", err)
+// pairs is how many pairs of queues are used.
+func (d *Device) pairs(c *Config) int {
+	if d.features&(featMQ|featRSS) == 0 {
+		return 1
 	}
-	defer func() {
-		if err != nil {
-			q.closeFD()
+	return max(1, min(c.Queues, int(d.regs.device.Read16(netPairs)), d.pci.Vectors()-1))
+}
+
+// newQueues makes pairs of virtqueues and the one of commands, and has interrupts
+// (4.1.5.1.2): 0 of the configuration, the others of the receive queues.
+func (d *Device) newQueues(c *Config, pairs int) (err error) {
+	var fd int
+	if d.changes, fd, err = newEvent("virtio-config"); err != nil {
+		return err
+	}
+	fds := []int{fd}
+	for range pairs {
+		q := &Queue{dev: d, arena: d.arena, fd: -1}
+		if q.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+			return fmt.Errorf("virtio: eventfd: %w", err)
 		}
-	}()
-	if err := d.pci.Interrupts([]int{q.fd}); err != nil {
-		return nil, err
+		fds = append(fds, q.fd)
+		d.queues = append(d.queues, q)
 	}
-	d.regs.common.Write16(regConfigVector, noVector)
-	if q.rx, err = d.newRing(receiveQueue, c.RxRing, 1, 0); err != nil {
-		return nil, err
+	if err := d.pci.Interrupts(fds); err != nil {
+		return err
+	}
+	r := d.regs.common
+	if r.Write16(regConfigVector, 0); r.Read16(regConfigVector) != 0 {
+		return errors.New("virtio: the device refuses interrupt 0")
 	}
 	most := maxFrags
 	if d.caps.TSO > 0 {
 		most = tsoFrags
 	}
-	if q.tx, err = d.newRing(transmitQueue, c.TxRing, most, noVector); err != nil {
-		return nil, err
+	// 5.1.2: receiveq1, transmitq1 and so on, and behind all that the device has controlq.
+	for i, q := range d.queues {
+		if q.rx, err = d.newRing(uint16(2*i), c.RxRing, 1, uint16(1+i)); err != nil {
+			return err
+		}
+		if q.tx, err = d.newRing(uint16(2*i+1), c.TxRing, most, noVector); err != nil {
+			return err
+		}
+		q.prepare()
+		// RxPending may look at the ring after Close.
+		runtime.AddCleanup(q, unmap, append(q.rx.memory(), q.tx.memory()...))
 	}
-	q.prepare()
+	q := d.queues[0]
 	d.caps.RxRing, d.caps.TxRing = q.rx.entries(), q.tx.entries()
 	d.caps.MaxFrags, d.caps.TSOFrags = min(d.caps.MaxFrags, d.caps.TxRing), min(d.caps.TSOFrags, d.caps.TxRing)
-	// RxPending may look at the ring after Close.
-	runtime.AddCleanup(q, func(all [][]byte) {
-		for _, m := range all {
+	if pairs == 1 {
+		return nil
+	}
+	if d.control.vq, err = d.newRing(2*d.regs.device.Read16(netPairs), controlRing, 2, noVector); err != nil {
+		return err
+	}
+	if d.control.mem, d.control.iova, err = d.container.Alloc(commandMost); err != nil {
+		return err
+	}
+	runtime.AddCleanup(d, unmap, append(d.control.vq.memory(), d.control.mem))
+	return nil
+}
+
+func unmap(all [][]byte) {
+	for _, m := range all {
+		if m != nil {
 			_ = unix.Munmap(m) // what was mapped can be unmapped
 		}
-	}, append(q.rx.memory(), q.tx.memory()...))
-	return q, nil
+	}
 }
 
 // prepare makes what the driver remembers of its rings.
@@ -268,17 +315,6 @@ func (d *Device) addressOf(f ring.Frame) uint64 {
 	return d.arenaIOVA + uint64(f)*uint64(d.arena.FrameSize())
 }
 
-// lost returns the fault of a device that is gone, or wants a reset (2.1.1).
-func (d *Device) lost() error {
-	switch s := d.regs.common.Read8(regStatus); {
-	case s == statusGone:
-		return fmt.Errorf("virtio: %s: %w", d.pci.Address(), driver.ErrGone)
-	case s&statusNeedsReset != 0:
-		return fmt.Errorf("virtio: %s: the device met an error and wants a reset", d.pci.Address())
-	}
-	return nil
-}
-
 // Name implements driver.Device: the PCI address.
 func (d *Device) Name() string { return d.pci.Address() }
 
@@ -286,7 +322,12 @@ func (d *Device) Name() string { return d.pci.Address() }
 func (d *Device) MAC() [6]byte { return d.mac }
 
 // Queues implements driver.Device.
-func (d *Device) Queues() []driver.Queue { return []driver.Queue{d.queue} }
+func (d *Device) Queues() (all []driver.Queue) {
+	for _, q := range d.queues {
+		all = append(all, q)
+	}
+	return all
+}
 
 // Arena implements driver.Device.
 func (d *Device) Arena() *ring.Arena { return d.arena }
@@ -304,15 +345,16 @@ func (d *Device) Close() error {
 	d.closed = true
 	d.Table.Close()
 	var errs []error
-	if d.queue != nil {
-		d.queue.fail(errClosed)
+	for _, q := range d.queues {
+		q.fail(errClosed)
 	}
 	if d.regs != nil {
 		errs = append(errs, d.regs.reset())
 	}
-	if d.queue != nil {
-		d.queue.closeFD()
+	for _, q := range d.queues {
+		q.closeFD()
 	}
+	errs = append(errs, d.closeChanges())
 	if d.pci != nil {
 		errs = append(errs, d.pci.Close())
 	}

@@ -19,17 +19,20 @@ const (
 	featHostECN        = 1 << 13
 	featMergeBuffers   = 1 << 15
 	featStatus         = 1 << 16
+	featControl        = 1 << 17
+	featMQ             = 1 << 22
 	featIndirect       = 1 << 28
 	featEventIdx       = 1 << 29
 	featVersion1       = 1 << 32
 	featAccessPlatform = 1 << 33
 	featPacked         = 1 << 34
+	featRSS            = 1 << 60
 
 	featGuestTSO = featGuestTSO4 | featGuestTSO6 | featGuestECN
 	featHostTSO  = featHostTSO4 | featHostTSO6 | featHostECN
 
 	wanted = featMTU | featMAC | featMergeBuffers | featStatus | featIndirect | featEventIdx |
-		featVersion1 | featAccessPlatform | featPacked
+		featControl | featMQ | featRSS | featVersion1 | featAccessPlatform | featPacked
 	required = featMAC | featVersion1 | featAccessPlatform
 )
 
@@ -68,6 +71,9 @@ func choose(offered, want uint64) uint64 {
 	if f&featGuestTSO != featGuestTSO || f&featGuestCsum == 0 || f&featMergeBuffers == 0 {
 		f &^= featGuestTSO
 	}
+	if f&featControl == 0 {
+		f &^= featMQ | featRSS
+	}
 	return f
 }
 
@@ -104,9 +110,17 @@ func (s *structures) negotiate(want uint64) (features uint64, err error) {
 	return features, nil
 }
 
-// Network configuration (5.1.4).
+// Network configuration (5.1.4). Behind the MTU a field is there only with its feature.
 const (
 	netMAC       = 0
+	netStatus    = 6
+	netPairs     = 8
 	netMTU       = 10
 	netConfigLen = 12
+	netRSSKey    = 17 // bytes of a key at most
+	netRSSTable  = 18 // entries of a table at most
+	netHashTypes = 20
+	netRSSLen    = 24
+
+	statusLinkUp = 1
 )

@@ -68,7 +68,13 @@ func TestGuestContract(t *testing.T) {
 		all["segments, not merged"] = with(Config{}, featGuestTSO)
 	}
 	for name, c := range all {
-		without := []string{"LinkDown", "Broken"}
+		without := []string{"Broken"}
+		// QEMU (7.2) sends nothing more over a packed ring once it has dropped what was
+		// on it, because the link was down.
+		packed := c.without&featPacked == 0
+		if packed {
+			without = append(without, "LinkDown")
+		}
 		if !offloads || c.Offloads == OffloadsOff {
 			without = append(without, "Checksum")
 		}
@@ -83,7 +89,11 @@ func TestGuestContract(t *testing.T) {
 					flush(t, a.Device.(*Device), b.Device.(*Device))
 					flush(t, b.Device.(*Device), a.Device.(*Device))
 				}
-				return &drivertest.Ends{A: a, B: b, Without: without}
+				ends := &drivertest.Ends{A: a, B: b, Without: without}
+				if !packed {
+					ends.SetLink = func(t *testing.T, up bool) { setLink(t, a.Device.(*Device), up) }
+				}
+				return ends
 			})
 		})
 	}
@@ -92,7 +102,7 @@ func TestGuestContract(t *testing.T) {
 // flush receives all that is on its way from one device to the other.
 func flush(t *testing.T, from, to *Device) {
 	t.Helper()
-	x, y := from.queue, to.queue
+	x, y := from.queues[0], to.queues[0]
 	to.takeAll = true
 	y.Refill()
 	f, _ := from.arena.Alloc()

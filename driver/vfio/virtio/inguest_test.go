@@ -14,3 +14,9 @@ func TestInGuest(t *testing.T) {
 func TestInGuestOffloads(t *testing.T) {
 	vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio,packed=on+virtio/vfio,packed=on"}, TAP: true, CPUs: 2, Run: "^TestGuestContract$"})
 }
+
+// TestInGuestQueues is about devices with several pairs of queues.
+func TestInGuestQueues(t *testing.T) {
+	nic := "virtio/vfio,packed=on,mq=on,rss=on,vectors=10"
+	vmrun.Test(t, vmrun.Guest{Links: []string{nic + "+" + nic}, TAP: true, Queues: 4, CPUs: 2, Run: "^TestGuestQueues$"})
+}

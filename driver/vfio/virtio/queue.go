@@ -93,6 +93,15 @@ func (q *Queue) drain() {
 	}
 }
 
+// wake makes the descriptor readable: whoever sleeps looks at Err.
+func (q *Queue) wake() {
+	q.fdMu.Lock()
+	defer q.fdMu.Unlock()
+	if q.fd >= 0 {
+		_, _ = unix.Write(q.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // readable already, if it is full
+	}
+}
+
 // WaitFD implements driver.Queue.
 func (q *Queue) WaitFD() int {
 	q.fdMu.Lock()

@@ -41,6 +41,7 @@ type place struct {
 
 func (p *place) entries() int { return p.size }
 
+// ring notifies the device (2.9).
 func (p *place) ring() {
 	p.bell.Write16(0, p.index)
 	p.rings++

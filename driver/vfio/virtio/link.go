@@ -1,0 +1,86 @@
+package virtio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver"
+)
+
+// watch follows changes of the device's configuration (2.1.1, 4.1.5.4): it runs until
+// the eventfd is closed.
+func (d *Device) watch() {
+	var b [8]byte
+	for {
+		if _, err := d.changes.Read(b[:]); err != nil {
+			return
+		}
+		d.mu.Lock()
+		if d.closed {
+			d.mu.Unlock()
+			return
+		}
+		if err := d.lost(); err != nil {
+			for _, q := range d.queues {
+				q.fail(err)
+				q.wake()
+			}
+		} else {
+			d.readLink()
+		}
+		call := d.onLink
+		d.mu.Unlock()
+		if call != nil {
+			call()
+		}
+	}
+}
+
+// readLink reads whether the link is up (5.1.4.2). Without STATUS it always is.
+func (d *Device) readLink() {
+	d.up.Store(d.features&featStatus == 0 || d.regs.device.Read16(netStatus)&statusLinkUp != 0)
+}
+
+// LinkUp implements driver.Linked.
+func (d *Device) LinkUp() bool { return d.up.Load() }
+
+// OnLink implements driver.Linked.
+func (d *Device) OnLink(call func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onLink = call
+}
+
+// lost returns the fault of a device that is gone, or wants a reset (2.1.1).
+func (d *Device) lost() error {
+	switch s := d.regs.common.Read8(regStatus); {
+	case s == statusGone:
+		return fmt.Errorf("virtio: %s: %w", d.pci.Address(), driver.ErrGone)
+	case s&statusNeedsReset != 0:
+		return fmt.Errorf("virtio: %s: the device met an error and wants a reset", d.pci.Address())
+	}
+	return nil
+}
+
+// newEvent makes an eventfd that the runtime polls.
+func newEvent(name string) (*os.File, int, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, -1, fmt.Errorf("virtio: eventfd: %w", err)
+	}
+	return os.NewFile(uintptr(fd), name), fd, nil
+}
+
+// closeChanges ends watch.
+func (d *Device) closeChanges() error {
+	if d.changes == nil {
+		return nil
+	}
+	if err := d.changes.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
