@@ -112,14 +112,22 @@ func TestEpoch(t *testing.T) {
 		t.Errorf("%v ns of the processor a byte, want 50", got)
 	}
 
-	// Fast events: it lasts for epochMin. A trial does not.
-	began := at
-	if _, ok = epochOf(&e, &at, 1_000, 200, 500, false); !ok || at-began < epochMin {
-		t.Errorf("an epoch of %d ns, %v", at-began, ok)
+	// Fast events: it lasts for epochMin, a trial for epochLong.
+	for _, c := range []struct {
+		trial bool
+		least int64
+	}{{false, epochMin}, {true, epochLong}} {
+		began := at
+		if _, ok = epochOf(&e, &at, 1_000, 200, 500, c.trial); !ok || at-began < c.least || at-began > 2*c.least {
+			t.Errorf("an epoch of %d ns, %v; a trial: %v", at-began, ok, c.trial)
+		}
 	}
-	began = at
-	if _, ok = epochOf(&e, &at, 1_000, 200, 500, true); !ok || at-began >= epochMin {
-		t.Errorf("a trial of %d ns, %v", at-began, ok)
+	// Spinning that has just begun is not measured.
+	began := at
+	e.rise(at)
+	c, ok = epochOf(&e, &at, 50_000, 200, 10_000, true)
+	if events := int((at - began) / 50_000); !ok || at-began < epochSteady+epochLong || c.events != events {
+		t.Errorf("an epoch of %d ns after sleep, %v; %d events of %d", at-began, ok, c.events, events)
 	}
 	// Too long says nothing, and neither does one in which nothing was done.
 	if _, ok = epochOf(&e, &at, 2*epochMax/epochEvents, 200, 500, false); ok {

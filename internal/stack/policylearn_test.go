@@ -18,7 +18,11 @@ const (
 // little for its trials. The arrivals are those of real programs at 10 % of what
 // they can do, and one each millisecond.
 func TestPolicyLearns(t *testing.T) {
-	const half, seeds = 500_000 * simUS, 9
+	const half = 500_000 * simUS
+	seeds := 9
+	if testing.Short() {
+		seeds = 3
+	}
 	for _, l := range []load{
 		{gap: 1000 * simUS},
 		{gap: 500 * simUS, shape: exponential},

@@ -8,7 +8,7 @@ func TestPolicyMutants(t *testing.T) {
 		policyCases[0].with(0, 1),   // a closed loop
 		policyCases[11].with(11, 0), // an open loop
 		policyCases[10].with(10, 1), // an open loop, uneven
-		policyCases[22].with(22, 1), // another thread
+		policyCases[21].with(21, 1), // another thread
 	}
 	best := make([]hindsight, len(cases))
 	for i, s := range cases {

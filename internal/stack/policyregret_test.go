@@ -133,13 +133,13 @@ var policyCases = []policyCase{
 	{scenario: scenario{loads: []load{{gap: 100 * simUS, shape: pareto}}}},
 	{scenario: scenario{loads: []load{{gap: 20 * simUS, burst: 50, pause: 5000 * simUS}}}, misses: [2]goal{0, goalCPU}},
 	{scenario: scenario{loads: []load{{conns: 1, gap: 15 * simUS, lasts: 100_000 * simUS}, {gap: 200 * simUS, shape: exponential, lasts: 100_000 * simUS}}}, misses: [2]goal{goalRegret, 0}},
-	{scenario: scenario{loads: []load{{conns: 1, gap: 15 * simUS, lasts: 500_000 * simUS}, {gap: 100 * simUS, lasts: 500_000 * simUS}}}, misses: [2]goal{goalRegret, 0}},
+	{scenario: scenario{loads: []load{{conns: 1, gap: 15 * simUS, lasts: 500_000 * simUS}, {gap: 100 * simUS, lasts: 500_000 * simUS}}}},
 	{scenario: scenario{loads: []load{{gap: 1000 * simUS, lasts: 50_000 * simUS}, {gap: 50 * simUS, shape: exponential, lasts: 50_000 * simUS}}}},
 	// Another thread, a quota, both ends on one processor.
 	{scenario: scenario{rivalBusy: 1000 * simUS, rivalIdle: 1000 * simUS, loads: []load{{conns: 1, gap: 15 * simUS}}}},
 	{scenario: scenario{rivalBusy: 1000 * simUS, loads: []load{{conns: 1, gap: 15 * simUS}}}},
 	{scenario: scenario{rivalBusy: 1000 * simUS, rivalIdle: 1000 * simUS, loads: []load{{gap: 200 * simUS, shape: exponential}}}, misses: [2]goal{goalRegret, 0}},
-	{scenario: scenario{quota: 20_000_000, loads: []load{{conns: 1, gap: 15 * simUS}}}, misses: [2]goal{goalRegret, 0}},
+	{scenario: scenario{quota: 20_000_000, loads: []load{{conns: 1, gap: 15 * simUS}}}},
 	{scenario: scenario{quota: 20_000_000, loads: []load{{gap: 200 * simUS, shape: exponential}}}},
 	{scenario: scenario{quota: 50_000_000, loads: []load{{conns: 4, gap: 30 * simUS, shape: jitter}}}},
 	{scenario: scenario{shares: true, loads: []load{{conns: 1, gap: 15 * simUS}}}, misses: [2]goal{goalRegret, goalRegret}},
@@ -160,12 +160,16 @@ func (c policyCase) with(i, second int) scenario {
 	return s
 }
 
-// With -v the goals that the policy misses are listed: those are not asserted.
+// With -v the goals that the policy misses are listed: those are not asserted. With
+// -short one scenario in four is simulated: the race detector needs no more.
 func TestPolicyRegret(t *testing.T) {
 	verdicts := make([][2]verdict, len(policyCases))
 	best := make([][2]hindsight, len(policyCases))
 	t.Run("scenarios", func(t *testing.T) {
 		for i, c := range policyCases {
+			if testing.Short() && i%4 != 0 {
+				continue
+			}
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				for k, misses := range c.misses {

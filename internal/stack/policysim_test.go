@@ -143,8 +143,10 @@ type simThread struct {
 	halted   int64 // when another thread took the processor from the spin, 0: none did
 	spun     int64 // spinning that is looked at together
 	lost     int64 // of that to others
+	times    int   // how often
 	work     int64
 	answered int64
+	awake    int64                        // since when it has not slept
 	serve    func(p simPacket, now int64) // the end of a packet's service
 
 	quota, quotaUsed, quotaEnd int64 // 0: none
@@ -192,6 +194,7 @@ func (t *simThread) begin(now int64) {
 		d := now - t.halted
 		t.halted = 0
 		t.lost += d
+		t.times++
 		t.used += simSwitch
 		if d >= sharedAtOnce {
 			t.by.shared(now)
@@ -206,10 +209,10 @@ func (t *simThread) endSpin(now int64) {
 	if t.spun += now - t.began; t.spun < sharedLook && t.lost < sharedLook {
 		return
 	}
-	if t.lost*sharedShare >= t.spun {
+	if t.lost*sharedShare >= t.spun && t.times >= sharedTimes {
 		t.by.shared(now)
 	}
-	t.spun, t.lost = 0, 0
+	t.spun, t.lost, t.times = 0, 0, 0
 }
 
 // set sets the timer of a thread that runs.
@@ -314,6 +317,7 @@ func (t *simThread) done(now int64) {
 		t.state, t.timer = simAsleep, simNever
 		t.cpu.release(now)
 	case simRose:
+		t.awake = now
 		t.poll(now)
 	}
 }

@@ -21,8 +21,9 @@ type sharing struct {
 	base   int64 // processor time used when the clock showed since, -1: unknown
 	since  int64
 
-	spun int64 // ns that are looked at together
-	lost int64 // of that to others
+	spun  int64 // ns that are looked at together
+	lost  int64 // of that to others
+	times int   // how often
 
 	several atomic.Bool // the process may run on several processors
 	off     bool        // spins do not yield the processor; does not change
@@ -39,15 +40,18 @@ const (
 	// Without others no gap between two looks is as long, but for interrupts.
 	gapAlone = int64(10_000)
 
-	// A processor is shared if others take a quarter of a spin, or a millisecond.
-	// The kernel's threads take less. With several processors only the millisecond
-	// counts: the kernel wakes the other end, and threads of our own, on this
+	// A processor is shared if others take a quarter of the spinning, or two
+	// milliseconds at once. The kernel's threads take less, and a hypervisor takes up
+	// to a millisecond now and then. With several processors only the milliseconds
+	// count: the kernel wakes the other end, and threads of our own, on this
 	// processor as often as on the other one. They run while we yield, and none
 	// waits for long. Trials show whether that pays.
 	sharedShare  = 4
-	sharedAtOnce = int64(1_000_000)
-	// sharedLook is the amount of spinning that is judged together, in ns.
-	sharedLook = int64(100_000)
+	sharedAtOnce = int64(2_000_000)
+	// sharedLook is the amount of spinning that is judged together, in ns, and
+	// sharedTimes how often others must have run in that time.
+	sharedLook  = int64(2_000_000)
+	sharedTimes = 3
 )
 
 // begin begins a spin.
@@ -81,6 +85,9 @@ func (h *sharing) lose(now int64) bool {
 	d := max(now-h.since-(used-h.base), 0)
 	h.base, h.since = used, now
 	h.lost += d
+	if d > yieldAlone {
+		h.times++
+	}
 	return d >= sharedAtOnce
 }
 
@@ -89,8 +96,8 @@ func (h *sharing) end(spun int64) bool {
 	if h.spun += spun; h.spun < sharedLook && h.lost < sharedLook {
 		return false
 	}
-	shared := h.lost*sharedShare >= h.spun && !h.several.Load()
-	h.spun, h.lost = 0, 0
+	shared := h.lost*sharedShare >= h.spun && h.times >= sharedTimes && !h.several.Load()
+	h.spun, h.lost, h.times = 0, 0, 0
 	return shared
 }
 

@@ -37,7 +37,7 @@ const (
 	trialsClear   = 0.2 // gain beyond doubt that makes trials rare soon
 
 	trialsCredit = 2e6  // processor time, ns, that trials may lose at the beginning, and at once
-	trialsShare  = 0.04 // part of the processor time at home that they may lose in the long run
+	trialsShare  = 0.02 // part of the processor time at home that they may lose in the long run
 )
 
 func (t *trials) init(seed uint64) {
