@@ -38,6 +38,10 @@ type Network interface {
 	// are cheap.
 	Confirm(link int, addr netip.Addr)
 
+	// Doubt reports that a neighbour may not be there any more: nothing is heard of what
+	// was sent to it. Repeated calls are cheap.
+	Doubt(link int, addr netip.Addr)
+
 	// Gen is a number that grows with every change that may alter an answer. A
 	// caller that reads it before asking may keep the answer until it changes.
 	Gen() uint64

@@ -96,6 +96,9 @@ func (j *Joined) Resolve(link int, addr netip.Addr) { j.of(link).Resolve(link, a
 // Confirm implements Network.
 func (j *Joined) Confirm(link int, addr netip.Addr) { j.of(link).Confirm(link, addr) }
 
+// Doubt implements Network.
+func (j *Joined) Doubt(link int, addr netip.Addr) { j.of(link).Doubt(link, addr) }
+
 // Gen implements Network.
 func (j *Joined) Gen() uint64 { return j.kernel.Gen() + j.static.Gen() }
 

@@ -121,6 +121,9 @@ func (k *Kernel) Confirm(link int, addr netip.Addr) {
 	k.requests.mu.Unlock()
 }
 
+// Doubt implements Network. The kernel asks the neighbour either way.
+func (k *Kernel) Doubt(link int, addr netip.Addr) { k.Confirm(link, addr) }
+
 // serveNeighbors tells the kernel which neighbours are wanted.
 func (k *Kernel) serveNeighbors() {
 	for {

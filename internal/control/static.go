@@ -27,8 +27,8 @@ type Static struct {
 	// with SetNeighbor or FailNeighbor, but from another goroutine. Without
 	// it an unknown neighbour is reported as failed.
 	OnResolve func(link int, addr netip.Addr)
-	// OnConfirm, if set before first use, is called by Confirm.
-	OnConfirm func(link int, addr netip.Addr)
+	// OnConfirm and OnDoubt, if set before first use, are called by Confirm and Doubt.
+	OnConfirm, OnDoubt func(link int, addr netip.Addr)
 
 	mu     sync.Mutex
 	links  map[int]Link
@@ -209,6 +209,13 @@ func (s *Static) Resolve(link int, addr netip.Addr) {
 func (s *Static) Confirm(link int, addr netip.Addr) {
 	if s.OnConfirm != nil {
 		s.OnConfirm(link, addr)
+	}
+}
+
+// Doubt implements Network.
+func (s *Static) Doubt(link int, addr netip.Addr) {
+	if s.OnDoubt != nil {
+		s.OnDoubt(link, addr)
 	}
 }
 

@@ -115,7 +115,7 @@ func (e *Engine) openControl() error {
 	e.net = mirror
 	if slices.ContainsFunc(e.cfg.Interfaces, isPCI) {
 		e.static = control.NewStatic()
-		e.static.OnResolve, e.static.OnConfirm = e.askHost, e.confirmHost
+		e.static.OnResolve, e.static.OnConfirm, e.static.OnDoubt = e.askHost, e.confirmHost, e.doubtHost
 		e.net = control.Join(mirror, e.static)
 		e.reserver.Free = func(a netip.Addr) bool { _, ok := e.static.Local(a); return ok }
 	}

@@ -34,6 +34,7 @@ type linkHost struct {
 	spare  chan []byte // buffers for frames
 	wanted chan netip.Addr
 	seen   chan netip.Addr // neighbours that answer
+	silent chan netip.Addr // neighbours that perhaps do not
 
 	hops      map[netip.Addr]bool // to which packets are sent
 	hopsUntil int64               // when they are asked for again
@@ -67,7 +68,7 @@ func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap
 		static: l, link: link, mtu: link.MTU, net: net, dns: l.dns, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
 		addrs:  withLinkLocal(l, link.MAC),
 		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
-		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions),
+		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions), silent: make(chan netip.Addr, hostQuestions),
 		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, asks: map[string]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
 	}
 	for range hostFrames {
@@ -109,7 +110,7 @@ func (h *linkHost) frame(b []byte) bool {
 // isUDP reports whether the frame is a datagram of IPv4, which the stack has parsed.
 func isUDP(b []byte) bool { return len(b) > 23 && b[12] == 8 && b[13] == 0 && b[23] == ip.ProtoUDP }
 
-// ask is control.Static's OnResolve, confirm its OnConfirm.
+// ask is control.Static's OnResolve, confirm its OnConfirm, doubt its OnDoubt.
 func (h *linkHost) ask(addr netip.Addr) {
 	select {
 	case h.wanted <- addr:
@@ -120,6 +121,13 @@ func (h *linkHost) ask(addr netip.Addr) {
 func (h *linkHost) confirm(addr netip.Addr) {
 	select {
 	case h.seen <- addr:
+	default:
+	}
+}
+
+func (h *linkHost) doubt(addr netip.Addr) {
+	select {
+	case h.silent <- addr:
 	default:
 	}
 }
@@ -168,6 +176,8 @@ func (h *linkHost) loop(ctx context.Context) {
 			h.host.Resolve(a, h.now())
 		case a := <-h.seen:
 			h.host.Confirm(a, h.now())
+		case a := <-h.silent:
+			h.host.Doubt(a, h.now())
 		case <-timer.C:
 			h.host.Advance(h.now())
 		}

@@ -72,7 +72,7 @@ func (e *Engine) hostOf(link int) *linkHost {
 	return nil
 }
 
-// askHost and confirmHost are control.Static's questions and news.
+// askHost, confirmHost and doubtHost are control.Static's questions and news.
 func (e *Engine) askHost(link int, addr netip.Addr) {
 	if h := e.hostOf(link); h != nil {
 		h.ask(addr)
@@ -82,5 +82,11 @@ func (e *Engine) askHost(link int, addr netip.Addr) {
 func (e *Engine) confirmHost(link int, addr netip.Addr) {
 	if h := e.hostOf(link); h != nil {
 		h.confirm(addr)
+	}
+}
+
+func (e *Engine) doubtHost(link int, addr netip.Addr) {
+	if h := e.hostOf(link); h != nil {
+		h.doubt(addr)
 	}
 }

@@ -64,7 +64,7 @@ func nicEngine(t *testing.T, dev simNIC, static string) *Engine {
 	e := newEngine(c)
 	e.openNIC = func(string, *ring.Arena) (nic, error) { return dev, nil }
 	e.static = control.NewStatic()
-	e.static.OnResolve, e.static.OnConfirm = e.askHost, e.confirmHost
+	e.static.OnResolve, e.static.OnConfirm, e.static.OnDoubt = e.askHost, e.confirmHost, e.doubtHost
 	e.net = e.static
 	i := &Interface{Name: nicName, Index: control.FirstStatic}
 	e.ifs = append(e.ifs, i)

@@ -16,6 +16,7 @@ type entry struct {
 	sent  int   // solicitations in the state
 	moved int64 // when mac came
 	used  int64 // when the entry was last known to be of use
+	sure  int64 // not before then is the neighbour asked because of a doubt
 	asked bool  // Out's user wanted it and hears of it; otherwise it only spoke to us
 }
 
@@ -81,8 +82,20 @@ func (h *Host) Confirm(addr netip.Addr, now int64) {
 	}
 }
 
+// Doubt takes the news that nothing is heard of what was sent to a neighbour: it is asked
+// whether it is there, unless it was a moment ago.
+func (h *Host) Doubt(addr netip.Addr, now int64) {
+	e := h.cache[addr]
+	if e == nil || e.state == incomplete || e.state == probe || now < e.sure {
+		return
+	}
+	h.enter(e, probe, now)
+	h.solicit(e, now)
+}
+
 // confirm makes e reachable.
 func (h *Host) confirm(e *entry, now int64) {
+	e.sure = now + delayFirstProbe
 	h.enter(e, reachable, now+reachableTime/2+h.rng.Int64N(reachableTime))
 	h.slaac.reached(e.addr, now)
 }
@@ -218,7 +231,7 @@ func (h *Host) learn(n news, now int64) {
 	case e.state == incomplete:
 		h.move(e, n.mac, now)
 	case moved && (!n.override || now-e.moved < lockTime && e.state != probe):
-		if e.state == reachable {
+		if e.sure = now; e.state == reachable {
 			h.enter(e, stale, now) // 7.2.5, I: two answers make it doubtful
 		}
 		return

@@ -251,6 +251,39 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// TestDoubt: a neighbour of which nothing is heard is asked at once, once in five seconds
+// while it answers; if it does not, all are asked, and a new one is found.
+func TestDoubt(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			w := new(wire)
+			a, b := w.join(1, true, f.a), w.join(2, true, f.b)
+			w.run(10 * time.Second)
+			a.Resolve(f.addrB, w.now)
+			a.inUse[f.addrB] = true
+			w.deliver()
+			sent := len(a.sent)
+			for range 10_000 { // so many connections
+				a.Doubt(f.addrB, w.now)
+				w.run(time.Millisecond)
+			}
+			if n := len(a.sent) - sent; n < 1 || n > 3 {
+				t.Errorf("%d questions in 10 s about a neighbour that answers", n)
+			}
+			// It is replaced in silence.
+			b.deaf = true
+			c := w.join(3, true, f.c)
+			w.run(10 * time.Second)
+			c.own[0].Prefix = netip.MustParsePrefix(f.b)
+			a.Doubt(f.addrB, w.now)
+			w.run(4 * time.Second)
+			if a.known[f.addrB] != mac(3) || a.gone[f.addrB] != 0 {
+				t.Errorf("the new neighbour is not found: %v, %v", a.known, a.gone)
+			}
+		})
+	}
+}
+
 // TestMoved: a neighbour's announcement of another link-layer address is believed at
 // once, but not twice in a second.
 func TestMoved(t *testing.T) {

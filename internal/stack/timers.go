@@ -71,9 +71,9 @@ func (s *Stack) fireTCP(c *TCPConn) {
 		return
 	}
 	if c.tc.Deadline() <= s.now {
-		// Perhaps the neighbour has moved. The kernel sees none of our traffic, so
-		// ask it to look (RFC 4861, 7.3.1; likewise ARP).
-		s.cfg.Net.Confirm(c.dst.route.Link, c.dst.route.NextHop)
+		// Perhaps the neighbour has moved. Who keeps the neighbours sees none of our
+		// traffic, so have it look (RFC 4861, 7.3.1; likewise ARP).
+		s.cfg.Net.Doubt(c.dst.route.Link, c.dst.route.NextHop)
 		c.tc.Expire(s.now)
 		s.touch(c)
 	} else {
