@@ -10,7 +10,7 @@ import (
 // TestInGuestNICs runs the tests in which the driver counts over NICs that are not
 // virtio.
 func TestInGuestNICs(t *testing.T) {
-	for _, nic := range []string{"e1000e"} {
+	for _, nic := range []string{"e1000e", "igb"} {
 		t.Run(nic, func(t *testing.T) {
 			vmrun.Test(t, vmrun.Guest{
 				Links: []string{nic + "/vfio+virtio"}, CPUs: 2,

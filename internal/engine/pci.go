@@ -5,6 +5,7 @@ import (
 
 	"github.com/onload-go/onload/driver/vfio"
 	"github.com/onload-go/onload/driver/vfio/e1000e"
+	"github.com/onload-go/onload/driver/vfio/igb"
 	vfionic "github.com/onload-go/onload/driver/vfio/nic"
 	"github.com/onload-go/onload/driver/vfio/virtio"
 	"github.com/onload-go/onload/internal/stack"
@@ -17,6 +18,9 @@ var pciDrivers = map[string]func(c *Config, address string, arena *ring.Arena) (
 	"virtio": openVirtio,
 	"e1000e": func(c *Config, address string, arena *ring.Arena) (nic, error) {
 		return e1000e.Open(nicConfig(c, address, arena))
+	},
+	"igb": func(c *Config, address string, arena *ring.Arena) (nic, error) {
+		return igb.Open(nicConfig(c, address, arena))
 	},
 }
 

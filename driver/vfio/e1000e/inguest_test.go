@@ -3,9 +3,14 @@ package e1000e
 import (
 	"testing"
 
+	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/internal/vmrun"
 )
 
+// TestInGuest: opening a device takes a second or two, so all tests run with -long only.
 func TestInGuest(t *testing.T) {
-	vmrun.Test(t, vmrun.Guest{Links: []string{"e1000e/vfio+e1000e/vfio"}, CPUs: 2})
+	vmrun.Test(t, vmrun.Guest{
+		Links: []string{"e1000e/vfio+e1000e/vfio"}, CPUs: 2,
+		Run: testlong.Pick("^TestGuestContract$/default/(Exchange|RingFull|Invalid|Checksum|Segment|Arm|Edges)", "^TestGuest"),
+	})
 }

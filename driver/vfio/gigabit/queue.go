@@ -14,6 +14,8 @@ import (
 // Queue is a receive and a transmit ring. It implements driver.Queue.
 type Queue struct {
 	nic.Queue
+	device   *Device
+	number   int
 	regs     vfio.Regs
 	advanced bool
 

@@ -66,7 +66,7 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 		case k > space:
 			q.Count.TxFull.Add(1)
 			return n
-		case q.Lost(&pkt[0], size):
+		case q.TooLarge(&pkt[0], size): // lost, as on a wire
 		default:
 			q.post(pkt, size)
 			space -= k

@@ -39,8 +39,8 @@ func (q *Queue) Sendable(pkt []ring.Desc, size int) bool {
 		int(first.HdrLen) >= int(first.CsumStart)+driver.TCPHeaderLen && first.HdrLen <= min(first.Len, 255) && int(first.HdrLen) < size
 }
 
-// Lost reports whether a packet is too large for the link: it is lost, as on a wire.
-func (q *Queue) Lost(first *ring.Desc, size int) bool {
+// TooLarge reports whether a packet is too large for the link.
+func (q *Queue) TooLarge(first *ring.Desc, size int) bool {
 	return first.Flags&ring.FlagGSO == 0 && size > q.Dev.Traits.MTU+MaxLink
 }
 
