@@ -3,12 +3,13 @@ package engine_test
 import (
 	"testing"
 
+	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/internal/vmrun"
 )
 
 func TestInGuest(t *testing.T) {
 	t.Run("virtio by VFIO", func(t *testing.T) {
-		vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuestXDP"})
+		vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions)"})
 	})
 	for _, model := range []string{"virtio", "igb"} {
 		t.Run(model+" by AF_XDP", func(t *testing.T) {
@@ -18,4 +19,16 @@ func TestInGuest(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestInGuestInstructions counts instructions: its clock goes on by one nanosecond for
+// each.
+func TestInGuestInstructions(t *testing.T) {
+	if !testlong.Enabled() {
+		t.Skip("SKIPPED without -long")
+	}
+	vmrun.Test(t, vmrun.Guest{
+		Links: []string{"virtio/vfio,packed=on+virtio/vfio,packed=on"}, TAP: true, CPUs: 1,
+		QEMU: []string{"-icount", "shift=0"}, Run: "^TestGuestInstructions$",
+	})
 }
