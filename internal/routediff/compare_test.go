@@ -39,6 +39,9 @@ func run(lines []string, patience time.Duration) (r report, err error) {
 	kernel := kernelStack{w.host}
 	for i := range s.tries {
 		t := &s.tries[i]
+		if err := w.wire.drain(); err != nil {
+			return r, err
+		}
 		if want[i], err = tryKinds[t.kind](t, kernel, w.wire, patience); err != nil {
 			return r, err
 		}
@@ -51,6 +54,9 @@ func run(lines []string, patience time.Duration) (r report, err error) {
 	ours := onloadStack{e}
 	for i := range s.tries {
 		t := &s.tries[i]
+		if err := w.wire.drain(); err != nil {
+			return r, err
+		}
 		got, err := tryKinds[t.kind](t, ours, w.wire, patience)
 		if err != nil {
 			return r, err

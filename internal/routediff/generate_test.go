@@ -104,8 +104,8 @@ func (g *generator) tries() {
 		kind := g.word("tcp-dial", "tcp-open", "tcp-accept", "tcp-serve", "udp-dial", "udp-to")
 		to := g.destination(kind)
 		accepts := kind == "tcp-accept" || kind == "tcp-serve"
-		if g.localLate && accepts {
-			kind, accepts = "tcp-open", false
+		if g.localLate && (accepts || kind == "tcp-open") {
+			kind, accepts = "tcp-dial", false
 		}
 		port := 2000 + i
 		if !g.portsHashed && strings.HasSuffix(kind, "dial") && g.chance(1, 4) {

@@ -118,6 +118,19 @@ func (w *wire) next(until time.Time) (*packet, error) {
 	}
 }
 
+// drain forgets the packets that have come: the end of another try's connection.
+func (w *wire) drain() error {
+	raw, err := w.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) {
+		for err := error(nil); err == nil || err == unix.EINTR; {
+			_, _, err = unix.Recvfrom(int(fd), w.buf[:], unix.MSG_DONTWAIT)
+		}
+	})
+}
+
 // decode reads a frame with TCP or UDP; nil: it has something else.
 func decode(b []byte) *packet {
 	p := new(packet)
