@@ -391,11 +391,22 @@ func TestHelperUnprivileged(t *testing.T) {
 		t.Errorf("New: %v", err)
 	}
 	c.Fallback = true
+	var warnings *observer.ObservedLogs
+	c.Logger, warnings = observed()
 	e, err := onload.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
+	// It says that, and not what flows would lack, of which there are none.
+	for _, w := range warnings.All() {
+		if w.Message != "interface is left to the kernel" {
+			t.Errorf("it warns: %s", w.Message)
+		}
+	}
+	if n := warnings.Len(); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
 	if st := e.Status(); len(st) != 1 || !errors.Is(st[0].Err, os.ErrPermission) {
 		t.Errorf("Status: %+v", st)
 	}

@@ -28,6 +28,7 @@ type Stats struct {
 	DetourErrors         uint64       // those that the kernel did not take
 	Inlets               uint64       // packets that came through the kernel, by interfaces that are not accelerated
 	InletErrors          uint64       // those that were lost for want of memory
+	InletsWithoutRoom    uint64       // flows of the engine beyond some 400,000, whose packets by those interfaces are lost
 	ReturnErrors         uint64       // packets that were to go back to the kernel (Fragments.Returned, bad headers), and were lost
 	HandOvers            uint64       // packets that came by a queue of another stack than has the flow (Config.Stacks)
 	HandOverDrops        uint64       // those that it had no room for

@@ -50,8 +50,11 @@ type Engine struct {
 
 	noticed   sync.Once
 	inletOnce sync.Once
-	closeOnce sync.Once
-	closeErr  error
+
+	errorsOnce sync.Once
+	noOutput   error // why output is nil
+	closeOnce  sync.Once
+	closeErr   error
 }
 
 // New makes an Engine from c alone. It only checks the settings of the environment:
@@ -121,7 +124,9 @@ func open(c Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	if e.net != nil {
-		e.openErrors()
+		if len(e.stacks()) > 0 {
+			e.openErrors()
+		}
 		e.keep()
 	}
 	return e, nil

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,14 +29,15 @@ func (g *growable) Grow(ctx context.Context, _ func([]driver.Queue) error) error
 
 func (g *growable) Missing() string { return "" }
 
-// TestKeeperGrows: after a change of a link the keeper looks for queues, since
-// drivers may change them without a notice. Close does not wait for busy ones.
-func TestKeeperGrows(t *testing.T) {
+// growing is an engine over a link in memory, whose device is what wrap makes of it. It
+// has a keeper.
+func growing(t *testing.T, wrap func(driver.Device) driver.Device) *Engine {
+	t.Helper()
 	dev, peer, err := sim.New(sim.Config{Name: "a"}, sim.Config{Name: "b"}, sim.LinkConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer peer.Close()
+	t.Cleanup(func() { peer.Close() })
 	e := newEngine(Config{Logger: zap.NewNop(), Interfaces: []string{"a"}})
 	e.net = control.NewStatic(control.Link{Index: 1, Name: "a", MTU: 1500, Up: true, Carrier: true})
 	c := e.stackConfig()
@@ -44,9 +46,56 @@ func TestKeeperGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &growable{dev, make(chan struct{})}
-	e.ifs = []*Interface{{Name: "a", Index: 1, Stacks: []*stack.Stack{s}, Device: g}}
+	e.ifs = []*Interface{{Name: "a", Index: 1, Stacks: []*stack.Stack{s}, Device: wrap(dev)}}
 	e.keep()
+	return e
+}
+
+// refusing is a device whose queues can be taken at the second attempt.
+type refusing struct {
+	driver.Device
+	grows chan struct{}
+	tried bool // of the keeper's goroutine
+}
+
+func (r *refusing) Grow(context.Context, func([]driver.Queue) error) error {
+	first := !r.tried
+	r.tried = true
+	r.grows <- struct{}{}
+	if first {
+		return syscall.ENOBUFS
+	}
+	return nil
+}
+
+func (r *refusing) Missing() string { return "" }
+
+// TestKeeperGrowsAgain: queues that could not be taken are tried again, without news.
+func TestKeeperGrowsAgain(t *testing.T) {
+	r := &refusing{grows: make(chan struct{})}
+	e := growing(t, func(dev driver.Device) driver.Device {
+		r.Device = dev
+		return r
+	})
+	defer e.Close()
+	e.keeper.news <- struct{}{}
+	for range 2 {
+		select {
+		case <-r.grows:
+		case <-time.After(time.Minute):
+			t.Fatal("the keeper does not try again")
+		}
+	}
+}
+
+// TestKeeperGrows: after a change of a link the keeper looks for queues, since
+// drivers may change them without a notice. Close does not wait for busy ones.
+func TestKeeperGrows(t *testing.T) {
+	g := &growable{grows: make(chan struct{})}
+	e := growing(t, func(dev driver.Device) driver.Device {
+		g.Device = dev
+		return g
+	})
 	e.keeper.news <- struct{}{}
 	select {
 	case <-g.grows:

@@ -8,12 +8,18 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// openErrors has the stacks receive the kernel's ICMP errors.
+// openErrors has the stacks receive the kernel's ICMP errors. It is called when there is
+// a stack: without one there are no flows, and no privileges are missed.
 func (e *Engine) openErrors() {
-	var err error
-	if e.icmp, err = inlet.OpenErrors(e.ns, e.log, e.injectError); err != nil {
-		e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", zap.Error(err))
-	}
+	e.errorsOnce.Do(func() {
+		var err error
+		if e.icmp, err = inlet.OpenErrors(e.ns, e.log, e.injectError); err != nil {
+			e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", zap.Error(err))
+		}
+		if e.noOutput != nil {
+			e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", zap.Error(e.noOutput))
+		}
+	})
 }
 
 // in is the inlet, or nil. The first stack has it opened: where nothing is

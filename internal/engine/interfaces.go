@@ -109,9 +109,7 @@ func (e *Engine) openControl() error {
 	if e.reserver, err = control.NewKernelPorts(e.ns); err != nil {
 		return errors.Join(fmt.Errorf("onload: ports: %w", err), mirror.Close())
 	}
-	if e.output, err = control.OpenOutput(e.ns, mirror); err != nil {
-		e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", zap.Error(err))
-	}
+	e.output, e.noOutput = control.OpenOutput(e.ns, mirror)
 	e.net = mirror
 	if slices.ContainsFunc(e.cfg.Interfaces, isPCI) {
 		e.static = control.NewStatic()

@@ -37,6 +37,11 @@ type keeper struct {
 // holds: the kernel does not announce that an XDP program goes.
 const busyRetry = time.Second
 
+// growRetry is the time between two attempts at queues that came and could not be taken:
+// memory may have been short, or another process had them. Nothing announces that this
+// has changed.
+const growRetry = 2 * time.Second
+
 // keep starts the keeper. Until then nobody but the caller uses e.
 func (e *Engine) keep() {
 	ctx, stop := context.WithCancel(context.Background())
@@ -93,15 +98,27 @@ func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
 	retry := time.NewTimer(busyRetry)
 	defer retry.Stop()
+	again := time.NewTimer(growRetry)
+	again.Stop() // until queues could not be taken
+	defer again.Stop()
+	grow := func() {
+		again.Stop()
+		if !k.grow(ctx) {
+			again.Reset(growRetry)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.news:
-			k.grow(ctx) // drivers may change their queues without a notice of that
+			grow() // drivers may change their queues without a notice of that
 		case <-retry.C:
 		case <-k.e.grown:
-			k.grow(ctx)
+			grow()
+			continue
+		case <-again.C:
+			grow()
 			continue
 		}
 		k.look()
@@ -186,6 +203,7 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 	}
 	k.e.publish(n, i)
 	if len(i.Stacks) > 0 {
+		k.e.openErrors()
 		k.hearLast()
 		k.e.bound.join(k.e)
 	}
@@ -227,9 +245,10 @@ func (k *keeper) rejoin(i, was *Interface, l control.Link, mode Mode) bool {
 	return true
 }
 
-// grow takes the queues that interfaces have got. Those that cannot be taken are
-// tried again with the next change. It waits for busy queues until ctx ends.
-func (k *keeper) grow(ctx context.Context) {
+// grow takes the queues that interfaces have got, and reports whether none is left. It
+// waits for busy queues until ctx ends.
+func (k *keeper) grow(ctx context.Context) (all bool) {
+	all = true
 	for _, i := range k.e.interfaces() {
 		g, ok := i.Device.(driver.Grower)
 		if !ok || i.err() != nil {
@@ -237,11 +256,13 @@ func (k *keeper) grow(ctx context.Context) {
 		}
 		was := g.Missing()
 		err := g.Grow(ctx, i.addQueues)
+		all = all && err == nil
 		if err != nil && ctx.Err() == nil && g.Missing() != was {
 			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
 				zap.String("interface", i.Name), zap.Error(err))
 		}
 	}
+	return all
 }
 
 // sameLink reports whether nothing has changed that may let a device open.

@@ -97,6 +97,10 @@ func (in *Inlet) load(seed uint64) error {
 // It makes no system call, and may be called from several goroutines.
 func (in *Inlet) Add(udp bool, local, remote netip.AddrPort) { in.known.add(udp, local, remote) }
 
+// WithoutRoom returns how many flows found no room among the known ones so far. The
+// kernel keeps their packets.
+func (in *Inlet) WithoutRoom() uint64 { return in.known.without.Load() }
+
 // Remove leaves the packets of a flow to the kernel again.
 func (in *Inlet) Remove(udp bool, local, remote netip.AddrPort) {
 	in.known.remove(udp, local, remote)

@@ -15,6 +15,8 @@ import (
 type Inlet interface {
 	Add(udp bool, local, remote netip.AddrPort)
 	Remove(udp bool, local, remote netip.AddrPort)
+	// WithoutRoom is how many flows the kernel was not told of, since it has a limit.
+	WithoutRoom() uint64
 }
 
 // Injected is a packet that came by a link which the stack has no queues of. The

@@ -93,7 +93,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
-	s.icmp.Init(now, icmpPerSecond, icmpBurst, seed)
+	s.icmp.Init(now, partOf(icmpPerSecond, icmpPerSecond, cfg.stacks()), partOf(icmpBurst, icmpBurst, cfg.stacks()), seed)
 	s.ports = newPortTable(cfg.Ports, s.wiring.steering(), cfg.stacks())
 	if t := cfg.team; t != nil {
 		s.ports.leaving = &t.left

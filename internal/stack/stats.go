@@ -51,6 +51,7 @@ type Stats struct {
 	DetourErrors         uint64 // those that the kernel did not take
 	Inlets               uint64 // packets that came through the kernel, by other links than the stack's
 	InletErrors          uint64 // those that were lost for want of memory
+	InletsWithoutRoom    uint64 // flows whose packets by those links stay the kernel's, of the engine
 	ReturnErrors         uint64 // packets that were to go back to the kernel, and were lost
 	HandOvers            uint64 // packets given to another stack of the team, which has the flow
 	HandOverDrops        uint64 // those that it had no room for
@@ -89,6 +90,9 @@ func (s *Stack) Stats() Stats {
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
 		HandOvers: c.handOvers.Load(), HandOverDrops: c.handDrops.Load(),
 		UDPRcvbufErrors: c.udpFull.Load(), UDPMemErrors: c.udpScarce.Load(),
+	}
+	if in := s.cfg.Inlet; in != nil {
+		st.InletsWithoutRoom = in.WithoutRoom()
 	}
 	s.begin()
 	st.Conns, st.TimeWaits = s.demux.flows.len(), s.demux.timeWaits.len()

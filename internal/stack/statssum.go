@@ -16,9 +16,11 @@ func TeamStats(ss []*Stack, index int) (all Stats) {
 			continue
 		}
 		free, frames, lost := all.FreeFrames, all.Frames, all.ReturnErrors
+		without := all.InletsWithoutRoom
 		addFields(reflect.ValueOf(&all).Elem(), reflect.ValueOf(&one).Elem())
 		all.FreeFrames, all.Frames = max(free+s.ownFrames(), 0), frames
 		all.ReturnErrors = max(lost, one.ReturnErrors)
+		all.InletsWithoutRoom = without
 	}
 	all.Listeners, all.UDPs = listeners, max(all.UDPs-bounds+bound, 0)
 	return all

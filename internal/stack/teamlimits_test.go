@@ -67,3 +67,22 @@ func TestTeamDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// TestTeamICMPRate: the limit on ICMP errors is the host's, whichever queues what they
+// answer comes by.
+func TestTeamICMPRate(t *testing.T) {
+	team, _ := newTeam(t, 4, pairOptions{})
+	allowed := 0
+	for _, s := range team {
+		locked(s, func() {
+			for range 10 * icmpBurst {
+				if s.icmp.Allow(s.now) {
+					allowed++
+				}
+			}
+		})
+	}
+	if allowed == 0 || allowed > 2*icmpBurst+len(team) { // each costs half of its price at least
+		t.Errorf("%d errors at once, of a burst of %d", allowed, icmpBurst)
+	}
+}
