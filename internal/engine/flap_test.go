@@ -33,7 +33,8 @@ func TestFlappingInterface(t *testing.T) {
 		w.gone[i] = true
 		waitTaken(t, u.engine, i, false)
 		w.remake(i)
-		if n < 4 { // it comes back with fewer
+		waitTaken(t, u.engine, i, true) // without any link connections end
+		if n < 4 {                      // it comes back with fewer
 			w.must(u.r[i].SetQueues(4))
 			w.must(u.a[i].SetQueues(4))
 		}
