@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,7 @@ func boot(outer context.Context, args []string, files []*os.File, out io.Writer)
 	var log bytes.Buffer
 	var last protocol.Report
 	ended := false
+	var unread error
 	var copies sync.WaitGroup
 	copies.Go(func() { _, _ = io.Copy(&log, ends[0]) }) // what there is of it
 	both := &syncWriter{w: out}
@@ -78,8 +80,11 @@ func boot(outer context.Context, args []string, files []*os.File, out io.Writer)
 		lines := json.NewDecoder(bufio.NewReader(ends[fdStatus-fdLog]))
 		for {
 			var r protocol.Report
-			if lines.Decode(&r) != nil {
-				return // QEMU ended
+			if err := lines.Decode(&r); err != nil {
+				if err != io.EOF { // QEMU did not just end
+					unread = fmt.Errorf("the guest's report: %w", err)
+				}
+				return
 			}
 			if r.Started {
 				close(started)
@@ -96,9 +101,16 @@ func boot(outer context.Context, args []string, files []*os.File, out io.Writer)
 	if ended {
 		return &last, nil
 	}
-	err = fmt.Errorf("QEMU: %w %s; the kernel's last messages:\n%s", err, said.Bytes(), tail(log.String(), 40))
+	crashed := false
 	var exit *exec.ExitError
-	crashed := errors.As(err, &exit) && exit.Sys().(unix.WaitStatus).Signaled() && exit.Sys().(unix.WaitStatus).Signal() != unix.SIGKILL
+	if errors.As(err, &exit) {
+		ws := exit.Sys().(syscall.WaitStatus) // package unix has its own type
+		crashed = ws.Signaled() && ws.Signal() != unix.SIGKILL
+	}
+	if err == nil {
+		err = errors.New("it ended with status 0, as when the guest resets or somebody terminates QEMU")
+	}
+	err = errors.Join(fmt.Errorf("QEMU: %w %s; the kernel's last messages:\n%s", err, said.Bytes(), tail(log.String(), 40)), unread)
 	select {
 	case <-started:
 		if !crashed && errors.Is(outer.Err(), context.DeadlineExceeded) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -175,13 +176,17 @@ func runProgram(c *protocol.Config, p *ports) (int, error) {
 	cmd := exec.Command(c.Args[0], c.Args[1:]...)
 	cmd.Env = append(append(c.Env, env...), "VMRUN_MONITOR="+p.monitor)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/tmp", p.stdout, p.stderr
-	err = cmd.Run()
+	return exitCode(cmd.Run())
+}
+
+// exitCode is Report.Code of a program that ended with err.
+func exitCode(err error) (int, error) {
 	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		if ws := ended.Sys().(unix.WaitStatus); ws.Signaled() {
-			return 128 + int(ws.Signal()), nil
-		}
-		return ended.ExitCode(), nil
+	if !errors.As(err, &ended) {
+		return 0, err
 	}
-	return 0, err
+	if ws := ended.Sys().(syscall.WaitStatus); ws.Signaled() { // package unix has its own type
+		return 128 + int(ws.Signal()), nil
+	}
+	return ended.ExitCode(), nil
 }
