@@ -12,7 +12,7 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Device is one end of the link; it implements driver.Device.
+// Device is one end of the link; it implements driver.Device and driver.Linked.
 type Device struct {
 	*steer.Table
 	cfg    Config
@@ -22,6 +22,7 @@ type Device struct {
 	peer   *Device
 	out    *direction // of what we send
 	down   *atomic.Bool
+	onLink atomic.Pointer[func()]
 	closed atomic.Bool
 	rss    *driver.Toeplitz
 	tap    func(Dir, []byte)
@@ -30,7 +31,10 @@ type Device struct {
 	virtualTime bool
 }
 
-var _ driver.Device = (*Device)(nil)
+var (
+	_ driver.Device = (*Device)(nil)
+	_ driver.Linked = (*Device)(nil)
+)
 
 // New makes a link and its two ends.
 func New(a, b Config, link LinkConfig) (*Device, *Device, error) {
@@ -170,8 +174,32 @@ func (d *Device) Break(err error) {
 }
 
 // SetLink takes the link down or up, for both ends. Packets sent while it is down
-// are lost.
-func (d *Device) SetLink(up bool) { d.down.Store(!up) }
+// are lost. Both ends' OnLink has been called when it returns.
+func (d *Device) SetLink(up bool) {
+	d.down.Store(!up)
+	d.linkChanged()
+	if d.peer != d {
+		d.peer.linkChanged()
+	}
+}
+
+func (d *Device) linkChanged() {
+	if call := d.onLink.Load(); call != nil && !d.closed.Load() {
+		(*call)()
+	}
+}
+
+// LinkUp implements driver.Linked.
+func (d *Device) LinkUp() bool { return !d.down.Load() }
+
+// OnLink implements driver.Linked.
+func (d *Device) OnLink(call func()) {
+	if call == nil {
+		d.onLink.Store(nil)
+		return
+	}
+	d.onLink.Store(&call)
+}
 
 // SetFaults changes what the link does to the packets that d sends.
 func (d *Device) SetFaults(f Faults) error {

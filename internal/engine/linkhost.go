@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
 	"github.com/onload-go/onload/internal/neigh"
 	"github.com/onload-go/onload/internal/stack"
@@ -23,6 +24,7 @@ type linkHost struct {
 	static *staticLink
 	link   control.Link
 	mtu    int            // the device's
+	linked driver.Linked  // nil: the device says nothing of its link, which is up
 	addrs  []netip.Prefix // configured ones
 	host   *neigh.Host
 	net    *control.Static
@@ -35,6 +37,7 @@ type linkHost struct {
 	wanted chan netip.Addr
 	seen   chan netip.Addr // neighbours that answer
 	silent chan netip.Addr // neighbours that perhaps do not
+	news   chan struct{}   // the device has news of the link
 
 	hops      map[netip.Addr]bool // to which packets are sent
 	hopsUntil int64               // when they are asked for again
@@ -68,7 +71,7 @@ func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap
 		static: l, link: link, mtu: link.MTU, net: net, dns: l.dns, log: log.With(zap.String("interface", link.Name)), start: time.Now(),
 		addrs:  withLinkLocal(l, link.MAC),
 		frames: make(chan []byte, hostFrames), spare: make(chan []byte, hostFrames),
-		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions), silent: make(chan netip.Addr, hostQuestions),
+		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions), silent: make(chan netip.Addr, hostQuestions), news: make(chan struct{}, 1),
 		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, asks: map[string]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
 	}
 	for range hostFrames {
@@ -132,6 +135,14 @@ func (h *linkHost) doubt(addr netip.Addr) {
 	}
 }
 
+// heardLink is driver.Linked's OnLink.
+func (h *linkHost) heardLink() {
+	select {
+	case h.news <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
 func (h *linkHost) now() int64 { return int64(time.Since(h.start)) }
 
 // run starts the host of a link that these stacks share.
@@ -154,6 +165,10 @@ func (h *linkHost) run(on []*stack.Stack) {
 	h.host = neigh.New(c, h.now())
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
+	if h.linked != nil {
+		h.linked.OnLink(h.heardLink)
+		h.heardLink() // it may be down already
+	}
 	go h.loop(ctx)
 }
 
@@ -178,6 +193,8 @@ func (h *linkHost) loop(ctx context.Context) {
 			h.host.Confirm(a, h.now())
 		case a := <-h.silent:
 			h.host.Doubt(a, h.now())
+		case <-h.news:
+			h.lookAtLink()
 		case <-timer.C:
 			h.host.Advance(h.now())
 		}
@@ -187,6 +204,9 @@ func (h *linkHost) loop(ctx context.Context) {
 // close ends the goroutine.
 func (h *linkHost) close() {
 	if h != nil && h.stop != nil {
+		if h.linked != nil {
+			h.linked.OnLink(nil)
+		}
 		h.stop()
 		<-h.done
 	}

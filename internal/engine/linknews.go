@@ -95,6 +95,27 @@ func (h *linkHost) Removed(p netip.Prefix) {
 // Deprecated implements neigh.Out.
 func (h *linkHost) Deprecated(a netip.Addr, old bool) { h.net.Deprecate(a, old) }
 
+// lookAtLink follows the device's link. While it is down no route leads to it, as with a
+// kernel's link that is down: another link may have one, and a program hears that there is
+// none. Its addresses stay, and its connections wait.
+func (h *linkHost) lookAtLink() {
+	up := h.linked.LinkUp()
+	h.mu.Lock()
+	was := h.link.Up
+	if up != was {
+		h.link.Up, h.link.Carrier = up, up
+		h.net.SetLink(h.link)
+	}
+	h.mu.Unlock()
+	switch {
+	case was && !up:
+		h.log.Warn("the link is down")
+	case up && !was:
+		h.log.Warn("the link is up again")
+		h.host.LinkUp(h.now())
+	}
+}
+
 // Learned implements neigh.Out.
 func (h *linkHost) Learned(l neigh.Learned) {
 	h.mu.Lock()

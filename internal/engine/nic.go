@@ -36,6 +36,7 @@ func (e *Engine) addHost(i *Interface, dev nic) {
 	}
 	l := e.cfg.staticOf(i.Name)
 	i.host = newLinkHost(link, &l, e.static, e.log)
+	i.host.linked, _ = dev.(driver.Linked)
 	e.static.SetLink(link)
 	i.host.setRoutes(nil)
 }

@@ -22,7 +22,8 @@ func until(t *testing.T, what string, fn func() bool) {
 }
 
 // TestNICDHCP: a NIC without a kernel gets its address, routes, MTU and name servers from
-// dnsmasq, and talks to the kernel behind it; the lease goes back with Close.
+// dnsmasq, and talks to the kernel behind it; when the link was down and is up again the
+// server confirms the lease; it goes back with Close.
 func TestNICDHCP(t *testing.T) {
 	p, dev := kernelWire(t)
 	log := p.B.Dnsmasq(t, "--port=53", "--address=/server.test/10.0.0.2", "--dhcp-range=10.0.0.100,10.0.0.100,1h",
@@ -63,6 +64,16 @@ func TestNICDHCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	roundTrip(t, in)
+	acks := strings.Count(log.String(), "DHCPACK")
+	dev.SetLink(false)
+	until(t, "the link is down", func() bool { l, _ := e.static.Link(e.ifs[0].Index); return !l.Up })
+	dev.SetLink(true)
+	until(t, "the server confirms the lease", func() bool { return strings.Count(log.String(), "DHCPACK") > acks })
+	c, err := dialNIC(e, netip.MustParseAddrPort("10.0.0.2:7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

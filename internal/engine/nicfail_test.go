@@ -76,8 +76,8 @@ func TestNICGatewayMoves(t *testing.T) {
 	}
 }
 
-// TestNICLinkDown: while the link is down nothing comes and goes, and a connection goes on
-// when it is up again.
+// TestNICLinkDown: while the link is down nothing comes and goes, and a dial hears that no
+// route leads there; a connection goes on when the link is up again.
 func TestNICLinkDown(t *testing.T) {
 	t.Parallel()
 	es, errs := nics(t, "10.0.0.1/24", "10.0.0.2/24")
@@ -98,12 +98,27 @@ func TestNICLinkDown(t *testing.T) {
 	if n, err := c.Read(make([]byte, 5)); err == nil {
 		t.Errorf("%d bytes by a link that is down", n)
 	}
+	link := es[0].ifs[0].Index
+	up := func() bool { l, ok := es[0].static.Link(link); return ok && l.Up && l.Carrier }
+	until(t, "the link is down", func() bool { return !up() })
+	if _, err := dialNIC(es[0], netip.MustParseAddrPort("10.0.0.2:7")); !errors.Is(err, syscall.ENETUNREACH) {
+		t.Errorf("a dial by a link that is down: %v", err)
+	}
+	if _, ours := es[0].static.Local(netip.MustParseAddr("10.0.0.1")); !ours {
+		t.Error("the address is not ours any more")
+	}
 	dev.SetLink(true)
+	until(t, "the link is up", up)
 	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
 		t.Error(err)
 	}
 	roundTrip(t, c)
+	d, err := dialNIC(es[0], netip.MustParseAddrPort("10.0.0.2:7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, d)
 }
 
 // TestNICUnplugged: when the device is gone or broken under traffic all calls end with an

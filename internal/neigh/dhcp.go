@@ -31,6 +31,7 @@ const (
 	dhcpBound
 	dhcpRenewing  // the server is to prolong the lease
 	dhcpRebinding // any server is to
+	dhcpRebooting // servers are to say whether the lease is valid on this link (INIT-REBOOT)
 )
 
 const (
@@ -111,6 +112,13 @@ func (d *dhcp) advance(now int64) {
 		}
 		d.send(dhcpv4.MessageTypeRequest, now)
 		d.wake(now + d.half(d.lease.end-now))
+	case dhcpRebooting:
+		if d.tries == dhcpRequests || now >= d.lease.end {
+			d.enter(dhcpBound, d.lease.renew) // the lease is ours for its time (RFC 2131, 3.2 (3))
+			return
+		}
+		d.send(dhcpv4.MessageTypeRequest, now)
+		d.wake(min(now+d.backoff(), d.lease.end))
 	}
 }
 
@@ -160,7 +168,7 @@ func (d *dhcp) input(m *dhcpv4.DHCPv4, via [6]byte, now int64) {
 
 // acknowledged takes the confirmation of an offer, or more time (RFC 2131, 3.1 (4)).
 func (d *dhcp) acknowledged(m *dhcpv4.DHCPv4, via [6]byte, now int64) {
-	if d.state != dhcpRequesting && d.state != dhcpRenewing && d.state != dhcpRebinding {
+	if d.state != dhcpRequesting && d.state != dhcpRenewing && d.state != dhcpRebinding && d.state != dhcpRebooting {
 		return
 	}
 	l, ok := readLease(m, via, d.began)
@@ -187,7 +195,7 @@ func (d *dhcp) refused(m *dhcpv4.DHCPv4, now int64) {
 		if addr4(m.ServerIdentifier()) != d.lease.server {
 			return // another server's, whose offer we did not take
 		}
-	case dhcpRenewing, dhcpRebinding:
+	case dhcpRenewing, dhcpRebinding, dhcpRebooting:
 		d.drop(now)
 	default:
 		return

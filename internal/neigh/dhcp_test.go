@@ -287,3 +287,66 @@ func TestDHCPTaken(t *testing.T) {
 		t.Errorf("asked again after %v", time.Duration(wait))
 	}
 }
+
+// TestDHCPLinkUp: when the link comes up the lease is confirmed by all servers (RFC 2131,
+// 4.3.2, INIT-REBOOT); one that refuses it ends it, one that gives another address changes
+// it, and where no server answers it is ours for its time. A client without a lease asks
+// at once.
+func TestDHCPLinkUp(t *testing.T) {
+	w := new(wire)
+	s := serve(t, w, 2, "10.0.0.100")
+	a := w.joinAs(Config{DHCP: true}, 1)
+	w.run(10 * time.Minute)
+	a.LinkUp(w.now)
+	w.run(time.Second)
+	if len(s.got) != 3 || s.got[2].MessageType() != request || s.dst[2] != ip.Broadcast {
+		t.Fatalf("%v to %v", s.types(), s.dst)
+	}
+	if m := s.got[2]; addr4(m.RequestedIPAddress()) != leased || m.ServerIdentifier() != nil || addr4(m.ClientIPAddr) != netip.IPv4Unspecified() {
+		t.Errorf("confirmed by %v", m)
+	}
+	if !a.has(leased) || a.dhcp.state != dhcpBound || a.dhcp.lease.renew < w.now+int64(29*time.Minute) {
+		t.Errorf("state %v, %v", a.state, a.dhcp.state)
+	}
+	s.dead = true
+	a.LinkUp(w.now)
+	w.run(30 * time.Minute)
+	if n := len(a.dhcpSent()); !a.has(leased) || n < dhcpRequests || n > 2*dhcpRequests {
+		t.Errorf("state %v after %d messages, though the lease is ours", a.state, n)
+	}
+	w.run(31 * time.Minute)
+	if a.has(leased) {
+		t.Error("the lease has ended, and is used")
+	}
+	w.run(time.Hour)
+	s.dead = false
+	a.LinkUp(w.now)
+	w.run(2 * time.Second)
+	if !a.has(leased) {
+		t.Errorf("no lease at once: %v", s.types())
+	}
+	s.pool = []string{"10.0.0.101"}
+	a.LinkUp(w.now)
+	w.run(2 * time.Second)
+	if other := netip.MustParseAddr("10.0.0.101"); a.has(leased) || !a.has(other) {
+		t.Errorf("state %v after another address", a.state)
+	}
+	s.nak = true
+	a.LinkUp(w.now)
+	w.run(time.Second)
+	if len(a.state) != 0 || len(a.learnt.Routes) != 0 {
+		t.Errorf("state %v, learned %v after a NAK", a.state, a.learnt)
+	}
+}
+
+// dhcpSent are the messages to servers since the last call.
+func (e *end) dhcpSent() (l [][]byte) {
+	for _, f := range e.sent {
+		var p ip.Packet
+		if ip.Parse(f, len(f), &p) == nil && p.Proto == ip.ProtoUDP {
+			l = append(l, f)
+		}
+	}
+	e.sent = nil
+	return l
+}

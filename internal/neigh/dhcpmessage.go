@@ -43,13 +43,14 @@ func (d *dhcp) send(t dhcpv4.MessageType, now int64) {
 	ours, server := d.lease.addr.Addr(), d.lease.server
 	src, dst, to := netip.IPv4Unspecified(), ip.Broadcast, broadcast
 	named := d.state == dhcpRequesting || t == dhcpv4.MessageTypeDecline
-	if named {
+	reboot := d.state == dhcpRebooting && t == dhcpv4.MessageTypeRequest // RFC 2131, 4.3.2: no server is named
+	if named || reboot {
 		m.UpdateOption(dhcpv4.OptRequestedIPAddress(ours.AsSlice()))
 	}
 	if named || t == dhcpv4.MessageTypeRelease {
 		m.UpdateOption(dhcpv4.OptServerIdentifier(server.AsSlice()))
 	}
-	if d.holds {
+	if d.holds && !reboot {
 		m.ClientIPAddr, src = ours.AsSlice(), ours
 		if d.state != dhcpRebinding {
 			dst, to = server, d.lease.via
