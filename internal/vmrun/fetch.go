@@ -41,9 +41,35 @@ func Fetch(ctx context.Context, suite string) error {
 		return err
 	}
 	defer unlock()
-	_, err = fetched(ctx, suite)
-	return err
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	for _, pause := range []time.Duration{5 * time.Second, 20 * time.Second, 0} {
+		if err = os.Remove(failure(cache, suite)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if _, err = fetched(ctx, suite); err == nil {
+			return nil
+		}
+		select { // a network may fail for a moment
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("three times: %w", err)
 }
+
+// Without a network the tests of all packages shall not wait for it one after the other:
+// the first one's failure is remembered for a while.
+const (
+	fetchLimit   = 5 * time.Minute
+	failureValid = 15 * time.Minute
+)
+
+// failure is the file that remembers why the suite's kernel could not be fetched.
+func failure(cache, suite string) string { return filepath.Join(cache, suite+".failed") }
 
 // fetched returns the suite's kernel, which it fetches where the cache has none. The
 // caller has the lock.
@@ -56,17 +82,21 @@ func fetched(ctx context.Context, suite string) (*kernel, error) {
 	if k, err := openKernel(dir); !errors.Is(err, os.ErrNotExist) {
 		return k, err
 	}
-	for _, pause := range []time.Duration{5 * time.Second, 20 * time.Second, 0} {
-		if err = fetch(ctx, cache, dir, suite); err == nil {
-			return openKernel(dir)
-		}
-		select { // a network may fail for a moment
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	was := failure(cache, suite)
+	if info, err := os.Stat(was); err == nil && time.Since(info.ModTime()) < failureValid {
+		why, err := os.ReadFile(was)
+		return nil, errors.Join(fmt.Errorf("the kernel of %s could not be fetched at %s: %s", suite, info.ModTime().Format(time.TimeOnly), why), err)
 	}
-	return nil, fmt.Errorf("fetching the guest's kernel of %s, three times: %w", suite, err)
+	limited, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	if err := fetch(limited, cache, dir, suite); err != nil {
+		err = fmt.Errorf("fetching the kernel of %s: %w", suite, err)
+		if ctx.Err() == nil {
+			err = errors.Join(err, os.WriteFile(was, []byte(err.Error()), 0o644))
+		}
+		return nil, err
+	}
+	return openKernel(dir)
 }
 
 func fetch(ctx context.Context, cache, dir, suite string) error {
@@ -164,6 +194,8 @@ Dir::State::lists "%[1]s/lists";
 Dir::Cache "%[1]s/cache";
 APT::Sandbox::User "";
 Acquire::Languages "none";
+Acquire::Retries "0";
+Acquire::http::Timeout "20";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 `, a.dir)
 	return errors.Join(

@@ -5,7 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +50,42 @@ func TestDecompress(t *testing.T) {
 	}
 	if _, err := decompress([]byte("other")); err == nil {
 		t.Error("something else is unpacked")
+	}
+}
+
+// Where a kernel cannot be fetched the next test does not wait for the network again.
+func TestFetchFails(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("PATH", t.TempDir()) // there is no apt-get
+	_, first := fetched(t.Context(), Stable)
+	if first == nil || errors.Is(first, os.ErrNotExist) {
+		t.Fatalf("the first time: %v", first)
+	}
+	dir := t.TempDir()
+	apt, asked := filepath.Join(dir, "apt-get"), filepath.Join(dir, "asked")
+	if err := os.WriteFile(apt, []byte("#!/bin/sh\n: >"+asked+"\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	if _, err := fetched(t.Context(), Stable); err == nil || !strings.Contains(err.Error(), first.Error()) {
+		t.Errorf("the second time: %v", err)
+	}
+	if _, err := os.Stat(asked); err == nil {
+		t.Error("the network is asked the second time")
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-2 * failureValid)
+	if err := os.Chtimes(failure(cache, Stable), long, long); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fetched(t.Context(), Stable); err == nil {
+		t.Error("apt-get fails, and there is a kernel")
+	}
+	if _, err := os.Stat(asked); err != nil {
+		t.Errorf("long after: %v", err)
 	}
 }
 
