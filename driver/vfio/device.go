@@ -19,6 +19,7 @@ type Device struct {
 	regions   [bars]regionInfo
 	mapped    [bars]Regs
 	vectors   int
+	wire      bool // the device has INTx
 	reset     bool // the kernel can
 }
 
@@ -108,19 +109,19 @@ func (d *Device) describe() error {
 			d.config = int64(r.offset)
 		}
 	}
-	irq := irqInfo{index: msixIndex}
-	irq.argsz = uint32(unsafe.Sizeof(irq))
-	if _, err := ioctl(d.fd, "VFIO_DEVICE_GET_IRQ_INFO", deviceGetIRQ, unsafe.Pointer(&irq)); err != nil {
+	vectors, err := interrupts(d.fd, msixIndex)
+	if err != nil {
 		return err
 	}
-	d.vectors = int(irq.count)
-	return nil
+	wires, err := interrupts(d.fd, intxIndex)
+	d.vectors, d.wire = vectors, wires > 0
+	return err
 }
 
 // Address is the device's PCI address.
 func (d *Device) Address() string { return d.address }
 
-// Vectors is how many interrupts MSI-X has.
+// Vectors is how many interrupts MSI-X has; 0 where the device has no MSI-X.
 func (d *Device) Vectors() int { return d.vectors }
 
 // Reset resets the function if the kernel can.
@@ -192,6 +193,21 @@ func (d *Device) Interrupts(eventfds []int) error {
 		return fmt.Errorf("vfio: %s has %d interrupts, want %d", d.address, d.vectors, len(eventfds))
 	}
 	return setIRQs(d.fd, eventfds)
+}
+
+// Wire has the device's INTx add one to an eventfd. The kernel masks it each time,
+// until Unmask: other devices may be on the same wire, and it interrupts for as long
+// as the device asserts it (PCI Local Bus 3.0 section 2.2.6).
+func (d *Device) Wire(eventfd int) error {
+	if !d.wire {
+		return fmt.Errorf("vfio: %s has no INTx", d.address)
+	}
+	return setIRQ(d.fd, intxIndex, irqDataEventFD|irqActionTrigger, uint32(eventfd))
+}
+
+// Unmask lets INTx interrupt again, after the device was told that it was heard.
+func (d *Device) Unmask() error {
+	return setIRQ(d.fd, intxIndex, irqDataNone|irqActionUnmask)
 }
 
 // Close gives the device back: the kernel resets it. Registers must not be used

@@ -34,10 +34,12 @@ const (
 
 	dmaRead, dmaWrite = 1 << 0, 1 << 1
 
-	irqDataNone, irqDataEventFD, irqActionTrigger = 1 << 0, 1 << 2, 1 << 5
+	irqDataNone, irqDataEventFD       = 1 << 0, 1 << 2
+	irqActionUnmask, irqActionTrigger = 1 << 4, 1 << 5
 
 	configRegion = 7 // VFIO_PCI_CONFIG_REGION_INDEX
 	bars         = 6
+	intxIndex    = 0 // VFIO_PCI_INTX_IRQ_INDEX
 	msixIndex    = 2 // VFIO_PCI_MSIX_IRQ_INDEX
 )
 
@@ -75,18 +77,36 @@ func ioctlValue(fd int, name string, number, arg uintptr) (int, error) {
 	}
 }
 
+// interrupts is how many interrupts of a kind the device has.
+func interrupts(fd int, index uint32) (int, error) {
+	irq := irqInfo{index: index}
+	irq.argsz = uint32(unsafe.Sizeof(irq))
+	_, err := ioctl(fd, "VFIO_DEVICE_GET_IRQ_INFO", deviceGetIRQ, unsafe.Pointer(&irq))
+	return int(irq.count), err
+}
+
 // setIRQs passes eventfds for the first vectors of MSI-X; none disables them.
 func setIRQs(fd int, eventfds []int) error {
-	b := make([]uint32, 5, 5+len(eventfds))
-	b[1], b[2], b[4] = irqDataEventFD|irqActionTrigger, msixIndex, uint32(len(eventfds))
+	b := []uint32{0, irqDataEventFD | irqActionTrigger, msixIndex, 0, uint32(len(eventfds))}
 	if len(eventfds) == 0 {
 		b[1] = irqDataNone | irqActionTrigger
 	}
 	for _, e := range eventfds {
 		b = append(b, uint32(e))
 	}
-	b[0] = uint32(4 * len(b))
-	_, err := ioctl(fd, "VFIO_DEVICE_SET_IRQS", deviceSetIRQs, unsafe.Pointer(&b[0]))
+	return irqs(fd, b)
+}
+
+// setIRQ does one thing with the first interrupt of a kind.
+func setIRQ(fd int, index, flags uint32, data ...uint32) error {
+	return irqs(fd, append([]uint32{0, flags, index, 0, 1}, data...))
+}
+
+// irqs passes struct vfio_irq_set: its own size, flags, the kind, which is the first
+// and how many, and the data.
+func irqs(fd int, set []uint32) error {
+	set[0] = uint32(4 * len(set))
+	_, err := ioctl(fd, "VFIO_DEVICE_SET_IRQS", deviceSetIRQs, unsafe.Pointer(&set[0]))
 	return err
 }
 

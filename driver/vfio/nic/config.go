@@ -24,7 +24,6 @@ type Config struct {
 	Queues         int // pairs of rings; 0: 1
 
 	Offloads Offloads
-	INTx     bool // one interrupt that is a wire, as where the device has no MSI-X
 }
 
 // Offloads says what the device does for the stack.

@@ -143,7 +143,7 @@ func Open(c Config) (_ *Device, err error) {
 	}
 	d.regs.common.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
 	d.readLink()
-	go d.watch()
+	go d.watch(d.hear)
 	return d, d.spread(pairs)
 }
 
@@ -189,8 +189,7 @@ func (d *Device) pairs(c *Config) int {
 	return max(1, min(c.Queues, int(d.regs.device.Read16(netPairs)), d.pci.Vectors()-1))
 }
 
-// newQueues makes pairs of virtqueues and the one of commands, and has interrupts
-// (4.1.5.1.2): 0 of the configuration, the others of the receive queues.
+// newQueues makes pairs of virtqueues and the one of commands, and has interrupts.
 func (d *Device) newQueues(c *Config, pairs int) (err error) {
 	var fd int
 	if d.changes, fd, err = newEvent("virtio-config"); err != nil {
@@ -205,12 +204,9 @@ func (d *Device) newQueues(c *Config, pairs int) (err error) {
 		fds = append(fds, q.fd)
 		d.queues = append(d.queues, q)
 	}
-	if err := d.pci.Interrupts(fds); err != nil {
+	rxVector, err := d.interrupts(fds)
+	if err != nil {
 		return err
-	}
-	r := d.regs.common
-	if r.Write16(regConfigVector, 0); r.Read16(regConfigVector) != 0 {
-		return errors.New("virtio: the device refuses interrupt 0")
 	}
 	most := maxFrags
 	if d.caps.TSO > 0 {
@@ -218,7 +214,7 @@ func (d *Device) newQueues(c *Config, pairs int) (err error) {
 	}
 	// 5.1.2: receiveq1, transmitq1 and so on, and behind all that the device has controlq.
 	for i, q := range d.queues {
-		if q.rx, err = d.newRing(uint16(2*i), c.RxRing, 1, uint16(1+i)); err != nil {
+		if q.rx, err = d.newRing(uint16(2*i), c.RxRing, 1, rxVector(i)); err != nil {
 			return err
 		}
 		if q.tx, err = d.newRing(uint16(2*i+1), c.TxRing, most, noVector); err != nil {

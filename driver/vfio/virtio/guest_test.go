@@ -99,6 +99,30 @@ func TestGuestContract(t *testing.T) {
 	}
 }
 
+// TestGuestWire is the contract of devices without MSI-X.
+func TestGuestWire(t *testing.T) {
+	c := Config{RxRing: 64, TxRing: 64, Frames: 512, without: featPacked}
+	d, err := Open(Config{Address: os.Getenv("VMRUN_NIC0_PCI")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wired := d.wired()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !wired {
+		t.Skip("the guest's NICs have MSI-X")
+	}
+	drivertest.Run(t, func(t *testing.T) *drivertest.Ends {
+		a, b := open(t, "NIC0", 1, c), open(t, "NIC1", 2, c)
+		return &drivertest.Ends{
+			A: a, B: b, Without: []string{"Broken", "Checksum", "Segment"},
+			SetLink: func(t *testing.T, up bool) { setLink(t, a.Device.(*Device), up) },
+			Stray:   true, // what is passed on may come after Disarm
+		}
+	})
+}
+
 // flush receives all that is on its way from one device to the other.
 func flush(t *testing.T, from, to *Device) {
 	t.Helper()

@@ -3,6 +3,7 @@ package virtio
 import (
 	"testing"
 
+	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/internal/vmrun"
 )
 
@@ -19,4 +20,13 @@ func TestInGuestOffloads(t *testing.T) {
 func TestInGuestQueues(t *testing.T) {
 	nic := "virtio/vfio,packed=on,mq=on,rss=on,vectors=10"
 	vmrun.Test(t, vmrun.Guest{Links: []string{nic + "+" + nic}, TAP: true, Queues: 4, CPUs: 2, Run: "^TestGuestQueues$"})
+}
+
+// TestInGuestWire is about devices whose one interrupt is INTx.
+func TestInGuestWire(t *testing.T) {
+	if !testlong.Enabled() {
+		t.Skip("SKIPPED without -long")
+	}
+	nic := "virtio/vfio,vectors=0"
+	vmrun.Test(t, vmrun.Guest{Links: []string{nic + "+" + nic}, CPUs: 2, Run: "^TestGuestWire$"})
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // watch follows changes of the device's configuration (2.1.1, 4.1.5.4): it runs until
-// the eventfd is closed.
-func (d *Device) watch() {
+// the eventfd is closed. At each interrupt hear reports whether it is about that.
+func (d *Device) watch(hear func() (changed bool, err error)) {
 	var b [8]byte
 	for {
 		if _, err := d.changes.Read(b[:]); err != nil {
@@ -23,17 +23,21 @@ func (d *Device) watch() {
 			d.mu.Unlock()
 			return
 		}
-		if err := d.lost(); err != nil {
+		changed, err := hear()
+		if err == nil && changed {
+			err = d.lost()
+		}
+		if err != nil {
 			for _, q := range d.queues {
 				q.fail(err)
 				q.wake()
 			}
-		} else {
+		} else if changed {
 			d.readLink()
 		}
 		call := d.onLink
 		d.mu.Unlock()
-		if call != nil {
+		if call != nil && (changed || err != nil) {
 			call()
 		}
 	}

@@ -29,7 +29,7 @@ func TestConfigChanges(t *testing.T) {
 	called := make(chan struct{}, 9)
 	d.OnLink(func() { called <- struct{}{} })
 	ended := make(chan struct{})
-	go func() { d.watch(); close(ended) }()
+	go func() { d.watch(func() (bool, error) { return true, nil }); close(ended) }()
 	change := func(apply func()) {
 		t.Helper()
 		d.mu.Lock()

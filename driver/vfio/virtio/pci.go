@@ -24,12 +24,14 @@ const (
 const (
 	typeCommon = 1
 	typeNotify = 2
+	typeISR    = 3
 	typeDevice = 4
 )
 
 // structures are where the device has its registers.
 type structures struct {
 	common, notify, device vfio.Regs
+	isr                    vfio.Regs
 	multiplier             int // of a queue's notify offset, bytes
 }
 
@@ -96,6 +98,8 @@ func (s *structures) take(d *vfio.Device, c []byte) error {
 		to = &s.common
 	case typeNotify:
 		to = &s.notify
+	case typeISR:
+		to = &s.isr
 	case typeDevice:
 		to = &s.device
 	}
