@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -70,10 +69,11 @@ func talk(t *testing.T) string {
 	return filepath.Join(dir, "talk")
 }
 
-// process is a program that has said "ready", and goes on until its input ends.
+// process is a program that has said "ready", with the port of its open connection if
+// it has one, and goes on until its input ends.
 type process struct {
 	*lab.Cmd
-	in io.Closer
+	port uint16
 }
 
 // start runs a program in ns until it is ready.
@@ -87,7 +87,6 @@ func start(t *testing.T, ns *lab.NS, env []string, name string, args ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.in = in
 	out, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +102,7 @@ func start(t *testing.T, ns *lab.NS, env []string, name string, args ...string) 
 	}()
 	select {
 	case line := <-first:
-		if line != "ready\n" {
+		if _, err := fmt.Sscanf(line, "ready %d\n", &p.port); err != nil {
 			_ = p.Process.Kill()
 			_ = p.Wait()
 			t.Fatalf("%v says %q\n%s", args, line, log.String())
@@ -115,14 +114,15 @@ func start(t *testing.T, ns *lab.NS, env []string, name string, args ...string) 
 }
 
 // established reports whether the kernel of the process's namespace has an open
-// connection from or to a port.
-func established(t *testing.T, pid, port int) bool {
+// connection from or to a port. The port is a client's own: no other connection has it.
+func established(t *testing.T, pid int, port uint16) bool {
 	t.Helper()
-	const state = " 01 " // TCP_ESTABLISHED
+	const state = "01" // TCP_ESTABLISHED
+	suffix := fmt.Sprintf(":%04X", port)
 	for _, name := range []string{"tcp", "tcp6"} {
 		for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/net/%s", pid, name))) {
 			f := strings.Fields(line)
-			if len(f) > 3 && " "+f[3]+" " == state && (strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) || strings.HasSuffix(f[2], fmt.Sprintf(":%04X", port))) {
+			if len(f) > 3 && f[3] == state && (strings.HasSuffix(f[1], suffix) || strings.HasSuffix(f[2], suffix)) {
 				return true
 			}
 		}
@@ -152,10 +152,10 @@ func TestBuild(t *testing.T) {
 			p := lab.NewPair(t, lab.Options{})
 			server := start(t, p.A, c.server, program, "serve", "")
 			client := start(t, p.B, c.client, program, "ask", p.A.Addr4.String())
-			if got := established(t, server.Process.Pid, 7); got != c.atServer {
+			if got := established(t, server.Process.Pid, client.port); got != c.atServer {
 				t.Errorf("the server's kernel has the connection: %v", got)
 			}
-			if got := established(t, client.Process.Pid, 7); got != c.atClient {
+			if got := established(t, client.Process.Pid, client.port); got != c.atClient {
 				t.Errorf("the client's kernel has the connection: %v", got)
 			}
 			start(t, p.B, c.client, program, "ask", net.IP(p.A.Addr6.AsSlice()).String())

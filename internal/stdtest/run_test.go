@@ -9,11 +9,12 @@ import (
 )
 
 // TestOverStack: tests of the standard library's packages pass over a stack as on the
-// kernel. With -long those of net, of which some ask for a descriptor.
+// kernel, and it is a stack that carries them. With -long those of net, of which some
+// ask for a descriptor and many open no connection.
 func TestOverStack(t *testing.T) {
-	pkg, match, most := "net/rpc", "^TestRPC$|^TestClientWriteError$|^TestTCPClose$", 0
+	pkg, match, most, accelerated := "net/rpc", "^TestRPC$|^TestHTTP$|^TestTCPClose$", 0, 3
 	if testlong.Enabled() {
-		pkg, match, most = "net", "", 5
+		pkg, match, most, accelerated = "net", "", 5, 80
 	}
 	s, err := build(pkg, filepath.Join(t.TempDir(), "tests"))
 	if err != nil {
@@ -25,5 +26,8 @@ func TestOverStack(t *testing.T) {
 	}
 	if r.both == 0 || len(r.differ) > most {
 		t.Errorf("%d tests pass on the kernel and over a stack, and on the kernel only: %v", r.both, r.differ)
+	}
+	if r.stack < accelerated {
+		t.Errorf("of %d tests only %d were accelerated", r.both, r.stack)
 	}
 }
