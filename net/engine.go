@@ -33,23 +33,33 @@ func New(c Config) (*Engine, error) {
 var defaultEngine struct {
 	sync.Mutex
 	engine *Engine
+	err    error
 }
 
 // Default returns the engine behind the package-level functions. It is made from
 // the ONLOAD_* variables on first use and never closed. If that fails, those
 // functions return the error, now and later.
+//
+// In a program that onload build has made, package net has the accelerated interfaces.
+// The default engine has none there, and its sockets are net's, which are accelerated:
+// Status, Stats and PathOf do not show it.
 func Default() (*Engine, error) {
-	in, err := engine.Default()
-	if err != nil {
-		return nil, err
-	}
 	d := &defaultEngine
 	d.Lock()
 	defer d.Unlock()
-	if d.engine == nil {
+	if d.engine != nil || d.err != nil {
+		return d.engine, d.err
+	}
+	var in *engine.Engine
+	if netCarries() {
+		in, d.err = engine.Idle(carriedByNet)
+	} else {
+		in, d.err = engine.Default()
+	}
+	if d.err == nil {
 		d.engine = &Engine{in: in}
 	}
-	return d.engine, nil
+	return d.engine, d.err
 }
 
 // orDefault returns e, or Default if that is nil.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/overlay"
-	_ "github.com/onload-go/onload/internal/testlong"
+	"github.com/onload-go/onload/internal/testlong"
 )
 
 // goTool runs the go command of `onload verb args...` in dir.
@@ -135,6 +135,10 @@ func established(t *testing.T, pid int, port uint16) bool {
 // connection, but has it when the program is told to leave us alone.
 func TestBuild(t *testing.T) {
 	lab.NeedRoot(t)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	program := talk(t)
 	if out, err := exec.Command("go", "version", "-m", program).Output(); err != nil || !strings.Contains(string(out), "-tags="+overlay.Tag) {
 		t.Errorf("go version -m does not show it: %v\n%s", err, out)
@@ -160,5 +164,23 @@ func TestBuild(t *testing.T) {
 			}
 			start(t, p.B, c.client, program, "ask", net.IP(p.A.Addr6.AsSlice()).String())
 		})
+	}
+	if testlong.Enabled() { // it builds all of the module again
+		t.Run("both packages", func(t *testing.T) { bothPackages(t, root, program) })
+	}
+}
+
+// bothPackages: a program that also imports Onload's package has one engine. Its
+// connections of either package are accelerated.
+func bothPackages(t *testing.T, root, server string) {
+	both := filepath.Join(t.TempDir(), "both")
+	goTool(t, root, "build", "-o", both, "./cmd/onload/testdata/both")
+	for _, more := range []string{"ONLOAD=on", "ONLOAD=off"} { // off: the library's own engine
+		p := lab.NewPair(t, lab.Options{})
+		s := start(t, p.A, nil, server, "serve", "")
+		c := start(t, p.B, []string{"ONLOAD_INTERFACES=auto", more}, both, p.A.Addr4.String())
+		if !established(t, s.Process.Pid, c.port) || established(t, c.Process.Pid, c.port) {
+			t.Errorf("%s: the client's kernel has the connection, or the server's has not", more)
+		}
 	}
 }

@@ -88,6 +88,21 @@ func Default() (*Engine, error) {
 	return d.engine, d.err
 }
 
+// Idle returns an engine that has no interface, whatever the environment asks for: why
+// says who has them. Settings of the environment that are wrong are an error.
+func Idle(why string) (*Engine, error) {
+	c, err := ConfigFromEnv()
+	if err != nil {
+		return nil, err
+	}
+	c.Interfaces, c.NetNS = nil, ""
+	e, err := open(c)
+	if err == nil {
+		e.none = why
+	}
+	return e, err
+}
+
 func newEngine(c Config) *Engine {
 	e := &Engine{cfg: c, log: c.Logger, grown: make(chan struct{}, 1)}
 	if e.log == nil {
