@@ -14,6 +14,7 @@ import (
 type dstKey struct {
 	tcp.Pair
 	proto, tos uint8
+	routeTOS   uint8 // that the route is asked for with
 	ttl        uint8 // 0: the route's, or the default
 	// The route was asked for without the local address, as for a datagram of a
 	// socket that is bound to none.
@@ -24,7 +25,7 @@ type dstKey struct {
 
 // flow is the question to the kernel.
 func (k *dstKey) flow() control.Flow {
-	f := control.Flow{Dst: k.Remote, Src: k.Local, DstPort: k.rport, SrcPort: k.lport, Proto: k.proto, TOS: k.tos}
+	f := control.Flow{Dst: k.Remote, Src: k.Local, DstPort: k.rport, SrcPort: k.lport, Proto: k.proto, TOS: k.routeTOS}
 	if k.unbound {
 		f.Src = netip.Addr{}
 	}
@@ -129,9 +130,12 @@ func (o IPOptions) key(local, remote netip.AddrPort, proto uint8) dstKey {
 	if !remote.Addr().Is4() {
 		k.tos = o.TrafficClass
 	}
-	k.tos &^= 3 // ECN is each packet's own
+	k.setTOS(k.tos &^ 3) // ECN is each packet's own
 	return k
 }
+
+// setTOS changes the type of service, in the packets and in the question.
+func (k *dstKey) setTOS(tos uint8) { k.tos, k.routeTOS = tos, tos }
 
 // dst is a destination: its route, its neighbour's address, and the headers
 // built from them. Sockets share it, and count it. It belongs to the holder of

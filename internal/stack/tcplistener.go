@@ -109,10 +109,21 @@ func (l *TCPListener) enter(o *TCPOptions) error {
 // Steer has the packets of the port come to the stack, unless they do already.
 func (l *TCPListener) Steer() error { return l.s.refusal(l.s.ports.addPort(l.port)) }
 
+// dst returns the destination of an answer and of the connection, counted; nil: there
+// is no route. That of IPv6 does not depend on the listener's traffic class (Linux's
+// inet6_csk_route_req).
+func (l *TCPListener) dst(local, remote netip.AddrPort) *dst {
+	k := l.ip.key(local, remote, ip.ProtoTCP)
+	if !k.Remote.Is4() {
+		k.routeTOS = 0
+	}
+	return l.s.dests.get(k, nil, l.s.now)
+}
+
 // Reply implements tcp.ListenOwner.
 func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn uint8) bool {
 	s := l.s
-	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
+	d := l.dst(local, remote)
 	if d == nil {
 		return false
 	}
@@ -123,7 +134,7 @@ func (l *TCPListener) Reply(local, remote netip.AddrPort, pkt []ring.Desc, ecn u
 
 // MTU implements tcp.ListenOwner: it is the route's.
 func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
-	d := l.s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, l.s.now)
+	d := l.dst(local, remote)
 	if d == nil {
 		return 0
 	}
@@ -134,7 +145,7 @@ func (l *TCPListener) MTU(local, remote netip.AddrPort) int {
 
 // Metrics implements tcp.MetricsOwner.
 func (l *TCPListener) Metrics(local, remote netip.AddrPort) *tcp.Metrics {
-	d := l.s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, l.s.now)
+	d := l.dst(local, remote)
 	if d == nil {
 		return nil
 	}
@@ -146,7 +157,7 @@ func (l *TCPListener) Metrics(local, remote netip.AddrPort) *tcp.Metrics {
 // NewConn implements tcp.ListenOwner: the handshake is complete.
 func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owner) {
 	s := l.s
-	d := s.dests.get(l.ip.key(local, remote, ip.ProtoTCP), nil, s.now)
+	d := l.dst(local, remote)
 	if d == nil {
 		return nil, nil
 	}

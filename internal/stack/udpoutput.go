@@ -301,7 +301,7 @@ func (s *Stack) udpDst(u *UDPConn, local netip.Addr, remote netip.AddrPort, tos,
 	named := local.IsValid()
 	k := s.dests.trim(dstKey{
 		Pair:  tcp.Pair{Local: local, Remote: remote.Addr()},
-		proto: ip.ProtoUDP, tos: tos &^ 3, ttl: ttl, unbound: !named,
+		proto: ip.ProtoUDP, tos: tos &^ 3, routeTOS: tos &^ 3, ttl: ttl, unbound: !named,
 		lport: u.local.Port(), rport: remote.Port(),
 	})
 	if !named {
