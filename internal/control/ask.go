@@ -160,6 +160,10 @@ func parseRoute(b []byte) (r fibRoute, err error) {
 			if err := r.parseMetrics(a.Value); err != nil {
 				return r, err
 			}
+		case unix.RTA_CACHEINFO: // struct rta_cacheinfo
+			if len(a.Value) >= 12 {
+				r.expires = int32(binary.NativeEndian.Uint32(a.Value[8:]))
+			}
 		}
 	}
 	return r, nil
@@ -261,6 +265,13 @@ func (c *routeCache) get(v *view, q routeQuery, ask func() (Route, error)) (Rout
 	return a.route, a.err
 }
 
+// forget drops the answers.
+func (c *routeCache) forget() {
+	c.mu.Lock()
+	clear(c.answers)
+	c.mu.Unlock()
+}
+
 // Route implements Network.
 func (k *Kernel) Route(f Flow) (Route, error) {
 	v := k.view.Load()
@@ -296,6 +307,7 @@ func (k *Kernel) find(v *view, f Flow) (Route, error) {
 		if _, ok := v.links[r.hop.link]; !ok {
 			return Route{}, syscall.ENETUNREACH
 		}
+		k.expires(r.expires)
 		out := v.answer(&r, f.Dst, f.Src)
 		out.SrcMatters = v.ask[family(f.Dst)] || v.partial[family(f.Dst)]
 		return out, nil

@@ -28,6 +28,7 @@ type Kernel struct {
 	verdicts  verdicts
 	hopLimits hopLimits
 	cache     routeCache
+	expiry    expiry
 
 	requester *netlink.Handle // of the goroutine that serves requests
 
@@ -89,6 +90,7 @@ func (k *Kernel) open() (err error) {
 
 func (k *Kernel) release() {
 	k.cancel()
+	k.expiry.stop()
 	if k.monitor != nil {
 		k.monitor.close()
 	}

@@ -67,6 +67,7 @@ type fibRoute struct {
 	unsure bool
 	// assumed is Route.Assumed, of the kernel's answer.
 	assumed bool
+	expires int32 // after so many ticks the kernel's answer may change; 0: unknown
 	Metrics
 }
 
