@@ -152,6 +152,9 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 		// accepted; otherwise it refuses in its own words, as always.
 		w.Why = "this host has no address for the route"
 		return w, syscall.EADDRNOTAVAIL
+	case !src.IsValid() && i.Kernel && !t.Unbound && r.Src.Is6() && r.Src.IsLinkLocalUnicast():
+		w.Why = "the route's source needs a zone"
+		return w, nil
 	case src.IsValid():
 		// Replies arrive on the link that has src.
 		from, ok := e.net.Local(src)
