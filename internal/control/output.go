@@ -95,9 +95,6 @@ func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
 // the packet's destination on it (rt_set_nexthop, ip_finish_output2). Rules and
 // multipath routes to the destination may ask for ports, which such a packet has not.
 func (o *Output) leads(link int, to, hop netip.Addr, packet []byte) bool {
-	if to == hop && hop.Is6() && hop.IsLinkLocalUnicast() {
-		return true
-	}
 	src, dst := addresses(packet)
 	r, err := o.net.Route(Flow{Dst: to, Src: src, Link: link})
 	switch {

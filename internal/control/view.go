@@ -197,12 +197,15 @@ func (v *view) output(dst netip.Addr) (int, error) {
 // bind prepares a look-up: it checks the source, and returns the flow without
 // zones and the link that it is bound to, 0 if none.
 func (v *view) bind(f Flow) (Flow, int, error) {
-	oif, err := v.output(f.Dst)
-	if err != nil {
-		return f, 0, err
-	}
-	if f.Link != 0 {
-		oif = f.Link
+	oif := f.Link
+	if oif == 0 || f.Dst.Zone() != "" {
+		on, err := v.output(f.Dst)
+		if err != nil {
+			return f, 0, err
+		}
+		if oif == 0 {
+			oif = on
+		}
 	}
 	f.Dst = f.Dst.WithZone("")
 	if f.Src = f.Src.WithZone(""); f.Src.IsUnspecified() {
