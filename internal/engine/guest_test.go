@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -81,17 +80,16 @@ func guestPeer(t *testing.T) *lab.NS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ns.Close() }) // the kernel takes the NIC back
-	var l *lab.Link
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		l, err = ns.Adopt(name)
-		if err == nil {
-			break
-		}
-		if _, gone := err.(netlink.LinkNotFoundError); !gone || time.Now().After(deadline) {
-			t.Fatal(err) // else the namespace of the test before is about to give it back
-		}
+	t.Cleanup(func() { ns.Close() })
+	l, err := ns.Adopt(name)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := l.GiveBack(); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, a := range []string{"10.9.0.2/24", "fd09::2/64"} {
 		if err := l.AddAddr(netip.MustParsePrefix(a)); err != nil {
 			t.Fatal(err)

@@ -1,9 +1,13 @@
 package lab
 
-import "github.com/vishvananda/netlink"
+import (
+	"os"
 
-// Adopt moves a NIC of the process's own namespace into ns, and brings it up. The kernel
-// moves it back when the namespace vanishes.
+	"github.com/vishvananda/netlink"
+)
+
+// Adopt moves a NIC of the process's own namespace into ns, and brings it up.
+// GiveBack undoes it.
 func (ns *NS) Adopt(name string) (*Link, error) {
 	k, err := netlink.LinkByName(name)
 	if err != nil {
@@ -18,4 +22,21 @@ func (ns *NS) Adopt(name string) (*Link, error) {
 		return nil, err
 	}
 	return l, l.waitReady()
+}
+
+// GiveBack moves a NIC that was adopted to the process's own namespace again. The kernel
+// does so too when ns vanishes, but a closed connection that is still to send its FIN
+// keeps a namespace for minutes.
+func (l *Link) GiveBack() error {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	nl := l.NS.Netlink()
+	k, err := nl.LinkByName(l.If)
+	if err != nil {
+		return err
+	}
+	return nl.LinkSetNsFd(k, int(own.Fd()))
 }
