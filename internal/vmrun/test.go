@@ -198,7 +198,8 @@ var compile = sync.OnceValues(func() (b binaries, err error) {
 	runtime.LockOSThread() // for Pdeathsig
 	defer runtime.UnlockOSThread()
 	b.test = build("test", "test", "-tags=guest", "-c", ".")
-	b.init = build("init", "build", "github.com/onload-go/onload/internal/vmrun/guestinit")
+	// As root in somebody else's clone git refuses to say which revision it is.
+	b.init = build("init", "build", "-buildvcs=false", "github.com/onload-go/onload/internal/vmrun/guestinit")
 	if err != nil {
 		return b, err
 	}
