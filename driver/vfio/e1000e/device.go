@@ -19,6 +19,11 @@ var model = gigabit.Model{
 	Rings:     rings,
 	RxControl: rxControl,
 	Vectors:   vectors,
+	LinkVector: func(r vfio.Regs, vector int) {
+		r.Write32(regVectors, r.Read32(regVectors)|(vectorValid|uint32(vector))<<vectorOther)
+		r.Write32(regSet, causeLink|causeOther)
+	},
+	LinkHeard: func(r vfio.Regs) { r.Write32(regCause, causeLink|causeOther) },
 	Enable: func(r vfio.Regs, queue int) {
 		r.Write32(regCause, causeQueue<<queue)
 		r.Write32(regSet, causeQueue<<queue)

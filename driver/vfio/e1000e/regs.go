@@ -13,7 +13,10 @@ const (
 	regVectors      = 0x00e4  // IVAR
 	regThrottle     = 0x00e8  // EITR, one for each vector
 	causeQueue      = 1 << 20 // RxQ0, then RxQ1
+	causeLink       = 1 << 2  // LSC
+	causeOther      = 1 << 24 // of LSC and what else is about no queue
 	vectorValid     = 1 << 3
+	vectorOther     = 16            // shift of IVAR
 	vectorBits      = 4             // of IVAR for each receive queue
 	rx4096          = 3<<16 | 1<<25 // BSIZE, BSEX; without them 2,048
 	regRxDesc       = 0x28          // RXDCTL, TXDCTL in the block

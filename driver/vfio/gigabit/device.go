@@ -31,13 +31,17 @@ type Model struct {
 	// interrupt is gone once the message is sent, and its mask stays as it is: so each
 	// packet makes a message.
 	Vectors func(r vfio.Regs, n int)
+	// LinkVector has changes of the link interrupt by a vector. LinkHeard forgets what
+	// came, and has the next change interrupt.
+	LinkVector func(r vfio.Regs, vector int)
+	LinkHeard  func(r vfio.Regs)
 	// Negotiate says that the PHY is told to begin: not all do so after a reset.
 	Negotiate bool
 	// Enable forgets what came by a queue and has it interrupt, Disable ends that.
 	Enable, Disable func(r vfio.Regs, queue int)
 }
 
-// Device is a controller. It implements driver.Device.
+// Device is a controller. It implements driver.Device and driver.Linked.
 type Device struct {
 	*nic.Base
 	Regs   vfio.Regs
@@ -45,7 +49,10 @@ type Device struct {
 	queues []*Queue
 }
 
-var _ driver.Device = (*Device)(nil)
+var (
+	_ driver.Device = (*Device)(nil)
+	_ driver.Linked = (*Device)(nil)
+)
 
 // Open takes a device that vfio-pci has, resets it and starts it.
 func Open(m *Model, c nic.Config) (_ *Device, err error) {

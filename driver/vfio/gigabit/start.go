@@ -39,10 +39,15 @@ func (d *Device) start(c *nic.Config) error {
 		}
 		d.model.Rings(r, c, d.Arena().FrameSize(), rx, tx)
 	}
-	if err := d.PCI.Interrupts(fds); err != nil {
+	fd, err := d.Changes()
+	if err != nil {
+		return err
+	}
+	if err := d.PCI.Interrupts(append(fds, fd)); err != nil {
 		return err
 	}
 	d.model.Vectors(r, len(fds))
+	d.model.LinkVector(r, len(fds))
 	rx := rxEnable | rxMulticast | rxBroadcast | rxStripFCS | d.model.RxControl(d.Arena().FrameSize())
 	if c.MTU > 1500 {
 		rx |= rxLong
@@ -56,6 +61,10 @@ func (d *Device) start(c *nic.Config) error {
 		}
 	}
 	d.awaitLink()
+	d.FollowLink(d.linkUp(), func() (up bool, err error) {
+		d.model.LinkHeard(r)
+		return d.linkUp(), d.lost()
+	})
 	return nil
 }
 
@@ -91,9 +100,12 @@ func (q *Queue) Disable() {
 }
 
 // Lost implements nic.Line.
-func (q *Queue) Lost() error {
-	if q.regs.Read32(regStatus) == statusGone {
-		return fmt.Errorf("%s: %s: %w", q.device.model.Name, q.device.PCI.Address(), driver.ErrGone)
+func (q *Queue) Lost() error { return q.device.lost() }
+
+// lost returns the fault of a device that is gone, or nil.
+func (d *Device) lost() error {
+	if d.Regs.Read32(regStatus) == statusGone {
+		return fmt.Errorf("%s: %s: %w", d.model.Name, d.PCI.Address(), driver.ErrGone)
 	}
 	return nil
 }

@@ -20,6 +20,11 @@ const (
 	regThrottle  = 0x1680 // EITR, one for each vector
 	regVectors   = 0x1700 // IVAR: the lowest byte of register n is receive queue n's
 	vectorValid  = 1 << 7
+	regMisc      = 0x1740 // IVAR_MISC
+	miscOther    = 8      // shift: causes that are of no queue
+	regCause     = 0x00c0 // ICR: writing clears
+	regSet       = 0x00d0 // IMS
+	causeLink    = 1 << 2 // LSC
 
 	regMost = 0x5004 // RLPML: the longest frame
 
@@ -49,6 +54,13 @@ var model = gigabit.Model{
 	Rings:     rings,
 	RxControl: func(int) uint32 { return 0 }, // SRRCTL says how large buffers are
 	Vectors:   vectors,
+	LinkVector: func(r vfio.Regs, vector int) {
+		r.Write32(regMisc, (vectorValid|uint32(vector))<<miscOther)
+		r.Write32(regAutoClear, r.Read32(regAutoClear)|1<<vector)
+		r.Write32(regExtSet, 1<<vector)
+		r.Write32(regSet, causeLink)
+	},
+	LinkHeard: func(r vfio.Regs) { r.Write32(regCause, causeLink) },
 	Enable: func(r vfio.Regs, queue int) {
 		r.Write32(regExtCause, 1<<queue)
 		r.Write32(regExtSet, 1<<queue)

@@ -13,6 +13,7 @@ import (
 	"github.com/onload-go/onload/driver/vfio/nic"
 	"github.com/onload-go/onload/internal/need"
 	"github.com/onload-go/onload/internal/testlong"
+	"github.com/onload-go/onload/internal/vmrun/monitor"
 )
 
 // The tests here run in a guest with two 82576 back to back that vfio-pci has,
@@ -55,7 +56,8 @@ func TestGuestContract(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			drivertest.Run(t, func(t *testing.T) *drivertest.Ends {
-				l := &drivertest.Ends{A: open(t, "NIC0", 1, c), B: open(t, "NIC1", 2, c), Without: []string{"LinkDown", "Broken"}}
+				l := &drivertest.Ends{A: open(t, "NIC0", 1, c), B: open(t, "NIC1", 2, c), Without: []string{"Broken"}}
+				l.SetLink = func(t *testing.T, up bool) { monitor.SetLink(t, 0, up, l.A.Device.(monitor.Linked)) }
 				if c.Offloads == nic.OffloadsOff {
 					l.Without = append(l.Without, "Checksum")
 				}

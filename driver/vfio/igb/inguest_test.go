@@ -11,6 +11,6 @@ import (
 func TestInGuest(t *testing.T) {
 	vmrun.Test(t, vmrun.Guest{
 		Links: []string{"igb/vfio+igb/vfio"}, CPUs: 2,
-		Run: testlong.Pick("^TestGuestContract$/default/(Exchange|RingFull|Invalid|Checksum|Segment|Arm|Edges)", "^TestGuest"),
+		Run: testlong.Pick("^TestGuestContract$/default/(Exchange|RingFull|Invalid|Checksum|Segment|Arm|Edges|LinkDown)", "^TestGuest"),
 	})
 }

@@ -3,7 +3,9 @@ package nic
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +34,10 @@ type Base struct {
 	parts  []*Queue // of the queues
 	stop   func() error
 	closed bool
+
+	changes *os.File // eventfd of FollowLink
+	up      atomic.Bool
+	onLink  func()
 }
 
 // Open takes a device that vfio-pci has, resets the function if the kernel can, and
@@ -104,6 +110,9 @@ func (b *Base) Close() error {
 	var errs []error
 	for _, q := range b.parts {
 		q.close()
+	}
+	if b.changes != nil {
+		errs = append(errs, b.changes.Close())
 	}
 	if b.stop != nil {
 		errs = append(errs, b.stop())

@@ -3,61 +3,21 @@
 package virtio
 
 import (
-	"bufio"
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/vmrun/monitor"
 	"github.com/onload-go/onload/ring"
 )
-
-// monitor gives QEMU a command (QMP), and waits until it is done.
-func monitor(t *testing.T, command string) {
-	t.Helper()
-	f, err := os.OpenFile(os.Getenv("VMRUN_MONITOR"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	answers := bufio.NewScanner(f)
-	for _, c := range []string{`{"execute": "qmp_capabilities"}`, command} {
-		if _, err := fmt.Fprintln(f, c); err != nil {
-			t.Fatal(err)
-		}
-		for done := false; !done; {
-			if !answers.Scan() {
-				t.Fatalf("%s: %v", c, answers.Err())
-			}
-			line := answers.Text()
-			done = strings.Contains(line, `"return"`)
-			if strings.Contains(line, `"error"`) {
-				if done = c != command; !done { // capabilities are asked for once
-					t.Fatalf("%s: %s", c, line)
-				}
-			}
-		}
-	}
-}
 
 // setLink takes the link of NIC0 down or up, and waits until d has heard of it.
 func setLink(t *testing.T, d *Device, up bool) {
 	t.Helper()
-	heard := make(chan struct{}, 9)
-	d.OnLink(func() { heard <- struct{}{} })
-	defer d.OnLink(nil)
-	monitor(t, fmt.Sprintf(`{"execute": "set_link", "arguments": {"name": "nic0", "up": %v}}`, up))
-	for d.LinkUp() != up {
-		select {
-		case <-heard:
-		case <-time.After(time.Minute):
-			t.Fatalf("the device does not say that the link is up: %v", up)
-		}
-	}
+	monitor.SetLink(t, 0, up, d)
 }
 
 // TestGuestQueues: with several pairs of queues each flow comes by the queue that the
