@@ -359,12 +359,13 @@ const (
 	measureLeast    = int64(20_000_000)
 )
 
-// simulate returns what is done after the time to learn.
-func (s scenario) simulate(d decider) tally {
+// simulate returns what is done after the time to learn, and how often the server
+// fell asleep since the start.
+func (s scenario) simulate(d decider) (t tally, falls int) {
 	learn, measure := s.span()
 	r := s.start(d, nil)
 	r.run(learn)
 	before := r.tally()
 	r.run(learn + measure)
-	return r.tally().since(before)
+	return r.tally().since(before), r.server.falls
 }

@@ -55,8 +55,12 @@ func (s scenario) hindsight() hindsight {
 	if s.scarce() {
 		h.price = 1
 	}
+	var o tally
+	falls := 1
 	for i, b := range budgetsTried {
-		o := s.simulate(b)
+		if falls > 0 { // else a longer spin changes nothing
+			o, falls = s.simulate(b)
+		}
 		if c := o.cost(h.price); c < h.least {
 			h.least, h.best = c, b
 		}
@@ -73,7 +77,7 @@ func (s scenario) hindsight() hindsight {
 type verdict struct{ regret, cpu, rate float64 }
 
 func (s scenario) judge(d decider, h hindsight) (v verdict) {
-	o := s.simulate(d)
+	o, _ := s.simulate(d)
 	v.regret = o.cost(h.price) - h.least
 	if s.isOpen() || s.scarce() {
 		v.cpu = o.each() / h.sleeping.each()

@@ -147,6 +147,7 @@ type simThread struct {
 	work     int64
 	answered int64
 	awake    int64                        // since when it has not slept
+	falls    int                          // how often it fell asleep, or was about to
 	serve    func(p simPacket, now int64) // the end of a packet's service
 
 	quota, quotaUsed, quotaEnd int64 // 0: none
@@ -373,6 +374,7 @@ func (t *simThread) goOn(now int64) {
 
 func (t *simThread) fall(now int64) {
 	t.slept = true
+	t.falls++
 	t.compute(now, t.wake.cpu/2, simFell)
 }
 
