@@ -223,6 +223,27 @@ func TestTrials(t *testing.T) {
 	}
 }
 
+// The first distances between trials differ at the two ends of a connection.
+func TestTrialsApart(t *testing.T) {
+	const n = 1_000
+	for seed := range uint64(20) {
+		var a, b trials
+		a.init(seed)
+		b.init(seed + 1_000_000)
+		same := 0
+		for range n {
+			a.wait()
+			b.wait()
+			if a.left == b.left {
+				same++
+			}
+		}
+		if same < n/3 || same > 2*n/3 {
+			t.Errorf("seed %d: %d of the first distances are the same at both ends, of %d", seed, same, n)
+		}
+	}
+}
+
 // While another thread wants the processor no wait spins, and longer each time
 // that it still does.
 func TestPolicyShared(t *testing.T) {

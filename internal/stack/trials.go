@@ -25,6 +25,8 @@ type trials struct {
 
 const (
 	trialsMost    = 256  // epochs from one trial to the next
+	trialsMore    = 4    // times as many after each that confirms the mode; twice that if it is clear
+	trialsSoon    = 4    // epochs to the next trial at most where the past is doubtful
 	trialsMemory  = 12   // trials that count
 	trialsFew     = 2    // one trial does not prove that eager gains
 	trialsPrior   = 0.05 // variance of a trial, before any is known
@@ -128,17 +130,18 @@ func (t *trials) watch(cost float64) {
 		return
 	}
 	t.usual, t.unusual = cost, 0
-	t.every = max(t.every/8, 1)
+	t.every = min(max(t.every/8, 1), trialsSoon)
 	t.left = min(t.left, t.every)
 	t.n, t.scatter = min(t.n, 2), max(t.scatter, trialsPrior)
 	t.credit = max(t.credit, trialsCredit/2)
 }
 
-// wait sets how many epochs pass before the next trial. The number is random:
-// both ends of a connection try, and must not do so at the same time.
+// wait sets how many epochs pass before the next trial. The number is random, from
+// the first on: both ends of a connection try. If they took turns, each end would
+// compare its own sleep with the other's, and see no gain in spinning.
 func (t *trials) wait() {
 	t.rng = t.rng*6364136223846793005 + 1442695040888963407
-	t.left = t.every/2 + 1 + int(t.rng>>33)%t.every
+	t.left = t.every/2 + 1 + int(t.rng>>33)%(t.every+1)
 }
 
 // judge takes the cost of a trial above that of its neighbours, and the same for
@@ -177,9 +180,9 @@ func (t *trials) judge(above, cpu float64) {
 	case home != t.home:
 		t.every = 1
 	case math.Abs(t.gain)-doubt > trialsClear:
-		t.every = min(4*t.every, trialsMost)
+		t.every = min(2*trialsMore*t.every, trialsMost)
 	default:
-		t.every = min(2*t.every, trialsMost)
+		t.every = min(trialsMore*t.every, trialsMost)
 	}
 	t.wait()
 }
