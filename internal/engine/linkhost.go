@@ -41,6 +41,7 @@ type linkHost struct {
 
 	hops      map[netip.Addr]bool // to which packets are sent
 	hopsUntil int64               // when they are asked for again
+	closing   bool                // leases are being given back
 
 	mu      sync.Mutex
 	pending map[netip.Addr]bool // addresses about which nothing is known yet
@@ -182,6 +183,7 @@ func (h *linkHost) loop(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			h.closing = true
 			h.host.Close(h.now())
 			return
 		case b := <-h.frames:

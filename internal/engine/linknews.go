@@ -69,8 +69,10 @@ func (h *linkHost) Address(p netip.Prefix, mac [6]byte, err error) {
 			h.taken = append(h.taken, err)
 		}
 	} else {
-		h.link.Addrs = append(h.link.Addrs[:len(h.link.Addrs):len(h.link.Addrs)], p)
-		h.net.SetLink(h.link)
+		if !slices.Contains(h.link.Addrs, p) { // a server may give what is configured
+			h.link.Addrs = append(h.link.Addrs[:len(h.link.Addrs):len(h.link.Addrs)], p)
+			h.net.SetLink(h.link)
+		}
 		switch {
 		case configured:
 		case p.Addr().Is4():
@@ -86,7 +88,9 @@ func (h *linkHost) Address(p netip.Prefix, mac [6]byte, err error) {
 func (h *linkHost) Removed(p netip.Prefix) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.log.Warn("an address is not ours any more", zap.Stringer("address", p))
+	if !h.closing {
+		h.log.Warn("an address is not ours any more", zap.Stringer("address", p))
+	}
 	h.link.Addrs = slices.DeleteFunc(slices.Clone(h.link.Addrs), func(o netip.Prefix) bool { return o == p })
 	h.net.SetLink(h.link)
 	h.net.Deprecate(p.Addr(), false)

@@ -222,7 +222,7 @@ func (d *dhcp) taken(now int64) {
 func (d *dhcp) drop(now int64) {
 	if d.holds {
 		d.holds = false
-		d.h.remove(d.lease.addr, now)
+		d.h.remove(d.lease.addr, byDHCP, now)
 		d.h.tell()
 	}
 }

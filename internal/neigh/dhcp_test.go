@@ -350,3 +350,20 @@ func (e *end) dhcpSent() (l [][]byte) {
 	e.sent = nil
 	return l
 }
+
+// TestDHCPConfigured: an address that a server gives, and that is configured too, stays
+// when the lease ends.
+func TestDHCPConfigured(t *testing.T) {
+	w := new(wire)
+	s := serve(t, w, 2, "10.0.0.100")
+	a := w.joinAs(Config{DHCP: true}, 1, leased.String()+"/24")
+	w.run(10 * time.Second)
+	if !a.dhcp.holds || !a.has(leased) {
+		t.Fatalf("state %v after %v", a.state, s.types())
+	}
+	s.dead = true
+	w.run(3 * time.Hour)
+	if a.dhcp.holds || !a.has(leased) || len(a.own) != 1 || a.own[0].by != byConfig {
+		t.Errorf("state %v, %d addresses", a.state, len(a.own))
+	}
+}

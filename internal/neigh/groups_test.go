@@ -278,12 +278,12 @@ func TestSolicitedNode(t *testing.T) {
 	}
 	w.run(10 * time.Second)
 	reports(t, a)
-	a.remove(netip.MustParsePrefix("fd00::1/64"), w.now)
+	a.remove(netip.MustParsePrefix("fd00::1/64"), byConfig, w.now)
 	w.run(3 * time.Second)
 	if got := reports(t, a); len(got) != 0 {
 		t.Errorf("left by %v, though another address has it", got)
 	}
-	a.remove(netip.MustParsePrefix("fe80::1/64"), w.now)
+	a.remove(netip.MustParsePrefix("fe80::1/64"), byConfig, w.now)
 	w.run(3 * time.Second)
 	if got := reports(t, a); len(got) != 2 || got[0] != "to-in "+group || len(a.mld.members) != 0 {
 		t.Errorf("left by %v", got)

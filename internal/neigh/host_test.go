@@ -41,6 +41,7 @@ type end struct {
 	learnt  Learned
 	lessons int          // calls of Learned
 	old     []netip.Addr // deprecated addresses
+	turns   int          // calls of Deprecated
 	visitor [6]byte      // the last one with an address of ours
 }
 
@@ -65,6 +66,7 @@ func (e *end) Removed(a netip.Prefix) {
 }
 func (e *end) Learned(l Learned) { e.learnt = l; e.lessons++ }
 func (e *end) Deprecated(a netip.Addr, old bool) {
+	e.turns++
 	e.old = slices.DeleteFunc(e.old, func(o netip.Addr) bool { return o == a })
 	if old {
 		e.old = append(e.old, a)

@@ -63,16 +63,24 @@ func (h *Host) add(p netip.Prefix, by origin, now int64) {
 	h.at(o.at)
 }
 
-// remove ends the use of an address.
-func (h *Host) remove(p netip.Prefix, now int64) {
-	h.forget(p.Addr(), now)
-	h.out.Removed(p)
+// remove ends the use of an address that comes from by. A server may have given one that
+// is configured too: that one stays.
+func (h *Host) remove(p netip.Prefix, by origin, now int64) {
+	for _, o := range h.own {
+		if o.Prefix == p && o.by == by {
+			h.forget(o, now)
+			break
+		}
+	}
+	if !slices.ContainsFunc(h.own, func(o *own) bool { return o.Prefix == p }) {
+		h.out.Removed(p)
+	}
 }
 
 // forget takes an address off the host's.
-func (h *Host) forget(a netip.Addr, now int64) {
-	h.solicited(a, -1, now)
-	h.own = slices.DeleteFunc(h.own, func(o *own) bool { return o.Addr() == a })
+func (h *Host) forget(o *own, now int64) {
+	h.solicited(o.Addr(), -1, now)
+	h.own = slices.DeleteFunc(h.own, func(x *own) bool { return x == o })
 }
 
 // ours returns the address a of ours, or nil.
@@ -197,11 +205,11 @@ func (h *Host) conflict(o *own, mac [6]byte, now int64) {
 		o.state, o.at = duplicate, 0
 		switch o.by {
 		case byDHCP:
-			h.forget(o.Addr(), now)
+			h.forget(o, now)
 			h.dhcp.taken(now)
 		case byRouter:
-			h.forget(o.Addr(), now)
-			h.slaac.taken(o.Addr())
+			h.forget(o, now)
+			h.slaac.taken(o.Addr(), now)
 		}
 	case ready:
 		if now < o.defend {

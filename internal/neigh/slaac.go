@@ -48,6 +48,8 @@ type prefix struct {
 	valid     int64      // addr is ours until then
 	preferred int64      // and chosen for new flows until then
 	old       bool       // Out knows that it is not
+	// refused says until when no address is made of the prefix: another host has it.
+	refused int64
 }
 
 type nameServer struct {
@@ -69,7 +71,8 @@ const (
 	solicitFirst = int64(4 * time.Second)
 	solicitLast  = int64(time.Hour)
 
-	// tellEvery bounds the news, each of which has the stack look its routes up anew.
+	// tellEvery bounds the news, each of which has the stack look its routes up anew:
+	// routers' messages may contradict each other (attack 22).
 	tellEvery = int64(time.Second)
 
 	twoHours = int64(2 * time.Hour)
@@ -191,11 +194,11 @@ func InterfaceID(p netip.Prefix, mac [6]byte) netip.Addr {
 }
 
 // taken takes the news that another host has an address that was made of a prefix. No
-// other one is tried (RFC 4862, 5.4.5).
-func (s *slaac) taken(a netip.Addr) {
+// other one is tried (RFC 4862, 5.4.5), and this one not soon again.
+func (s *slaac) taken(a netip.Addr, now int64) {
 	for _, p := range s.prefixes {
 		if p.addr == a {
-			p.valid = 0
+			p.valid, p.refused = 0, now+twoHours
 		}
 	}
 }

@@ -164,6 +164,49 @@ func TestSLAACTaken(t *testing.T) {
 	if !errors.Is(a.state[auto], ErrDuplicate) || b.state[auto] != nil || a.ours(auto) != nil {
 		t.Errorf("state %v, the owner's %v", a.state, b.state)
 	}
+	// A prefix that is not kept for the link's sake is not tried at each message either.
+	w = new(wire)
+	w.join(2, true, auto.String()+"/64")
+	a = w.joinSLAAC()
+	alone := advert{from: 9, lifetime: 1800, options: [][]byte{prefixOption("fd00::/64", 0x40, 7200, 3600)}}
+	for range 3 {
+		w.hear(a, alone)
+	}
+	if n := a.Counters().Conflicts; n != 1 {
+		t.Errorf("%d conflicts of one address", n)
+	}
+	w.run(2 * time.Hour)
+	if w.hear(a, alone); a.Counters().Conflicts != 2 {
+		t.Error("not tried again after two hours")
+	}
+}
+
+// TestSLAACContradiction: routers that contradict each other about an address are news
+// once a second, and the last one counts (attack 22).
+func TestSLAACContradiction(t *testing.T) {
+	w := new(wire)
+	a := w.joinSLAAC()
+	say := func(preferred uint32) {
+		f := advert{from: 9, lifetime: 1800, options: [][]byte{prefixOption("fd00::/64", both, 7200, preferred)}}
+		a.Input(f.frame(), w.now)
+		w.run(time.Millisecond)
+	}
+	for i := range 3000 {
+		say(uint32(i%2) * 3600)
+	}
+	if a.turns > 4 {
+		t.Errorf("%d times news in 3 s", a.turns)
+	}
+	for _, old := range []bool{true, false} {
+		if old {
+			say(0)
+		} else {
+			say(3600)
+		}
+		if w.run(2 * time.Second); slices.Contains(a.old, auto) != old || !a.has(auto) {
+			t.Errorf("deprecated: %v, want %t; state %v", a.old, old, a.state)
+		}
+	}
 }
 
 // TestSLAACRouters: the router with the higher preference is taken, by prefix too; one
@@ -256,4 +299,29 @@ func TestSLAACFlood(t *testing.T) {
 	if n := a.lessons - before; n > 5 {
 		t.Errorf("%d times news in 3 s", n)
 	}
+}
+
+// FuzzSLAAC: no sequence of advertisements makes the host panic, grow without bound, or
+// send more than a few frames for each.
+func FuzzSLAAC(f *testing.F) {
+	f.Add(uint16(1800), prefixOption("fd00::/64", both, 7200, 3600), uint32(1))
+	f.Add(uint16(0), append(routeOption("fd00::/48", 3, 1<<32-1), routeOption("::/0", 1, 60)...), uint32(1<<20))
+	f.Add(uint16(1), append(dnsOption(1<<32-1, "fd00::53"), mtuOption(1280)...), uint32(1<<31))
+	f.Add(uint16(65535), append(prefixOption("::/0", 0x80, 1<<32-1, 0), prefixOption("fd00::/64", both, 1<<32-1, 1<<32-1)...), uint32(60000))
+	f.Fuzz(func(t *testing.T, lifetime uint16, options []byte, step uint32) {
+		w := new(wire)
+		a := w.joinAs(Config{NoDAD: true, SLAAC: true}, 1, "fe80::ff:fe00:1/64")
+		for i := range 4 {
+			a.sent = nil
+			a.Input(advert{from: byte(2 + i%2), lifetime: lifetime, flags: byte(step), options: [][]byte{options}}.frame(), w.now)
+			if len(a.sent) > 4*mostPrefixes {
+				t.Fatalf("%d frames for one", len(a.sent))
+			}
+			w.run(time.Duration(step) * time.Millisecond)
+		}
+		s := a.slaac
+		if len(s.routers) > 2 || len(s.prefixes) > mostPrefixes || len(a.own) > mostPrefixes+1 || len(s.dns) > mostServers || len(a.mld.members) > mostPrefixes+1 {
+			t.Errorf("%d routers, %d prefixes, %d addresses, %d name servers, %d groups", len(s.routers), len(s.prefixes), len(a.own), len(s.dns), len(a.mld.members))
+		}
+	})
 }

@@ -38,29 +38,24 @@ func (s *slaac) advance(now int64) {
 	s.prefixes = slices.DeleteFunc(s.prefixes, func(p *prefix) bool {
 		lives := p.valid > 0 && keep(p.valid)
 		if p.valid > 0 && !lives {
-			s.h.remove(netip.PrefixFrom(p.addr, 128), now)
-			p.addr, p.valid = netip.Addr{}, 0
+			s.h.remove(netip.PrefixFrom(p.addr, 128), byRouter, now)
+			p.addr, p.valid, p.old = netip.Addr{}, 0, false
 		}
 		if lives {
-			s.deprecate(p, !keep(p.preferred))
+			keep(p.preferred)
 		}
 		if !keep(p.onLink) {
 			p.onLink = 0
 		}
-		return p.onLink == 0 && !lives
+		return !keep(p.refused) && p.onLink == 0 && !lives
 	})
 	s.h.at(next)
 	s.news(now)
 }
 
-// deprecate tells of an address that is not to be chosen for new flows any more, or is
-// again (RFC 4862, 5.5.4).
-func (s *slaac) deprecate(p *prefix, old bool) {
-	if old != p.old {
-		p.old = old
-		s.h.out.Deprecated(p.addr, old)
-	}
-}
+// turns reports whether Out is to hear that the prefix's address is not to be chosen for
+// new flows any more, or is again (RFC 4862, 5.5.4).
+func (p *prefix) turns(now int64) bool { return p.valid > 0 && p.old == (p.preferred > now) }
 
 // solicit asks for routers, more rarely each time, until one has been heard (RFC 7559). An
 // address of ours that is not sure yet does not ask (RFC 4861, 6.3.7).
@@ -85,7 +80,8 @@ func (s *slaac) solicit(now int64) {
 
 // news tells Out, not too often.
 func (s *slaac) news(now int64) {
-	if !s.h.unsaid() {
+	turns := func(p *prefix) bool { return p.turns(now) }
+	if !s.h.unsaid() && !slices.ContainsFunc(s.prefixes, turns) {
 		return
 	}
 	if due := s.told + tellEvery; now < due {
@@ -93,6 +89,12 @@ func (s *slaac) news(now int64) {
 		return
 	}
 	s.told = now
+	for _, p := range s.prefixes {
+		if turns(p) {
+			p.old = !p.old
+			s.h.out.Deprecated(p.addr, p.old)
+		}
+	}
 	s.h.tell()
 }
 
