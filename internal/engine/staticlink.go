@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
+	"path"
 	"slices"
 	"strings"
 
@@ -33,12 +33,18 @@ type staticRoute struct {
 	via netip.Addr
 }
 
-// pciAddress has domain, bus, device and function, as lspci -D writes them.
-var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
+// pciAddress is a pattern with domain, bus, device and function, as lspci -D writes
+// them. Package regexp would be a third of a MiB more in each program.
+const pciAddress = hexDigit + hexDigit + hexDigit + hexDigit + ":" + hexDigit + hexDigit + ":[01]" + hexDigit + ".[0-7]"
+
+const hexDigit = "[0-9a-f]"
 
 // isPCI reports whether an interface is named by its PCI address. No interface of the
 // kernel's has a colon in its name.
-func isPCI(name string) bool { return pciAddress.MatchString(name) }
+func isPCI(name string) bool {
+	ok, _ := path.Match(pciAddress, name)
+	return ok
+}
 
 // parseStatic reads an element of Config.Static: the name of the interface, its
 // addresses with their subnets, "dhcp", "slaac", then routes ("default via A", "PREFIX via A") and name
