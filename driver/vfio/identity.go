@@ -20,6 +20,7 @@ var Drivers = map[ID]string{
 	{0x8086, 0x10d3}: "e1000e", // 82574L
 	{0x8086, 0x10f6}: "e1000e", // 82574LA
 	{0x8086, 0x10c9}: "igb",    // 82576, copper
+	{0x15ad, 0x07b0}: "vmxnet3",
 }
 
 // Identify asks the kernel which device is at a PCI address.

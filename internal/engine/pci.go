@@ -8,6 +8,7 @@ import (
 	"github.com/onload-go/onload/driver/vfio/igb"
 	vfionic "github.com/onload-go/onload/driver/vfio/nic"
 	"github.com/onload-go/onload/driver/vfio/virtio"
+	"github.com/onload-go/onload/driver/vfio/vmxnet3"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ring"
 )
@@ -21,6 +22,9 @@ var pciDrivers = map[string]func(c *Config, address string, arena *ring.Arena) (
 	},
 	"igb": func(c *Config, address string, arena *ring.Arena) (nic, error) {
 		return igb.Open(nicConfig(c, address, arena))
+	},
+	"vmxnet3": func(c *Config, address string, arena *ring.Arena) (nic, error) {
+		return vmxnet3.Open(nicConfig(c, address, arena))
 	},
 }
 

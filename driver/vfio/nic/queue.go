@@ -107,12 +107,12 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	if q.Broken() {
 		return true
 	}
-	q.drain()
 	q.armed = true
 	q.line.Enable()
+	q.drain() // also the interrupt of a packet that was taken before
 	// The device first shows a packet and then looks whether we want an interrupt.
 	// Here it is the other way round, so one sees the other.
-	if q.pending() {
+	if q.pending() || q.Broken() { // drain may have taken Wake's
 		q.Disarm()
 		return true
 	}
@@ -140,6 +140,15 @@ func (q *Queue) drain() {
 	defer q.fdMu.Unlock()
 	if q.fd >= 0 {
 		_, _ = unix.Read(q.fd, q.event[:]) // non-blocking; nothing to read is as good
+	}
+}
+
+// Wake makes WaitFD readable, as an interrupt does.
+func (q *Queue) Wake() {
+	q.fdMu.Lock()
+	defer q.fdMu.Unlock()
+	if q.fd >= 0 {
+		_, _ = unix.Write(q.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // readable already, if it is full
 	}
 }
 
