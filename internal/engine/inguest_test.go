@@ -9,7 +9,10 @@ import (
 
 func TestInGuest(t *testing.T) {
 	t.Run("virtio by VFIO", func(t *testing.T) {
-		vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions)"})
+		vmrun.Test(t, vmrun.Guest{
+			Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions)",
+			Programs: []string{"dnsmasq", "radvd"},
+		})
 	})
 	for _, model := range testlong.Pick([]string{"virtio"}, []string{"virtio", "igb"}) {
 		t.Run(model+" by AF_XDP", func(t *testing.T) {

@@ -55,9 +55,18 @@ func (m *image) copy(name, from string) {
 // library is a file in the lines of ldd: "libc.so.6 => /lib/libc.so.6 (0x7f)".
 var library = regexp.MustCompile(`(/\S+) \(0x`)
 
+// findProgram returns the path of a program of the host.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name) // a user's PATH may lack sbin
+	}
+	return path, err
+}
+
 // program adds a program of the host with its libraries.
 func (m *image) program(name string) {
-	path, err := exec.LookPath(name)
+	path, err := findProgram(name)
 	if err != nil {
 		m.err = err
 		return

@@ -142,6 +142,11 @@ func (g Guest) needs(t *testing.T, nics []nic) int {
 			lacks(t, n.model, fmt.Sprintf("QEMU %d for %s, and here is %d (on Debian 12: of bookworm-backports)", least, n.model, release))
 		}
 	}
+	for _, name := range g.Programs {
+		if _, err := findProgram(name); err != nil {
+			need.Missing(t, "%s, for the guest", name)
+		}
+	}
 	if g.TAP {
 		f, err := os.OpenFile(tunFile, os.O_RDWR, 0)
 		if err != nil {
