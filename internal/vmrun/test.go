@@ -87,7 +87,7 @@ func Test(t *testing.T, g Guest) Results {
 		r, err := boot(ctx, args, append([]*os.File{image}, wires...), io.MultiWriter(&out, t.Output()))
 		cancel()
 		image.Close()
-		if errors.Is(err, errNotStarted) && attempt < 3 {
+		if errors.Is(err, errNotStarted) && attempt < 6 {
 			t.Log("once more: ", err)
 			continue
 		}
