@@ -39,6 +39,7 @@ type seen struct {
 	ts       [2]uint32 // last TSval
 	isn      uint32    // the victim's
 	answers  int       // segments that the victim sent
+	acks     int       // those of them that only acknowledge: a timer sends none
 	resets   int
 	firstTSs []uint32
 	ids      []uint16 // IP identifications of the victim
@@ -95,6 +96,9 @@ func (v *prey) tap(d sim.Dir, b []byte) {
 		if s.Flags.Has(tcp.FlagRST) {
 			k.resets++
 			return
+		}
+		if s.Flags == tcp.FlagACK && s.Len == 0 {
+			k.acks++
 		}
 		if s.Flags.Has(tcp.FlagSYN) {
 			k.isn = s.Seq

@@ -79,19 +79,19 @@ func TestSegmentBehindTheLast(t *testing.T) {
 			last.ack += k.isn
 			k.turn(last, forged{flags: tcp.FlagACK, seq: next + 1, ack: k.isn + 2, data: []byte("later")})
 			after := v.ofEnd(k.from)
-			answers, resets := after.answers-before.answers, after.resets-before.resets
+			acks, resets := after.acks-before.acks, after.resets-before.resets
 			switch tt.name {
 			case "TIME-WAIT":
-				if answers != 2 || resets != 0 {
-					t.Errorf("%d answers, %d resets; want an acknowledgement for each", answers, resets)
+				if acks != 2 || resets != 0 {
+					t.Errorf("%d acknowledgements, %d resets; want an acknowledgement for each", acks, resets)
 				}
 			case "data for nobody":
 				if resets != 2 {
 					t.Errorf("%d resets, want one for each segment", resets)
 				}
 			default:
-				if answers != 1 || resets != 1 {
-					t.Errorf("%d answers, %d resets; want one reset", answers, resets)
+				if acks != 0 || resets != 1 {
+					t.Errorf("%d acknowledgements, %d resets; want one reset", acks, resets)
 				}
 			}
 
