@@ -59,6 +59,8 @@ var rules = []rule{
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
 	{"internal/control", []string{"ip", "internal/netns"}},
 	{"internal/neigh", []string{"ip"}},
+	{"internal/broker/nicshare", []string{"internal/broker/bpf", "internal/netns", "driver/afxdp/..."}},
+	{"internal/broker/bpf", nil},
 	{"internal/inlet", []string{"ip", "internal/inlet/bpf", "internal/netns"}},
 	{"internal/stack", []string{"internal/control", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
 	{"internal/engine", []string{"internal/stack", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
