@@ -99,6 +99,7 @@ func (d *dumper) view() (*view, error) {
 			return nil, err
 		}
 		v.ask[f] = !standardRules(rules)
+		v.localLate[f] = len(rules) == 0 || !standardRule(rules[0], unix.RT_TABLE_LOCAL)
 		v.byFlow[f] = slices.ContainsFunc(rules, func(r netlink.Rule) bool { return asksPorts(r) || r.Tos != 0 })
 		if err := d.routes(af, f, v); err != nil {
 			return nil, err
@@ -132,15 +133,20 @@ func standardRules(rules []netlink.Rule) bool {
 		return false
 	}
 	for i, r := range rules {
-		plain := netlink.NewRule()
-		if r.Table != want[i] || r.Mark != 0 || r.Mask != nil || r.Tos != 0 || r.TunID != plain.TunID ||
-			r.Goto != plain.Goto || r.Src != nil || r.Dst != nil || r.IifName != "" || r.OifName != "" ||
-			r.SuppressPrefixlen != plain.SuppressPrefixlen || r.SuppressIfgroup != plain.SuppressIfgroup ||
-			r.Invert || r.Dport != nil || r.Sport != nil || r.IPProto != plain.IPProto || r.UIDRange != nil {
+		if !standardRule(r, want[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// standardRule reports whether a rule leads everything to a table.
+func standardRule(r netlink.Rule, table int) bool {
+	plain := netlink.NewRule()
+	return r.Table == table && r.Mark == 0 && r.Mask == nil && r.Tos == 0 && r.TunID == plain.TunID &&
+		r.Goto == plain.Goto && r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" &&
+		r.SuppressPrefixlen == plain.SuppressPrefixlen && r.SuppressIfgroup == plain.SuppressIfgroup &&
+		!r.Invert && r.Dport == nil && r.Sport == nil && r.IPProto == plain.IPProto && r.UIDRange == nil
 }
 
 // routes reads the tables, unless the kernel has to be asked anyway.

@@ -2,7 +2,9 @@ package control
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,43 +73,78 @@ func (s *sourceFiles) number(link, name string) (n int) {
 	return n
 }
 
-// Accepts implements Network, as Linux's fib_validate_source. That looks at
-// IPv4 only.
+// Accepts implements Network, as Linux's fib_validate_source, which looks at IPv4 only.
+// Where a rule comes before the local table, the kernel also says whether the packet is
+// this host's at all.
 func (k *Kernel) Accepts(link int, f Flow) Verdict {
-	src := f.Src
-	if !src.Is4() {
+	v, family := k.view.Load(), family(f.Src)
+	if v.localLate[family] {
+		return k.ask(v, link, f)
+	}
+	if family == inet6 {
 		return Accepted
 	}
-	v := k.view.Load()
 	rules := k.sources.rules(v, link)
-	if _, ours := v.local(src); ours && !rules.local {
+	if _, ours := v.local(f.Src); ours && !rules.local {
 		return Refused
 	}
 	if rules.filter == 0 {
 		return Accepted
 	}
-	r, err := v.route(Flow{Dst: src}, 0)
+	r, err := v.route(Flow{Dst: f.Src}, 0)
+	away := err == nil && r.Link != link && (rules.filter == 1 || !v.hasInet4(link))
 	switch {
-	case err == errAsk, err == nil && rules.filter == 1 && r.Link != link && v.waysBack(link):
-		f.TOS &^= 3
-		if f.Proto != ip.ProtoTCP && f.Proto != ip.ProtoUDP && f.Proto != ip.ProtoICMP {
-			f.Proto = 0 // RTM_GETROUTE knows no others
-		}
-		if !v.byFlow[inet4] {
-			f.SrcPort, f.DstPort = 0, 0
-		}
-		verdict := k.verdicts.get(v, newPacketIn(link, f), func() bool {
-			err := k.routes.askInput(link, f)
-			return err != unix.EINVAL && err != unix.EXDEV
-		})
-		if verdict == Accepted && v.byFlow[inet4] {
-			return AcceptedFlow
-		}
-		return verdict
-	case err != nil, rules.filter == 1 && r.Link != link:
+	case err == errAsk, away && v.waysBack(link):
+		return k.ask(v, link, f)
+	case err != nil, away:
 		return Refused
 	}
 	return verdictOf(r.Local || !r.Broadcast && !r.Multicast)
+}
+
+// ask has the kernel judge a packet, or returns what it said of its like.
+func (k *Kernel) ask(v *view, link int, f Flow) Verdict {
+	family := family(f.Src)
+	f.TOS &^= 3
+	if f.Proto != ip.ProtoTCP && f.Proto != ip.ProtoUDP && f.Proto != ip.ProtoICMP && f.Proto != ip.ProtoICMPv6 {
+		f.Proto = 0 // RTM_GETROUTE knows no others
+	}
+	if !v.byFlow[family] {
+		f.SrcPort, f.DstPort = 0, 0
+	}
+	verdict := k.verdicts.get(v, newPacketIn(link, f), func() Verdict {
+		r, err := k.routes.askInput(link, f)
+		return v.judge(family, r.kind, err)
+	})
+	if verdict == Accepted && v.byFlow[family] {
+		return AcceptedFlow
+	}
+	return verdict
+}
+
+// judge is the verdict on a packet to which the kernel gives a route of a kind, or an
+// error.
+func (v *view) judge(family, kind int, err error) Verdict {
+	switch err {
+	case unix.EINVAL, unix.EXDEV: // for its source, or a blackhole
+		return Refused
+	case nil:
+		if kind == unix.RTN_UNICAST && v.localLate[family] {
+			return Elsewhere
+		}
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES:
+		if v.localLate[family] {
+			return Elsewhere
+		}
+	}
+	return Accepted
+}
+
+// hasInet4 reports whether a link has an IPv4 address. Without one a loose check is as
+// strict as any (no_addr in __fib_validate_source).
+func (v *view) hasInet4(link int) bool {
+	l := v.links[link]
+	return l != nil && slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
 }
 
 // waysBack reports whether the way to an IPv4 source may be by a link although the
@@ -131,7 +168,6 @@ func (s *Static) Forwards(int) bool { return false }
 
 // askInput asks the kernel about a packet that came by a link. The errors for
 // the source are EINVAL and EXDEV (rp_filter).
-func (a *asker) askInput(link int, f Flow) error {
-	_, err := a.exchange(inputQuestion(link, f))
-	return err
+func (a *asker) askInput(link int, f Flow) (fibRoute, error) {
+	return a.exchange(inputQuestion(link, f))
 }

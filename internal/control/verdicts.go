@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// Verdict is what the kernel would do with a packet, as far as its source counts.
+// Verdict is what the kernel would do with a packet to one of our addresses.
 type Verdict uint8
 
 const (
@@ -20,6 +20,9 @@ const (
 	AcceptedFlow
 	// Unasked: only the kernel knows, and was asked too often already.
 	Unasked
+	// Elsewhere: the packet is not this host's, whatever its addresses say. A rule that
+	// comes before the local table leads it on.
+	Elsewhere
 )
 
 func verdictOf(accepted bool) Verdict {
@@ -40,8 +43,8 @@ const (
 // verdictSlots bounds the answers that are remembered, of each kind.
 const verdictSlots = 4096
 
-// verdicts are the kernel's answers to Accepts. Accepted and refused sources do not
-// take each other's places, so that a flood of refused ones costs no honest source
+// verdicts are the kernel's answers to Accepts. Sources that are accepted and others do
+// not take each other's places, so that a flood of refused ones costs no honest source
 // its own.
 type verdicts struct {
 	mu        sync.Mutex
@@ -50,26 +53,27 @@ type verdicts struct {
 	of        *view
 	questions ip.Limiter
 	accepted  []answerIn // nil until the kernel is asked for the first time
-	refused   []answerIn
+	others    []answerIn
 }
 
-// packetIn is what the kernel looks at of a packet's source, and the link that it
-// comes by (Linux's __fib_validate_source).
+// packetIn is what the kernel looks at of a packet that comes, and the link that it
+// comes by (Linux's __fib_validate_source, ip_route_input_slow, ip6_route_input).
 type packetIn struct {
-	src, dst         [4]byte
+	src, dst         [16]byte
 	srcPort, dstPort uint16 // 0 unless rules ask for ports or TOS
 	proto, tos       uint8
 	link             int
 }
 
 func newPacketIn(link int, f Flow) packetIn {
-	return packetIn{f.Src.As4(), f.Dst.As4(), f.SrcPort, f.DstPort, f.Proto, f.TOS, link}
+	return packetIn{f.Src.As16(), f.Dst.As16(), f.SrcPort, f.DstPort, f.Proto, f.TOS, link}
 }
 
 // answerIn is an answer, and when it was given, on the clock of verdicts; 0: none.
 type answerIn struct {
 	packetIn
-	at time.Duration
+	verdict Verdict
+	at      time.Duration
 }
 
 func (d *verdicts) init() {
@@ -84,7 +88,7 @@ func (d *verdicts) clock() time.Duration { return time.Since(d.began) }
 
 // get returns the verdict on a packet that comes now, as ask says, whose answers are
 // remembered for cacheTime or until the view changes.
-func (d *verdicts) get(v *view, p packetIn, ask func() bool) Verdict {
+func (d *verdicts) get(v *view, p packetIn, ask func() Verdict) Verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Only now: a clock that was read before others had the lock would turn the limiter's
@@ -93,32 +97,31 @@ func (d *verdicts) get(v *view, p packetIn, ask func() bool) Verdict {
 }
 
 // at is get at a time. The caller holds mu.
-func (d *verdicts) at(now time.Duration, v *view, p packetIn, ask func() bool) Verdict {
+func (d *verdicts) at(now time.Duration, v *view, p packetIn, ask func() Verdict) Verdict {
 	if d.accepted == nil {
-		d.accepted, d.refused = make([]answerIn, verdictSlots), make([]answerIn, verdictSlots)
+		d.accepted, d.others = make([]answerIn, verdictSlots), make([]answerIn, verdictSlots)
 	}
 	if d.of != v {
 		d.of = v
 		clear(d.accepted)
-		clear(d.refused)
+		clear(d.others)
 	}
 	i := maphash.Comparable(d.seed, p) % verdictSlots
-	if d.accepted[i].answers(p, now) {
-		return Accepted
-	}
-	if d.refused[i].answers(p, now) {
-		return Refused
+	for _, known := range []*answerIn{&d.accepted[i], &d.others[i]} {
+		if known.answers(p, now) {
+			return known.verdict
+		}
 	}
 	if !d.questions.Allow(int64(now)) {
 		return Unasked
 	}
-	ok := ask()
-	if ok {
-		d.accepted[i] = answerIn{p, now}
+	verdict := ask()
+	if verdict == Accepted {
+		d.accepted[i] = answerIn{p, verdict, now}
 	} else {
-		d.refused[i] = answerIn{p, now}
+		d.others[i] = answerIn{p, verdict, now}
 	}
-	return verdictOf(ok)
+	return verdict
 }
 
 // answers reports whether a is about p, and not too old.

@@ -13,9 +13,14 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
+// forgedSource is the n-th source of a flood.
+func forgedSource(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
+}
+
 // forged is a packet from the n-th source of a flood.
 func forged(n int) packetIn {
-	return packetIn{src: [4]byte{198, 18, byte(n >> 8), byte(n)}, dst: [4]byte{10, 0, 0, 1}, link: 2}
+	return newPacketIn(2, Flow{Src: forgedSource(n), Dst: addr("10.0.0.1")})
 }
 
 // TestVerdicts: answers of both kinds are remembered, for a time and while the view
@@ -27,7 +32,7 @@ func TestVerdicts(t *testing.T) {
 	get := func(now time.Duration, accepted bool) {
 		t.Helper()
 		want := verdictOf(accepted)
-		if got := d.at(now, v, forged(0), func() bool { asked++; return accepted }); got != want {
+		if got := d.at(now, v, forged(0), func() Verdict { asked++; return verdictOf(accepted) }); got != want {
 			t.Errorf("verdict %d, want %d", got, want)
 		}
 	}
@@ -58,10 +63,10 @@ func TestVerdictsUnderFlood(t *testing.T) {
 	var d verdicts
 	d.init()
 	v, asked := newView(), 0
-	honest := packetIn{src: [4]byte{10, 0, 0, 2}, dst: [4]byte{10, 0, 0, 1}, link: 2}
+	honest := newPacketIn(2, Flow{Src: addr("10.0.0.2"), Dst: addr("10.0.0.1")})
 	const flood = 1 << 16
 	from := func(now time.Duration, p packetIn, accepted bool) Verdict {
-		return d.at(now, v, p, func() bool { asked++; return accepted })
+		return d.at(now, v, p, func() Verdict { asked++; return verdictOf(accepted) })
 	}
 	now := time.Millisecond
 	if from(now, honest, true) != Accepted {
@@ -174,14 +179,14 @@ func BenchmarkAccepts(b *testing.B) {
 			before := k.questions()
 			for i := 0; b.Loop(); i++ {
 				n := i % sources
-				k.Accepts(p.A.Index, Flow{Src: netip.AddrFrom4(forged(n).src), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
+				k.Accepts(p.A.Index, Flow{Src: forgedSource(n), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
 			}
 			b.ReportMetric(float64(k.questions()-before)/float64(b.N), "questions/op")
 		})
 	}
 	b.Run("question", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			_ = k.routes.askInput(p.A.Index, Flow{Src: netip.AddrFrom4(forged(i).src), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
+			_, _ = k.routes.askInput(p.A.Index, Flow{Src: forgedSource(i), Dst: p.A.Addr4, Proto: ip.ProtoUDP})
 		}
 	})
 }

@@ -31,6 +31,9 @@ type view struct {
 	ports [2]bool
 	// byFlow says that a family has policy rules by port or TOS, or routes by TOS.
 	byFlow [2]bool
+	// localLate says that a family has a rule before that of the local table, so that
+	// packets to our own addresses may not be ours.
+	localLate [2]bool
 	// settled is dumper.settled: what is read of settings later may differ.
 	settled int
 }

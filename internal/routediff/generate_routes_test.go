@@ -264,7 +264,6 @@ func (g *generator) rules() {
 		g.ip(words...)
 	}
 	if g.chance(1, 10) { // the local table, after others
-		g.localLate = true
 		g.ip("rule add pref 200 lookup local")
 		g.ip("rule del pref 0")
 	}

@@ -16,10 +16,6 @@ type generator struct {
 	lines    []string
 	known    []acquaintance // of gateways
 	ruled    bool           // there are policy rules
-	// localLate says that rules come before the local table. What is ours of the
-	// packets that come in may then depend on more than addresses, which the stack
-	// does not follow: nobody connects there.
-	localLate bool
 	// portsHashed says that ports decide between equal paths: then both hosts need the
 	// same ones.
 	portsHashed bool
@@ -104,9 +100,6 @@ func (g *generator) tries() {
 		kind := g.word("tcp-dial", "tcp-open", "tcp-accept", "tcp-serve", "udp-dial", "udp-to")
 		to := g.destination(kind)
 		accepts := kind == "tcp-accept" || kind == "tcp-serve"
-		if g.localLate && (accepts || kind == "tcp-open") {
-			kind, accepts = "tcp-dial", false
-		}
 		port := 2000 + i
 		if !g.portsHashed && strings.HasSuffix(kind, "dial") && g.chance(1, 4) {
 			port = 0

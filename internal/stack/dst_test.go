@@ -169,14 +169,18 @@ func TestHoldEnds(t *testing.T) {
 
 // TestLinkDownMany: a link that goes down with many connections on it is a
 // matter of one pass over them: eight times as many cost eight times as much, not
-// 64 times.
+// 64 times. Caches and neighbours of the processor make it more at times, but not
+// each time.
 func TestLinkDownMany(t *testing.T) {
 	const n = 20000
-	few, many := linkDown(t, n/8), linkDown(t, n)
-	t.Logf("%d connections took %v, %d %v", n/8, few, n, many)
-	if many > 24*few {
-		t.Error("too long")
+	for range 5 {
+		few, many := linkDown(t, n/8), linkDown(t, n)
+		t.Logf("%d connections took %v, %d %v", n/8, few, n, many)
+		if many <= 24*few {
+			return
+		}
 	}
+	t.Error("too long")
 }
 
 // linkDown returns how much time of the processor it takes that n connections

@@ -66,11 +66,13 @@ func (f *fragments) init(arena *ring.Arena, cache *ring.Cache, stacks int) {
 // no hot path: such packets are fragments that overtook the first of their
 // datagram, or have headers that nobody accepts.
 func (s *Stack) returnPacket(from int, ds []ring.Desc) {
-	to := s.home[from].returner
-	if to == nil {
-		return
+	if to := s.home[from].returner; to != nil {
+		returnFrame(to, s.copyOut(ds))
 	}
-	frame := s.copyOut(ds)
+}
+
+// returnFrame gives the kernel a frame, in fragments if it is a large one.
+func returnFrame(to driver.Returner, frame []byte) {
 	if len(frame) <= driver.MaxReturn {
 		to.Return(frame)
 		return

@@ -61,7 +61,7 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		if s.rx.on != &s.rx.inlet.on {
 			verdict = s.locals.accepts(s.rx.on.of(p), p, first, s.now)
 		}
-		if verdict == control.Refused || verdict == control.Unasked && !s.unjudged(ds) {
+		if verdict != control.Accepted && verdict != control.AcceptedFlow && !s.takes(verdict, ds) {
 			s.drop(ds, &s.counters.rxBogus)
 			return nil
 		}
@@ -85,6 +85,18 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 	return ds
 }
 
+// takes reports whether the packet in rx.pkt, which the kernel has not accepted, is taken
+// all the same. Only the kernel leads on what is not this host's.
+func (s *Stack) takes(verdict control.Verdict, ds []ring.Desc) bool {
+	switch verdict {
+	case control.Unasked:
+		return s.unjudged(ds)
+	case control.Elsewhere:
+		s.returnUntaken(ds)
+	}
+	return false
+}
+
 // unjudged reports whether the packet in rx.pkt, of a source that only the kernel can
 // judge, is taken: one of our connections is nobody else's, and the source of a handshake
 // that we answered was judged then. The kernel looks up no source for connections either
@@ -96,12 +108,10 @@ func (s *Stack) unjudged(ds []ring.Desc) bool {
 	if first := s.arena.Data(ds[0]); !p.Fragment && (s.demux.connected(p, first) || s.demux.opening(p, first, s.now)) {
 		return true
 	}
-	if s.fragments.Return != nil {
-		if p.Proto == ip.ProtoTCP {
-			s.demux.twinsServe().Store(true)
-		}
-		s.fragments.Return(s.rx.queue, ds)
+	if s.fragments.Return != nil && p.Proto == ip.ProtoTCP {
+		s.demux.twinsServe().Store(true)
 	}
+	s.returnUntaken(ds)
 	return false
 }
 

@@ -89,6 +89,26 @@ func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
 	return true
 }
 
+// returnUntaken gives the kernel a copy of the packet in rx.pkt, whose headers are still in
+// front.
+func (s *Stack) returnUntaken(ds []ring.Desc) {
+	p, to := &s.rx.pkt, s.rx.on.returner
+	if to == nil {
+		return
+	}
+	frame := s.copyOut(ds)
+	least := 8 // UDP's header
+	if p.Proto == ip.ProtoTCP {
+		least = 20
+	}
+	whole := (p.Proto == ip.ProtoTCP || p.Proto == ip.ProtoUDP) && !p.Fragment && p.L4Len >= least && p.L4Off+p.L4Len <= len(frame)
+	if whole && s.rx.virtual>>s.rx.queue&1 != 0 {
+		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
+		s.completeStray(frame[p.L4Off:][:p.L4Len])
+	}
+	returnFrame(to, frame)
+}
+
 // completeStray fills in the checksum that a sender within the machine has left out:
 // the kernel takes only those for good.
 func (s *Stack) completeStray(l4 []byte) {
