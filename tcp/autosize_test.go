@@ -41,12 +41,34 @@ func TestAutosizePackets(t *testing.T) {
 		100:     {"PA 1:1 len 5000", "PA 5001:1 len 500"},
 	} {
 		w := dial(t, Config{NoTimestamps: true}, mss(1000))
-		w.h.TSO, w.h.TSOFrags = 1<<16, maxFrags
-		w.c.updateMSS()
+		w.h.TSOFrags = maxFrags
+		w.c.SetTSO(1 << 16)
 		w.c.rtt.Init()
 		w.c.rtt.Sample(rtt*1000, w.now, 1, 1)
 		w.out = nil
 		w.write(5500)
 		w.want(want...)
+	}
+}
+
+// TestSetTSO: new data leaves in packets for the device that the path has now.
+func TestSetTSO(t *testing.T) {
+	w := dial(t, Config{NoTimestamps: true}, mss(1000))
+	w.h.TSOFrags = maxFrags
+	w.c.rtt.Init()
+	w.c.rtt.Sample(100_000, w.now, 1, 1)
+	for _, step := range []struct {
+		tso  int
+		want []string
+	}{
+		{0, []string{"A 1:1 len 1000", "PA 1001:1 len 1000"}},
+		{1 << 20, []string{"PA 2001:1 len 2000"}},
+		{-1, []string{"A 4001:1 len 1000", "PA 5001:1 len 1000"}},
+		{1500, []string{"A 6001:1 len 1000", "PA 7001:1 len 1000"}}, // no room for two segments
+	} {
+		w.c.SetTSO(step.tso)
+		w.out = nil
+		w.write(2000)
+		w.want(step.want...)
 	}
 }

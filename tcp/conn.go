@@ -44,6 +44,8 @@ type Conn struct {
 	mtu                   uint16 // of the path; the largest IP packet
 	mss                   uint16 // payload of a full segment that we send
 	peerMSS               uint16 // what the peer accepts, from its option
+	tso                   uint16 // largest IP packet that the path's device segments; 0: none
+	softErr               uint16 // errno of the last soft ICMP error
 	mark                  mark   // lock holder's flags
 	sndWS, rcvWS          uint8
 	recovery              recoveryState
@@ -132,7 +134,6 @@ type Conn struct {
 	segsIn, segsOut uint32 // packets, for Info
 
 	cwndUsed uint32 // most of cwnd that was used since usedAt
-	softErr  uint16 // errno of the last soft ICMP error
 }
 
 // usage counts payload bytes and the frames that hold them, together.
@@ -269,6 +270,7 @@ func (c *Conn) Init(h *Host, o Owner, cfg *Config, local, remote netip.AddrPort)
 	c.rcvLimit.Store(uint32(clampBuf(cfg.RcvBuf)))
 	c.sndLimit.Store(uint32(clampBuf(cfg.SndBuf)))
 	c.mtu = uint16(min(cfg.mtu(), 0xffff))
+	c.tso = uint16(min(h.TSO, 0xffff))
 	c.linger.Store(-1)
 	c.rcvWS = cfg.rcvWScale()
 	c.tsOffset = h.TSOffset(local, remote)

@@ -20,7 +20,7 @@ type Host struct {
 	Stats Stats
 
 	MaxFrags int // most frames in a transmitted packet
-	TSO      int // largest IP packet that the device segments; 0: none
+	TSO      int // largest IP packet that a device segments; 0: none does. See Conn.SetTSO
 	TSOFrags int // most frames in such a packet
 	// MinTSOSegs is the least number of segments that such a packet may have, as
 	// Linux's tcp_min_tso_segs.

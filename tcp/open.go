@@ -211,13 +211,13 @@ func (c *Conn) updateMSS() {
 		mss = chunk * parts
 	}
 	c.mss = uint16(mss)
-	if c.h.TSO > 0 && chunk == mss && room >= 2*mss {
+	if c.tso > 0 && chunk == mss && room >= 2*mss {
 		chunk = room / mss * mss
 	}
 	c.chunk.Store(uint32(chunk))
 	packet := mss
-	if c.h.TSO > 0 {
-		packet = max((c.h.TSO-c.ipHeaderLen()-c.headerLen())/mss*mss, mss)
+	if c.tso > 0 {
+		packet = max((int(c.tso)-c.ipHeaderLen()-c.headerLen())/mss*mss, mss)
 	}
 	c.packet.Store(uint32(packet))
 }

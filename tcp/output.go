@@ -107,7 +107,7 @@ func (c *Conn) pipe() int {
 // packetRoom returns how many payload bytes a new packet may have where cwnd allows
 // quota bytes.
 func (c *Conn) packetRoom(quota int) int {
-	if c.h.TSO == 0 || quota < 2*int(c.mss) {
+	if c.tso == 0 || quota < 2*int(c.mss) {
 		return int(c.mss)
 	}
 	return c.largeRoom(quota)
@@ -120,7 +120,7 @@ func (c *Conn) largeRoom(quota int) int {
 	}
 	// Two packets at least share the window, so that the acknowledgement of one
 	// comes while the other is on its way (as Linux).
-	most := min(c.h.TSO-c.ipHeaderLen()-c.headerLen(), quota, max(c.cwnd()/2, mss), c.autosize())
+	most := min(int(c.tso)-c.ipHeaderLen()-c.headerLen(), quota, max(c.cwnd()/2, mss), c.autosize())
 	return max(most/mss*mss, mss)
 }
 
@@ -178,7 +178,7 @@ func (c *Conn) sendNew(now int64) bool {
 			return true
 		}
 		if f == ring.NoFrame && !fin && bytes < int(c.mss) && !c.has(markNoDelay) &&
-			seqGT(c.sndSmall, c.sndUna) && (c.h.TSO == 0 || c.sndNxt == before) {
+			seqGT(c.sndSmall, c.sndUna) && (c.tso == 0 || c.sndNxt == before) {
 			// Nagle, as Minshall amended it: one small segment in flight. The
 			// remainder of a packet that the device cuts is not held back.
 			break

@@ -192,7 +192,14 @@ func (d *Device) describeQueue(q *Queue) {
 	if d.caps.LargeRx {
 		q.gsoLen = d.caps.MTU + maxL2
 	}
-	if q.txSize == 0 {
+	switch {
+	case q.txSize > 0 && d.caps.TSO > 0:
+		// A queue that came later: the lane is the first one's, and with several transmit
+		// queues it would reorder a flow (errNoLane).
+		frameByFrame := d.caps
+		frameByFrame.TSO, frameByFrame.TSOFrags = 0, 0
+		q.caps = &frameByFrame
+	case q.txSize == 0:
 		rxOnly := d.caps
 		rxOnly.TxRing = 0
 		q.caps = &rxOnly

@@ -44,10 +44,16 @@ func stackedUplinks(t *testing.T, stacks int) *uplinks {
 // makeUplinks is newUplinks with links and an engine as described.
 func makeUplinks(t *testing.T, o lab.Options, c onload.Config, on ...int) *uplinks {
 	t.Helper()
-	p := lab.NewPair(t, o)
+	return makeUnequalUplinks(t, [2]lab.Options{o, o}, c, on...)
+}
+
+// makeUnequalUplinks is makeUplinks with two kinds of links.
+func makeUnequalUplinks(t *testing.T, o [2]lab.Options, c onload.Config, on ...int) *uplinks {
+	t.Helper()
+	p := lab.NewPair(t, o[0])
 	u := &uplinks{A: p.A, R: p.B, a: [2]*lab.Link{p.A.Link}, r: [2]*lab.Link{p.B.Link}}
 	var err error
-	if u.a[1], u.r[1], err = lab.Veth(p.A, p.B, o); err != nil {
+	if u.a[1], u.r[1], err = lab.Veth(p.A, p.B, o[1]); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []string{"net.ipv4.ip_nonlocal_bind", "net.ipv6.ip_nonlocal_bind"} {

@@ -36,12 +36,12 @@ type dests struct {
 // 2.3.2.1).
 const resolveWait = int64(time.Second)
 
-func (t *dests) init(net control.Network, w *wiring, arena *ring.Arena, out Output) {
+func (t *dests) init(net control.Network, w *wiring, arena *ring.Arena, out Output, tso int) {
 	t.net, t.wiring, t.arena = net, w, arena
 	t.all = make(map[dstKey]*dst)
 	t.portsChanged()
 	t.timer.Kind = ofParked
-	t.detour.init(out)
+	t.detour.init(out, tso)
 }
 
 // trim leaves out of k the parts that no route depends on.
@@ -152,8 +152,21 @@ func (t *dests) dropIdle() {
 func (d *dst) used() bool { return d.refs > 0 || len(d.parked) > 0 }
 
 // resolveRoute looks d's neighbour up in the kernel's mirror, and its route
-// unless the caller has found it already. It reports whether there is one.
+// unless the caller has found it already. It reports whether there is one. The
+// sockets of d learn of packets of another size by Stack.tell.
 func (t *dests) resolveRoute(d *dst, route *Route, now int64) bool {
+	was := t.size(d, now)
+	if !t.findRoute(d, route, now) {
+		return false
+	}
+	if is := t.size(d, now); is != was && was != (size{}) {
+		d.cut, t.news = true, true
+	}
+	return true
+}
+
+// findRoute is resolveRoute without the news.
+func (t *dests) findRoute(d *dst, route *Route, now int64) bool {
 	var r control.Route
 	var err error
 	if route != nil && route.Gen == t.net.Gen() {
@@ -245,6 +258,26 @@ func (t *dests) confirm(d *dst, now int64) {
 	if d != nil && now-d.confirmed > int64(control.ConfirmEvery) && !d.route.Multicast {
 		d.confirmed = now
 		t.net.Confirm(d.route.Link, d.route.NextHop)
+	}
+}
+
+// size is how large packets to a destination may be, in bytes.
+type size struct{ mtu, tso int }
+
+// size is that of d's packets; zero: d has no link yet.
+func (t *dests) size(d *dst, now int64) size {
+	if d.on == nil {
+		return size{}
+	}
+	return size{t.mtuOf(d, now), d.on.tso}
+}
+
+// resized has the sockets whose packets leave by k learn that their size changed.
+func (t *dests) resized(k *link) {
+	for _, d := range t.all {
+		if d.on == k {
+			d.cut, t.news = true, true
+		}
 	}
 }
 

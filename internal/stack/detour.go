@@ -28,9 +28,10 @@ type detour struct {
 	buf []byte // the packet on its way
 }
 
-func (t *detour) init(out Output) {
+// init makes the detour, which takes packets of up to tso bytes to cut.
+func (t *detour) init(out Output, tso int) {
 	t.out = out
-	t.on = link{name: "kernel", mtu: maxPacket}
+	t.on = link{name: "kernel", mtu: maxPacket, tso: tso, sums: true}
 }
 
 const (

@@ -160,6 +160,7 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 		with = mine.With(m, local.Addr())
 	}
 	c.tc.Init(s.host, c, with, local, remote)
+	c.tc.SetTSO(d.on.tso)
 	s.demux.addConn(c)
 	c.tc.Connect(s.now)
 	s.touch(c)

@@ -159,7 +159,7 @@ type dst struct {
 
 	// News for its sockets, until Stack.tell.
 	lost syscall.Errno // why it cannot be reached; 0: it can
-	cut  bool          // its MTU changed
+	cut  bool          // the size of its packets changed
 
 	pathMTU   int   // of UDP's path, as a router says; 0: none did
 	pathUntil int64 // when that is forgotten, ns

@@ -159,13 +159,16 @@ func (s *Stack) complete(pkt []ring.Desc) {
 
 // reader reads the bytes of a packet one after the other.
 type reader struct {
-	s   *Stack
-	pkt []ring.Desc
-	off int // in pkt[0]
+	s    *Stack
+	head []byte // in front of pkt
+	pkt  []ring.Desc
+	off  int // in pkt[0]
 }
 
 // read fills b; it returns how much there was.
 func (r *reader) read(b []byte) (n int) {
+	n = copy(b, r.head)
+	r.head = r.head[n:]
 	for n < len(b) && len(r.pkt) > 0 {
 		k := copy(b[n:], r.s.arena.Data(r.pkt[0])[r.off:])
 		n += k

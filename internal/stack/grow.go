@@ -26,7 +26,15 @@ func (s *Stack) addQueues(index int, qs []driver.Queue) error {
 	if err != nil {
 		return err
 	}
-	return s.takeQueues(k, qs)
+	was := k.tso
+	if err := s.takeQueues(k, qs); err != nil {
+		return err
+	}
+	if k.tso != was {
+		s.dests.resized(k)
+		s.tell()
+	}
+	return nil
 }
 
 // MayGrow returns why AddQueues refuses n more queues of the interface with that index,

@@ -37,6 +37,8 @@ type link struct {
 	mask  uint64           // its queues among the stack's, a bit each
 	down  syscall.Errno    // why nothing comes or goes any more; 0: it works
 	put   bool             // its device is put away (Retire)
+	tso   int              // the largest IP packet that its device segments, bytes; 0: none
+	sums  bool             // its device completes checksums
 	vlans map[uint16]int   // tags of the links above the interface, and their indices
 	macs  [][6]byte        // of the interface, then of the links above it; empty: not known
 }
@@ -94,7 +96,31 @@ func (w *wiring) add(k *link, qs []driver.Queue) (places uint64) {
 	own := append(k.queues(), qs...)
 	k.visible.Store(&own)
 	k.wireTx(w.queues)
+	k.learnCaps(w.tsoFrags)
 	return places
+}
+
+// learnCaps reads what the link's queues do for packets. One that segments packets of
+// fewer than so many frames is not asked to.
+func (k *link) learnCaps(frags int) {
+	c := commonCaps(k.queues())
+	k.sums, k.tso = c.TxCsum, c.TSO
+	if c.TSOFrags < frags {
+		k.tso = 0
+	}
+}
+
+// segmenting returns the largest packet that a link segments, in bytes, and of how
+// many frames all that segment take one; 0: none does.
+func (w *wiring) segmenting() (tso, frags int) {
+	for _, k := range w.links() {
+		if c := commonCaps(k.queues()); c.TSO > 0 {
+			if tso = max(tso, c.TSO); frags == 0 || c.TSOFrags < frags {
+				frags = c.TSOFrags
+			}
+		}
+	}
+	return tso, frags
 }
 
 // queues returns the link's, for anybody.
@@ -306,10 +332,9 @@ func (s *Stack) failLink(k *link, errno syscall.Errno) {
 		if d.on != k {
 			continue
 		}
-		mtu := s.dests.mtuOf(d, s.now)
 		switch {
 		case s.dests.resolveRoute(d, nil, s.now):
-			s.moved(d, mtu)
+			s.sendParked(d)
 		case k.gone.Load() && k.returner != nil:
 			s.unreachable(d, syscall.ENETUNREACH)
 		default:

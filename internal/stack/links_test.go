@@ -2,6 +2,7 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/netip"
@@ -29,10 +30,18 @@ type twoLinked struct {
 
 // lead has the host's route to the other's service address lead by a link.
 func (h *twoLinked) lead(link int) {
-	to := netip.PrefixFrom(h.peer, 32)
-	// Added first: there is a route at every moment, and the first of equals counts.
-	h.net.DelRoute(to)
-	h.net.AddRoute(control.StaticRoute{Dst: to, Link: link, Src: h.addr()})
+	h.leadVia(link, netip.Addr{})
+}
+
+// leadVia is lead with a gateway. There is a route at every moment: the first of equals
+// counts.
+func (h *twoLinked) leadVia(link int, gateway netip.Addr) {
+	h.net.SetRoutes(link, []control.StaticRoute{{Dst: netip.PrefixFrom(h.peer, 32), Src: h.addr(), Gateway: gateway}})
+	for _, l := range h.net.Links() {
+		if l.Index != link {
+			h.net.SetRoutes(l.Index, nil)
+		}
+	}
 }
 
 func (h *twoLinked) addr() netip.Addr {
@@ -46,22 +55,29 @@ func (h *twoLinked) addr() netip.Addr {
 // change their configurations.
 func newTwoLinked(t *testing.T, mtu1, mtu2 int, edits ...func(*Config)) (a, b *twoLinked) {
 	t.Helper()
+	return newTwoLinkedOver(t, [2]sim.Config{{MTU: mtu1}, {MTU: mtu2}}, [2]sim.LinkConfig{}, edits...)
+}
+
+// newTwoLinkedOver is newTwoLinked with NICs of those kinds at both ends of the links.
+func newTwoLinkedOver(t *testing.T, nics [2]sim.Config, links [2]sim.LinkConfig, edits ...func(*Config)) (a, b *twoLinked) {
+	t.Helper()
 	hosts := [2]*twoLinked{{peer: serviceB}, {peer: serviceA}}
 	var cfg [2]Config
 	for i, h := range hosts {
-		arena, err := ring.NewArena(1<<13, 2048)
+		arena, err := ring.NewArena(1<<13, cmp.Or(nics[0].FrameSize, 2048))
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.net = control.NewStatic(control.Link{Index: 9, Name: "lo", MTU: 65535, Up: true, Addrs: []netip.Prefix{netip.PrefixFrom(h.addr(), 32)}})
 		cfg[i] = Config{Arena: arena, Net: h.net, Close: arena.Close}
 	}
-	for link, mtu := range []int{1: mtu1, 2: mtu2} {
-		if link == 0 {
-			continue
+	for n, c := range nics {
+		link := n + 1
+		nic := func(i int) sim.Config {
+			c.Arena, c.FrameSize = cfg[i].Arena, cfg[i].Arena.FrameSize()
+			return c
 		}
-		nic := func(i int) sim.Config { return sim.Config{MTU: mtu, Arena: cfg[i].Arena} }
-		da, db, err := sim.New(nic(0), nic(1), sim.LinkConfig{})
+		da, db, err := sim.New(nic(0), nic(1), links[n])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +86,7 @@ func newTwoLinked(t *testing.T, mtu1, mtu2 int, edits ...func(*Config)) (a, b *t
 			mac := func(i int) [6]byte { return [6]byte{2, 0, 0, 0, byte(i), byte(link)} }
 			cfg[i].Over(link, d)
 			h.devs = append(h.devs, d)
-			h.net.SetLink(control.Link{Index: link, Name: d.Name(), MAC: mac(i), MTU: mtu, Up: true})
+			h.net.SetLink(control.Link{Index: link, Name: d.Name(), MAC: mac(i), MTU: c.MTU, Up: true})
 			h.net.SetNeighbor(link, h.peer, mac(1-i))
 		}
 	}

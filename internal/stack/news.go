@@ -74,22 +74,13 @@ func (s *Stack) applyChange(d *dst, c control.Change) {
 			s.unreachable(d, syscall.EHOSTUNREACH)
 		}
 	case control.RouteChanged: // behind changes of links and addresses too
-		mtu, gone := s.dests.mtuOf(d, s.now), d.gone
+		gone := d.gone
 		if !s.dests.resolveRoute(d, nil, s.now) {
 			s.unreachable(d, syscall.ENETUNREACH)
 			return
 		}
-		s.moved(d, mtu)
+		s.sendParked(d) // they go where the route leads now
 		s.dests.news = s.dests.news || gone
-	}
-}
-
-// moved follows a route that may lead elsewhere now. Packets that wait for d go
-// there, and its sockets learn of another MTU. mtu is the one before.
-func (s *Stack) moved(d *dst, mtu int) {
-	s.sendParked(d)
-	if s.dests.mtuOf(d, s.now) != mtu {
-		d.cut, s.dests.news = true, true
 	}
 }
 
@@ -122,6 +113,7 @@ func (s *Stack) tell() {
 			c.tc.Unreachable(d.lost, s.now)
 			s.touch(c)
 		} else if d.cut {
+			c.tc.SetTSO(d.on.tso)
 			c.tc.SetPathMTU(s.dests.mtuOf(d, s.now), s.now)
 			s.touch(c)
 		}

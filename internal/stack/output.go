@@ -44,11 +44,12 @@ func (s *Stack) send(d *dst, qi int, pkt []ring.Desc, ecn uint8) bool {
 	}
 	tx := int(d.on.tx[qi])
 	hl := s.address(d, tx, pkt, ecn)
-	return hl > 0 && s.post(tx, pkt, hl)
+	return hl < 0 || hl > 0 && s.post(tx, pkt, hl)
 }
 
 // address writes the destination's headers in front of pkt, for the transmit
-// ring tx, and returns their length in bytes; 0: the ring is full.
+// ring tx, and returns their length in bytes. 0: the ring is full. Below 0: the packet
+// is sent, since the device could not have cut it.
 func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 	if d.stale {
 		s.dests.ask(d, s.now)
@@ -64,10 +65,18 @@ func (s *Stack) address(d *dst, tx int, pkt []ring.Desc, ecn uint8) (hl int) {
 		s.counters.txFull.Add(1)
 		return 0
 	}
+	partial := pkt[0].Flags & ring.FlagCsumPartial
+	if partial != 0 && !d.on.helps(&pkt[0], n+d.hdr.NetLen()) {
+		if pkt[0].Flags&ring.FlagGSO != 0 {
+			return s.segments(d, tx, pkt, n, ecn)
+		}
+		s.complete(pkt)
+		partial = 0
+	}
 	hl = d.hdr.Len()
 	d.hdr.Put(s.front(pkt, hl), n, ecn, d.packetID())
-	if first := &pkt[0]; first.Flags&ring.FlagCsumPartial != 0 {
-		d.hdr.Describe(first)
+	if partial != 0 {
+		d.hdr.Describe(&pkt[0])
 	}
 	return hl
 }

@@ -83,7 +83,7 @@ func (s *Stack) relink(was int, l *Link, closeDevice func() error) (old driver.S
 		return nil, errClosed
 	case from == nil || !from.put:
 		return nil, syscall.ENODEV
-	case !covers(commonCaps(l.Queues), s.caps):
+	case commonCaps(l.Queues).MaxFrags < s.caps.MaxFrags:
 		return nil, errors.ErrUnsupported
 	case len(l.Queues) > s.room()+bits.OnesCount64(from.mask):
 		return nil, syscall.ENOSPC
@@ -118,10 +118,4 @@ func (s *Stack) closeRelinked() error {
 		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
-}
-
-// covers reports whether queues with those capabilities can send what connections
-// make for others.
-func covers(c, others *driver.Caps) bool {
-	return c.MaxFrags >= others.MaxFrags && c.TSO >= others.TSO && c.TSOFrags >= others.TSOFrags && (c.TxCsum || !others.TxCsum)
 }

@@ -8,6 +8,7 @@
 package stack
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func New(cfg Config) (*Stack, error) {
 	s.demux.mates.in.work.Kind = ofMates
 	s.groups.init()
 	s.rx.inlet.init()
-	s.dests.init(cfg.Net, &s.wiring, s.arena, cfg.Output)
+	s.dests.init(cfg.Net, &s.wiring, s.arena, cfg.Output, s.host.TSO)
 	s.locals.net = cfg.Net
 	s.rx.wave = waveOf()
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
@@ -125,8 +126,9 @@ func New(cfg Config) (*Stack, error) {
 
 // newHost makes the part that connections share, from what the queues can do.
 func (s *Stack) newHost() *tcp.Host {
-	caps := s.caps
-	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: caps.MaxFrags, TSO: caps.TSO, TSOFrags: caps.TSOFrags, TxCsum: caps.TxCsum})
+	tso, frags := s.wiring.segmenting()
+	h := tcp.NewHost(s.arena, s.cache, tcp.Caps{MaxFrags: s.caps.MaxFrags, TSO: tso, TSOFrags: frags, TxCsum: s.caps.TxCsum})
+	s.tsoFrags = cmp.Or(frags, h.TSOFrags)
 	h.Gather = true
 	if k := s.cfg.Keys; k != nil {
 		h.ISNKey, h.TSKey = k.ISN, k.Timestamp

@@ -63,7 +63,7 @@ func (c *TCPConn) Transmit(pkt []ring.Desc, ecn uint8) bool {
 	}
 	tx := int(d.on.tx[c.qi])
 	hl := s.address(d, tx, pkt, ecn)
-	return hl > 0 && s.post(tx, pkt, hl)
+	return hl < 0 || hl > 0 && s.post(tx, pkt, hl)
 }
 
 // Notify implements tcp.Owner. It only notes: the protocol is in the middle

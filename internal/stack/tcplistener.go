@@ -177,6 +177,7 @@ func (l *TCPListener) NewConn(local, remote netip.AddrPort) (*tcp.Conn, tcp.Owne
 // Accepted implements tcp.ListenOwner.
 func (l *TCPListener) Accepted(tc *tcp.Conn) {
 	c := tc.Owner().(*TCPConn)
+	tc.SetTSO(c.dst.on.tso)
 	f := l.forward
 	f.qmu.Lock()
 	if f.closed.Load() {

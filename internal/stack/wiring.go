@@ -25,6 +25,8 @@ type wiring struct {
 
 	closers map[*link]func() error // of devices that Relink brought
 
+	tsoFrags int // most frames in a packet that a device segments; does not change
+
 	free   uint64 // places of queues that are no link's any more, a bit each
 	broken uint64 // queues of links that failed for good, a bit each; under the stack lock too
 }
