@@ -58,35 +58,63 @@ func preferGeneric(c *Config, l *linkInfo) bool {
 	return l.virtual() && len(c.Queues) == l.rx
 }
 
+// way loads the program, and attaches it.
+type way struct {
+	// load is called with reads, which says that the program may read the kernel's
+	// memory, and without it if that fails.
+	load func(a attachment, reads bool) (*ebpf.Program, error)
+	put  func(*ebpf.Program, link.XDPAttachFlags) error
+	undo func() // of load; may be nil
+}
+
 // attach loads the program and attaches it, in the best way that works.
 func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
+	a, err := attachBest(c, l, way{
+		load: func(a attachment, reads bool) (*ebpf.Program, error) {
+			err := d.load(c, l.most, a, reads)
+			return d.objs.OnloadSteer, err
+		},
+		put: func(p *ebpf.Program, flags link.XDPAttachFlags) (err error) {
+			d.link, err = link.AttachXDP(link.XDPOptions{Program: p, Interface: l.index, Flags: flags})
+			if err != nil {
+				d.link = nil
+			}
+			return err
+		},
+		undo: func() { _ = d.objs.Close() },
+	})
+	return a.mode, err
+}
+
+// attachBest goes through the attachments until one works.
+func attachBest(c *Config, l *linkInfo, w way) (attachment, error) {
 	var errs []error
 	for _, a := range attachments(c, l) {
 		reads := !lacks(unix.CAP_PERFMON)
-		err := d.load(c, l.most, a, reads)
+		p, err := w.load(a, reads)
 		if err != nil && reads {
-			err = d.load(c, l.most, a, false) // as where the kernel is locked down
+			p, err = w.load(a, false) // as where the kernel is locked down
 		}
 		if err != nil {
-			return 0, err
+			return a, err
 		}
 		flags := link.XDPDriverMode
 		if a.mode == ModeGeneric {
 			flags = link.XDPGenericMode
 		}
-		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.objs.OnloadSteer, Interface: l.index, Flags: flags})
-		if err == nil {
+		if err = w.put(p, flags); err == nil {
 			if !a.frags {
 				c.Log.Warn("afxdp: the driver has no multi-buffer XDP: packets larger than about 3500 bytes cannot be received, "+
 					"and the link's MTU cannot be raised above that", zap.String("interface", l.name), zap.Int("mtu", l.mtu))
 			}
-			return a.mode, nil
+			return a, nil
 		}
-		d.link = nil
-		_ = d.objs.Close()
+		if w.undo != nil {
+			w.undo()
+		}
 		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 			if now, e := lookupLink(fmt.Sprint(l.index)); e == nil && now.prog != 0 {
-				return 0, foreignProgram(now)
+				return a, foreignProgram(now)
 			}
 		}
 		how := a.mode.String()
@@ -95,7 +123,7 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 		}
 		err = denied(fmt.Sprintf("attach to %s (%s, MTU %d), %s", l.name, l.driver, l.mtu, how), err, unix.CAP_NET_ADMIN)
 		if errors.Is(err, unix.EPERM) {
-			return 0, err
+			return a, err
 		}
 		if errors.Is(err, unix.ENOSPC) {
 			err = fmt.Errorf("%w (its peer has more transmit queues than this end receive queues)", err)
@@ -103,41 +131,52 @@ func (d *Device) attach(c *Config, l *linkInfo) (Mode, error) {
 		c.Log.Debug("afxdp: attach refused", zap.Error(err))
 		errs = append(errs, err)
 	}
-	return 0, errors.Join(errs...)
+	return attachment{}, errors.Join(errs...)
 }
 
 // load loads program and maps, sized for c and the most queues that the interface
-// may have. reads says that the program may read the kernel's memory, for the segment
-// size of joined datagrams and the interface's address. Without it, the program leaves
-// datagrams that are larger than the MTU to the kernel.
+// may have.
 func (d *Device) load(c *Config, most int, a attachment, reads bool) error {
-	spec, err := bpf.LoadSteer()
+	spec, err := steerSpec(d.index, a, reads, c.Log)
 	if err != nil {
-		return fmt.Errorf("afxdp: %w", err)
+		return err
 	}
 	spec.Maps[bpf.SteerMapXsks].MaxEntries = uint32(most)
 	spec.Maps[bpf.SteerMapPorts].MaxEntries = uint32(c.MaxPorts)
 	spec.Maps[bpf.SteerMapFlows].MaxEntries = uint32(c.MaxFlows)
-	if !a.frags {
-		spec.Programs[bpf.SteerProgOnloadSteer].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
-	}
-	if err := spec.Variables[bpf.SteerVarInterface].Set(uint32(d.index)); err != nil {
-		return fmt.Errorf("afxdp: %w", err)
-	}
-	if err := spec.Variables[bpf.SteerVarGroupPriority].Set(uint32(GroupPriority())); err != nil {
-		return fmt.Errorf("afxdp: the program's constants: %w", err)
-	}
 	if a.mode == ModeGeneric {
 		d.returns.from = nobody()
 		if err := spec.Variables[bpf.SteerVarReturned].Set(native.Uint64(append(d.returns.from[:], 0, 0))); err != nil {
 			return fmt.Errorf("afxdp: the program's constants: %w", err)
 		}
 	}
-	if reads && !reveal(spec, a.mode) {
-		c.Log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart, nor is a new address of the interface known at once")
-	}
 	d.objs = bpf.SteerObjects{}
-	err = spec.LoadAndAssign(&d.objs, nil)
+	return loadError(spec.LoadAndAssign(&d.objs, nil))
+}
+
+// steerSpec is the program for the interface with that index. reads says that it may
+// read the kernel's memory, for the segment size of joined datagrams and the
+// interface's address. Without it, the program leaves datagrams that are larger than
+// the MTU to the kernel.
+func steerSpec(index int, a attachment, reads bool, log *zap.Logger) (*ebpf.CollectionSpec, error) {
+	spec, err := bpf.LoadSteer()
+	if err != nil {
+		return nil, fmt.Errorf("afxdp: %w", err)
+	}
+	if !a.frags {
+		spec.Programs[bpf.SteerProgOnloadSteer].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+	}
+	if err := spec.Variables[bpf.SteerVarInterface].Set(uint32(index)); err != nil {
+		return nil, fmt.Errorf("afxdp: the program's constants: %w", err)
+	}
+	if reads && !reveal(spec, a.mode) {
+		log.Debug("afxdp: the kernel does not describe itself: datagrams that it joined are not told apart, nor is a new address of the interface known at once")
+	}
+	return spec, nil
+}
+
+// loadError explains why the program was not loaded.
+func loadError(err error) error {
 	if ve := (*ebpf.VerifierError)(nil); errors.As(err, &ve) {
 		return refusedProgram(err)
 	}

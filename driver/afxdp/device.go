@@ -81,10 +81,8 @@ func open(c *Config) (_ *Device, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !l.ethernet {
-		// The same holds for loopback: packets there come from this host's sockets,
-		// which only the kernel can answer.
-		return nil, fmt.Errorf("afxdp: %s is no Ethernet link: %w", l.name, errors.ErrUnsupported)
+	if err := errEthernet(l); err != nil {
+		return nil, err
 	}
 	if err := c.queues(l); err != nil {
 		return nil, err
@@ -130,6 +128,16 @@ func open(c *Config) (_ *Device, err error) {
 		zap.Stringer("mode", mode), zap.Stringer("socket", bound), zap.String("copies", d.caps.CopyReason), zap.Int("mtu", l.mtu), zap.Int("tso", d.caps.TSO),
 		zap.Int("frames", c.Frames), zap.Int("frameSize", d.arena.FrameSize()), zap.Bool("hugepages", d.arena.Huge()))
 	return d, nil
+}
+
+// errEthernet returns the reason why the interface cannot be taken, or nil. Loopback
+// cannot either: packets there come from this host's sockets, which only the kernel
+// can answer.
+func errEthernet(l *linkInfo) error {
+	if !l.ethernet {
+		return fmt.Errorf("afxdp: %s is no Ethernet link: %w", l.name, errors.ErrUnsupported)
+	}
+	return nil
 }
 
 // receiveBy has the program redirect to a queue's socket.

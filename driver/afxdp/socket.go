@@ -166,18 +166,29 @@ func (q *Queue) openTx(c *Config, l *linkInfo) (err error) {
 	return nil
 }
 
-// makeRings sizes and maps the rings of the receiving socket.
-func (q *Queue) makeRings(c *Config) error {
-	fill := 2 * c.RxRing
+// fillRing is how many entries the fill ring has, beside a receive ring of that many.
+func fillRing(rx int) int { return 2 * rx }
+
+// sizeRings makes the rings of a receiving socket.
+func sizeRings(fd, rx, tx int) error {
 	for _, s := range [...]struct{ opt, n int }{
-		{unix.XDP_UMEM_FILL_RING, fill},
-		{unix.XDP_UMEM_COMPLETION_RING, c.TxRing},
-		{unix.XDP_RX_RING, c.RxRing},
+		{unix.XDP_UMEM_FILL_RING, fillRing(rx)},
+		{unix.XDP_UMEM_COMPLETION_RING, tx},
+		{unix.XDP_RX_RING, rx},
 	} {
-		if err := setXDPInt(q.fd, s.opt, uint32(s.n)); err != nil {
+		if err := setXDPInt(fd, s.opt, uint32(s.n)); err != nil {
 			return fmt.Errorf("afxdp: ring of %d entries: %w", s.n, err)
 		}
 	}
+	return nil
+}
+
+// makeRings sizes and maps the rings of the receiving socket.
+func (q *Queue) makeRings(c *Config) error {
+	if err := sizeRings(q.fd, c.RxRing, c.TxRing); err != nil {
+		return err
+	}
+	fill := fillRing(c.RxRing)
 	off, err := mmapOffsets(q.fd)
 	if err != nil {
 		return fmt.Errorf("afxdp: XDP_MMAP_OFFSETS: %w", err)

@@ -12,54 +12,6 @@ import (
 	"github.com/onload-go/onload/driver/afxdp/bpf"
 )
 
-// words lays an address out as the program sees it: network order in memory.
-func words(a netip.Addr) (w [4]uint32) {
-	if a.Is4() {
-		b := a.As4()
-		w[0] = native.Uint32(b[:])
-		return w
-	}
-	b := a.As16()
-	for i := range w {
-		w[i] = native.Uint32(b[4*i:])
-	}
-	return w
-}
-
-func bePort(p uint16) uint16 { return native.Uint16([]byte{byte(p >> 8), byte(p)}) }
-
-func family(a netip.Addr) uint8 {
-	if a.Is4() {
-		return 4
-	}
-	return 6
-}
-
-func checkEntry(proto uint8, local netip.AddrPort) error {
-	if proto != unix.IPPROTO_TCP && proto != unix.IPPROTO_UDP {
-		return fmt.Errorf("afxdp: steering of protocol %d: %w", proto, unix.EPROTONOSUPPORT)
-	}
-	if local.Port() == 0 {
-		return fmt.Errorf("afxdp: steering of port 0: %w", unix.EINVAL)
-	}
-	return nil
-}
-
-// portKeys returns the entries for local; two if it is any address of either
-// family.
-func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
-	k := bpf.SteerPortKey{Port: bePort(local.Port()), Proto: proto}
-	a := local.Addr().Unmap()
-	if !a.IsValid() {
-		k4, k6 := k, k
-		k4.Family, k6.Family = 4, 6
-		return []bpf.SteerPortKey{k4, k6}
-	}
-	k.Family = family(a)
-	k.Local.W = words(a)
-	return []bpf.SteerPortKey{k}
-}
-
 // GroupPriority returns the SO_PRIORITY of the kernel sockets that belong to
 // sockets of this process at a port of a multicast group. The program passes the
 // group's datagrams to the kernel if it finds a socket without it. The low bits are
@@ -67,9 +19,9 @@ func portKeys(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 // as before.
 func GroupPriority() int { return 0x6f<<24 | os.Getpid()&0xfffff<<4 }
 
-// portEntries returns portKeys, and the entries that say that there is some port.
+// portEntries returns bpf.PortKeys, and the entries that say that there is some port.
 func portEntries(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
-	keys := portKeys(proto, local)
+	keys := bpf.PortKeys(proto, local)
 	for _, k := range keys {
 		k.Port = 0
 		keys = append(keys, k)
@@ -79,7 +31,7 @@ func portEntries(proto uint8, local netip.AddrPort) []bpf.SteerPortKey {
 
 // AddPort implements driver.Steering.
 func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
-	if err := checkEntry(proto, local); err != nil {
+	if err := bpf.CheckPort(proto, local); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -91,9 +43,10 @@ func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
 }
 
 func (d *Device) addPorts(keys []bpf.SteerPortKey) error {
+	ours := bpf.SteerPortEntry{Owner: bpf.OwnerSockets, Priority: uint32(GroupPriority())}
 	for i, k := range keys {
 		if d.ports[k] == 0 {
-			if err := d.objs.Ports.Put(&k, uint8(1)); err != nil {
+			if err := d.objs.Ports.Put(&k, &ours); err != nil {
 				_ = d.removePorts(keys[:i])
 				return steerError("port", len(d.ports), err)
 			}
@@ -136,23 +89,11 @@ func (d *Device) removePort(k bpf.SteerPortKey) error {
 	return nil
 }
 
-func flowKey(proto uint8, local, remote netip.AddrPort) bpf.SteerFlowKey {
-	k := bpf.SteerFlowKey{Lport: bePort(local.Port()), Rport: bePort(remote.Port()), Proto: proto}
-	l, r := local.Addr().Unmap(), remote.Addr().Unmap()
-	k.Family = family(l)
-	k.Local.W, k.Remote.W = words(l), words(r)
-	return k
-}
-
 // AddFlow implements driver.Steering. Of several entries for one flow the last one
 // added decides, until all are removed.
 func (d *Device) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) error {
-	if err := checkEntry(proto, local); err != nil {
+	if err := bpf.CheckFlow(proto, local, remote); err != nil {
 		return err
-	}
-	l, r := local.Addr().Unmap(), remote.Addr().Unmap()
-	if !l.IsValid() || !r.IsValid() || l.Is4() != r.Is4() || l.IsUnspecified() || r.IsUnspecified() || remote.Port() == 0 {
-		return fmt.Errorf("afxdp: flow %v to %v: must be exact: %w", local, remote, unix.EINVAL)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,16 +105,16 @@ func (d *Device) AddFlow(proto uint8, local, remote netip.AddrPort, ours bool) e
 			return fmt.Errorf("afxdp: flow entries: %w", err)
 		}
 	}
-	k := flowKey(proto, local, remote)
-	verdict := uint8(0)
+	k := bpf.FlowKey(proto, local, remote)
+	owner := bpf.OwnerKernel
 	if ours {
-		verdict = 1
+		owner = bpf.OwnerSockets
 	}
 	some := portEntries(proto, local)[1:]
 	if err := d.addPorts(some); err != nil {
 		return err
 	}
-	if err := d.objs.Flows.Put(&k, verdict); err != nil {
+	if err := d.objs.Flows.Put(&k, owner); err != nil {
 		_ = d.removePorts(some)
 		return steerError("flow", len(d.flows), err)
 	}
@@ -188,7 +129,7 @@ func (d *Device) RemoveFlow(proto uint8, local, remote netip.AddrPort) error {
 	if d.closed {
 		return nil
 	}
-	k := flowKey(proto, local, remote)
+	k := bpf.FlowKey(proto, local, remote)
 	if d.flows[k] > 0 {
 		if err := d.removePorts(portEntries(proto, local)[1:]); err != nil {
 			return err
@@ -243,11 +184,11 @@ func (d *Device) Counters() (Counters, error) {
 	if d.closed {
 		return Counters{}, errClosed
 	}
-	return readCounters(d.objs.Counters)
+	return ReadCounters(d.objs.Counters)
 }
 
-// readCounters sums over the processors, in the order of enum counter.
-func readCounters(m *ebpf.Map) (c Counters, err error) {
+// ReadCounters sums the map counters of steer.c over the processors, in the order of enum counter.
+func ReadCounters(m *ebpf.Map) (c Counters, err error) {
 	for i, to := range []*uint64{
 		&c.Redirected, &c.PassNotIP, &c.PassProto, &c.PassMalformed, &c.PassFragment,
 		&c.PassNoPort, &c.PassFlow, &c.PassNoSocket, &c.RedirectICMP, &c.RedirectFrag,

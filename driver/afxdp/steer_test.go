@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/driver/afxdp/bpf"
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/ring"
 )
@@ -232,8 +233,8 @@ func TestSteeringCounted(t *testing.T) {
 	d := openAt(t, p.A, Config{MaxPorts: 5})
 	ap := netip.AddrPortFrom(p.A.Addr4, 100)
 	held := func() bool {
-		var v uint8
-		return d.objs.Ports.Lookup(&portKeys(udp, ap)[0], &v) == nil
+		var v bpf.SteerPortEntry
+		return d.objs.Ports.Lookup(&bpf.PortKeys(udp, ap)[0], &v) == nil
 	}
 	must(t, d.AddPort(udp, ap))
 	must(t, d.AddPort(udp, ap))

@@ -6,8 +6,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/onload-go/onload/ring"
 )
 
 // All of the package's unsafe code is here: rings mapped from the kernel, and
@@ -76,12 +74,11 @@ func getXDP(fd, opt int, p unsafe.Pointer, size uintptr) error {
 func setXDPInt(fd, opt int, v uint32) error { return setXDP(fd, opt, unsafe.Pointer(&v), 4) }
 
 // registerUMEM: meta is the bytes in front of each packet for the kernel.
-func registerUMEM(fd int, a *ring.Arena, meta int) error {
-	mem := a.Mem()
+func registerUMEM(fd int, mem []byte, frameSize, meta int) error {
 	reg := unix.XDPUmemReg{
 		Addr: uint64(uintptr(unsafe.Pointer(&mem[0]))),
 		Len:  uint64(len(mem)),
-		Size: uint32(a.FrameSize()),
+		Size: uint32(frameSize),
 	}
 	if meta > 0 {
 		reg.Flags, reg.Tx_metadata_len = unix.XDP_UMEM_TX_METADATA_LEN, uint32(meta)

@@ -32,7 +32,7 @@ func wantTxMeta(c *Config, l *linkInfo, m bindMode) bool {
 // and the kernel has it.
 func (q *Queue) register(l *linkInfo, c *Config, m bindMode) error {
 	if wantTxMeta(c, l, m) {
-		err := registerUMEM(q.fd, q.arena, txMetaLen)
+		err := registerUMEM(q.fd, q.arena.Mem(), q.arena.FrameSize(), txMetaLen)
 		if err == nil {
 			q.txMeta = txMetaLen
 		}
@@ -40,7 +40,7 @@ func (q *Queue) register(l *linkInfo, c *Config, m bindMode) error {
 			return err
 		}
 	}
-	return registerUMEM(q.fd, q.arena, 0)
+	return registerUMEM(q.fd, q.arena.Mem(), q.arena.FrameSize(), 0)
 }
 
 // completes reports whether the kernel would complete the checksum of a packet

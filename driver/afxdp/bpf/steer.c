@@ -2,8 +2,10 @@
 
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// Decides for every received frame whether it belongs to the user-space stack
-// (redirect to the AF_XDP socket of its queue) or to the kernel (pass).
+// Decides for every received frame whose it is. Those of the process that has the
+// interface's queues are redirected to the AF_XDP socket of their queue. Those of a
+// process that has a link (internal/broker/nicshare) are redirected to that. All
+// others are passed to the kernel.
 //
 // Lookup order: the exact flow, then (protocol, local address, port), then
 // (protocol, any address of the family, port). An ICMP error is looked up by
@@ -17,19 +19,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define P_8021Q 0x8100
-#define P_8021AD 0x88a8
-#define P_IPV4 0x0800
-#define P_IPV6 0x86dd
-
-#define PROTO_HOPOPTS 0
-#define PROTO_ICMP 1
-#define PROTO_TCP 6
-#define PROTO_UDP 17
-#define PROTO_ROUTING 43
-#define PROTO_FRAGMENT 44
-#define PROTO_ICMPV6 58
-#define PROTO_DSTOPTS 60
+#include "headers.h"
+#include "table.h"
 
 #define ETHERNET_MTU 1500
 
@@ -40,25 +31,6 @@
 // identifications of IPv4 are soon used again (RFC 4963). A fragment that comes later
 // is taken for one of the next datagram that overtook its first.
 #define FRAG_TTL_NS (1000000000ULL)
-
-struct addr {
-	__u32 w[4]; /* IPv4 in w[0] */
-};
-
-struct port_key {
-	struct addr local; /* zero: any */
-	__be16 port; /* zero: there is some port */
-	__u8 proto;
-	__u8 family; /* 4 or 6 */
-};
-
-struct flow_key {
-	struct addr local, remote;
-	__be16 lport, rport;
-	__u8 proto;
-	__u8 family;
-	__u16 pad;
-};
 
 struct frag_key {
 	struct addr src, dst;
@@ -71,18 +43,8 @@ struct frag_key {
 // The owner of a datagram's fragments.
 struct frag_state {
 	__u64 seen; /* time of the last fragment, ns */
-	__u32 whose;
+	__u32 whose; /* enum owner */
 	__u32 pad;
-};
-
-enum whose {
-	FRAG_KERNEL,
-	FRAG_STACK,
-};
-
-enum verdict {
-	FLOW_KERNEL = 0,
-	FLOW_OURS = 1,
 };
 
 // Keep in step with Counters in steer.go.
@@ -111,21 +73,13 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
+// devs has the near ends of the links of processes, from OWNER_LINK on.
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct port_key);
-	__type(value, __u8);
-} ports SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 262144);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct flow_key);
-	__type(value, __u8);
-} flows SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} devs SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -140,9 +94,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
-
-// have_flows is 0 while there are no flow entries: no packet pays for the lookup then.
-volatile __u32 have_flows;
 
 // unheld is the verdict on a packet of ours that comes by a queue without a socket:
 // XDP_PASS, or XDP_DROP if the interface has just got the queue and the socket is
@@ -165,54 +116,9 @@ volatile const __u32 buff_hard_start, buff_frame_sz, shared_size, shared_gso_siz
 // are 0 if they are not known, or must not be read.
 volatile const __u32 buff_rxq, rxq_dev, device_addr;
 
-// group_priority is the SO_PRIORITY of our own kernel sockets (GroupPriority in
-// steer.go).
-volatile const __u32 group_priority;
-
 #define SKB_GSO_UDP_L4 (1 << 17) /* linux/skbuff.h */
 
-struct ethhdr {
-	__u8 dst[6], src[6];
-	__be16 proto;
-};
-
 #define L3 sizeof(struct ethhdr) /* where IP begins, without VLAN tags */
-
-struct vlanhdr {
-	__be16 tci, proto;
-};
-
-struct ipv4hdr {
-	__u8 vihl, tos;
-	__be16 len, id, frag;
-	__u8 ttl, proto;
-	__be16 check;
-	__u32 src, dst;
-};
-
-struct ipv6hdr {
-	__u8 vtc;
-	__u8 flow[3];
-	__be16 len;
-	__u8 next, hops;
-	struct addr src, dst;
-};
-
-// exthdr is the common part of the extension headers that are read, or a fragment
-// header.
-struct exthdr {
-	__u8 next, len; /* len: in 8 bytes, without the first; reserved in a fragment header */
-	union {
-		struct {
-			__u8 type, left; /* routing */
-			__u8 data[4];
-		};
-		struct {
-			__be16 off; /* lowest bit: more fragments */
-			__be32 id;
-		} __attribute__((packed)) frag;
-	};
-};
 
 struct packet {
 	struct addr src, dst;
@@ -347,8 +253,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, __u32 off, struct pack
 }
 
 // parse_ip reads the IP header at off into p. It returns 0, or the reason to pass the
-// packet. parse_ip and lookup are global functions: the verifier looks at those once,
-// and not once for each call.
+// packet. It is a global function, as lookup is.
 __attribute__((noinline)) int parse_ip(struct xdp_md *ctx, __u32 off, __u32 v6, struct packet *p)
 {
 	if (!p)
@@ -356,31 +261,14 @@ __attribute__((noinline)) int parse_ip(struct xdp_md *ctx, __u32 off, __u32 v6, 
 	return v6 ? parse_ipv6(ctx, off, p) : parse_ipv4(ctx, off, p);
 }
 
-// lookup returns 0 if the flow is ours, else the reason to pass the packet.
-__attribute__((noinline)) int lookup(struct flow_key *k)
+// owner_of returns the owner of a flow, or the reason to pass the packet, negated.
+static __always_inline int owner_of(struct flow_key *k)
 {
-	struct port_key pk = {};
-	__u8 *v;
+	int owner = lookup(k);
 
-	if (!k)
-		return PASS_MALFORMED;
-	if (!k->lport)
-		return PASS_NO_PORT; /* the entry of port 0 only says that there is some port */
-	if (have_flows) {
-		v = bpf_map_lookup_elem(&flows, k);
-		if (v)
-			return *v == FLOW_OURS ? 0 : PASS_FLOW;
-	}
-	pk.local = k->local;
-	pk.port = k->lport;
-	pk.proto = k->proto;
-	pk.family = k->family;
-	if (bpf_map_lookup_elem(&ports, &pk))
-		return 0;
-	__builtin_memset(&pk.local, 0, sizeof(pk.local));
-	if (bpf_map_lookup_elem(&ports, &pk))
-		return 0;
-	return PASS_NO_PORT;
+	if (owner > 0)
+		return owner;
+	return owner == OWNER_KERNEL ? -PASS_FLOW : -PASS_NO_PORT;
 }
 
 static __always_inline int to_group(struct packet *p)
@@ -389,29 +277,31 @@ static __always_inline int to_group(struct packet *p)
 			      : (p->dst.w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-// lookup_group is lookup for a datagram to a multicast group. The kernel gives such a
-// datagram to every socket that hears the group at the port; a redirect gives it to
-// our sockets only. So the program asks the kernel for the socket that it prefers at
-// the port. Among sockets that fit equally well that is the one bound last. If it is
-// not ours, the packet is the kernel's, from the first packet after the bind on.
-// internal/engine finds the other sockets, and removes the entry.
+// lookup_group is owner_of for a datagram to a multicast group. The kernel gives such
+// a datagram to every socket that hears the group at the port; a redirect gives it to
+// the owner's sockets only. So the program asks the kernel for the socket that it
+// prefers at the port. Among sockets that fit equally well that is the one bound last.
+// If it is not the owner's, the packet is the kernel's, from the first packet after the
+// bind on. internal/engine finds the other sockets, and removes the entry.
 __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *k)
 {
 	struct bpf_sock_tuple t = {};
 	struct port_key pk = {};
+	struct port_entry *e;
 	struct bpf_sock *sk;
-	int ours;
+	int same;
 
 	if (!k)
-		return PASS_MALFORMED;
+		return -PASS_MALFORMED;
 	if (!k->lport)
-		return PASS_SCOPE; /* as in lookup */
+		return -PASS_SCOPE; /* as in lookup */
 	pk.local = k->local;
 	pk.port = k->lport;
 	pk.proto = k->proto;
 	pk.family = k->family;
-	if (!bpf_map_lookup_elem(&ports, &pk))
-		return PASS_SCOPE;
+	e = bpf_map_lookup_elem(&ports, &pk);
+	if (!e)
+		return -PASS_SCOPE;
 	if (k->family == 4) {
 		t.ipv4.saddr = k->remote.w[0];
 		t.ipv4.daddr = k->local.w[0];
@@ -426,14 +316,14 @@ __attribute__((noinline)) int lookup_group(struct xdp_md *ctx, struct flow_key *
 		sk = bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
 	}
 	if (!sk)
-		return 0;
-	ours = sk->priority == group_priority;
+		return e->owner;
+	same = sk->priority == e->priority;
 	bpf_sk_release(sk);
-	return ours ? 0 : PASS_GROUP;
+	return same ? e->owner : -PASS_GROUP;
 }
 
-// icmp_error decides by the packet that the error quotes, of which we are the source.
-// It returns 0 if the error is ours, else the reason to pass it.
+// icmp_error is owner_of for an ICMP error: of the packet that it quotes, whose source
+// is the owner.
 static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 {
 	struct flow_key k = {};
@@ -443,32 +333,33 @@ static __always_inline int icmp_error(struct xdp_md *ctx, struct packet *outer)
 	int r;
 
 	if (bpf_xdp_load_bytes(ctx, outer->l4, &type, 1))
-		return PASS_MALFORMED;
+		return -PASS_MALFORMED;
 	if (outer->family == 4) {
 		// Unreachable, time exceeded, parameter problem. The kernel gets redirects
 		// and source quench.
 		if (type != 3 && type != 11 && type != 12)
-			return PASS_PROTO;
+			return -PASS_PROTO;
 	} else if (type < 1 || type > 4) {
-		return PASS_PROTO;
+		return -PASS_PROTO;
 	}
 	r = parse_ip(ctx, outer->l4 + 8, outer->family == 6, &p);
 	if (r)
-		return r;
+		return -r;
 	if ((p.proto != PROTO_TCP && p.proto != PROTO_UDP) || !p.first)
-		return PASS_PROTO;
+		return -PASS_PROTO;
 	if (bpf_xdp_load_bytes(ctx, p.l4, port, sizeof(port)))
-		return PASS_MALFORMED;
+		return -PASS_MALFORMED;
 	k.local = p.src;
 	k.remote = p.dst;
 	k.lport = port[0];
 	k.rport = port[1];
 	k.proto = p.proto;
 	k.family = p.family;
-	return lookup(&k);
+	return owner_of(&k);
 }
 
-// some_port reports whether a port of ours has the address that a fragment is for.
+// some_port reports whether a port of the queues' process has the address that a
+// fragment is for.
 static __always_inline int some_port(struct packet *p)
 {
 	struct port_key k = {};
@@ -481,6 +372,19 @@ static __always_inline int some_port(struct packet *p)
 		return 1;
 	k.local = p->dst;
 	return bpf_map_lookup_elem(&ports, &k) != 0;
+}
+
+// noted returns the owner of a datagram's fragments that an earlier fragment has
+// noted, OWNER_KERNEL if there was none within FRAG_TTL_NS.
+static __always_inline __u32 noted(struct frag_key *k)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct frag_state *s = bpf_map_lookup_elem(&frags, k);
+
+	if (!s || now - s->seen > FRAG_TTL_NS)
+		return OWNER_KERNEL;
+	s->seen = now;
+	return s->whose;
 }
 
 // recall returns the owner of a datagram that an earlier fragment has noted. If there
@@ -508,13 +412,14 @@ static __always_inline __u32 recall(struct frag_key *k, __u32 whose)
 	return s->whose;
 }
 
-// later_fragment returns 0 if a fragment without ports is the stack's, else the reason
-// to pass it. It follows its first fragment, or waits for that in the stack.
+// later_fragment is owner_of for a fragment without ports. It follows its first
+// fragment. One that overtook its first waits for that in the stack, if a port of the
+// queues' process has its address. A link gets none of those: it may be another's.
 static __always_inline int later_fragment(struct frag_key *k, struct packet *p)
 {
-	if (!some_port(p) || recall(k, FRAG_STACK) == FRAG_KERNEL)
-		return PASS_FRAGMENT;
-	return 0;
+	__u32 whose = some_port(p) ? recall(k, OWNER_SOCKETS) : noted(k);
+
+	return whose == OWNER_KERNEL ? -PASS_FRAGMENT : whose;
 }
 
 // joined reports whether the packet is larger than the link's MTU. On a virtual link
@@ -580,9 +485,11 @@ static __always_inline int like_mark(struct ethhdr *eth)
 	return eth->src[0] == 0 && eth->src[1] == 0 && eth->src[2] == 0x5e && eth->src[3] == 0xff;
 }
 
-static __always_inline int redirect(struct xdp_md *ctx, __u32 why)
+static __always_inline int redirect(struct xdp_md *ctx, __u32 owner, __u32 why)
 {
-	int r = bpf_redirect_map(&xsks, ctx->rx_queue_index, unheld);
+	__u32 queue = ctx->rx_queue_index;
+	int r = owner < OWNER_LINK ? bpf_redirect_map(&xsks, queue, unheld)
+				   : bpf_redirect_map(&devs, owner - OWNER_LINK, XDP_PASS);
 
 	if (r != XDP_REDIRECT) {
 		count(PASS_NO_SOCKET);
@@ -691,7 +598,7 @@ int onload_steer(struct xdp_md *ctx)
 			fk.proto = p.proto;
 		if (!p.first) {
 			r = later_fragment(&fk, &p);
-			return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
+			return r < 0 ? pass(-r) : redirect(ctx, r, REDIRECT_FRAG);
 		}
 	}
 
@@ -701,7 +608,7 @@ int onload_steer(struct xdp_md *ctx)
 		if (p.fragment || (p.proto == PROTO_ICMP) != (p.family == 4))
 			return pass(PASS_PROTO);
 		r = icmp_error(ctx, &p);
-		return r ? pass(r) : redirect(ctx, REDIRECT_ICMP);
+		return r < 0 ? pass(-r) : redirect(ctx, r, REDIRECT_ICMP);
 	}
 	if (p.proto != PROTO_TCP && p.proto != PROTO_UDP)
 		return pass(PASS_PROTO);
@@ -711,7 +618,7 @@ int onload_steer(struct xdp_md *ctx)
 			return pass(PASS_MALFORMED);
 		// A fragment of no length: reassembly drops the datagram for it.
 		r = later_fragment(&fk, &p);
-		return r ? pass(r) : redirect(ctx, REDIRECT_FRAG);
+		return r < 0 ? pass(-r) : redirect(ctx, r, REDIRECT_FRAG);
 	}
 	k.local = p.dst;
 	k.remote = p.src;
@@ -719,16 +626,16 @@ int onload_steer(struct xdp_md *ctx)
 	k.rport = port[0];
 	k.proto = p.proto;
 	k.family = p.family;
-	r = group ? lookup_group(ctx, &k) : lookup(&k);
-	if (!r && p.proto == PROTO_UDP) {
+	r = group ? lookup_group(ctx, &k) : owner_of(&k);
+	if (r > 0 && p.proto == PROTO_UDP) {
 		seg = segment_size(ctx);
 		if (!seg && joined(ctx, &p))
-			r = PASS_JOINED;
+			r = -PASS_JOINED;
 	}
 	if (!p.fragment) {
-		if (r)
-			return pass(r);
-		r = redirect(ctx, REDIRECTED);
+		if (r < 0)
+			return pass(-r);
+		r = redirect(ctx, r, REDIRECTED);
 		if (seg && r == XDP_REDIRECT)
 			mark(ctx, seg);
 		return r;
@@ -738,19 +645,21 @@ int onload_steer(struct xdp_md *ctx)
 	// same identification was decided otherwise. But if the stack already has some
 	// of a datagram of the kernel's, it must get all. If it cannot be told so, it
 	// gives the kernel the others later.
-	if (r) {
-		if (some_port(&p) && recall(&fk, FRAG_KERNEL) == FRAG_STACK && !like_mark(&eth)) {
-			r = redirect(ctx, REDIRECT_FRAG);
+	if (r < 0) {
+		if (some_port(&p) && recall(&fk, OWNER_KERNEL) == OWNER_SOCKETS && !like_mark(&eth)) {
+			r = redirect(ctx, OWNER_SOCKETS, REDIRECT_FRAG);
 			if (r == XDP_REDIRECT)
 				mark_kernels(ctx, &eth);
 			return r;
 		}
-		return pass(r);
+		if (noted(&fk) >= OWNER_LINK)
+			bpf_map_delete_elem(&frags, &fk);
+		return pass(-r);
 	}
-	struct frag_state ours = { .seen = bpf_ktime_get_ns(), .whose = FRAG_STACK };
+	struct frag_state first = { .seen = bpf_ktime_get_ns(), .whose = r };
 
-	bpf_map_update_elem(&frags, &fk, &ours, BPF_ANY);
-	return redirect(ctx, REDIRECT_FRAG);
+	bpf_map_update_elem(&frags, &fk, &first, BPF_ANY);
+	return redirect(ctx, r, REDIRECT_FRAG);
 }
 
 // interface is the number of our interface.

@@ -53,6 +53,12 @@ type SteerFragState struct {
 	Pad   uint32
 }
 
+type SteerPortEntry struct {
+	_        structs.HostLayout
+	Owner    uint32
+	Priority uint32
+}
+
 type SteerPortKey struct {
 	_     structs.HostLayout
 	Local struct {
@@ -69,6 +75,7 @@ type SteerPortKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	SteerMapCounters      = "counters"
+	SteerMapDevs          = "devs"
 	SteerMapFlows         = "flows"
 	SteerMapFrags         = "frags"
 	SteerMapPorts         = "ports"
@@ -79,7 +86,6 @@ const (
 	SteerVarBuffHardStart = "buff_hard_start"
 	SteerVarBuffRxq       = "buff_rxq"
 	SteerVarDeviceAddr    = "device_addr"
-	SteerVarGroupPriority = "group_priority"
 	SteerVarHaveFlows     = "have_flows"
 	SteerVarInterface     = "interface"
 	SteerVarMacs          = "macs"
@@ -142,6 +148,7 @@ type SteerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SteerMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
+	Devs     *ebpf.MapSpec `ebpf:"devs"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
 	Frags    *ebpf.MapSpec `ebpf:"frags"`
 	Ports    *ebpf.MapSpec `ebpf:"ports"`
@@ -156,7 +163,6 @@ type SteerVariableSpecs struct {
 	BuffHardStart *ebpf.VariableSpec `ebpf:"buff_hard_start"`
 	BuffRxq       *ebpf.VariableSpec `ebpf:"buff_rxq"`
 	DeviceAddr    *ebpf.VariableSpec `ebpf:"device_addr"`
-	GroupPriority *ebpf.VariableSpec `ebpf:"group_priority"`
 	HaveFlows     *ebpf.VariableSpec `ebpf:"have_flows"`
 	Interface     *ebpf.VariableSpec `ebpf:"interface"`
 	Macs          *ebpf.VariableSpec `ebpf:"macs"`
@@ -189,6 +195,7 @@ func (o *SteerObjects) Close() error {
 // It can be passed to LoadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SteerMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
+	Devs     *ebpf.Map `ebpf:"devs"`
 	Flows    *ebpf.Map `ebpf:"flows"`
 	Frags    *ebpf.Map `ebpf:"frags"`
 	Ports    *ebpf.Map `ebpf:"ports"`
@@ -198,6 +205,7 @@ type SteerMaps struct {
 func (m *SteerMaps) Close() error {
 	return _SteerClose(
 		m.Counters,
+		m.Devs,
 		m.Flows,
 		m.Frags,
 		m.Ports,
@@ -213,7 +221,6 @@ type SteerVariables struct {
 	BuffHardStart *ebpf.Variable `ebpf:"buff_hard_start"`
 	BuffRxq       *ebpf.Variable `ebpf:"buff_rxq"`
 	DeviceAddr    *ebpf.Variable `ebpf:"device_addr"`
-	GroupPriority *ebpf.Variable `ebpf:"group_priority"`
 	HaveFlows     *ebpf.Variable `ebpf:"have_flows"`
 	Interface     *ebpf.Variable `ebpf:"interface"`
 	Macs          *ebpf.Variable `ebpf:"macs"`

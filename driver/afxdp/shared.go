@@ -1,0 +1,60 @@
+package afxdp
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"go.uber.org/zap"
+)
+
+// Shared is an interface whose packets go to links of processes instead of to sockets
+// on its queues (internal/broker/nicshare). Its owner loads the steering program.
+type Shared struct {
+	Index, MTU   int
+	Name, Driver string
+	Virtual      bool // packets of the peer's kernel come without checksums, and joined
+	Program      uint32
+	ProgramMode  Mode // ModeAuto where there is no program
+
+	l *linkInfo
+}
+
+// LookupShared asks about the interface with that name. It runs inside the
+// interface's namespace.
+func LookupShared(name string) (*Shared, error) {
+	l, err := lookupLink(name)
+	if err != nil {
+		return nil, fmt.Errorf("afxdp: %w", err)
+	}
+	s := &Shared{Index: l.index, MTU: l.mtu, Name: l.name, Driver: l.driver, Virtual: l.virtual(), Program: l.prog, l: l}
+	switch l.progMode {
+	case "native":
+		s.ProgramMode = ModeNative
+	case "generic":
+		s.ProgramMode = ModeGeneric
+	}
+	return s, errEthernet(l)
+}
+
+// Foreign is the error that the interface has a program of somebody else.
+func (s *Shared) Foreign() error { return foreignProgram(s.l) }
+
+// Attach has load make the program of spec, and put attach it, in the best way that
+// works, as Open does. Mode is ModeAuto, or the only one to try.
+func (s *Shared) Attach(mode Mode, log *zap.Logger, load func(spec *ebpf.CollectionSpec) (*ebpf.Program, error),
+	put func(*ebpf.Program, link.XDPAttachFlags) error) (Mode, error) {
+	c := Config{Mode: mode, Queues: make([]int, s.l.rx), Log: log} // all queues are taken
+	a, err := attachBest(&c, s.l, way{
+		load: func(a attachment, reads bool) (*ebpf.Program, error) {
+			spec, err := steerSpec(s.Index, a, reads, log)
+			if err != nil {
+				return nil, err
+			}
+			p, err := load(spec)
+			return p, loadError(err)
+		},
+		put: put,
+	})
+	return a.mode, err
+}
