@@ -14,9 +14,14 @@
 package nicshare
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/driver/afxdp"
 )
 
 // Config is the interface that Open shares, and how. MaxLinks, MaxPorts and MaxFlows
@@ -50,6 +55,28 @@ const (
 	// ModeGeneric is in the kernel's receive path.
 	ModeGeneric
 )
+
+// String is the mode's name in driver/afxdp.
+func (m Mode) String() string { return afxdp.Mode(m).String() }
+
+func (c *Config) defaults() error {
+	def := func(v *int, d, most int) error {
+		if *v == 0 {
+			*v = d
+		}
+		if *v < 1 || *v > most {
+			return fmt.Errorf("nicshare: %d of Config: 1 to %d: %w", *v, most, unix.EINVAL)
+		}
+		return nil
+	}
+	if c.InNS == nil {
+		c.InNS = func(f func() error) error { return f() }
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return errors.Join(def(&c.MaxLinks, 256, 4096), def(&c.MaxPorts, afxdp.DefaultMaxPorts, 1<<20), def(&c.MaxFlows, afxdp.DefaultMaxFlows, 1<<22))
+}
 
 // Port is a local port, or a multicast group at one.
 type Port struct {

@@ -49,8 +49,12 @@ type Grant struct {
 	MTU    int // of the interface
 	// SegmentMax is the largest IP packet that Packet takes to be segmented, bytes.
 	SegmentMax int
-	// LargeRx says that received packets may be larger than MTU: joined segments.
+	// LargeRx says that received packets may be larger than MTU: joined segments, whose
+	// size a mark in the place of the sender's MAC address may tell (steer.c).
 	LargeRx bool
+	// Virtual says that the interface is a virtual link: packets may have only the
+	// pseudo-header's sum for a checksum.
+	Virtual bool
 	MAC     [6]byte // source address of all that is sent: the interface's
 }
 
@@ -64,22 +68,4 @@ func (g *Grant) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// LinkCounters says what became of a link's packets.
-type LinkCounters struct {
-	Received     uint64 // to the process: packets of the interface
-	Sent         uint64 // left by the interface, packets before segmentation; of these:
-	SentFragment uint64 // fragments
-	// Dropped by the filter, because of:
-	DropMAC       uint64 // another source address, or a destination that does not fit the IP address
-	DropVLAN      uint64 // a tag
-	DropProto     uint64 // neither TCP nor UDP over IPv4 or IPv6
-	DropHeader    uint64 // IP options, extension headers, impossible lengths
-	DropFragment  uint64 // no first fragment is known, or one that hides the ports
-	DropSource    uint64 // an address or a port that is not the process's
-	DropChecksum  uint64 // a request to write a checksum where none is
-	DropSize      uint64 // larger than the MTU and not to be segmented, or in segments larger than it
-	DropRate      uint64 // more than RateBytes or RatePackets
-	DropInterface uint64 // interface went away
 }

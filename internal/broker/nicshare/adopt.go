@@ -1,0 +1,136 @@
+package nicshare
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"go.uber.org/zap"
+
+	steer "github.com/onload-go/onload/driver/afxdp/bpf"
+	"github.com/onload-go/onload/internal/broker/bpf"
+)
+
+// adopt takes over the links that an earlier process has made, with the filter of this
+// one, and removes what is left of those that have ended.
+func (n *NIC) adopt() error {
+	var index uint32
+	var value bpf.FilterLink
+	ended := map[uint32]bool{}
+	for it := n.filter.Links.Iterate(); it.Next(&index, &value); {
+		l := &Link{n: n, id: int(value.Owner - steer.OwnerLink), index: int(index), token: value.Token, priority: value.Priority,
+			ports: map[steer.SteerPortKey]bool{}, flows: map[steer.SteerFlowKey]uint32{}}
+		l.name = n.name(l.id)
+		if !l.Alive() {
+			ended[index] = true
+			continue
+		}
+		if err := n.renew(l); err != nil {
+			return err
+		}
+		n.links[l.id] = l
+	}
+	for index := range ended {
+		if err := n.filter.Links.Delete(index); err != nil {
+			return fmt.Errorf("nicshare: entry of a link that has ended: %w", err)
+		}
+	}
+	if err := n.adoptEntries(); err != nil {
+		return err
+	}
+	return n.sweep()
+}
+
+// renew puts this process's filter in the place of the earlier one's.
+func (n *NIC) renew(l *Link) error {
+	at, err := link.QueryPrograms(link.QueryOptions{Target: l.index, Attach: ebpf.AttachTCXIngress})
+	if err != nil || len(at.Programs) == 0 {
+		return fmt.Errorf("nicshare: %s has no filter: %w", l.name, err)
+	}
+	old, err := ebpf.NewProgramFromID(at.Programs[0].ID)
+	if err != nil {
+		return fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
+	}
+	defer old.Close()
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: l.index, Program: n.filter.Program, Attach: ebpf.AttachTCXIngress, Anchor: link.ReplaceProgram(old),
+	})
+	if err != nil {
+		return fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
+	}
+	return nil
+}
+
+// adoptEntries shares the entries of the table out to their links, and deletes those
+// of links that have ended.
+func (n *NIC) adoptEntries() error {
+	var port steer.SteerPortKey
+	var entry steer.SteerPortEntry
+	var stale []any
+	for it := n.steer.Ports.Iterate(); it.Next(&port, &entry); {
+		if l := n.links[int(entry.Owner-steer.OwnerLink)]; l != nil {
+			l.ports[port] = true
+		} else {
+			stale = append(stale, port)
+		}
+	}
+	for _, k := range stale {
+		if err := n.steer.Ports.Delete(k); err != nil {
+			return fmt.Errorf("nicshare: port entry: %w", err)
+		}
+	}
+	var flow steer.SteerFlowKey
+	var owner uint32
+	stale = nil
+	for it := n.steer.Flows.Iterate(); it.Next(&flow, &owner); {
+		if l := n.links[int(owner-steer.OwnerLink)]; owner >= steer.OwnerLink && l != nil {
+			l.flows[flow] = owner
+		} else if l := n.links[n.portOwner(flow)]; owner == steer.OwnerKernel && l != nil {
+			l.flows[flow] = owner
+		} else {
+			stale = append(stale, flow)
+		}
+	}
+	for _, k := range stale {
+		if err := n.steer.Flows.Delete(k); err != nil {
+			return fmt.Errorf("nicshare: flow entry: %w", err)
+		}
+	}
+	return n.countFlows(-len(stale))
+}
+
+// portOwner returns the ID of the link that has the flow's port, -1 if none has.
+func (n *NIC) portOwner(f steer.SteerFlowKey) int {
+	k := steer.SteerPortKey{Port: f.Lport, Proto: f.Proto, Family: f.Family}
+	var e steer.SteerPortEntry
+	for _, k.Local.W = range [][4]uint32{f.Local.W, {}} {
+		if n.steer.Ports.Lookup(&k, &e) == nil && e.Owner >= steer.OwnerLink {
+			return int(e.Owner - steer.OwnerLink)
+		}
+	}
+	return -1
+}
+
+// sweep deletes near ends that no link has, as those of a directory that was emptied.
+func (n *NIC) sweep() error {
+	all, err := n.nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("nicshare: links: %w", err)
+	}
+	known := map[string]bool{}
+	for _, l := range n.links {
+		known[l.name] = true
+	}
+	for _, k := range all {
+		name := k.Attrs().Name
+		if k.Type() != "veth" || !strings.HasPrefix(name, n.prefix()) || known[name] {
+			continue
+		}
+		n.c.Log.Warn("nicshare: a link that nobody knows is removed", zap.String("link", name))
+		if err := n.nl.LinkDel(k); err != nil {
+			return fmt.Errorf("nicshare: %s: %w", name, err)
+		}
+	}
+	return nil
+}
