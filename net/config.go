@@ -110,6 +110,16 @@ type Config struct {
 	// those in TIME-WAIT, as tcp_max_tw_buckets. 0 is the default.
 	MaxOrphans, MaxTimeWaits int
 
+	// Guardian names the process that tells the peers of this one if it dies: within
+	// 200 ms each established connection is reset, as the kernel does for its own. It is
+	// the path of the program onload, version for version, which then sleeps beside this
+	// process and holds no privilege but raw sockets. Empty means the one beside this
+	// program or in PATH, if there is one. "self" means this program, which is executed
+	// again and becomes the guardian when package onload is initialised: packages that
+	// are initialised before do their work there too. "off" means none: peers then wait
+	// for their own keepalive. Engine.Guardian says which it is.
+	Guardian string
+
 	// Logger gets the events of the control path. nil means standard error, from
 	// level warn.
 	Logger *zap.Logger

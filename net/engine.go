@@ -76,6 +76,10 @@ func orDefault(e *Engine) (*Engine, error) {
 // Listen and their like then fail with net.ErrClosed.
 func (e *Engine) Close() error { return e.in.Close() }
 
+// Guardian says which process resets the Engine's peers if this process dies
+// (Config.Guardian), or begins with "none" and says why none does.
+func (e *Engine) Guardian() string { return e.in.Guardian() }
+
 // tcpConfig returns the configuration of a new connection, with net's keepalive
 // and without Nagle's algorithm, as net has it.
 func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Config {

@@ -31,5 +31,9 @@ func (c *Conn) Unread() int {
 	return n
 }
 
+// FirstOctet is the sequence number of an octet that the peer has acknowledged: that of
+// the SYN, or of data that went with it. It is called when the connection is established.
+func (c *Conn) FirstOctet() uint32 { return c.sndUna - 1 }
+
 // Ended reports whether all that the peer sends has come. Safe without the lock.
 func (c *Conn) Ended() bool { return c.flags.Load()&sharedEOF != 0 }

@@ -18,6 +18,7 @@ var commands = []command{
 	{"test", "test as `go test`", goCommand("test")},
 	{"install", "install as `go install`", goCommand("install")},
 	{"nic", "list NICs, give them to VFIO and back", nicCommand},
+	{"guardian", "(for programs that import onload) wait for their end", guard},
 	{"env", "print the settings of `onload build` for other build systems", env},
 }
 

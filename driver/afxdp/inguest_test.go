@@ -17,7 +17,7 @@ func TestInGuest(t *testing.T) {
 		t.Run(link, func(t *testing.T) {
 			r := vmrun.Test(t, vmrun.Guest{
 				Links: []string{link}, CPUs: 2, Suite: vmrun.Backports,
-				Programs: []string{"sh", "cat", "sleep"}, // the guardian
+				Programs: []string{"sh", "cat", "sleep"}, // the restorer
 			})
 			passed, skipped = append(passed, r.Passed...), append(skipped, r.Skipped...)
 		})

@@ -111,7 +111,7 @@ func TestNAPIRefused(t *testing.T) {
 }
 
 // The instances of veth are real, though AF_XDP sockets have none there: what
-// is set by netlink, and what the guardian puts back.
+// is set by netlink, and what the restorer puts back.
 func TestNAPIPerInstance(t *testing.T) {
 	pair := lab.NewPair(t, lab.Options{Queues: 2})
 	openAt(t, pair.A, Config{Mode: ModeNative})

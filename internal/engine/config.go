@@ -37,6 +37,8 @@ type Config struct {
 	UserTimeout              time.Duration
 	MaxOrphans, MaxTimeWaits int
 
+	Guardian string
+
 	Logger *zap.Logger
 }
 

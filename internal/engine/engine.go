@@ -42,6 +42,7 @@ type Engine struct {
 	rest bool   // the kernel carries all traffic that belongs to none of the interfaces
 	none string // why nothing is accelerated, where net is nil
 
+	guard   guard
 	sockets sockets
 	sharers sharers
 	picks   atomic.Uint32 // connections spread over the stacks of a team
@@ -158,7 +159,7 @@ func (e *Engine) Close() error {
 		for _, i := range e.ifs {
 			i.host.close() // it sends by the stacks
 		}
-		errs := []error{stack.CloseAll(e.stacks()...)}
+		errs := []error{stack.CloseAll(e.stacks()...), e.guard.close()}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())
 		}

@@ -18,7 +18,7 @@ func TestInGuest(t *testing.T) {
 		t.Run(model+" by AF_XDP", func(t *testing.T) {
 			vmrun.Test(t, vmrun.Guest{
 				Links: []string{model + "+virtio"}, CPUs: 2, Suite: vmrun.Backports, Run: "^TestGuestXDP",
-				Programs: []string{"sh", "cat", "sleep"}, // the guardian
+				Programs: []string{"sh", "cat", "sleep"}, // the restorer
 			})
 		})
 	}

@@ -107,6 +107,7 @@ func (g *group) arena() *ring.Arena { return g.ifs[0].Device.Arena() }
 func (o *opener) makeStacks() {
 	for _, g := range o.groups {
 		c := o.e.stackConfig()
+		c.Flows = o.e.guard.flows(o.e)
 		for _, i := range g.ifs {
 			c.Over(i.Index, i.Device)
 			if i.host != nil {

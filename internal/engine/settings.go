@@ -208,6 +208,12 @@ var knobs = []knob{
 		func(c *Config) error { return within(c.MaxTimeWaits, 0, math.MaxInt32) },
 	},
 	{
+		Setting{"Guardian", "ONLOAD_GUARDIAN", "auto, self, off, or the path of the program onload", "auto",
+			"process that resets the peers of this one if it dies: the program onload, beside this one or in PATH; this program, executed again; none"},
+		func(c *Config, v string) error { c.Guardian = v; return nil },
+		checkGuardian,
+	},
+	{
 		Setting{"Logger", "ONLOAD_LOG", "debug, info, warn, error, off", "warn",
 			"level of the log on standard error"},
 		setLog,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/flowtable"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
@@ -36,6 +37,9 @@ type Config struct {
 	// Inlet is told of flows, and has packets of theirs that come by other links
 	// than Links injected; nil: those are lost.
 	Inlet Inlet
+	// Flows is told of each established connection by links with a kernel, for those
+	// who clean up after a process that has died; nil: nobody does.
+	Flows *flowtable.Table
 
 	Profile Profile
 	Spin    time.Duration // 0: the profile's budget; negative: never spin

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/onload-go/onload/internal/flowtable"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
 )
@@ -28,7 +29,8 @@ type demux struct {
 	udpFlows  map[flowKey]*UDPConn // the connected ones
 	mates     mates                // other stacks, which may have the flow
 
-	inlet Inlet // is told of flows; nil: there is no kernel
+	inlet Inlet             // is told of flows; nil: there is no kernel
+	table *flowtable.Writer // of established connections; nil: nobody reads it
 
 	// twins: segments that nobody judged were given back, so that the kernel's twins of
 	// listeners may have connections, for as long as those like. See twinsServe.
@@ -77,8 +79,20 @@ func (d *demux) addConn(c *TCPConn) {
 	}
 }
 
+// established enters c into the table of connections.
+func (d *demux) established(c *TCPConn) {
+	if d.table == nil || c.dst.on != nil && c.dst.on.host != nil { // no kernel would answer
+		return
+	}
+	c.slot = d.table.Add(c.tc.Local(), c.tc.Remote(), c.dst.link(), c.tc.FirstOctet())
+}
+
 func (d *demux) removeConn(c *TCPConn) {
 	d.flows.remove(c)
+	if d.table != nil {
+		d.table.Remove(c.slot)
+		c.slot = 0
+	}
 	if d.lastConn == c {
 		d.lastConn = nil
 	}

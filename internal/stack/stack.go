@@ -79,6 +79,9 @@ func New(cfg Config) (*Stack, error) {
 	s.kicker.batches = cfg.Profile != Latency
 	s.turn.init()
 	s.demux.init(cfg.Inlet)
+	if cfg.Flows != nil {
+		s.demux.table = cfg.Flows.Writer()
+	}
 	s.demux.mates.team, s.demux.mates.index = cfg.team, cfg.teamIndex
 	s.demux.mates.in.work.Kind = ofMates
 	s.groups.init()

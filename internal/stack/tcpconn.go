@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/onload-go/onload/internal/flowtable"
 	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
@@ -21,14 +22,15 @@ type TCPConn struct {
 	dst     *dst
 	port    *port
 	timer   ring.Timer
-	qi      uint8 // queue that its packets arrive on
-	dirty   bool  // on Stack.dirty
-	gathers bool  // on Stack.gathering
-	blocked bool  // on Stack.blocked
-	gone    bool  // out of the demultiplexer
-	dying   bool  // on Stack.dead
-	tw      bool  // leaves a TIME-WAIT entry behind
-	orphan  bool  // the user has closed it
+	qi      uint8          // queue that its packets arrive on
+	dirty   bool           // on Stack.dirty
+	gathers bool           // on Stack.gathering
+	blocked bool           // on Stack.blocked
+	gone    bool           // out of the demultiplexer
+	dying   bool           // on Stack.dead
+	tw      bool           // leaves a TIME-WAIT entry behind
+	orphan  bool           // the user has closed it
+	slot    flowtable.Slot // of demux.table
 
 	work ring.Work
 	todo atomic.Uint32 // what was left for the holder of the lock
@@ -74,6 +76,9 @@ func (c *TCPConn) Notify(ev tcp.Event) {
 		c.dying = true
 		c.tw = ev&tcp.EvTimeWait != 0
 		s.turn.dead = append(s.turn.dead, c)
+	}
+	if ev&tcp.EvConnected != 0 {
+		s.demux.established(c)
 	}
 	if ev&(tcp.EvReadable|tcp.EvError|tcp.EvHup|tcp.EvConnected|tcp.EvClosed) != 0 {
 		s.notify(&c.r)

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors of the guardian.
+// Descriptors of the restorer.
 const (
 	fifoFD = 3
 	lockFD = 4 // never named: open, it keeps the lock
 	stepFD = 5 // of each Step first Data, then what that is written to
 )
 
-// guardian is the script of the shell. Its arguments are cat and the file with
+// restorer is the script of the shell. Its arguments are cat and the file with
 // the Steps, which it empties by opening it. Each user that joins writes a line.
 // A read that ends without a line says that the last user has gone. The Steps are
 // done twice: when a process dies its XDP program goes too, drivers may then
 // reset the NIC, and meanwhile there are no NAPI instances to set.
-func guardian(steps int) string {
+func restorer(steps int) string {
 	var do strings.Builder
 	for i := range steps {
 		fmt.Fprintf(&do, "\"$1\" /proc/self/fd/%d >&%d\n", stepFD+2*i, stepFD+2*i+1)
@@ -32,11 +32,11 @@ func guardian(steps int) string {
 	return fmt.Sprintf("trap '' HUP INT QUIT TERM PIPE\nwhile read -r _ <&%d; do :; done\n%s: >\"$2\"\nsleep 1\n%s", fifoFD, &do, &do)
 }
 
-// guard starts the guardian, and opens the FIFO that it waits for.
+// guard starts the restorer, and opens the FIFO that it waits for.
 func (h *Hold) guard(state *os.File, steps []Step) (err error) {
 	cat, err := findCat()
 	if err != nil {
-		return fmt.Errorf("a guardian that puts settings back after a crash needs cat: %w", err)
+		return fmt.Errorf("a restorer that puts settings back after a crash needs cat: %w", err)
 	}
 	path := h.fifoPath()
 	_ = os.Remove(path)
@@ -79,7 +79,7 @@ func (h *Hold) guard(state *os.File, steps []Step) (err error) {
 		}
 		files = append(files, to)
 	}
-	return start(exec.Command("/bin/sh", "-c", guardian(len(steps)), "onload-guardian", cat, h.path()), files)
+	return start(exec.Command("/bin/sh", "-c", restorer(len(steps)), "onload-restorer", cat, h.path()), files)
 }
 
 // findCat does not depend on PATH: services may have none.
@@ -92,7 +92,7 @@ func findCat() (string, error) {
 	return exec.LookPath("cat")
 }
 
-// start runs the guardian, and waits for its end in the background. Where the
+// start runs the restorer, and waits for its end in the background. Where the
 // process may change the network by file capabilities, start passes that right
 // on: a shell would not inherit it.
 func start(cmd *exec.Cmd, files []*os.File) error {
@@ -102,7 +102,7 @@ func start(cmd *exec.Cmd, files []*os.File) error {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN}
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("a guardian that puts settings back after a crash cannot be started: %w", err)
+		return fmt.Errorf("a restorer that puts settings back after a crash cannot be started: %w", err)
 	}
 	go func() { _ = cmd.Wait() }()
 	return nil
@@ -131,7 +131,7 @@ func openWriter(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// join opens the FIFO of a guardian that runs already. A guardian that has seen the
+// join opens the FIFO of a restorer that runs already. A restorer that has seen the
 // end of the FIFO reads no more, so join waits until it has read a line of ours.
 func (h *Hold) join() bool {
 	f, err := openWriter(h.fifoPath())

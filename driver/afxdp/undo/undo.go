@@ -3,14 +3,14 @@
 //
 // Settings of a network interface belong to nobody: no descriptor holds them. So
 // before a process changes them it writes the way back to a file below /run, and
-// starts a guardian: a shell that waits for the end of a FIFO which every user of
+// starts a restorer: a shell that waits for the end of a FIFO which every user of
 // the settings has open. When the last user has closed the FIFO, or died, the
-// guardian puts the settings back. It inherits the descriptors that it needs, so
+// restorer puts the settings back. It inherits the descriptors that it needs, so
 // it depends on no path and no namespace. It has a session of its own and ignores
 // the terminal's signals. If it is killed too, as with a whole control group, the
 // file stays, and the next user puts the settings back first.
 //
-// The guardian is a shell and cat for want of anything better. A library cannot
+// The restorer is a shell and cat for want of anything better. A library cannot
 // start its host program again without running that program's init functions. A
 // child without exec would keep the process's memory and rings. The kernel has no
 // object with a destructor for this.
@@ -64,7 +64,7 @@ func (s *Step) do() error {
 // descriptors.
 const maxSteps = 2
 
-// patience is how long we wait for a guardian that is about to end.
+// patience is how long we wait for a restorer that is about to end.
 const patience = 10 * time.Second
 
 // Hold keeps settings as they are, together with those of other processes that
@@ -99,7 +99,7 @@ func Make(dir, name string, plan func() (back []Step, change func() error, err e
 			return h, nil
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("%s: another process holds it, and its guardian does not answer: %w", h.path(), err)
+			return nil, fmt.Errorf("%s: another process holds it, and its restorer does not answer: %w", h.path(), err)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func Make(dir, name string, plan func() (back []Step, change func() error, err e
 func (h *Hold) path() string     { return filepath.Join(h.dir, h.name) }
 func (h *Hold) fifoPath() string { return h.path() + ".fifo" }
 
-// lock opens the file with the Steps, unless a guardian or a process has it.
+// lock opens the file with the Steps, unless a restorer or a process has it.
 func (h *Hold) lock() (*os.File, error) { return lock(h.path(), os.O_CREATE) }
 
 func lock(path string, flags int) (*os.File, error) {
@@ -150,7 +150,7 @@ func (h *Hold) begin(state *os.File, plan func() ([]Step, func() error, error)) 
 	return h, nil
 }
 
-// heal puts back what a killed guardian has left.
+// heal puts back what a killed restorer has left.
 func heal(state *os.File) error {
 	b, err := io.ReadAll(io.NewSectionReader(state, 0, 1<<20))
 	if err != nil || len(b) == 0 {
@@ -175,7 +175,7 @@ func heal(state *os.File) error {
 }
 
 // Heal puts back what dead processes left under names that begin with prefix,
-// and whose guardians died too. It runs inside their network namespace.
+// and whose restorers died too. It runs inside their network namespace.
 func Heal(dir, prefix string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
 	if err != nil {
@@ -209,7 +209,7 @@ func (h *Hold) Close() error {
 		}
 		state, e := h.lock()
 		if e != nil {
-			continue // others hold them, or the guardian is at work
+			continue // others hold them, or the restorer is at work
 		}
 		// It was killed.
 		return errors.Join(err, heal(state), state.Close())

@@ -80,8 +80,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// guardians are the processes that guard settings below dir.
-func guardians(t *testing.T, dir string) (pids []int) {
+// restorers are the processes that guard settings below dir.
+func restorers(t *testing.T, dir string) (pids []int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -89,7 +89,7 @@ func guardians(t *testing.T, dir string) (pids []int) {
 	}
 	for _, f := range files {
 		b, err := os.ReadFile(f)
-		if err == nil && bytes.Contains(b, []byte("onload-guardian")) && bytes.Contains(b, []byte(dir)) {
+		if err == nil && bytes.Contains(b, []byte("onload-restorer")) && bytes.Contains(b, []byte(dir)) {
 			pid, err := strconv.Atoi(strings.Split(f, "/")[2])
 			if err != nil {
 				t.Fatal(err)
@@ -107,8 +107,8 @@ func TestClose(t *testing.T) {
 		if got := read(t, dir); got != changed {
 			t.Fatalf("%q, not changed", got)
 		}
-		if n := len(guardians(t, dir)); n != 1 {
-			t.Fatalf("%d guardians", n)
+		if n := len(restorers(t, dir)); n != 1 {
+			t.Fatalf("%d restorers", n)
 		}
 		if err := h.Close(); err != nil {
 			t.Fatal(err)
@@ -118,18 +118,18 @@ func TestClose(t *testing.T) {
 			t.Error("again:", err)
 		}
 	}
-	eventually(t, "no guardian", func() bool { return len(guardians(t, dir)) == 0 })
+	eventually(t, "no restorer", func() bool { return len(restorers(t, dir)) == 0 })
 }
 
-// Several processes that share settings have one guardian, and the last puts back.
+// Several processes that share settings have one restorer, and the last puts back.
 func TestLast(t *testing.T) {
 	dir := fresh(t)
 	var all []*Hold
 	for range 3 {
 		all = append(all, makeHold(t, dir))
 	}
-	if n := len(guardians(t, dir)); n != 1 {
-		t.Errorf("%d guardians", n)
+	if n := len(restorers(t, dir)); n != 1 {
+		t.Errorf("%d restorers", n)
 	}
 	for i, h := range all {
 		if got := read(t, dir); got != changed {
@@ -142,7 +142,7 @@ func TestLast(t *testing.T) {
 	eventually(t, "put back", func() bool { return read(t, dir) == asWas })
 }
 
-// Somebody else's settings are kept, and no guardian is needed.
+// Somebody else's settings are kept, and no restorer is needed.
 func TestNothingToDo(t *testing.T) {
 	dir := fresh(t)
 	write(t, filepath.Join(dir, setting), "7\n")
@@ -178,7 +178,7 @@ func TestTooMuch(t *testing.T) {
 	dir := fresh(t)
 	_, err := Make(state(dir), "if", func() ([]Step, func() error, error) { return make([]Step, maxSteps+1), nil, nil })
 	if err == nil {
-		t.Error("more steps than the guardian can do")
+		t.Error("more steps than the restorer can do")
 	}
 }
 
@@ -242,18 +242,18 @@ func TestKilled(t *testing.T) {
 	}
 	die(t, c)
 	eventually(t, "put back", func() bool { return read(t, dir) == asWas })
-	eventually(t, "no guardian", func() bool { return len(guardians(t, dir)) == 0 })
+	eventually(t, "no restorer", func() bool { return len(restorers(t, dir)) == 0 })
 }
 
-// Of two processes the first, which started the guardian, dies first.
+// Of two processes the first, which started the restorer, dies first.
 func TestLastKilled(t *testing.T) {
 	dir := fresh(t)
 	first, last := holder(t, dir), holder(t, dir)
 	die(t, first)
-	// A guardian that hears us has not seen the end.
+	// A restorer that hears us has not seen the end.
 	h := &Hold{dir: state(dir), name: "if"}
 	if !h.join() {
-		t.Fatal("no guardian for the second")
+		t.Fatal("no restorer for the second")
 	}
 	if got := read(t, dir); got != changed {
 		t.Errorf("%q although one process holds it", got)
@@ -263,9 +263,9 @@ func TestLastKilled(t *testing.T) {
 	eventually(t, "put back", func() bool { return read(t, dir) == asWas })
 }
 
-// If the guardian is killed too, the settings stay; the next process finds them as
+// If the restorer is killed too, the settings stay; the next process finds them as
 // they were before.
-func TestGuardianKilled(t *testing.T) {
+func TestRestorerKilled(t *testing.T) {
 	for name, next := range map[string]func(t *testing.T, dir string){
 		"Make": func(t *testing.T, dir string) {
 			h := makeHold(t, dir)
@@ -291,7 +291,7 @@ func TestGuardianKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := fresh(t)
 			c := holder(t, dir)
-			kill(t, guardians(t, dir))
+			kill(t, restorers(t, dir))
 			die(t, c)
 			if got := read(t, dir); got != changed {
 				t.Fatalf("%q: put back by nobody", got)
@@ -303,7 +303,7 @@ func TestGuardianKilled(t *testing.T) {
 	t.Run("Close", func(t *testing.T) {
 		dir := fresh(t)
 		h := makeHold(t, dir)
-		kill(t, guardians(t, dir))
+		kill(t, restorers(t, dir))
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
@@ -316,7 +316,7 @@ func TestGuardianKilled(t *testing.T) {
 func kill(t *testing.T, pids []int) {
 	t.Helper()
 	if len(pids) != 1 {
-		t.Fatalf("guardians %v", pids)
+		t.Fatalf("restorers %v", pids)
 	}
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"errors"
+	"path/filepath"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/flowtable"
+	"github.com/onload-go/onload/internal/guardian"
+)
+
+// guard is the process that tells the engine's peers when this one has died, and what it
+// reads. It starts with the first stack over a link of the kernel's.
+type guard struct {
+	mu    sync.Mutex
+	table *flowtable.Table
+	g     *guardian.Guardian
+	none  string // why there is none
+}
+
+// flows returns the table of connections; nil: nobody reads it.
+func (g *guard) flows(e *Engine) *flowtable.Table {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.table != nil || g.none != "" {
+		return g.table
+	}
+	if err := g.start(e); err != nil {
+		g.none = err.Error()
+		e.log.Info("no guardian: peers of this process would not be told if it were killed", zap.Error(err))
+	}
+	return g.table
+}
+
+func (g *guard) start(e *Engine) error {
+	if e.reserver == nil {
+		return errors.New("no kernel knows the interfaces")
+	}
+	if e.cfg.Guardian == guardian.Off {
+		return errors.New("it is off")
+	}
+	table, err := flowtable.New()
+	if err != nil {
+		return err
+	}
+	g.g, err = guardian.Start(guardian.Options{Program: e.cfg.Guardian, Table: table, In: e.InNS, Log: e.log})
+	if err != nil {
+		return errors.Join(err, table.Close())
+	}
+	g.table = table
+	return nil
+}
+
+// close ends the guardian, when no stack uses the table any more.
+func (g *guard) close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.table == nil {
+		return nil
+	}
+	g.g.Close()
+	return g.table.Close()
+}
+
+// Guardian says which process tells the peers if this one dies, or why none does.
+func (e *Engine) Guardian() string {
+	g := &e.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.g != nil && g.table != nil:
+		return g.g.String()
+	case g.none != "":
+		return "none: " + g.none
+	}
+	return "none: nothing is accelerated"
+}
+
+func checkGuardian(c *Config) error {
+	switch p := c.Guardian; {
+	case p == "", p == guardian.Auto, p == guardian.Off, p == guardian.Self, filepath.IsAbs(p):
+		return nil
+	}
+	return errors.New("want auto, self, off, or an absolute path")
+}
