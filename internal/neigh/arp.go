@@ -15,8 +15,8 @@ func (h *Host) inputARP(now int64) {
 		return // our own, which a switch or a bond sent back
 	}
 	target := h.ours(a.Target)
-	if o := h.ours(a.Sender); o != nil {
-		h.conflict(o, a.SenderMAC, now) // RFC 5227, 2.1.1 and 2.4
+	if h.ours(a.Sender) != nil {
+		h.conflict(a.Sender, a.SenderMAC, now) // RFC 5227, 2.1.1 and 2.4
 		return
 	}
 	if a.Sender.IsUnspecified() {
@@ -25,7 +25,7 @@ func (h *Host) inputARP(now int64) {
 		switch {
 		case target == nil || a.Op != ip.ARPRequest:
 		case target.state == tentative:
-			h.conflict(target, a.SenderMAC, now)
+			h.conflict(a.Target, a.SenderMAC, now)
 		case target.state == ready:
 			h.replyARP(target.Addr())
 		}

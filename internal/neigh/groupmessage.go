@@ -84,7 +84,7 @@ func (g *groups) report(l []record) {
 // tellOlder has routers of an older version hear whether we are a member of m's group:
 // such a router knows no sources.
 func (g *groups) tellOlder(m *member, version int) {
-	if !m.filter.none() {
+	if !m.filter.None() {
 		m.mine = true
 		g.reportOlder(m.group, version)
 		return

@@ -16,8 +16,8 @@ type Filter struct {
 	Sources []netip.Addr
 }
 
-// none reports whether the filter lets nobody through.
-func (f *Filter) none() bool { return f.Include && len(f.Sources) == 0 }
+// None reports whether the filter lets nobody through.
+func (f *Filter) None() bool { return f.Include && len(f.Sources) == 0 }
 
 // member is a group of the host's, or one that it has left a moment ago.
 type member struct {
@@ -82,7 +82,7 @@ func (h *Host) SetFilter(group netip.Addr, f Filter, now int64) bool {
 	switch {
 	case group == allNodes || group == allSystems:
 		return true // never reported (RFC 3376, 6; RFC 3810, 6)
-	case m == nil && f.none():
+	case m == nil && f.None():
 		return true
 	case m == nil && len(g.members) >= mostMembers:
 		return false
@@ -186,6 +186,24 @@ func (g *groups) changed(m *member, was Filter, now int64) {
 	g.tell(m, now)
 }
 
+// leave reports, once, that all memberships end.
+func (g *groups) leave(now int64) {
+	version := g.version(now)
+	var l []record
+	for _, m := range g.members {
+		switch {
+		case m.filter.None():
+			continue
+		case version == 3:
+			l = append(l, record{toInclude, m.group, nil})
+		}
+		if m.filter = (Filter{Include: true}); version < 3 {
+			g.tellOlder(m, version)
+		}
+	}
+	g.report(l)
+}
+
 // minus is a without b's.
 func minus(a, b []netip.Addr) (l []netip.Addr) {
 	for _, x := range a {
@@ -223,7 +241,7 @@ func (g *groups) advance(now int64) {
 		g.answer = 0
 		var l []record
 		for _, m := range g.members {
-			if !m.filter.none() {
+			if !m.filter.None() {
 				l = append(l, m.state())
 			}
 		}
@@ -237,7 +255,7 @@ func (g *groups) advance(now int64) {
 			g.answerFor(m, now)
 		}
 	}
-	g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.filter.none() && len(m.changes) == 0 })
+	g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.filter.None() && len(m.changes) == 0 })
 	for _, m := range g.members {
 		g.wake(m.at)
 		g.wake(m.answer)
@@ -264,7 +282,7 @@ func (g *groups) answerFor(m *member, now int64) {
 	asked := m.sources
 	m.answer, m.sources = 0, nil
 	switch v := g.version(now); {
-	case m.filter.none():
+	case m.filter.None():
 	case v < 3:
 		m.mine = true
 		g.reportOlder(m.group, v)

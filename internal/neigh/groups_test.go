@@ -323,3 +323,24 @@ func TestGroupsMany(t *testing.T) {
 		t.Errorf("%d records, %d sources", len(got), heard)
 	}
 }
+
+// TestGroupsEnd: with Close the host leaves its groups, in the routers' version.
+func TestGroupsEnd(t *testing.T) {
+	for _, f := range groupFamilies {
+		for version, want := range map[int]string{2: "leave " + f.g.String(), 3: "to-in " + f.g.String()} {
+			t.Run(fmt.Sprint(f.name, version), func(t *testing.T) {
+				w, a := joinMember(t)
+				if version < 3 {
+					a.Input(queryFrame(f.v6, version, f.all), w.now)
+				}
+				a.SetFilter(f.g, Filter{}, w.now)
+				w.run(10 * time.Second)
+				a.sent = nil
+				a.Close(w.now)
+				if got := reports(t, a); !slices.Contains(got, want) {
+					t.Errorf("reported %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}

@@ -168,8 +168,11 @@ func (h *Host) Advance(now int64) {
 	}
 }
 
-// Close gives back what servers have lent. The Host is not used any more afterwards.
+// Close has routers and switches hear that the host is a member of no group any more, and
+// gives back what servers have lent. The Host is not used any more afterwards.
 func (h *Host) Close(now int64) {
+	h.igmp.leave(now)
+	h.mld.leave(now)
 	if h.dhcp != nil {
 		h.dhcp.release(now)
 	}

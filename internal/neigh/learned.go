@@ -35,7 +35,19 @@ func (h *Host) collect() (l Learned) {
 	if h.slaac != nil {
 		h.slaac.learned(&l)
 	}
+	if l.MTU > 0 && h.speaks6() {
+		l.MTU = max(l.MTU, minMTU6)
+	}
 	return l
+}
+
+// minMTU6 is the least MTU of a link with IPv6, bytes (RFC 8200, 5). A DHCP server that
+// says less speaks of IPv4 alone (RFC 2132, 5.1).
+const minMTU6 = 1280
+
+// speaks6 reports whether the host has IPv6, or is about to.
+func (h *Host) speaks6() bool {
+	return h.slaac != nil || slices.ContainsFunc(h.own, func(o *own) bool { return o.Addr().Is6() })
 }
 
 // unsaid reports whether Out does not know what is known now.

@@ -1,6 +1,9 @@
 package neigh
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // LinkUp takes the news that the link has come up after it was down. It may be another
 // link by now, or lead to another port of a switch: what the Host says once at the start
@@ -50,7 +53,7 @@ func (g *groups) linkUp(now int64) {
 	g.older, g.answer = [2]int64{}, 0
 	for _, m := range g.members {
 		m.changes, m.at, m.answer, m.sources, m.mine = nil, 0, 0, nil, false
-		if !m.filter.none() {
+		if !m.filter.None() {
 			g.changed(m, Filter{Include: true}, now)
 		}
 	}
@@ -73,7 +76,13 @@ func (d *dhcp) linkUp(now int64) {
 }
 
 // linkUp solicits routers (RFC 4861, 6.3.7). Those that are known stay while they answer.
+// An address that another host has on the old link may be free on this one.
 func (s *slaac) linkUp(now int64) {
+	for _, p := range s.prefixes {
+		if p.refused > 0 {
+			p.addr, p.refused = netip.Addr{}, 0
+		}
+	}
 	s.sent, s.at = 0, now+s.h.rng.Int64N(solicitStart)
 	s.h.at(s.at)
 }

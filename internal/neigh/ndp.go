@@ -38,7 +38,7 @@ func (h *Host) solicitation(now int64) {
 		// It asks for an address before it takes it. So do we, or we have it
 		// already (RFC 4862, 5.4.3 and 5.4.4).
 		if o.state == tentative {
-			h.conflict(o, p.SrcMAC, now)
+			h.conflict(m.Target, p.SrcMAC, now)
 			return
 		}
 		asker = allNodes
@@ -46,7 +46,7 @@ func (h *Host) solicitation(now int64) {
 	case o.state != ready:
 		return
 	case h.ours(asker) != nil:
-		h.conflict(h.ours(asker), p.SrcMAC, now)
+		h.conflict(asker, p.SrcMAC, now)
 		return
 	case m.HasMAC:
 		to = m.MAC
@@ -63,8 +63,8 @@ func (h *Host) solicitation(now int64) {
 // advertisement learns where a neighbour is (RFC 4861, 7.2.5).
 func (h *Host) advertisement(now int64) {
 	m, p := &h.ndp, &h.packet
-	if o := h.ours(m.Target); o != nil {
-		h.conflict(o, p.SrcMAC, now) // RFC 4862, 5.4.4
+	if h.ours(m.Target) != nil {
+		h.conflict(m.Target, p.SrcMAC, now) // RFC 4862, 5.4.4
 		return
 	}
 	n := news{addr: m.Target, mac: m.MAC, solicited: m.Solicited, override: m.Override}

@@ -83,14 +83,15 @@ func (h *Host) forget(o *own, now int64) {
 	h.own = slices.DeleteFunc(h.own, func(x *own) bool { return x == o })
 }
 
-// ours returns the address a of ours, or nil.
-func (h *Host) ours(a netip.Addr) *own {
+// ours returns the address a of ours, or nil. One that a server has given may be
+// configured too, and another host may have had it then: the one that is ready counts.
+func (h *Host) ours(a netip.Addr) (best *own) {
 	for _, o := range h.own {
-		if o.Addr() == a {
-			return o
+		if o.Addr() == a && (best == nil || best.state != ready && (o.state == ready || best.state == duplicate)) {
+			best = o
 		}
 	}
-	return nil
+	return best
 }
 
 // onLink reports whether a is in a subnet of ours, or link-local.
@@ -195,11 +196,21 @@ func (h *Host) announce(o *own) {
 	h.sendNDP(mac, o.Addr(), allNodes, ip.NDP{Type: ip.NeighborAdvertisement, Target: o.Addr(), Override: true, MAC: h.mac, HasMAC: true})
 }
 
-// conflict takes the news that the host with mac uses o. An address that is
-// tentative is lost. One that is ours is defended, once in a while (RFC 5227,
-// 2.4(c)): it was configured, and connections depend on it.
-func (h *Host) conflict(o *own, mac [6]byte, now int64) {
+// conflict takes the news that the host with mac uses an address of ours, wherever we
+// have it from.
+func (h *Host) conflict(a netip.Addr, mac [6]byte, now int64) {
 	h.counters.Conflicts++
+	for i := len(h.own) - 1; i >= 0; i-- { // from the end, since contest may take one out
+		if o := h.own[i]; o.Addr() == a {
+			h.contest(o, mac, now)
+		}
+	}
+}
+
+// contest decides whose an address is that the host with mac uses. One that is tentative
+// is lost. One that is ours is defended, once in a while (RFC 5227, 2.4(c)): it was
+// configured, and connections depend on it.
+func (h *Host) contest(o *own, mac [6]byte, now int64) {
 	switch o.state {
 	case tentative:
 		o.state, o.at = duplicate, 0

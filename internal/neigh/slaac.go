@@ -16,6 +16,7 @@ type slaac struct {
 	sent     int   // solicitations
 	at       int64 // when the next one is due; never: a router has been heard
 	told     int64 // when Out was told
+	dirty    bool  // what is known may have changed since
 	routers  []*router
 	prefixes []*prefix
 	dns      []nameServer
@@ -95,6 +96,7 @@ func until(now int64, seconds uint32) int64 {
 // advertisement takes the message of a router in h.ndp (RFC 4861, 6.3.4).
 func (s *slaac) advertisement(now int64) {
 	h, ra := s.h, &s.h.ndp.RA
+	s.dirty = true
 	s.router(h.packet.Src, ra, now)
 	if len(s.routers) > 0 {
 		s.at = never // RFC 7559, 2.1
@@ -121,7 +123,7 @@ func (s *slaac) advertisement(now int64) {
 func (s *slaac) router(addr netip.Addr, ra *ip.RouterInfo, now int64) {
 	i := slices.IndexFunc(s.routers, func(r *router) bool { return r.addr == addr })
 	if i < 0 {
-		if len(s.routers) == mostRouters || ra.Lifetime == 0 && ra.NRoutes == 0 {
+		if ra.Lifetime == 0 && ra.NRoutes == 0 || len(s.routers) == mostRouters && !s.displace() {
 			return
 		}
 		i = len(s.routers)
@@ -140,6 +142,17 @@ func (s *slaac) router(addr netip.Addr, ra *ip.RouterInfo, now int64) {
 			r.routes = append(r.routes, advertised{a.Prefix, a.Preference, until(now, a.Lifetime)})
 		}
 	}
+}
+
+// displace takes out a router that did not answer, and reports whether there was one.
+// Forged routers that nobody stands behind keep no real one away for longer than it takes
+// to find that out (attack 22).
+func (s *slaac) displace() bool {
+	i := slices.IndexFunc(s.routers, func(r *router) bool { return r.lost })
+	if i >= 0 {
+		s.routers = slices.Delete(s.routers, i, i+1)
+	}
+	return i >= 0
 }
 
 // prefix takes an advertised prefix (RFC 4861, 6.3.4; RFC 4862, 5.5.3).
@@ -214,7 +227,7 @@ func (s *slaac) mark(a netip.Addr, lost bool, now int64) {
 	}
 	for _, r := range s.routers {
 		if r.addr == a && r.lost != lost {
-			r.lost = lost
+			r.lost, s.dirty = lost, true
 			s.news(now)
 		}
 	}

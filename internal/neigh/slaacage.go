@@ -16,9 +16,12 @@ func (s *slaac) advance(now int64) {
 		s.solicit(now)
 	}
 	next := s.at
+	// keep reports whether something still has time. An end of 0 was seen before.
 	keep := func(end int64) bool {
 		if end > now {
 			next = min(next, end)
+		} else if end > 0 {
+			s.dirty = true
 		}
 		return end > now
 	}
@@ -41,13 +44,16 @@ func (s *slaac) advance(now int64) {
 			s.h.remove(netip.PrefixFrom(p.addr, 128), byRouter, now)
 			p.addr, p.valid, p.old = netip.Addr{}, 0, false
 		}
-		if lives {
-			keep(p.preferred)
+		if lives && p.preferred > now {
+			next = min(next, p.preferred)
 		}
 		if !keep(p.onLink) {
 			p.onLink = 0
 		}
-		return !keep(p.refused) && p.onLink == 0 && !lives
+		if p.refused > 0 && !keep(p.refused) {
+			p.addr, p.refused = netip.Addr{}, 0 // it is tried again
+		}
+		return p.refused == 0 && p.onLink == 0 && !lives
 	})
 	s.h.at(next)
 	s.news(now)
@@ -81,14 +87,15 @@ func (s *slaac) solicit(now int64) {
 // news tells Out, not too often.
 func (s *slaac) news(now int64) {
 	turns := func(p *prefix) bool { return p.turns(now) }
-	if !s.h.unsaid() && !slices.ContainsFunc(s.prefixes, turns) {
+	turned := slices.ContainsFunc(s.prefixes, turns)
+	if s.dirty = s.dirty && s.h.unsaid(); !s.dirty && !turned {
 		return
 	}
 	if due := s.told + tellEvery; now < due {
 		s.h.at(due)
 		return
 	}
-	s.told = now
+	s.told, s.dirty = now, false
 	for _, p := range s.prefixes {
 		if turns(p) {
 			p.old = !p.old
