@@ -46,11 +46,14 @@ func guestEngine() (*onload.Engine, error) {
 	return onload.New(c)
 }
 
-// TestMain is also the process that is to be killed: it sends to the kernel's end
-// until then.
+// TestMain is also the other process of TestGuestPair, and the process that is to be
+// killed: it sends to the kernel's end until then.
 func TestMain(m *testing.M) {
-	if os.Getenv(guestChild) == "" {
+	switch os.Getenv(guestChild) {
+	case "":
 		os.Exit(m.Run())
+	case pairChild:
+		os.Exit(servePair())
 	}
 	e, err := guestEngine()
 	if err != nil {
@@ -145,6 +148,10 @@ func sendStuff(w io.Writer, n int64) ([]byte, error) {
 // then with its hash.
 func hashed(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { l.Close() })
+	serveHashed(l)
+}
+
+func serveHashed(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -10,9 +10,12 @@ import (
 func TestInGuest(t *testing.T) {
 	t.Run("virtio by VFIO", func(t *testing.T) {
 		vmrun.Test(t, vmrun.Guest{
-			Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions)",
+			Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions|Pair)",
 			Programs: []string{"dnsmasq", "radvd"},
 		})
+	})
+	t.Run("virtio by VFIO at both ends", func(t *testing.T) {
+		vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio+virtio/vfio"}, CPUs: 2, Run: "^TestGuestPair$"})
 	})
 	for _, model := range testlong.Pick([]string{"virtio"}, []string{"virtio", "igb"}) {
 		t.Run(model+" by AF_XDP", func(t *testing.T) {
