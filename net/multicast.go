@@ -9,6 +9,15 @@ import (
 
 // listenGroup is ListenMulticastUDP of the engine.
 func (e *Engine) listenGroup(network string, ifi *net.Interface, gaddr *net.UDPAddr) (*UDPConn, error) {
+	if ifi == nil {
+		ifi = &net.Interface{}
+	}
+	if link, ok := e.in.NIC(ifi.Name, ifi.Index); ok {
+		return e.listenNICGroup(network, link, gaddr)
+	}
+	if ifi.Name == "" && ifi.Index == 0 {
+		ifi = nil
+	}
 	var k *net.UDPConn
 	err := e.inNS("listen", network, func() (err error) {
 		k, err = net.ListenMulticastUDP(network, ifi, gaddr)
@@ -56,20 +65,25 @@ func (e *Engine) overGroup(k *net.UDPConn, network string, gaddr *net.UDPAddr) (
 // alone is the kernel's.
 func (e *Engine) bindUDP(sh *engine.Shards, k *net.UDPConn, network string, port uint16, o engine.Options, unshare func()) (*boundUDP, error) {
 	on, err := e.in.Bind(sh, port, k != nil, &o)
-	if err == syscall.EADDRINUSE && k != nil {
+	if err == syscall.EADDRINUSE && (k != nil || o.ReuseAddr()) {
 		o.GroupsOnly = true
-		on, err = e.in.Bind(sh, port, true, &o)
+		on, err = e.in.Bind(sh, port, k != nil, &o)
 	}
 	if err != nil {
 		o.CloseSocket()
 		return nil, err
 	}
+	hooked := o.Hooked || o.Socket != nil
 	c := newBoundUDP(e, on, k, network, &o, unshare)
-	if k == nil {
-		return c, nil
-	}
-	if o.GroupsOnly || o.Hooked {
+	if o.GroupsOnly && k != nil || hooked {
 		err = c.hear()
+	}
+	if k == nil {
+		if err != nil {
+			_ = c.close()
+			return nil, err
+		}
+		return c, nil
 	}
 	c.pumped.Go(c.pump)
 	if !e.in.Track(c, c.close) && err == nil {
@@ -82,9 +96,10 @@ func (e *Engine) bindUDP(sh *engine.Shards, k *net.UDPConn, network string, port
 	return c, nil
 }
 
-// hear has the socket hear the multicast groups that its kernel's half has joined.
+// hear has the socket hear the multicast groups that its kernel's half has joined, or the
+// kernel's socket for its options.
 func (c *boundUDP) hear() error {
-	raw, err := c.k.SyscallConn()
+	raw, err := c.kernelRaw()
 	if err != nil {
 		return err
 	}

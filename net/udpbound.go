@@ -283,9 +283,6 @@ func (c *boundUDP) control(f func(fd uintptr)) error {
 	}
 	c.recv.Store(uint32(o.Recv | c.always))
 	c.on.Follow(&o)
-	if c.k == nil {
-		return nil
-	}
 	if err := c.hear(); err != nil && !c.s.Closed() {
 		return c.opError("raw", "raw", err)
 	}

@@ -49,6 +49,9 @@ func (j *Joined) routedBy(f *Flow) Network {
 		return j.kernel
 	}
 	dst := f.Dst.WithZone("")
+	if f.Link >= FirstStatic {
+		return j.static
+	}
 	if dst.IsMulticast() || f.Dst.Zone() != "" || f.Link != 0 {
 		return j.kernel // the default link of groups is the kernel's business
 	}

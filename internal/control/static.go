@@ -54,6 +54,9 @@ func NewStatic(links ...Link) *Static {
 // Route implements Network.
 func (s *Static) Route(f Flow) (Route, error) {
 	v := s.view.Load()
+	if f.Link == 0 && f.Dst.IsLinkLocalMulticast() && f.Dst.Zone() == "" && f.Src.IsValid() {
+		f.Link, _ = v.local(f.Src.WithZone("")) // there is no IPV6_MULTICAST_IF that could name the link
+	}
 	f, oif, err := v.bind(f)
 	if err != nil {
 		return Route{}, err

@@ -38,6 +38,7 @@ type Engine struct {
 	retired   []*stack.Stack // that have lost interfaces
 	bound     bound
 	hearers   hearers
+	nicGroups nicGroups
 
 	rest bool   // the kernel carries all traffic that belongs to none of the interfaces
 	none string // why nothing is accelerated, where net is nil

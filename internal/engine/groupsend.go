@@ -19,16 +19,24 @@ type GroupSend struct {
 	Host4, Host6 bool
 }
 
-func followLoop4(o *Options, v sockValue, _ *sockState) { o.groups.Quiet4 = v.int() == 0 }
-func followLoop6(o *Options, v sockValue, _ *sockState) { o.groups.Quiet6 = v.int() == 0 }
 func followLink6(o *Options, v sockValue, _ *sockState) { o.groups.Link6 = v.int() }
 
+func followLoop4(o *Options, v sockValue, _ *sockState) {
+	o.groups.Quiet4 = v.int() == 0
+	o.ip.Quiet4 = o.groups.Quiet4
+}
+
+func followLoop6(o *Options, v sockValue, _ *sockState) {
+	o.groups.Quiet6 = v.int() == 0
+	o.ip.Quiet6 = o.groups.Quiet6
+}
+
 func followGroupTTL(o *Options, v sockValue, _ *sockState) {
-	o.ip.MulticastTTL, o.groups.Host4 = uint8(v.int()), v.int() == 0
+	o.ip.MulticastTTL, o.groups.Host4, o.ip.Host4 = uint8(v.int()), v.int() == 0, v.int() == 0
 }
 
 func followGroupHops(o *Options, v sockValue, _ *sockState) {
-	o.ip.MulticastHops, o.groups.Host6 = uint8(v.int()), v.int() == 0
+	o.ip.MulticastHops, o.groups.Host6, o.ip.Host6 = uint8(v.int()), v.int() == 0, v.int() == 0
 }
 
 // followFrom4 notes the address of IP_MULTICAST_IF. The kernel does not tell of an

@@ -72,29 +72,34 @@ type groupAt struct {
 // watchEvery is the time between two looks at who else has the ports of groups.
 const watchEvery = 100 * time.Millisecond
 
-// Hear has the socket hear what its twin does, whose RawConn is c. It is called
-// when the socket is open, and when its program may have changed the twin. Without
-// the privilege to mark the twin the socket's groups are the kernel's.
-func (c *Socket) Hear(twin syscall.RawConn) error {
+// Hear has the socket hear what its twin does, or the kernel's socket beside it that has
+// the program's options. It is called when the socket is open, and when its program may
+// have changed that one. Without the privilege to mark the twin the socket's groups are
+// the kernel's.
+func (c *Socket) Hear(beside syscall.RawConn) error {
 	c.mu.Lock() // before reading: of two calls the later one reads the newer memberships
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil
 	}
-	h, err := c.e.hearing(twin)
+	h, err := c.e.hearing(beside)
 	if err != nil {
 		return err
 	}
+	if err = c.hear(h); err != nil || !c.twin {
+		return err
+	}
+	return c.hearTwin(beside, h)
+}
+
+// hearTwin has the groups that the twin has joined taken off their links.
+func (c *Socket) hearTwin(twin syscall.RawConn, h stack.Hearing) (err error) {
 	x := &hearer{port: c.at.Port(), marked: len(h.Joined) > 0 || c.opts.GroupsOnly}
 	for _, m := range h.Joined {
 		x.wants = append(x.wants, groupAt{m.Link, netip.AddrPortFrom(m.Group, x.port)})
 	}
 	if x.inode, err = inodeOf(twin); err != nil {
 		return err
-	}
-	c.hearing = h
-	for _, s := range c.parts.Load().shards {
-		s.Hear(h)
 	}
 	c.e.hearers.set(c, x)
 	if !x.marked {

@@ -191,7 +191,7 @@ func twinSocket(t *testing.T, k *countingKernel) (*Socket, *net.UDPConn, syscall
 		t.Fatal(err)
 	}
 	c := &Socket{e: e, at: netip.AddrPortFrom(netip.IPv4Unspecified(), testGroup.Port())}
-	c.opts.GroupsOnly = true
+	c.twin, c.opts.GroupsOnly = true, true
 	c.parts.Store(&parts{})
 	return c, twin, raw
 }

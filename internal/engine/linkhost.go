@@ -38,6 +38,7 @@ type linkHost struct {
 	seen   chan netip.Addr // neighbours that answer
 	silent chan netip.Addr // neighbours that perhaps do not
 	news   chan struct{}   // the device has news of the link
+	groups hostGroups
 
 	hops      map[netip.Addr]bool // to which packets are sent
 	hopsUntil int64               // when they are asked for again
@@ -75,6 +76,7 @@ func newLinkHost(link control.Link, l *staticLink, net *control.Static, log *zap
 		wanted: make(chan netip.Addr, hostQuestions), seen: make(chan netip.Addr, hostQuestions), silent: make(chan netip.Addr, hostQuestions), news: make(chan struct{}, 1),
 		hops: map[netip.Addr]bool{}, pending: map[netip.Addr]bool{}, asks: map[string]bool{}, settled: make(chan struct{}), done: make(chan struct{}),
 	}
+	h.groups.init()
 	for range hostFrames {
 		h.spare <- make([]byte, hostFrame)
 	}
@@ -197,6 +199,8 @@ func (h *linkHost) loop(ctx context.Context) {
 			h.host.Doubt(a, h.now())
 		case <-h.news:
 			h.lookAtLink()
+		case <-h.groups.news:
+			h.takeGroups()
 		case <-timer.C:
 			h.host.Advance(h.now())
 		}

@@ -93,6 +93,7 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 	sc := e.stackConfig()
 	sc.Called = true
 	sc.Over(link, dev)
+	sc.Links[0].NoKernel = true
 	team, err := stack.NewTeam(sc, c.Config.teamOf(len(dev.Queues())))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())

@@ -110,8 +110,9 @@ func (o *opener) makeStacks() {
 		c.Flows = o.e.guard.flows(o.e)
 		for _, i := range g.ifs {
 			c.Over(i.Index, i.Device)
-			if i.host != nil {
-				c.Links[len(c.Links)-1].Host = i.host.frame
+			link := &c.Links[len(c.Links)-1]
+			if link.NoKernel = !i.Kernel; i.host != nil {
+				link.Host = i.host.frame
 			}
 		}
 		team, err := stack.NewTeam(c, o.e.cfg.teamOf(g.fewest))

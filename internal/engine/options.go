@@ -100,6 +100,9 @@ func (o *Options) Traffic(proto uint8) Traffic {
 	return Traffic{Proto: proto, IP: &o.ip, Groups: o.groups}
 }
 
+// ReuseAddr reports whether SO_REUSEADDR was set.
+func (o *Options) ReuseAddr() bool { return o.reuseAddr }
+
 // shared reports whether others may have a dialer's port too.
 func (o *Options) shared() bool { return o.reuseAddr || o.reusePort }
 

@@ -27,6 +27,11 @@ type Socket struct {
 	closed  bool
 	hearing stack.Hearing // of multicast groups
 	groups  GroupSend
+	// Of links that no kernel stands behind, see nicjoin.go.
+	beside   stack.Hearing      // of the kernel's socket beside this one
+	joined   []stack.Membership // by Join
+	groupSrc netip.Addr         // likewise; where groups are sent from
+	onNICs   bool               // the socket has joined a group there
 }
 
 // parts are the shards of a Socket, and their stacks. Lists only grow, so that an
@@ -98,7 +103,10 @@ func (c *Socket) LocalAddr() netip.AddrPort { return c.first.LocalAddr() }
 
 // Path returns how packets travel.
 func (c *Socket) Path() Path {
-	if c.opts.GroupsOnly {
+	c.mu.Lock()
+	onNICs := c.onNICs
+	c.mu.Unlock()
+	if c.opts.GroupsOnly && !onNICs {
 		if why := c.groupsWhy(); why != "" {
 			return Path{Reason: why}
 		}
@@ -165,6 +173,7 @@ func (c *Socket) Close() error {
 	defer c.mu.Unlock()
 	c.closed = true
 	c.e.hearers.remove(c)
+	_ = c.e.nicGroups.set(c.e, c, nil) // fewer groups are never too many
 	return closeAll(c.parts.Load().shards)
 }
 

@@ -95,6 +95,7 @@ func (c *Socket) Follow(o *Options) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.e.udp(o)
+	c.sendGroups(&u.IP)
 	if c.groups != o.groups || c.opts.IP != u.IP { // a TOS may lead another way
 		c.routes.clear()
 	}

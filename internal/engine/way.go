@@ -112,8 +112,8 @@ func (e *Engine) decide(f Family, t Traffic, local, remote netip.AddrPort) (Way,
 	case dst.Zone() != "" || src.Zone() != "":
 		return e.kernels(zoned), nil
 	}
-	if dst.IsMulticast() && dst.Is4() && !src.IsValid() && t.IP != nil {
-		src = t.IP.MulticastSrc
+	if dst.IsMulticast() && !src.IsValid() && t.IP != nil {
+		src = t.IP.GroupSrc(dst)
 	}
 	gen := e.net.Gen()
 	local = e.autobind(&t, local, dst)

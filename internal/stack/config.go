@@ -74,6 +74,9 @@ type Link struct {
 	// packet, neighbour discovery or a ping, and reports whether it took the frame. It is
 	// called under the stack lock, does not wait, and keeps nothing of the frame.
 	Host func(frame []byte) bool
+	// NoKernel says that no kernel stands behind the link: the stack's sockets are all
+	// that hear its multicast groups, and that hear what is sent to them.
+	NoKernel bool
 }
 
 // Over has the Stack take all of d, whose interface has that index, and close it.

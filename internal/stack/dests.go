@@ -187,6 +187,7 @@ func (t *dests) findRoute(d *dst, route *Route, now int64) bool {
 		d.ready, d.asked = false, 0
 	}
 	d.route, d.on, d.gone = r, on, false
+	d.looped = on.alone && d.key.Remote.IsMulticast()
 	if d.detour = on == &t.detour.on; d.detour {
 		d.initHeader([6]byte{}, [6]byte{}, 0)
 		return true

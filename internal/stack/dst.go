@@ -43,6 +43,13 @@ type IPOptions struct {
 	// MulticastSrc is the source of datagrams to IPv4 groups, if the socket is bound
 	// to no address (IP_MULTICAST_IF); unset: the route's.
 	MulticastSrc netip.Addr
+	// MulticastSrc6 is the same for IPv6.
+	MulticastSrc6 netip.Addr
+	// Quiet4 and Quiet6 say that sockets of this host hear nothing of what goes to groups
+	// (IP_MULTICAST_LOOP and IPV6_MULTICAST_LOOP are off), Host4 and Host6 that only they
+	// do (IP_MULTICAST_TTL or IPV6_MULTICAST_HOPS is 0). On links that a kernel stands
+	// behind the kernel sends what its sockets hear.
+	Quiet4, Quiet6, Host4, Host6 bool
 
 	// Of UDP: how large IPv4 and IPv6 datagrams are handled.
 	PathMTU, PathMTU6 PathMTUMode
@@ -51,6 +58,8 @@ type IPOptions struct {
 // ttl is the TTL or hop limit of packets to remote; 0: the default.
 func (o *IPOptions) ttl(remote netip.Addr) uint8 {
 	switch {
+	case remote.IsMulticast() && o.here(remote):
+		return 0
 	case remote.IsMulticast() && remote.Is4():
 		return max(o.MulticastTTL, 1) // RFC 1112, section 6.1
 	case remote.IsMulticast():
@@ -59,6 +68,30 @@ func (o *IPOptions) ttl(remote netip.Addr) uint8 {
 		return o.TTL
 	}
 	return o.HopLimit
+}
+
+// here and quiet are Host4 and Quiet4, or those of IPv6.
+func (o *IPOptions) here(group netip.Addr) bool {
+	if group.Is4() {
+		return o.Host4
+	}
+	return o.Host6
+}
+
+func (o *IPOptions) quiet(group netip.Addr) bool {
+	if group.Is4() {
+		return o.Quiet4
+	}
+	return o.Quiet6
+}
+
+// GroupSrc is the source of datagrams to a group, of a socket that is bound to no
+// address; unset: the route's.
+func (o *IPOptions) GroupSrc(group netip.Addr) netip.Addr {
+	if group.Is4() {
+		return o.MulticastSrc
+	}
+	return o.MulticastSrc6
 }
 
 // mtuMode is PathMTU or PathMTU6.
@@ -150,6 +183,7 @@ type dst struct {
 	detour bool          // on is that of dests.detour
 	stale  bool          // and the kernel does not know the neighbour any more
 	gone   bool          // no route at present
+	looped bool          // sockets of this stack may hear its packets, see loopGroup
 	id     uint16        // IPv4 identification of the last packet
 	idStep uint16        // from one to the next
 	why    syscall.Errno // the error that a sender gets then, as from the kernel

@@ -49,7 +49,8 @@ func (h *Hearing) hears(group, src netip.Addr, link int) bool {
 // groups finds the sockets that hear a datagram to a multicast group. It belongs
 // to the holder of the stack lock.
 type groups struct {
-	ports map[uint16][]*UDPConn // bound to no address, by port
+	ports  map[uint16][]*UDPConn // bound to no address, by port
+	joined []*UDPConn            // those that have joined groups, bound to an address or not
 
 	// The last answer: a sender's datagrams come one after another.
 	to       []*UDPConn
@@ -91,14 +92,45 @@ func (g *groups) changed() {
 	g.to, g.src, g.dst = g.to[:0], netip.AddrPort{}, netip.AddrPort{}
 }
 
-// find makes to the sockets that hear a datagram.
+// left forgets the groups that a socket has joined.
+func (g *groups) left(u *UDPConn) {
+	g.joined = slices.DeleteFunc(g.joined, func(x *UDPConn) bool { return x == u })
+	g.changed()
+}
+
+// allHosts are the groups that every host is a member of (RFC 1112, 4; RFC 4291, 2.8).
+var allHosts = [2]netip.Addr{netip.AddrFrom4([4]byte{224, 0, 0, 1}), netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 1})}
+
+// member reports whether this host takes what src sends to a group, by a link that no
+// kernel stands behind: a socket must have joined the group there. It need not be one
+// that hears the datagram (Linux's ip_check_mc_rcu, ipv6_chk_mcast_addr).
+func (g *groups) member(group, src netip.Addr, link int) bool {
+	if slices.Contains(allHosts[:], group) {
+		return true
+	}
+	for _, u := range g.joined {
+		for i := range u.hearing.Joined {
+			if m := &u.hearing.Joined[i]; m.Group == group && m.Link == link && m.allows(src) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// find makes to the sockets that hear a datagram. alone says that no kernel stands behind
+// the link.
 //
 //go:noinline
-func (g *groups) find(src, dst netip.AddrPort, link int) {
+func (g *groups) find(src, dst netip.AddrPort, link int, alone bool) {
 	if src == g.src && dst == g.dst && link == g.link {
 		return
 	}
 	g.changed()
+	g.src, g.dst, g.link = src, dst, link
+	if alone && !g.member(dst.Addr(), src.Addr(), link) {
+		return
+	}
 	for _, u := range g.ports[dst.Port()] {
 		if a := u.local.Addr(); a.IsValid() && a.Is4() != dst.Addr().Is4() {
 			continue
@@ -107,7 +139,6 @@ func (g *groups) find(src, dst netip.AddrPort, link int) {
 			g.to = append(g.to, u)
 		}
 	}
-	g.src, g.dst, g.link = src, dst, link
 }
 
 // groupInput gives the datagram in ds to all sockets that hear its group, which
@@ -189,7 +220,9 @@ func (u *UDPConn) Hear(h Hearing) {
 	s := u.s
 	s.begin()
 	u.hearing = h
-	s.groups.changed()
+	if s.groups.left(u); len(h.Joined) > 0 && !u.closed.Load() {
+		s.groups.joined = append(s.groups.joined, u)
+	}
 	s.end()
 }
 

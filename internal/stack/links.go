@@ -28,6 +28,7 @@ type link struct {
 	returner driver.Returner   // takes back what is the kernel's; nil: no kernel is behind it
 	filter   driver.HostFilter // leaves other hosts' frames to the kernel; nil: the device does not
 	host     func([]byte) bool // Link.Host
+	alone    bool              // Link.NoKernel
 
 	gone    atomic.Bool                    // the interface was deleted
 	visible atomic.Pointer[[]driver.Queue] // its queues; a list does not change
@@ -55,7 +56,7 @@ func (w *wiring) init(c *Config) {
 }
 
 func newLink(l *Link) *link {
-	k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU, steering: l.Steering, host: l.Host}
+	k := &link{name: l.Name, index: l.Index, mtu: commonCaps(l.Queues).MTU, steering: l.Steering, host: l.Host, alone: l.NoKernel}
 	k.returner, _ = l.Steering.(driver.Returner)
 	k.filter, _ = l.Steering.(driver.HostFilter)
 	return k

@@ -142,6 +142,7 @@ func (u *UDPConn) depart() {
 	}
 	s.demux.udps.remove(u.keys, u)
 	s.groups.remove(u)
+	s.groups.left(u)
 }
 
 // Close closes the socket. Blocked calls return net.ErrClosed.

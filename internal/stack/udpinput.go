@@ -67,7 +67,7 @@ func (s *Stack) datagram(ds []ring.Desc) []ring.Desc {
 	dst := netip.AddrPortFrom(p.Dst, h.DstPort)
 	switch {
 	case s.rx.group:
-		s.groups.find(src, dst, s.rx.on.of(p))
+		s.groups.find(src, dst, s.rx.on.of(p), s.rx.on.alone)
 	case s.demux.lastUDP == nil || src != s.demux.lastUDPSrc || dst != s.demux.lastUDPDst:
 		s.demux.lastUDP, s.demux.lastUDPSrc, s.demux.lastUDPDst = s.demux.udpSocket(dst, src), src, dst
 	}

@@ -79,7 +79,7 @@ func (u *UDPConn) packNow(p []byte, m *Message) *dst {
 func (s *Stack) packSmall(u *UDPConn, p []byte, m *Message) *dst {
 	d := u.dst
 	l4 := udp.HeaderLen + len(p)
-	if d == nil || d.gone || !d.ready || !u.leads(d, m.Src.Unmap(), unmapped(m.Dst), m.tos, m.ttl) ||
+	if d == nil || d.gone || d.looped || !d.ready || !u.leads(d, m.Src.Unmap(), unmapped(m.Dst), m.tos, m.ttl) ||
 		l4+d.hdr.NetLen() > s.dests.mtuOf(d, s.now) {
 		return nil
 	}
@@ -217,6 +217,7 @@ func (s *Stack) dropQueued(u *UDPConn) {
 // sendDatagram sends one datagram. false: the transmit ring is full. A datagram
 // that cannot be sent at all is dropped, as IP does.
 func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
+	port := binary.BigEndian.Uint16(s.arena.Bytes(f)[envPort:])
 	d, pkt := s.openEnvelope(u, f)
 	if d == nil {
 		s.counters.txNoRoute.Add(1)
@@ -227,8 +228,11 @@ func (s *Stack) sendDatagram(u *UDPConn, f ring.Frame) bool {
 	if u.ip.mtuMode(d.key.Remote) == PathMTUProbe && len(pkt) <= s.host.MaxFrags {
 		send = s.send
 	}
-	if !send(d, 0, pkt, ecn) {
+	if stays := d.looped && d.key.ttl == 0; !stays && !send(d, 0, pkt, ecn) {
 		return false
+	}
+	if d.looped && !u.ip.quiet(d.key.Remote) {
+		s.loopGroup(u, d, f, port)
 	}
 	s.counters.udpOut.Add(1)
 	return true

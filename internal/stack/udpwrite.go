@@ -111,8 +111,8 @@ func (u *UDPConn) ends(n int, m *Message) error {
 	case m.Src.IsValid():
 	case own.IsValid() && !own.IsUnspecified():
 		m.Src = own
-	case is4 && m.Dst.Addr().IsMulticast():
-		m.Src = u.ip.MulticastSrc
+	case m.Dst.Addr().IsMulticast():
+		m.Src = u.ip.GroupSrc(m.Dst.Addr())
 	}
 	if m.Src.IsValid() && m.Src.Is4() != is4 {
 		return syscall.EINVAL
