@@ -276,9 +276,17 @@ func (c *routeCache) forget() {
 func (k *Kernel) Route(f Flow) (Route, error) {
 	v := k.view.Load()
 	r, err := k.find(v, f)
-	if l := v.links[r.Link]; err == nil && r.HopLimit == 0 && l != nil {
-		r.HopLimit = k.hopLimits.to(f.Dst, l.Name)
+	if l := v.links[r.Link]; err == nil && l != nil {
+		if r.HopLimit == 0 {
+			r.HopLimit = k.settings.hopLimit(f.Dst, l.Name)
+		}
+		if r.linkMTU && f.Dst.Is6() {
+			if mtu := k.settings.mtu6(l.Name); mtu > 0 {
+				r.MTU = min(r.MTU, mtu) // ip6_mtu
+			}
+		}
 	}
+	r.linkMTU = false // it is said
 	return r, err
 }
 

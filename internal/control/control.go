@@ -107,6 +107,8 @@ type Route struct {
 	// Assumed says that no route leads to the destination: the kernel takes a link
 	// that an IPv4 flow names to lead to it (ip_route_output_key_hash_rcu).
 	Assumed bool
+	// linkMTU says that MTU is the link's, for want of a metric.
+	linkMTU bool
 
 	Metrics
 }

@@ -23,12 +23,12 @@ type Kernel struct {
 	monitor *monitor
 	dumper  *dumper // of the mirror's goroutine
 
-	routes    asker // for callers of Route and Accepts
-	sources   sourceFiles
-	verdicts  verdicts
-	hopLimits hopLimits
-	cache     routeCache
-	expiry    expiry
+	routes   asker // for callers of Route and Accepts
+	sources  sourceFiles
+	verdicts verdicts
+	settings linkSettings
+	cache    routeCache
+	expiry   expiry
 
 	requester *netlink.Handle // of the goroutine that serves requests
 
@@ -80,7 +80,7 @@ func (k *Kernel) open() (err error) {
 	}
 	k.solicitor.open()
 	k.sources.open()
-	k.hopLimits.open()
+	k.settings.open()
 	if err = k.routes.open(); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (k *Kernel) release() {
 	}
 	k.solicitor.close()
 	k.sources.close()
-	k.hopLimits.close()
+	k.settings.close()
 }
 
 // Close ends the mirror. The last snapshot remains readable. Close must not be

@@ -53,7 +53,7 @@ func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
 func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	v4 := packet[0]>>4 == 4
 	hop := nextHop.WithZone("")
-	_, dst := addresses(packet)
+	src, dst := addresses(packet)
 	to := hop
 	if v4 && !hop.Is4() { // a gateway with an IPv6 address: the route tells the kernel
 		to = dst
@@ -66,11 +66,13 @@ func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 		o.net.Resolve(link, hop)
 		to = dst // meanwhile by the kernel's choice among the link's gateways
 	}
+	// Rules may ask for the source, which the kernel does not read from the packet.
 	if v4 {
-		return send(o.fd4, packet, unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link)}), &unix.SockaddrInet4{Addr: to.As4()})
+		info := unix.Inet4Pktinfo{Ifindex: int32(link), Spec_dst: src.As4()}
+		return send(o.fd4, packet, unix.PktInfo4(&info), &unix.SockaddrInet4{Addr: to.As4()})
 	}
-	sa := &unix.SockaddrInet6{Addr: to.As16(), ZoneId: uint32(link)}
-	return send(o.fd6, packet, unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(link)}), sa)
+	info := unix.Inet6Pktinfo{Ifindex: uint32(link), Addr: src.As16()}
+	return send(o.fd6, packet, unix.PktInfo6(&info), &unix.SockaddrInet6{Addr: to.As16(), ZoneId: uint32(link)})
 }
 
 // addresses returns those in the header of an IP packet.

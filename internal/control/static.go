@@ -61,7 +61,9 @@ func (s *Static) Route(f Flow) (Route, error) {
 	if err != nil {
 		return Route{}, err
 	}
-	return v.route(f, oif)
+	r, err := v.route(f, oif)
+	r.linkMTU = false // nobody asks
+	return r, err
 }
 
 // SetLink adds a link, or replaces the one with the same index.

@@ -346,7 +346,7 @@ func (r *fibRoute) alive(v *view, oif int) bool {
 func (v *view) answer(r *fibRoute, dst, src netip.Addr) Route {
 	h := r.hop
 	l := v.links[h.link]
-	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU, Assumed: r.assumed, Metrics: r.Metrics}
+	out := Route{Link: h.link, Src: src, NextHop: dst, MTU: l.MTU, linkMTU: r.mtu == 0, Assumed: r.assumed, Metrics: r.Metrics}
 	if r.mtu > 0 {
 		out.MTU = min(r.mtu, l.MTU)
 	}

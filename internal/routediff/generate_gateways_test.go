@@ -58,6 +58,33 @@ func (g *generator) gateways() {
 	}
 }
 
+// routers advertise themselves on links, with what routers may say.
+func (g *generator) routers() {
+	if !g.v6 || g.down || !g.chance(1, 3) {
+		return
+	}
+	for range 1 + g.IntN(3) {
+		line := fmt.Sprintf("router %s %v", g.link(), linkLocal(2+g.IntN(hosts)))
+		if g.chance(1, 2) {
+			line += " pref " + g.word("low", "high")
+		}
+		if g.chance(1, 3) {
+			line += fmt.Sprintf(" hops %d", g.one(9, 200))
+		}
+		if g.chance(1, 4) {
+			line += fmt.Sprintf(" mtu %d", g.one(1280, 1300))
+		}
+		if g.chance(1, 3) {
+			p, _ := neighbor6(g.one(0, 1, 9), 0).Prefix(64)
+			line += fmt.Sprintf(" prefix %v", p)
+		}
+		if g.chance(1, 2) {
+			line += fmt.Sprintf(" route %v routepref %s", g.prefix(), g.word("low", "medium", "high"))
+		}
+		g.add("%s", line)
+	}
+}
+
 // labelled is a prefix that RFC 6724's table is to say more of: of addresses of ours,
 // of destinations.
 func (g *generator) labelled() netip.Prefix {

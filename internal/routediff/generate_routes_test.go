@@ -39,6 +39,9 @@ func (g *generator) settings() {
 			g.add("ip addrlabel add prefix %s label %d", g.labelled(), g.one(1, 5, 99))
 		}
 	}
+	if g.v6 && g.chance(1, 6) {
+		g.add("sysctl net.ipv6.conf.%s.mtu=1280", g.link())
+	}
 	if !g.v6 && g.chance(1, 3) {
 		g.add("sysctl net.ipv4.conf.%s.rp_filter=%d", g.word("all", g.link()), g.IntN(3))
 	}
@@ -203,8 +206,10 @@ func (g *generator) routes() {
 	switch n := g.IntN(10); {
 	case len(g.known) > 0: // a link would take the gateways that answer along
 	case n == 0:
+		g.down = true
 		g.add("peer ip link set %s down", g.link())
 	case n == 1:
+		g.down = true
 		g.add("ip link set %s down", g.link())
 	}
 }

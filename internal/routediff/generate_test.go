@@ -16,6 +16,7 @@ type generator struct {
 	lines    []string
 	known    []acquaintance // of gateways
 	ruled    bool           // there are policy rules
+	down     bool           // a link is
 	// portsHashed says that ports decide between equal paths: then both hosts need the
 	// same ones.
 	portsHashed bool
@@ -42,6 +43,7 @@ func generate(seed uint64, v6 bool) []string {
 	g.nextHops()
 	g.routes()
 	g.gateways()
+	g.routers()
 	g.rules()
 	g.tries()
 	return g.lines

@@ -13,6 +13,8 @@ import (
 //	sysctl NAME=VALUE
 //	ip [-6] ...                    as a command in the host
 //	peer ip ...                    as a command at the other end of the links
+//	router LINK ADDR [pref low|high] [hops N] [mtu N] [prefix P] [route P [routepref low|high]]
+//	                               a router that advertises itself on a link
 //	try KIND to ADDR:PORT port N [from ADDR] [tos N] [mark N] [size N] [device LINK] [by LINK]
 //
 // to is the peer's address, port and from are the host's own; port 0 is the host's choice,
@@ -23,7 +25,7 @@ import (
 // left out.
 type scenario struct {
 	links []linkOptions
-	setup []string // of sysctl, ip and peer, in their order
+	setup []string // of sysctl, ip, peer and router, in their order
 	tries []try
 }
 
@@ -60,7 +62,7 @@ func parse(lines []string) (s scenario, err error) {
 			var l linkOptions
 			l, err = parseLink(words[1:])
 			s.links = append(s.links, l)
-		case "sysctl", "ip", "peer":
+		case "sysctl", "ip", "peer", "router":
 			s.setup = append(s.setup, strings.Join(words, " "))
 		case "try":
 			var t try

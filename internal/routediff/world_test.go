@@ -119,6 +119,15 @@ func (w *world) setUp(setup []string) error {
 			_ = w.sysctl(w.host, setting) // of a link that is left out
 			continue
 		}
+		if text, ok := strings.CutPrefix(line, "router "); ok {
+			if err := flush(); err != nil {
+				return err
+			}
+			if err := w.advertise(text); err != nil {
+				return err
+			}
+			continue
+		}
 		words := strings.Fields(line)
 		n := 1
 		if words[0] == "peer" {
