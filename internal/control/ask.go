@@ -126,10 +126,13 @@ func question(f Flow, oif int) *nl.NetlinkRequest {
 
 // inputQuestion is about a packet to one of our addresses that came by a link. The
 // kernel looks at its source for the same packet as it came (inet_rtm_getroute), so it
-// also knows which port a rule's sport is. Without a protocol it takes UDP.
+// also knows which port a rule's sport is. Without a protocol it takes UDP. To rules by
+// user, packets that come are root's (flowi6_uid in ip6_route_input); a question about
+// IPv6 that names none is nobody's.
 func inputQuestion(link int, f Flow) *nl.NetlinkRequest {
 	req := question(f, 0)
 	req.AddData(nl.NewRtAttr(unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(link))))
+	req.AddData(nl.NewRtAttr(unix.RTA_UID, binary.NativeEndian.AppendUint32(nil, 0)))
 	return req
 }
 

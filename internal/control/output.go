@@ -18,12 +18,14 @@ type Output struct {
 	fd4, fd6 int // -1: the kernel has not got the family
 	direct   int // a packet socket, for gateways that no raw socket reaches
 	net      Network
+
+	protocol4 bool // the kernel reads which protocol an IPv4 packet is of (IP_PROTOCOL, Linux 6.4)
 }
 
 // OpenOutput opens the sockets in a namespace, which need not stay open and whose
 // mirror is net.
 func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
-	o := &Output{-1, -1, -1, net}
+	o := &Output{fd4: -1, fd6: -1, direct: -1, net: net}
 	err := ns.Do(func() error {
 		for af, fd := range map[int]*int{unix.AF_INET: &o.fd4, unix.AF_INET6: &o.fd6} {
 			var err error
@@ -32,7 +34,9 @@ func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
 				return err
 			}
 		}
-		var err error // protocol 0: it receives nothing
+		_, err := unix.GetsockoptInt(o.fd4, unix.IPPROTO_IP, unix.IP_PROTOCOL)
+		o.protocol4 = err == nil
+		// Protocol 0: it receives nothing.
 		o.direct, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err == unix.EAFNOSUPPORT {
 			err = nil
@@ -53,12 +57,13 @@ func OpenOutput(ns netns.Handle, net Network) (*Output, error) {
 func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 	v4 := packet[0]>>4 == 4
 	hop := nextHop.WithZone("")
-	src, dst := addresses(packet)
+	f := o.lookup(link, packet)
+	dst := f.Dst
 	to := hop
 	if v4 && !hop.Is4() { // a gateway with an IPv6 address: the route tells the kernel
 		to = dst
 	}
-	if !o.leads(link, to, hop, packet) {
+	if !o.leads(f, to, hop) {
 		if mac, ok := o.net.Neighbor(link, hop); ok {
 			o.net.Confirm(link, hop)
 			return o.sendDirect(link, mac, packet)
@@ -66,13 +71,50 @@ func (o *Output) Send(link int, nextHop netip.Addr, packet []byte) error {
 		o.net.Resolve(link, hop)
 		to = dst // meanwhile by the kernel's choice among the link's gateways
 	}
-	// Rules may ask for the source, which the kernel does not read from the packet.
+	// Rules may ask for source and protocol, which the kernel does not read from the packet.
 	if v4 {
-		info := unix.Inet4Pktinfo{Ifindex: int32(link), Spec_dst: src.As4()}
-		return send(o.fd4, packet, unix.PktInfo4(&info), &unix.SockaddrInet4{Addr: to.As4()})
+		oob := unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(link), Spec_dst: f.Src.As4()})
+		if o.protocol4 {
+			oob = appendProtocol(oob, f.Proto)
+		}
+		return send(o.fd4, packet, oob, &unix.SockaddrInet4{Addr: to.As4()})
 	}
-	info := unix.Inet6Pktinfo{Ifindex: uint32(link), Addr: src.As16()}
-	return send(o.fd6, packet, unix.PktInfo6(&info), &unix.SockaddrInet6{Addr: to.As16(), ZoneId: uint32(link)})
+	info := unix.Inet6Pktinfo{Ifindex: uint32(link), Addr: f.Src.As16()}
+	// The port is the protocol (rawv6_sendmsg).
+	return send(o.fd6, packet, unix.PktInfo6(&info), &unix.SockaddrInet6{Addr: to.As16(), ZoneId: uint32(link), Port: int(f.Proto)})
+}
+
+// appendProtocol appends a control message (cmsg(3)): the protocol of a packet.
+func appendProtocol(oob []byte, proto uint8) []byte {
+	at := len(oob)
+	oob = append(oob, make([]byte, unix.CmsgSpace(4))...)
+	h, order := oob[at:], binary.NativeEndian
+	if unix.SizeofCmsghdr == 16 { // the length is a size_t
+		order.PutUint64(h, uint64(unix.CmsgLen(4)))
+	} else {
+		order.PutUint32(h, uint32(unix.CmsgLen(4)))
+	}
+	order.PutUint32(h[unix.SizeofCmsghdr-8:], unix.IPPROTO_IP)
+	order.PutUint32(h[unix.SizeofCmsghdr-4:], unix.IP_PROTOCOL)
+	order.PutUint32(h[unix.CmsgLen(0):], uint32(proto))
+	return oob
+}
+
+// lookup returns what the kernel looks at when it finds the route of a packet from a
+// raw socket to a link. It is told so.
+func (o *Output) lookup(link int, packet []byte) Flow {
+	f := Flow{Link: link}
+	f.Src, f.Dst = addresses(packet)
+	switch {
+	case f.Dst.Is6():
+		const fragment, header = 44, 40
+		if f.Proto = packet[6]; f.Proto == fragment && len(packet) > header {
+			f.Proto = packet[header]
+		}
+	case o.protocol4:
+		f.Proto = packet[9]
+	}
+	return f
 }
 
 // addresses returns those in the header of an IP packet.
@@ -91,14 +133,15 @@ func send(fd int, packet, oob []byte, to unix.Sockaddr) error {
 	return err
 }
 
-// leads reports whether a raw socket's packet to an address, by a link, comes to hop.
+// leads reports whether a raw socket's packet of f, sent to an address, comes to hop.
 // No route leads to gateways outside all subnets (ip-route(8), onlink), or one by
 // another gateway. Where the kernel only assumes that the link leads there, it looks for
 // the packet's destination on it (rt_set_nexthop, ip_finish_output2). Rules and
 // multipath routes to the destination may ask for ports, which such a packet has not.
-func (o *Output) leads(link int, to, hop netip.Addr, packet []byte) bool {
-	src, dst := addresses(packet)
-	r, err := o.net.Route(Flow{Dst: to, Src: src, Link: link})
+func (o *Output) leads(f Flow, to, hop netip.Addr) bool {
+	link, dst := f.Link, f.Dst
+	f.Dst = to
+	r, err := o.net.Route(f)
 	switch {
 	case dst.IsMulticast(), dst == ip.Broadcast:
 		return true

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // advertisement is what a router on a link says of itself (RFC 4861, section 4.2).
@@ -105,16 +103,16 @@ func (a *advertisement) frame() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// advertise sends what a router says, and waits until the host has a route by it.
+// advertise sends what a router says, and waits until the host has heard it.
 func (w *world) advertise(text string) error {
 	a, err := parseAdvertisement(strings.Fields(text))
 	if err != nil {
 		return err
 	}
-	link, err := w.host.Netlink().LinkByName(a.link)
-	if err != nil {
+	if _, err := w.host.Netlink().LinkByName(a.link); err != nil {
 		return nil // it is left out
 	}
+	// Routes of all lengths are taken.
 	for name, value := range map[string]string{"accept_ra": "1", "accept_ra_rt_info_max_plen": "128"} {
 		if err := w.host.Sysctl("net.ipv6.conf."+a.link+"."+name, value); err != nil {
 			return err
@@ -124,17 +122,36 @@ func (w *world) advertise(text string) error {
 	if err != nil {
 		return err
 	}
+	before, err := w.heard(a.link)
+	if err != nil {
+		return err
+	}
 	if err := w.wire.send(a.link, b); err != nil {
 		return err
 	}
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		routes, err := w.host.Netlink().RouteListFiltered(unix.AF_INET6, &netlink.Route{LinkIndex: link.Attrs().Index, Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+		n, err := w.heard(a.link)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Gw.Equal(a.router.AsSlice()) }) {
+		if n > before {
 			return w.settle()
 		}
 	}
-	return fmt.Errorf("the host has no route by the router that advertised itself: %s", text)
+	return fmt.Errorf("the host does not hear the router that advertises itself: %s", text)
+}
+
+// heard returns how many advertisements have come to the host by a link.
+func (w *world) heard(link string) (n int, err error) {
+	var text []byte
+	err = w.host.Do(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/dev_snmp6/" + link)
+		return err
+	})
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) == 2 && words[0] == "Icmp6InRouterAdvertisements" {
+			n, err = strconv.Atoi(words[1])
+		}
+	}
+	return n, err
 }
