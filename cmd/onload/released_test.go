@@ -1,26 +1,53 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/internal/need"
+	"github.com/onload-go/onload/internal/overlay"
 	"github.com/onload-go/onload/internal/testlong"
 )
 
-// released returns a folder with a release from the module proxy, as it is but for the
+var (
+	keptPrograms = flag.String("released.dir", "", "a folder for the programs that TestReleased builds; those that are there are used")
+	clientPrefix = flag.String("released.prefix", "", "words to put before clients' commands, such as \"nice -n 10\"")
+)
+
+// release is a program from the module proxy, and its use. Its clients are on the
+// kernel; of a release that is a client the server is.
+type release struct {
+	name    string
+	modules []string // FOLDER=MODULE@VERSION: together they are the program's repository
+	build   []string // NAME=FOLDER PACKAGE, and further arguments of go build
+	client  bool
+	command func(s *served) (args, env []string) // to start it, or the server of a client
+	user    uint32                               // to run it
+	ready   string                               // what its log says then
+	port    string                               // or where it accepts connections then
+	settled string                               // URL whose answer has the word answer when all is as configured
+	own     int                                  // at most so many connections it opens to itself, through the kernel
+	metrics string                               // address and path of its metrics of package prometheus
+	uses    []use
+}
+
+// use is a way to use a release: a command for a client in namespace B.
+type use struct {
+	name    string
+	command func(s *served, l load) []string
+	report  func(output string) (*report, error) // nil: bench/apps/client's
+}
+
+// released copies the release from the module proxy into dir, as it is but for the
 // permission to write: the go command lets nobody add to main packages of its cache.
-func released(t *testing.T, module string) string {
+func released(t *testing.T, dir, module string) {
 	t.Helper()
 	c := exec.Command("go", "mod", "download", "-json", module)
 	c.Dir = t.TempDir()
@@ -29,164 +56,93 @@ func released(t *testing.T, module string) string {
 	if jerr := json.Unmarshal(out, &m); err != nil || jerr != nil || m.Dir == "" {
 		need.Missing(t, "the module proxy for %s: %v\n%s", module, err, out)
 	}
-	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(m.Dir)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// programs builds what is not there of a release, by onload build or, if plain, by the
+// go command, and the client. It returns their folder.
+func (r *release) programs(t *testing.T, plain bool) string {
+	t.Helper()
+	dir := *keptPrograms
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	build(t, filepath.Join(dir, "plain"), "../../bench/apps", true, "client", "./client")
+	dir = filepath.Join(dir, map[bool]string{false: "onload", true: "plain"}[plain])
+	if r.client {
+		build(t, dir, "../../bench/apps", plain, "client", "./client")
+	}
+	var sources string
+	for _, b := range r.build {
+		name, args, _ := strings.Cut(b, "=")
+		f := strings.Fields(args)
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			continue
+		}
+		if sources == "" {
+			sources = t.TempDir()
+			for _, m := range r.modules {
+				folder, module, _ := strings.Cut(m, "=")
+				released(t, filepath.Join(sources, folder), module)
+			}
+		}
+		build(t, dir, filepath.Join(sources, f[0]), plain, name, f[1:]...)
 	}
 	return dir
 }
 
-// server starts a program in ns and waits until its log has a line with the text ready.
-func server(t *testing.T, ns *lab.NS, env []string, ready string, name string, args ...string) *lab.Cmd {
+// build builds a program in folder source as dir/name. With -trimpath it does not matter
+// for the go command's cache where the folder is.
+func build(t *testing.T, dir, source string, plain bool, name string, args ...string) {
 	t.Helper()
-	c := ns.Command(name, args...)
-	c.Env = append(os.Environ(), env...)
-	log, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	to := filepath.Join(dir, name)
+	if _, err := os.Stat(to); err == nil {
+		return
 	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	up, end := make(chan struct{}), make(chan string, 1)
-	go func() {
-		var text strings.Builder
-		waiting := true
-		for s := bufio.NewScanner(log); s.Scan(); {
-			fmt.Fprintln(&text, s.Text())
-			if waiting && strings.Contains(s.Text(), ready) {
-				waiting = false
-				close(up)
-			}
+	args = append([]string{"-C", source, "-trimpath", "-o", to}, args...)
+	c := exec.Command("go", append([]string{"build"}, args...)...)
+	if !plain {
+		o, err := overlay.Build("build", args)
+		if err != nil {
+			t.Fatal(err)
 		}
-		end <- text.String()
-	}()
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		text := <-end
-		_ = c.Wait()
-		if t.Failed() {
-			t.Logf("%s says\n%s", name, text)
-		}
-	})
-	select {
-	case <-up:
-	case <-time.After(time.Minute):
-		t.Fatalf("%s is not ready", name)
+		c = exec.Command(o.Path, o.Args[1:]...)
+		c.Env = o.Env
 	}
-	return c
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", name, err, out)
+	}
 }
 
-// opens returns how many TCP connections the kernel of a process's namespace has
-// opened, and how many it has accepted.
-func opens(t *testing.T, pid int) (active, passive int) {
-	t.Helper()
-	var names []string
-	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/net/snmp", pid))) {
-		f := strings.Fields(line)
-		switch {
-		case f[0] != "Tcp:":
-		case names == nil:
-			names = f
-		default:
-			for i, name := range names {
-				switch name {
-				case "ActiveOpens":
-					active, _ = strconv.Atoi(f[i])
-				case "PassiveOpens":
-					passive, _ = strconv.Atoi(f[i])
-				}
-			}
-		}
-	}
-	return active, passive
-}
-
-// TestReleased: releases from the module proxy, built as they are, serve over AF_XDP:
-// the kernel of their namespace accepts nothing, but does when they are told to leave
-// us alone.
+// TestReleased: releases from the module proxy, built as they are, do what their users
+// expect over AF_XDP: the kernel of their namespace has no connection with these, nor a
+// datagram, but has when they are told to leave us alone.
 func TestReleased(t *testing.T) {
+	needReleases(t)
+	for _, r := range releases {
+		t.Run(r.name, func(t *testing.T) {
+			programs := r.programs(t, false)
+			for _, off := range []bool{false, true} {
+				t.Run(fmt.Sprintf("off=%v", off), func(t *testing.T) {
+					s := r.serve(t, lab.NewPair(t, lab.Options{}), programs, off)
+					before := s.kernelCarried()
+					for _, u := range r.uses {
+						s.use(t, u, load{users: 32, requests: 640})
+					}
+					if n := s.kernelCarried() - before; n > r.own != off {
+						t.Errorf("the kernel has carried %d connections and datagrams", n)
+					}
+				})
+			}
+		})
+	}
+}
+
+func needReleases(t *testing.T) {
 	lab.NeedRoot(t)
 	if !testlong.Enabled() {
 		t.Skip("builds large programs; -long")
-	}
-	out := t.TempDir()
-	goTool(t, released(t, "github.com/nats-io/nats-server/v2@v2.15.3"), "build", "-o", out+"/nats", ".")
-	goTool(t, released(t, "google.golang.org/grpc@v1.85.0"), "build", "-o", out+"/", "./interop/server", "./interop/client")
-	for _, c := range []struct {
-		name, ready, server string
-		args                []string
-		use                 func(t *testing.T, p *lab.Pair)
-	}{
-		{"nats-server", "Server is ready", "nats", []string{"-a", "0.0.0.0", "-p", "4222"}, publish},
-		{"gRPC", "listening on", "server", []string{"-port=10000"}, func(t *testing.T, p *lab.Pair) { pingPong(t, p, out+"/client") }},
-	} {
-		for _, off := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s off=%v", c.name, off), func(t *testing.T) {
-				p := lab.NewPair(t, lab.Options{})
-				env := []string{"ONLOAD_INTERFACES=auto", "GRPC_GO_LOG_SEVERITY_LEVEL=info"}
-				if off {
-					env = append(env, "ONLOAD=off")
-				}
-				s := server(t, p.A, env, c.ready, out+"/"+c.server, c.args...)
-				c.use(t, p)
-				if _, n := opens(t, s.Process.Pid); n > 0 != off {
-					t.Errorf("the server's kernel has accepted %d connections", n)
-				}
-			})
-		}
-	}
-}
-
-// publish sends messages to a NATS server and receives them from it.
-func publish(t *testing.T, p *lab.Pair) {
-	c, err := p.B.Dial("tcp", net.JoinHostPort(p.A.Addr4.String(), "4222"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	const messages = 10_000
-	sent := make(chan error, 1)
-	go func() {
-		w := bufio.NewWriter(c)
-		fmt.Fprint(w, "CONNECT {\"verbose\":false}\r\nSUB subject 1\r\n")
-		for i := range messages {
-			fmt.Fprintf(w, "PUB subject 8\r\n%08d\r\n", i)
-		}
-		sent <- w.Flush()
-	}()
-	r := bufio.NewReader(c)
-	for i := 0; i < messages; {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			t.Fatalf("after %d messages: %v", i, err)
-		}
-		if !strings.HasPrefix(line, "MSG ") {
-			if strings.HasPrefix(line, "-ERR") {
-				t.Fatal(line)
-			}
-			continue // INFO
-		}
-		b := make([]byte, 10)
-		if _, err := io.ReadFull(r, b); err != nil || string(b) != fmt.Sprintf("%08d\r\n", i) {
-			t.Fatalf("message %d is %q, %v", i, b, err)
-		}
-		i++
-	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
-	}
-}
-
-// pingPong runs cases of gRPC's own interoperability client, over the kernel.
-func pingPong(t *testing.T, p *lab.Pair, client string) {
-	for _, name := range []string{"empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "cancel_after_first_response"} {
-		c := p.B.Command(client, "-server_host="+p.A.Addr4.String(), "-server_port=10000", "-test_case="+name)
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, out)
-		}
 	}
 }

@@ -1,10 +1,12 @@
-// Command stdtest runs tests of the standard library, taken from GOROOT, over a stack
-// and over the kernel, each test in a process of its own, and prints what differs.
+// Command stdtest runs tests of the standard library, taken from GOROOT, and of modules
+// over a stack and over the kernel, each test in a process of its own, and prints what
+// differs.
 //
 //	go run ./internal/stdtest [-run REGEXP] [-v] [-j N] [PACKAGE...]
 //
 // The packages are net, net/http, crypto/tls, net/rpc, net/smtp and net/textproto
-// unless others are named. Loopback addresses are those of a link in memory that leads
+// unless others are named. A module's package is named with its version, such as
+// golang.org/x/net@v0.62.0/http2, and comes from the module proxy. Loopback addresses are those of a link in memory that leads
 // back to the process (build tag onload_loop): all connections of a test are
 // accelerated, but for those of other processes. Over the kernel runs the same
 // program with ONLOAD=off.
@@ -57,7 +59,7 @@ func run() error {
 	defer os.RemoveAll(tmp)
 	var table []row
 	for _, pkg := range packages {
-		s, err := build(pkg, filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "_")))
+		s, err := build(pkg, tmp)
 		if err != nil {
 			return err
 		}
@@ -76,8 +78,8 @@ type suite struct {
 	pkg, program, dir string
 }
 
-// build builds the tests of a package, over the loop.
-func build(pkg, to string) (*suite, error) {
+// build builds the tests of a package, over the loop, in folder tmp.
+func build(pkg, tmp string) (*suite, error) {
 	g, err := overlay.FindGo("")
 	if err != nil {
 		return nil, err
@@ -87,7 +89,17 @@ func build(pkg, to string) (*suite, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(filepath.Dir(changed))
-	c, err := overlay.Build("test", []string{"-c", "-tags=onload_loop", "-overlay=" + changed, "-o", to, pkg})
+	s := &suite{pkg, filepath.Join(tmp, strings.ReplaceAll(pkg, "/", "_")), filepath.Join(g.Root, "src", filepath.FromSlash(pkg))}
+	args := []string{"-c", "-tags=onload_loop", "-overlay=" + changed, "-o", s.program, pkg}
+	if m, ok := inModule(pkg); ok {
+		root, err := m.copyTo(tmp)
+		if err != nil {
+			return nil, err
+		}
+		s.dir = filepath.Join(root, m.folder)
+		args = []string{"-C", root, "-c", "-tags=onload_loop", "-o", s.program, "./" + m.folder}
+	}
+	c, err := overlay.Build("test", args)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +108,7 @@ func build(pkg, to string) (*suite, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("the tests of %s: %w", pkg, err)
 	}
-	return &suite{pkg, to, filepath.Join(g.Root, "src", filepath.FromSlash(pkg))}, nil
+	return s, nil
 }
 
 // tests lists the names.

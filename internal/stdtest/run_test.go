@@ -1,7 +1,6 @@
 package main
 
 import (
-	"path/filepath"
 	"regexp"
 	"testing"
 
@@ -16,7 +15,7 @@ func TestOverStack(t *testing.T) {
 	if testlong.Enabled() {
 		pkg, match, most, accelerated = "net", "", 5, 80
 	}
-	s, err := build(pkg, filepath.Join(t.TempDir(), "tests"))
+	s, err := build(pkg, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
