@@ -43,6 +43,7 @@ var releases = []*release{
 		build:   []string{"caddy=. ./cmd/caddy"},
 		command: caddy,
 		ready:   "serving initial configuration",
+		settled: "https://$A/name", // the certificate is made later
 		metrics: "127.0.0.1:2019/metrics",
 		uses: []use{
 			client("HTTP/1.1", "http1", "-file", "$DIR/site/small", "http://$A/small"),
@@ -50,8 +51,8 @@ var releases = []*release{
 			client("HTTP/1.1, 1 MiB", "http1", "-file", "$DIR/site/large", "http://$A/large"),
 			client("HTTP/2", "http2", "-file", "$DIR/site/small", "https://$A/small"),
 			client("HTTP/2, 1 MiB", "http2", "-file", "$DIR/site/large", "https://$A/large"),
-			client("HTTP/3", "http3", "-file", "$DIR/site/small", "https://$A/small"),
-			client("HTTP/3, 1 MiB", "http3", "-file", "$DIR/site/large", "https://$A/large"),
+			quicGo("HTTP/3", "-file", "$DIR/site/small", "https://$A/small"),
+			quicGo("HTTP/3, 1 MiB", "-file", "$DIR/site/large", "https://$A/large"),
 			client("reverse proxy", "http2", "-file", "$DIR/site/small", "https://$A/up/small"),
 		},
 	},
@@ -121,13 +122,13 @@ var releases = []*release{
 			client("HTTP/1.1", "http1", "-file", "$DIR/site/small", "http://$A/small"),
 			client("HTTP/2", "http2", "-file", "$DIR/site/small", "https://$A/small"),
 			client("HTTP/2, 1 MiB", "http2", "-file", "$DIR/site/large", "https://$A/large"),
-			client("HTTP/3", "http3", "-file", "$DIR/site/small", "https://$A/small"),
+			quicGo("HTTP/3", "-file", "$DIR/site/small", "https://$A/small"),
 		},
 	},
 	{
 		name:    "Prometheus",
 		modules: []string{".=github.com/prometheus/prometheus@v0.316.0"},
-		build:   []string{"prometheus=. ./cmd/prometheus"},
+		build:   []string{"prometheus=. -tags=remove_all_sd ./cmd/prometheus"},
 		command: prometheus,
 		ready:   "Server is ready to receive web requests",
 		settled: "http://$A:9090/api/v1/series?match[]=answer",
@@ -163,6 +164,14 @@ func runs(args ...string) func(s *served) (line, env []string) {
 	}
 }
 
+// quicGo is a use of a server of quic-go, which receives by recvmmsg(2) on the number
+// inside its UDPConn.
+func quicGo(name string, args ...string) use {
+	u := client(name, "http3", args...)
+	u.kernel = true
+	return u
+}
+
 // grpcCase is a case of gRPC's own interoperability client.
 func grpcCase(name string) use {
 	return use{
@@ -192,7 +201,7 @@ func etcdBenchmark(command ...string) use {
 
 // etcdReport reads what the load generator says.
 func etcdReport(text string) (*report, error) {
-	var rate, tail float64
+	var rate, tail, seconds float64
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		switch {
@@ -202,12 +211,14 @@ func etcdReport(text string) (*report, error) {
 			rate, _ = strconv.ParseFloat(f[1], 64)
 		case len(f) == 4 && f[0] == "99%":
 			tail, _ = strconv.ParseFloat(f[2], 64)
+		case len(f) == 3 && f[0] == "Total:":
+			seconds, _ = strconv.ParseFloat(f[1], 64)
 		}
 	}
-	if rate == 0 {
+	if rate == 0 || seconds == 0 {
 		return nil, errors.New("there is no rate")
 	}
-	return &report{Requests: int(rate), Seconds: 1, P99: int(tail * 1e6)}, nil
+	return &report{Requests: int(rate * seconds), Seconds: seconds, P99: int(tail * 1e6)}, nil
 }
 
 // site writes files that servers serve, and serves them itself in namespace B, port 8080.
