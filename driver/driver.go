@@ -178,10 +178,16 @@ type Grower interface {
 
 // Retirer is a Device that can be put away while others use its arena.
 type Retirer interface {
-	// Retire is Close for a device whose interface is gone: the frames that its
-	// queues hold are free again, and the arena stays until Close. It is called
-	// under the stack lock, and not while Grow is under way.
-	Retire() error
+	// Retire takes the frames back that the queues of a device hold whose interface is
+	// gone. The queues are broken from then on. It returns how many frames are in
+	// packets that have left and not arrived: a further call takes back what has arrived
+	// meanwhile. It is called under the stack lock, with those of all stacks that have
+	// queues of the device, and not while Grow is under way. It does not wait.
+	Retire() (left int)
+	// Release closes what Retire has put away, all but the arena. The frames that are
+	// left are in use for good. It may take long: the kernel waits for those that may
+	// look at a socket still. It needs no lock.
+	Release() error
 	// Detach frees the interface alone, for the next Device: it may live on, in
 	// another namespace. The queues stay as they are. Anybody may call it.
 	Detach() error

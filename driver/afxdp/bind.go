@@ -160,7 +160,7 @@ func (d *Device) bindAll(c *Config, l *linkInfo, m bindMode) error {
 	owner := make([]uint16, d.arena.Frames())
 	var bound []*Queue
 	for _, id := range c.Queues {
-		q, err := d.bindQueue(context.Background(), c, l, m, id, owner, bound)
+		q, err := d.bindQueue(c.Context, c, l, m, id, owner, bound)
 		if err != nil {
 			d.closeQueues()
 			d.queues.set(nil)

@@ -7,6 +7,7 @@
 package afxdp
 
 import (
+	"context"
 	"fmt"
 	"unsafe"
 
@@ -71,6 +72,10 @@ const (
 
 // Config is the interface that Open opens, and how. All but Interface may be zero.
 type Config struct {
+	// Context ends the wait for a program or a queue that another socket has; Open then
+	// returns what it waits for. nil: it ends by itself.
+	Context context.Context
+
 	Interface string // name or alternative name, or number in decimal
 	Queues    []int  // default: all that receive, also those that come later
 	Mode      Mode
@@ -128,6 +133,9 @@ func (c *Config) defaults() error {
 		if *v == 0 {
 			*v = d
 		}
+	}
+	if c.Context == nil {
+		c.Context = context.Background()
 	}
 	c.anySize = c.FrameSize == 0
 	def(&c.FrameSize, DefaultFrameSize)

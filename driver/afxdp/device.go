@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -77,7 +78,7 @@ func Open(c Config) (*Device, error) {
 }
 
 func open(c *Config) (_ *Device, err error) {
-	l, err := freeLink(c.Interface)
+	l, err := freeLink(c.Context, c.Interface)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func (d *Device) receiveBy(q *Queue) error {
 // freeLink looks the interface up, and waits for the end of a program that nobody
 // keeps attached any more. The kernel detaches the program of a killed process some
 // time after the process seems to be gone.
-func freeLink(name string) (*linkInfo, error) {
+func freeLink(ctx context.Context, name string) (*linkInfo, error) {
 	for start := time.Now(); ; time.Sleep(busyStep) {
 		l, err := lookupLink(name)
 		if err != nil {
@@ -160,7 +161,7 @@ func freeLink(name string) (*linkInfo, error) {
 		if l.prog == 0 {
 			return l, nil
 		}
-		if e := foreignProgram(l); time.Since(start) >= e.patience() {
+		if e := foreignProgram(l); time.Since(start) >= e.patience() || ctx.Err() != nil {
 			return nil, e
 		}
 	}

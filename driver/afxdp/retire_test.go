@@ -2,6 +2,7 @@ package afxdp
 
 import (
 	"testing"
+	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 	"github.com/onload-go/onload/ring"
@@ -32,7 +33,12 @@ func TestRetire(t *testing.T) {
 			t.Fatal("the device has no frames")
 		}
 		must(t, p.A.Delete())
-		must(t, d.Retire())
+		for start := time.Now(); d.Retire() > 0; time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
+				t.Fatalf("%v: frames are still on their way", mode)
+			}
+		}
+		must(t, d.Release())
 		if n := a.FreeFrames(); n != a.Frames() {
 			t.Errorf("%v: %d of %d frames are free", mode, n, a.Frames())
 		}

@@ -128,7 +128,10 @@ func bindFree(ctx context.Context, q *Queue, l *linkInfo, flags uint16, share in
 		if time.Since(start) < wait {
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				if errors.Is(ctx.Err(), context.Canceled) {
+					return ctx.Err()
+				}
+				return busyQueue(l, q.id)
 			case <-time.After(busyStep):
 			}
 			continue

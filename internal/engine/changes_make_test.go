@@ -19,6 +19,8 @@ type changes struct {
 	r   *rand.Rand
 	log []string // what was done, in order
 
+	links lab.Options // with which deleted ones are made again; zero: changesLinks
+
 	broken []mending // what has been changed and not mended
 	gone   [2]bool   // links that are deleted
 }
@@ -171,7 +173,10 @@ func (w *changes) remake(i int) {
 	if !w.gone[i] {
 		return
 	}
-	o := changesLinks
+	o := w.links
+	if o == (lab.Options{}) {
+		o = changesLinks
+	}
 	o.NoAddr = true
 	w.u.a[i].If = fmt.Sprintf("veth%d", i)
 	w.must(lab.Remake(w.u.a[i], w.u.r[i], o))

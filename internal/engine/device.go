@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"strconv"
 
@@ -15,11 +16,12 @@ import (
 // openDevice chooses the driver of a link and opens it. It is the one place that
 // knows drivers of the kernel's links, and that turns Config's words into theirs. The
 // device is one of sharers that are to share an arena; arena is that of the first
-// one, nil for the first itself.
-func (e *Engine) openDevice(l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
+// one, nil for the first itself. What others have is waited for until ctx ends.
+func (e *Engine) openDevice(ctx context.Context, l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
 	c := &e.cfg
 	free, of := freeMemory(c, sharers)
 	return afxdp.Open(afxdp.Config{
+		Context:   ctx,
 		Interface: strconv.Itoa(l.Index), // a name may be the number of another link
 		Queues:    c.Queues,
 		Mode:      [...]afxdp.Mode{ModeAuto: afxdp.ModeAuto, ModeNative: afxdp.ModeNative, ModeGeneric: afxdp.ModeGeneric}[mode],

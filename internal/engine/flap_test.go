@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,9 +14,15 @@ import (
 // joins the Stack that lost it. Connections go on, those by its own address too, and
 // it takes no more memory.
 func TestFlappingInterface(t *testing.T) {
-	o := lab.Options{Queues: 4, InUse: 1}
-	u := makeUplinks(t, o, onload.Config{Frames: 2048, RingSize: 512, Spin: -1})
-	w := &changes{t: t, u: u}
+	for _, stacks := range []int{1, 2} {
+		t.Run(fmt.Sprintf("stacks=%d", stacks), func(t *testing.T) { testFlapping(t, stacks) })
+	}
+}
+
+func testFlapping(t *testing.T, stacks int) {
+	o := lab.Options{Queues: 4, InUse: stacks}
+	u := makeUplinks(t, o, onload.Config{Frames: 2048 * stacks, RingSize: 512, Spin: -1, Stacks: stacks})
+	w := &changes{t: t, u: u, links: o}
 	w.prepare()
 	stats := func(i int) onload.Stats { return u.engine.Stats()[u.a[i].If] }
 	frames, free := stats(0).Frames, stats(0).FreeFrames
@@ -66,20 +73,31 @@ func TestFlappingInterface(t *testing.T) {
 // TestOnlyInterfaceFlaps: sockets of an engine without any interface end, except
 // those that are bound. The interface that comes back has the memory of the one before.
 func TestOnlyInterfaceFlaps(t *testing.T) {
-	pair := lab.NewPair(t, lab.Options{})
-	e := lifeEngine(t, pair.A, 1, pair.A.If)
+	for _, stacks := range []int{1, 2} {
+		t.Run(fmt.Sprintf("stacks=%d", stacks), func(t *testing.T) { testOnlyInterfaceFlaps(t, stacks) })
+	}
+}
+
+func testOnlyInterfaceFlaps(t *testing.T, stacks int) {
+	o := lab.Options{Queues: stacks}
+	pair := lab.NewPair(t, o)
+	e := lifeEngine(t, pair.A, stacks, pair.A.If)
+	arena := e.Stats()[pair.A.If].Frames
 	l, u := bindAll(t, e, "0.0.0.0:0")
 	for n := range 3 {
 		if err := pair.A.Delete(); err != nil {
 			t.Fatal(err)
 		}
 		waitTaken(t, e, 0, false)
-		if err := lab.Remake(pair.A.Link, pair.B.Link, lab.Options{}); err != nil {
+		if err := lab.Remake(pair.A.Link, pair.B.Link, o); err != nil {
 			t.Fatal(err)
 		}
 		waitTaken(t, e, 0, true)
 		if st := e.Stats()[pair.A.If]; n > 0 && int(st.TCP.PassiveOpens) < n {
 			t.Errorf("it has not the Stack of before: %+v", st.TCP)
+		}
+		if st := e.Status()[0]; st.Stacks != stacks || st.Queues != stacks || st.Frames != arena {
+			t.Errorf("it came back with %d stacks, %d queues, %d frames; had %d stacks, %d frames", st.Stacks, st.Queues, st.Frames, stacks, arena)
 		}
 		served(t, e, pair.B, l, u, pair.A.Link, pair.B.Link)
 	}
@@ -88,13 +106,19 @@ func TestOnlyInterfaceFlaps(t *testing.T) {
 // TestMovedInterface: an interface that is moved to another namespace is without our
 // program there, and is taken when it comes back.
 func TestMovedInterface(t *testing.T) {
+	for _, stacks := range []int{1, 2} {
+		t.Run(fmt.Sprintf("stacks=%d", stacks), func(t *testing.T) { testMoved(t, stacks) })
+	}
+}
+
+func testMoved(t *testing.T, stacks int) {
 	pair := lab.NewPair(t, lab.Options{Queues: 2})
 	away, err := lab.NewNS("away")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer away.Close()
-	e := lifeEngine(t, pair.A, 1, pair.A.If)
+	e := lifeEngine(t, pair.A, stacks, pair.A.If)
 	l, u := bindAll(t, e, "0.0.0.0:0")
 	for range 2 {
 		moveLink(t, pair.A.If, pair.A, away)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -69,7 +70,7 @@ func (e *Engine) openInterfaces() error {
 	if e.cfg.Interfaces[0] == autoInterfaces {
 		return e.openAuto()
 	}
-	o := opener{e: e, sharers: len(e.cfg.Interfaces)}
+	o := opener{e: e, ctx: context.Background(), sharers: len(e.cfg.Interfaces)}
 	for _, name := range e.cfg.Interfaces {
 		i := &Interface{Name: name, Kernel: !isPCI(name)}
 		e.ifs = append(e.ifs, i)
@@ -139,7 +140,7 @@ func (e *Engine) modeOf(l control.Link) Mode {
 // have is an error.
 func (e *Engine) openAuto() error {
 	links := slices.DeleteFunc(e.net.Links(), func(l control.Link) bool { return !fits(l) })
-	o := opener{e: e, sharers: len(links)}
+	o := opener{e: e, ctx: context.Background(), sharers: len(links)}
 	for _, l := range links {
 		i := &Interface{Name: l.Name, Index: l.Index, Kernel: true}
 		i.Err = o.open(i, l, e.modeOf(l))

@@ -16,7 +16,7 @@ import (
 
 // keeper takes interfaces that could not be had at the start, or were lost
 // since, as soon as they are there: made again, up, or freed by another process.
-// An interface that comes back joins the Stack that lost it. Another one gets a Stack
+// An interface that comes back joins the Stacks that lost it. Another one gets a Stack
 // of its own, on which listeners and bound sockets get a shard. Queues that an
 // interface gets join its Stack.
 type keeper struct {
@@ -36,6 +36,11 @@ type keeper struct {
 // busyRetry is the time between two attempts at an interface that another process
 // holds: the kernel does not announce that an XDP program goes.
 const busyRetry = time.Second
+
+// tryWait bounds how long an attempt waits for what another process has just given up:
+// its queues are busy for some 20 ms. Queues that came, other interfaces and Close wait
+// for the attempt.
+const tryWait = 200 * time.Millisecond
 
 // growRetry is the time between two attempts at queues that came and could not be taken:
 // memory may have been short, or another process had them. Nothing announces that this
@@ -121,7 +126,7 @@ func (k *keeper) run(ctx context.Context) {
 			grow()
 			continue
 		}
-		k.look()
+		k.look(ctx)
 		retry.Stop()
 		if len(k.busy) > 0 {
 			retry.Reset(busyRetry)
@@ -130,7 +135,7 @@ func (k *keeper) run(ctx context.Context) {
 }
 
 // look tries the interfaces that carry nothing.
-func (k *keeper) look() {
+func (k *keeper) look(ctx context.Context) {
 	links := k.e.net.Links()
 	for n := range k.busy {
 		if _, ok := k.e.net.Link(n); !ok {
@@ -156,7 +161,7 @@ func (k *keeper) look() {
 		}
 		k.letGo(i)
 		if l, ok := linkNamed(links, i.Name); ok {
-			k.try(n, i.Name, l, k.e.modeOf(l))
+			k.try(ctx, n, i.Name, l, k.e.modeOf(l))
 		}
 	}
 	if k.e.cfg.Interfaces[0] != autoInterfaces {
@@ -164,7 +169,7 @@ func (k *keeper) look() {
 	}
 	for _, l := range links {
 		if fits(l) && !slices.ContainsFunc(known, func(i *Interface) bool { return i.Index == l.Index || i.Name == l.Name }) {
-			k.try(-1, l.Name, l, k.e.modeOf(l))
+			k.try(ctx, -1, l.Name, l, k.e.modeOf(l))
 		}
 	}
 }
@@ -181,13 +186,15 @@ func (k *keeper) refused(l control.Link, err error) {
 
 // try takes a link for the interface of that name: the engine's n-th or, if n is
 // -1, another.
-func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
+func (k *keeper) try(ctx context.Context, n int, name string, l control.Link, mode Mode) {
 	if was, ok := k.tried[l.Index]; ok && !k.busy[l.Index] && sameLink(was, l) {
 		return
 	}
 	i := &Interface{Name: name, Index: l.Index, Kernel: true}
-	if n < 0 || !k.rejoin(i, k.e.interfaces()[n], l, mode) {
-		o := opener{e: k.e, sharers: 1}
+	ctx, done := context.WithTimeout(ctx, tryWait)
+	defer done()
+	if n < 0 || !k.rejoin(ctx, i, k.e.interfaces()[n], l, mode) {
+		o := opener{e: k.e, ctx: ctx, sharers: 1}
 		i.Err = o.open(i, l, mode)
 		o.makeStacks()
 	}
@@ -212,7 +219,7 @@ func (k *keeper) try(n int, name string, l control.Link, mode Mode) {
 // letGo puts the device of an interface away that is gone. The interface may come
 // back with the program of that device: it was moved to another namespace.
 func (k *keeper) letGo(i *Interface) {
-	if len(i.Stacks) == 1 && i.Stacks[0].Retire(i.Index) == nil {
+	if s := i.first(); s != nil && s.Retire(i.Index) == nil {
 		return
 	}
 	if r, ok := i.Device.(driver.Retirer); ok {
@@ -222,18 +229,22 @@ func (k *keeper) letGo(i *Interface) {
 	}
 }
 
-// rejoin opens i, which was made again, for the Stack that lost it as was: its
+// rejoin opens i, which was made again, for the Stacks that lost it as was: their
 // sockets go on, in the same memory. It reports whether that was tried; i.Err is why it
-// failed. Where it cannot be, i gets a Stack of its own.
-func (k *keeper) rejoin(i, was *Interface, l control.Link, mode Mode) bool {
-	if len(was.Stacks) != 1 {
-		return false // a team's queues are shared out
+// failed. Where it cannot be, i gets Stacks of its own.
+func (k *keeper) rejoin(ctx context.Context, i, was *Interface, l control.Link, mode Mode) bool {
+	s := was.first()
+	if s == nil {
+		return false
 	}
-	s := was.Stacks[0]
-	dev, err := k.e.openDevice(l, mode, was.Device.Arena(), len(s.Links()))
+	dev, err := k.e.openDevice(ctx, l, mode, was.Device.Arena(), len(s.Links()))
 	if err != nil {
 		i.Err = err
 		return !errors.Is(err, syscall.ENOBUFS)
+	}
+	if err = k.e.cfg.enoughQueues(dev); err != nil {
+		i.Err = errors.Join(err, dev.Close())
+		return true
 	}
 	err = s.Relink(was.Index, stack.Link{Name: dev.Name(), Index: l.Index, Queues: dev.Queues(), Steering: dev}, dev.Close)
 	if err != nil {

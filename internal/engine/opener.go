@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"syscall"
@@ -17,7 +18,8 @@ import (
 // share one.
 type opener struct {
 	e       *Engine
-	sharers int // interfaces that are to be opened
+	ctx     context.Context // ends waits for what others have
+	sharers int             // interfaces that are to be opened
 	groups  []*group
 }
 
@@ -40,7 +42,7 @@ const mostSharers = 8
 // open opens the device of i, one link of the kernel's.
 func (o *opener) open(i *Interface, l control.Link, mode Mode) error {
 	return o.openAs(i, func(arena *ring.Arena, sharers int) (driver.Device, error) {
-		return o.e.openDevice(l, mode, arena, sharers)
+		return o.e.openDevice(o.ctx, l, mode, arena, sharers)
 	})
 }
 

@@ -61,6 +61,16 @@ func (s *Stack) mayGrow(index, n int) (*link, error) {
 
 // takeQueues gives a link queues. The lock is held.
 func (s *Stack) takeQueues(k *link, qs []driver.Queue) error {
+	if err := s.readyQueues(qs); err != nil {
+		return err
+	}
+	s.addReady(k, qs)
+	return nil
+}
+
+// readyQueues has the stack hear of queues. Where it fails, or they are not added then,
+// closing them undoes it.
+func (s *Stack) readyQueues(qs []driver.Queue) error {
 	var err error
 	if e := s.waits.reactor.conn.Control(func(ep uintptr) { err = hearOf(int(ep), qs) }); e != nil {
 		return e
@@ -73,6 +83,11 @@ func (s *Stack) takeQueues(k *link, qs []driver.Queue) error {
 			return errors.Join(q.Err(), errors.New("a new queue has packets"))
 		}
 	}
+	return nil
+}
+
+// addReady adds what readyQueues has made ready.
+func (s *Stack) addReady(k *link, qs []driver.Queue) {
 	for _, q := range qs {
 		q.Refill()
 	}
@@ -84,5 +99,4 @@ func (s *Stack) takeQueues(k *link, qs []driver.Queue) error {
 		s.rx.virtual |= places
 	}
 	s.rx.refillAt = refillAt(s.caps.RxRing, s.arena.Frames(), len(s.queues))
-	return nil
 }

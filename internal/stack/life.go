@@ -119,7 +119,10 @@ func (s *Stack) close() error {
 		if s.shared() {
 			s.giveBack()
 		}
-		s.life.err = errors.Join(s.closeRelinked(), s.cfg.close())
+		if s.cfg.team == nil { // else the last stack of the team closes them
+			s.life.err = s.brought.closeAll()
+		}
+		s.life.err = errors.Join(s.life.err, s.cfg.close())
 		s.waits.limits.watcher.Close()
 		s.waits.limits.watcher = nil
 		s.end()

@@ -16,8 +16,9 @@ type comesBack struct {
 	refuses error // what AddPort returns
 }
 
-func (d *comesBack) Retire() error { return d.Close() }
-func (d *comesBack) Detach() error { return nil }
+func (d *comesBack) Retire() int    { return 0 }
+func (d *comesBack) Release() error { return d.Close() }
+func (d *comesBack) Detach() error  { return nil }
 
 func (d *comesBack) AddPort(proto uint8, local netip.AddrPort) error {
 	if d.refuses != nil {

@@ -56,7 +56,7 @@ func (p *spread) stack(src, dst netip.AddrPort) int {
 // a queue of this stack.
 func (s *Stack) bindDial(local, remote netip.AddrPort, route *Route, share control.Sharing) (*port, error) {
 	if t := s.demux.mates.team; t != nil && local.Port() == 0 && share == (control.Sharing{}) {
-		if sp := t.spreads[s.linkOfRoute(route)]; sp != nil {
+		if sp := (*t.spreads.Load())[s.linkOfRoute(route)]; sp != nil {
 			taken := func(local, remote netip.AddrPort, age int64) bool {
 				return sp.stack(remote, local) != s.demux.mates.index || s.flowTaken(local, remote, age)
 			}

@@ -73,6 +73,10 @@ func New(cfg Config) (*Stack, error) {
 		caps:  commonCaps(cfg.queues()),
 	}
 	s.wiring.init(&cfg)
+	s.brought = &brought{}
+	if cfg.team != nil {
+		s.brought = &cfg.team.devices
+	}
 	s.cache = ring.NewCache(s.arena, cfg.stacks())
 	s.host = s.newHost()
 	s.life.closed = make(chan struct{})

@@ -2,7 +2,9 @@ package stack
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -15,15 +17,16 @@ import (
 // common. A flow belongs to one of them. A packet that comes by a queue of another
 // one is handed over to it (handover.go), as by the kernel's RPS.
 type team struct {
-	stacks atomic.Pointer[[]*Stack] // nil: not all are made, and no packet is handed over
-	flows  owners
-	began  handshakes
-	opens  tcp.ServerCookies // of Fast Open
-	twins  atomic.Bool       // as demux.twins
-	left   leaving
-	// spreads has, by the index of the link, how its device spreads flows. It does
+	stacks  atomic.Pointer[[]*Stack] // nil: not all are made, and no packet is handed over
+	flows   owners
+	began   handshakes
+	devices brought
+	opens   tcp.ServerCookies // of Fast Open
+	twins   atomic.Bool       // as demux.twins
+	left    leaving
+	// spreads has, by the index of the link, how its device spreads flows. A map does
 	// not change.
-	spreads map[int]*spread
+	spreads atomic.Pointer[map[int]*spread]
 	n       int // stacks; does not change
 
 	mu     sync.Mutex
@@ -54,17 +57,14 @@ func NewTeam(c Config, n int) ([]*Stack, error) {
 		}
 		return []*Stack{s}, nil
 	}
-	for _, l := range c.Links {
-		if len(l.Queues) < n {
-			err := fmt.Errorf("%d stacks want a queue of %s each, which has %d (ethtool -L)", n, l.Name, len(l.Queues))
+	for i := range c.Links {
+		if err := c.Links[i].enough(n); err != nil {
 			_ = c.close()
-			return nil, &driver.SettingError{Field: "Stacks", Err: err}
+			return nil, err
 		}
 	}
-	t := &team{n: n, open: n, close: c.Close, spreads: map[int]*spread{}}
-	for i := range c.Links {
-		t.spreads[c.Links[i].Index] = newSpread(&c.Links[i], n)
-	}
+	t := &team{n: n, open: n, close: c.Close}
+	t.spreadOver(c.Links...)
 	t.flows.init()
 	if c.Keys == nil {
 		c.Keys = newKeys()
@@ -91,18 +91,45 @@ func NewTeam(c Config, n int) ([]*Stack, error) {
 func (c Config) part(t *team, i, n int) Config {
 	var links []Link
 	for _, l := range c.Links {
-		var own []driver.Queue
-		for q := i; q < len(l.Queues); q += n {
-			own = append(own, l.Queues[q])
-		}
-		l.Queues = own
-		links = append(links, l)
+		links = append(links, l.part(i, n))
 	}
 	c.Links, c.Close = links, t.leave
 	c.team, c.teamIndex = t, i
 	c.MaxOrphans = partOf(c.MaxOrphans, tcp.DefaultOrphans, n)
 	c.MaxTimeWaits = partOf(c.MaxTimeWaits, maxTimeWaits, n)
 	return c
+}
+
+// part is what the i-th of n stacks has of the link.
+func (l Link) part(i, n int) Link {
+	var own []driver.Queue
+	for q := i; q < len(l.Queues); q += n {
+		own = append(own, l.Queues[q])
+	}
+	l.Queues = own
+	return l
+}
+
+// enough returns why the link cannot have a team of n stacks, or nil.
+func (l *Link) enough(n int) error {
+	if len(l.Queues) >= n {
+		return nil
+	}
+	err := fmt.Errorf("%d stacks want a queue of %s each, which has %d (ethtool -L)", n, l.Name, len(l.Queues))
+	return &driver.SettingError{Field: "Stacks", Err: err}
+}
+
+// spreadOver notes how the devices of links spread flows. Only one goroutine at a time
+// calls it.
+func (t *team) spreadOver(links ...Link) {
+	all := map[int]*spread{}
+	if p := t.spreads.Load(); p != nil {
+		all = maps.Clone(*p)
+	}
+	for i := range links {
+		all[links[i].Index] = newSpread(&links[i], t.n)
+	}
+	t.spreads.Store(&all)
 }
 
 // stacks is how many stacks share the arena, and the descriptors of the process.
@@ -133,7 +160,7 @@ func (t *team) leave() error {
 	if !last || t.close == nil {
 		return nil
 	}
-	return t.close()
+	return errors.Join(t.devices.closeAll(), t.close())
 }
 
 func newKeys() *Keys {

@@ -23,7 +23,7 @@ type wiring struct {
 	wire   []driver.Queue   // packets come and go by these: queues, or the taps' of them
 	taps   []Tapped         // of each queue; nil: nobody records
 
-	closers map[*link]func() error // of devices that Relink brought
+	brought *brought // the devices that came by Relink
 
 	tsoFrags int // most frames in a packet that a device segments; does not change
 
