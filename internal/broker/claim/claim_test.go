@@ -1,0 +1,254 @@
+package claim
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/lab"
+	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
+)
+
+// childEnv names the case that a child process makes the socket of.
+const childEnv = "ONLOAD_TEST_CLAIM"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(childEnv); name != "" {
+		child(name)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// passed has a user without capabilities make the socket of a case, and returns it. The
+// user goes on with what the case does then when next is called, and has ended when it
+// returns.
+func passed(t *testing.T, ns *lab.NS, name string) (fd int, next func()) {
+	t.Helper()
+	ours, theirs := socketpair(t)
+	c := ns.Nobody(t, nil, 0)
+	c.Env = append(os.Environ(), childEnv+"="+name)
+	c.Stderr = os.Stderr
+	f := os.NewFile(uintptr(theirs), "pair")
+	c.ExtraFiles = append(c.ExtraFiles, f)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	next = func() {
+		unix.Close(ours)
+		if err := c.Wait(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	fd, err := receive(ours)
+	if err != nil {
+		next()
+		t.Fatal(err)
+	}
+	return fd, next
+}
+
+func socketpair(t *testing.T) (ours, theirs int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fds[0], fds[1]
+}
+
+func receive(from int) (fd int, err error) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(from, make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(msgs) != 1 {
+		return -1, errors.New("the child passed nothing")
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil {
+		return -1, err
+	}
+	return fds[0], nil
+}
+
+func newNS(t *testing.T) (ns *lab.NS, cookie uint64) {
+	t.Helper()
+	lab.NeedRoot(t)
+	ns, err := lab.NewNS("claim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	if err := ns.AddAddr(netip.MustParsePrefix("fe80::1/64")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Do(func() (err error) { cookie, err = NamespaceCookie(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return ns, cookie
+}
+
+func proveIn(ns *lab.NS, fd int, cookie uint64) (c *Claim, err error) {
+	err = ns.Do(func() error { c, err = Prove(fd, cookie); return err })
+	return c, err
+}
+
+func TestProve(t *testing.T) {
+	ns, cookie := newNS(t)
+	for name, want := range map[string]struct {
+		proto uint8
+		at    string
+	}{
+		"tcp":                                  {6, "127.0.0.1:7000"},
+		"tcp of no number":                     {6, "127.0.0.1:0"},
+		"tcp any":                              {6, "0.0.0.0:7000"},
+		"tcp both":                             {6, "invalid IP:7000"},
+		"tcp6 only":                            {6, ":::7000"},
+		"tcp mapped":                           {6, "127.0.0.1:7000"},
+		"tcp listens":                          {6, "127.0.0.1:7000"},
+		"tcp listens, no number, SO_REUSEADDR": {6, "invalid IP:0"},
+		"mptcp listens":                        {6, "127.0.0.1:7000"},
+		"udp":                                  {17, "127.0.0.1:7000"},
+		"udp6":                                 {17, "::1:7000"},
+		"udp locked":                           {17, "127.0.0.1:0"},
+		"udp was connected":                    {17, "127.0.0.1:7000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, next := passed(t, ns, name)
+			c, err := proveIn(ns, fd, cookie)
+			if err != nil {
+				next()
+				t.Fatal(err)
+			}
+			at := c.Local
+			if !strings.HasSuffix(want.at, ":7000") {
+				at = netip.AddrPortFrom(at.Addr(), 0)
+			}
+			if got := fmt.Sprintf("%v:%d", at.Addr(), at.Port()); c.Proto != want.proto || got != want.at {
+				t.Errorf("protocol %d, %v", c.Proto, got)
+			}
+			next() // the process has ended, and the claim keeps the port
+			if err := ns.Do(func() error { return tryBind(c, false) }); err != unix.EADDRINUSE {
+				t.Errorf("the claimed port: %v", err)
+			}
+			if err := ns.Do(func() error { return tryBind(c, true) }); err != unix.EADDRINUSE {
+				t.Errorf("the claimed port, with SO_REUSEADDR: %v", err)
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := ns.Do(func() error { return tryBind(c, false) }); err != nil {
+				t.Errorf("the port, given back: %v", err)
+			}
+		})
+	}
+}
+
+// tryBind binds a socket to c's port, and listens on one of TCP.
+func tryBind(c *Claim, reuse bool) error {
+	typ := unix.SOCK_STREAM
+	if c.Proto == unix.IPPROTO_UDP {
+		typ = unix.SOCK_DGRAM
+	}
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(c.Local.Port()), Addr: c.Local.Addr().As16()}
+	family := unix.AF_INET6
+	if a := c.Local.Addr(); a.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(c.Local.Port()), Addr: a.As4()}
+	} else if !a.IsValid() {
+		sa = &unix.SockaddrInet6{Port: int(c.Local.Port())}
+	}
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if reuse {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil || typ == unix.SOCK_DGRAM {
+		return err
+	}
+	return unix.Listen(fd, 1)
+}
+
+func TestRefused(t *testing.T) {
+	ns, cookie := newNS(t)
+	for name, want := range map[string]unix.Errno{
+		"unbound":              unix.EINVAL,
+		"unix":                 unix.EPROTONOSUPPORT,
+		"a pipe":               unix.EPROTONOSUPPORT,
+		"netlink":              unix.EPROTONOSUPPORT,
+		"udplite":              unix.EPROTONOSUPPORT,
+		"udp of no number":     unix.EINVAL,
+		"udp connected":        unix.EISCONN,
+		"udp shared":           unix.EADDRINUSE,
+		"udp SO_REUSEPORT":     unix.EADDRINUSE,
+		"tcp connected":        unix.EISCONN,
+		"tcp being connected":  unix.EISCONN,
+		"tcp of a device":      unix.EINVAL,
+		"tcp SO_REUSEPORT":     unix.EADDRINUSE,
+		"tcp lost its port":    unix.EADDRINUSE,
+		"tcp lost, other's":    unix.EADDRINUSE,
+		"tcp link-local":       unix.EINVAL,
+		"tcp of another netns": unix.EXDEV,
+		"udp of another netns": unix.EXDEV,
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := ns
+			if strings.HasSuffix(name, " of another netns") {
+				from, _ = newNS(t)
+			}
+			fd, next := passed(t, from, name)
+			defer next()
+			c, err := proveIn(ns, fd, cookie)
+			var e *Error
+			if !errors.Is(err, want) || !errors.As(err, &e) {
+				t.Errorf("%v instead of %v", err, want)
+			}
+			if err == nil {
+				c.Close()
+			}
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
+				t.Errorf("the descriptor is open: %v", err)
+			}
+		})
+	}
+}
+
+// TestKeptFromItsOwner: a process that does what it can to rid the passed socket of its
+// port, or to let others in, changes nothing.
+func TestKeptFromItsOwner(t *testing.T) {
+	ns, cookie := newNS(t)
+	for _, name := range []string{
+		"tcp, then it goes", "tcp shared, then it goes", "tcp of no number, then it goes", "tcp listens, then it goes", "udp, then it goes", "udp locked, then it goes",
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, next := passed(t, ns, name)
+			c, err := proveIn(ns, fd, cookie)
+			if errors.Is(err, unix.EADDRINUSE) && strings.HasPrefix(name, "tcp shared") {
+				next()
+				return // kernels differ in whether others could bind it from now on
+			}
+			if err != nil {
+				next()
+				t.Fatal(err)
+			}
+			defer c.Close()
+			next()
+			if err := ns.Do(func() error { return tryBind(c, c.Proto == unix.IPPROTO_TCP) }); err != unix.EADDRINUSE {
+				t.Errorf("a stranger binds: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a connection between a broker and a client. One goroutine may send while
+// another receives.
+type Conn struct {
+	f *os.File
+}
+
+// NewConn returns a Conn over fd, a connected seqpacket socket, which is its own from
+// then on.
+func NewConn(fd int) (*Conn, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &Conn{os.NewFile(uintptr(fd), "broker")}, nil
+}
+
+// Dial connects to the broker at a path. It fails at once where the broker's queue of
+// clients is full.
+func Dial(path string) (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		_ = unix.Close(fd)
+		return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+	}
+	return NewConn(fd)
+}
+
+// Close ends the connection. It wakes who sends or receives.
+func (c *Conn) Close() error { return c.f.Close() }
+
+// SetDeadline bounds Send and Receive; the zero time is no bound.
+func (c *Conn) SetDeadline(t time.Time) error { return c.f.SetDeadline(t) }
+
+// SetWriteDeadline bounds Send alone.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.f.SetWriteDeadline(t) }
+
+// Do calls fn with the socket.
+func (c *Conn) Do(fn func(fd int) error) error {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) { err = fn(int(fd)) })
+	return errors.Join(cerr, err)
+}
+
+// Send sends a message with descriptors, which stay the caller's.
+func (c *Conn) Send(seq uint16, m Message, fds ...int) error {
+	b, err := Append(make([]byte, 0, 256), seq, m)
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxMessage || len(fds) > MaxFiles {
+		return malformed("%d bytes with %d descriptors", len(b), len(fds))
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	werr := raw.Write(func(fd uintptr) bool {
+		_, err = unix.SendmsgN(int(fd), b, oob, nil, unix.MSG_NOSIGNAL)
+		return err != unix.EAGAIN
+	})
+	if werr != nil {
+		return werr
+	}
+	return os.NewSyscallError("sendmsg", err)
+}
+
+// Receive returns the next message and the descriptors that came with it, which are
+// the caller's. The error is io.EOF when the other side has closed. After an error,
+// other than of a deadline, the Conn is of no use.
+func (c *Conn) Receive() (seq uint16, m Message, fds []int, err error) {
+	b := make([]byte, MaxMessage)
+	// One descriptor more than allowed: too many are seen. Beyond that the kernel
+	// cuts, and says so.
+	oob := make([]byte, unix.CmsgSpace(4*(MaxFiles+1)))
+	var n, oobn, flags int
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	rerr := raw.Read(func(fd uintptr) bool {
+		n, oobn, flags, _, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	if rerr != nil {
+		return 0, nil, nil, rerr
+	}
+	if err != nil {
+		return 0, nil, nil, os.NewSyscallError("recvmsg", err)
+	}
+	fds, err = rights(oob[:oobn])
+	if err == nil {
+		seq, m, err = parsed(b[:n], flags, fds)
+	}
+	if err != nil {
+		CloseAll(fds)
+		return 0, nil, nil, err
+	}
+	return seq, m, fds, nil
+}
+
+func parsed(b []byte, flags int, fds []int) (seq uint16, m Message, err error) {
+	switch {
+	case len(b) == 0:
+		return 0, nil, io.EOF // no message is empty
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		return 0, nil, malformed("too large")
+	}
+	if seq, m, err = Parse(b); err != nil {
+		return 0, nil, err
+	}
+	if n := files(m); len(fds) != n {
+		return 0, nil, malformed("kind %d with %d descriptors instead of %d", m.kind(), len(fds), n)
+	}
+	return seq, m, nil
+}
+
+// files is the number of descriptors that come with a message.
+func files(m Message) int {
+	switch m := m.(type) {
+	case *Grant, *Claim:
+		return 1
+	case *Granted:
+		return 2 + int(m.Segments)
+	}
+	return 0
+}
+
+// rights returns the descriptors of control messages. It returns those that it found
+// in case of an error, too.
+func rights(oob []byte) (fds []int, err error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	for i := range msgs {
+		l, e := unix.ParseUnixRights(&msgs[i])
+		if e != nil {
+			err = fmt.Errorf("%w: %w", ErrMalformed, e)
+		}
+		fds = append(fds, l...)
+	}
+	return fds, err
+}
+
+// CloseAll closes descriptors.
+func CloseAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
