@@ -211,6 +211,16 @@ type Steering interface {
 	RemoveFlow(proto uint8, local, remote netip.AddrPort) error
 }
 
+// Prover is a Steering of a device that somebody else polices, who believes nobody's
+// word that a port is theirs.
+type Prover interface {
+	// ProvePort is AddPort with the proof: a socket of the kernel's that is bound to
+	// local, -1 where there is none. The socket stays the caller's. A socket without a
+	// number asked for may be bound anew, to the same port. EADDRINUSE says that the
+	// port is refused.
+	ProvePort(proto uint8, local netip.AddrPort, socket int) error
+}
+
 // HostFilter is a Steering with a kernel behind it, to which it leaves unicast
 // frames for other hosts: the kernel bridges or drops them, or gives them to a
 // macvlan.
@@ -248,6 +258,8 @@ type Caps struct {
 	EdgesFree bool
 	// CopyReason is why a device that could be in zero-copy mode is not.
 	CopyReason string
+	// Broker is the socket of the broker by whose link packets travel, or empty.
+	Broker string
 	// FramesReason is why the arena has fewer frames than the device would take by
 	// itself. It is empty if the arena has as many, or as many as were asked for.
 	FramesReason string

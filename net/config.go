@@ -45,6 +45,12 @@ type Config struct {
 	// too.
 	NetNS string
 
+	// Broker is the socket of a broker (onload broker), which shares interfaces among
+	// processes that need no privilege. An interface that it shares with this process
+	// is taken by it. Empty means /run/onload/broker.sock, if it is there; "off" means no
+	// broker.
+	Broker string
+
 	// Profile sets how goroutines wait.
 	Profile Profile
 	// Spin is how long a goroutine polls the queues itself before it parks. 0

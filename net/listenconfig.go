@@ -155,6 +155,7 @@ func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, a
 		}
 	}
 	sh = e.in.Shards(f, at)
+	sh.Twin = k
 	unshare = func() {}
 	if len(sh.Stacks) > 0 && k != nil {
 		unshare = e.in.Share(&o, proto(network), own)

@@ -22,6 +22,9 @@ type Path struct {
 	NAPI string
 	// TSO is the largest packet that the device segments, in bytes; 0 is none.
 	TSO int
+	// Broker is the socket of the broker by whose link the packets travel. It is empty
+	// where the process has the interface's queues itself.
+	Broker string
 
 	// Reason says why the kernel carries the socket; it is empty if Accelerated.
 	Reason string
@@ -38,6 +41,9 @@ func (p Path) String() string {
 	}
 	if p.TSO > 0 {
 		copied += ", segmentation offload"
+	}
+	if p.Broker != "" {
+		copied += ", by a broker's link"
 	}
 	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
 }

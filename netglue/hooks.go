@@ -146,6 +146,7 @@ func listen(network string, twin syscall.Conn, local netip.AddrPort, dual, withH
 		}
 	}
 	sh := e.Shards(f, local.Addr())
+	sh.Twin = twin
 	if len(sh.Stacks) == 0 {
 		return nil, nil
 	}

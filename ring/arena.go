@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -54,6 +55,7 @@ type Arena struct {
 	shift uint
 	size  int
 	huge  bool
+	file  *os.File // of a shared arena; else nil
 
 	closed atomic.Bool
 
@@ -66,6 +68,10 @@ type Arena struct {
 // NewArena maps frames chunks of frameSize bytes (2048 or 4096). It takes
 // huge pages where the system has them reserved.
 func NewArena(frames, frameSize int) (*Arena, error) {
+	return newArena(frames, frameSize, (*Arena).mapMem)
+}
+
+func newArena(frames, frameSize int, mapMem func(a *Arena, n int) ([]byte, error)) (*Arena, error) {
 	if frameSize != 2048 && frameSize != 4096 {
 		return nil, fmt.Errorf("ring: frame size %d: must be 2048 or 4096", frameSize)
 	}
@@ -73,7 +79,7 @@ func NewArena(frames, frameSize int) (*Arena, error) {
 		return nil, fmt.Errorf("ring: %d frames: must be 1 to 16777216", frames)
 	}
 	a := &Arena{size: frameSize}
-	mapped, err := a.mapMem(frames * frameSize)
+	mapped, err := mapMem(a, frames*frameSize)
 	if err != nil {
 		return nil, fmt.Errorf("ring: mmap of %d frames: %w", frames, err)
 	}
@@ -125,6 +131,9 @@ func (a *Arena) mapMem(n int) (mapped []byte, err error) {
 func (a *Arena) Close() error {
 	if a.closed.Swap(true) {
 		return errors.New("ring: arena closed twice")
+	}
+	if a.file != nil {
+		return a.dropShared()
 	}
 	return unix.Madvise(a.mem, unix.MADV_DONTNEED)
 }

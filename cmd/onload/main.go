@@ -19,6 +19,7 @@ var commands = []command{
 	{"install", "install as `go install`", goCommand("install")},
 	{"nic", "list NICs, give them to VFIO and back", nicCommand},
 	{"guardian", "(for programs that import onload) wait for their end", guard},
+	{"broker", "share interfaces among processes without privileges", brokerCommand},
 	{"env", "print the settings of `onload build` for other build systems", env},
 }
 

@@ -187,11 +187,19 @@ func (d *Device) bindQueue(ctx context.Context, c *Config, l *linkInfo, m bindMo
 	if err := openSocket(ctx, q, c, l, m, first); err != nil {
 		return nil, err
 	}
-	most := c.share(d.arena)
+	q.lend(c)
+	cleanUp(q)
+	return q, nil
+}
+
+// lend decides how many frames the kernel gets for receiving.
+func (q *Queue) lend(c *Config) {
+	most := c.share(q.arena)
 	q.most.Store(int32(most))
 	if q.target = most; !q.zc {
 		q.target = min(most, fewFrames)
 	}
-	runtime.AddCleanup(q, unmap, q.mems())
-	return q, nil
 }
+
+// cleanUp has the address space of q's rings freed with it.
+func cleanUp(q *Queue) { runtime.AddCleanup(q, unmap, q.mems()) }

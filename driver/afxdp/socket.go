@@ -155,15 +155,23 @@ func (q *Queue) openTx(c *Config, l *linkInfo) (err error) {
 	if err := setXDPInt(q.txFD, unix.XDP_TX_RING, uint32(c.TxRing)); err != nil {
 		return fmt.Errorf("afxdp: ring of %d entries: %w", c.TxRing, err)
 	}
+	if err := q.mapTx(c); err != nil {
+		return err
+	}
+	if err := bindXDP(q.txFD, l.index, q.id, unix.XDP_SHARED_UMEM, q.fd); err != nil {
+		return denied(fmt.Sprintf("bind of queue %d of %s, to transmit", q.id, l.name), err, unix.CAP_NET_RAW)
+	}
+	return nil
+}
+
+// mapTx maps the ring of the transmitting socket.
+func (q *Queue) mapTx(c *Config) error {
 	off, err := mmapOffsets(q.txFD)
 	if err != nil {
 		return fmt.Errorf("afxdp: XDP_MMAP_OFFSETS: %w", err)
 	}
 	if q.tx, err = mapRing[unix.XDPDesc](q.txFD, off.Tx, c.TxRing, unix.XDP_PGOFF_TX_RING); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
-	}
-	if err := bindXDP(q.txFD, l.index, q.id, unix.XDP_SHARED_UMEM, q.fd); err != nil {
-		return denied(fmt.Sprintf("bind of queue %d of %s, to transmit", q.id, l.name), err, unix.CAP_NET_RAW)
 	}
 	q.txSize = c.TxRing
 	return nil
@@ -191,7 +199,11 @@ func (q *Queue) makeRings(c *Config) error {
 	if err := sizeRings(q.fd, c.RxRing, c.TxRing); err != nil {
 		return err
 	}
-	fill := fillRing(c.RxRing)
+	return q.mapRings(c)
+}
+
+// mapRings maps the rings of the receiving socket.
+func (q *Queue) mapRings(c *Config) error {
 	off, err := mmapOffsets(q.fd)
 	if err != nil {
 		return fmt.Errorf("afxdp: XDP_MMAP_OFFSETS: %w", err)
@@ -199,7 +211,7 @@ func (q *Queue) makeRings(c *Config) error {
 	if q.rx, err = mapRing[unix.XDPDesc](q.fd, off.Rx, c.RxRing, unix.XDP_PGOFF_RX_RING); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
-	if q.fill, err = mapRing[uint64](q.fd, off.Fr, fill, unix.XDP_UMEM_PGOFF_FILL_RING); err != nil {
+	if q.fill, err = mapRing[uint64](q.fd, off.Fr, fillRing(c.RxRing), unix.XDP_UMEM_PGOFF_FILL_RING); err != nil {
 		return fmt.Errorf("afxdp: %w", err)
 	}
 	if q.comp, err = mapRing[uint64](q.fd, off.Cr, c.TxRing, unix.XDP_UMEM_PGOFF_COMPLETION_RING); err != nil {

@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +35,8 @@ type Kernel struct {
 	requester *netlink.Handle // of the goroutine that serves requests
 
 	requests  neighborRequests
-	solicitor solicitor // of the goroutine that serves requests
+	helper    atomic.Pointer[func(link int, addr netip.Addr) error] // nil: none
+	solicitor solicitor                                             // of the goroutine that serves requests
 
 	ctx    context.Context
 	cancel context.CancelFunc

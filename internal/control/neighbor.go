@@ -161,12 +161,20 @@ func (k *Kernel) serveNeighbors() {
 // use has the kernel treat the neighbour as if it had a packet for it: it
 // resolves an unknown one, and probes a stale one.
 func (k *Kernel) use(key neighborKey) error {
-	return k.requester.NeighSet(&netlink.Neigh{
+	err := k.requester.NeighSet(&netlink.Neigh{
 		LinkIndex: key.link,
 		IP:        key.addr.AsSlice(),
 		Flags:     unix.NTF_USE,
 	})
+	if help := k.helper.Load(); help != nil && errors.Is(err, unix.EPERM) {
+		return (*help)(key.link, key.addr)
+	}
+	return err
 }
+
+// HelpNeighbors has help ask for neighbours where the kernel lets this process not: that
+// takes CAP_NET_ADMIN. help may wait.
+func (k *Kernel) HelpNeighbors(help func(link int, addr netip.Addr) error) { k.helper.Store(&help) }
 
 // solicit sends the solicitation that the kernel does not send, repeatedly while
 // the resolution is under way.

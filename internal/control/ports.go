@@ -42,6 +42,10 @@ func (h *Held) Close() {
 	*h = Held{}
 }
 
+// FD is the descriptor of the socket that holds the port, -1 where there is none. It
+// belongs to h.
+func (h Held) FD() int { return int(h.file) - 1 }
+
 // Sharing says which sockets may bind a port although it is held.
 type Sharing struct {
 	Addr bool // those with SO_REUSEADDR, as long as nobody listens on it

@@ -17,6 +17,7 @@ type Config struct {
 	Static     []string
 	Fallback   bool
 	NetNS      string
+	Broker     string
 
 	Profile Profile
 	Spin    time.Duration

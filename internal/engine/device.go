@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"strconv"
 
@@ -18,9 +19,22 @@ import (
 // device is one of sharers that are to share an arena; arena is that of the first
 // one, nil for the first itself. What others have is waited for until ctx ends.
 func (e *Engine) openDevice(ctx context.Context, l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
+	shared, refused := e.openShared(l, arena, sharers)
+	if shared != nil {
+		return shared, nil
+	}
+	d, err := e.openOwn(ctx, l, mode, arena, sharers)
+	if err != nil {
+		return nil, errors.Join(err, refused)
+	}
+	return d, nil
+}
+
+// openOwn opens the device of a link for this process alone.
+func (e *Engine) openOwn(ctx context.Context, l control.Link, mode Mode, arena *ring.Arena, sharers int) (driver.Device, error) {
 	c := &e.cfg
 	free, of := freeMemory(c, sharers)
-	return afxdp.Open(afxdp.Config{
+	d, err := afxdp.Open(afxdp.Config{
 		Context:   ctx,
 		Interface: strconv.Itoa(l.Index), // a name may be the number of another link
 		Queues:    c.Queues,
@@ -48,6 +62,10 @@ func (e *Engine) openDevice(ctx context.Context, l control.Link, mode Mode, aren
 		InNS: e.ns.Do,
 		Log:  e.log,
 	})
+	if err != nil {
+		return nil, err // not an interface that holds nil
+	}
+	return d, nil
 }
 
 // groupPriority marks the twins of sockets that hear multicast groups, for the

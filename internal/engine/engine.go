@@ -26,12 +26,14 @@ type Engine struct {
 	openNIC  func(address string, arena *ring.Arena) (nic, error)
 	static   *control.Static      // the part of net that no kernel knows; nil: there is none
 	reserver *control.KernelPorts // of the kernel's ports; nil: no kernel shares them
-	output   *control.Output      // of packets by other interfaces; nil: they have no way
-	inlet    *inlet.Inlet         // of packets by other interfaces (in); nil: those are lost
-	icmp     *inlet.Errors        // ICMP errors by other interfaces; nil: those are lost
-	ifs      []*Interface         // of the start
-	keeper   *keeper              // nil: no kernel knows the interfaces
-	grown    chan struct{}        // an interface may have more queues
+	mirror   *control.Kernel      // the part of net that the kernel knows; nil with net
+	broker   broker
+	output   *control.Output // of packets by other interfaces; nil: they have no way
+	inlet    *inlet.Inlet    // of packets by other interfaces (in); nil: those are lost
+	icmp     *inlet.Errors   // ICMP errors by other interfaces; nil: those are lost
+	ifs      []*Interface    // of the start
+	keeper   *keeper         // nil: no kernel knows the interfaces
+	grown    chan struct{}   // an interface may have more queues
 
 	published atomic.Pointer[[]*Interface] // the present ones; nil: ifs
 	retiredMu sync.Mutex
@@ -160,7 +162,7 @@ func (e *Engine) Close() error {
 		for _, i := range e.ifs {
 			i.host.close() // it sends by the stacks
 		}
-		errs := []error{stack.CloseAll(e.stacks()...), e.guard.close()}
+		errs := []error{stack.CloseAll(e.stacks()...), e.guard.close(), e.broker.close()}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())
 		}

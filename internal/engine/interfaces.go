@@ -111,7 +111,7 @@ func (e *Engine) openControl() error {
 		return errors.Join(fmt.Errorf("onload: ports: %w", err), mirror.Close())
 	}
 	e.output, e.noOutput = control.OpenOutput(e.ns, mirror)
-	e.net = mirror
+	e.net, e.mirror = mirror, mirror
 	if slices.ContainsFunc(e.cfg.Interfaces, isPCI) {
 		e.static = control.NewStatic()
 		e.static.OnResolve, e.static.OnConfirm, e.static.OnDoubt = e.askHost, e.confirmHost, e.doubtHost

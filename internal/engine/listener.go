@@ -32,7 +32,7 @@ func (e *Engine) Listen(sh *Shards, port uint16, held bool, c *tcp.Config, o *Op
 	return onAll(port, func() (*Listener, error) {
 		l := &Listener{
 			e: e, at: netip.AddrPortFrom(sh.Addr, port), linger: o.Linger,
-			opts: stack.TCPOptions{TCP: c, PortHeld: held, Shared: o.reusePort, Unsteered: true, IP: o.ip},
+			opts: stack.TCPOptions{TCP: c, PortHeld: held, Twin: sh.twin(), Shared: o.reusePort, Unsteered: true, IP: o.ip},
 		}
 		if err := joinAll(l, sh.Stacks); err != nil {
 			_ = l.Close()

@@ -17,6 +17,7 @@ type Path struct {
 	CopyReason  string
 	NAPI        string
 	TSO         int
+	Broker      string
 
 	Reason string
 }
@@ -66,6 +67,9 @@ func (p *pathMaker) add(s *stack.Stack, link int) {
 	p.Driver, p.Mode, p.NAPI = caps.Driver, caps.Mode, caps.NAPI
 	if caps.CopyReason != "" {
 		p.CopyReason = caps.CopyReason
+	}
+	if caps.Broker != "" {
+		p.Broker = caps.Broker
 	}
 	p.ZeroCopy = caps.ZeroCopy && (first || p.ZeroCopy)
 	if first || caps.TSO < p.TSO {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/broker/wire"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
@@ -69,6 +70,12 @@ var knobs = []knob{
 		Setting{"NetNS", "ONLOAD_NETNS", "a path", "the process's own",
 			"network namespace of the TCP and UDP sockets"},
 		func(c *Config, v string) error { c.NetNS = v; return nil },
+		nil,
+	},
+	{
+		Setting{"Broker", "ONLOAD_BROKER", "a path, off", wire.DefaultSocket + ", if it is there",
+			"socket of the broker that shares interfaces among processes"},
+		func(c *Config, v string) error { c.Broker = v; return nil },
 		nil,
 	},
 	{

@@ -22,6 +22,7 @@ func TestConfigFromEnv(t *testing.T) {
 		{[]string{"ONLOAD_INTERFACES=auto"}, Config{Interfaces: []string{"auto"}}},
 		{[]string{"ONLOAD_INTERFACES=none"}, Config{Interfaces: []string{"none"}}},
 		{[]string{"ONLOAD_NETNS=/run/netns/x"}, Config{NetNS: "/run/netns/x"}},
+		{[]string{"ONLOAD_BROKER=/run/b.sock"}, Config{Broker: "/run/b.sock"}},
 		{[]string{"ONLOAD_PROFILE=latency", "ONLOAD_SPIN=50us"}, Config{Profile: Latency, Spin: 50 * time.Microsecond}},
 		{[]string{"ONLOAD_SPIN=off"}, Config{Spin: -1}},
 		{[]string{"ONLOAD_XDP_MODE=generic", "ONLOAD_ZEROCOPY=require"}, Config{Mode: ModeGeneric, ZeroCopy: ZeroCopyRequire}},

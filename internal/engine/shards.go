@@ -15,6 +15,21 @@ type Shards struct {
 	Stacks []*stack.Stack
 	Addr   netip.Addr // to bind there; unset: all of both families
 	Why    string     // there are none; empty where there are
+	// Twin is the kernel's socket that holds the port, which the caller sets; nil: there
+	// is none, or no need to show it.
+	Twin syscall.Conn
+}
+
+// twin is Twin as the stacks want it.
+func (sh *Shards) twin() syscall.RawConn {
+	if sh.Twin == nil {
+		return nil
+	}
+	raw, err := sh.Twin.SyscallConn()
+	if err != nil {
+		return nil // it is closed
+	}
+	return raw
 }
 
 // Twin reports whether a socket bound to addr, which may be unset or a wildcard,

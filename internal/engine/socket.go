@@ -48,7 +48,7 @@ type parts struct {
 func (e *Engine) Bind(sh *Shards, port uint16, held bool, o *Options) (*Socket, error) {
 	return onAll(port, func() (*Socket, error) {
 		c := &Socket{e: e, at: netip.AddrPortFrom(sh.Addr, port), opts: *e.udp(o), twin: held, groups: o.groups}
-		c.opts.PortHeld, c.opts.Shared, c.opts.Unsteered = held, o.reusePort, true
+		c.opts.PortHeld, c.opts.Twin, c.opts.Shared, c.opts.Unsteered = held, sh.twin(), o.reusePort, true
 		c.parts.Store(&parts{})
 		if err := joinAll(c, sh.Stacks); err != nil {
 			_ = c.Close()

@@ -14,9 +14,10 @@ import (
 // TCPOptions qualify DialTCP and ListenTCP. The zero value is the stack's
 // defaults.
 type TCPOptions struct {
-	TCP      *tcp.Config // nil: the stack's
-	PortHeld bool        // the caller holds the kernel's port
-	Shared   bool        // others may have the port too (SO_REUSEPORT)
+	TCP      *tcp.Config     // nil: the stack's
+	PortHeld bool            // the caller holds the kernel's port
+	Twin     syscall.RawConn // the socket that does, of ListenTCP, unless nil
+	Shared   bool            // others may have the port too (SO_REUSEPORT)
 	// Unsteered leaves the packets of ListenTCP's port to the kernel until Steer: a
 	// caller who listens on several stacks does so on all of them first.
 	Unsteered bool

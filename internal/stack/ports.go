@@ -65,6 +65,7 @@ type port struct {
 	gone   bool            // no longer in the table
 	// departed: its listener or bound socket has closed. See leaving.
 	departed bool
+	twin     syscall.RawConn // the caller's kernel socket that has the port; nil: there is none
 	// remote is the peer of a lone port, which is steered for one connection only
 	// and not reserved with the kernel. Of other ports it is invalid.
 	remote netip.AddrPort
@@ -122,7 +123,7 @@ func (s *Stack) Share(local netip.AddrPort) { s.ports.open(local) }
 
 // bindLocal reserves local and steers it.
 func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
-	p, err := t.take(proto, local, held, share)
+	p, err := t.take(proto, local, held, nil, share)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,8 @@ func (t *portTable) bindLocal(proto uint8, local netip.AddrPort, held bool, shar
 // take reserves local, which is not steered yet: a listener is entered first, so that
 // nobody is refused in between. Port 0 is the kernel's choice. If the socket shares its
 // port, local may be in use by another socket that shares it too.
-func (t *portTable) take(proto uint8, local netip.AddrPort, held bool, share control.Sharing) (*port, error) {
+// twin is the caller's socket, where held.
+func (t *portTable) take(proto uint8, local netip.AddrPort, held bool, twin syscall.RawConn, share control.Sharing) (*port, error) {
 	t.settle()
 	if share != (control.Sharing{}) && local.Port() != 0 {
 		if p := t.join(proto, local, held); p != nil {
@@ -142,7 +144,7 @@ func (t *portTable) take(proto uint8, local netip.AddrPort, held bool, share con
 	p, err := t.reserve(proto, local, held)
 	if p != nil {
 		t.mu.Lock()
-		p.share = share
+		p.share, p.twin = share, twin
 		t.mu.Unlock()
 	}
 	return p, err

@@ -50,6 +50,20 @@ func (all steerings) AddPort(proto uint8, local netip.AddrPort) error {
 		func(s driver.Steering) error { return s.RemovePort(proto, local) })
 }
 
+// ProvePort implements driver.Prover.
+func (all steerings) ProvePort(proto uint8, local netip.AddrPort, socket int) error {
+	return all.each(func(s driver.Steering) error { return provePort(s, proto, local, socket) },
+		func(s driver.Steering) error { return s.RemovePort(proto, local) })
+}
+
+// provePort steers a port, and shows the kernel's socket that has it where that is wanted.
+func provePort(s driver.Steering, proto uint8, local netip.AddrPort, socket int) error {
+	if p, ok := s.(driver.Prover); ok {
+		return p.ProvePort(proto, local, socket)
+	}
+	return s.AddPort(proto, local)
+}
+
 // RemovePort implements driver.Steering.
 func (all steerings) RemovePort(proto uint8, local netip.AddrPort) error {
 	return all.every(func(s driver.Steering) error { return s.RemovePort(proto, local) })

@@ -2,7 +2,9 @@ package stack
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/onload-go/onload/driver"
 )
@@ -22,13 +24,13 @@ func (t *portTable) addPort(p *port) error {
 	t.steerMu.RLock()
 	defer t.steerMu.RUnlock()
 	t.mu.Lock()
-	done := t.steered[p] > 0
+	done, v := t.steered[p] > 0, p.voucher()
 	t.mu.Unlock()
 	if done || p.remote.IsValid() {
 		return nil
 	}
 	at := p.space.at
-	if err := t.device.AddPort(at.proto, p.addr()); err != nil {
+	if err := v.steer(t.device, at.proto, p.addr()); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -42,6 +44,26 @@ func (t *portTable) addPort(p *port) error {
 		return errClosed
 	}
 	return nil
+}
+
+// voucher is the kernel socket that has a port: one of ours, or the caller's.
+type voucher struct {
+	socket int             // -1: none of ours
+	twin   syscall.RawConn // nil: none of the caller's
+}
+
+// voucher returns the socket that has p. The lock is held.
+func (p *port) voucher() voucher { return voucher{p.held.FD(), p.twin} }
+
+// steer steers a port, and shows a device that wants to see it the socket.
+func (v voucher) steer(to driver.Steering, proto uint8, local netip.AddrPort) (err error) {
+	if v.socket < 0 && v.twin != nil {
+		closed := v.twin.Control(func(fd uintptr) { err = provePort(to, proto, local, int(fd)) })
+		if closed == nil {
+			return err
+		}
+	}
+	return provePort(to, proto, local, v.socket)
 }
 
 // unsteer leaves the packets of p to the kernel.
@@ -78,7 +100,7 @@ func (t *portTable) resteer(from, to driver.Steering) error {
 	var errs []error
 	for p, n := range t.steered {
 		for range n {
-			errs = append(errs, to.AddPort(p.space.at.proto, p.addr()))
+			errs = append(errs, p.voucher().steer(to, p.space.at.proto, p.addr()))
 		}
 	}
 	for p := range t.lone {

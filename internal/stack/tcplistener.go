@@ -65,7 +65,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if !o.PortHeld {
 		s.Vacate(ip.ProtoTCP, local)
 	}
-	p, err := s.ports.take(ip.ProtoTCP, local, o.PortHeld, control.Sharing{Port: o.Shared})
+	p, err := s.ports.take(ip.ProtoTCP, local, o.PortHeld, o.Twin, control.Sharing{Port: o.Shared})
 	if err != nil {
 		return nil, s.refusal(err)
 	}

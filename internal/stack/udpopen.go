@@ -11,10 +11,11 @@ import (
 
 // UDPOptions qualify OpenUDP. The zero value is the defaults.
 type UDPOptions struct {
-	PortHeld       bool // the caller holds the kernel's port
-	Shared         bool // others may have the port too (SO_REUSEPORT)
-	Unsteered      bool // the kernel gets the packets of the port until Steer
-	RcvBuf, SndBuf int  // bytes; 0: defaultUDPBuf
+	PortHeld       bool            // the caller holds the kernel's port
+	Twin           syscall.RawConn // the socket that does, unless nil
+	Shared         bool            // others may have the port too (SO_REUSEPORT)
+	Unsteered      bool            // the kernel gets the packets of the port until Steer
+	RcvBuf, SndBuf int             // bytes; 0: defaultUDPBuf
 	// Forward is the socket whose ReadFrom gets this one's datagrams: the
 	// shards of a socket on several stacks.
 	Forward *UDPConn
@@ -144,7 +145,7 @@ func (s *Stack) bindUDP(local, remote netip.AddrPort, o *UDPOptions) (*port, err
 			return p, nil
 		}
 	}
-	return s.ports.take(ip.ProtoUDP, local, o.PortHeld, control.Sharing{Port: o.Shared})
+	return s.ports.take(ip.ProtoUDP, local, o.PortHeld, o.Twin, control.Sharing{Port: o.Shared})
 }
 
 // insertUDP puts u into the demultiplexer. route may be nil.

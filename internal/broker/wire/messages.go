@@ -126,11 +126,11 @@ type Stats struct{ Link uint32 }
 
 // Counters answers Stats, in packets.
 type Counters struct {
-	Received, Sent                     uint64
+	Sent, SentFragment                 uint64
 	DropMAC, DropVLAN, DropProto       uint64
 	DropHeader, DropFragment           uint64
 	DropSource, DropChecksum, DropSize uint64
-	DropRate, DropInterface            uint64
+	DropRate                           uint64
 }
 
 // Resume takes a link up again whose broker has been restarted. The client then claims

@@ -24,7 +24,7 @@ func samples() []Message {
 		&Claim{1, tcp}, &Release{1, udp},
 		&Claim{1, Endpoint{Proto: 6, Port: 80}}, // any address
 		&Except{1, tcp, peer}, &Unexcept{1, tcp, peer},
-		&Neighbour{2, udp.Addr}, &Stats{1}, &Counters{Received: 1, DropRate: 1 << 40},
+		&Neighbour{2, udp.Addr}, &Stats{1}, &Counters{Sent: 1, DropRate: 1 << 40},
 		&Resume{1, 2, [16]byte{1, 2}}, &Resumed{1}, &Leave{1},
 	}
 }
