@@ -216,10 +216,13 @@ type Steering interface {
 type Prover interface {
 	// ProvePort is AddPort with the proof: a socket of the kernel's that is bound to
 	// local, -1 where there is none. The socket stays the caller's. A socket without a
-	// number asked for may be bound anew, to the same port. EADDRINUSE says that the
-	// port is refused.
+	// number asked for may be bound anew, to the same port. Where the port is refused,
+	// and so the kernel's, the error wraps ErrRefused.
 	ProvePort(proto uint8, local netip.AddrPort, socket int) error
 }
+
+// ErrRefused says that a port is not given to this process.
+var ErrRefused = errors.New("the port is refused")
 
 // HostFilter is a Steering with a kernel behind it, to which it leaves unicast
 // frames for other hosts: the kernel bridges or drops them, or gives them to a

@@ -2,10 +2,13 @@ package onload
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 
 	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/driver"
 )
 
 // Listen announces on the local network address, as net.Listen does. On an address
@@ -192,6 +195,10 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 		e.in.Log().Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return l, nil
+	case l.k != nil && errors.Is(err, driver.ErrRefused):
+		unshare()
+		l.why = e.in.Refused(err)
+		return l, nil
 	case err != nil:
 		if l.k != nil {
 			_ = l.k.Close()
@@ -249,6 +256,10 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	}
 	c, err := e.bindUDP(&sh, k, network, own.Port(), o, unshare)
 	if err != nil {
+		if why := e.in.Refused(err); why != "" && k != nil {
+			unshare()
+			return kernelUDPConn(k, why), nil
+		}
 		if k != nil {
 			_ = k.Close()
 			unshare()

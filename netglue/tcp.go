@@ -120,7 +120,8 @@ func listenTCP(e *engine.Engine, sh *engine.Shards, port uint16, o *engine.Optio
 	l, err := e.Listen(sh, port, true, config(e, o), o)
 	if err != nil {
 		unshare()
-		if err == syscall.EADDRINUSE { // the kernel shares it with another socket of ours
+		// The kernel shares it with another socket of ours, or a broker refuses it.
+		if err == syscall.EADDRINUSE || e.Refused(err) != "" {
 			return nil, nil
 		}
 		return nil, err

@@ -208,6 +208,9 @@ func bindUDP(e *engine.Engine, twin syscall.Conn, sh *engine.Shards, local netip
 	}
 	if err != nil {
 		unshare()
+		if e.Refused(err) != "" {
+			return nil, nil
+		}
 		return nil, err
 	}
 	c := &udpBound{udpSocket: udpSocket{e: e, s: on.Receiver(), six: local.Addr().Is6()}, twin: raw, on: on, local: local, unshare: unshare}

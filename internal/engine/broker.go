@@ -49,6 +49,16 @@ func (e *Engine) dialBroker() (*client.Client, error) {
 	return c, nil
 }
 
+// Refused returns why a bound socket's port is not given to this process, so that the
+// kernel carries it, or "" if err says nothing of the kind.
+func (e *Engine) Refused(err error) (why string) {
+	if !errors.Is(err, driver.ErrRefused) {
+		return ""
+	}
+	e.log.Warn("a port is left to the kernel", zap.Error(err))
+	return err.Error()
+}
+
 func (b *broker) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

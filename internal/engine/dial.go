@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"syscall"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
 )
@@ -28,6 +30,8 @@ func leave(w *Way, o *Options, auto bool, err error) (why string) {
 		return sharedDial
 	case err == syscall.EADDRNOTAVAIL:
 		return lostAddress
+	case errors.Is(err, driver.ErrRefused):
+		return err.Error()
 	}
 	return ""
 }

@@ -176,8 +176,7 @@ func (d *Device) ProvePort(proto uint8, local netip.AddrPort, socket int) error 
 	if err != nil {
 		_ = unix.Close(dup)
 		if r := (*Refusal)(nil); errors.As(err, &r) {
-			d.c.log.Warn("a port is left to the kernel", zap.Stringer("address", local), zap.Error(err))
-			return syscall.EADDRINUSE
+			return fmt.Errorf("%w: %w", driver.ErrRefused, err)
 		}
 		return err
 	}
