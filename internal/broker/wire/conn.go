@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,8 @@ import (
 // Conn is a connection between a broker and a client. One goroutine may send while
 // another receives.
 type Conn struct {
-	f *os.File
+	f      *os.File
+	closed atomic.Bool
 }
 
 // NewConn returns a Conn over fd, a connected seqpacket socket, which is its own from
@@ -23,7 +25,7 @@ func NewConn(fd int) (*Conn, error) {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &Conn{os.NewFile(uintptr(fd), "broker")}, nil
+	return &Conn{f: os.NewFile(uintptr(fd), "broker")}, nil
 }
 
 // Dial connects to the broker at a path. It fails at once where the broker's queue of
@@ -40,8 +42,19 @@ func Dial(path string) (*Conn, error) {
 	return NewConn(fd)
 }
 
-// Close ends the connection. It wakes who sends or receives.
-func (c *Conn) Close() error { return c.f.Close() }
+// Close ends the connection. Send and Receive that wait return os.ErrClosed.
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.f.Close()
+}
+
+// ended returns err, or os.ErrClosed after Close: the runtime has an error of its own.
+func (c *Conn) ended(err error) error {
+	if c.closed.Load() {
+		return os.ErrClosed
+	}
+	return err
+}
 
 // SetDeadline bounds Send and Receive; the zero time is no bound.
 func (c *Conn) SetDeadline(t time.Time) error { return c.f.SetDeadline(t) }
@@ -81,7 +94,7 @@ func (c *Conn) Send(seq uint16, m Message, fds ...int) error {
 		return err != unix.EAGAIN
 	})
 	if werr != nil {
-		return werr
+		return c.ended(werr)
 	}
 	return os.NewSyscallError("sendmsg", err)
 }
@@ -104,7 +117,7 @@ func (c *Conn) Receive() (seq uint16, m Message, fds []int, err error) {
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	if rerr != nil {
-		return 0, nil, nil, rerr
+		return 0, nil, nil, c.ended(rerr)
 	}
 	if err != nil {
 		return 0, nil, nil, os.NewSyscallError("recvmsg", err)
