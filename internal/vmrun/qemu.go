@@ -65,7 +65,15 @@ func (g Guest) arguments(nics []nic, kernel string, release int) ([]string, erro
 	}
 	switch g.iommu() {
 	case "intel": // before the NICs
-		args = append(args, "-device", "intel-iommu,intremap=on,aw-bits=48")
+		iommu := "intel-iommu,intremap=on,aw-bits=48"
+		if release >= 9 {
+			// The kernel talks to the interrupt controllers by MSRs then (x2APIC). By
+			// memory QEMU 10 lost the end of an interrupt now and then, or aborted
+			// (iotlb_to_section), while a NIC that is opened changed the map of the
+			// memory; a guest that has lost one stands still.
+			iommu += ",eim=on"
+		}
+		args = append(args, "-device", iommu)
 		line = append(line, "intel_iommu=on")
 	case "virtio":
 		args = append(args, "-device", "virtio-iommu-pci,addr=0x1")

@@ -96,7 +96,7 @@ func (d *Device) spread(pairs int) error {
 		table[i] = uint32(i % pairs)
 	}
 	key := rssKey[:min(rssKeyLen, int(d.regs.device.Read8(netRSSKey)))]
-	types := d.regs.device.Load32(netHashTypes) & hashTypes
+	types := d.regs.device.Read32(netHashTypes) & hashTypes
 	if err := d.control.command(classMQ, configRSS, rssConfig(key, table, types, pairs)); err != nil {
 		return err
 	}

@@ -293,8 +293,8 @@ func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue,
 	}
 	desc, driver, device := q.parts()
 	for reg, at := range map[int]uint64{regQueueDesc: desc, regQueueDriver: driver, regQueueDevice: device} {
-		r.Store32(reg, uint32(at))
-		r.Store32(reg+4, uint32(at>>32))
+		r.Write32(reg, uint32(at))
+		r.Write32(reg+4, uint32(at>>32))
 	}
 	at := int(r.Read16(regQueueNotifyOff)) * d.regs.multiplier
 	if at+2 > len(d.regs.notify) {

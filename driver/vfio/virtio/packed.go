@@ -10,13 +10,11 @@ type packed struct {
 	place
 	driver, device int // offsets in mem of the event suppression structures (2.8.10)
 	tables         tables
-	events         bool // VIRTIO_F_EVENT_IDX
 
-	next     spot // where the next chain goes
-	start    spot // the first descriptor that the device does not see yet
-	hidden   int  // descriptors from there to next
-	notified uint16
-	first    uint16 // the name in the descriptor at start
+	next   spot   // where the next chain goes
+	start  spot   // the first descriptor that the device does not see yet
+	hidden int    // descriptors from there to next
+	first  uint16 // the flags that publish gives the descriptor at start
 
 	used    spot // where the next used chain will be
 	out     int  // descriptors of published chains that are not taken
@@ -42,7 +40,7 @@ func (s *spot) move(n, size int) {
 	s.at = uint16(at)
 }
 
-// word is the spot in an event suppression structure, or for pending.
+// word is the spot for pending.
 func (s spot) word() uint32 {
 	w := uint32(s.at)
 	if s.wrap {
@@ -57,7 +55,6 @@ const (
 
 	eventsEnable  = 0
 	eventsDisable = 1
-	eventsDesc    = 2
 )
 
 // available are the flags of a descriptor that the device may use, hidden those of
@@ -74,7 +71,7 @@ func (s spot) hidden() uint16 { return s.available() ^ (packedAvail | packedUsed
 // newPacked makes a packed virtqueue, which no device knows yet. Chains have at most
 // buffers buffers.
 func newPacked(c allocator, size, buffers int, features uint64) (q *packed, err error) {
-	q = &packed{events: features&featEventIdx != 0, driver: descLen * size, device: descLen*size + 4}
+	q = &packed{driver: descLen * size, device: descLen*size + 4}
 	q.size = size
 	if q.mem, q.iova, err = c.Alloc(descLen*size + 8); err != nil {
 		return nil, err
@@ -168,30 +165,16 @@ func (q *packed) publish() {
 	at := descLen*int(q.start.at) + 12
 	q.mem.Store32(at, q.mem.Get32(at)&0xffff|uint32(q.first)<<16)
 	q.out += q.hidden
-	q.notified += uint16(q.hidden)
 	q.hidden, q.start = 0, q.next
 }
 
 // notify looks behind a barrier, which publish ended with, at the device's event
-// suppression structure (2.8.21.3.1): it wants every notification, none, or one for a
-// certain descriptor.
+// suppression structure (2.8.21.3.1): the device wants notifications or none. Without
+// VIRTIO_F_EVENT_IDX it may not name a descriptor (2.8.10).
 func (q *packed) notify() {
-	moved := q.notified
-	q.notified = 0
-	want := q.mem.Load32(q.device)
-	switch want >> 16 & 3 {
-	case eventsDisable:
-		return
-	case eventsDesc:
-		event := int(want & 0x7fff)
-		if want>>15&1 != q.next.word()>>15 {
-			event -= q.size
-		}
-		if !passes(uint16(event), q.next.at-moved, q.next.at) {
-			return
-		}
+	if q.mem.Load32(q.device)>>16&3 != eventsDisable {
+		q.ring()
 	}
-	q.ring()
 }
 
 // interrupts writes the driver's event suppression structure (2.8.10).
