@@ -19,8 +19,9 @@ type Device struct {
 	regions   [bars]regionInfo
 	mapped    [bars]Regs
 	vectors   int
-	wire      bool // the device has INTx
-	reset     bool // the kernel can
+	wire      bool     // the device has INTx
+	reset     bool     // the kernel can
+	removal   *os.File // eventfd of OnRemoval
 }
 
 // Open takes the device at a PCI address such as 0000:01:00.0 into c.
@@ -219,6 +220,10 @@ func (d *Device) Close() error {
 			errs = append(errs, unix.Munmap(m))
 			d.mapped[i] = nil
 		}
+	}
+	if d.removal != nil {
+		errs = append(errs, d.removal.Close())
+		d.removal = nil
 	}
 	for _, fd := range []*int{&d.fd, &d.group} {
 		if *fd >= 0 {

@@ -41,6 +41,7 @@ const (
 	bars         = 6
 	intxIndex    = 0 // VFIO_PCI_INTX_IRQ_INDEX
 	msixIndex    = 2 // VFIO_PCI_MSIX_IRQ_INDEX
+	requestIndex = 4 // VFIO_PCI_REQ_IRQ_INDEX
 )
 
 type groupStatus struct{ argsz, flags uint32 }

@@ -153,13 +153,13 @@ func (k *keeper) look(ctx context.Context) {
 			k.lost[i.Name] = true
 			k.e.log.Warn("interface is lost, and left to the kernel", zap.String("interface", i.Name), zap.Error(err))
 		}
-		if !i.Kernel {
-			continue // a device that was lost has to be bound to vfio-pci again
-		}
 		if len(i.Stacks) > 0 && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
 			continue // a ring was corrupt: whoever did that may do it again
 		}
 		k.letGo(i)
+		if !i.Kernel {
+			continue // a device that was lost has to be bound to vfio-pci again
+		}
 		if l, ok := linkNamed(links, i.Name); ok {
 			k.try(ctx, n, i.Name, l, k.e.modeOf(l))
 		}
@@ -217,7 +217,7 @@ func (k *keeper) try(ctx context.Context, n int, name string, l control.Link, mo
 }
 
 // letGo puts the device of an interface away that is gone. The interface may come
-// back with the program of that device: it was moved to another namespace.
+// back with the program of that device, if it was moved to another namespace.
 func (k *keeper) letGo(i *Interface) {
 	if s := i.first(); s != nil && s.Retire(i.Index) == nil {
 		return

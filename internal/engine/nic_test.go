@@ -55,7 +55,7 @@ func nicsOver(t *testing.T, link sim.LinkConfig, static ...string) (engines []*E
 }
 
 // nicEngine is an engine over one NIC, with no kernel beside it.
-func nicEngine(t *testing.T, dev simNIC, static string) *Engine {
+func nicEngine(t *testing.T, dev nic, static string) *Engine {
 	t.Helper()
 	c := Config{Interfaces: []string{nicName}, Static: []string{nicName + " " + static}, Logger: zap.NewNop()}
 	if err := c.check(); err != nil {

@@ -177,3 +177,40 @@ func TestNICUnplugged(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// returnedNIC says when its device is given back.
+type returnedNIC struct {
+	simNIC
+	retired chan struct{}
+}
+
+func (d returnedNIC) Retire() error {
+	close(d.retired)
+	return nil
+}
+
+func (d returnedNIC) Detach() error { return errors.ErrUnsupported }
+
+// TestNICReturned: a device that the kernel wants back is given to it while the engine
+// is open, and once.
+func TestNICReturned(t *testing.T) {
+	t.Parallel()
+	da, _, err := sim.New(sim.Config{Name: nicName, TakeAll: true}, sim.Config{Name: nicName, TakeAll: true}, sim.LinkConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := returnedNIC{simNIC{da, nicMAC(1)}, make(chan struct{})}
+	e := nicEngine(t, dev, "10.0.0.1/24")
+	e.keep()
+	da.Break(driver.ErrGone)
+	da.SetLink(false)
+	select {
+	case <-dev.retired:
+	case <-time.After(time.Minute):
+		t.Fatal("the engine keeps the device")
+	}
+	e.keeper.wake() // to look again changes nothing
+	if err := e.ifs[0].err(); err == nil {
+		t.Error("the interface has no fault")
+	}
+}

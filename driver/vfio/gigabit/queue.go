@@ -95,4 +95,5 @@ func (q *Queue) remember(nrx, ntx int) {
 			fs[i] = ring.NoFrame
 		}
 	}
+	q.Hold(q.sent, q.lent)
 }

@@ -2,12 +2,9 @@ package nic
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/driver/steer"
@@ -15,8 +12,9 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// Base is a device without its rings. With queues it implements driver.Device.
-// There is no kernel behind it: packets that are not ours are dropped.
+// Base is a device without its rings. With queues it implements driver.Device,
+// driver.Linked and driver.Retirer. There is no kernel behind it: packets that are not
+// ours are dropped.
 type Base struct {
 	*steer.Table
 	Container *vfio.Container
@@ -33,7 +31,9 @@ type Base struct {
 	queues []driver.Queue
 	parts  []*Queue // of the queues
 	stop   func() error
-	closed bool
+	gone   error // why the kernel wants the device back
+	closed bool  // released
+	freed  bool  // the arena is
 
 	changes *os.File // eventfd of FollowLink
 	up      atomic.Bool
@@ -53,7 +53,7 @@ func Open(c *Config) (*Base, error) {
 	if b.PCI, err = vfio.Open(b.Container, c.Address); err != nil {
 		return b, err
 	}
-	if err := errors.Join(b.PCI.Reset(), b.PCI.Answer()); err != nil {
+	if err := errors.Join(b.PCI.Reset(), b.PCI.Answer(), b.PCI.OnRemoval(b.removed)); err != nil {
 		return b, err
 	}
 	if !b.borrowed {
@@ -75,7 +75,12 @@ func (b *Base) OnClose(stop func() error) { b.stop = stop }
 
 // Add makes q a queue of b. Its part that knows no ring is part.
 func (b *Base) Add(q driver.Queue, part *Queue) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.queues, b.parts = append(b.queues, q), append(b.parts, part)
+	if b.gone != nil {
+		part.Fail(b.gone)
+	}
 }
 
 // AddressOf is where the device finds the frame.
@@ -98,37 +103,6 @@ func (b *Base) Arena() *ring.Arena { return b.arena }
 // Caps implements driver.Device.
 func (b *Base) Caps() *driver.Caps { return &b.Traits }
 
-// Close implements driver.Device. The device is stopped before its memory goes.
-func (b *Base) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil
-	}
-	b.closed = true
-	b.Table.Close()
-	var errs []error
-	for _, q := range b.parts {
-		q.close()
-	}
-	if b.changes != nil {
-		errs = append(errs, b.changes.Close())
-	}
-	if b.stop != nil {
-		errs = append(errs, b.stop())
-	}
-	if b.PCI != nil {
-		errs = append(errs, b.PCI.Close())
-	}
-	if b.Container != nil {
-		errs = append(errs, b.Container.Close())
-	}
-	if b.arena != nil && !b.borrowed {
-		errs = append(errs, b.arena.Close())
-	}
-	return errors.Join(errs...)
-}
-
 // Registers calls f unless the device is closed, so that its registers are there.
 func (b *Base) Registers(f func()) {
 	b.mu.Lock()
@@ -137,5 +111,3 @@ func (b *Base) Registers(f func()) {
 		f()
 	}
 }
-
-var errClosed = fmt.Errorf("vfio: device closed: %w", unix.EBADF)

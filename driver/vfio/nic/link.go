@@ -40,11 +40,8 @@ func (b *Base) follow(changes *os.File, read func() (up bool, err error)) {
 		}
 		up, err := read()
 		if err != nil {
-			for _, q := range b.parts {
-				q.Fail(err)
-				q.wake()
-			}
-		} else {
+			b.end(err)
+		} else if b.gone == nil {
 			b.up.Store(up)
 		}
 		call := b.onLink

@@ -26,6 +26,9 @@ type Queue struct {
 	noEdges bool
 	event   [8]byte
 
+	sent []ring.Frame // frames that the device has: see Hold
+	lent [][]ring.Frame
+
 	broken  atomic.Pointer[error]
 	headers steer.Headers // scratch: no packet costs an allocation
 }

@@ -58,8 +58,8 @@ func (c *Config) defaults() error {
 	return nil
 }
 
-// Device is a virtio network device. It implements driver.Device and driver.Linked. There is no kernel behind it: packets that are not ours are
-// dropped.
+// Device is a virtio network device. It implements driver.Device, driver.Linked and
+// driver.Retirer. There is no kernel behind it: packets that are not ours are dropped.
 type Device struct {
 	*steer.Table
 	container *vfio.Container
@@ -79,13 +79,15 @@ type Device struct {
 	up      atomic.Bool
 
 	mu     sync.Mutex
-	closed bool
+	closed bool // released
+	freed  bool // the arena is
 	onLink func()
 }
 
 var (
-	_ driver.Device = (*Device)(nil)
-	_ driver.Linked = (*Device)(nil)
+	_ driver.Device  = (*Device)(nil)
+	_ driver.Linked  = (*Device)(nil)
+	_ driver.Retirer = (*Device)(nil)
 )
 
 // resetPatience is how long a device may take to reset.
@@ -144,18 +146,24 @@ func Open(c Config) (_ *Device, err error) {
 	d.regs.common.Write8(regStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
 	d.readLink()
 	go d.watch(d.hear)
+	if err := d.pci.OnRemoval(d.removed); err != nil {
+		return nil, err
+	}
 	return d, d.spread(pairs)
 }
 
-// reset stops the device (4.1.4.3.1: the driver waits until the status reads 0).
+// reset stops the device (4.1.4.3.1: the driver waits until the status reads 0), unless
+// it is gone.
 func (s *structures) reset() error {
 	s.common.Write8(regStatus, 0)
-	for start := time.Now(); s.common.Read8(regStatus) != 0; time.Sleep(time.Millisecond) {
-		if time.Since(start) > resetPatience {
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		switch status := s.common.Read8(regStatus); {
+		case status == 0, status == statusGone:
+			return nil
+		case time.Since(start) > resetPatience:
 			return errors.New("virtio: the device does not reset")
 		}
 	}
-	return nil
 }
 
 // describe reads the device's configuration and fills in what it can do.
@@ -330,44 +338,3 @@ func (d *Device) Arena() *ring.Arena { return d.arena }
 
 // Caps implements driver.Device.
 func (d *Device) Caps() *driver.Caps { return &d.caps }
-
-// Close implements driver.Device. The device is stopped before its memory goes.
-func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil
-	}
-	d.closed = true
-	d.Table.Close()
-	var errs []error
-	for _, q := range d.queues {
-		q.fail(errClosed)
-	}
-	if d.regs != nil {
-		errs = append(errs, d.regs.reset())
-	}
-	for _, q := range d.queues {
-		q.closeFD()
-	}
-	errs = append(errs, d.closeChanges())
-	if d.pci != nil {
-		errs = append(errs, d.pci.Close())
-	}
-	if d.container != nil {
-		errs = append(errs, d.container.Close())
-	}
-	if d.arena != nil && !d.borrowed {
-		errs = append(errs, d.arena.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func (q *Queue) closeFD() {
-	q.fdMu.Lock()
-	defer q.fdMu.Unlock()
-	_ = unix.Close(q.fd) // an eventfd has nothing to lose
-	q.fd = -1
-}
-
-var errClosed = fmt.Errorf("virtio: device closed: %w", unix.EBADF)

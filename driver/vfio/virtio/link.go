@@ -28,10 +28,7 @@ func (d *Device) watch(hear func() (changed bool, err error)) {
 			err = d.lost()
 		}
 		if err != nil {
-			for _, q := range d.queues {
-				q.fail(err)
-				q.wake()
-			}
+			d.end(err)
 		} else if changed {
 			d.readLink()
 		}
@@ -43,9 +40,42 @@ func (d *Device) watch(hear func() (changed bool, err error)) {
 	}
 }
 
-// readLink reads whether the link is up (5.1.4.2). Without STATUS it always is.
+// end breaks the queues, and wakes whoever sleeps on them. mu is held.
+func (d *Device) end(err error) {
+	d.up.Store(false)
+	for _, q := range d.queues {
+		q.fail(err)
+		q.wake()
+	}
+}
+
+// removed is called when the kernel wants the device back.
+func (d *Device) removed() {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return
+	}
+	d.end(fmt.Errorf("virtio: %s: %w: it is unplugged or unbound", d.pci.Address(), driver.ErrGone))
+	call := d.onLink
+	d.mu.Unlock()
+	if call != nil {
+		call()
+	}
+}
+
+// readLink reads whether the link is up (5.1.4.2). Without STATUS it always is. When it
+// comes up the device is notified, whatever it wants: QEMU (to 10.0) forgets that it wants
+// notifications when it drops what a packed ring held while the link was down.
 func (d *Device) readLink() {
-	d.up.Store(d.features&featStatus == 0 || d.regs.device.Read16(netStatus)&statusLinkUp != 0)
+	up := d.features&featStatus == 0 || d.regs.device.Read16(netStatus)&statusLinkUp != 0
+	if d.up.Swap(up) || !up {
+		return
+	}
+	for _, q := range d.queues {
+		p := q.tx.where()
+		p.bell.Write16(0, p.index)
+	}
 }
 
 // LinkUp implements driver.Linked.

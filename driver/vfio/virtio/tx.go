@@ -32,6 +32,7 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 	if q.broken.Load() != nil {
 		return 0
 	}
+	down := !q.dev.up.Load()
 	for n < len(ds) {
 		k, size := ring.PacketLen(ds[n:])
 		pkt := ds[n : n+k]
@@ -41,7 +42,7 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 		case k > len(q.slots):
 			q.stats.txFull.Add(1)
 			return n
-		case size > q.dev.caps.MTU+maxLink && pkt[0].Flags&ring.FlagGSO == 0: // lost, as on a wire
+		case down, size > q.dev.caps.MTU+maxLink && pkt[0].Flags&ring.FlagGSO == 0: // lost, as on a wire
 		default:
 			q.post(pkt)
 			q.stats.txPackets.Add(1)

@@ -87,6 +87,7 @@ func (q *Queue) prepare(c *nic.Config) {
 	n := slots(c.TxRing)
 	q.sent, q.end = noFrames(n), make([]bool, n)
 	q.txGen, q.doneGen = firstGen, firstGen
+	q.Hold(q.sent, q.rings[head].lent, q.rings[body].lent)
 }
 
 func noFrames(n int) []ring.Frame {
