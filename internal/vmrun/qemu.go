@@ -66,7 +66,7 @@ func (g Guest) arguments(nics []nic, kernel string, release int) ([]string, erro
 	switch g.iommu() {
 	case "intel": // before the NICs
 		iommu := "intel-iommu,intremap=on,aw-bits=48"
-		if release >= 9 {
+		if release >= 9 && g.CPUs > 1 {
 			// The kernel talks to the interrupt controllers by MSRs then (x2APIC). By
 			// memory QEMU 10 lost the end of an interrupt now and then, or aborted
 			// (iotlb_to_section), while a NIC that is opened changed the map of the
