@@ -184,7 +184,9 @@ type returnedNIC struct {
 	retired chan struct{}
 }
 
-func (d returnedNIC) Retire() error {
+func (d returnedNIC) Retire() int { return 0 }
+
+func (d returnedNIC) Release() error {
 	close(d.retired)
 	return nil
 }

@@ -32,8 +32,9 @@ type Base struct {
 	parts  []*Queue // of the queues
 	stop   func() error
 	gone   error // why the kernel wants the device back
-	closed bool  // released
-	freed  bool  // the arena is
+	halted bool
+	closed bool // released
+	freed  bool // the arena is
 
 	changes *os.File // eventfd of FollowLink
 	up      atomic.Bool
@@ -103,11 +104,12 @@ func (b *Base) Arena() *ring.Arena { return b.arena }
 // Caps implements driver.Device.
 func (b *Base) Caps() *driver.Caps { return &b.Traits }
 
-// Registers calls f unless the device is closed, so that its registers are there.
+// Registers calls f unless the device is stopped or closed, so that its registers are
+// there.
 func (b *Base) Registers(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed {
+	if !b.halted {
 		f()
 	}
 }

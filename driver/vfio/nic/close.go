@@ -17,7 +17,7 @@ func (b *Base) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Table.Close()
-	err := b.release()
+	err := errors.Join(b.halt(), b.release())
 	if b.arena != nil && !b.borrowed && !b.freed {
 		b.freed = true
 		err = errors.Join(err, b.arena.Close())
@@ -25,40 +25,59 @@ func (b *Base) Close() error {
 	return err
 }
 
-// Retire implements driver.Retirer.
-func (b *Base) Retire() error {
+// Retire implements driver.Retirer. A device that cannot be stopped keeps its frames.
+func (b *Base) Retire() (left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return nil
+	if b.halted || b.halt() != nil {
+		return 0
 	}
-	err := b.release()
 	for _, q := range b.parts {
 		q.salvage()
 	}
-	return err
+	return 0
 }
 
-// Detach implements driver.Retirer: nothing but Retire frees the device.
+// Release implements driver.Retirer.
+func (b *Base) Release() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.release()
+}
+
+// Detach implements driver.Retirer: nothing but Release frees the device.
 func (b *Base) Detach() error { return errors.ErrUnsupported }
 
-// release stops the device and gives it back, all but the arena. mu is held.
+// halt ends the queues and stops the device. What is gone has stopped. mu is held.
+func (b *Base) halt() error {
+	if b.halted {
+		return nil
+	}
+	b.halted = true
+	for _, q := range b.parts {
+		q.Fail(errClosed)
+	}
+	if b.stop == nil {
+		return nil
+	}
+	if err := b.stop(); !errors.Is(err, driver.ErrGone) {
+		return err
+	}
+	return nil
+}
+
+// release gives the device back, all but the arena. mu is held.
 func (b *Base) release() error {
 	if b.closed {
 		return nil
 	}
 	b.closed = true
-	var errs []error
 	for _, q := range b.parts {
 		q.close()
 	}
+	var errs []error
 	if b.changes != nil {
 		errs = append(errs, b.changes.Close())
-	}
-	if b.stop != nil {
-		if err := b.stop(); !errors.Is(err, driver.ErrGone) { // what is gone has stopped
-			errs = append(errs, err)
-		}
 	}
 	if b.PCI != nil {
 		errs = append(errs, b.PCI.Close())
@@ -73,7 +92,7 @@ func (b *Base) release() error {
 // unbound from vfio-pci.
 func (b *Base) removed() {
 	b.mu.Lock()
-	if b.closed {
+	if b.halted {
 		b.mu.Unlock()
 		return
 	}

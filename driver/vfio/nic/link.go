@@ -34,7 +34,7 @@ func (b *Base) follow(changes *os.File, read func() (up bool, err error)) {
 			return
 		}
 		b.mu.Lock()
-		if b.closed {
+		if b.halted {
 			b.mu.Unlock()
 			return
 		}

@@ -61,7 +61,6 @@ func (q *Queue) Init(dev *Base, line Line, pending func() bool, once bool) (fd i
 }
 
 func (q *Queue) close() {
-	q.Fail(errClosed)
 	q.fdMu.Lock()
 	defer q.fdMu.Unlock()
 	_ = unix.Close(q.fd) // an eventfd has nothing to lose

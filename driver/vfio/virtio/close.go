@@ -14,7 +14,7 @@ func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.Table.Close()
-	err := d.release()
+	err := errors.Join(d.halt(), d.release())
 	if d.arena != nil && !d.borrowed && !d.freed {
 		d.freed = true
 		err = errors.Join(err, d.arena.Close())
@@ -22,40 +22,54 @@ func (d *Device) Close() error {
 	return err
 }
 
-// Retire implements driver.Retirer.
-func (d *Device) Retire() error {
+// Retire implements driver.Retirer. A device that cannot be stopped keeps its frames.
+func (d *Device) Retire() (left int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil
+	if d.halted || d.halt() != nil {
+		return 0
 	}
-	err := d.release()
 	for _, q := range d.queues {
 		q.salvage()
 	}
-	return err
+	return 0
 }
 
-// Detach implements driver.Retirer: nothing but Retire frees the device.
+// Release implements driver.Retirer.
+func (d *Device) Release() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.release()
+}
+
+// Detach implements driver.Retirer: nothing but Release frees the device.
 func (d *Device) Detach() error { return errors.ErrUnsupported }
 
-// release stops the device and gives it back, all but the arena. mu is held.
+// halt ends the queues and stops the device. mu is held.
+func (d *Device) halt() error {
+	if d.halted {
+		return nil
+	}
+	d.halted = true
+	for _, q := range d.queues {
+		q.fail(errClosed)
+	}
+	if d.regs == nil {
+		return nil
+	}
+	return d.regs.reset()
+}
+
+// release gives the device back, all but the arena. mu is held.
 func (d *Device) release() error {
 	if d.closed {
 		return nil
 	}
 	d.closed = true
-	var errs []error
-	for _, q := range d.queues {
-		q.fail(errClosed)
-	}
-	if d.regs != nil {
-		errs = append(errs, d.regs.reset())
-	}
 	for _, q := range d.queues {
 		q.closeFD()
 	}
-	errs = append(errs, d.closeChanges())
+	errs := []error{d.closeChanges()}
 	if d.pci != nil {
 		errs = append(errs, d.pci.Close())
 	}

@@ -79,6 +79,7 @@ type Device struct {
 	up      atomic.Bool
 
 	mu     sync.Mutex
+	halted bool
 	closed bool // released
 	freed  bool // the arena is
 	onLink func()

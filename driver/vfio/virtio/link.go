@@ -19,7 +19,7 @@ func (d *Device) watch(hear func() (changed bool, err error)) {
 			return
 		}
 		d.mu.Lock()
-		if d.closed {
+		if d.halted {
 			d.mu.Unlock()
 			return
 		}
@@ -52,7 +52,7 @@ func (d *Device) end(err error) {
 // removed is called when the kernel wants the device back.
 func (d *Device) removed() {
 	d.mu.Lock()
-	if d.closed {
+	if d.halted {
 		d.mu.Unlock()
 		return
 	}
