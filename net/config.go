@@ -17,8 +17,8 @@ type Config struct {
 	// settings. The single word "none" means none, without a warning.
 	//
 	// A PCI address such as 0000:01:00.0 takes a NIC that is bound to vfio-pci: it is
-	// mapped into the process, and no kernel stands behind it. Static has its
-	// addresses.
+	// mapped into the process, and no kernel stands behind it, unless Static names a
+	// TAP device for it. Static has its addresses.
 	Interfaces []string
 
 	// Static describes the interfaces that are PCI addresses, one element each, in
@@ -27,6 +27,11 @@ type Config struct {
 	//
 	//	0000:01:00.0 192.0.2.1/24 2001:db8::1/64 default via 192.0.2.254 10.0.0.0/8 via 192.0.2.9 dns 192.0.2.53
 	//	0000:02:00.0 dhcp slaac
+	//	0000:03:00.0 tap nic0
+	//
+	// The last form makes the kernel the host on that link, by the TAP device of that
+	// name: what no socket of ours wants goes there, and addresses, routes and name
+	// servers are the kernel's.
 	//
 	// New waits until it is known that no other host of the link has the addresses,
 	// about a second, and for the server, 15 s at most. Between routes of the kernel's and of Static the longest prefix

@@ -162,6 +162,7 @@ func (e *Engine) Close() error {
 		for _, i := range e.ifs {
 			i.host.close() // it sends by the stacks
 		}
+		e.stopForwarding()
 		errs := []error{stack.CloseAll(e.stacks()...), e.guard.close(), e.broker.close()}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())

@@ -72,9 +72,12 @@ func (e *Engine) openInterfaces() error {
 	}
 	o := opener{e: e, ctx: context.Background(), sharers: len(e.cfg.Interfaces)}
 	for _, name := range e.cfg.Interfaces {
-		i := &Interface{Name: name, Kernel: !isPCI(name)}
+		tap := e.cfg.staticOf(name).tap
+		i := &Interface{Name: name, Kernel: !isPCI(name) || tap != ""}
 		e.ifs = append(e.ifs, i)
-		if !i.Kernel {
+		if tap != "" {
+			i.Err = o.openWithTAP(i, tap)
+		} else if !i.Kernel {
 			i.Index = control.FirstStatic + len(e.ifs)
 			i.Err = o.openStatic(i)
 		} else if l, ok := linkNamed(e.net.Links(), name); !ok {
@@ -85,6 +88,7 @@ func (e *Engine) openInterfaces() error {
 		}
 	}
 	o.makeStacks()
+	e.forward()
 	e.settle()
 	var errs []error
 	for _, i := range e.ifs {

@@ -207,6 +207,8 @@ func TestStaticRefuses(t *testing.T) {
 		{[]string{nicName}, []string{nicName + " 10.0.0.1/24 dns ns1"}, "no name server"},
 		{[]string{nicName}, []string{nicName + " 10.0.0.1/24", nicName + " 10.0.0.2/24"}, "described twice"},
 		{[]string{"eth0"}, []string{nicName + " 10.0.0.1/24"}, "not one of the interfaces"},
+		{[]string{nicName}, []string{nicName + " tap"}, "neither an address"},
+		{[]string{nicName}, []string{nicName + " tap nic0 10.0.0.1/24"}, "the kernel is the host"},
 	} {
 		err := (&Config{Interfaces: c.interfaces, Static: c.static}).check()
 		if err == nil || !strings.Contains(err.Error(), c.want) {

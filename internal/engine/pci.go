@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/exception"
 	"github.com/onload-go/onload/driver/vfio"
 	"github.com/onload-go/onload/driver/vfio/e1000e"
 	"github.com/onload-go/onload/driver/vfio/igb"
@@ -39,6 +43,20 @@ func (e *Engine) openPCI(address string, arena *ring.Arena) (nic, error) {
 		return nil, fmt.Errorf("%s is a %v, which no driver of ours knows: see docs/vfio.md", address, id)
 	}
 	return open(&e.cfg, address, arena)
+}
+
+// withTAP puts a TAP device of the kernel's beside dev, which it closes where that fails.
+func (e *Engine) withTAP(dev nic, name string) (d driver.Device, index int, err error) {
+	var tap *os.File
+	err = e.ns.Do(func() (err error) {
+		tap, index, err = exception.OpenTAP(name, dev.MAC(), exception.MTU(dev))
+		return err
+	})
+	if err != nil {
+		return nil, 0, errors.Join(err, dev.Close())
+	}
+	d, err = exception.New(dev, tap)
+	return d, index, err
 }
 
 func openVirtio(c *Config, address string, arena *ring.Arena) (nic, error) {

@@ -55,8 +55,8 @@ var knobs = []knob{
 		checkInterfaces,
 	},
 	{
-		Setting{"Static", "ONLOAD_STATIC", "ADDRESS/BITS..., dhcp, slaac, PREFIX via GATEWAY, default via GATEWAY, dns SERVER after each PCI address; several separated by commas", "none",
-			"addresses, routes and name servers of interfaces that are PCI addresses"},
+		Setting{"Static", "ONLOAD_STATIC", "ADDRESS/BITS..., dhcp, slaac, PREFIX via GATEWAY, default via GATEWAY, dns SERVER, or tap NAME, after each PCI address; several separated by commas", "none",
+			"addresses, routes and name servers of interfaces that are PCI addresses, or the TAP device by which the kernel has them"},
 		func(c *Config, v string) error { c.Static = list(v); return nil },
 		checkStatic,
 	},

@@ -19,12 +19,15 @@ type staticLink struct {
 	dns    []netip.Addr
 	dhcp   bool // more of all these comes from a DHCP server
 	slaac  bool // or from the routers of the link
+	// tap is the TAP device by which the kernel is the host on the link; empty: we are.
+	tap string
 }
 
-// Words of Config.Static that ask for DHCP and SLAAC.
+// Words of Config.Static that ask for DHCP, SLAAC and a TAP device.
 const (
 	wordDHCP  = "dhcp"
 	wordSLAAC = "slaac"
+	wordTAP   = "tap"
 )
 
 // staticRoute leads to dst by a neighbour.
@@ -48,7 +51,7 @@ func isPCI(name string) bool {
 
 // parseStatic reads an element of Config.Static: the name of the interface, its
 // addresses with their subnets, "dhcp", "slaac", then routes ("default via A", "PREFIX via A") and name
-// servers ("dns A"), in the words of ip(8).
+// servers ("dns A"), in the words of ip(8); or "tap NAME" in place of all these.
 func parseStatic(text string) (l staticLink, err error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -66,6 +69,9 @@ func parseStatic(text string) (l staticLink, err error) {
 		case words[0] == wordSLAAC:
 			l.slaac = true
 			words = words[1:]
+		case words[0] == wordTAP && len(words) >= 2:
+			l.tap = words[1]
+			words = words[2:]
 		case words[0] == "dns" && len(words) >= 2:
 			a, err := netip.ParseAddr(words[1])
 			if err != nil || !ip.Unicast(a) {
@@ -83,7 +89,7 @@ func parseStatic(text string) (l staticLink, err error) {
 		default:
 			p, err := netip.ParsePrefix(words[0])
 			if err != nil || !ip.Unicast(p.Addr()) {
-				return l, fmt.Errorf("%q is neither an address with its subnet nor %q, %q, %q or %q", words[0], wordDHCP, wordSLAAC, "PREFIX via GATEWAY", "dns ADDRESS")
+				return l, fmt.Errorf("%q is neither an address with its subnet nor %q, %q, %q, %q or %q", words[0], wordDHCP, wordSLAAC, "PREFIX via GATEWAY", "dns ADDRESS", "tap NAME")
 			}
 			l.addrs = append(l.addrs, p)
 			words = words[1:]
@@ -111,6 +117,12 @@ func parseRoute(dst, via string) (r staticRoute, err error) {
 
 // check finds what no host can have.
 func (l *staticLink) check() error {
+	if l.tap != "" {
+		if len(l.addrs)+len(l.routes)+len(l.dns) > 0 || l.dhcp || l.slaac {
+			return fmt.Errorf("the kernel is the host by the TAP device %s, which is to have the addresses, routes and name servers", l.tap)
+		}
+		return nil
+	}
 	if len(l.addrs) == 0 && !l.dhcp && !l.slaac {
 		return errors.New("it has no address")
 	}

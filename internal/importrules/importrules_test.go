@@ -34,7 +34,8 @@ var rules = []rule{
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
 	{"driver/steer", []string{"driver", "ip"}},
-	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring"}}, // a device that computes checksums and segments
+	{"driver/exception", []string{"driver", "driver/steer", "ip", "ring"}}, // it tells the kernel of checksums and segments
+	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring"}},       // a device that computes checksums and segments
 	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/allocs", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
