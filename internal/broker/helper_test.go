@@ -249,15 +249,47 @@ func echoOver(c net.Conn, n int) error {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
+	if _, ok := c.(net.PacketConn); ok {
+		return echoDatagrams(c, n)
+	}
 	buf := make([]byte, 2048)
 	for i := range n {
 		msg := fmt.Appendf(nil, "message %d", i)
 		if _, err := c.Write(msg); err != nil {
 			return err
 		}
-		k, err := io.ReadAtLeast(c, buf, len(msg))
+		k, err := io.ReadFull(c, buf[:len(msg)])
 		if err != nil || !bytes.Equal(buf[:k], msg) {
 			return fmt.Errorf("%q came back as %q: %w", msg, buf[:k], err)
+		}
+	}
+	return nil
+}
+
+// echoDatagrams is echoOver for datagrams. A busy machine may lose some, so they are sent
+// again until they come back.
+func echoDatagrams(c net.Conn, n int) error {
+	const again = time.Second
+	buf := make([]byte, 2048)
+	for i := range n {
+		msg := fmt.Appendf(nil, "message %d", i)
+		for end := time.Now().Add(patience); ; {
+			if _, err := c.Write(msg); err != nil {
+				return err
+			}
+			if err := c.SetReadDeadline(time.Now().Add(again)); err != nil {
+				return err
+			}
+			k, err := c.Read(buf)
+			for err == nil && !bytes.Equal(buf[:k], msg) { // an answer of before
+				k, err = c.Read(buf)
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+				return fmt.Errorf("%q does not come back: %w", msg, err)
+			}
 		}
 	}
 	return nil

@@ -30,6 +30,9 @@ func engine(t testing.TB, ns *lab.NS, more ...func(*onload.Config)) *onload.Engi
 	for _, f := range more {
 		f(&c)
 	}
+	if *overBroker {
+		byBroker(t, ns, &c)
+	}
 	e, err := onload.New(c)
 	if err != nil {
 		t.Fatal(err)
