@@ -24,6 +24,9 @@ func TestInGuestUnplugged(t *testing.T) {
 
 // TestInGuestOffloads is the contract between devices that checksum and segment.
 func TestInGuestOffloads(t *testing.T) {
+	if !testlong.Enabled() {
+		t.Skip("SKIPPED without -long")
+	}
 	vmrun.Test(t, vmrun.Guest{Links: []string{"virtio/vfio,packed=on+virtio/vfio,packed=on"}, TAP: true, CPUs: 2, Run: "^TestGuestContract$"})
 }
 
