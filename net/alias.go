@@ -8,8 +8,6 @@ type (
 	Addr = net.Addr
 	// AddrError is net.AddrError.
 	AddrError = net.AddrError
-	// Buffers is net.Buffers.
-	Buffers = net.Buffers
 	// Conn is net.Conn.
 	Conn = net.Conn
 	// DNSConfigError is net.DNSConfigError.

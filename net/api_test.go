@@ -11,9 +11,21 @@ import (
 	"testing"
 )
 
-// differs lists the parts of net's API that are deliberately not the same
-// here, with the reason. It is empty: importing this package instead of net
-// compiles.
+// own lists the types of net that this package has types of its own for, with the
+// reason. All else is the same type, variable or constant, or a function with the same
+// signature.
+var own = map[string]string{
+	"Buffers":      "net's knows only net's connections",
+	"Dialer":       "it makes connections of ours",
+	"ListenConfig": "it makes listeners of ours",
+	"TCPConn":      "a connection may be a stack's",
+	"TCPListener":  "its connections may be a stack's",
+	"UDPConn":      "a socket may be a stack's",
+}
+
+// differs lists the names of net, and members of own types, that are deliberately not
+// the same here, with the reason. It is empty: a program that imports this package
+// instead of net compiles, unless others want net's own types.
 var differs = map[string]string{}
 
 // TestAPI checks that everything that net exports is here with the same
@@ -29,7 +41,13 @@ func TestAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := map[string]bool{"Dialer": true, "ListenConfig": true, "TCPConn": true, "TCPListener": true, "UDPConn": true}
+	unused := map[string]bool{} // of both lists
+	for name := range own {
+		unused[name] = true
+	}
+	for name := range differs {
+		unused[name] = true
+	}
 	qualify := func(p *types.Package) string {
 		if p == std || p == ours {
 			return "net"
@@ -56,36 +74,50 @@ func TestAPI(t *testing.T) {
 
 	for _, name := range std.Scope().Names() {
 		want := std.Scope().Lookup(name)
-		if !want.Exported() || differs[name] != "" {
+		got := ours.Scope().Lookup(name)
+		if !want.Exported() {
 			continue
 		}
-		got := ours.Scope().Lookup(name)
 		switch {
+		case differs[name] != "":
+			unused[name] = got != nil && str(got) == str(want)
+			continue
 		case got == nil:
 			t.Errorf("%s is missing", name)
 			continue
 		case kind(got) != kind(want):
 			t.Errorf("%s is a %s, in net a %s", name, kind(got), kind(want))
 			continue
-		case !own[name] && str(got) != str(want):
+		case own[name] != "":
+			unused[name] = types.Identical(types.Unalias(got.Type()), types.Unalias(want.Type()))
+		case str(got) != str(want):
 			t.Errorf("%s is %s, in net %s", name, str(got), str(want))
 		}
 		if c, ok := want.(*types.Const); ok && got.(*types.Const).Val().String() != c.Val().String() {
 			t.Errorf("%s = %s, in net %s", name, got.(*types.Const).Val(), c.Val())
 		}
-		if !own[name] {
+		if own[name] == "" {
 			continue
+		}
+		if _, ok := want.Type().Underlying().(*types.Struct); !ok && !types.Identical(got.Type().Underlying(), want.Type().Underlying()) {
+			t.Errorf("%s is %v, in net %v", name, got.Type().Underlying(), want.Type().Underlying())
 		}
 		for _, m := range members(want) {
 			label := name + "." + m.Name()
 			mine, _, _ := types.LookupFieldOrMethod(types.NewPointer(got.Type()), true, ours, m.Name())
 			switch {
 			case differs[label] != "":
+				unused[label] = mine != nil && str(mine) == str(m)
 			case mine == nil:
 				t.Errorf("%s is missing", label)
 			case str(mine) != str(m):
 				t.Errorf("%s is %s, in net %s", label, str(mine), str(m))
 			}
+		}
+	}
+	for name, is := range unused {
+		if is {
+			t.Errorf("%s is the same as in net, or is not there: the list of differences is stale", name)
 		}
 	}
 }

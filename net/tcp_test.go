@@ -96,19 +96,6 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-func TestBuffers(t *testing.T) {
-	a, b := memoryPair(t)
-	c, s := tcpPipe(t, a, b)
-	bufs := onload.Buffers{[]byte("one "), nil, []byte("two "), []byte("three")}
-	if n, err := bufs.WriteTo(c); n != 13 || err != nil {
-		t.Fatalf("%d, %v", n, err)
-	}
-	c.CloseWrite()
-	if got, err := io.ReadAll(s); string(got) != "one two three" || err != nil {
-		t.Errorf("%q, %v", got, err)
-	}
-}
-
 // TestPartialWrite: a deadline in the middle of a write tells how much went.
 func TestPartialWrite(t *testing.T) {
 	a, b := memoryPair(t)

@@ -7,7 +7,6 @@ import (
 	"internal/onload"
 	"io"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,35 +63,8 @@ func (c *tcpConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// gather is how many bytes are gathered before a Write: as many as one packet to a
-// device that segments.
-const gather = 64 << 10
-
-var gatherings = sync.Pool{New: func() any { return new([gather]byte) }}
-
 // Writev writes short buffers together, so that they share packets.
-func (c *tcpConn) Writev(v [][]byte) (total int64, err error) {
-	b := gatherings.Get().(*[gather]byte)
-	defer gatherings.Put(b)
-	for len(v) > 0 {
-		p := v[0]
-		k := 1
-		if len(v) > 1 && len(p)+len(v[1]) <= gather {
-			n := 0
-			for k = 0; k < len(v) && n+len(v[k]) <= gather; k++ {
-				n += copy(b[n:], v[k])
-			}
-			p = b[:n]
-		}
-		n, err := c.Write(p)
-		total += int64(n)
-		if err != nil {
-			return total, err
-		}
-		v = v[k:]
-	}
-	return total, nil
-}
+func (c *tcpConn) Writev(v [][]byte) (int64, error) { return engine.WriteStream(c, v) }
 
 func (c *tcpConn) CloseRead() error  { return c.s.CloseRead() }
 func (c *tcpConn) CloseWrite() error { return c.s.CloseWrite() }

@@ -90,12 +90,15 @@ func (c *tcpConn) Splice(from onload.Socket, remain int64) (n int64, handled boo
 	return n, true, err
 }
 
+// copyBuffers has the buffers of copyRest.
+var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
 // copyRest sends by a buffer what could not be spliced.
 func copyRest(dst, src *tcpConn, remain int64) (n int64, err error) {
-	b := gatherings.Get().(*[gather]byte)
-	defer gatherings.Put(b)
+	b := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(b)
 	for n < remain {
-		k, err := src.Read(b[:min(remain-n, gather)])
+		k, err := src.Read(b[:min(remain-n, int64(len(b)))])
 		if k > 0 {
 			w, werr := dst.Write(b[:k])
 			n += int64(w)

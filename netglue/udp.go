@@ -95,6 +95,9 @@ func dialUDP(ctx context.Context, e *engine.Engine, w *engine.Way, local, remote
 
 func (c *udpConn) Write(p []byte) (int, error) { return c.s.WriteTo(p, netip.AddrPort{}) }
 
+// Writev sends one datagram.
+func (c *udpConn) Writev(v [][]byte) (int64, error) { return engine.WriteDatagram(c, v) }
+
 func (c *udpConn) WriteMsg(p, oob []byte, _ netip.AddrPort) (int, bool, error) {
 	return c.send(c.s, p, oob, netip.AddrPort{})
 }
@@ -225,7 +228,8 @@ func bindUDP(e *engine.Engine, twin syscall.Conn, sh *engine.Shards, local netip
 	return c, nil
 }
 
-func (c *udpBound) Write([]byte) (int, error) { return 0, syscall.EDESTADDRREQ }
+func (c *udpBound) Write([]byte) (int, error)       { return 0, syscall.EDESTADDRREQ }
+func (c *udpBound) Writev([][]byte) (int64, error) { return 0, syscall.EDESTADDRREQ }
 
 func (c *udpBound) WriteMsg(p, oob []byte, to netip.AddrPort) (int, bool, error) {
 	s, err := c.on.To(to.Addr(), int(to.Port()))

@@ -18,6 +18,15 @@ func goCommand(verb string) func(args []string) error {
 	}
 }
 
+// goHelp is the help of a command that becomes the go command.
+func goHelp(verb string) string {
+	text := fmt.Sprintf("usage: onload %s [arguments of go %[1]s; see go help %[1]s]", verb)
+	if verb == "run" || verb == "install" {
+		text += fmt.Sprintf("\n\nPACKAGE@VERSION is possible too, as in go help %s.", verb)
+	}
+	return text
+}
+
 func env(args []string) error {
 	text, err := overlay.Env(args)
 	fmt.Print(text)

@@ -17,7 +17,7 @@ import (
 )
 
 // goTool runs the go command of `onload verb args...` in dir.
-func goTool(t *testing.T, dir, verb string, args ...string) string {
+func goTool(t testing.TB, dir, verb string, args ...string) string {
 	t.Helper()
 	t.Chdir(dir)
 	c, err := overlay.Build(verb, args)

@@ -2,47 +2,94 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
+
+	"github.com/onload-go/onload/internal/similar"
 )
 
 // command is a subcommand. Its error is printed, and the exit status is then 1.
 type command struct {
 	name, usage string
+	help        string // empty: run answers -h itself
 	run         func(args []string) error
 }
 
 var commands = []command{
-	{"build", "build as `go build`, with sockets of ours in package net", goCommand("build")},
-	{"run", "run as `go run`", goCommand("run")},
-	{"test", "test as `go test`", goCommand("test")},
-	{"install", "install as `go install`", goCommand("install")},
-	{"nic", "list NICs, give them to VFIO and back", nicCommand},
-	{"guardian", "(for programs that import onload) wait for their end", guard},
-	{"broker", "share interfaces among processes without privileges", brokerCommand},
-	{"env", "print the settings of `onload build` for other build systems", env},
+	{"build", "build a program whose package net has sockets of ours", goHelp("build"), goCommand("build")},
+	{"run", "run such a program", goHelp("run"), goCommand("run")},
+	{"test", "test with such sockets", goHelp("test"), goCommand("test")},
+	{"install", "install such a program", goHelp("install"), goCommand("install")},
+	{"env", "print the settings of onload build for other build systems", "usage: onload env [arguments of go build]", env},
+	{"vet", "find where onload's types cannot stand for package net's", vetHelp, vet},
+	{"swap", "import onload instead of package net", swapHelp, swap},
+	{"nic", "list NICs, give them to VFIO and back", nicUsage, nicCommand},
+	{"guardian", "(for programs that import onload) wait for their end", "usage: onload guardian (started by programs that import onload, see Config.Guardian; it does nothing by itself)", guard},
+	{"broker", "share interfaces among processes without privileges", "", brokerCommand},
 }
+
+// usageError is the error of arguments that no command has. The exit status is then 2.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func isUsage(err error) bool { return errors.As(err, new(usageError)) }
 
 func main() {
-	if len(os.Args) > 1 {
-		for _, c := range commands {
-			if c.name != os.Args[1] {
-				continue
-			}
-			if err := c.run(os.Args[2:]); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(1)
-			}
-			return
-		}
+	err := onload(os.Args[1:], os.Stdout)
+	if err == nil {
+		return
 	}
-	usage()
+	fmt.Fprintln(os.Stderr, err)
+	if isUsage(err) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
 
-func usage() {
-	fmt.Fprintf(os.Stderr, "usage: onload COMMAND [arguments]\n\n")
-	for _, c := range commands {
-		fmt.Fprintf(os.Stderr, "  %-9s%s\n", c.name, c.usage)
+// onload runs a subcommand. Help goes to out.
+func onload(args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return usageError(overview())
 	}
-	os.Exit(2)
+	name, rest := args[0], args[1:]
+	if name == "help" || isHelp(name) {
+		if len(rest) == 0 {
+			fmt.Fprintln(out, overview())
+			return nil
+		}
+		name, rest = rest[0], []string{"-h"}
+	}
+	names := []string{"help"}
+	for _, c := range commands {
+		switch {
+		case c.name != name:
+			names = append(names, c.name)
+		case len(rest) > 0 && isHelp(rest[0]) && c.help != "":
+			fmt.Fprintln(out, c.help)
+			return nil
+		default:
+			return c.run(rest)
+		}
+	}
+	if near := similar.To(name, names); near != "" {
+		return usageError(fmt.Sprintf("onload: unknown command %s: did you mean %s?", name, near))
+	}
+	return usageError(fmt.Sprintf("onload: unknown command %s: see onload help", name))
+}
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+// overview lists the commands.
+func overview() string {
+	var b strings.Builder
+	b.WriteString("usage: onload COMMAND [arguments]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(&b, "  %-9s%s\n", c.name, c.usage)
+	}
+	b.WriteString("\nonload help COMMAND says which arguments a command has.")
+	return b.String()
 }

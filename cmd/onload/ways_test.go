@@ -41,11 +41,36 @@ func TestWays(t *testing.T) {
 	if s := goTool(t, dir, "test", "./..."); !strings.Contains(s, "ok  \texample.com/small/lib") {
 		t.Errorf("test: %s", s)
 	}
+	t.Run("a release", func(t *testing.T) { atVersion(t, out) })
 	if testlong.Enabled() {
 		t.Run("all", func(t *testing.T) { allWays(t, dir, out) })
 	}
 	if after := tree(t, dir); after != before {
 		t.Errorf("the tree was\n%sand is\n%s", before, after)
+	}
+}
+
+// atVersion installs a program of a module's release, which is in the module cache for
+// this module's sake. Its version is that of the release.
+func atVersion(t *testing.T, out string) {
+	const module, version = "github.com/vishvananda/netlink", "v1.3.1"
+	t.Setenv("GOBIN", out)
+	const needs = "golang.org/x/sys@v0.10.0" // the module's own dependency
+	c := exec.Command("go", "mod", "download", needs)
+	c.Dir = t.TempDir() // not in a module, whose go.sum would get it
+	if o, err := c.CombinedOutput(); err != nil {
+		need.Missing(t, "the module proxy for %s: %s", needs, o)
+	}
+	goTool(t, t.TempDir(), "install", module+"/cmd/ipset-test@"+version)
+	text, err := exec.Command("go", "version", "-m", out+"/ipset-test").Output()
+	for _, want := range []string{"mod\t" + module + "\t" + version, "-tags=" + overlay.Tag} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("go version -m: no %q, %v\n%s", want, err, text)
+		}
+	}
+	nm, err := exec.Command("go", "tool", "nm", out+"/ipset-test").Output()
+	if err != nil || !strings.Contains(string(nm), overlay.Module+"/netglue") {
+		t.Errorf("it has no sockets of ours: %v", err)
 	}
 }
 

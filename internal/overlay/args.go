@@ -86,17 +86,19 @@ func packagesIn(verb string, line []string) (n int) {
 	return n
 }
 
-// fromGOFLAGS fills what the environment's flags say and the arguments do not.
-func (a *args) fromGOFLAGS(goflags string) {
+// fromGOFLAGS fills what the environment's flags say and the arguments do not, and
+// reports whether that was something.
+func (a *args) fromGOFLAGS(goflags string) (more bool) {
 	for _, f := range strings.Fields(goflags) {
 		name, value, _ := strings.Cut(strings.TrimLeft(f, "-"), "=")
 		switch {
 		case name == "tags" && a.tags == "":
-			a.tags = value
+			a.tags, more = value, true
 		case name == "overlay" && a.overlay == "":
-			a.overlay = value
+			a.overlay, more = value, true
 		}
 	}
+	return more
 }
 
 // files reports whether the packages are Go files.

@@ -48,16 +48,28 @@ type prepared struct {
 	*args
 	g      Go
 	goroot string // empty: the system needs none
-	plan   string // the overlay file
+	plan   string // the overlay file; empty: none
 	extra  string // the Go file to add where the arguments are Go files
+	mods   string // the module cache with the changed module; empty: the user's
 }
 
 func (p *prepared) env() []string {
-	return []string{"GOROOT=" + p.goroot, "GOTOOLCHAIN=local"}
+	env := []string{"GOROOT=" + p.goroot, "GOTOOLCHAIN=local"}
+	if p.mods != "" {
+		env = append(env, "GOMODCACHE="+p.mods)
+	}
+	return env
 }
 
 func (p *prepared) flags() []string {
-	return []string{"-tags=" + withTag(p.tags), "-overlay=" + p.plan}
+	flags := []string{"-tags=" + withTag(p.tags)}
+	if p.plan != "" {
+		flags = append(flags, "-overlay="+p.plan)
+	}
+	if p.mods != "" {
+		flags = append(flags, "-modcacherw") // what is extracted there can be removed
+	}
+	return flags
 }
 
 func prepare(verb string, line []string) (*prepared, error) {
@@ -66,37 +78,43 @@ func prepare(verb string, line []string) (*prepared, error) {
 		return nil, err
 	}
 	p := &prepared{args: a}
+	if a.released() {
+		return p, p.prepareReleased()
+	}
+	a.fromGOFLAGS(os.Getenv("GOFLAGS"))
+	packages := a.listInBackground() // while the toolchain says what it is
 	if p.g, err = FindGo(a.dir); err != nil {
 		return nil, err
 	}
 	if p.g.OS != "linux" {
 		return p, nil
 	}
-	a.fromGOFLAGS(p.g.Flags)
+	if a.fromGOFLAGS(p.g.Flags) { // the user's file of settings has more
+		packages = a.listInBackground()
+	}
 	cache := filepath.Join(p.g.Cache, "onload")
-	own, err := FindSource(p.g)
-	if err != nil {
+	if p.goroot, err = Root(p.g, filepath.Join(cache, "goroot")); err != nil {
 		return nil, err
 	}
-	if p.goroot, err = Root(p.g, own, filepath.Join(cache, "goroot")); err != nil {
-		return nil, err
-	}
-	return p, p.overlayFiles(verb, filepath.Join(cache, "overlay"))
+	return p, p.overlayFiles(verb, packages, filepath.Join(cache, "overlay"))
 }
 
 // linked is the file that each program gets.
 const linked = "zz_onload.go"
 
+func linkedText(pkg string) []byte {
+	return fmt.Appendf(nil, "// Added by onload build.\n\npackage %s\n\nimport _ %q\n", pkg, "net/onload")
+}
+
 // overlayFiles writes the overlay by which each main package, or each package with
 // tests, imports net/onload.
-func (p *prepared) overlayFiles(verb, cache string) error {
+func (p *prepared) overlayFiles(verb string, packages <-chan listed, cache string) error {
 	replace, err := p.users()
 	if err != nil {
 		return err
 	}
 	add := func(dir, name, pkg string) error {
-		text := fmt.Sprintf("// Added by onload build.\n\npackage %s\n\nimport _ %q\n", pkg, "net/onload")
-		file, err := keep(cache, ".go", []byte(text))
+		file, err := keep(cache, ".go", linkedText(pkg))
 		replace[filepath.Join(dir, name)] = file
 		return err
 	}
@@ -112,9 +130,14 @@ func (p *prepared) overlayFiles(verb, cache string) error {
 		if err := add(dir, linked, "main"); err != nil {
 			return err
 		}
-	} else if err := p.eachPackage(verb, add); err != nil {
+	} else if err := p.eachPackage(verb, <-packages, add); err != nil {
 		return err
 	}
+	return p.writePlan(replace, cache)
+}
+
+// writePlan writes the overlay file.
+func (p *prepared) writePlan(replace map[string]string, cache string) error {
 	text, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
 	if err != nil {
 		return err
@@ -123,26 +146,45 @@ func (p *prepared) overlayFiles(verb, cache string) error {
 	return err
 }
 
-// eachPackage calls add for each package of the arguments that gets a file.
-func (p *prepared) eachPackage(verb string, add func(dir, name, pkg string) error) error {
+// listed is what go list says about the packages of the arguments.
+type listed struct {
+	text []byte
+	err  error
+}
+
+// listInBackground lists the packages, unless the arguments are Go files.
+func (a *args) listInBackground() <-chan listed {
+	c := make(chan listed, 1)
+	if a.files() {
+		return c
+	}
 	line := []string{"list", "-e", "-find", "-f", "{{.Name}}\t{{.Dir}}\t{{len .TestGoFiles}}{{len .XTestGoFiles}}"}
-	line = append(line, p.list...)
-	line = append(line, "-tags="+withTag(p.tags))
-	if p.overlay != "" {
-		line = append(line, "-overlay="+p.overlay)
+	line = append(line, a.list...)
+	line = append(line, "-tags="+withTag(a.tags))
+	if a.overlay != "" {
+		line = append(line, "-overlay="+a.overlay)
 	}
-	line = append(append(line, "--"), p.packages...)
-	env := append(os.Environ(), "GOROOT="+p.g.Root, "GOTOOLCHAIN=local")
-	text, err := run(p.dir, env, p.g.Command(), line...)
-	if err != nil {
-		return err
+	line = append(append(line, "--"), a.packages...)
+	dir := a.dir
+	go func() {
+		text, err := run(dir, os.Environ(), "go", line...)
+		c <- listed{text, err}
+	}()
+	return c
+}
+
+// eachPackage calls add for each package of the arguments that gets a file.
+func (p *prepared) eachPackage(verb string, l listed, add func(dir, name, pkg string) error) error {
+	if l.err != nil {
+		return l.err
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(l.text)) {
 		f := strings.Split(strings.TrimSpace(line), "\t")
 		if len(f) < 3 || f[1] == "" {
 			continue
 		}
 		f[1] = p.inRoot(f[1])
+		var err error
 		switch {
 		case verb == "test" && f[2] != "00":
 			err = add(f[1], strings.TrimSuffix(linked, ".go")+"_test.go", f[0]+"_test")
@@ -192,14 +234,22 @@ func keep(cache, suffix string, text []byte) (string, error) {
 	h := sha256.Sum256(text)
 	file := filepath.Join(cache, hex.EncodeToString(h[:8])+suffix)
 	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, text) {
+		use(file)
 		return file, nil
 	}
-	if err := os.MkdirAll(cache, 0o777); err != nil {
-		return "", err
+	trim(cache)
+	return file, write(file, text)
+}
+
+// write makes a file with its folder, at once: others find nothing, what was there,
+// or all.
+func write(file string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		return err
 	}
-	tmp, err := os.CreateTemp(cache, "new-")
+	tmp, err := os.CreateTemp(filepath.Dir(file), "new-")
 	if err != nil {
-		return "", err
+		return err
 	}
 	_, err = tmp.Write(text)
 	if cerr := tmp.Close(); err == nil {
@@ -208,7 +258,10 @@ func keep(cache, suffix string, text []byte) (string, error) {
 	if err == nil {
 		err = os.Rename(tmp.Name(), file)
 	}
-	return file, err
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
 }
 
 // Env returns the settings by which another build system builds the packages as Build

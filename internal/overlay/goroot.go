@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,10 +35,36 @@ type tree struct {
 	links map[string]string
 }
 
-// Root returns a GOROOT for Linux programs, made of a real one and of the module's
+// Root returns a GOROOT for the Linux programs of a real one, with this module's
 // packages. It lies in the folder cache, from which it may be removed at any time,
 // and is made only if it is not there.
-func Root(real Go, own *Source, cache string) (dir string, err error) {
+func Root(real Go, cache string) (dir string, err error) {
+	file := memoryFile(real, cache)
+	if dir, ok := remembered(file); ok {
+		use(file)
+		use(dir)
+		return dir, nil
+	}
+	own, err := FindSource(real)
+	if err != nil {
+		return "", err
+	}
+	from, settled, err := madeFrom(real, own) // before anything is read
+	if err != nil {
+		return "", err
+	}
+	if dir, err = makeRoot(real, own, cache); err != nil || !settled {
+		return dir, err
+	}
+	text, err := json.Marshal(memory{dir, from})
+	if err != nil {
+		return "", err
+	}
+	return dir, write(file, text)
+}
+
+// makeRoot makes a GOROOT, unless one with the same content is there.
+func makeRoot(real Go, own *Source, cache string) (dir string, err error) {
 	t := &tree{text: map[string][]byte{}, links: map[string]string{}}
 	if err := t.patch(real); err != nil {
 		return "", err
@@ -50,8 +77,10 @@ func Root(real Go, own *Source, cache string) (dir string, err error) {
 	}
 	dir = filepath.Join(cache, real.Version+"-"+t.hash())
 	if _, err := os.Stat(dir); err == nil {
+		use(dir)
 		return dir, nil
 	}
+	trim(cache)
 	return dir, t.write(dir)
 }
 
@@ -72,9 +101,15 @@ func (t *tree) patch(real Go) error {
 	return nil
 }
 
+// unneeded are files of dependencies that a program is left without, by package.
+// zap's level as an HTTP handler is its only use of net/http, which would make a
+// program without HTTP 4 MiB larger.
+var unneeded = map[string]string{"go.uber.org/zap": "http_handler.go"}
+
 // vendor adds the module's packages and their dependencies to those that the
 // standard library has from other modules. A package that it has already is its own:
-// two releases of one are never mixed.
+// two releases of one are never mixed. All are copied: the go command reads folders
+// with symbolic links again for each build.
 func (t *tree) vendor(real Go, own *Source) error {
 	vendor := filepath.Join(real.Root, "src", "vendor")
 	has := map[string]bool{}
@@ -85,8 +120,8 @@ func (t *tree) vendor(real Go, own *Source) error {
 		rel, _ := filepath.Rel(vendor, p)
 		rel = filepath.ToSlash(rel)
 		has[path.Dir(rel)] = true
-		t.links["src/vendor/"+rel] = p
-		return nil
+		t.text["src/vendor/"+rel], err = os.ReadFile(p)
+		return err
 	})
 	if err != nil {
 		return err
@@ -99,8 +134,11 @@ func (t *tree) vendor(real Go, own *Source) error {
 		if err != nil {
 			return err
 		}
+		if name := unneeded[pkg]; name != "" && !slices.ContainsFunc(files, func(f fs.DirEntry) bool { return f.Name() == name }) {
+			return fmt.Errorf("onload: the rule for %s: there is no %s", pkg, name)
+		}
 		for _, f := range files {
-			if !f.Type().IsRegular() || strings.HasSuffix(f.Name(), "_test.go") {
+			if !f.Type().IsRegular() || strings.HasSuffix(f.Name(), "_test.go") || f.Name() == unneeded[pkg] {
 				continue
 			}
 			text, err := os.ReadFile(filepath.Join(from, f.Name()))
@@ -194,11 +232,19 @@ func (t *tree) write(dir string) (err error) {
 			return err
 		}
 	}
-	if err := os.Rename(tmp, dir); err != nil {
-		if _, there := os.Stat(dir); there != nil {
-			return err
-		}
-		_ = os.RemoveAll(tmp) // another process was first
+	return publish(tmp, dir)
+}
+
+// publish gives a folder that is complete its name. If another process was first, its
+// one stays.
+func publish(tmp, dir string) error {
+	err := os.Rename(tmp, dir)
+	if err == nil {
+		return nil
+	}
+	removeAll(tmp)
+	if _, there := os.Stat(dir); there != nil {
+		return err
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type Go struct {
 	Arch    string
 	Flags   string // GOFLAGS
 	Cache   string // GOCACHE
+	Modules string // GOMODCACHE
 }
 
 // Command is the toolchain's go command.
@@ -32,16 +33,16 @@ func (g Go) Command() string { return filepath.Join(g.Root, "bin", "go") }
 // FindGo returns the toolchain that the go command chooses in dir: the go.mod there
 // may ask for another than the one in PATH.
 func FindGo(dir string) (g Go, err error) {
-	text, err := run(dir, os.Environ(), "go", "env", "-json", "GOROOT", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOCACHE")
+	text, err := run(dir, os.Environ(), "go", "env", "-json", "GOROOT", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS", "GOCACHE", "GOMODCACHE")
 	if err != nil {
 		return g, err
 	}
-	var env struct{ GOROOT, GOVERSION, GOOS, GOARCH, GOFLAGS, GOCACHE string }
+	var env struct{ GOROOT, GOVERSION, GOOS, GOARCH, GOFLAGS, GOCACHE, GOMODCACHE string }
 	if err := json.Unmarshal(text, &env); err != nil {
 		return g, err
 	}
 	version, _, _ := strings.Cut(env.GOVERSION, " ") // experiments follow
-	return Go{env.GOROOT, version, env.GOOS, env.GOARCH, env.GOFLAGS, env.GOCACHE}, nil
+	return Go{env.GOROOT, version, env.GOOS, env.GOARCH, env.GOFLAGS, env.GOCACHE, env.GOMODCACHE}, nil
 }
 
 // run returns what a command prints. Its error has what it says about the failure.
@@ -64,6 +65,7 @@ func run(dir string, env []string, name string, args ...string) ([]byte, error) 
 // program gets with netglue.
 type Source struct {
 	Packages map[string]string
+	Decides  []string // the files that decide which packages these are
 }
 
 // FindSource finds the packages for programs that g builds. The module is the folder
@@ -73,7 +75,7 @@ func FindSource(g Go) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Packages: map[string]string{}}
+	s := &Source{Packages: map[string]string{}, Decides: []string{filepath.Join(dir, "go.mod")}}
 	// Files for all processors are taken, but some import packages of their own.
 	env := append(os.Environ(), "GOROOT="+g.Root, "GOTOOLCHAIN=local", "GOWORK=off", "GOFLAGS=", "GOOS="+g.OS, "GOARCH="+g.Arch, "GOEXPERIMENT=")
 	text, err := run(dir, env, g.Command(), "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}\t{{.Dir}}{{end}}",
@@ -95,6 +97,7 @@ func FindSource(g Go) (*Source, error) {
 // glue is the package that a program imports, by net/onload.
 const glue = "netglue"
 
+// moduleDir is the folder of this module's source.
 func moduleDir(g Go) (string, error) {
 	if _, file, _, ok := runtime.Caller(0); ok {
 		dir := filepath.Dir(filepath.Dir(filepath.Dir(file)))
@@ -106,15 +109,6 @@ func moduleDir(g Go) (string, error) {
 	if !ok || info.Main.Path != Module || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "", fmt.Errorf("onload: the source of %s is not there; install a release: go install %s/cmd/onload@latest", Module, Module)
 	}
-	at := Module + "@" + info.Main.Version
-	env := append(os.Environ(), "GOROOT="+g.Root, "GOTOOLCHAIN=local", "GOWORK=off", "GOFLAGS=")
-	text, err := run(os.TempDir(), env, g.Command(), "mod", "download", "-json", at)
-	if err != nil {
-		return "", err
-	}
-	var m struct{ Dir string }
-	if err := json.Unmarshal(text, &m); err != nil {
-		return "", err
-	}
-	return m.Dir, nil
+	m, err := download(g.Command(), Module, info.Main.Version)
+	return m.Dir, err
 }
