@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // Listen announces on the local network address, as net.Listen does. On an address
@@ -206,9 +207,13 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 		}
 		return fail(cause("bind", err))
 	}
-	l.open(on, unshare)
+	outside.Do(func() { // of a bubble, which the pump would keep from ending
+		l.open(on, unshare)
+		if l.k != nil {
+			l.pumped.Go(l.pump)
+		}
+	})
 	if l.k != nil {
-		l.pumped.Go(l.pump)
 		if !e.in.Track(l, l.close) {
 			_ = l.close()
 			return fail(net.ErrClosed)

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // listenGroup is ListenMulticastUDP of the engine.
@@ -85,7 +86,7 @@ func (e *Engine) bindUDP(sh *engine.Shards, k *net.UDPConn, network string, port
 		}
 		return c, nil
 	}
-	c.pumped.Go(c.pump)
+	outside.Do(func() { c.pumped.Go(c.pump) })
 	if !e.in.Track(c, c.close) && err == nil {
 		err = net.ErrClosed
 	}

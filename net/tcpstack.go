@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -43,8 +44,14 @@ func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
 	x.on = stackTCP{s: s, family: familyByte(network), wide: wide}
 	x.via = &x.on
 	x.c.carrier.Store(&x.via)
+	runtime.AddCleanup(&x.c, forgotten, s)
 	return &x.c
 }
+
+// forgotten closes a connection that the program has lost without closing it, as net
+// does. The methods of stackTCP use their receiver after they have waited, for errors:
+// so nothing is lost while a goroutine waits.
+func forgotten(s *stack.TCPConn) { _ = s.Close() }
 
 func familyByte(network string) byte {
 	if len(network) == len("tcp4") {

@@ -4,11 +4,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/net/ipv4"
+
+	"github.com/onload-go/onload/internal/stack"
 )
 
 // UDPConn is a UDP socket, connected or not: accelerated, the kernel's, or
@@ -48,12 +51,16 @@ func newUDPConn(v udpCarrier) *UDPConn {
 	switch v := v.(type) {
 	case *connectedUDP:
 		v.owner = c
+		runtime.AddCleanup(c, forgottenUDP, v.s)
 	case *boundUDP:
 		v.owner = c
 	}
 	c.carrier.Store(&v)
 	return c
 }
+
+// forgottenUDP is forgotten for connected UDP sockets.
+func forgottenUDP(s *stack.UDPConn) { _ = s.Close() }
 
 // via returns the carrier of c.
 func (c *UDPConn) via() udpCarrier {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/outside"
 	"github.com/onload-go/onload/ip"
 )
 
@@ -21,7 +22,7 @@ func init() {
 	if off() {
 		return
 	}
-	onload.Hook = &onload.Hooks{Dial: dial, Vacate: vacate, Listen: listen}
+	onload.Hook = &onload.Hooks{Dial: dial, Vacate: vacate, Listen: listen, Outside: outside.Do}
 }
 
 // Switch is the environment variable that turns a program's acceleration off: what
@@ -194,4 +195,4 @@ func (none) Splice(onload.Socket, int64) (int64, bool, error) { return 0, false,
 func (none) Leave(string) (int, error)                        { return -1, errNoDescriptor }
 
 // errNoDescriptor is the error of File.
-var errNoDescriptor = fmt.Errorf("onload: an accelerated connection has no descriptor: %w", errors.ErrUnsupported)
+var errNoDescriptor = fmt.Errorf("onload: an accelerated TCP connection has no descriptor, and the kernel cannot take it over: %w", errors.ErrUnsupported)

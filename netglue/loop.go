@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // init has everything that talks to loopback addresses go over a stack.
@@ -24,7 +25,7 @@ func init() {
 	if err := engine.UseLoop(); err != nil {
 		panic(err)
 	}
-	onload.Hook = &onload.Hooks{Dial: loopDial, Vacate: vacate, Listen: loopListen}
+	onload.Hook = &onload.Hooks{Dial: loopDial, Vacate: vacate, Listen: loopListen, Outside: outside.Do}
 	if file := os.Getenv(LoopStats); file != "" {
 		exithook.Add(exithook.Hook{F: func() { writeStats(file) }, RunOnFailure: true})
 	}

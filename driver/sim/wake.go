@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // newEventFD makes a descriptor that any process may have.
@@ -137,6 +139,15 @@ func (q *Queue) schedule(due int64) {
 	}
 	q.timerAt = max(due, 1)
 	d := time.Duration(due - q.dev.clock())
+	if outside.Bubbled(time.Now()) { // whose timers would wait for its goroutines
+		outside.Do(func() { q.startTimer(d) })
+		return
+	}
+	q.startTimer(d)
+}
+
+// startTimer has expire called in d. q.wakeMu is held.
+func (q *Queue) startTimer(d time.Duration) {
 	if q.timer == nil {
 		q.timer = time.AfterFunc(d, q.expire)
 	} else {

@@ -3,6 +3,8 @@ package control
 import (
 	"sync"
 	"time"
+
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // expiry watches what the kernel knows of single paths: an MTU that a router said, or a
@@ -35,9 +37,9 @@ func (k *Kernel) expires(ticks int32) {
 	case k.ctx.Err() != nil || !e.next.IsZero() && !at.Before(e.next):
 		return
 	case e.timer == nil:
-		e.timer = time.AfterFunc(after, k.expired)
+		outside.Do(func() { e.timer = time.AfterFunc(after, k.expired) })
 	default:
-		e.timer.Reset(after)
+		outside.Do(func() { e.timer.Reset(after) })
 	}
 	e.next = at
 }

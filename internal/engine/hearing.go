@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/outside"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -268,8 +269,10 @@ func (hs *hearers) decide(news look) {
 	}
 	switch {
 	case len(hs.wants) > 0 && hs.stop == nil:
-		hs.stop = make(chan struct{})
-		go hs.watch(hs.stop)
+		outside.Do(func() { // of a bubble: it is for all sockets
+			hs.stop = make(chan struct{})
+			go hs.watch(hs.stop)
+		})
 	case len(hs.wants) == 0 && hs.stop != nil:
 		close(hs.stop)
 		hs.stop = nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/onload-go/onload/driver/sim"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/outside"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -29,7 +30,12 @@ func memoryMAC(end int) [6]byte { return [6]byte{2, 0, 0, 0, 0, byte(end + 1)} }
 
 // NewMemoryPair makes two engines joined by a link in memory, behind which there is
 // no kernel. They reach only each other.
-func NewMemoryPair(a, b MemoryConfig) (*Engine, *Engine, error) {
+func NewMemoryPair(a, b MemoryConfig) (ea, eb *Engine, err error) {
+	outside.Do(func() { ea, eb, err = newMemoryPair(a, b) })
+	return ea, eb, err
+}
+
+func newMemoryPair(a, b MemoryConfig) (*Engine, *Engine, error) {
 	ends := [2]*MemoryConfig{&a, &b}
 	for i, c := range ends {
 		if err := c.Config.check(); err != nil {

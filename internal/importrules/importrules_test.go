@@ -34,14 +34,17 @@ var rules = []rule{
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
 	{"driver/steer", []string{"driver", "ip"}},
-	{"driver/exception", []string{"driver", "driver/steer", "ip", "ring"}}, // it tells the kernel of checksums and segments
-	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring"}},       // a device that computes checksums and segments
+	{"driver/exception", []string{"driver", "driver/steer", "ip", "ring"}},               // it tells the kernel of checksums and segments
+	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring", "internal/outside"}}, // a device that computes checksums and segments
 	{"driver/drivertest", []string{"driver", "ip", "ring", "internal/allocs", "internal/need"}},
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
 	{"driver/vfio/nic", []string{"driver", "driver/steer", "driver/vfio/...", "ip", "ring"}}, // headers of packets to segment
 	{"driver/vfio/nic/nictest", []string{"driver", "driver/drivertest", "driver/vfio/nic", "internal/need", "internal/testlong", "internal/vmrun/monitor"}},
 	{"internal/netns", nil},
+	{"internal/similar", nil},
+	{"internal/outside", nil},
+	{"internal/dropin", nil}, // what it reads and writes are the users' programs
 	{"internal/cgroup", nil},
 	{"internal/memory", []string{"internal/cgroup"}},
 	{"internal/processors", []string{"internal/cgroup"}},
@@ -58,15 +61,15 @@ var rules = []rule{
 	{"internal/vmrun", []string{"internal/need", "internal/testlong", "internal/vmrun/..."}}, // tests only
 	{"internal/nic", []string{"driver/afxdp", "driver/vfio"}},
 	{"internal/lab", []string{"internal/need", "internal/cgroup", "internal/netns"}},
-	{"internal/control", []string{"ip", "internal/netns"}},
+	{"internal/control", []string{"ip", "internal/netns", "internal/outside"}},
 	{"internal/neigh", []string{"ip"}},
 	{"internal/broker/nicshare", []string{"internal/broker/bpf", "internal/netns", "driver/afxdp/..."}},
 	{"internal/broker/bpf", nil},
 	{"internal/inlet", []string{"ip", "internal/inlet/bpf", "internal/netns"}},
 	{"internal/flowtable", nil},
 	{"internal/guardian", []string{"internal/flowtable", "tcp", "ip"}},
-	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
-	{"internal/engine", []string{"internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "ring", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/outside", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
+	{"internal/engine", []string{"internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "internal/outside", "internal/similar", "ring", "tcp", "udp", "ip", "driver/..."}},
 	{"internal/broker", []string{"internal/broker/claim", "internal/broker/nicshare", "internal/broker/policy", "internal/broker/wire"}},
 	{"internal/broker/wire", nil},
 	{"internal/broker/claim", nil},
@@ -74,9 +77,10 @@ var rules = []rule{
 	{"internal/broker/client", []string{"internal/broker/claim", "internal/broker/wire", "driver", "driver/afxdp", "ring"}},
 	{"internal/overlay", nil},
 	{"internal/stdtest", []string{"internal/overlay"}},
-	{"netglue", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip"}},
+	{"netglue", []string{"internal/engine", "internal/outside", "internal/stack", "tcp", "udp", "ip"}},
 	// net's types are net's business: who carries a connection is the engine's.
-	{"net", []string{"internal/engine", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
+	{"net", []string{"internal/engine", "internal/outside", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
+	{"net/onloadtls", []string{"net"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},
 	{"examples", []string{"examples/...", "net", "internal/lab"}},
 	// The lowest rung of a comparison is the driver alone.

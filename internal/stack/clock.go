@@ -18,12 +18,13 @@ const never = math.MaxInt64
 
 // deadlineAt puts an application's deadline on the stack's clock: 0 is none,
 // and a deadline in the past is at once. One beyond the clock's end, where
-// time.Until stops counting, does not come.
-func deadlineAt(t time.Time) int64 {
+// time.Until stops counting, does not come. clock is the application's, which was just
+// read.
+func deadlineAt(t, clock time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	now, d := nanotime(), int64(time.Until(t))
+	now, d := nanotime(), int64(t.Sub(clock))
 	if d > never-now {
 		return never
 	}

@@ -3,6 +3,8 @@ package stack
 import (
 	"math"
 	"sync/atomic"
+
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // kicker has the queues transmit what is on their rings: at once, or together with
@@ -148,8 +150,10 @@ func (s *Stack) kickLater(d deferral) bool {
 		return true
 	}
 	if k.flusher == nil {
-		k.flusher = make(chan struct{}, 1)
-		go s.runFlusher()
+		outside.Do(func() { // of a bubble: it lives as long as s
+			k.flusher = make(chan struct{}, 1)
+			go s.runFlusher()
+		})
 	}
 	select {
 	case k.flusher <- struct{}{}:

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/onload-go/onload/internal/outside"
 )
 
 // direction is what a goroutine waits for on a socket.
@@ -55,7 +57,12 @@ func (w *waiter) waiting() *waiting {
 	return w.more.Load()
 }
 
-var waitings = sync.Pool{New: func() any { return &waiting{ch: make(chan bool, 1)} }}
+// The channel is no bubble's (testing/synctest): goroutines outside of it write to it.
+var waitings = sync.Pool{New: func() any {
+	p := new(waiting)
+	outside.Do(func() { p.ch = make(chan bool, 1) })
+	return p
+}}
 
 // forget drops what w needs only while somebody waits. Nobody waits, and no
 // deadline is being set. A deadline that has passed may still be looking at its
@@ -126,7 +133,11 @@ func (w *waiter) over() bool {
 // setDeadline sets, moves or clears w's deadline, and wakes the waiting
 // goroutine when it has passed.
 func (s *Stack) setDeadline(w *waiter, t time.Time) {
-	at := deadlineAt(t)
+	var clock time.Time
+	if !t.IsZero() {
+		clock = time.Now()
+	}
+	at := deadlineAt(t, clock)
 	if at == 0 && w.more.Load() == nil {
 		return
 	}
@@ -146,6 +157,15 @@ func (s *Stack) setDeadline(w *waiter, t time.Time) {
 		s.wake(w)
 		return
 	}
+	if outside.Bubbled(clock) { // whose timers would wait for its goroutines
+		outside.Do(func() { s.startTimer(w, p, d) })
+		return
+	}
+	s.startTimer(w, p, d)
+}
+
+// startTimer has deadlinePassed called in d. p.mu is held.
+func (s *Stack) startTimer(w *waiter, p *waiting, d time.Duration) {
 	if p.timer == nil {
 		p.timer = time.AfterFunc(d, func() { s.deadlinePassed(w, p) })
 	} else {
