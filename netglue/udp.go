@@ -228,7 +228,7 @@ func bindUDP(e *engine.Engine, twin syscall.Conn, sh *engine.Shards, local netip
 	return c, nil
 }
 
-func (c *udpBound) Write([]byte) (int, error)       { return 0, syscall.EDESTADDRREQ }
+func (c *udpBound) Write([]byte) (int, error)      { return 0, syscall.EDESTADDRREQ }
 func (c *udpBound) Writev([][]byte) (int64, error) { return 0, syscall.EDESTADDRREQ }
 
 func (c *udpBound) WriteMsg(p, oob []byte, to netip.AddrPort) (int, bool, error) {
