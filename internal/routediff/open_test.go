@@ -84,7 +84,11 @@ func stateOf(c net.Conn) outcome {
 	}
 	// The least retransmission timeout, in steps of 50 ms: the rest is the kernel's ticks.
 	floor := (i.RTO - i.RTT + 10*time.Millisecond) / (50 * time.Millisecond)
-	return outcome(fmt.Sprintf("%s cwnd %d mss %d path mtu %d ecn %v rto %d", i.Congestion, i.Cwnd, i.SendMSS, i.PathMTU, i.ECN, floor*50))
+	o := fmt.Sprintf("%s cwnd %d mss %d path mtu %d ecn %v rto %d", i.Congestion, i.Cwnd, i.SendMSS, i.PathMTU, i.ECN, floor*50)
+	if i.RecvWindow < ownWindow {
+		o += fmt.Sprintf(" window %d", i.RecvWindow)
+	}
+	return outcome(o)
 }
 
 // infoOf is TCP_INFO of the kernel's connection, and Info of ours.
@@ -101,7 +105,7 @@ func infoOf(c net.Conn) (i onload.TCPInfo, err error) {
 		if k, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
 			return
 		}
-		i.Cwnd, i.SendMSS, i.PathMTU = int(k.Snd_cwnd*k.Snd_mss), int(k.Snd_mss), int(k.Pmtu)
+		i.Cwnd, i.SendMSS, i.PathMTU, i.RecvWindow = int(k.Snd_cwnd*k.Snd_mss), int(k.Snd_mss), int(k.Pmtu), int(k.Rcv_wnd)
 		i.RTO, i.RTT = time.Duration(k.Rto)*time.Microsecond, time.Duration(k.Rtt)*time.Microsecond
 		const ecn = 8 // TCPI_OPT_ECN
 		i.ECN = k.Options&ecn != 0
