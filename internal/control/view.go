@@ -296,6 +296,9 @@ func (t *table) lookup(v *view, dst netip.Addr, oif int) (*fibRoute, error) {
 		rs := t.routes[p]
 		for i := range rs {
 			r := &rs[i]
+			if r.unsure { // also of a kind that fails, beside another (markEqual)
+				return nil, errAsk
+			}
 			switch r.kind {
 			case unix.RTN_UNREACHABLE:
 				return nil, syscall.EHOSTUNREACH
@@ -305,9 +308,6 @@ func (t *table) lookup(v *view, dst netip.Addr, oif int) (*fibRoute, error) {
 				return nil, syscall.EINVAL
 			case unix.RTN_THROW:
 				return nil, errThrow
-			}
-			if r.unsure {
-				return nil, errAsk
 			}
 			if r.alive(v, oif) {
 				return r, nil
