@@ -14,7 +14,6 @@ type Shared struct {
 	Index, MTU   int
 	Name, Driver string
 	Virtual      bool // packets of the peer's kernel come without checksums, and joined
-	Program      uint32
 	ProgramMode  Mode // ModeAuto where there is no program
 
 	l *linkInfo
@@ -27,7 +26,7 @@ func LookupShared(name string) (*Shared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("afxdp: %w", err)
 	}
-	s := &Shared{Index: l.index, MTU: l.mtu, Name: l.name, Driver: l.driver, Virtual: l.virtual(), Program: l.prog, l: l}
+	s := &Shared{Index: l.index, MTU: l.mtu, Name: l.name, Driver: l.driver, Virtual: l.virtual(), l: l}
 	switch l.progMode {
 	case "native":
 		s.ProgramMode = ModeNative
@@ -37,8 +36,15 @@ func LookupShared(name string) (*Shared, error) {
 	return s, errEthernet(l)
 }
 
-// Foreign is the error that the interface has a program of somebody else.
-func (s *Shared) Foreign() error { return foreignProgram(s.l) }
+// AwaitFree waits for the end of a program that nobody keeps attached any more. The
+// error is a *ProgramError if somebody does.
+func (s *Shared) AwaitFree() error {
+	l, err := freeLink(s.Name)
+	if err == nil {
+		s.l, s.ProgramMode = l, ModeAuto
+	}
+	return err
+}
 
 // Attach has load make the program of spec, and put attach it, in the best way that
 // works, as Open does. Mode is ModeAuto, or the only one to try.

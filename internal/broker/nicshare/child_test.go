@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 		serve()
 		return
 	}
+	if what := os.Getenv(takerEnv); what != "" {
+		takeOver(what)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -141,8 +141,8 @@ func (n *NIC) pinned() (link.Link, error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("nicshare: %w", err)
 	}
-	if n.shared.Program != 0 {
-		return nil, n.shared.Foreign()
+	if err := n.shared.AwaitFree(); err != nil {
+		return nil, err
 	}
 	return nil, n.pins.clear()
 }
