@@ -1,12 +1,14 @@
 package nicshare
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	steer "github.com/onload-go/onload/driver/afxdp/bpf"
 	"github.com/onload-go/onload/internal/broker/bpf"
@@ -128,7 +130,7 @@ func (n *NIC) sweep() error {
 			continue
 		}
 		n.c.Log.Warn("nicshare: a link that nobody knows is removed", zap.String("link", name))
-		if err := n.nl.LinkDel(k); err != nil {
+		if err := n.nl.LinkDel(k); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("nicshare: %s: %w", name, err)
 		}
 	}

@@ -150,9 +150,16 @@ func TestAttempts(t *testing.T) {
 	peer := observe(t, w.B)
 	own := w.out(port+1, false)
 	frame := own.build(t)
-	for name := range attempts {
+	patient := start(t, w.A, n, LinkConfig{})
+	for name, harms := range map[string]bool{
+		"sockets of its own": false, "bind again": false, "rings again": false, "shrink the memory": false, "holes in the memory": false,
+		"its namespace": false, "its interface": false, "programs": false, "garbage in the rings": true, "descriptors outside": true,
+	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, w.A, n, LinkConfig{})
+			p := patient
+			if harms {
+				p = start(t, w.A, n, LinkConfig{})
+			}
 			w.allow(p, udp, port)
 			if a := p.try(order{Try: name}); a.Err != "" {
 				t.Error(a.Err)
@@ -165,8 +172,12 @@ func TestAttempts(t *testing.T) {
 			}
 			w.send(t, own)
 			good.do(order{Receive: 1})
-			p.kill()
-			must(t, p.link.Close())
+			if harms {
+				p.kill()
+				must(t, p.link.Close())
+				return
+			}
+			must(t, p.link.Revoke(Port{udp, w.A.Addr4, port}, Port{udp, w.A.Addr6, port}))
 		})
 	}
 }

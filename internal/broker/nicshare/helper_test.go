@@ -279,3 +279,20 @@ func (w *network) send(t testing.TB, p packet) {
 		return unix.Sendto(fd, p.build(t), 0, &unix.SockaddrLinklayer{Ifindex: w.B.Index})
 	}))
 }
+
+// sendLarge is send for a packet that the kernel is to segment.
+func (w *network) sendLarge(t testing.TB, p packet, hdr [10]byte) {
+	t.Helper()
+	p.src, p.dst, p.mac, p.to = p.dst, p.src, p.to, p.mac
+	must(t, w.B.Do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+			return err
+		}
+		return unix.Sendto(fd, append(hdr[:], p.build(t)...), 0, &unix.SockaddrLinklayer{Ifindex: w.B.Index})
+	}))
+}

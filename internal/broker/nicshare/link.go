@@ -234,7 +234,10 @@ func (l *Link) close() error {
 		errs = append(errs, missing(l.n.steer.Devs.Delete(uint32(l.id))))
 		// The filter goes with the device, and not before.
 		if k, err := l.n.nl.LinkByIndex(l.index); err == nil && k.Attrs().Name == l.name {
-			errs = append(errs, l.n.nl.LinkDel(k))
+			// The kernel may be faster, if the process has ended.
+			if err := l.n.nl.LinkDel(k); err != nil && !errors.Is(err, unix.ENODEV) {
+				errs = append(errs, fmt.Errorf("nicshare: %s: %w", l.name, err))
+			}
 		}
 		errs = append(errs, missing(l.n.filter.Links.Delete(uint32(l.index))))
 	}
