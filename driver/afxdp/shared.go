@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -36,10 +37,10 @@ func LookupShared(name string) (*Shared, error) {
 	return s, errEthernet(l)
 }
 
-// AwaitFree waits for the end of a program that nobody keeps attached any more. The
-// error is a *ProgramError if somebody does.
-func (s *Shared) AwaitFree() error {
-	l, err := freeLink(s.Name)
+// AwaitFree waits for the end of a program that nobody keeps attached any more, until
+// ctx ends. The error is a *ProgramError if somebody does.
+func (s *Shared) AwaitFree(ctx context.Context) error {
+	l, err := freeLink(ctx, s.Name)
 	if err == nil {
 		s.l, s.ProgramMode = l, ModeAuto
 	}

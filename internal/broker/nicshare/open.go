@@ -1,6 +1,7 @@
 package nicshare
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -141,7 +142,7 @@ func (n *NIC) pinned() (link.Link, error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("nicshare: %w", err)
 	}
-	if err := n.shared.AwaitFree(); err != nil {
+	if err := n.shared.AwaitFree(context.Background()); err != nil {
 		return nil, err
 	}
 	return nil, n.pins.clear()
