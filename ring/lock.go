@@ -26,6 +26,7 @@ type Lock struct {
 	waiters  atomic.Int32
 	starving atomic.Int32 // waiters that were overtaken too often
 	sema     chan bool    // true: the lock is handed over with it
+	rounds   int          // of work, while somebody waits; the holder's
 
 	// Contention, as counters for the operator.
 	Deferred  atomic.Uint64 // work left for the holder
@@ -146,7 +147,8 @@ func (l *Lock) Take(do func(*Work)) {
 }
 
 // TryUnlock unlocks, unless work was left since the last Take. In that case it
-// returns false, and the holder has to Take again.
+// returns false, and the holder has to Take again; or it returns true after some
+// rounds, where a goroutine in Lock has the lock then, and is to do the work.
 func (l *Lock) TryUnlock() bool {
 	if l.starving.Load() > 0 && l.word.Load() == &l.held {
 		select {
@@ -156,7 +158,7 @@ func (l *Lock) TryUnlock() bool {
 		}
 	}
 	if !l.word.CompareAndSwap(&l.held, nil) {
-		return false
+		return l.passOn()
 	}
 	if l.waiters.Load() > 0 {
 		select {
@@ -165,6 +167,30 @@ func (l *Lock) TryUnlock() bool {
 		}
 	}
 	return true
+}
+
+// passAfter is how many rounds of work the holder does while somebody waits in Lock.
+const passAfter = 16
+
+// passOn hands the lock, and the work that was left, to a goroutine that waits in Lock.
+// Otherwise a stream of work without end would keep it waiting for good: only a lock
+// that is free, or has no work, goes to it.
+//
+//go:noinline
+func (l *Lock) passOn() bool {
+	if l.waiters.Load() == 0 {
+		return false
+	}
+	if l.rounds++; l.rounds < passAfter {
+		return false
+	}
+	l.rounds = 0
+	select {
+	case l.sema <- true: // the receiver holds the lock
+		return true
+	default:
+		return false
+	}
 }
 
 // Held reports whether somebody holds the lock.

@@ -319,3 +319,36 @@ func BenchmarkLockContended(b *testing.B) {
 		}
 	})
 }
+
+// TestLockPassesOn: a goroutine that waits for the lock gets it, and the work that is
+// left, from a holder whose work has no end.
+func TestLockPassesOn(t *testing.T) {
+	l := NewLock()
+	l.Lock()
+	var s testSocket
+	did := 0
+	do := func(*Work) { did++ } // the holder's
+	left := make(chan int)
+	go func() {
+		l.Lock()
+		was := did
+		drain(l, do)
+		left <- did - was
+	}()
+	for start := time.Now(); ; runtime.Gosched() {
+		l.Post(&s.work)
+		if l.TryUnlock() {
+			break
+		}
+		l.Take(do)
+		if time.Since(start) > time.Minute {
+			t.Fatal("the lock is never given away")
+		}
+	}
+	if n := <-left; n != 1 {
+		t.Errorf("the next holder did %d pieces of work, want the one that was left", n)
+	}
+	if l.Held() {
+		t.Error("the lock is held")
+	}
+}

@@ -1,6 +1,7 @@
 package afxdp
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -22,7 +23,11 @@ func (d *Device) Advice(spins bool) []string {
 	// Facts that cannot be asked for are looked for by name.
 	_ = d.inNS(func() error {
 		irqs = queueIRQs(d.index)
-		return nil
+		l, err := lookupLink(fmt.Sprint(d.index))
+		if err == nil { // queues and table may have changed since the start (ethtool -L, -X)
+			f.Receive, f.RSS = l.rx, l.rssTable
+		}
+		return err
 	})
 	for _, q := range d.queues.all() {
 		irq, ok := irqs[q.id]

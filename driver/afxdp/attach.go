@@ -3,6 +3,7 @@ package afxdp
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -131,7 +132,12 @@ func attachBest(c *Config, l *linkInfo, w way) (attachment, error) {
 		c.Log.Debug("afxdp: attach refused", zap.Error(err))
 		errs = append(errs, err)
 	}
-	return attachment{}, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if c.ZeroCopy == ZeroCopyRequire && c.Mode != ModeNative {
+		err = &ZeroCopyError{Interface: l.name, Err: err,
+			Why: "it needs XDP in native mode, which driver " + l.driver + " refused: " + strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	return attachment{}, err
 }
 
 // load loads program and maps, sized for c and the most queues that the interface

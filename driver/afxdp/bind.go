@@ -78,7 +78,11 @@ func (d *Device) bind(c *Config, l *linkInfo, native bool) (bindMode, error) {
 		}
 		c.Log.Debug("afxdp: bind refused", zap.Stringer("as", a), zap.Error(err))
 	}
-	return bindMode{}, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if c.ZeroCopy == ZeroCopyRequire {
+		err = &ZeroCopyError{Interface: l.name, Why: copyReason(c, l, native, errs), Err: err}
+	}
+	return bindMode{}, err
 }
 
 // bindFewer binds, and halves the number of frames each time that the limit on

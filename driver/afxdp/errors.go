@@ -101,6 +101,23 @@ func foreignProgram(l *linkInfo) *ProgramError {
 	return e
 }
 
+// A ZeroCopyError says why an interface cannot have the zero-copy mode that
+// ZeroCopyRequire asks for.
+type ZeroCopyError struct {
+	Interface string
+	Why       string
+	Err       error // the kernel's
+}
+
+// Error says what to do, too.
+func (e *ZeroCopyError) Error() string {
+	return fmt.Sprintf("afxdp: interface %s cannot be in zero-copy mode, which ONLOAD_ZEROCOPY=require asks for: %s; "+
+		"ONLOAD_ZEROCOPY=auto copies packets where it has to", e.Interface, e.Why)
+}
+
+// Unwrap returns the kernel's error.
+func (e *ZeroCopyError) Unwrap() error { return e.Err }
+
 // A QueueError says that a queue belongs to another socket.
 type QueueError struct {
 	Interface string
