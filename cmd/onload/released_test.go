@@ -43,7 +43,7 @@ type use struct {
 	name    string
 	command func(s *served, l load) []string
 	report  func(output string) (*report, error) // nil: bench/apps/client's
-	kernel  bool                                 // the program receives by a descriptor, so the kernel carries it
+	kernel  bool                                 // the program asks for what only the kernel's socket has
 }
 
 // released copies the release from the module proxy into dir, as it is but for the
@@ -119,8 +119,8 @@ func build(t *testing.T, dir, source string, plain bool, name string, args ...st
 
 // TestReleased: releases from the module proxy, built as they are, do what their users
 // expect over AF_XDP: the kernel of their namespace has no connection with these, nor a
-// datagram, but has when they are told to leave us alone, and where a program receives
-// by a descriptor.
+// datagram, but has when they are told to leave us alone, and where a program asks
+// for what only the kernel's sockets have.
 func TestReleased(t *testing.T) {
 	needReleases(t)
 	for _, r := range releases {

@@ -67,7 +67,7 @@ var releases = []*release{
 			client("UDP", "dns-udp", "$A:53/www.example.org/192.0.2.1"),
 			client("UDP over IPv6", "dns-udp", "[$6]:53/www.example.org/192.0.2.1"),
 			client("TCP", "dns-tcp", "$A:53/www.example.org/192.0.2.1"),
-			client("forwarded", "dns-udp", "$A:53/up.example/192.0.2.2"),
+			recvErr(client("forwarded", "dns-udp", "$A:53/up.example/192.0.2.2")),
 		},
 	},
 	{
@@ -165,9 +165,16 @@ func runs(args ...string) func(s *served) (line, env []string) {
 }
 
 // quicGo is a use of a server of quic-go, which receives by recvmmsg(2) on the number
-// inside its UDPConn.
+// inside its UDPConn: such a socket becomes the kernel's.
 func quicGo(name string, args ...string) use {
 	u := client(name, "http3", args...)
+	u.kernel = true
+	return u
+}
+
+// recvErr is a use for which the server sets IP_RECVERR, whose queue of errors only the
+// kernel has.
+func recvErr(u use) use {
 	u.kernel = true
 	return u
 }

@@ -254,30 +254,39 @@ func (s *served) kernelCarried() int {
 	if s.client {
 		ns = s.pair.B
 	}
-	var text []byte
-	var sum int
-	err := ns.Do(func() (err error) {
+	var text, text6 []byte
+	err := ns.Do(func() error {
+		var err, err6 error
 		text, err = os.ReadFile("/proc/thread-self/net/snmp")
-		return err
+		text6, err6 = os.ReadFile("/proc/thread-self/net/snmp6")
+		return errors.Join(err, err6)
 	})
-	if err != nil {
-		panic(err)
+	s.must(err)
+	counters := map[string]bool{"Tcp:ActiveOpens": true, "Tcp:PassiveOpens": true, "Udp:InDatagrams": true, "Udp6InDatagrams": true}
+	var sum int
+	count := func(name, value string) {
+		if counters[name] {
+			n, err := strconv.Atoi(value)
+			s.must(err)
+			sum += n
+		}
 	}
-	counters := map[string]bool{"Tcp:ActiveOpens": true, "Tcp:PassiveOpens": true, "Udp:InDatagrams": true}
 	var names []string
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(text)) { // of names, then of values
 		f := strings.Fields(line)
-		if names == nil || names[0] != f[0] {
+		if names == nil {
 			names = f
 			continue
 		}
 		for i, name := range names {
-			if counters[f[0]+name] {
-				n, _ := strconv.Atoi(f[i])
-				sum += n
-			}
+			count(f[0]+name, f[i])
 		}
 		names = nil
+	}
+	for line := range strings.Lines(string(text6)) {
+		if f := strings.Fields(line); len(f) == 2 {
+			count(f[0], f[1])
+		}
 	}
 	return sum
 }
