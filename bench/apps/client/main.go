@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -46,6 +47,10 @@ type options struct {
 
 // patience is how long an answer may take: a user who waits longer has met a stall.
 const patience = 30 * time.Second
+
+// unique is a name for the n-th user's own things. What a client that was killed asked
+// for may be done later, while another client is at work.
+func unique(n int) string { return fmt.Sprintf("user%dx%x", n, rand.Uint64()) }
 
 func main() {
 	o, err := parse()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -19,7 +18,7 @@ func openNATS(o *options, n int) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := c.SubscribeSync(fmt.Sprintf("user%d.%d", n, time.Now().UnixNano()))
+	in, err := c.SubscribeSync(unique(n))
 	return &mailbox{conn: c, in: in}, err
 }
 

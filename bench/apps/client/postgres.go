@@ -13,9 +13,9 @@ import (
 
 // database is a session of PostgreSQL.
 type database struct {
-	conn  *pgx.Conn
-	user  int
-	round int
+	conn    *pgx.Conn
+	channel string // of notifications
+	round   int
 }
 
 func openPostgres(o *options, n int) (session, error) {
@@ -26,7 +26,7 @@ func openPostgres(o *options, n int) (session, error) {
 		return nil, err
 	}
 	_, err = c.Exec(ctx, "CREATE TEMPORARY TABLE lines (n int, text text)")
-	return &database{conn: c, user: n}, err
+	return &database{conn: c, channel: unique(n)}, err
 }
 
 // ask does one of: a prepared query with an answer of up to 32 KiB; a transaction that
@@ -96,8 +96,7 @@ func (d *database) batch(ctx context.Context) error {
 // notify also waits for a notification that does not come: pgx interrupts the read by a
 // deadline, and goes on with the connection.
 func (d *database) notify(ctx context.Context) error {
-	channel := fmt.Sprintf("user%d", d.user)
-	if _, err := d.conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := d.conn.Exec(ctx, "LISTEN "+d.channel); err != nil {
 		return err
 	}
 	short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
@@ -105,7 +104,7 @@ func (d *database) notify(ctx context.Context) error {
 	if _, err := d.conn.WaitForNotification(short); !errors.Is(err, context.DeadlineExceeded) || !pgconn.Timeout(err) {
 		return fmt.Errorf("waiting for no notification: %w", err)
 	}
-	if _, err := d.conn.Exec(ctx, "NOTIFY "+channel+", 'news'"); err != nil {
+	if _, err := d.conn.Exec(ctx, "NOTIFY "+d.channel+", 'news'"); err != nil {
 		return err
 	}
 	n, err := d.conn.WaitForNotification(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -11,12 +12,12 @@ import (
 // cache is a session of Redis with keys of its own.
 type cache struct {
 	client *goredis.Client
-	user   int
+	key    string
 	round  int
 }
 
 func openRedis(o *options, n int) (session, error) {
-	return &cache{client: goredis.NewClient(&goredis.Options{Addr: o.targets[0], PoolSize: 2, MaxRetries: -1, ReadTimeout: patience}), user: n}, nil
+	return &cache{key: unique(n), client: goredis.NewClient(&goredis.Options{Addr: o.targets[0], PoolSize: 2, MaxRetries: -1, ReadTimeout: patience})}, nil
 }
 
 // ask does one of: a value written and read, up to 64 KiB; a pipeline of 50 commands; a
@@ -25,7 +26,7 @@ func (c *cache) ask(string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c.round++
-	key := fmt.Sprintf("user%d", c.user)
+	key := c.key
 	switch c.round % 16 {
 	case 0:
 		return c.publish(ctx, key)
@@ -38,7 +39,7 @@ func (c *cache) ask(string) error {
 		return c.client.BLPop(ctx, patience, key+"list").Err()
 	}
 	value := strings.Repeat(fmt.Sprint(c.round%10), 1<<(c.round%17))
-	if err := c.client.Set(ctx, key, value, 0).Err(); err != nil {
+	if err := c.client.Set(ctx, key, value, time.Minute).Err(); err != nil {
 		return err
 	}
 	got, err := c.client.Get(ctx, key).Result()

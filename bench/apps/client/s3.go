@@ -18,6 +18,7 @@ type store struct {
 	client    *minio.Client
 	transport *http.Transport
 	bucket    string
+	object    string
 	random    *rand.Rand
 	round     int
 }
@@ -29,7 +30,7 @@ func openS3(o *options, n int) (session, error) {
 		return nil, err
 	}
 	password, _ := u.User.Password()
-	s := &store{transport: new(http.Transport), bucket: fmt.Sprintf("user%d", n), random: rand.New(rand.NewPCG(uint64(n), 0))}
+	s := &store{transport: new(http.Transport), bucket: fmt.Sprintf("user%d", n), object: unique(n), random: rand.New(rand.NewPCG(uint64(n), 0))}
 	s.client, err = minio.New(u.Host, &minio.Options{
 		Creds:     credentials.NewStaticV4(u.User.Username(), password, ""),
 		Transport: s.transport, MaxRetries: 1, Region: "us-east-1",
@@ -52,16 +53,16 @@ func (s *store) ask(string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s.round++
-	const name, part = "object", 5 << 20
+	const part = 5 << 20
 	size := s.random.IntN(1 << (6 + 2*s.random.IntN(7)))
 	if s.round%64 == 0 {
 		size = 6 << 20
 	}
 	text := bytes.Repeat([]byte{byte(s.random.Uint32())}, size)
-	if _, err := s.client.PutObject(ctx, s.bucket, name, bytes.NewReader(text), int64(size), minio.PutObjectOptions{PartSize: part}); err != nil {
+	if _, err := s.client.PutObject(ctx, s.bucket, s.object, bytes.NewReader(text), int64(size), minio.PutObjectOptions{PartSize: part}); err != nil {
 		return fmt.Errorf("put: %w", err)
 	}
-	object, err := s.client.GetObject(ctx, s.bucket, name, minio.GetObjectOptions{})
+	object, err := s.client.GetObject(ctx, s.bucket, s.object, minio.GetObjectOptions{})
 	if err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
@@ -73,7 +74,7 @@ func (s *store) ask(string) error {
 	if !bytes.Equal(got, text) {
 		return fmt.Errorf("%w: %d bytes instead of %d", errAnswer, len(got), size)
 	}
-	return s.client.RemoveObject(ctx, s.bucket, name, minio.RemoveObjectOptions{})
+	return s.client.RemoveObject(ctx, s.bucket, s.object, minio.RemoveObjectOptions{})
 }
 
 func (s *store) close() { s.transport.CloseIdleConnections() }
