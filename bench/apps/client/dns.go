@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -17,7 +18,7 @@ type resolver struct {
 
 func openDNS(network string) func(*options, int) (session, error) {
 	return func(o *options, _ int) (session, error) {
-		r := &resolver{client: dns.Client{Net: network, Timeout: patience}}
+		r := &resolver{client: dns.Client{Net: network, Timeout: patience / tries}}
 		server, _, _ := strings.Cut(o.targets[0], "/")
 		var err error
 		r.conn, err = r.client.Dial(server)
@@ -32,7 +33,7 @@ func (r *resolver) ask(target string) error {
 	}
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(f[1]), dns.TypeA)
 	m.SetEdns0(dns.DefaultMsgSize, false)
-	answer, _, err := r.client.ExchangeWithConn(m, r.conn)
+	answer, err := r.exchange(m)
 	if err != nil {
 		return err
 	}
@@ -42,6 +43,21 @@ func (r *resolver) ask(target string) error {
 		}
 	}
 	return fmt.Errorf("%w: %v", errAnswer, answer)
+}
+
+const tries = 5
+
+// exchange asks again when there is no answer: a datagram may be lost wherever a queue
+// is full.
+func (r *resolver) exchange(m *dns.Msg) (answer *dns.Msg, err error) {
+	for range tries {
+		answer, _, err = r.client.ExchangeWithConn(m, r.conn)
+		var t net.Error
+		if !errors.As(err, &t) || !t.Timeout() || r.client.Net != "udp" {
+			break
+		}
+	}
+	return answer, err
 }
 
 func (r *resolver) close() { _ = r.conn.Close() }
