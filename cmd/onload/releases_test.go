@@ -110,46 +110,6 @@ var releases = []*release{
 		ready:   "ready to accept connections",
 		uses:    []use{client("all", "postgres", "postgres://nobody@$A/postgres?sslmode=disable")},
 	},
-	{
-		name:    "Traefik",
-		modules: []string{".=github.com/traefik/traefik/v3@v3.7.13"},
-		build:   []string{"traefik=. ./cmd/traefik"},
-		command: traefik,
-		port:    "80",
-		settled: "http://$A/name",
-		metrics: "127.0.0.1:9101/metrics",
-		uses: []use{
-			client("HTTP/1.1", "http1", "-file", "$DIR/site/small", "http://$A/small"),
-			client("HTTP/2", "http2", "-file", "$DIR/site/small", "https://$A/small"),
-			client("HTTP/2, 1 MiB", "http2", "-file", "$DIR/site/large", "https://$A/large"),
-			quicGo("HTTP/3", "-file", "$DIR/site/small", "https://$A/small"),
-		},
-	},
-	{
-		name:    "Prometheus",
-		modules: []string{".=github.com/prometheus/prometheus@v0.316.0"},
-		build:   []string{"prometheus=. -tags=remove_all_sd ./cmd/prometheus"},
-		command: prometheus,
-		ready:   "Server is ready to receive web requests",
-		settled: "http://$A:9090/api/v1/series?match[]=answer",
-		metrics: "127.0.0.1:9090/metrics",
-		uses: []use{
-			client("series", "http1", "-file", "$DIR/series", "http://$A:9090/api/v1/series?match[]=answer"),
-			client("query", "http1", "http://$A:9090/api/v1/query?query=sum(rate(answer[1m]))"),
-			client("metrics", "http1", "http://$A:9090/metrics"),
-		},
-	},
-	{
-		name:    "MinIO",
-		modules: []string{".=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"},
-		build:   []string{"minio=. ."},
-		command: func(s *served) (args, env []string) {
-			args, _ = runs("$BIN/minio", "server", "$DIR/data", "--address", "0.0.0.0:9000", "--console-address", "127.0.0.1:9001")(s)
-			return args, []string{"MINIO_ROOT_USER=onload", "MINIO_ROOT_PASSWORD=onload-password", "MINIO_UPDATE=off", "HOME=" + s.dir}
-		},
-		port: "9000",
-		uses: []use{client("objects", "s3", "http://onload:onload-password@$A:9000")},
-	},
 }
 
 const nobody = 65534
@@ -245,10 +205,8 @@ func (s *served) site() error {
 			return err
 		}
 	}
-	for name, text := range map[string]string{"name": "answer", "metrics": "answer 42\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return err
-		}
+	if err := os.WriteFile(filepath.Join(dir, "name"), []byte("answer"), 0o644); err != nil {
+		return err
 	}
 	l, err := s.pair.B.Listen("tcp", net.JoinHostPort(s.pair.B.Addr4.String(), "8080"))
 	if err != nil {
@@ -301,34 +259,6 @@ func coreDNS(s *served) (args, env []string) {
 }
 `)
 	return []string{filepath.Join(s.programs, "coredns"), "-conf", filepath.Join(s.dir, "Corefile")}, nil
-}
-
-func traefik(s *served) (args, env []string) {
-	s.must(s.site())
-	s.write("dynamic.yml", `http:
-  routers:
-    plain: {rule: "PathPrefix(`+"`/`"+`)", service: site, entryPoints: [web]}
-    tls: {rule: "PathPrefix(`+"`/`"+`)", service: site, entryPoints: [websecure], tls: {}}
-  services:
-    site: {loadBalancer: {servers: [{url: "http://$B:8080"}]}}
-`)
-	return []string{filepath.Join(s.programs, "traefik"), "--providers.file.filename=" + filepath.Join(s.dir, "dynamic.yml"),
-		"--entrypoints.web.address=:80", "--entrypoints.websecure.address=:443", "--entrypoints.websecure.http3=true",
-		"--entrypoints.metrics.address=127.0.0.1:9101", "--metrics.prometheus=true", "--metrics.prometheus.entrypoint=metrics",
-		"--global.checknewversion=false", "--global.sendanonymoususage=false"}, nil
-}
-
-func prometheus(s *served) (args, env []string) {
-	s.must(s.site())
-	s.write("series", `{"status":"success","data":[{"__name__":"answer","instance":"$B:8080","job":"site"}]}`)
-	s.write("prometheus.yml", `global: {scrape_interval: 1s}
-scrape_configs:
-  - job_name: site
-    fallback_scrape_protocol: PrometheusText0.0.4
-    static_configs: [{targets: ["$B:8080"]}]
-`)
-	return []string{filepath.Join(s.programs, "prometheus"), "--config.file=" + filepath.Join(s.dir, "prometheus.yml"),
-		"--storage.tsdb.path=" + filepath.Join(s.dir, "data"), "--web.listen-address=0.0.0.0:9090"}, nil
 }
 
 // postgres makes an empty database that trusts the network it is on.

@@ -18,7 +18,10 @@ type resolver struct {
 
 func openDNS(network string) func(*options, int) (session, error) {
 	return func(o *options, _ int) (session, error) {
-		r := &resolver{client: dns.Client{Net: network, Timeout: patience / tries}}
+		r := &resolver{client: dns.Client{Net: network, Timeout: patience}}
+		if network == "udp" {
+			r.client.Timeout /= tries
+		}
 		server, _, _ := strings.Cut(o.targets[0], "/")
 		var err error
 		r.conn, err = r.client.Dial(server)

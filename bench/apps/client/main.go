@@ -31,7 +31,7 @@ type session interface {
 var kinds = map[string]func(o *options, n int) (session, error){
 	"http1": openHTTP1, "http2": openHTTP2, "http3": openHTTP3,
 	"dns-udp": openDNS("udp"), "dns-tcp": openDNS("tcp"),
-	"websocket": openWebSocket, "nats": openNATS, "s3": openS3, "redis": openRedis, "postgres": openPostgres,
+	"websocket": openWebSocket, "nats": openNATS, "redis": openRedis, "postgres": openPostgres,
 }
 
 // options are what the flags ask for.
