@@ -77,7 +77,7 @@ var releases = []*release{
 			"etcdctl=go.etcd.io/etcd/etcdctl/v3@v3.6.8", "etcdutl=go.etcd.io/etcd/etcdutl/v3@v3.6.8", "tests=go.etcd.io/etcd/tests/v3@v3.6.8"},
 		build: []string{"etcd=server .", "benchmark=. ./tools/benchmark"},
 		command: runs("$BIN/etcd", "--data-dir", "$DIR/data", "--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://$A:2379",
-			"--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync"),
+			"--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--auto-compaction-mode=revision", "--auto-compaction-retention=1000"),
 		ready:   "ready to serve client requests",
 		own:     20,
 		metrics: "127.0.0.1:2379/metrics",
