@@ -37,7 +37,7 @@ func brokerCommand(args []string) error {
 	remove := flags.Bool("remove", false, "end the links that an earlier broker has left, and exit")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 || *interfaces == "" {
-		return errors.New(brokerUsage)
+		return errors.New("onload broker wants -interfaces and flags, no other arguments: see onload broker -h")
 	}
 	modes := map[string]nicshare.Mode{"auto": nicshare.ModeAuto, "native": nicshare.ModeNative, "generic": nicshare.ModeGeneric}
 	m, ok := modes[*mode]
