@@ -127,7 +127,8 @@ type Config struct {
 	// process and holds no privilege but raw sockets. Empty means the one beside this
 	// program or in PATH, if there is one. "self" means this program, which is executed
 	// again and becomes the guardian when package onload is initialised: packages that
-	// are initialised before do their work there too. "off" means none: peers then wait
+	// are initialised before do their work there too. Where none can be had a broker, if the
+	// interfaces are its, does the same. "off" means none: peers then wait
 	// for their own keepalive. Engine.Guardian says which it is.
 	Guardian string
 

@@ -44,6 +44,9 @@ func (c *client) answer(seq uint16, m wire.Message, fds []int) error {
 		return c.grant(seq, m, fds[0])
 	case *wire.Claim:
 		return c.claim(seq, m, fds[0])
+	case *wire.Flows:
+		c.setTable(fds[0])
+		return c.done(seq, nil)
 	case *wire.Release:
 		return c.done(seq, c.release(m))
 	case *wire.Except:

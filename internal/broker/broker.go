@@ -24,6 +24,7 @@ import (
 	"github.com/onload-go/onload/internal/broker/claim"
 	"github.com/onload-go/onload/internal/broker/nicshare"
 	"github.com/onload-go/onload/internal/broker/policy"
+	"github.com/onload-go/onload/internal/guardian"
 )
 
 // Config is what a broker shares, and with whom.
@@ -47,6 +48,8 @@ type Broker struct {
 	ephemeral [2]uint16
 	nics      []*nic
 	listener  *listener
+	teller    *guardian.Teller
+	stop      chan struct{} // closed: the broker ends
 
 	mu      sync.Mutex
 	policy  *policy.Policy
@@ -68,7 +71,7 @@ type nic struct {
 // Open takes the interfaces, also from a broker that has ended and left its links, and
 // listens.
 func Open(c Config) (_ *Broker, err error) {
-	b := &Broker{log: c.Log, inNS: c.InNS, policy: c.Policy, clients: map[*client]bool{}}
+	b := &Broker{log: c.Log, inNS: c.InNS, policy: c.Policy, clients: map[*client]bool{}, stop: make(chan struct{})}
 	if b.log == nil {
 		b.log = zap.NewNop()
 	}
@@ -82,6 +85,9 @@ func Open(c Config) (_ *Broker, err error) {
 	}()
 	if err := b.inNS(b.look); err != nil {
 		return nil, err
+	}
+	if err := b.inNS(func() (err error) { b.teller, err = guardian.NewTeller(); return err }); err != nil {
+		return nil, fmt.Errorf("broker: a raw socket: %w", err)
 	}
 	for _, name := range c.Interfaces {
 		n, err := b.openNIC(&c, name)
@@ -242,6 +248,9 @@ func (b *Broker) Close() error { return b.end((*nicshare.NIC).Close, true) }
 
 func (b *Broker) end(part func(*nicshare.NIC) error, links bool) error {
 	b.mu.Lock()
+	if !b.ended {
+		close(b.stop)
+	}
 	b.ended = true
 	clients := b.clients
 	b.clients = nil
@@ -256,6 +265,10 @@ func (b *Broker) end(part func(*nicshare.NIC) error, links bool) error {
 	b.served.Wait()
 	for _, n := range b.nics {
 		errs = append(errs, part(n.share))
+	}
+	if b.teller != nil {
+		errs = append(errs, b.teller.Close())
+		b.teller = nil
 	}
 	return errors.Join(errs...)
 }

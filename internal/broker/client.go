@@ -27,6 +27,7 @@ type client struct {
 	links   map[uint32]*link
 	ports   map[port]*held
 	memory  int64
+	table   int // of its connections; -1: it has not brought one
 
 	mu      sync.Mutex
 	keep    bool // its links are for the next broker
@@ -42,7 +43,7 @@ const (
 
 // take serves a connection.
 func (b *Broker) take(conn *wire.Conn) {
-	c := &client{b: b, conn: conn, links: map[uint32]*link{}, ports: map[port]*held{}}
+	c := &client{b: b, conn: conn, links: map[uint32]*link{}, ports: map[port]*held{}, table: -1}
 	if err := c.identify(); err != nil {
 		b.log.Warn("broker: client", zap.Error(err))
 		_ = conn.Close()
@@ -161,6 +162,10 @@ func (c *client) end() {
 	for _, h := range c.ports {
 		_ = h.claim.Close() // nothing is steered there any more
 	}
+	if c.table >= 0 && !keep {
+		c.mourn()
+	}
+	c.setTable(-1)
 }
 
 // greet answers Hello.

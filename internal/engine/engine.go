@@ -170,7 +170,7 @@ func (e *Engine) Close() error {
 			i.host.close() // it sends by the stacks
 		}
 		e.stopForwarding()
-		errs := []error{stack.CloseAll(e.stacks()...), e.guard.close(), e.broker.close()}
+		errs := []error{stack.CloseAll(e.stacks()...), e.broker.close(), e.guard.close()}
 		if e.inlet != nil {
 			errs = append(errs, e.inlet.Close())
 		}

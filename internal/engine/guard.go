@@ -17,6 +17,7 @@ type guard struct {
 	mu    sync.Mutex
 	table *flowtable.Table
 	g     *guardian.Guardian
+	by    string // the broker that does it instead
 	none  string // why there is none
 }
 
@@ -46,10 +47,30 @@ func (g *guard) start(e *Engine) error {
 		return err
 	}
 	g.g, err = guardian.Start(guardian.Options{Program: e.cfg.Guardian, Table: table, In: e.InNS, Log: e.log})
+	if err != nil && g.broker(e, table) == nil {
+		err = nil
+	}
 	if err != nil {
 		return errors.Join(err, table.Close())
 	}
 	g.table = table
+	return nil
+}
+
+// broker has the broker tell the peers, as far as their ports are proven to it.
+func (g *guard) broker(e *Engine, table *flowtable.Table) error {
+	e.broker.mu.Lock()
+	c := e.broker.client
+	e.broker.mu.Unlock()
+	if c == nil {
+		return errors.New("there is no broker")
+	}
+	err := c.Flows(table.FD())
+	if err != nil {
+		e.log.Warn("broker does not take the table of connections", zap.Error(err))
+		return err
+	}
+	g.by = "broker " + c.Path()
 	return nil
 }
 
@@ -60,7 +81,9 @@ func (g *guard) close() error {
 	if g.table == nil {
 		return nil
 	}
-	g.g.Close()
+	if g.g != nil {
+		g.g.Close()
+	}
 	return g.table.Close()
 }
 
@@ -70,7 +93,9 @@ func (e *Engine) Guardian() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.g != nil && g.table != nil:
+	case g.by != "":
+		return g.by
+	case g.table != nil:
 		return g.g.String()
 	case g.none != "":
 		return "none: " + g.none

@@ -7,9 +7,7 @@
 package flowtable
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -77,7 +75,7 @@ func New() (*Table, error) {
 	return t, nil
 }
 
-// seals keep the size, so that no reader faults.
+// seals keep the size.
 const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
 func fill(fd int) (*Table, error) {
@@ -87,7 +85,7 @@ func fill(fd int) (*Table, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, err
 	}
-	t, err := mapped(fd, unix.PROT_READ|unix.PROT_WRITE)
+	t, err := mapped(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -95,32 +93,8 @@ func fill(fd int) (*Table, error) {
 	return t, nil
 }
 
-// Open opens the table of another process, to read it. fd stays the caller's.
-func Open(fd int) (*Table, error) {
-	s, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	if err != nil || s&unix.F_SEAL_SHRINK == 0 {
-		return nil, errors.New("no table of connections: the file is no memory file, or may shrink")
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	if st.Size != size {
-		return nil, fmt.Errorf("no table of connections of this version: %d bytes, want %d", st.Size, size)
-	}
-	t, err := mapped(fd, unix.PROT_READ)
-	if err != nil {
-		return nil, err
-	}
-	if t.header.magic != magic {
-		return nil, errors.New("no table of connections of this version")
-	}
-	t.fd = -1
-	return t, nil
-}
-
-func mapped(fd, prot int) (*Table, error) {
-	p, err := unix.MmapPtr(fd, 0, nil, size, prot, unix.MAP_SHARED|unix.MAP_NORESERVE)
+func mapped(fd int) (*Table, error) {
+	p, err := unix.MmapPtr(fd, 0, nil, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +104,7 @@ func mapped(fd, prot int) (*Table, error) {
 	return t, nil
 }
 
-// FD is the table's descriptor, which Open takes; the Table's own.
+// FD is the table's descriptor, which Read takes; the Table's own.
 func (t *Table) FD() int { return t.fd }
 
 // Close closes the descriptor. The memory stays as long as Writers are in use.
@@ -139,30 +113,4 @@ func (t *Table) Close() error {
 		return nil
 	}
 	return unix.Close(t.fd)
-}
-
-// Flow is a connection of the table.
-type Flow struct {
-	Local, Remote netip.AddrPort // the remote one with the zone, where it has one, as a number
-	Link          uint32         // index of the interface of a link-local address; else 0
-	Seq           uint32         // sequence number of the first octet that the process sent
-}
-
-// Flows calls f for each connection until f returns false. The process whose table it is
-// has ended: its entries do not change.
-func (t *Table) Flows(f func(Flow) bool) {
-	for i := range min(t.header.used.Load(), Most) {
-		e := &t.entries[i+1]
-		if atomic.LoadUint32(&e.state) != live {
-			continue
-		}
-		fl := Flow{
-			Local:  netip.AddrPortFrom(netip.AddrFrom16(e.local).Unmap(), e.ports[0]),
-			Remote: netip.AddrPortFrom(netip.AddrFrom16(e.remote).Unmap(), e.ports[1]),
-			Link:   e.link, Seq: e.seq,
-		}
-		if !f(fl) {
-			return
-		}
-	}
 }

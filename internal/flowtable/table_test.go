@@ -3,6 +3,7 @@ package flowtable
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"unsafe"
@@ -70,19 +71,16 @@ func TestFlows(t *testing.T) {
 		}
 	}
 
-	r, err := Open(tab.FD())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
 	n := 0
-	r.Flows(func(f Flow) bool {
+	if err := Read(tab.FD(), Most, func(f Flow) bool {
 		n++
 		if !want[f] {
 			t.Errorf("%+v", f)
 		}
 		return true
-	})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if n != len(want) {
 		t.Errorf("%d connections, want %d", n, len(want))
 	}
@@ -97,7 +95,9 @@ func TestLinkLocal(t *testing.T) {
 	local, remote := netip.MustParseAddrPort("[fe80::1]:80"), netip.MustParseAddrPort("[fe80::2]:81")
 	w.Add(local, remote, 7, 1)
 	var got []Flow
-	tab.Flows(func(f Flow) bool { got = append(got, f); return true })
+	if err := Read(tab.FD(), Most, func(f Flow) bool { got = append(got, f); return true }); err != nil {
+		t.Fatal(err)
+	}
 	if want := []Flow{{local, remote, 7, 1}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -128,9 +128,45 @@ func TestFull(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
-	if _, err := Open(0); err == nil {
-		t.Error("a file that is no table was opened")
+// A file that is no table is refused, whatever it is, and no more is read than asked for.
+func TestReadRefuses(t *testing.T) {
+	none := func(Flow) bool { t.Error("a flow"); return true }
+	short, err := os.Create(t.TempDir() + "/short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer short.Close()
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for _, f := range []*os.File{short, zero, r} {
+		if Read(int(f.Fd()), Most, none) == nil {
+			t.Errorf("%s was read", f.Name())
+		}
+	}
+
+	tab := newTable(t)
+	wr := tab.Writer()
+	local, remote := ends(0)
+	for range 10 {
+		wr.Add(local, remote, 0, 0)
+	}
+	n := 0
+	if err := Read(tab.FD(), 3, func(Flow) bool { n++; return true }); err != nil || n != 3 {
+		t.Errorf("%d flows of 3, %v", n, err)
+	}
+	tab.header.used.Store(1 << 31) // a writer may write anything
+	n = 0
+	if err := Read(tab.FD(), Most, func(Flow) bool { n++; return true }); err != nil || n != 10 {
+		t.Errorf("%d flows of 10, %v", n, err)
 	}
 }
 

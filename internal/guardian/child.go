@@ -7,7 +7,6 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +23,6 @@ func init() {
 	os.Exit(0)
 }
 
-// rounds are when the probes are sent, after the end of the process. A driver that loses
-// its XDP program may reset its NIC, which then carries nothing for a while: hence the
-// late ones.
-var rounds = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 130 * time.Millisecond, time.Second, 4 * time.Second}
-
 // Main is the guardian's work. families are those of the raw sockets: "4", "6", "46" or
 // none. It returns when the peers have been told, or need not be.
 func Main(families string) error {
@@ -36,8 +30,8 @@ func Main(families string) error {
 	// Whoever stops the process by a signal to all of its service, or of its terminal, does
 	// not mean the guardian, which ends by itself.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
-	t, err := flowtable.Open(tableFD)
-	if err != nil {
+	all := func(*flowtable.Flow) bool { return true }
+	if err := flowtable.Read(tableFD, 0, nil); err != nil { // of another version
 		return err
 	}
 	s, err := socketsOf(families)
@@ -51,24 +45,11 @@ func Main(families string) error {
 	if err != nil || !died {
 		return err
 	}
-	start := time.Now()
-	for _, at := range rounds {
-		time.Sleep(at - time.Since(start))
-		left := false
-		t.Flows(func(f flowtable.Flow) bool {
-			left = true
-			s.send(&f)
-			return true
-		})
-		if !left {
-			break
-		}
-	}
-	return nil
+	return s.Tell(tableFD, flowtable.Most, all, nil)
 }
 
-func socketsOf(families string) (s sockets, err error) {
-	s = sockets{-1, -1}
+func socketsOf(families string) (*Teller, error) {
+	s := &Teller{-1, -1}
 	fd := rawFD
 	for _, f := range families {
 		switch f {
@@ -77,7 +58,7 @@ func socketsOf(families string) (s sockets, err error) {
 		case '6':
 			s.fd6 = fd
 		default:
-			return s, fmt.Errorf("onload: guardian: %q is no list of 4 and 6: programs that import onload start it themselves", families)
+			return nil, fmt.Errorf("onload: guardian: %q is no list of 4 and 6: programs that import onload start it themselves", families)
 		}
 		fd++
 	}
@@ -107,7 +88,7 @@ func await() (died bool, err error) {
 }
 
 // argument is that of Main for sockets.
-func argument(s sockets) string {
+func argument(s *Teller) string {
 	var b strings.Builder
 	if s.fd4 >= 0 {
 		b.WriteByte('4')

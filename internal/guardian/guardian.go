@@ -36,7 +36,7 @@ type Guardian struct {
 	o       Options
 	program string
 	args    []string
-	raw     sockets
+	raw     *Teller // nil: not open
 	pidfd   int
 
 	mu      sync.Mutex
@@ -51,7 +51,7 @@ type Guardian struct {
 // Start starts the guardian in the background. In calls a function in the network
 // namespace of the connections. Errors say why there can be none.
 func Start(o Options) (*Guardian, error) {
-	g := &Guardian{o: o, raw: sockets{-1, -1}, pidfd: -1, state: "starting", stopped: make(chan struct{}), quit: make(chan struct{})}
+	g := &Guardian{o: o, pidfd: -1, state: "starting", stopped: make(chan struct{}), quit: make(chan struct{})}
 	if err := g.find(); err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func Start(o Options) (*Guardian, error) {
 	if g.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		return nil, fmt.Errorf("pidfd_open: %w", err)
 	}
-	if err := o.In(g.open); err != nil {
+	if err := o.In(func() (err error) { g.raw, err = NewTeller(); return err }); err != nil {
 		g.release()
 		return nil, fmt.Errorf("a raw socket: %w", err)
 	}
@@ -92,17 +92,6 @@ func (g *Guardian) find() error {
 		g.program = p
 	}
 	g.args = []string{"onload", "guardian"}
-	return nil
-}
-
-// open opens the raw sockets.
-func (g *Guardian) open() error {
-	for af, fd := range map[int]*int{unix.AF_INET: &g.raw.fd4, unix.AF_INET6: &g.raw.fd6} {
-		var err error
-		if *fd, err = unix.Socket(af, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil && err != unix.EAFNOSUPPORT {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -242,9 +231,10 @@ func (g *Guardian) end() {
 
 // release closes the descriptors.
 func (g *Guardian) release() {
-	for _, fd := range []int{g.pidfd, g.raw.fd4, g.raw.fd6} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+	if g.pidfd >= 0 {
+		_ = unix.Close(g.pidfd)
+	}
+	if g.raw != nil {
+		_ = g.raw.Close()
 	}
 }

@@ -3,8 +3,6 @@ package guardian
 import (
 	"encoding/binary"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/onload-go/onload/internal/flowtable"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/tcp"
@@ -39,27 +37,4 @@ func probe(b []byte, f *flowtable.Flow) int {
 	sum := ip.Add(ip.PseudoSum(src, dst, ip.ProtoTCP, l4), ip.Sum(s))
 	binary.BigEndian.PutUint16(s[16:], ^sum) // RFC 9293, section 3.1
 	return copy(b, whole[h.Len()-h.NetLen():h.Len()+l4])
-}
-
-// send sends f's probe by a raw socket. A packet that the kernel refuses
-// goes with the next round.
-func (g *sockets) send(f *flowtable.Flow) {
-	var b [maxPacket]byte
-	n := probe(b[:], f)
-	fd := g.fd6
-	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: f.Remote.Addr().As16(), ZoneId: f.Link}
-	if f.Remote.Addr().Is4() {
-		fd = g.fd4
-		to = &unix.SockaddrInet4{Addr: f.Remote.Addr().As4()}
-	}
-	if fd < 0 {
-		return
-	}
-	_ = unix.Sendto(fd, b[:n], 0, to)
-}
-
-// sockets are raw sockets with headers of ours (raw(7), IPPROTO_RAW); -1 where the kernel
-// has not got the family.
-type sockets struct {
-	fd4, fd6 int
 }

@@ -34,6 +34,7 @@ type Client struct {
 	devices map[uint32]*Device // by number of their link
 	next    uint32
 	welcome *wire.Welcome
+	table   int // of Flows; -1: none
 }
 
 // session is a connection to one broker.
@@ -62,7 +63,7 @@ const (
 // Dial connects to the broker at a path.
 func Dial(path string, log *zap.Logger) (*Client, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &Client{path: path, log: log, ctx: ctx, stop: stop, done: make(chan struct{}), devices: map[uint32]*Device{}}
+	c := &Client{path: path, log: log, ctx: ctx, stop: stop, done: make(chan struct{}), devices: map[uint32]*Device{}, table: -1}
 	s, err := c.connect()
 	if err != nil {
 		stop()
@@ -213,7 +214,13 @@ func (c *Client) redial() *session {
 		for _, d := range c.devices {
 			devices = append(devices, d)
 		}
+		table := c.table
 		c.mu.Unlock()
+		if table >= 0 {
+			if _, err := s.roundTrip(&wire.Flows{}, table); err != nil {
+				c.log.Warn("broker does not take the table of connections", zap.Error(err))
+			}
+		}
 		for _, d := range devices {
 			if err := d.resume(s); err != nil {
 				c.log.Warn("link is not taken up by the broker", zap.String("interface", d.Name()), zap.Error(err))
@@ -294,6 +301,15 @@ func unexpected(m wire.Message) error {
 		return err
 	}
 	return fmt.Errorf("%w: unexpected %T", wire.ErrMalformed, m)
+}
+
+// Flows gives the broker the table of this process's connections, whose peers it tells
+// when the process has died. The descriptor stays the caller's, and open until Close.
+func (c *Client) Flows(table int) error {
+	c.mu.Lock()
+	c.table = table
+	c.mu.Unlock()
+	return c.askOK(&wire.Flows{}, table)
 }
 
 // Neighbour has the broker ask the kernel to resolve, or to confirm, a neighbour on an

@@ -88,6 +88,7 @@ func (*Counters) check() error { return nil }
 func (m *Resume) check() error { return checkIndex(m.Index) }
 func (*Resumed) check() error  { return nil }
 func (*Leave) check() error    { return nil }
+func (*Flows) check() error    { return nil }
 
 func checkIndex(i uint32) error {
 	if i == 0 || i > math.MaxInt32 {

@@ -152,7 +152,7 @@ func parsed(b []byte, flags int, fds []int) (seq uint16, m Message, err error) {
 // files is the number of descriptors that come with a message.
 func files(m Message) int {
 	switch m := m.(type) {
-	case *Grant, *Claim:
+	case *Grant, *Claim, *Flows:
 		return 1
 	case *Granted:
 		return 2 + int(m.Segments)

@@ -20,13 +20,14 @@ const (
 	KindResume
 	KindResumed
 	KindLeave
+	KindFlows
 )
 
 // newBody returns an empty body of that kind, or nil.
 func newBody(k Kind) Message {
 	for _, m := range []Message{
 		&Hello{}, &Welcome{}, &OK{}, &Refusal{}, &Grant{}, &Granted{}, &Claim{}, &Release{},
-		&Except{}, &Unexcept{}, &Neighbour{}, &Stats{}, &Counters{}, &Resume{}, &Resumed{}, &Leave{},
+		&Except{}, &Unexcept{}, &Neighbour{}, &Stats{}, &Counters{}, &Resume{}, &Resumed{}, &Leave{}, &Flows{},
 	} {
 		if m.kind() == k {
 			return m
@@ -147,6 +148,11 @@ type Resumed struct{ Link uint32 }
 // Leave gives a link back, with all of its ports.
 type Leave struct{ Link uint32 }
 
+// Flows brings the table of the process's connections, one descriptor (package
+// flowtable). When the process has died the broker tells their peers, as far as their
+// ports were the process's. It replaces an earlier one.
+type Flows struct{}
+
 func (*Hello) kind() Kind     { return KindHello }
 func (*Welcome) kind() Kind   { return KindWelcome }
 func (*OK) kind() Kind        { return KindOK }
@@ -163,6 +169,7 @@ func (*Counters) kind() Kind  { return KindCounters }
 func (*Resume) kind() Kind    { return KindResume }
 func (*Resumed) kind() Kind   { return KindResumed }
 func (*Leave) kind() Kind     { return KindLeave }
+func (*Flows) kind() Kind     { return KindFlows }
 
 // decode reads the head and as many interfaces as follow.
 func (w *Welcome) decode(body []byte) error {

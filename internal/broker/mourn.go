@@ -1,0 +1,69 @@
+package broker
+
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/flowtable"
+	"github.com/onload-go/onload/ip"
+)
+
+// setTable replaces the table of the client's connections. -1 is none.
+func (c *client) setTable(fd int) {
+	if c.table >= 0 {
+		_ = unix.Close(c.table)
+	}
+	c.table = fd
+}
+
+// mournedMost bounds what the end of a client costs.
+const mournedMost = 1 << 16
+
+// mourn tells the peers of a client that has ended (package guardian). Its links and
+// ports have been taken back, so that the kernel answers what the peers ask.
+//
+// The client wrote the table, and may have written anything. Only flows count that are
+// from a port that it had and from an address of the host, as for its packets.
+func (c *client) mourn() {
+	own, err := c.b.hostAddrs()
+	if err == nil {
+		err = c.b.teller.Tell(c.table, mournedMost, func(f *flowtable.Flow) bool {
+			return own[f.Local.Addr()] && c.had(f.Local)
+		}, c.b.stop)
+	}
+	if err != nil {
+		c.log.Warn("broker: peers are not told", zap.Error(err))
+	}
+}
+
+// had reports whether the client had the port of TCP, on that address or on all.
+func (c *client) had(at netip.AddrPort) bool {
+	all := netip.IPv6Unspecified()
+	if at.Addr().Is4() {
+		all = netip.IPv4Unspecified()
+	}
+	for _, a := range []netip.Addr{at.Addr(), all, {}} { // the zero Addr is all of both families
+		if c.ports[port{ip.ProtoTCP, netip.AddrPortFrom(a, at.Port())}] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// hostAddrs returns the addresses of the host.
+func (b *Broker) hostAddrs() (map[netip.Addr]bool, error) {
+	own := map[netip.Addr]bool{}
+	err := b.inNS(func() error {
+		l, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+		for _, a := range l {
+			if addr, ok := netip.AddrFromSlice(a.IP); ok {
+				own[addr.Unmap()] = true
+			}
+		}
+		return err
+	})
+	return own, err
+}
