@@ -105,7 +105,7 @@ func ExampleSettings() {
 	}
 	// Output:
 	// ONLOAD_INTERFACES (none): interfaces whose traffic is taken from the kernel; auto: all that are up and run XDP natively
-	// ONLOAD_STATIC (none): addresses, routes and name servers of interfaces that are PCI addresses
+	// ONLOAD_STATIC (none): addresses, routes and name servers of interfaces that are PCI addresses, or the TAP device by which the kernel has them
 	// ONLOAD_FALLBACK (on (in Config: off)): leave an interface that cannot be opened to the kernel, instead of failing
 	// ONLOAD_NETNS (the process's own): network namespace of the TCP and UDP sockets
 }

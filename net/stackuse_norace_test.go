@@ -43,7 +43,7 @@ func TestStackUse(t *testing.T) {
 		{"tcp Read 64", 1300},
 		{"tcp Read 60000", 1300},
 		{"udp Write 64", 1000},
-		{"udp Write 1400", 1040},
+		{"udp Write 1400", 1100},
 		{"udp Read 64", 1660},
 		{"udp Read 1400", 1660},
 	} {

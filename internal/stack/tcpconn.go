@@ -22,18 +22,18 @@ type TCPConn struct {
 	dst     *dst
 	port    *port
 	timer   ring.Timer
-	qi      uint8          // queue that its packets arrive on
-	dirty   bool           // on Stack.dirty
-	gathers bool           // on Stack.gathering
-	blocked bool           // on Stack.blocked
-	gone    bool           // out of the demultiplexer
-	dying   bool           // on Stack.dead
-	tw      bool           // leaves a TIME-WAIT entry behind
-	orphan  bool           // the user has closed it
-	slot    flowtable.Slot // of demux.table
+	qi      uint8 // queue that its packets arrive on
+	dirty   bool  // on Stack.dirty
+	gathers bool  // on Stack.gathering
+	blocked bool  // on Stack.blocked
+	gone    bool  // out of the demultiplexer
+	dying   bool  // on Stack.dead
+	tw      bool  // leaves a TIME-WAIT entry behind
+	orphan  bool  // the user has closed it
 
 	work ring.Work
-	todo atomic.Uint32 // what was left for the holder of the lock
+	todo atomic.Uint32  // what was left for the holder of the lock
+	slot flowtable.Slot // of demux.table; under the stack lock
 
 	rmu, wmu sync.Mutex // one reader, one writer
 	r, w     waiter
