@@ -266,6 +266,8 @@ static __always_inline int owner_of(struct flow_key *k)
 {
 	int owner = lookup(k);
 
+	if (owner >= OWNER_LINK && !interface_address(k))
+		return -PASS_NO_PORT;
 	if (owner > 0)
 		return owner;
 	return owner == OWNER_KERNEL ? -PASS_FLOW : -PASS_NO_PORT;

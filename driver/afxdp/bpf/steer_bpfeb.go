@@ -53,6 +53,15 @@ type SteerFragState struct {
 	Pad   uint32
 }
 
+type SteerLocal struct {
+	_    structs.HostLayout
+	Addr struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Family uint32
+}
+
 type SteerPortEntry struct {
 	_        structs.HostLayout
 	Owner    uint32
@@ -74,6 +83,7 @@ type SteerPortKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	SteerMapAddresses     = "addresses"
 	SteerMapCounters      = "counters"
 	SteerMapDevs          = "devs"
 	SteerMapFlows         = "flows"
@@ -147,12 +157,13 @@ type SteerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SteerMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Devs     *ebpf.MapSpec `ebpf:"devs"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Frags    *ebpf.MapSpec `ebpf:"frags"`
-	Ports    *ebpf.MapSpec `ebpf:"ports"`
-	Xsks     *ebpf.MapSpec `ebpf:"xsks"`
+	Addresses *ebpf.MapSpec `ebpf:"addresses"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Devs      *ebpf.MapSpec `ebpf:"devs"`
+	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Frags     *ebpf.MapSpec `ebpf:"frags"`
+	Ports     *ebpf.MapSpec `ebpf:"ports"`
+	Xsks      *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // SteerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -194,16 +205,18 @@ func (o *SteerObjects) Close() error {
 //
 // It can be passed to LoadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SteerMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Devs     *ebpf.Map `ebpf:"devs"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Frags    *ebpf.Map `ebpf:"frags"`
-	Ports    *ebpf.Map `ebpf:"ports"`
-	Xsks     *ebpf.Map `ebpf:"xsks"`
+	Addresses *ebpf.Map `ebpf:"addresses"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Devs      *ebpf.Map `ebpf:"devs"`
+	Flows     *ebpf.Map `ebpf:"flows"`
+	Frags     *ebpf.Map `ebpf:"frags"`
+	Ports     *ebpf.Map `ebpf:"ports"`
+	Xsks      *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *SteerMaps) Close() error {
 	return _SteerClose(
+		m.Addresses,
 		m.Counters,
 		m.Devs,
 		m.Flows,

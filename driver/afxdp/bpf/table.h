@@ -54,6 +54,29 @@ struct {
 	__type(value, __u32); /* its owner */
 } flows SEC(".maps");
 
+struct local {
+	struct addr addr;
+	__u32 family;
+};
+
+// addresses are those of the interface, where it has links. The source of what a link
+// sends is one of them: a socket that is bound to another address proves nothing
+// (IP_FREEBIND). The destination of what it receives is one, too: a port of any address
+// does not have the packets that this host forwards.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct local);
+	__type(value, __u8);
+} addresses SEC(".maps");
+
+static __always_inline int interface_address(struct flow_key *k)
+{
+	struct local a = { .addr = k->local, .family = k->family };
+
+	return bpf_map_lookup_elem(&addresses, &a) != 0;
+}
+
 // have_flows is 0 while there are no flow entries: no packet pays for the lookup then.
 volatile __u32 have_flows;
 

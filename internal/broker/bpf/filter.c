@@ -91,20 +91,6 @@ struct {
 	__type(value, struct nic);
 } nic SEC(".maps");
 
-struct local {
-	struct addr addr;
-	__u32 family;
-};
-
-// addresses are those of the interface: the source of a packet is one of them. A socket
-// that is bound to another address proves nothing (IP_FREEBIND).
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct local);
-	__type(value, __u8);
-} addresses SEC(".maps");
-
 // first has, for each link, the fragmented datagrams whose first fragment was allowed.
 // Each link has its own places, so that none can push out what another has sent.
 #define FIRSTS 64
@@ -150,6 +136,7 @@ struct packet {
 	__u32 id;     /* of a fragment */
 	__u16 offset; /* of a fragment, bytes */
 	__u8 fragment;
+	__u8 more;    /* fragments follow */
 	__u8 group;   /* to a multicast group */
 };
 
@@ -174,6 +161,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	if (frag & 0x8000)
 		return DROP_HEADER;
 	p->fragment = (frag & 0x3fff) != 0;
+	p->more = (frag & 0x2000) != 0;
 	p->offset = (frag & 0x1fff) * 8;
 	p->id = ip.id;
 	return 0;
@@ -205,6 +193,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	p->flow.proto = eh.next;
 	p->l4 += sizeof(eh);
 	p->fragment = 1;
+	p->more = frag & 1;
 	p->offset = frag & ~7;
 	p->id = eh.frag.id;
 	return 0;
@@ -266,9 +255,7 @@ static __always_inline int noted(struct link *l, struct packet *p)
 // the interface.
 static __always_inline int own(struct link *l, struct packet *p)
 {
-	struct local a = { .addr = p->flow.local, .family = p->flow.family };
-
-	return lookup(&p->flow) == l->owner && bpf_map_lookup_elem(&addresses, &a);
+	return lookup(&p->flow) == l->owner && interface_address(&p->flow);
 }
 
 struct sk_buff {
@@ -419,7 +406,9 @@ static __always_inline int allowed(struct __sk_buff *skb, struct link *l, struct
 		return DROP_SIZE;
 	if (!within(l, skb->len + (__u64)(made - 1) * headers, made))
 		return DROP_RATE;
-	if (p->fragment && !p->offset)
+	// An atomic fragment (RFC 6946) is whole. Were it noted, fragments could follow that
+	// the receiver would add to another process's datagram.
+	if (p->more && !p->offset)
 		note(l, p);
 	return 0;
 }

@@ -345,3 +345,22 @@ func TestRate(t *testing.T) {
 		t.Error("a rate that the filter cannot count")
 	}
 }
+
+// An atomic fragment (RFC 6946) is a whole datagram: no fragments may follow it, which
+// the receiver would take for another's.
+func TestAtomicFragment(t *testing.T) {
+	w := newNetwork(t)
+	n := w.share(ModeGeneric)
+	p := start(t, w.A, n, LinkConfig{})
+	w.allow(p, udp, port)
+	peer := observe(t, w.B)
+	atomic, later := w.out(port, true), w.out(port, true)
+	atomic.afterV6Proto, atomic.afterV6 = layers.IPProtocolIPv6Fragment, &fragmentHeader{udp, 0, false, 7}
+	later.offset, later.id = 13, 7
+	p.do(order{Send: [][]byte{atomic.build(t), later.build(t)}})
+	w.settle(p, LinkCounters{Sent: 1, DropFragment: 1}, "both")
+	if got := w.counters(p); got.Sent != 1 || got.DropFragment != 1 {
+		t.Errorf("%+v", got)
+	}
+	peer.wait(1)
+}

@@ -167,6 +167,9 @@ func (n *NIC) pinMaps(spec *ebpf.CollectionSpec, names ...string) (ebpf.MapOptio
 	return ebpf.MapOptions{PinPath: n.pins.dir}, nil
 }
 
+// maxAddresses is how many addresses of the interface the programs can know.
+const maxAddresses = 4096
+
 // loadFilter loads the filter of all links, and the maps that it shares with the
 // steering program.
 func (n *NIC) loadFilter() error {
@@ -178,6 +181,7 @@ func (n *NIC) loadFilter() error {
 	spec.Maps["ports"].MaxEntries = uint32(n.c.MaxPorts)
 	spec.Maps["flows"].MaxEntries = uint32(n.c.MaxFlows)
 	spec.Maps["links"].MaxEntries = links
+	spec.Maps["addresses"].MaxEntries = maxAddresses
 	spec.Maps["firsts"].MaxEntries *= links
 	spec.Maps["sent"].MaxEntries *= links
 	maps, err := n.pinMaps(spec, "ports", "flows", "links", "nic", "addresses", "firsts", "sent")
@@ -220,7 +224,8 @@ func (n *NIC) loadSteer(spec *ebpf.CollectionSpec) (*ebpf.Program, error) {
 	spec.Maps[steer.SteerMapPorts].MaxEntries = uint32(n.c.MaxPorts)
 	spec.Maps[steer.SteerMapFlows].MaxEntries = uint32(n.c.MaxFlows)
 	spec.Maps[steer.SteerMapDevs].MaxEntries = uint32(n.c.MaxLinks)
-	maps, err := n.pinMaps(spec, steer.SteerMapPorts, steer.SteerMapFlows, steer.SteerMapFrags, steer.SteerMapCounters, steer.SteerMapDevs)
+	spec.Maps[steer.SteerMapAddresses].MaxEntries = maxAddresses
+	maps, err := n.pinMaps(spec, steer.SteerMapPorts, steer.SteerMapFlows, steer.SteerMapFrags, steer.SteerMapCounters, steer.SteerMapDevs, steer.SteerMapAddresses)
 	if err != nil {
 		return nil, err
 	}

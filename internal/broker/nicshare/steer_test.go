@@ -206,3 +206,32 @@ func TestInterfaceChanges(t *testing.T) {
 	await(t, "the station", func() bool { return left(moved) && !left(k) })
 	peer.frames()
 }
+
+// A port of any address is one of the interface's addresses. Packets that the host is to
+// forward are the kernel's.
+func TestForwarded(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			w := newNetwork(t)
+			n := w.share(mode)
+			p := start(t, w.A, n, LinkConfig{})
+			must(t, p.link.Allow(Port{Proto: udp, Port: port}))
+			for v6, to := range map[bool]string{false: "10.99.0.1", true: "fd99::1"} {
+				before, err := n.Counters()
+				must(t, err)
+				k := w.out(port, v6)
+				k.src = netip.AddrPortFrom(netip.MustParseAddr(to), port) // of the answer, the destination
+				w.send(t, k)
+				await(t, "the program passes the packet", func() bool {
+					now, err := n.Counters()
+					must(t, err)
+					return now.PassNoPort > before.PassNoPort
+				})
+				w.send(t, w.out(port, v6))
+				if got := p.do(order{Receive: 1}); len(got) != 1 || !carries(got[0]) {
+					t.Errorf("v6 %v: the process got %x", v6, got)
+				}
+			}
+		})
+	}
+}
