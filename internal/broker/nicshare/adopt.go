@@ -24,12 +24,13 @@ func (n *NIC) adopt() error {
 		l := &Link{n: n, id: int(value.Owner - steer.OwnerLink), index: int(index), token: value.Token, priority: value.Priority,
 			ports: map[steer.SteerPortKey]bool{}, flows: map[steer.SteerFlowKey]uint32{}}
 		l.name = n.name(l.id)
-		if !l.Alive() {
+		lives, err := n.renew(l)
+		if err != nil {
+			return err
+		}
+		if !lives {
 			ended[index] = true
 			continue
-		}
-		if err := n.renew(l); err != nil {
-			return err
 		}
 		n.links[l.id] = l
 	}
@@ -44,24 +45,35 @@ func (n *NIC) adopt() error {
 	return n.sweep()
 }
 
-// renew puts this process's filter in the place of the earlier one's.
-func (n *NIC) renew(l *Link) error {
-	at, err := link.QueryPrograms(link.QueryOptions{Target: l.index, Attach: ebpf.AttachTCXIngress})
-	if err != nil || len(at.Programs) == 0 {
-		return fmt.Errorf("nicshare: %s has no filter: %w", l.name, err)
+// renew puts this process's filter in the place of the earlier one's, and reports
+// whether the link lives. One without a filter does not: the earlier process ended
+// while it made it, and the namespace of the far end with it. sweep removes it.
+func (n *NIC) renew(l *Link) (lives bool, err error) {
+	if !l.alive() {
+		return false, nil
 	}
-	old, err := ebpf.NewProgramFromID(at.Programs[0].ID)
+	at, err := link.QueryPrograms(link.QueryOptions{Target: l.index, Attach: ebpf.AttachTCXIngress})
+	if err == nil && len(at.Programs) == 0 {
+		return false, nil
+	}
+	if err == nil {
+		err = n.replace(l, at.Programs[0].ID)
+	}
+	if err != nil && l.alive() {
+		return false, fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
+	}
+	return err == nil, nil // it may have ended meanwhile
+}
+
+func (n *NIC) replace(l *Link, id ebpf.ProgramID) error {
+	old, err := ebpf.NewProgramFromID(id)
 	if err != nil {
-		return fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
+		return err
 	}
 	defer old.Close()
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+	return link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: l.index, Program: n.filter.Program, Attach: ebpf.AttachTCXIngress, Anchor: link.ReplaceProgram(old),
 	})
-	if err != nil {
-		return fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
-	}
-	return nil
 }
 
 // adoptEntries shares the entries of the table out to their links, and deletes those

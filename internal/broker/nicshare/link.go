@@ -46,8 +46,16 @@ func (l *Link) ID() int { return l.id }
 func (l *Link) Token() [16]byte { return l.token }
 
 // Alive reports whether the kernel still has the link. It removes the link when the
-// last socket of the Grant is closed, some 40 ms later.
+// last socket of the Grant is closed, some 40 ms later. After the NIC's Close or Detach
+// nobody knows.
 func (l *Link) Alive() bool {
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	// A closed netlink handle asks in whichever namespace the thread is in.
+	return !l.n.closed && l.alive()
+}
+
+func (l *Link) alive() bool {
 	k, err := l.n.nl.LinkByIndex(l.index)
 	return err == nil && k.Attrs().Name == l.name
 }
