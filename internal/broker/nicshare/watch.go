@@ -3,6 +3,8 @@ package nicshare
 import (
 	"fmt"
 	"net/netip"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
@@ -21,45 +23,84 @@ func localOf(a netip.Addr) (l local) {
 	return l
 }
 
+// news is what the kernel says of links and addresses. The channels are closed when
+// something was lost (ENOBUFS).
+type news struct {
+	links chan netlink.LinkUpdate
+	addrs chan netlink.AddrUpdate
+	stop  chan struct{}
+}
+
+// subscribe runs in the interface's namespace.
+func subscribe() (s news, err error) {
+	s = news{make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64), make(chan struct{})}
+	if err = netlink.LinkSubscribe(s.links, s.stop); err == nil {
+		err = netlink.AddrSubscribe(s.addrs, s.stop)
+	}
+	if err != nil {
+		close(s.stop)
+		return s, fmt.Errorf("nicshare: netlink: %w", err)
+	}
+	return s, nil
+}
+
+// end ends the subscription. Its goroutines end when nobody lets them wait.
+func (s *news) end() {
+	close(s.stop)
+	go func() {
+		for range s.links {
+		}
+		for range s.addrs {
+		}
+	}()
+}
+
+// next waits for news of the interface, and reports whether there are any: false when
+// done is closed, or when news were lost, which again says.
+func (s *news) next(index int, done <-chan struct{}) (ok, again bool) {
+	for {
+		select {
+		case <-done:
+			return false, false
+		case u, ok := <-s.links:
+			if !ok || int(u.Index) == index {
+				return ok, !ok
+			}
+		case u, ok := <-s.addrs:
+			if !ok || u.LinkIndex == index {
+				return ok, !ok
+			}
+		}
+	}
+}
+
 // watch tells the programs what the interface is like, now and when it changes.
 func (n *NIC) watch() error {
-	done := make(chan struct{})
-	links, addrs := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64)
-	if err := netlink.LinkSubscribe(links, done); err != nil {
-		return fmt.Errorf("nicshare: netlink: %w", err)
-	}
-	if err := netlink.AddrSubscribe(addrs, done); err != nil {
-		close(done)
-		return fmt.Errorf("nicshare: netlink: %w", err)
-	}
-	n.mu.Lock()
-	err := n.look()
-	n.mu.Unlock()
+	s, err := subscribe()
 	if err != nil {
-		close(done)
 		return err
 	}
-	ended := make(chan struct{})
+	n.mu.Lock()
+	err = n.look()
+	n.mu.Unlock()
+	if err != nil {
+		s.end()
+		return err
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
-			select {
-			case <-done:
+			ok, again := s.next(n.shared.Index, done)
+			if again {
+				s.end()
+				if ok = n.subscribeAgain(&s, done); !ok {
+					return
+				}
+			}
+			if !ok {
+				s.end()
 				return
-			case u, ok := <-links:
-				if !ok {
-					links = nil
-				}
-				if int(u.Index) != n.shared.Index {
-					continue
-				}
-			case u, ok := <-addrs:
-				if !ok {
-					addrs = nil
-				}
-				if u.LinkIndex != n.shared.Index {
-					continue
-				}
 			}
 			n.mu.Lock()
 			err := n.look()
@@ -69,15 +110,31 @@ func (n *NIC) watch() error {
 			}
 		}
 	}()
-	n.stop = func() {
+	n.stop = sync.OnceFunc(func() {
+		close(done)
+		<-ended
+	})
+	return nil
+}
+
+// subscribeAgain subscribes until it succeeds. It reports whether it did before done was
+// closed.
+func (n *NIC) subscribeAgain(s *news, done <-chan struct{}) bool {
+	for {
+		err := n.c.InNS(func() (err error) {
+			*s, err = subscribe()
+			return err
+		})
+		if err == nil {
+			return true
+		}
+		n.c.Log.Warn("nicshare: news of the interface were lost", zap.String("interface", n.shared.Name), zap.Error(err))
 		select {
-		case <-ended:
-		default:
-			close(done)
-			<-ended
+		case <-done:
+			return false
+		case <-time.After(time.Second):
 		}
 	}
-	return nil
 }
 
 // look reads link-layer address, MTU and addresses of the interface, for the programs.
