@@ -37,6 +37,13 @@ func LookupShared(name string) (*Shared, error) {
 	return s, errEthernet(l)
 }
 
+// Runs reports whether the interface with that index in the calling thread's namespace
+// runs the XDP program with that ID.
+func Runs(index int, program uint32) bool {
+	l, err := lookupLink(fmt.Sprint(index))
+	return err == nil && l.index == index && l.prog == program
+}
+
 // AwaitFree waits for the end of a program that nobody keeps attached any more, until
 // ctx ends. The error is a *ProgramError if somebody does.
 func (s *Shared) AwaitFree(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/driver/afxdp"
 	steer "github.com/onload-go/onload/driver/afxdp/bpf"
@@ -135,10 +136,19 @@ func (n *NIC) pinned() (link.Link, error) {
 	old, err := link.LoadPinnedLink(n.pins.path(steerPin), nil)
 	if err == nil {
 		info, err := old.Info()
-		if err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == n.shared.Index {
+		index := 0 // of an interface that is gone
+		if err == nil && info.XDP() != nil {
+			index = int(info.XDP().Ifindex)
+		}
+		// An index is one of the namespace that the pins were made for.
+		here := index != 0 && afxdp.Runs(index, uint32(info.Program))
+		if here && index == n.shared.Index {
 			return old, nil
 		}
 		_ = old.Close()
+		if index != 0 && !here {
+			return nil, fmt.Errorf("nicshare: %s is of an interface of another network namespace: %w", n.pins.dir, unix.EBUSY)
+		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("nicshare: %w", err)
 	}
