@@ -1,6 +1,7 @@
 package nicshare
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -179,5 +180,30 @@ func TestAttempts(t *testing.T) {
 			}
 			must(t, p.link.Revoke(Port{udp, w.A.Addr4, port}, Port{udp, w.A.Addr6, port}))
 		})
+	}
+}
+
+// What the process changes in a page when the filter has seen the packet in it does not
+// leave: the kernel copies such pages where a packet crosses to the near end
+// (skb_orphan_frags).
+func TestChangedAfterFilter(t *testing.T) {
+	w := newNetwork(t)
+	n := w.share(ModeGeneric)
+	p := start(t, w.A, n, LinkConfig{})
+	w.allow(p, udp, port)
+	peer := observe(t, w.B)
+	var want LinkCounters
+	for _, v6 := range []bool{false, true} {
+		honest, other := w.out(port, v6).build(t), w.out(port+1, v6).build(t)
+		p.do(order{Shared: honest})
+		want.Sent++
+		w.settle(p, want, "a packet of a ring")
+		p.do(order{Change: other})
+		if got := peer.wait(1); len(got) != 1 || !bytes.Equal(got[0], honest) {
+			t.Errorf("v6 %v: left: %x", v6, got)
+		}
+	}
+	if got := w.counters(p); got != want {
+		t.Errorf("%+v", got)
 	}
 }

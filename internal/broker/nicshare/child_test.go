@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 type order struct {
 	Send     [][]byte // by the AF_XDP socket
 	Segments []large  // by the packet socket
+	Shared   []byte   // by the packet socket, from a page that the process has, too
+	Change   []byte   // what that page is to have then
 	Receive  int      // packets to wait for
 	Drain    bool     // return what is there
 	Try      string   // one of attempts
@@ -92,6 +94,14 @@ func (r *rings) do(o *order) (ps [][]byte, err error) {
 		if err := r.segments(l.Header, l.Packet); err != nil {
 			return nil, err
 		}
+	}
+	if o.Shared != nil {
+		if err := r.share(o.Shared); err != nil {
+			return nil, err
+		}
+	}
+	if o.Change != nil {
+		copy(r.shared[sharedAt:], o.Change)
 	}
 	if o.Drain {
 		ps = r.receive()

@@ -19,6 +19,7 @@ type rings struct {
 	filled         uint32 // frames given to receive, the first half of mem
 	sent           uint32
 	maps           [][]byte
+	shared         []byte // the ring of the packet socket
 }
 
 const (
@@ -153,4 +154,33 @@ func (r *rings) receive() (packets [][]byte) {
 // segments sends a packet by the packet socket, behind a virtio_net_hdr.
 func (r *rings) segments(hdr [10]byte, b []byte) error {
 	return os.NewSyscallError("sendto", unix.Sendto(r.grant.Packet, append(hdr[:], b...), 0, nil))
+}
+
+// sharedAt is where a packet begins in the frame of a ring of a packet socket: behind
+// struct tpacket_hdr, aligned (TPACKET_HDRLEN without the address), and a virtio_net_hdr.
+const sharedAt = 32 + 10
+
+// share sends a packet from memory that the process and the kernel share
+// (PACKET_TX_RING).
+func (r *rings) share(b []byte) error {
+	if r.shared == nil {
+		size := os.Getpagesize()
+		q := unix.TpacketReq{Block_size: uint32(size), Block_nr: 1, Frame_size: uint32(size), Frame_nr: 1}
+		if err := unix.SetsockoptTpacketReq(r.grant.Packet, unix.SOL_PACKET, unix.PACKET_TX_RING, &q); err != nil {
+			return os.NewSyscallError("setsockopt PACKET_TX_RING", err)
+		}
+		m, err := unix.Mmap(r.grant.Packet, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return os.NewSyscallError("mmap", err)
+		}
+		r.shared = m
+	}
+	n := copy(r.shared[sharedAt:], b)
+	h := (*struct {
+		status uint64
+		length uint32
+	})(unsafe.Pointer(&r.shared[0]))
+	h.length = uint32(n) + 10
+	atomic.StoreUint64(&h.status, unix.TP_STATUS_SEND_REQUEST)
+	return os.NewSyscallError("sendto", unix.Sendto(r.grant.Packet, nil, 0, nil))
 }
