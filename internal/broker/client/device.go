@@ -134,7 +134,8 @@ func (c *Client) Open(o Config) (_ *Device, err error) {
 		Broker: c.path, InNS: o.InNS, Log: c.log,
 	})
 	if err != nil {
-		return nil, err
+		// There are only so many links: another attempt would get another one.
+		return nil, errors.Join(err, c.askOK(&wire.Leave{Link: d.link}))
 	}
 	c.mu.Lock()
 	c.devices[d.link] = d
