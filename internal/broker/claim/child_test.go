@@ -18,9 +18,13 @@ func child(name string) {
 		must(fmt.Errorf("user %d with capabilities %#x", os.Getuid(), id.Effective))
 	}
 	name, goes := strings.CutSuffix(name, ", then it goes")
-	fd := makeSocket(name)
+	fd := makeSocket(strings.TrimSuffix(name, ", again and again"))
 	const pair = 4 // after the program's own file, see lab.Nobody
 	must(unix.Sendmsg(pair, []byte{1}, unix.UnixRights(fd), nil, 0))
+	if strings.HasSuffix(name, ", again and again") {
+		listenInVain(fd, pair)
+		return
+	}
 	_, _ = unix.Read(pair, make([]byte, 1))
 	if !goes {
 		return
@@ -32,6 +36,25 @@ func child(name string) {
 	_ = unix.Listen(fd, 1)
 	_ = unix.Shutdown(fd, unix.SHUT_RDWR)
 	_ = unix.Bind(fd, &unix.SockaddrInet4{Port: 7999})
+}
+
+// listenInVain has a socket listen that cannot, until the other side closes.
+func listenInVain(fd, pair int) {
+	ended := make(chan struct{})
+	go func() {
+		_, _ = unix.Read(pair, make([]byte, 1))
+		close(ended)
+	}()
+	for {
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if err := unix.Listen(fd, 1); err != unix.EADDRINUSE {
+			must(fmt.Errorf("a port that another socket has: %w", err))
+		}
+	}
 }
 
 func must(err error) {
@@ -185,13 +208,18 @@ func makeBad(name string) int {
 	case "tcp shared":
 		set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		must(unix.Bind(fd, at(7000)))
-	case "tcp lost its port", "tcp lost, other's":
+	case "tcp lost its port", "tcp lost, other's", "tcp lost, other's, no second":
+		if name == "tcp lost, other's, no second" {
+			// Of the kernel's range only this one: so the socket gets no other.
+			const ipLocalPortRange, port = 51, 40000 // IP_LOCAL_PORT_RANGE, Linux 6.3
+			set(fd, unix.IPPROTO_IP, ipLocalPortRange, port<<16|port)
+		}
 		must(unix.Bind(fd, at(0)))
 		must(unix.Listen(fd, 1))
 		sa, err := unix.Getsockname(fd)
 		must(err)
 		must(unix.Shutdown(fd, unix.SHUT_RDWR))
-		if name == "tcp lost, other's" {
+		if name != "tcp lost its port" {
 			other := open(unix.AF_INET, unix.SOCK_STREAM, 0)
 			must(unix.Bind(other, sa))
 			must(unix.Listen(other, 1))

@@ -226,6 +226,105 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestLowPort: the capabilities of the unit file are enough for ports below 1024.
+func TestLowPort(t *testing.T) {
+	ns, cookie := newNS(t)
+	unit, err := os.ReadFile("../../../deploy/onload-broker.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(unit), "CapabilityBoundingSet=")
+	line, _, _ = strings.Cut(line, "\n")
+	var caps uint64
+	for _, name := range strings.Fields(line) {
+		c, ok := map[string]int{
+			"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_NET_RAW": unix.CAP_NET_RAW, "CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON,
+			"CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN, "CAP_IPC_LOCK": unix.CAP_IPC_LOCK, "CAP_NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE,
+		}[name]
+		if !ok {
+			t.Fatalf("an unknown capability: %s", name)
+		}
+		caps |= 1 << c
+	}
+	for _, listens := range []bool{false, true} {
+		fd := -1
+		err = ns.Do(func() (err error) {
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+				err = unix.Bind(fd, at(80))
+			}
+			if err == nil && listens {
+				err = unix.Listen(fd, 1)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c *Claim
+		err = ns.Do(func() error {
+			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var all, some [2]unix.CapUserData
+			if err := unix.Capget(&hdr, &all[0]); err != nil {
+				return err
+			}
+			some = all
+			some[0].Effective, some[1].Effective = uint32(caps), uint32(caps>>32)
+			if err := unix.Capset(&hdr, &some[0]); err != nil {
+				return err
+			}
+			c, err = Prove(fd, cookie)
+			return errors.Join(err, unix.Capset(&hdr, &all[0]))
+		})
+		if err != nil {
+			t.Fatalf("listens %v: %v", listens, err)
+		}
+		c.Close()
+	}
+}
+
+// TestListensInVain: a socket that has lost its port to another process, and tries to listen
+// all the time, proves it at no moment.
+func TestListensInVain(t *testing.T) {
+	ns, cookie := newNS(t)
+	fd, next := passed(t, ns, "tcp lost, other's, no second, again and again")
+	defer next()
+	defer unix.Close(fd)
+	for range 20000 {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := proveIn(ns, dup, cookie)
+		if err == nil {
+			c.Close()
+			t.Fatal("the port of another socket is proven")
+		}
+	}
+}
+
+// TestBacklog: a socket that listens has the same backlog afterwards.
+func TestBacklog(t *testing.T) {
+	ns, cookie := newNS(t)
+	for _, name := range []string{"tcp listens", "mptcp listens"} {
+		fd, next := passed(t, ns, name)
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := proveIn(ns, dup, cookie)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil || i.Sacked != 10 {
+			t.Errorf("%s: a backlog of %d, %v", name, i.Sacked, err)
+		}
+		unix.Close(fd)
+		c.Close()
+		next()
+	}
+}
+
 // TestKeptFromItsOwner: a process that does what it can to rid the passed socket of its
 // port, or to let others in, changes nothing.
 func TestKeptFromItsOwner(t *testing.T) {

@@ -61,23 +61,35 @@ func (s *socket) hold() (fd int, err error) {
 }
 
 // holdListening is hold for a socket that listens, which the kernel lets nobody share with. A
-// socket under repair is not looked at (SK_FORCE_REUSE). While s listens it has its
-// port, and it gets the same number again only if nobody else has it.
+// socket under repair is not looked at (SK_FORCE_REUSE), so ours gets the port whoever has
+// it. That s has it is seen afterwards, when nobody is let in any more.
 func (s *socket) holdListening() (fd int, err error) {
 	was := s.at
+	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return -1, os.NewSyscallError("getsockopt TCP_INFO", err)
+	}
 	if fd, err = s.bindOwn(unix.TCP_REPAIR); err != nil {
 		return -1, fmt.Errorf("the broker cannot hold the port: %w", err)
 	}
-	if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v != 1 {
+	const off = -1 // TCP_REPAIR_OFF_NO_WP of linux/tcp.h, without a window probe
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, off); err != nil {
 		_ = unix.Close(fd)
-		return -1, refuse(unix.EINVAL, "listens no more")
+		return -1, os.NewSyscallError("setsockopt TCP_REPAIR", err)
+	}
+	// SO_ACCEPTCONN proves nothing: a socket that has lost its port, and cannot have it
+	// back, is in the state LISTEN while the kernel looks for another one, with the old name.
+	// listen(2) waits for that: it changes nothing if s listens (Sacked is its backlog), and
+	// otherwise fails, or gives it another name, since the port is ours by now.
+	if err := unix.Listen(s.fd, int(info.Sacked)); err != nil {
+		_ = unix.Close(fd)
+		return -1, refuse(unix.EINVAL, "listens no more: %v", err)
 	}
 	if err := s.readName(); err != nil || s.at != was {
 		_ = unix.Close(fd)
 		return -1, refuse(unix.EINVAL, "has moved to another port")
 	}
-	const off = -1 // TCP_REPAIR_OFF_NO_WP of linux/tcp.h, without a window probe
-	return closedUnless(fd, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, off))
+	return fd, nil
 }
 
 // bindOwn binds a TCP socket of our own where s is bound, with SO_REUSEADDR or TCP_REPAIR
