@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -43,10 +44,13 @@ func (c *client) answer(seq uint16, m wire.Message, fds []int) error {
 	case *wire.Grant:
 		return c.grant(seq, m, fds[0])
 	case *wire.Claim:
-		return c.claim(seq, m, fds[0])
+		err := c.claim(m, fds[0])
+		if err := c.conn.Discard(fds); err != nil {
+			return err
+		}
+		return c.done(seq, err)
 	case *wire.Flows:
-		c.setTable(fds[0])
-		return c.done(seq, nil)
+		return c.takeTable(seq, fds)
 	case *wire.Release:
 		return c.done(seq, c.release(m))
 	case *wire.Except:
@@ -64,7 +68,7 @@ func (c *client) answer(seq uint16, m wire.Message, fds []int) error {
 	case *wire.Leave:
 		return c.done(seq, c.leaveLink(m))
 	}
-	return fmt.Errorf("%T is no question", m)
+	return errors.Join(fmt.Errorf("%T is no question", m), c.conn.Discard(fds))
 }
 
 // done answers with OK, or a refusal because of err.
@@ -129,14 +133,25 @@ func (c *client) enter(most int) error {
 	return nil
 }
 
+// maxLinks is how many links of an interface a client has at a time: one, and the next one
+// where that is not given back yet. An interface has a few hundred for all.
+const maxLinks = 2
+
 // grant makes a link over the client's memory.
 func (c *client) grant(seq uint16, m *wire.Grant, umem int) error {
-	defer unix.Close(umem)
+	c.turn.Lock()
 	l, g, err := c.newLink(m, umem)
+	c.turn.Unlock()
+	defer g.Close()
+	if err == nil {
+		c.links[m.Link] = l
+	}
+	if err := c.conn.Discard([]int{umem}); err != nil {
+		return err
+	}
 	if err != nil {
 		return c.refuseFor(seq, err)
 	}
-	defer g.Close()
 	a := &wire.Granted{
 		Token: l.link.Token(), MTU: uint32(g.MTU), SegmentMax: uint32(g.SegmentMax), MAC: g.MAC,
 	}
@@ -148,7 +163,6 @@ func (c *client) grant(seq uint16, m *wire.Grant, umem int) error {
 	if g.LargeRx {
 		a.LargeRx = 1
 	}
-	c.links[m.Link] = l
 	return c.send(seq, a, fds...)
 }
 
@@ -158,20 +172,26 @@ func (c *client) newLink(m *wire.Grant, umem int) (*link, nicshare.Grant, error)
 	if err != nil {
 		return nil, none, err
 	}
-	if c.links[m.Link] != nil || len(c.links) >= wire.MaxInterfaces {
-		return nil, none, refused(unix.EEXIST, "there is a link %d, or there are %d", m.Link, len(c.links))
+	same := 0
+	for _, l := range c.links {
+		if l.nic == n {
+			same++
+		}
+	}
+	if c.links[m.Link] != nil || same >= maxLinks {
+		return nil, none, refused(unix.EEXIST, "there is a link %d, or there are %d of %s", m.Link, same, n.name)
 	}
 	limits, _ := c.b.currentPolicy().Limits(c.user, n.name)
 	if err := c.enter(limits.Processes); err != nil {
 		return nil, none, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(umem, &st); err != nil {
+	size, err := nicshare.MemorySize(umem)
+	if err != nil {
 		return nil, none, err
 	}
 	left := limits.Memory - c.memory
-	if st.Size > left {
-		return nil, none, refused(unix.ENOBUFS, "the policy leaves the process %d KiB of packet memory, not %d", left>>10, st.Size>>10)
+	if size > left {
+		return nil, none, refused(unix.ENOBUFS, "the policy leaves the process %d KiB of packet memory, not %d", left>>10, size>>10)
 	}
 	config := nicshare.LinkConfig{RateBytes: limits.RateBytes, RatePackets: limits.Packets, GroupPriority: m.GroupPriority}
 	_, _ = rand.Read(config.Token[:]) // it never fails
@@ -186,7 +206,7 @@ func (c *client) newLink(m *wire.Grant, umem int) (*link, nicshare.Grant, error)
 		_ = made.Close()
 		return nil, none, err
 	}
-	c.memory += st.Size
+	c.memory += size
 	return &link{nic: n, link: made, flows: map[nicshare.Flow]bool{}}, g, nil
 }
 

@@ -4,17 +4,19 @@
 // the kernel polices (nicshare), for ports that the client has proven to be its own
 // (claim) and that the policy allows it. Clients speak to it by package wire. What it
 // needs: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN (network
-// namespaces), and CAP_IPC_LOCK.
+// namespaces), CAP_IPC_LOCK, and CAP_NET_BIND_SERVICE (ports below 1024).
 package broker
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -37,8 +39,15 @@ type Config struct {
 	// InNS calls its argument inside the interfaces' network namespace, on one thread.
 	// nil: the current one.
 	InNS func(func() error) error
-	Log  *zap.Logger // nil: silent
+	// ResumeWait is how long the links of an earlier broker wait for their clients to come
+	// back and prove their ports; 0 means DefaultResumeWait. Then they end: nothing keeps
+	// others from a port that such a client has given up, whose packets still come to it.
+	ResumeWait time.Duration
+	Log        *zap.Logger // nil: silent
 }
+
+// DefaultResumeWait is that of Config. Clients try each second.
+const DefaultResumeWait = 30 * time.Second
 
 // Broker serves clients. Its methods may be called at the same time.
 type Broker struct {
@@ -50,6 +59,14 @@ type Broker struct {
 	listener  *listener
 	teller    *guardian.Teller
 	stop      chan struct{} // closed: the broker ends
+
+	resumeWait time.Duration
+
+	// Without descriptors a broker could not even receive a question that comes with one, and
+	// would drop whoever asks. So what clients have leaves some free.
+	maxClients int
+	maxClaims  int64
+	claims     atomic.Int64 // ports that are held, each by a descriptor
 
 	mu      sync.Mutex
 	policy  *policy.Policy
@@ -66,6 +83,7 @@ type nic struct {
 
 	mu      sync.Mutex
 	orphans map[[16]byte]*nicshare.Link // of an earlier broker, whose clients have not come back
+	until   time.Time                   // when they end
 }
 
 // Open takes the interfaces, also from a broker that has ended and left its links, and
@@ -75,6 +93,16 @@ func Open(c Config) (_ *Broker, err error) {
 	if b.log == nil {
 		b.log = zap.NewNop()
 	}
+	if c.ResumeWait == 0 {
+		c.ResumeWait = DefaultResumeWait
+	}
+	b.resumeWait = c.ResumeWait
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, os.NewSyscallError("getrlimit", err)
+	}
+	most := min(files.Cur, math.MaxInt32)
+	b.maxClients, b.maxClaims = int(most/8), int64(most/2) // a connection has two
 	if b.inNS == nil {
 		b.inNS = func(fn func() error) error { return fn() }
 	}
@@ -138,6 +166,7 @@ func (b *Broker) openNIC(c *Config, name string) (*nic, error) {
 	for _, l := range n.share.Links() {
 		n.orphans[l.Token()] = l
 	}
+	n.until = time.Now().Add(c.ResumeWait)
 	b.log.Info("broker: interface is shared", zap.String("interface", name), zap.Int("links of before", len(n.orphans)))
 	return n, nil
 }
@@ -171,9 +200,9 @@ func (b *Broker) Serve(ctx context.Context) error {
 			}
 			return nil
 		}
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS) {
 			// Clients that have links go on, and others wait until one ends.
-			b.log.Warn("broker: no descriptor is left", zap.Error(err))
+			b.log.Warn("broker: no descriptor or memory is left", zap.Error(err))
 			time.Sleep(fullWait)
 			continue
 		}
@@ -190,7 +219,8 @@ const fullWait = 100 * time.Millisecond
 // sweepEvery is the time between two looks whether links of an earlier broker are dead.
 const sweepEvery = time.Second
 
-// sweep ends links of an earlier broker whose processes have died: nobody tells this one.
+// sweep ends links of an earlier broker whose processes have died, which nobody tells this
+// one, or do not come back.
 func (b *Broker) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -210,12 +240,16 @@ func (n *nic) sweep(log *zap.Logger) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for token, l := range n.orphans {
-		if l.Alive() {
+		alive := l.Alive()
+		if alive && time.Now().Before(n.until) {
 			continue
+		}
+		if alive {
+			log.Warn("broker: the client of a link has not come back, which ends", zap.String("interface", n.name), zap.Int("link", l.ID()))
 		}
 		delete(n.orphans, token)
 		if err := l.Close(); err != nil {
-			log.Warn("broker: link of a dead process", zap.String("interface", n.name), zap.Error(err))
+			log.Warn("broker: link of before", zap.String("interface", n.name), zap.Error(err))
 		}
 	}
 }

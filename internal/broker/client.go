@@ -28,6 +28,11 @@ type client struct {
 	ports   map[port]*held
 	memory  int64
 	table   int // of its connections; -1: it has not brought one
+	// turn is the user's: links are made and ended one at a time, so that other users do not
+	// stand behind all processes of one. It is not held while a client is waited for.
+	turn *sync.Mutex
+
+	resuming int // links that are between Resume and Resumed
 
 	mu      sync.Mutex
 	keep    bool // its links are for the next broker
@@ -56,9 +61,13 @@ func (b *Broker) take(conn *wire.Conn) {
 	for o := range b.clients {
 		if o.user.UID == c.user.UID {
 			same++
+			c.turn = o.turn
 		}
 	}
-	if b.ended || same >= maxConns {
+	if c.turn == nil {
+		c.turn = new(sync.Mutex)
+	}
+	if b.ended || same >= maxConns || len(b.clients) >= b.maxClients {
 		_ = conn.Close()
 		_ = c.process.Close()
 		return
@@ -145,9 +154,6 @@ func (c *client) serve() {
 func (c *client) end() {
 	_ = c.conn.Close()
 	_ = c.process.Close()
-	c.b.mu.Lock()
-	delete(c.b.clients, c)
-	c.b.mu.Unlock()
 	c.mu.Lock()
 	keep := c.keep
 	c.mu.Unlock()
@@ -155,17 +161,37 @@ func (c *client) end() {
 		if keep {
 			continue
 		}
-		if err := l.link.Close(); err != nil {
+		c.turn.Lock()
+		err := l.link.Close()
+		c.turn.Unlock()
+		if err != nil {
 			c.log.Warn("broker: link", zap.String("interface", l.nic.name), zap.Error(err))
 		}
 	}
 	for _, h := range c.ports {
-		_ = h.claim.Close() // nothing is steered there any more
+		_ = c.letGo(h) // nothing is steered there any more
 	}
 	if c.table >= 0 && !keep {
 		c.mourn()
 	}
 	c.setTable(-1)
+	// What it has counts until here, so that a user who comes and goes has no more than one
+	// who stays. That goes for descriptors, too, that take their time to close.
+	select {
+	case <-c.conn.Discarded():
+		c.b.forget(c)
+	default:
+		go func() {
+			<-c.conn.Discarded()
+			c.b.forget(c)
+		}()
+	}
+}
+
+func (b *Broker) forget(c *client) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.clients, c)
 }
 
 // greet answers Hello.
@@ -174,8 +200,10 @@ func (c *client) greet() error {
 		return err
 	}
 	seq, m, fds, err := c.conn.Receive()
-	wire.CloseAll(fds)
 	if err != nil {
+		return err
+	}
+	if err := c.conn.Discard(fds); err != nil {
 		return err
 	}
 	h, ok := m.(*wire.Hello)

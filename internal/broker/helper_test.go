@@ -59,6 +59,8 @@ type network struct {
 	t      testing.TB
 	dir    string // of the broker's socket and pins
 	policy string
+	more   []string      // interfaces of A that are shared, too
+	wait   time.Duration // ResumeWait
 	b      *broker.Broker
 	stop   func() // ends Serve
 }
@@ -99,7 +101,8 @@ func (w *network) begin() {
 		log, _ = zap.NewDevelopment()
 	}
 	w.b, err = broker.Open(broker.Config{
-		Socket: w.socket(), Interfaces: []string{w.A.If}, PinDir: filepath.Join(w.dir, "pins"), Policy: p, InNS: w.A.Do, Log: log,
+		Socket: w.socket(), Interfaces: append([]string{w.A.If}, w.more...), PinDir: filepath.Join(w.dir, "pins"), Policy: p, InNS: w.A.Do, Log: log,
+		ResumeWait: w.wait,
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

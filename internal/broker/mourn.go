@@ -11,7 +11,20 @@ import (
 	"github.com/onload-go/onload/ip"
 )
 
-// setTable replaces the table of the client's connections. -1 is none.
+// takeTable takes the table of the client's connections, instead of one before. Any file
+// but one in memory could block whoever reads or closes it.
+func (c *client) takeTable(seq uint16, fds []int) error {
+	if _, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GET_SEALS, 0); err != nil {
+		if err := c.conn.Discard(fds); err != nil {
+			return err
+		}
+		return c.refuse(seq, unix.EINVAL, "the table of connections is no memory file")
+	}
+	c.setTable(fds[0])
+	return c.done(seq, nil)
+}
+
+// setTable replaces the table. -1 is none.
 func (c *client) setTable(fd int) {
 	if c.table >= 0 {
 		_ = unix.Close(c.table)

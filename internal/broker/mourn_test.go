@@ -119,6 +119,7 @@ func TestLyingTable(t *testing.T) {
 			t.Fatalf("%#v: %#v", q.m, m)
 		}
 	}
+	l.refused(unix.EINVAL, &wire.Flows{}, heard) // no memory file
 	must(t, l.Close())
 	for {
 		b := make([]byte, 128)

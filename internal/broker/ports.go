@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,26 +14,34 @@ import (
 )
 
 // claim has the packets of a port come to a link, if the socket proves the port and the
-// policy allows it. A port that another link of the client has is proven already.
-func (c *client) claim(seq uint16, m *wire.Claim, socket int) error {
+// policy allows it. A port that another link of the client has is proven already; the policy
+// may allow it on one interface and not on the other.
+func (c *client) claim(m *wire.Claim, socket int) error {
 	l, err := c.linkOf(m.Link)
 	if err != nil {
-		_ = unix.Close(socket)
-		return c.refuseFor(seq, err)
+		return err
 	}
 	p := port{m.Port.Proto, m.Port.AddrPort()}
+	if !c.b.currentPolicy().Port(c.user, l.nic.name, p.proto, p.at, c.b.ephemeral) {
+		return refused(unix.EADDRINUSE, "the policy does not let user %d have this port of %s", c.user.UID, l.nic.name)
+	}
+	if p.at.Addr().IsMulticast() {
+		// A group's datagrams are for all sockets that hear it, and whoever gets its packets
+		// here takes them from those of others.
+		return refused(unix.EOPNOTSUPP, "groups are left to the kernel")
+	}
 	h := c.ports[p]
-	if h != nil {
-		_ = unix.Close(socket)
-	} else if h, err = c.prove(l, p, socket); err != nil {
-		return c.refuseFor(seq, err)
+	if h == nil {
+		if h, err = c.prove(l, p, socket); err != nil {
+			return err
+		}
 	}
 	if !h.on[m.Link] {
 		if err := l.link.Allow(p.share()); err != nil {
 			if len(h.on) == 0 {
-				_ = h.claim.Close()
+				_ = c.letGo(h)
 			}
-			return c.refuseFor(seq, err)
+			return err
 		}
 		h.on[m.Link] = true
 	}
@@ -39,24 +49,27 @@ func (c *client) claim(seq uint16, m *wire.Claim, socket int) error {
 	if l.resumed != nil {
 		l.resumed[p] = true
 	}
-	return c.send(seq, &wire.OK{})
+	return nil
 }
 
-// prove takes socket over.
 func (c *client) prove(l *link, p port, socket int) (*held, error) {
-	policy := c.b.currentPolicy()
-	limits, _ := policy.Limits(c.user, l.nic.name)
-	switch {
-	case len(c.ports) >= limits.Ports:
-		_ = unix.Close(socket)
+	if limits, _ := c.b.currentPolicy().Limits(c.user, l.nic.name); len(c.ports) >= limits.Ports {
 		return nil, refused(unix.EADDRINUSE, "the process has %d ports, as many as the policy allows", len(c.ports))
-	case !policy.Port(c.user, l.nic.name, p.proto, p.at, c.b.ephemeral):
-		_ = unix.Close(socket)
-		return nil, refused(unix.EADDRINUSE, "the policy does not let user %d have this port of %s", c.user.UID, l.nic.name)
+	}
+	if c.b.claims.Load() >= c.b.maxClaims {
+		return nil, refused(unix.ENFILE, "the broker holds %d ports, as many as it has descriptors for", c.b.maxClaims)
+	}
+	// Closing what is no socket may take as long as its owner likes (wire.Conn.Discard).
+	if _, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return nil, refused(unix.EPROTONOSUPPORT, "the descriptor is no socket")
+	}
+	own, err := unix.FcntlInt(uintptr(socket), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
 	}
 	var proven *claim.Claim
-	err := c.b.inNS(func() (err error) {
-		proven, err = claim.Prove(socket, c.b.cookie)
+	err = c.b.inNS(func() (err error) {
+		proven, err = claim.Prove(own, c.b.cookie)
 		return err
 	})
 	if err != nil {
@@ -66,7 +79,14 @@ func (c *client) prove(l *link, p port, socket int) (*held, error) {
 		_ = proven.Close()
 		return nil, refused(unix.EINVAL, "the socket is bound to %v", at.at)
 	}
+	c.b.claims.Add(1)
 	return &held{proven, map[uint32]bool{}}, nil
+}
+
+// letGo lets a port go that is steered no more.
+func (c *client) letGo(h *held) error {
+	c.b.claims.Add(-1)
+	return h.claim.Close()
 }
 
 // release takes a port from a link. With its last link the port is anybody's.
@@ -83,11 +103,30 @@ func (c *client) release(m *wire.Release) error {
 	if err := l.link.Revoke(p.share()); err != nil {
 		return err
 	}
+	if err := l.forget(); err != nil {
+		return err
+	}
 	if delete(h.on, m.Link); len(h.on) > 0 {
 		return nil
 	}
 	delete(c.ports, p)
-	return h.claim.Close()
+	return c.letGo(h)
+}
+
+// forget forgets the flows that went with their port.
+func (l *link) forget() error {
+	if len(l.flows) == 0 {
+		return nil
+	}
+	left, err := l.link.Exceptions()
+	if err != nil {
+		return err
+	}
+	clear(l.flows)
+	for _, f := range left {
+		l.flows[f] = true
+	}
+	return nil
 }
 
 // leaveLink ends a link, and then lets the ports go that no other link has.
@@ -97,14 +136,19 @@ func (c *client) leaveLink(m *wire.Leave) error {
 		return err
 	}
 	delete(c.links, m.Link)
+	c.turn.Lock()
 	errs := []error{l.link.Close()}
+	c.turn.Unlock()
+	if l.resumed != nil {
+		errs = append(errs, c.endedResume())
+	}
 	for p, h := range c.ports {
 		if !h.on[m.Link] {
 			continue
 		}
 		if delete(h.on, m.Link); len(h.on) == 0 {
 			delete(c.ports, p)
-			errs = append(errs, h.claim.Close())
+			errs = append(errs, c.letGo(h))
 		}
 	}
 	return errors.Join(errs...)
@@ -163,7 +207,11 @@ func (c *client) resume(m *wire.Resume) error {
 		return refused(unix.ENOENT, "there is no such link")
 	}
 	c.links[m.Link] = &link{nic: n, link: l, flows: map[nicshare.Flow]bool{}, resumed: map[port]bool{}}
-	return nil
+	if c.resuming++; c.resuming > 1 {
+		return nil
+	}
+	// Until Resumed it has ports that it need not have proven to this broker.
+	return c.conn.SetReadDeadline(time.Now().Add(c.b.resumeWait))
 }
 
 // endResume takes the ports away that the client has not claimed since, and flows.
@@ -185,8 +233,26 @@ func (c *client) endResume(m *wire.Resumed) error {
 			errs = append(errs, l.link.Revoke(p))
 		}
 	}
+	flows, err := l.link.Exceptions()
+	if err != nil {
+		return err
+	}
+	for _, f := range flows {
+		if !l.flows[f] {
+			errs = append(errs, l.link.RevokeFlow(f))
+		}
+	}
 	l.resumed = nil
+	errs = append(errs, c.endedResume())
 	return errors.Join(errs...)
+}
+
+// endedResume lifts the deadline of resume when no link is left that waits for Resumed.
+func (c *client) endedResume() error {
+	if c.resuming--; c.resuming > 0 {
+		return nil
+	}
+	return c.conn.SetReadDeadline(time.Time{})
 }
 
 func claimed(p nicshare.Port) port { return port{p.Proto, netip.AddrPortFrom(p.Addr, p.Port)} }

@@ -62,6 +62,7 @@ func (s *Stack) doWork(w *ring.Work) {
 			s.cache.Flush()
 		}
 	case ofArrival:
+		s.now = nanotime() // the packets came after the section began
 		s.pollArrived()
 	}
 }

@@ -15,7 +15,7 @@ func TestKilledInNewLink(t *testing.T) {
 	must(t, err)
 	l, err := n.NewLink(LinkConfig{})
 	must(t, err)
-	far, err := l.ns.Dup()
+	far, err := l.made.ns.Dup()
 	must(t, err)
 	defer far.Close()
 	must(t, w.A.Do(func() error {

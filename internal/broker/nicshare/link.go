@@ -23,16 +23,31 @@ type Link struct {
 	name  string
 	token [16]byte
 
-	// The far end's, until Grant: then only the sockets hold the namespace.
-	ns      netns.Handle
-	far     int
-	sockets *ebpf.Map
+	far int // index of the far end
 
 	// Below: n.mu.
+	made     farEnd
 	priority uint32
 	ports    map[steer.SteerPortKey]bool
 	flows    map[steer.SteerFlowKey]uint32 // owner: the link, or the kernel
 	gone     bool
+}
+
+// farEnd is what holds the far end until Grant: then only the sockets do.
+type farEnd struct {
+	ns      netns.Handle
+	sockets *ebpf.Map
+}
+
+// release closes descriptors.
+func (f *farEnd) release() {
+	if !f.ns.IsZero() {
+		_ = f.ns.Close()
+	}
+	if f.sockets != nil {
+		_ = f.sockets.Close()
+	}
+	*f = farEnd{}
 }
 
 // owner is the link in the table.
@@ -121,12 +136,12 @@ const minRate = 1000
 func (l *Link) make(value *bpf.FilterLink) (err error) {
 	n := l.n
 	value.Owner = l.owner()
-	if l.ns, err = netns.New(); err != nil {
+	if l.made.ns, err = netns.New(); err != nil {
 		return fmt.Errorf("nicshare: network namespace: %w", err)
 	}
 	near := netlink.NewLinkAttrs()
 	near.Name, near.MTU, near.NumTxQueues, near.NumRxQueues = l.name, nearMTU, 1, 1
-	err = l.ns.WithFD(func(fd int) error {
+	err = l.made.ns.WithFD(func(fd int) error {
 		return n.nl.LinkAdd(&netlink.Veth{
 			LinkAttrs: near, PeerName: farName, PeerNamespace: netlink.NsFd(fd), PeerMTU: uint32(n.shared.MTU),
 			PeerTxQLen: -1, PeerNumTxQueues: 1, PeerNumRxQueues: 1,
@@ -150,7 +165,7 @@ func (l *Link) make(value *bpf.FilterLink) (err error) {
 	if err != nil {
 		return fmt.Errorf("nicshare: filter: %w", err)
 	}
-	if err := l.ns.Do(l.receive); err != nil {
+	if err := l.made.ns.Do(l.receive); err != nil {
 		return err
 	}
 	if err := bringUp(n.nl, k); err != nil {
@@ -195,7 +210,7 @@ func (l *Link) receive() error {
 		return fmt.Errorf("nicshare: program of the far end: %w", err)
 	}
 	defer o.Program.Close()
-	l.sockets = o.Sockets
+	l.made.sockets = o.Sockets
 	// If the NIC's program is native, so is this one: veth takes redirected frames
 	// only if their receiver polls.
 	flags := unix.XDP_FLAGS_DRV_MODE
@@ -250,7 +265,7 @@ func (l *Link) close() error {
 		errs = append(errs, missing(l.n.filter.Links.Delete(uint32(l.index))))
 	}
 	delete(l.n.links, l.id)
-	l.release()
+	l.made.release()
 	return errors.Join(errs...)
 }
 
@@ -260,15 +275,4 @@ func missing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// release closes descriptors.
-func (l *Link) release() {
-	if !l.ns.IsZero() {
-		_ = l.ns.Close()
-	}
-	if l.sockets != nil {
-		_ = l.sockets.Close()
-	}
-	l.ns, l.sockets = netns.Handle{}, nil
 }

@@ -274,7 +274,7 @@ func (n *NIC) Detach() error {
 		return nil
 	}
 	for _, l := range n.links {
-		l.release()
+		l.made.release()
 	}
 	n.release()
 	return n.pins.lock.Close()

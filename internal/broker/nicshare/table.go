@@ -89,6 +89,7 @@ func (l *Link) Revoke(ports ...Port) error {
 
 func (l *Link) revoke(keys []steer.SteerPortKey) error {
 	var errs []error
+	gone := map[steer.SteerPortKey]bool{}
 	for _, k := range keys {
 		if !l.ports[k] {
 			continue
@@ -96,6 +97,20 @@ func (l *Link) revoke(keys []steer.SteerPortKey) error {
 		delete(l.ports, k)
 		if err := l.n.steer.Ports.Delete(&k); err != nil {
 			errs = append(errs, fmt.Errorf("nicshare: port %v: %w", k.Addr(), err))
+		}
+		k.Local.W = [4]uint32{}
+		gone[k] = true
+	}
+	return errors.Join(append(errs, l.revokeExceptions(gone))...)
+}
+
+// revokeExceptions revokes the flows that the link has left to the kernel of ports that it
+// has no more: the ports' next owners would never see them. The keys have no address.
+func (l *Link) revokeExceptions(gone map[steer.SteerPortKey]bool) error {
+	var errs []error
+	for f, owner := range l.flows {
+		if owner == steer.OwnerKernel && gone[steer.SteerPortKey{Port: f.Lport, Proto: f.Proto, Family: f.Family}] && l.n.portOwner(f) != l.id {
+			errs = append(errs, l.revokeFlow(f))
 		}
 	}
 	return errors.Join(errs...)
@@ -203,14 +218,19 @@ func (l *Link) Ports() (ps []Port, err error) {
 }
 
 // Flows lists the flows that the link has, without those of ExceptFlow.
-func (l *Link) Flows() (fs []Flow, err error) {
+func (l *Link) Flows() ([]Flow, error) { return l.flowsOf(l.owner()) }
+
+// Exceptions lists the flows of ExceptFlow.
+func (l *Link) Exceptions() ([]Flow, error) { return l.flowsOf(steer.OwnerKernel) }
+
+func (l *Link) flowsOf(owner uint32) (fs []Flow, err error) {
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
 	if l.gone || l.n.closed {
 		return nil, errClosed
 	}
-	for k, owner := range l.flows {
-		if owner == l.owner() {
+	for k, has := range l.flows {
+		if has == owner {
 			local, remote := k.Addrs()
 			fs = append(fs, Flow{k.Proto, local, remote})
 		}

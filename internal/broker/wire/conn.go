@@ -16,6 +16,7 @@ import (
 type Conn struct {
 	f      *os.File
 	closed atomic.Bool
+	stuck  atomic.Pointer[chan struct{}] // closed: what Discard has left behind is closed
 }
 
 // NewConn returns a Conn over fd, a connected seqpacket socket, which is its own from
@@ -58,6 +59,9 @@ func (c *Conn) ended(err error) error {
 
 // SetDeadline bounds Send and Receive; the zero time is no bound.
 func (c *Conn) SetDeadline(t time.Time) error { return c.f.SetDeadline(t) }
+
+// SetReadDeadline bounds Receive alone.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.f.SetReadDeadline(t) }
 
 // SetWriteDeadline bounds Send alone.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.f.SetWriteDeadline(t) }
@@ -127,7 +131,9 @@ func (c *Conn) Receive() (seq uint16, m Message, fds []int, err error) {
 		seq, m, err = parsed(b[:n], flags, fds)
 	}
 	if err != nil {
-		CloseAll(fds)
+		if stuck := c.Discard(fds); stuck != nil {
+			err = errors.Join(err, stuck)
+		}
 		return 0, nil, nil, err
 	}
 	return seq, m, fds, nil
@@ -178,6 +184,47 @@ func rights(oob []byte) (fds []int, err error) {
 		fds = append(fds, l...)
 	}
 	return fds, err
+}
+
+// discardWait is how long descriptors may take to be closed.
+const discardWait = 5 * time.Second
+
+// ErrStuck says that a descriptor is not closed yet.
+var ErrStuck = errors.New("broker: a descriptor that was passed takes long to close")
+
+// closed is a channel that is closed.
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Discard closes descriptors that the other side has passed. Their files may be of any
+// kind, and close(2) waits for a file system's server (FUSE), or for a socket's peer
+// (SO_LINGER), for as long as the other side likes. So another goroutine does it. If it
+// takes long, the error is ErrStuck, and the connection has to end.
+func (c *Conn) Discard(fds []int) error {
+	if len(fds) == 0 {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		CloseAll(fds)
+		close(done)
+	}()
+	t := time.NewTimer(discardWait)
+	defer t.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-t.C:
+		c.stuck.Store(&done)
+		return ErrStuck
+	}
+}
+
+// Discarded is closed when no descriptor is left of those that Discard was given.
+func (c *Conn) Discarded() <-chan struct{} {
+	if p := c.stuck.Load(); p != nil {
+		return *p
+	}
+	return closed
 }
 
 // CloseAll closes descriptors.

@@ -94,8 +94,8 @@ type Granted struct {
 	MAC        [6]byte
 }
 
-// Claim asks for the packets to a local address and port, or to a multicast group. With
-// it comes one descriptor: a socket of the kernel's that is bound there.
+// Claim asks for the packets to a local address and port. With it comes one descriptor: a
+// socket of the kernel's that is bound there.
 type Claim struct {
 	Link uint32
 	Port Endpoint
