@@ -28,6 +28,7 @@ type Device struct {
 var (
 	_ driver.Device   = (*Device)(nil)
 	_ driver.Returner = (*Device)(nil)
+	_ driver.Retirer  = (*Device)(nil)
 )
 
 // New puts tap, as OpenTAP returns it, beside a device that takes all packets. The
@@ -100,12 +101,38 @@ func (d *Device) pass(parts [][]byte) {
 	}
 }
 
+// Retire implements driver.Retirer. A NIC whose device is no Retirer keeps its frames.
+func (d *Device) Retire() (left int) {
+	if r, ok := d.inner.(driver.Retirer); ok {
+		return r.Retire()
+	}
+	return 0
+}
+
+// Release implements driver.Retirer. The interface goes with the NIC, as one of the
+// kernel's does. Forward ends.
+func (d *Device) Release() error {
+	d.table.Close()
+	err := d.closeTAP()
+	if r, ok := d.inner.(driver.Retirer); ok {
+		err = errors.Join(r.Release(), err)
+	}
+	return err
+}
+
+// Detach implements driver.Retirer: nothing but Release frees the NIC.
+func (d *Device) Detach() error { return errors.ErrUnsupported }
+
 // Close implements driver.Device. The interface goes, unless it is to persist.
 func (d *Device) Close() error {
 	d.table.Close()
-	err := d.inner.Close()
-	if terr := d.tap.Close(); !errors.Is(terr, os.ErrClosed) {
-		err = errors.Join(err, terr)
+	return errors.Join(d.inner.Close(), d.closeTAP())
+}
+
+// closeTAP closes the TAP, once.
+func (d *Device) closeTAP() error {
+	if err := d.tap.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
 	}
-	return err
+	return nil
 }

@@ -90,6 +90,67 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// retirable is a NIC that can be put away.
+type retirable struct {
+	*sim.Device
+	retired, released int
+}
+
+func (d *retirable) Retire() int {
+	d.retired++
+	return 3
+}
+
+func (d *retirable) Release() error {
+	d.released++
+	return nil
+}
+
+func (d *retirable) Detach() error { return nil }
+
+// TestRetire: a NIC that is gone is put away and released while the engine lives on. The
+// TAP goes with it, Forward ends, and Close finds nothing to do.
+func TestRetire(t *testing.T) {
+	one, other, err := sim.New(sim.Config{TakeAll: true}, sim.Config{}, sim.LinkConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	inner := &retirable{Device: one}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	d, err := New(inner, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	downs := 0
+	d.Forward(func([]byte) {}, func() { downs++ })
+	one.SetLink(false)
+	if one.SetLink(false); downs != 2 {
+		t.Errorf("the link was down %d times, want each", downs)
+	}
+	var put driver.Retirer = d
+	if left := put.Retire(); left != 3 || inner.retired != 1 {
+		t.Errorf("%d frames are left, retired %d times", left, inner.retired)
+	}
+	if err := put.Release(); err != nil || inner.released != 1 {
+		t.Errorf("Release: %v, released %d times", err, inner.released)
+	}
+	<-d.forwarding
+	if _, err := w.Write([]byte{0}); err == nil {
+		t.Error("the TAP is open")
+	}
+	d.Stop()
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+}
+
 // TestHeader: the kernel is told of checksums and segments as virtio's header has them.
 func TestHeader(t *testing.T) {
 	const partial, good, gso = ring.FlagCsumPartial, ring.FlagCsumGood, ring.FlagGSO

@@ -8,10 +8,17 @@ import (
 
 // Forward has what the kernel sends by the TAP passed to send, a frame at a time, and has
 // the kernel see the NIC's link, until Stop. send keeps nothing of the frame, and is
-// called by one goroutine.
-func (d *Device) Forward(send func(frame []byte)) {
+// called by one goroutine. down is called with news of a link that is down: the NIC may be
+// gone. It does not wait.
+func (d *Device) Forward(send func(frame []byte), down func()) {
 	if l, ok := d.inner.(driver.Linked); ok {
-		show := func() { _ = SetCarrier(d.tap, l.LinkUp()) } // Linux before 5.0 cannot
+		show := func() {
+			up := l.LinkUp()
+			_ = SetCarrier(d.tap, up) // Linux before 5.0 cannot
+			if !up {
+				down()
+			}
+		}
 		l.OnLink(show)
 		show() // it may be down already
 	}

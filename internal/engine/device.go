@@ -53,14 +53,9 @@ func (e *Engine) openOwn(ctx context.Context, l control.Link, mode Mode, arena *
 		NAPI:      [...]afxdp.NAPI{NAPIKeep: afxdp.NAPIKeep, NAPIDefer: afxdp.NAPIDefer, NAPIThread: afxdp.NAPIThread}[c.NAPI],
 		Offloads: [...]afxdp.Offloads{OffloadsAuto: afxdp.OffloadsAuto, OffloadsOff: afxdp.OffloadsOff,
 			OffloadsChecksum: afxdp.OffloadsChecksum}[c.Offloads],
-		Changed: func() {
-			select {
-			case e.grown <- struct{}{}:
-			default:
-			}
-		},
-		InNS: e.ns.Do,
-		Log:  e.log,
+		Changed: e.lookAgain,
+		InNS:    e.ns.Do,
+		Log:     e.log,
 	})
 	if err != nil {
 		return nil, err // not an interface that holds nil

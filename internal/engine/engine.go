@@ -34,7 +34,7 @@ type Engine struct {
 	icmp     *inlet.Errors   // ICMP errors by other interfaces; nil: those are lost
 	ifs      []*Interface    // of the start
 	keeper   *keeper         // nil: no kernel knows the interfaces
-	grown    chan struct{}   // an interface may have more queues
+	grown    chan struct{}   // an interface may have more queues, or be gone
 
 	published atomic.Pointer[[]*Interface] // the present ones; nil: ifs
 	retiredMu sync.Mutex

@@ -99,6 +99,14 @@ func (k *keeper) close() {
 	k.unsub()
 }
 
+// lookAgain has the keeper look at the interfaces, once there is one.
+func (e *Engine) lookAgain() {
+	select {
+	case e.grown <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
 	retry := time.NewTimer(busyRetry)
@@ -121,7 +129,6 @@ func (k *keeper) run(ctx context.Context) {
 		case <-retry.C:
 		case <-k.e.grown:
 			grow()
-			continue
 		case <-again.C:
 			grow()
 			continue

@@ -25,6 +25,7 @@ type linkHost struct {
 	link   control.Link
 	mtu    int            // the device's
 	linked driver.Linked  // nil: the device says nothing of its link, which is up
+	down   func()         // called with news of a link that is down: it may be gone; nil: nobody asks
 	addrs  []netip.Prefix // configured ones
 	host   *neigh.Host
 	net    *control.Static

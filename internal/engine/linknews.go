@@ -111,6 +111,9 @@ func (h *linkHost) lookAtLink() {
 		h.net.SetLink(h.link)
 	}
 	h.mu.Unlock()
+	if !up && h.down != nil { // no change of the link says that a device is gone whose link was down
+		h.down()
+	}
 	switch {
 	case was && !up:
 		h.log.Warn("the link is down")

@@ -37,6 +37,7 @@ func (e *Engine) addHost(i *Interface, dev nic) {
 	l := e.cfg.staticOf(i.Name)
 	i.host = newLinkHost(link, &l, e.static, e.log)
 	i.host.linked, _ = dev.(driver.Linked)
+	i.host.down = e.lookAgain
 	e.static.SetLink(link)
 	i.host.setRoutes(nil)
 }

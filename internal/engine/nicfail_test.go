@@ -194,9 +194,15 @@ func (d returnedNIC) Release() error {
 func (d returnedNIC) Detach() error { return errors.ErrUnsupported }
 
 // TestNICReturned: a device that the kernel wants back is given to it while the engine
-// is open, and once.
+// is open, and once; also while its link is down, so that nothing changes.
 func TestNICReturned(t *testing.T) {
 	t.Parallel()
+	for _, down := range []bool{false, true} {
+		testNICReturned(t, down)
+	}
+}
+
+func testNICReturned(t *testing.T, down bool) {
 	da, _, err := sim.New(sim.Config{Name: nicName, TakeAll: true}, sim.Config{Name: nicName, TakeAll: true}, sim.LinkConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +210,10 @@ func TestNICReturned(t *testing.T) {
 	dev := returnedNIC{simNIC{da, nicMAC(1)}, make(chan struct{})}
 	e := nicEngine(t, dev, "10.0.0.1/24")
 	e.keep()
+	if down {
+		da.SetLink(false)
+		until(t, "the link is down", func() bool { l, _ := e.net.Link(e.ifs[0].Index); return !l.Up })
+	}
 	da.Break(driver.ErrGone)
 	da.SetLink(false)
 	select {

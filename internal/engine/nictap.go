@@ -11,7 +11,7 @@ import (
 // forwarder is a NIC's device with a TAP device of the kernel's beside it
 // (driver/exception).
 type forwarder interface {
-	Forward(send func(frame []byte))
+	Forward(send func(frame []byte), down func())
 	Stop()
 }
 
@@ -46,7 +46,7 @@ func (e *Engine) forward() {
 	for _, i := range e.ifs {
 		if f, ok := i.Device.(forwarder); ok && i.first() != nil {
 			s, link := i.first(), i.Index
-			f.Forward(func(frame []byte) { s.SendFrame(link, frame) })
+			f.Forward(func(frame []byte) { s.SendFrame(link, frame) }, e.lookAgain)
 		}
 	}
 }
