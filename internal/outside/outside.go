@@ -60,9 +60,13 @@ func begin() {
 	serving.Lock()
 }
 
+// serve gives each call a goroutine: one may wait for a lock that the caller of another
+// holds.
 func serve() {
 	for c := range calls {
-		c.f()
-		c.done.Unlock()
+		go func() {
+			c.f()
+			c.done.Unlock()
+		}()
 	}
 }

@@ -1,6 +1,7 @@
 package outside
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,30 @@ func TestDo(t *testing.T) {
 		if !<-c {
 			t.Error("the channel was closed")
 		}
+	})
+}
+
+// TestDoWaits: a function that waits for a lock does not keep others from running, whose
+// callers may hold that lock.
+func TestDoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lock sync.Mutex
+		lock.Lock()
+		begun, first := make(chan bool), make(chan bool)
+		go func() {
+			close(begun)
+			Do(func() {
+				lock.Lock()
+				defer lock.Unlock()
+			})
+			close(first)
+		}()
+		<-begun
+		for range 100 {
+			Do(func() { time.Sleep(10 * time.Microsecond) }) // the other comes before one of these
+		}
+		lock.Unlock()
+		<-first
 	})
 }
 
