@@ -124,12 +124,14 @@ type Config struct {
 	// Guardian names the process that tells the peers of this one if it dies: within
 	// 200 ms each established connection is reset, as the kernel does for its own. It is
 	// the path of the program onload, version for version, which then sleeps beside this
-	// process and holds no privilege but raw sockets. Empty means the one beside this
-	// program or in PATH, if there is one. "self" means this program, which is executed
-	// again and becomes the guardian when package onload is initialised: packages that
-	// are initialised before do their work there too. Where none can be had a broker, if the
-	// interfaces are its, does the same. "off" means none: peers then wait
-	// for their own keepalive. Engine.Guardian says which it is.
+	// process and needs no privilege but the raw sockets that it is given. Empty means the
+	// one beside this program or, unless this has capabilities of its file, in PATH, if
+	// there is one. "self" means this program, which is executed again and becomes the
+	// guardian when package onload is initialised: packages that are initialised before do
+	// their work there too. Where none can be had a broker, if the interfaces are its, does
+	// the same. "off" means none: peers then wait for their own keepalive. Engine.Guardian
+	// says which it is. It is a child of this process until Close: a program that waits
+	// until it has no child turns it off.
 	Guardian string
 
 	// Logger gets the events of the control path. nil means standard error, from

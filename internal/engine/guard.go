@@ -103,6 +103,16 @@ func (e *Engine) Guardian() string {
 	return "none: nothing is accelerated"
 }
 
+// setGuardian takes the setting of the environment. elevated: whoever has set it has not
+// the rights of this process.
+func setGuardian(c *Config, v string, elevated bool) error {
+	if elevated && filepath.IsAbs(v) {
+		return errors.New("the environment names no program for a process with capabilities or a set-user-ID bit of its file: put onload beside it, or set Config.Guardian")
+	}
+	c.Guardian = v
+	return nil
+}
+
 func checkGuardian(c *Config) error {
 	switch p := c.Guardian; {
 	case p == "", p == guardian.Auto, p == guardian.Off, p == guardian.Self, filepath.IsAbs(p):

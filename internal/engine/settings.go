@@ -15,6 +15,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/broker/wire"
+	"github.com/onload-go/onload/internal/guardian"
 	"github.com/onload-go/onload/internal/similar"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
@@ -218,7 +219,7 @@ var knobs = []knob{
 	{
 		Setting{"Guardian", "ONLOAD_GUARDIAN", "auto, self, off, or the path of the program onload", "auto",
 			"process that resets the peers of this one if it dies: the program onload, beside this one or in PATH; this program, executed again; none"},
-		func(c *Config, v string) error { c.Guardian = v; return nil },
+		func(c *Config, v string) error { return setGuardian(c, v, guardian.Elevated()) },
 		checkGuardian,
 	},
 	{

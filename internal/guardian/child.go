@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,10 +40,11 @@ func Main(families string) error {
 	if err != nil {
 		return err
 	}
+	closeInherited(rawFD + len(families))
 	if _, err := unix.Write(controlFD, []byte{hello}); err != nil {
 		return err
 	}
-	died, err := await()
+	died, err := await(pidFD, controlFD, execWait)
 	if err != nil || !died {
 		return err
 	}
@@ -65,24 +68,47 @@ func socketsOf(families string) (*Teller, error) {
 	return s, nil
 }
 
-// await waits until the process has ended, or closes its connections itself.
-func await() (died bool, err error) {
-	fds := []unix.PollFd{{Fd: pidFD, Events: unix.POLLIN}, {Fd: controlFD, Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, -1); errors.Is(err, unix.EINTR) {
+// closeInherited closes the descriptors from first on that the process had inherited and
+// has passed on: they may hold a file lock, or keep a pipe open, for as long as the
+// guardian lives. Those that this program has opened are not passed on (FD_CLOEXEC), and
+// stay: Go's runtime has some.
+func closeInherited(first int) {
+	all, _ := os.ReadDir("/proc/self/fd")
+	for _, f := range all {
+		fd, err := strconv.Atoi(f.Name())
+		if err != nil || fd < first {
 			continue
-		} else if err != nil {
-			return false, err
 		}
-		if fds[0].Revents != 0 {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// execWait is how long a process may live on whose end of the control socket is closed. A
+// process that dies closes its descriptors just before it has ended. One that executes
+// another program (execve(2)) closes them too: its connections are gone, but it stays.
+const execWait = time.Second
+
+// await waits until the process has ended, or has executed another program, or closes its
+// connections itself.
+func await(pid, control int32, execWait time.Duration) (died bool, err error) {
+	fds := []unix.PollFd{{Fd: pid, Events: unix.POLLIN}, {Fd: control, Events: unix.POLLIN}}
+	timeout := -1
+	for {
+		switch n, err := unix.Poll(fds, timeout); {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return false, err
+		case n == 0 || fds[0].Revents != 0:
 			return true, nil
 		}
 		var b [1]byte
-		if n, err := unix.Read(controlFD, b[:]); n > 0 && b[0] == quit {
+		if n, err := unix.Read(int(control), b[:]); n > 0 && b[0] == quit {
 			return false, nil
 		} else if n == 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			// The process is dying: its descriptors are closed before it has ended.
-			fds[1].Fd = -1
+			fds[1].Fd, timeout = -1, int(execWait.Milliseconds())
 		}
 	}
 }

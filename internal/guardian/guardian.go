@@ -52,8 +52,11 @@ type Guardian struct {
 // namespace of the connections. Errors say why there can be none.
 func Start(o Options) (*Guardian, error) {
 	g := &Guardian{o: o, pidfd: -1, state: "starting", stopped: make(chan struct{}), quit: make(chan struct{})}
-	if err := g.find(); err != nil {
+	if err := g.find(Elevated()); err != nil {
 		return nil, err
+	}
+	if os.Getpid() == 1 {
+		return nil, errors.New("this is the first process of its PID namespace, as in a container, and all others there end with it")
 	}
 	var err error
 	if g.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
@@ -68,7 +71,7 @@ func Start(o Options) (*Guardian, error) {
 }
 
 // find sets the program.
-func (g *Guardian) find() error {
+func (g *Guardian) find(elevated bool) error {
 	switch p := g.o.Program; p {
 	case Off:
 		return errors.New("it is off")
@@ -82,6 +85,9 @@ func (g *Guardian) find() error {
 				g.program = beside
 				break
 			}
+		}
+		if elevated {
+			return errors.New("there is no program onload beside this one, and PATH does not count for a program with capabilities or a set-user-ID bit of its file")
 		}
 		p, err := exec.LookPath("onload")
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	tcpHeader = 20
+	tcpHeader = 20 + 12 // with the timestamps option
 	maxPacket = 40 + tcpHeader + 1
 	probeTTL  = 64
 )
@@ -21,6 +21,9 @@ const (
 // reset, whose sequence number is the one that the peer acknowledged, so that the peer
 // believes it (section 3.10.7.1; RFC 5961, section 3.2). Linux limits how often it
 // answers segments out of the window, but not those with data (tcp_oow_rate_limited).
+// The timestamps option is there because a peer that has agreed to it may drop segments
+// without it in silence (RFC 7323, section 3.2; FreeBSD does). Its value need not be known:
+// one that is too old is answered by an acknowledgement as well (section 5.3, R1).
 func probe(b []byte, f *flowtable.Flow) int {
 	src, dst := f.Local.Addr(), f.Remote.Addr()
 	var h ip.Header
@@ -34,6 +37,7 @@ func probe(b []byte, f *flowtable.Flow) int {
 	binary.BigEndian.PutUint32(s[4:], f.Seq)
 	s[12] = tcpHeader / 4 << 4
 	s[13] = byte(tcp.FlagACK)
+	copy(s[20:], []byte{1, 1, 8, 10}) // two NOPs, kind and length (RFC 7323, appendix A); both values are 0
 	sum := ip.Add(ip.PseudoSum(src, dst, ip.ProtoTCP, l4), ip.Sum(s))
 	binary.BigEndian.PutUint16(s[16:], ^sum) // RFC 9293, section 3.1
 	return copy(b, whole[h.Len()-h.NetLen():h.Len()+l4])

@@ -9,7 +9,7 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// A probe is a whole packet of the connection, in order, with one octet.
+// A probe is a whole packet of the connection, with timestamps and one octet.
 func TestProbe(t *testing.T) {
 	for _, f := range []flowtable.Flow{
 		{Local: netip.MustParseAddrPort("192.0.2.1:80"), Remote: netip.MustParseAddrPort("198.51.100.7:4711"), Seq: 0xfffffffe},
@@ -35,7 +35,7 @@ func TestProbe(t *testing.T) {
 		if p.Src != f.Local.Addr() || p.Dst != f.Remote.Addr() || src != f.Local.Port() || dst != f.Remote.Port() {
 			t.Errorf("from %v %d to %v %d", p.Src, src, p.Dst, dst)
 		}
-		if s.Seq != f.Seq || s.Flags != tcp.FlagACK || p.L4Len-hl != 1 {
+		if s.Seq != f.Seq || s.Flags != tcp.FlagACK || !s.Opt.HasTS || p.L4Len-hl != 1 {
 			t.Errorf("%+v with %d octets", s, p.L4Len-hl)
 		}
 		if sum := ip.Add(ip.PseudoSum(p.Src, p.Dst, ip.ProtoTCP, p.L4Len), ip.Sum(l4)); sum != 0xffff {

@@ -23,7 +23,10 @@ import (
 	onload "github.com/onload-go/onload/net"
 )
 
-const mournedEnv = "ONLOAD_TEST_MOURNED"
+const (
+	mournedEnv  = "ONLOAD_TEST_MOURNED"
+	becomeOther = 'x' // to TestMourned's input
+)
 
 // TestMourned is the process that the tests below kill. It listens on a port of all its
 // addresses, dials those that it is told, and keeps all connections.
@@ -52,8 +55,13 @@ func TestMourned(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	fmt.Println("guardian:", e.Guardian())
-	go func() { // quits in order where its input says so
-		if _, err := os.Stdin.Read(make([]byte, 1)); err == nil {
+	go func() { // quits in order, or becomes another program, where its input says so
+		b := make([]byte, 1)
+		switch _, err := os.Stdin.Read(b); {
+		case err != nil:
+		case b[0] == becomeOther:
+			_ = syscall.Exec("/bin/sleep", []string{"sleep", "1000"}, nil)
+		default:
 			_ = e.Close()
 			os.Exit(0)
 		}
@@ -256,6 +264,29 @@ func TestGuardianWaits(t *testing.T) {
 		t.Errorf("the guardian has ended: %v", err)
 	}
 	if _, err := m.quit.(io.Writer).Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, pid)
+}
+
+// TestGuardianExec: a process that executes another program loses its connections, and its
+// peers are told, though it lives on.
+func TestGuardianExec(t *testing.T) {
+	pair := lab.NewPair(t, lab.Options{})
+	m := mourn(t, pair, "self")
+	pid := m.pid(t)
+	if _, err := m.quit.(io.Writer).Write([]byte{becomeOther}); err != nil {
+		t.Fatal(err)
+	}
+	for name, after := range m.learns(hung) {
+		if after >= hung {
+			t.Errorf("%s: not told", name)
+		}
+	}
+	if err := unix.Kill(m.Process.Pid, 0); err != nil {
+		t.Errorf("the process has ended: %v", err)
+	}
+	if err := m.Process.Kill(); err != nil { // which waits for no child
 		t.Fatal(err)
 	}
 	ended(t, pid)
