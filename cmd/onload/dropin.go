@@ -17,7 +17,7 @@ needs none of this.`
 
 const swapHelp = `usage: onload swap [-n] [packages]
 
-Imports onload, under the name net, in each file of the packages that imports net, with
+Imports onload, under the name net, in each file of the module's packages that imports net, with
 the changes that onload vet prints. A file with a place that has to be changed by hand
 stays as it is, and is an error. -n prints what would change.`
 

@@ -74,15 +74,30 @@ func load(dir string, patterns []string, broken bool) (*program, error) {
 		if strings.HasSuffix(pkg.PkgPath, ".test") {
 			continue // the go command's own main package
 		}
-		p.pkgs = append(p.pkgs, pkg)
-		p.ours[pkg.PkgPath] = true
+		if isUsers(pkg) {
+			p.pkgs = append(p.pkgs, pkg)
+			p.ours[pkg.PkgPath] = true
+		}
 		for _, e := range pkg.Errors {
 			if !broken || e.Kind != packages.TypeError {
 				errs = append(errs, e)
 			}
 		}
 	}
+	if len(p.pkgs) == 0 && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("%s: no package of this module", strings.Join(patterns, " ")))
+	}
 	return p, errors.Join(errs...)
+}
+
+// isUsers reports whether a package is of the main module, or of the workspace's, or
+// named by its files. A pattern such as all names dependencies too, the standard library
+// among them, whose files are everybody's.
+func isUsers(pkg *packages.Package) bool {
+	if pkg.Module == nil {
+		return pkg.PkgPath == "command-line-arguments"
+	}
+	return pkg.Module.Main
 }
 
 // Vet returns the places of packages, and of their tests, at which package Onload

@@ -31,6 +31,25 @@ func TestVet(t *testing.T) {
 	}
 }
 
+// TestOthers: dependencies and the standard library stay as they are, whatever a pattern
+// names.
+func TestOthers(t *testing.T) {
+	for _, pattern := range []string{"net/textproto", "golang.org/x/net/websocket"} {
+		if changes, left, err := Swap("", []string{pattern}); err == nil || len(changes)+len(left) > 0 {
+			t.Errorf("%s: %d changes, %v, %v", pattern, len(changes), left, err)
+		}
+	}
+	changes, _, err := Swap("", []string{"net/textproto", "./testdata/program"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		if !strings.Contains(c.File, "testdata") {
+			t.Errorf("changed: %s", c.File)
+		}
+	}
+}
+
 // TestSwap: what Swap makes of a program compiles, and needs nothing more.
 func TestSwap(t *testing.T) {
 	changes, left, err := Swap("", []string{"./testdata/program"})
