@@ -36,7 +36,7 @@ func newHostile(t testing.TB, advanced bool) *hostile {
 		TxCsum: true, TSO: 65535, TSOFrags: 16,
 	}
 	h := &hostile{Queue: &Queue{regs: make(vfio.Regs, 64), rxTail: 0, txTail: 32, advanced: advanced}}
-	if _, err := h.Init(dev, noLine{}, h.RxPending, false); err != nil {
+	if _, err := h.Init(dev, noLine{}, h, false); err != nil {
 		t.Fatal(err)
 	}
 	dev.Add(h, &h.Queue.Queue)
@@ -133,8 +133,8 @@ func FuzzDevice(f *testing.F) {
 			}
 			h.Reclaim()
 		}
-		if h.flight < 0 || h.pending < 0 || h.flight > hostileRing {
-			t.Fatalf("%d Descs, %d descriptors on the ring", h.flight, h.pending)
+		if h.Flight < 0 || h.pending < 0 || h.Flight > hostileRing {
+			t.Fatalf("%d Descs, %d descriptors on the ring", h.Flight, h.pending)
 		}
 		seen := map[ring.Frame]bool{}
 		for _, fr := range h.lent {
@@ -144,8 +144,8 @@ func FuzzDevice(f *testing.F) {
 			seen[fr] = true
 		}
 		held := h.Arena.Frames() - h.Arena.FreeFrames()
-		if h.Err() == nil && held != h.out+h.flight {
-			t.Fatalf("%d frames held, %d lent, %d to be sent", held, h.out, h.flight)
+		if h.Err() == nil && held != h.out+h.Flight {
+			t.Fatalf("%d frames held, %d lent, %d to be sent", held, h.out, h.Flight)
 		}
 	})
 }

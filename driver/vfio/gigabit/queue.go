@@ -32,7 +32,6 @@ type Queue struct {
 	oldest  int          // packet that is not given back
 	free    int          // the next descriptor to write
 	pending int          // descriptors that the device has or will get
-	flight  int          // Descs among them
 	context [2]uint64    // that the device has
 	txTail  int
 	kicked  int // what the device knows of free

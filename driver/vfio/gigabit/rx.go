@@ -34,40 +34,8 @@ var (
 // controller takes, in frames of 2,048.
 const maxPieces = 5
 
-// RxBatch implements driver.Queue.
-func (q *Queue) RxBatch(ds []ring.Desc) (n int) {
-	if q.Broken() {
-		return 0
-	}
-	for {
-		k, err := q.pieces()
-		if err != nil {
-			q.Bad(err)
-			break
-		}
-		if k == 0 || k > len(ds)-n {
-			break // a packet that does not fit waits
-		}
-		total, good, err := q.packet(ds[n : n+k])
-		if err != nil {
-			q.Bad(err)
-			break
-		}
-		if !good || !q.Ours(ds[n], total) {
-			for _, d := range ds[n : n+k] {
-				q.Arena.Free(d.Frame)
-			}
-			continue
-		}
-		q.Count.RxPackets.Add(1)
-		q.Count.RxBytes.Add(uint64(total))
-		n += k
-	}
-	return n
-}
-
-// pieces returns how many descriptors the next packet has, 0 if none is whole.
-func (q *Queue) pieces() (k int, err error) {
+// Whole implements nic.Rings.
+func (q *Queue) Whole() (k int, err error) {
 	at := int(q.next.Load())
 	for k < q.out {
 		status := q.rx.Load32(at*descLen + rxStatus)
@@ -90,8 +58,8 @@ func (q *Queue) pieces() (k int, err error) {
 	return 0, nil
 }
 
-// packet takes the next packet, of len(ds) descriptors.
-func (q *Queue) packet(ds []ring.Desc) (total int, good bool, err error) {
+// Take implements nic.Rings.
+func (q *Queue) Take(ds []ring.Desc) (total int, good bool, err error) {
 	at := int(q.next.Load())
 	var status uint32
 	for i := range ds {

@@ -26,7 +26,7 @@ func (d *Device) start(c *nic.Config) error {
 	var fds []int
 	for i := range c.Queues {
 		q := &Queue{device: d, number: i}
-		fd, err := q.Init(d.Base, q, q.RxPending, false)
+		fd, err := q.Init(d.Base, q, q, false)
 		if err != nil {
 			return fmt.Errorf("%s: eventfd: %w", d.model.Name, err)
 		}

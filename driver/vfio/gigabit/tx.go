@@ -43,43 +43,8 @@ const (
 	advSegSize   = 16
 )
 
-// TxSpace implements driver.Queue.
-func (q *Queue) TxSpace() int {
-	if q.Broken() {
-		return 0
-	}
-	return q.Dev.Traits.TxRing - q.flight
-}
-
-// TxBatch implements driver.Queue.
-func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
-	if q.Broken() {
-		return 0
-	}
-	space := q.TxSpace()
-	for n < len(ds) {
-		k, size := ring.PacketLen(ds[n:])
-		pkt := ds[n : n+k]
-		switch {
-		case !q.Sendable(pkt, size):
-			q.Count.TxInvalid.Add(1)
-		case k > space:
-			q.Count.TxFull.Add(1)
-			return n
-		case q.TooLarge(&pkt[0], size): // lost, as on a wire
-		default:
-			q.post(pkt, size)
-			space -= k
-			q.Count.TxPackets.Add(1)
-			q.Count.TxBytes.Add(uint64(size))
-		}
-		n += k
-	}
-	return n
-}
-
-// post puts a packet on the ring, behind its context if the device has another.
-func (q *Queue) post(pkt []ring.Desc, size int) {
+// Post implements nic.Rings. A context goes before the packet if the device has another.
+func (q *Queue) Post(pkt []ring.Desc, size int) {
 	start, first := q.free, &pkt[0]
 	common := uint64(cmdExtended | cmdFCS)
 	if first.Flags&ring.FlagGSO != 0 {
@@ -103,7 +68,7 @@ func (q *Queue) post(pkt []ring.Desc, size int) {
 		q.Arena.Posted(d.Frame)
 		q.write(q.Dev.AddressOf(d.Frame)+uint64(d.Off), half, d.Frame)
 	}
-	q.flight += len(pkt)
+	q.Flight += len(pkt)
 }
 
 // write writes the next descriptor.
@@ -217,6 +182,6 @@ func (q *Queue) Reclaim() (frames int) {
 			}
 		}
 	}
-	q.flight -= frames
+	q.Flight -= frames
 	return frames
 }

@@ -18,6 +18,11 @@ func (noLine) Enable()     {}
 func (noLine) Disable()    {}
 func (noLine) Lost() error { return nil }
 
+// noRings receives nothing.
+type noRings struct{ Rings }
+
+func (noRings) RxPending() bool { return false }
+
 // The link is reported at each interrupt. One by which the device says that it is gone
 // breaks the queues, and wakes whoever waits.
 func TestFollowLink(t *testing.T) {
@@ -28,7 +33,7 @@ func TestFollowLink(t *testing.T) {
 	b := Loose(a)
 	defer b.Close()
 	var q Queue
-	if _, err := q.Init(b, noLine{}, func() bool { return false }, false); err != nil {
+	if _, err := q.Init(b, noLine{}, noRings{}, false); err != nil {
 		t.Fatal(err)
 	}
 	b.Add(nil, &q)

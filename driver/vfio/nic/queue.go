@@ -17,8 +17,11 @@ type Queue struct {
 	Arena *ring.Arena
 	Count Counters
 
+	Flight     int    // Descs that the device has, or will get, to send
+	MaxSegment uint16 // most bytes of a segment that the device cuts; 0: any
+
 	line    Line
-	pending func() bool
+	rings   Rings
 	armed   bool
 	edges   atomic.Bool
 	fdMu    sync.Mutex
@@ -52,10 +55,10 @@ type Counters struct {
 	TxFull, TxNone                           atomic.Uint64
 }
 
-// Init makes the eventfd of a queue. The pending function is its RxPending. An
-// interrupt that once makes no edges until Enable is called again.
-func (q *Queue) Init(dev *Base, line Line, pending func() bool, once bool) (fd int, err error) {
-	q.Dev, q.Arena, q.line, q.pending, q.noEdges = dev, dev.arena, line, pending, once
+// Init makes the eventfd of a queue. An interrupt that once makes no edges until Enable
+// is called again.
+func (q *Queue) Init(dev *Base, line Line, rings Rings, once bool) (fd int, err error) {
+	q.Dev, q.Arena, q.line, q.rings, q.noEdges = dev, dev.arena, line, rings, once
 	q.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	return q.fd, err
 }
@@ -114,7 +117,7 @@ func (q *Queue) Arm() (alreadyReady bool) {
 	q.drain() // also the interrupt of a packet that was taken before
 	// The device first shows a packet and then looks whether we want an interrupt.
 	// Here it is the other way round, so one sees the other.
-	if q.pending() || q.Broken() { // drain may have taken Wake's
+	if q.rings.RxPending() || q.Broken() { // drain may have taken Wake's
 		q.Disarm()
 		return true
 	}

@@ -125,7 +125,8 @@ func (d *Device) start(c *nic.Config) error {
 	unmapWith(q, shared)
 	d.shared = shared[:sharedArea]
 	q.shared = d.shared
-	fd, err := q.Init(d.Base, q, q.RxPending, false)
+	q.MaxSegment = maxMSS
+	fd, err := q.Init(d.Base, q, q, false)
 	if err != nil {
 		return fmt.Errorf("vmxnet3: eventfd: %w", err)
 	}

@@ -95,12 +95,12 @@ func FuzzDevice(f *testing.F) {
 				t.Fatalf("ring %d: %d frames, %d lent", i, n, r.out)
 			}
 		}
-		if h.flight < 0 || h.flight > hostileRing {
-			t.Fatalf("%d descriptors on the ring", h.flight)
+		if h.Flight < 0 || h.Flight > hostileRing {
+			t.Fatalf("%d descriptors on the ring", h.Flight)
 		}
 		held := h.Arena.Frames() - h.Arena.FreeFrames()
-		if h.Err() == nil && held != len(seen)+h.flight {
-			t.Fatalf("%d frames held, %d lent, %d to be sent", held, len(seen), h.flight)
+		if h.Err() == nil && held != len(seen)+h.Flight {
+			t.Fatalf("%d frames held, %d lent, %d to be sent", held, len(seen), h.Flight)
 		}
 	})
 }

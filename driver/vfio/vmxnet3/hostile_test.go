@@ -34,7 +34,8 @@ func newHostile(t testing.TB, mtu int) *hostile {
 	dev := nic.Loose(a)
 	q := &Queue{fast: make(vfio.Regs, 4096), shared: make(vfio.Regs, sharedArea)}
 	h := &hostile{Queue: q, filled: place{0, firstGen}, gone: place{0, firstGen}}
-	if _, err := h.Init(dev, noLine{}, h.RxPending, false); err != nil {
+	h.MaxSegment = maxMSS
+	if _, err := h.Init(dev, noLine{}, h, false); err != nil {
 		t.Fatal(err)
 	}
 	dev.Add(h, &h.Queue.Queue)

@@ -36,7 +36,6 @@ type Queue struct {
 	end     []bool       // of a packet
 	free    int          // the next descriptor to write
 	oldest  int          // that is not given back
-	flight  int          // descriptors that the device has or will get
 	kicked  int          // what the device knows of free
 	done    vfio.Regs    // completions
 	doneAt  int

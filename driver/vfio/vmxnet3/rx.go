@@ -62,9 +62,8 @@ func (q *Queue) after(p place) place {
 	return p
 }
 
-// whole returns how many completions the next packet has, 0 if it is not there as a
-// whole.
-func (q *Queue) whole() (k int, err error) {
+// Whole implements nic.Rings. Its descriptors are completions.
+func (q *Queue) Whole() (k int, err error) {
 	for p := q.place(); ; p = q.after(p) {
 		if q.comp.Load32(p.at*descLen+compFlags)>>compGen != p.gen {
 			return 0, nil
@@ -87,45 +86,12 @@ func (q *Queue) RxPending() bool {
 	if q.Broken() {
 		return false
 	}
-	k, err := q.whole()
+	k, err := q.Whole()
 	return k > 0 || err != nil // RxBatch finds the fault
 }
 
-// RxBatch implements driver.Queue.
-func (q *Queue) RxBatch(ds []ring.Desc) (n int) {
-	if q.Broken() {
-		return 0
-	}
-	for {
-		k, err := q.whole()
-		if err != nil {
-			q.Bad(err)
-			break
-		}
-		if k == 0 || k > len(ds)-n {
-			break // a packet that does not fit waits
-		}
-		total, good, err := q.packet(ds[n : n+k])
-		if err != nil {
-			q.Bad(err)
-			break
-		}
-		if !good || !q.Ours(ds[n], total) {
-			for _, d := range ds[n : n+k] {
-				q.Arena.Free(d.Frame)
-			}
-			continue
-		}
-		q.Count.RxPackets.Add(1)
-		q.Count.RxBytes.Add(uint64(total))
-		n += k
-	}
-	return n
-}
-
-// packet takes the next packet, of len(ds) completions. The device may write others
-// meanwhile than whole has seen.
-func (q *Queue) packet(ds []ring.Desc) (total int, good bool, err error) {
+// Take implements nic.Rings. The device may write others meanwhile than Whole has seen.
+func (q *Queue) Take(ds []ring.Desc) (total int, good bool, err error) {
 	p := q.place()
 	good = true
 	var c, length, flags uint32

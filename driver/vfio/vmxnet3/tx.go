@@ -23,43 +23,8 @@ const (
 
 var errSent = errors.New("vmxnet3: the device says that it has sent what it did not get")
 
-// TxSpace implements driver.Queue.
-func (q *Queue) TxSpace() int {
-	if q.Broken() {
-		return 0
-	}
-	return q.Dev.Traits.TxRing - q.flight
-}
-
-// TxBatch implements driver.Queue.
-func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
-	if q.Broken() {
-		return 0
-	}
-	space := q.TxSpace()
-	for n < len(ds) {
-		k, size := ring.PacketLen(ds[n:])
-		pkt := ds[n : n+k]
-		switch {
-		case !q.Sendable(pkt, size) || pkt[0].SegSize > maxMSS:
-			q.Count.TxInvalid.Add(1)
-		case k > space:
-			q.Count.TxFull.Add(1)
-			return n
-		case q.TooLarge(&pkt[0], size): // lost, as on a wire
-		default:
-			q.post(pkt)
-			space -= k
-			q.Count.TxPackets.Add(1)
-			q.Count.TxBytes.Add(uint64(size))
-		}
-		n += k
-	}
-	return n
-}
-
-// post puts a packet on the ring. Its first descriptor becomes the device's last.
-func (q *Queue) post(pkt []ring.Desc) {
+// Post implements nic.Rings. The packet's first descriptor becomes the device's last.
+func (q *Queue) Post(pkt []ring.Desc, _ int) {
 	first, start, gen := &pkt[0], q.free, q.txGen
 	low, high := q.offloads(first)
 	for i := range pkt {
@@ -82,7 +47,7 @@ func (q *Queue) post(pkt []ring.Desc) {
 			q.free, q.txGen = 0, q.txGen^1
 		}
 	}
-	q.flight += len(pkt)
+	q.Flight += len(pkt)
 	q.tx.Write32(start*descLen+txFirst, uint32(first.Len)|gen<<txGen|low)
 }
 
@@ -130,7 +95,7 @@ func (q *Queue) Reclaim() (frames int) {
 	if q.Broken() {
 		return 0
 	}
-	for q.flight > 0 && q.done.Load32(q.doneAt*descLen+doneFlags)>>compGen == q.doneGen {
+	for q.Flight > 0 && q.done.Load32(q.doneAt*descLen+doneFlags)>>compGen == q.doneGen {
 		last := int(q.done.Get32(q.doneAt*descLen) & compIndex)
 		n, ok := q.sentUntil(last)
 		if !ok {
@@ -146,7 +111,7 @@ func (q *Queue) Reclaim() (frames int) {
 				q.oldest = 0
 			}
 		}
-		q.flight -= n
+		q.Flight -= n
 		frames += n
 		if q.doneAt++; q.doneAt == len(q.sent) {
 			q.doneAt, q.doneGen = 0, q.doneGen^1
@@ -164,5 +129,5 @@ func (q *Queue) sentUntil(last int) (n int, ok bool) {
 	if n = last - q.oldest; n < 0 {
 		n += len(q.sent)
 	}
-	return n + 1, n < q.flight && q.end[last]
+	return n + 1, n < q.Flight && q.end[last]
 }
