@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		child(role)
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(lab.OwnMounts(m.Run))
 }
 
 func must(t testing.TB, err error) {

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		takeOver(what)
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(lab.OwnMounts(m.Run))
 }
 
 // order is what the test has the process do.
