@@ -48,18 +48,23 @@ func brokerCommand(args []string) error {
 	if err != nil {
 		return err
 	}
+	names := strings.Split(*interfaces, ",")
+	if *remove {
+		var errs []error
+		for _, name := range names {
+			errs = append(errs, nicshare.Remove(nicshare.Config{Interface: name, PinDir: *pins, Log: log}))
+		}
+		return errors.Join(errs...)
+	}
 	p, err := policy.Load(*file)
 	if err != nil {
 		return err
 	}
 	b, err := broker.Open(broker.Config{
-		Socket: *socket, Interfaces: strings.Split(*interfaces, ","), PinDir: *pins, Policy: p, Mode: m, Log: log,
+		Socket: *socket, Interfaces: names, PinDir: *pins, Policy: p, Mode: m, Log: log,
 	})
 	if err != nil {
 		return err
-	}
-	if *remove {
-		return b.Close()
 	}
 	return serveUntilSignal(b, *file, log)
 }

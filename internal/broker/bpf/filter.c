@@ -100,7 +100,9 @@ struct first {
 	__u64 seen;
 	struct addr src, dst;
 	__u32 id;
-	__u32 family;
+	__u8 family;
+	__u8 ttl; /* of the first fragment */
+	__u8 pad[2];
 };
 
 struct {
@@ -135,6 +137,7 @@ struct packet {
 	__u32 len;    /* of the IP packet */
 	__u32 id;     /* of a fragment */
 	__u16 offset; /* of a fragment, bytes */
+	__u8 ttl;     /* or hop limit */
 	__u8 fragment;
 	__u8 more;    /* fragments follow */
 	__u8 group;   /* to a multicast group */
@@ -155,6 +158,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->flow.local.w[0] = ip.src;
 	p->flow.remote.w[0] = ip.dst;
 	p->len = bpf_ntohs(ip.len);
+	p->ttl = ip.ttl;
 	p->l4 = sizeof(struct ethhdr) + sizeof(ip);
 	p->group = (ip.dst & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
 	frag = bpf_ntohs(ip.frag);
@@ -182,6 +186,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	p->flow.local = ip.src;
 	p->flow.remote = ip.dst;
 	p->len = sizeof(ip) + bpf_ntohs(ip.len);
+	p->ttl = ip.hops;
 	p->l4 = sizeof(struct ethhdr) + sizeof(ip);
 	p->group = (ip.dst.w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 	// Of the extension headers only that of fragments is allowed.
@@ -234,6 +239,7 @@ static __always_inline void note(struct link *l, struct packet *p)
 	f->dst = p->flow.remote;
 	f->id = p->id;
 	f->family = p->flow.family;
+	f->ttl = p->ttl;
 	f->seen = bpf_ktime_get_ns();
 }
 
@@ -242,12 +248,14 @@ static __always_inline int same(const struct addr *a, const struct addr *b)
 	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
 }
 
-// noted reports whether the first fragment of the datagram was allowed.
+// noted reports whether the first fragment of the datagram was allowed, and gets as far
+// as this one. A first fragment that dies on its way would leave the others to complete
+// another process's datagram.
 static __always_inline int noted(struct link *l, struct packet *p)
 {
 	struct first *f = place(l, p);
 
-	return f && f->id == p->id && f->family == p->flow.family && same(&f->src, &p->flow.local) &&
+	return f && f->id == p->id && f->family == p->flow.family && p->ttl <= f->ttl && same(&f->src, &p->flow.local) &&
 	       same(&f->dst, &p->flow.remote) && bpf_ktime_get_ns() - f->seen < FIRST_TTL_NS;
 }
 

@@ -25,7 +25,9 @@ type FilterFirst struct {
 		W [4]uint32
 	}
 	Id     uint32
-	Family uint32
+	Family uint8
+	Ttl    uint8
+	Pad    [2]uint8
 }
 
 type FilterFlowKey struct {

@@ -3,6 +3,8 @@ package nicshare
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -53,27 +55,56 @@ func (n *NIC) renew(l *Link) (lives bool, err error) {
 		return false, nil
 	}
 	at, err := link.QueryPrograms(link.QueryOptions{Target: l.index, Attach: ebpf.AttachTCXIngress})
-	if err == nil && len(at.Programs) == 0 {
-		return false, nil
-	}
 	if err == nil {
-		err = n.replace(l, at.Programs[0].ID)
+		lives, err = n.replace(l, at.Programs)
 	}
 	if err != nil && l.alive() {
 		return false, fmt.Errorf("nicshare: filter of %s: %w", l.name, err)
 	}
-	return err == nil, nil // it may have ended meanwhile
+	return lives && err == nil, nil // it may have ended meanwhile
 }
 
-func (n *NIC) replace(l *Link, id ebpf.ProgramID) error {
-	old, err := ebpf.NewProgramFromID(id)
-	if err != nil {
-		return err
+// replace replaces the filter among the programs of a link's near end, and reports whether
+// there is one. Others are somebody else's.
+func (n *NIC) replace(l *Link, attached []link.AttachedProgram) (found bool, err error) {
+	for _, a := range attached {
+		old, err := ebpf.NewProgramFromID(a.ID)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has ended meanwhile
+		}
+		if err != nil {
+			return false, err
+		}
+		found, err = n.isFilter(old)
+		if found {
+			err = link.RawAttachProgram(link.RawAttachProgramOptions{
+				Target: l.index, Program: n.filter.Program, Attach: ebpf.AttachTCXIngress, Anchor: link.ReplaceProgram(old),
+			})
+		}
+		_ = old.Close()
+		if found || err != nil {
+			return found, err
+		}
 	}
-	defer old.Close()
-	return link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: l.index, Program: n.filter.Program, Attach: ebpf.AttachTCXIngress, Anchor: link.ReplaceProgram(old),
-	})
+	return false, nil
+}
+
+// isFilter reports whether p is the filter of an earlier process: it uses our map of links.
+func (n *NIC) isFilter(p *ebpf.Program) (bool, error) {
+	ours, err := n.filter.Links.Info()
+	if err != nil {
+		return false, err
+	}
+	id, ok := ours.ID()
+	if !ok {
+		return false, fmt.Errorf("maps have no numbers: %w", unix.ENOSYS)
+	}
+	info, err := p.Info()
+	if err != nil {
+		return false, err
+	}
+	ids, _ := info.MapIDs()
+	return slices.Contains(ids, id), nil
 }
 
 // adoptEntries shares the entries of the table out to their links, and deletes those

@@ -272,9 +272,50 @@ func TestSentFragments(t *testing.T) {
 		if got := w.counters(b); got != want {
 			t.Errorf("v6 %v: the other process: %+v", v6, got)
 		}
+		first.id, later.id, first.ttl = 8, 8, 1 // the first goes less far than the later one
+		a.do(order{Send: [][]byte{first.build(t), later.build(t)}})
+		peer.wait(1)
 	}
-	if got := w.counters(a); got.Sent != 4 || got.SentFragment != 4 || got.Dropped() != 0 {
+	want := LinkCounters{Sent: 6, SentFragment: 6, DropFragment: 2}
+	w.settle(a, want, "all fragments")
+	if got := w.counters(a); got != want {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A link that has the ID of an earlier one has none of the fragments that were the other's:
+// neither may it send the rest of a datagram, nor does it receive that.
+func TestFragmentsOfEarlierLink(t *testing.T) {
+	w := newNetwork(t)
+	n := w.share(ModeGeneric)
+	for _, v6 := range []bool{false, true} {
+		first, later := w.out(port, v6), w.out(port, v6)
+		first.more, first.id, first.data = true, 7, bytes.Repeat(payload, 4)
+		later.offset, later.id = 13, 7
+		earlier := start(t, w.A, n, LinkConfig{})
+		w.allow(earlier, udp, port)
+		earlier.do(order{Send: [][]byte{first.build(t)}})
+		w.settle(earlier, LinkCounters{Sent: 1}, "the first fragment")
+		if w.seen(t, n, w.fragment(v6, port, 7, 0)) != 1 {
+			t.Error("a first fragment does not come to the link")
+		}
+		earlier.kill()
+		must(t, earlier.link.Close())
+		next := start(t, w.A, n, LinkConfig{})
+		if next.link.ID() != earlier.link.ID() {
+			t.Fatalf("ID %d after %d", next.link.ID(), earlier.link.ID())
+		}
+		w.allow(next, udp, port)
+		next.do(order{Send: [][]byte{later.build(t)}})
+		w.settle(next, LinkCounters{DropFragment: 1}, "the later fragment")
+		if got := w.counters(next); got != (LinkCounters{DropFragment: 1}) {
+			t.Errorf("v6 %v: %+v", v6, got)
+		}
+		if w.seen(t, n, w.fragment(v6, port, 7, 13)) != 0 {
+			t.Errorf("v6 %v: the later fragment comes to the next link", v6)
+		}
+		next.kill()
+		must(t, next.link.Close())
 	}
 }
 

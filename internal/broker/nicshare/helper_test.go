@@ -157,6 +157,7 @@ type packet struct {
 	bare         bool   // without a transport header
 	offset       uint16 // of a fragment, in 8 bytes
 	id           uint32
+	ttl          uint8  // default 64
 	data         []byte // default payload
 	afterV6      gopacket.SerializableLayer
 	afterV6Proto layers.IPProtocol
@@ -170,6 +171,9 @@ func (p packet) build(t testing.TB) []byte {
 	}
 	if p.proto == 0 {
 		p.proto = udp
+	}
+	if p.ttl == 0 {
+		p.ttl = 64
 	}
 	var ls []gopacket.SerializableLayer
 	src, dst := p.src.Addr(), p.dst.Addr()
@@ -191,7 +195,7 @@ func (p packet) build(t testing.TB) []byte {
 	var network gopacket.NetworkLayer
 	if src.Is4() {
 		ip := &layers.IPv4{
-			Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocol(p.proto), SrcIP: src.AsSlice(), DstIP: dst.AsSlice(),
+			Version: 4, IHL: 5, TTL: p.ttl, Protocol: layers.IPProtocol(p.proto), SrcIP: src.AsSlice(), DstIP: dst.AsSlice(),
 			Id: uint16(p.id), FragOffset: p.offset, Options: p.options,
 		}
 		if p.more {
@@ -200,7 +204,7 @@ func (p packet) build(t testing.TB) []byte {
 		network = ip
 		ls = append(ls, ip)
 	} else {
-		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocol(p.proto), SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+		ip := &layers.IPv6{Version: 6, HopLimit: p.ttl, NextHeader: layers.IPProtocol(p.proto), SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 		network = ip
 		ls = append(ls, ip)
 		switch {

@@ -155,7 +155,7 @@ func (l *Link) make(value *bpf.FilterLink) (err error) {
 		return fmt.Errorf("nicshare: %s: %w", l.name, err)
 	}
 	l.index = k.Attrs().Index
-	if err := n.clearCounters(l.id); err != nil {
+	if err := n.forget(l); err != nil {
 		return err
 	}
 	if err := n.filter.Links.Put(uint32(l.index), value); err != nil {

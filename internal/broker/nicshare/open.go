@@ -99,10 +99,17 @@ func (n *NIC) open() (err error) {
 	if n.pins, err = openPins(n.c.PinDir, n.c.Interface); err != nil {
 		return err
 	}
+	first := false // nothing was pinned: all that is pinned is ours
 	defer func() {
-		if err != nil {
-			n.release()
-			_ = n.pins.lock.Close()
+		if err == nil {
+			return
+		}
+		if first {
+			err = errors.Join(err, detach(n.link), n.pins.remove())
+		}
+		n.release()
+		if !first {
+			n.pins.giveUp()
 		}
 	}()
 	if n.nl, err = netlink.NewHandle(); err != nil {
@@ -113,6 +120,7 @@ func (n *NIC) open() (err error) {
 	if err != nil {
 		return err
 	}
+	first = old == nil
 	if err := n.loadFilter(); err != nil {
 		return err
 	}
@@ -133,29 +141,40 @@ func (n *NIC) open() (err error) {
 // pinned returns the attachment that an earlier process has left, nil if there is
 // none. What is left without an attachment to this interface is removed.
 func (n *NIC) pinned() (link.Link, error) {
-	old, err := link.LoadPinnedLink(n.pins.path(steerPin), nil)
-	if err == nil {
-		info, err := old.Info()
-		index := 0 // of an interface that is gone
-		if err == nil && info.XDP() != nil {
-			index = int(info.XDP().Ifindex)
-		}
-		// An index is one of the namespace that the pins were made for.
-		here := index != 0 && afxdp.Runs(index, uint32(info.Program))
-		if here && index == n.shared.Index {
-			return old, nil
-		}
-		_ = old.Close()
-		if index != 0 && !here {
-			return nil, fmt.Errorf("nicshare: %s is of an interface of another network namespace: %w", n.pins.dir, unix.EBUSY)
-		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("nicshare: %w", err)
+	old, err := n.leftHere()
+	if err != nil || old != nil {
+		return old, err
 	}
 	if err := n.shared.AwaitFree(context.Background()); err != nil {
 		return nil, err
 	}
 	return nil, n.pins.clear()
+}
+
+// leftHere returns the attachment to this interface that is pinned, nil if there is none.
+func (n *NIC) leftHere() (link.Link, error) {
+	old, err := link.LoadPinnedLink(n.pins.path(steerPin), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nicshare: %w", err)
+	}
+	info, err := old.Info()
+	index := 0 // of an interface that is gone
+	if err == nil && info.XDP() != nil {
+		index = int(info.XDP().Ifindex)
+	}
+	// An index is one of the namespace that the pins were made for.
+	here := index != 0 && afxdp.Runs(index, uint32(info.Program))
+	if here && index == n.shared.Index {
+		return old, nil
+	}
+	_ = old.Close()
+	if index != 0 && !here {
+		return nil, fmt.Errorf("nicshare: %s is of an interface of another network namespace: %w", n.pins.dir, unix.EBUSY)
+	}
+	return nil, nil
 }
 
 // pinMaps has the maps of a program pinned, or taken from their pins. A map that is
@@ -172,7 +191,12 @@ func (n *NIC) pinMaps(spec *ebpf.CollectionSpec, names ...string) (ebpf.MapOptio
 			return ebpf.MapOptions{}, fmt.Errorf("nicshare: %w", err)
 		}
 		m.MaxEntries = old.MaxEntries()
+		err = m.Compatible(old)
 		_ = old.Close()
+		if err != nil {
+			return ebpf.MapOptions{}, fmt.Errorf("nicshare: %s has the links of a broker of another version, whose maps this one cannot use"+
+				" (onload broker -interfaces %s -remove ends them): %w", n.pins.dir, n.shared.Name, err)
+		}
 	}
 	return ebpf.MapOptions{PinPath: n.pins.dir}, nil
 }
@@ -243,7 +267,10 @@ func (n *NIC) loadSteer(spec *ebpf.CollectionSpec) (*ebpf.Program, error) {
 	if err := spec.LoadAndAssign(&n.steer, &ebpf.CollectionOptions{Maps: maps}); err != nil {
 		return nil, err
 	}
-	// Before the program runs: a flow of a pinned map counts from the first packet on.
+	// Before the program runs: it takes what it does not know of for nobody's, or for ours.
+	if _, err := n.hardware(); err != nil {
+		return nil, err
+	}
 	n.flows = entries(n.steer.Flows)
 	return n.steer.Program, n.countFlows(0)
 }
@@ -260,9 +287,21 @@ func (n *NIC) Close() error {
 	for _, l := range n.links {
 		errs = append(errs, l.close())
 	}
-	errs = append(errs, n.pins.remove())
+	errs = append(errs, detach(n.link), n.pins.remove())
 	n.release()
 	return errors.Join(errs...)
+}
+
+// detach takes the steering program from the interface. Without that the kernel does it
+// somewhat after the last pin and descriptor have gone.
+func detach(l link.Link) error {
+	if l == nil {
+		return nil
+	}
+	if err := l.Detach(); err != nil {
+		return fmt.Errorf("nicshare: the steering program: %w", err)
+	}
+	return nil
 }
 
 // Detach gives up the descriptors, and leaves everything pinned for a later Open.

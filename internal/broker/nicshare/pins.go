@@ -80,6 +80,12 @@ func (p *pins) clear() error {
 	return errors.Join(errs...)
 }
 
+// giveUp gives the directory up. It stays, if there is anything in it.
+func (p *pins) giveUp() {
+	_ = os.Remove(p.dir)
+	_ = p.lock.Close()
+}
+
 // remove removes the directory, too, and gives it up.
 func (p *pins) remove() error {
 	return errors.Join(p.clear(), os.Remove(p.dir), p.lock.Close())

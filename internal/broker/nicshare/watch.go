@@ -137,25 +137,34 @@ func (n *NIC) subscribeAgain(s *news, done <-chan struct{}) bool {
 	}
 }
 
+// hardware reads link-layer address and MTU of the interface, for the steering program.
+func (n *NIC) hardware() (netlink.Link, error) {
+	k, err := n.nl.LinkByIndex(n.shared.Index)
+	if err != nil {
+		return nil, fmt.Errorf("nicshare: %s: %w", n.shared.Name, err)
+	}
+	a := k.Attrs()
+	if len(a.HardwareAddr) != len(n.mac) {
+		return nil, fmt.Errorf("nicshare: %s: link-layer address %v: %w", n.shared.Name, a.HardwareAddr, unix.EINVAL)
+	}
+	n.mac, n.shared.MTU = [6]byte(a.HardwareAddr), a.MTU
+	if err := n.steer.MACs.Set(steer.MACs([][6]byte{n.mac})); err != nil {
+		return nil, fmt.Errorf("nicshare: link-layer address: %w", err)
+	}
+	return k, nil
+}
+
 // look reads link-layer address, MTU and addresses of the interface, for the programs.
 func (n *NIC) look() error {
 	if n.closed {
 		return nil
 	}
-	k, err := n.nl.LinkByIndex(n.shared.Index)
+	k, err := n.hardware()
 	if err != nil {
-		return fmt.Errorf("nicshare: %s: %w", n.shared.Name, err)
+		return err
 	}
-	a := k.Attrs()
-	if len(a.HardwareAddr) != len(n.mac) {
-		return fmt.Errorf("nicshare: %s: link-layer address %v: %w", n.shared.Name, a.HardwareAddr, unix.EINVAL)
-	}
-	n.mac, n.shared.MTU = [6]byte(a.HardwareAddr), a.MTU
-	if err := n.filter.NIC.Put(uint32(0), bpf.FilterNic{Index: uint32(n.shared.Index), Mtu: uint32(a.MTU), Mac: n.mac}); err != nil {
+	if err := n.filter.NIC.Put(uint32(0), bpf.FilterNic{Index: uint32(n.shared.Index), Mtu: uint32(n.shared.MTU), Mac: n.mac}); err != nil {
 		return fmt.Errorf("nicshare: the interface's entry: %w", err)
-	}
-	if err := n.steer.MACs.Set(steer.MACs([][6]byte{n.mac})); err != nil {
-		return fmt.Errorf("nicshare: link-layer address: %w", err)
 	}
 	as, err := n.nl.AddrList(k, netlink.FAMILY_ALL)
 	if err != nil {
