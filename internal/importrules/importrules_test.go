@@ -66,6 +66,8 @@ var rules = []rule{
 	{"internal/broker/nicshare", []string{"internal/broker/bpf", "internal/netns", "driver/afxdp/..."}},
 	{"internal/broker/bpf", nil},
 	{"internal/inlet", []string{"ip", "internal/inlet/bpf", "internal/netns"}},
+	{"internal/reinject", nil},
+	{"internal/repair", []string{"internal/reinject", "tcp", "ip"}},
 	{"internal/flowtable", nil},
 	{"internal/guardian", []string{"internal/flowtable", "tcp", "ip"}},
 	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/outside", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
