@@ -94,12 +94,12 @@ func (e *Engine) tcpConfig(keepAlive time.Duration, kc KeepAliveConfig) *tcp.Con
 	return &c
 }
 
-// Tap has the packets of the accelerated interfaces pass through taps until stop is
-// called, also those of open connections. Package driver/capture has taps that
-// write a file for Wireshark, and calls this. Packets pay nothing while there is no
-// tap. Tap fails if nothing is accelerated, and with EBUSY if there are taps
-// already.
-func (e *Engine) Tap(open driver.OpenTaps) (stop func(), err error) { return e.in.Tap(open) }
+// Tap has the packets of the accelerated interfaces recorded until stop is called, also
+// those of open connections, and of interfaces that come meanwhile. Package
+// driver/capture has taps that write a file for Wireshark, and calls this. Packets pay
+// nothing while there is no tap; there may be several. Tap fails if nothing is
+// accelerated.
+func (e *Engine) Tap(open driver.OpenTap) (stop func(), err error) { return e.in.Tap(open) }
 
 // family is the IP version that a network such as "tcp4" names.
 func family(network string) engine.Family {

@@ -1,32 +1,33 @@
 // Package capture records what passes through a driver.Queue in a pcapng
 // file, for Wireshark and tcpdump: Start does so for a running engine. A queue
 // that is not captured pays nothing; one that is pays a copy per packet, and
-// never waits for the file.
+// never waits for the file. `onload capture` does the same for another process.
 package capture
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/record"
+	"github.com/onload-go/onload/internal/record/pcapng"
 )
 
 // Options of a capture; the zero value is fine.
 type Options struct {
-	Interfaces []string // names in the file; default "onload"
-	SnapLen    int      // bytes kept of each packet; default 65557, an IP packet, Ethernet header and two VLAN tags
-	Buffer     int      // bytes that wait for the file, per queue; default 4 MiB
+	SnapLen int // bytes kept of each packet; default 65557, an IP packet, Ethernet header and two VLAN tags
+	Buffer  int // bytes that wait for the file, of each stack; default 4 MiB
 }
 
 // interval is the time between the writer's looks for packets: nobody wakes it.
 const interval = 5 * time.Millisecond
+
+// late is how long a packet of one stack may be recorded behind a later one of another,
+// in ns.
+const late = int64(100 * time.Millisecond)
 
 // Capture is a running capture of any number of queues.
 type Capture struct {
@@ -36,13 +37,14 @@ type Capture struct {
 	once    sync.Once
 	untap   func() // of Start
 
-	mu      sync.Mutex
-	queues  []*Queue
-	reasons []string // why packets are dropped
+	mu   sync.Mutex
+	taps []*record.Tap
+	in   record.Reader
 
 	// The writer's, until stopped is closed.
-	w   *pcapgo.NgWriter
-	err error
+	w    io.Writer
+	file *pcapng.File // nil: it is not begun
+	err  error
 
 	written atomic.Uint64
 	lost    atomic.Uint64 // after the file failed
@@ -54,41 +56,63 @@ type Stats struct {
 	Dropped uint64 // packets that found the buffer full, or the file broken
 }
 
-// New starts a capture into w. The caller closes w, after Close.
-func New(w io.Writer, opt Options) (*Capture, error) {
-	if len(opt.Interfaces) == 0 {
-		opt.Interfaces = []string{"onload"}
+// Engine is the part of an onload.Engine that Start needs.
+type Engine interface {
+	Tap(driver.OpenTap) (stop func(), err error)
+}
+
+// Start starts to record every packet that the accelerated interfaces of e send
+// and receive, which tcpdump does not see. A packet has its direction, its queue
+// and, as a comment, why the stack dropped it if it did. Large packets are
+// recorded as they were handed to the device that cuts them, and so are checksums
+// that the device completes.
+//
+// The caller closes the Capture and then w, and may do so while connections are
+// open. Several captures may run at once. Start fails where nothing is accelerated.
+func Start(e Engine, w io.Writer, opt Options) (*Capture, error) {
+	c, err := open(w, opt)
+	if err != nil {
+		return nil, err
 	}
-	if opt.SnapLen == 0 {
-		opt.SnapLen = 65535 + 22
+	var names []string
+	stop, err := e.Tap(func(interfaces []string) (driver.Tap, error) {
+		if names == nil {
+			names = interfaces
+		}
+		return c.tap(interfaces)
+	})
+	if err != nil {
+		return nil, err
 	}
+	c.untap = stop
+	c.file, c.err = pcapng.New(w, opt.SnapLen, names)
+	go c.run()
+	return c, nil
+}
+
+// open is a Capture that does not run yet.
+func open(w io.Writer, opt Options) (*Capture, error) {
 	if opt.Buffer == 0 {
 		opt.Buffer = 4 << 20
 	}
 	if opt.SnapLen < 0 || opt.Buffer < 0 {
 		return nil, errors.New("capture: negative option")
 	}
-	var links []pcapgo.NgInterface
-	for _, name := range opt.Interfaces {
-		links = append(links, pcapgo.NgInterface{
-			Name: name, OS: runtime.GOOS, LinkType: layers.LinkTypeEthernet,
-			SnapLength: uint32(opt.SnapLen), TimestampResolution: 9,
-		})
-	}
-	ng, err := pcapgo.NewNgWriterInterface(w, links[0], pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
-		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "onload",
-	}})
+	return &Capture{opt: opt, w: w, stop: make(chan struct{}), stopped: make(chan struct{})}, nil
+}
+
+// tap makes the recorder of another stack.
+func (c *Capture) tap(interfaces []string) (*record.Tap, error) {
+	mem := make([]byte, record.Size(c.opt.Buffer)) // the allocator aligns it
+	t, err := record.NewTap(mem, interfaces, &record.Options{SnapLen: c.opt.SnapLen})
 	if err != nil {
-		return nil, fmt.Errorf("capture: %w", err)
+		return nil, err
 	}
-	for _, l := range links[1:] {
-		if _, err := ng.AddInterface(l); err != nil {
-			return nil, fmt.Errorf("capture: %w", err)
-		}
-	}
-	c := &Capture{opt: opt, w: ng, stop: make(chan struct{}), stopped: make(chan struct{})}
-	go c.run()
-	return c, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taps = append(c.taps, t)
+	c.in.Add(mem)
+	return t, nil
 }
 
 // Close writes what still waits, and ends the capture. Captured queues go on
@@ -106,58 +130,46 @@ func (c *Capture) Close() error {
 
 // Stats returns the counters.
 func (c *Capture) Stats() Stats {
-	s := Stats{Written: c.written.Load(), Dropped: c.lost.Load()}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, q := range c.queues {
-		s.Dropped += q.dropped.Load()
-	}
-	return s
+	return Stats{Written: c.written.Load(), Dropped: c.lost.Load() + c.in.Lost()}
 }
 
 func (c *Capture) run() {
 	defer close(c.stopped)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	if c.file != nil {
+		c.flush() // whoever reads live learns the interfaces
+	}
 	for {
 		select {
 		case <-tick.C:
-			c.drain()
+			c.drain(time.Now().UnixNano() - late)
 		case <-c.stop:
-			for _, q := range c.snapshot() {
-				q.off.Store(true)
+			c.mu.Lock()
+			for _, t := range c.taps {
+				t.End()
 			}
-			c.drain()
-			c.flush() // the header, if there was no packet
+			c.mu.Unlock()
+			c.drain(record.All)
+			c.begin() // if there was no packet
+			c.flush()
 			return
 		}
 	}
 }
 
-func (c *Capture) snapshot() []*Queue {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.queues[:len(c.queues):len(c.queues)]
-}
-
-// drain writes all that waits.
-func (c *Capture) drain() {
+// drain writes what is older than horizon.
+func (c *Capture) drain(horizon int64) {
 	wrote := false
-	for _, q := range c.snapshot() {
-		for {
-			r, ok := q.buf.pop()
-			if !ok {
-				break
-			}
-			wrote = true
-			if c.err == nil {
-				c.err = c.write(q, r)
-			}
-			if c.err != nil {
-				c.lost.Add(1)
-			} else {
-				c.written.Add(1)
-			}
+	for p, ok := c.in.Next(horizon); ok; p, ok = c.in.Next(horizon) {
+		wrote = true
+		if c.begin(); c.err == nil {
+			c.err = c.file.Write(&p)
+		}
+		if c.err != nil {
+			c.lost.Add(1)
+		} else {
+			c.written.Add(1)
 		}
 	}
 	if wrote {
@@ -165,29 +177,15 @@ func (c *Capture) drain() {
 	}
 }
 
-func (c *Capture) flush() {
-	if c.err != nil {
-		return
-	}
-	if err := c.w.Flush(); err != nil {
-		c.err = fmt.Errorf("capture: %w", err)
+// begin begins the file, unless it is begun.
+func (c *Capture) begin() {
+	if c.file == nil && c.err == nil {
+		c.file, c.err = pcapng.New(c.w, c.opt.SnapLen, c.in.Names())
 	}
 }
 
-func (c *Capture) write(q *Queue, r record) error {
-	dir := pcapgo.NgEpbFlagDirectionInbound
-	if r.out {
-		dir = pcapgo.NgEpbFlagDirectionOutbound
+func (c *Capture) flush() {
+	if c.err == nil {
+		c.err = c.file.Flush()
 	}
-	opt := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: dir}, Queue: &q.index}
-	if why := c.whyOf(r.why); why != "" {
-		opt.Comments = []string{"dropped: " + why}
-	}
-	err := c.w.WritePacketWithOptions(gopacket.CaptureInfo{
-		Timestamp: time.Unix(0, r.at), CaptureLength: len(r.data), Length: r.length, InterfaceIndex: q.link,
-	}, r.data, opt)
-	if err != nil {
-		return fmt.Errorf("capture: %w", err)
-	}
-	return nil
 }

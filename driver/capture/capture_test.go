@@ -3,6 +3,7 @@ package capture
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -21,13 +22,16 @@ import (
 // ends is a link of which the first device is captured.
 func ends(t testing.TB, c *Capture) (a driver.Device, b *sim.Device) {
 	t.Helper()
-	cfg := sim.Config{TakeAll: true, MTU: 9000, TxRing: 256, RxRing: 256}
+	cfg := sim.Config{Name: fmt.Sprint("link", len(c.taps)), TakeAll: true, MTU: 9000, TxRing: 256, RxRing: 256}
 	x, y, err := sim.New(cfg, cfg, sim.LinkConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.Close(); y.Close() })
-	a = c.WrapDevice(x)
+	a, err = c.WrapDevice(x)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.Queues()[0].Refill()
 	y.Queues()[0].Refill()
 	return a, y
@@ -84,7 +88,7 @@ func receive(d driver.Device) (n int) {
 func TestReadBack(t *testing.T) {
 	var file bytes.Buffer
 	start := time.Now()
-	c, err := New(&file, Options{Interfaces: []string{"test0"}, SnapLen: 4000})
+	c, err := New(&file, Options{SnapLen: 4000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +124,7 @@ func TestReadBack(t *testing.T) {
 		t.Error("second Close")
 	}
 
-	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
+	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{WantMixedLinkType: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +149,7 @@ func TestReadBack(t *testing.T) {
 		t.Errorf("after the last packet: %v", err)
 	}
 	intf, err := r.Interface(0)
-	if err != nil || intf.Name != "test0" || intf.LinkType != layers.LinkTypeEthernet || intf.SnapLength != 4000 {
+	if err != nil || intf.Name != a.Name() || intf.LinkType != layers.LinkTypeEthernet || intf.SnapLength != 4000 {
 		t.Errorf("%+v, %v", intf, err)
 	}
 }
@@ -160,7 +164,7 @@ func TestEmpty(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
+	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{WantMixedLinkType: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,19 +270,23 @@ func TestConcurrent(t *testing.T) {
 	if s.Written+s.Dropped != 6000 || s.Written == 0 {
 		t.Errorf("%+v", s)
 	}
-	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{})
+	r, err := pcapgo.NewNgReader(&file, pcapgo.NgReaderOptions{WantMixedLinkType: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := uint64(0); ; n++ {
-		data, _, opt, err := r.ReadPacketDataWithOptions()
+		data, ci, err := r.ReadPacketData()
 		if err == io.EOF && n == s.Written {
 			return
 		}
 		if err != nil {
 			t.Fatalf("packet %d of %d: %v", n, s.Written, err)
 		}
-		if !bytes.Equal(data, frame(len(data), byte(*opt.Queue))) {
+		l, err := r.Interface(ci.InterfaceIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(data, frame(len(data), l.Name[len("link")]-'0')) {
 			t.Fatalf("packet %d: torn", n)
 		}
 	}
@@ -291,7 +299,7 @@ func TestAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := ends(t, c)
-	q := a.Queues()[0].(*Queue)
+	q := a.Queues()[0].(*queue)
 	f, _ := a.Arena().Alloc()
 	ds := []ring.Desc{{Frame: f, Len: 1500}}
 	step := func() {
@@ -309,7 +317,7 @@ func TestAllocs(t *testing.T) {
 		step()
 	}
 	time.Sleep(20 * interval) // the writer stands still at the gate
-	if n := allocs.PerRun(500, func() { q.record(ds, true) }); n != 0 {
+	if n := allocs.PerRun(500, func() { q.tap.Sent(&q.at, ds) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	close(g.open)
@@ -323,12 +331,12 @@ func BenchmarkRecord(b *testing.B) {
 	}
 	defer c.Close()
 	a, _ := ends(b, c)
-	q := a.Queues()[0].(*Queue)
+	q := a.Queues()[0].(*queue)
 	f, _ := a.Arena().Alloc()
 	ds := []ring.Desc{{Frame: f, Len: 1500}}
 	b.ReportAllocs()
 	for b.Loop() {
-		q.record(ds, true)
+		q.tap.Sent(&q.at, ds)
 	}
 	b.ReportMetric(float64(c.Stats().Dropped)/float64(b.N), "dropped/op")
 }

@@ -51,6 +51,7 @@ type Engine struct {
 	sharers sharers
 	picks   atomic.Uint32 // connections spread over the stacks of a team
 	fresh   freshStates
+	taps    taps
 	buffers udpBuffers
 
 	noticed   sync.Once

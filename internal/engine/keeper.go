@@ -217,6 +217,7 @@ func (k *keeper) try(ctx context.Context, n int, name string, l control.Link, mo
 	}
 	k.e.publish(n, i)
 	if len(i.Stacks) > 0 {
+		k.e.retap()
 		k.e.openErrors()
 		k.hearLast()
 		k.e.bound.join(k.e)
@@ -274,6 +275,7 @@ func (k *keeper) grow(ctx context.Context) (all bool) {
 		}
 		was := g.Missing()
 		err := g.Grow(ctx, i.addQueues)
+		k.e.retap()
 		all = all && err == nil
 		if err != nil && ctx.Err() == nil && g.Missing() != was {
 			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",

@@ -33,6 +33,8 @@ var rules = []rule{
 	{"tcp", []string{"ip", "ring"}},
 	{"udp", []string{"ip", "ring"}},
 	{"driver", []string{"driver", "ring"}},
+	{"driver/capture", []string{"driver", "internal/record/...", "ring"}},
+	{"internal/record", []string{"internal/record", "driver", "ring"}},
 	{"driver/steer", []string{"driver", "ip"}},
 	{"driver/exception", []string{"driver", "driver/steer", "ip", "ring"}},               // it tells the kernel of checksums and segments
 	{"driver/sim", []string{"driver", "driver/steer", "ip", "ring", "internal/outside"}}, // a device that computes checksums and segments
@@ -71,7 +73,7 @@ var rules = []rule{
 	{"internal/flowtable", nil},
 	{"internal/guardian", []string{"internal/flowtable", "tcp", "ip"}},
 	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/outside", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
-	{"internal/engine", []string{"internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "internal/outside", "internal/similar", "ring", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/engine", []string{"internal/record", "internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/neigh", "internal/memory", "internal/netns", "internal/outside", "internal/similar", "ring", "tcp", "udp", "ip", "driver/..."}},
 	{"internal/broker", []string{"internal/broker/claim", "internal/broker/nicshare", "internal/broker/policy", "internal/broker/wire", "internal/flowtable", "internal/guardian", "ip"}},
 	{"internal/broker/wire", nil},
 	{"internal/broker/claim", nil},

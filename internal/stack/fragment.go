@@ -14,10 +14,9 @@ import (
 func (s *Stack) fragment(ds []ring.Desc) {
 	p := &s.rx.pkt
 	s.counters.rxFragments.Add(1)
-	f := ds[0].Frame
 	ds = s.trim(ds, p.L4Off, p.L4Len)
 	if ds == nil {
-		s.noteDrop(f, &s.counters.rxMalformed)
+		s.counters.rxMalformed.Add(1)
 		return
 	}
 	done := s.fragments.Add(p, ds, s.rx.queue, s.now)

@@ -78,9 +78,8 @@ func (s *Stack) network(ds []ring.Desc, total int) []ring.Desc {
 		}
 		s.rx.pseudo = ip.PseudoSum(p.Src, p.Dst, p.Proto, 0)
 	}
-	f := ds[0].Frame
 	if ds = s.trim(ds, p.L4Off, p.L4Len); ds == nil {
-		s.noteDrop(f, &s.counters.rxMalformed)
+		s.counters.rxMalformed.Add(1)
 	}
 	return ds
 }
@@ -143,7 +142,7 @@ func (s *Stack) trim(ds []ring.Desc, off, n int) []ring.Desc {
 
 // drop frees the frames of a received packet, and counts it.
 func (s *Stack) drop(ds []ring.Desc, counter *atomic.Uint64) {
-	s.noteDrop(ds[0].Frame, counter)
+	counter.Add(1)
 	s.cache.FreeDescs(ds)
 }
 

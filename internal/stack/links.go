@@ -78,14 +78,8 @@ func (w *wiring) add(k *link, qs []driver.Queue) (places uint64) {
 			n = bits.TrailingZeros64(w.free)
 			w.free &^= 1 << n
 			all[n], wire[n] = q, q
-			if w.taps != nil {
-				w.taps[n] = Tapped{}
-			}
 		} else {
 			all, wire = append(all, q), append(wire, q)
-			if w.taps != nil {
-				w.taps = append(w.taps, Tapped{})
-			}
 		}
 		w.home[n] = k
 		places |= 1 << n

@@ -24,6 +24,8 @@ type rx struct {
 
 	virtual  uint64 // queues of virtual links (driver.Caps), a bit each
 	refillAt int    // a queue that lacks this many frames is offered some
+	refused  uint64 // segments that belong to nothing
+	returned uint64 // packets that the kernel got back, but for fragments
 	wave     int    // a turn that is to wake this many goroutines takes no more packets
 
 	batch [rxBatch]ring.Desc

@@ -50,6 +50,7 @@ func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
 	if k.returner == nil {
 		return false
 	}
+	s.rx.returned++
 	transport := uint16(headers - p.L4Off)
 	ds[0].Off -= transport
 	ds[0].Len += transport
@@ -96,6 +97,7 @@ func (s *Stack) returnUntaken(ds []ring.Desc) {
 	if to == nil {
 		return
 	}
+	s.rx.returned++
 	frame := s.copyOut(ds)
 	least := 8 // UDP's header
 	if p.Proto == ip.ProtoTCP {

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"syscall"
 	"testing"
 
 	"github.com/onload-go/onload/driver"
@@ -9,26 +8,20 @@ import (
 	"github.com/onload-go/onload/ring"
 )
 
-// countTap is the tap of one queue, which is number index of its device's.
-type countTap struct {
-	driver.Queue
-	t     *testing.T
-	index int
-	done  int // batches
+// countTap notes which queues were told of.
+type countTap struct{ in, out, done map[int]int }
+
+func newCountTap() *countTap {
+	return &countTap{in: map[int]int{}, out: map[int]int{}, done: map[int]int{}}
 }
 
-func (c *countTap) Queues() []driver.Queue { return []driver.Queue{c} }
+func (c *countTap) Received(at *driver.TapPoint, ds []ring.Desc) { c.in[at.Queue] += len(ds) }
+func (c *countTap) Sent(at *driver.TapPoint, ds []ring.Desc)     { c.out[at.Queue] += len(ds) }
+func (c *countTap) Dropped(ring.Frame, string)                   {}
+func (c *countTap) Done()                                        { c.done[0]++ }
 
-func (c *countTap) Dropped(queue int, _ ring.Frame, why string) { c.Done(queue) }
-
-func (c *countTap) Done(queue int) {
-	if c.done++; queue != c.index {
-		c.t.Errorf("queue %d of the tap, want %d", queue, c.index)
-	}
-}
-
-// TestTapQueues: each queue passes through the tap of its own, whichever links got
-// queues after the stack had begun; a queue without a tap works as before.
+// TestTapQueues: each queue passes through the taps, by a number of its own; a queue that
+// came later, and all of them without taps, are as they were.
 func TestTapQueues(t *testing.T) {
 	a, b := newTwoLinked(t, 1500, 1500)
 	grow := func() {
@@ -46,47 +39,30 @@ func TestTapQueues(t *testing.T) {
 			}
 		}
 	}
-	grow() // number 2, behind that of link 2
 	for range 2 {
-		var taps []*countTap
-		of := map[driver.Queue]Tapped{}
+		points := map[driver.Queue]*driver.TapPoint{}
 		for i, q := range a.queues {
-			c := &countTap{Queue: q, t: t, index: i / 2}
-			taps = append(taps, c)
-			of[q] = Tapped{c, c.index, c}
+			points[q] = &driver.TapPoint{Queue: i, Arena: a.arena}
 		}
-		if err := a.SetTap(of); err != nil {
-			t.Fatal(err)
-		}
-		if err := a.SetTap(of); err != syscall.EBUSY {
-			t.Errorf("taps beside others: %v", err)
-		}
+		first, second := newCountTap(), newCountTap()
+		a.SetTaps(points, []driver.Tap{first, second})
 		grow()
 		for i, q := range a.queues {
-			switch c, ok := a.wire[i].(*countTap); {
-			case i < len(taps) && (!ok || c.Queue != q || a.taps[i].Tap != c):
-				t.Errorf("queue %d goes by %v, %v", i, a.wire[i], a.taps[i])
-			case i >= len(taps) && (a.wire[i] != q || a.taps[i].Tap != nil):
-				t.Errorf("queue %d, which came later, goes by %v, %v", i, a.wire[i], a.taps[i])
+			switch c, ok := a.wire[i].(*tapped); {
+			case i < len(points) && (!ok || c.Queue != q || c.at.Queue != i || len(c.taps) != 2):
+				t.Errorf("queue %d goes by %v", i, a.wire[i])
+			case i >= len(points) && a.wire[i] != q:
+				t.Errorf("queue %d, which came later, goes by %v", i, a.wire[i])
 			}
 		}
-		a.begin()
-		for i := range a.queues {
-			a.tapDone(i)
-		}
-		a.end()
-		if err := a.SetTap(nil); err != nil {
-			t.Error(err)
-		}
-		for i, c := range taps {
-			if c.done == 0 {
-				t.Errorf("the tap of queue %d was told nothing", i)
-			}
-		}
+		a.SetTaps(nil, nil)
 		for i, q := range a.queues {
 			if a.wire[i] != q {
 				t.Errorf("without taps queue %d goes by %v", i, a.wire[i])
 			}
+		}
+		if a.taps != nil {
+			t.Error("there are taps")
 		}
 	}
 }

@@ -43,7 +43,6 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 	}
 	if !seg.Flags.Sane() { // attack 20
 		s.host.Stats.BogusFlags.Add(1)
-		s.tellDrop(ds[0].Frame, "impossible flags")
 		s.cache.FreeDescs(ds)
 		return nil
 	}
@@ -91,6 +90,7 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 // its frames.
 func (s *Stack) refuse(seg *tcp.Segment) {
 	local, remote := seg.Local, seg.Remote
+	s.rx.refused++
 	s.cache.FreeDescs(seg.Payload)
 	f, ok := s.cache.Alloc()
 	if !ok {

@@ -22,7 +22,7 @@ func (s *Stack) udpInput(ds []ring.Desc) {
 		if s.hostTakesDatagram(ds) {
 			return
 		}
-		s.noteDrop(ds[0].Frame, &s.counters.rxNoSocket)
+		s.counters.rxNoSocket.Add(1)
 		if !s.returnStray(s.demux.lastUDPDst.Port(), ds, s.rx.pkt.L4Off) {
 			s.portUnreachable(ds)
 		}

@@ -30,9 +30,10 @@ func (s *Stack) receive(i int, q driver.Queue) (n int) {
 			most = rxBatch // a packet of many Descs, or none
 			continue
 		}
-		s.input(i, s.rx.batch[:k])
-		if s.taps != nil {
-			s.tapDone(i)
+		if s.taps == nil {
+			s.input(i, s.rx.batch[:k])
+		} else {
+			s.inputTapped(i, s.rx.batch[:k])
 		}
 		n += k
 		if len(s.turn.wakes) >= s.rx.wave {
