@@ -139,9 +139,9 @@ const maxLinks = 2
 
 // grant makes a link over the client's memory.
 func (c *client) grant(seq uint16, m *wire.Grant, umem int) error {
-	c.turn.Lock()
+	c.account.turn.Lock()
 	l, g, err := c.newLink(m, umem)
-	c.turn.Unlock()
+	c.account.turn.Unlock()
 	defer g.Close()
 	if err == nil {
 		c.links[m.Link] = l
@@ -189,14 +189,18 @@ func (c *client) newLink(m *wire.Grant, umem int) (*link, nicshare.Grant, error)
 	if err != nil {
 		return nil, none, err
 	}
-	left := limits.Memory - c.memory
+	left := limits.Memory - c.memory()
 	if size > left {
 		return nil, none, refused(unix.ENOBUFS, "the policy leaves the process %d KiB of packet memory, not %d", left>>10, size>>10)
 	}
 	config := nicshare.LinkConfig{RateBytes: limits.RateBytes, RatePackets: limits.Packets, GroupPriority: m.GroupPriority}
 	_, _ = rand.Read(config.Token[:]) // it never fails
+	if err := n.links.take(c.account, unix.ENOSPC); err != nil {
+		return nil, none, err
+	}
 	made, err := n.share.NewLink(config)
 	if err != nil {
+		n.links.put(c.account, 1)
 		return nil, none, err
 	}
 	g, err := made.Grant(nicshare.GrantConfig{
@@ -204,9 +208,9 @@ func (c *client) newLink(m *wire.Grant, umem int) (*link, nicshare.Grant, error)
 	})
 	if err != nil {
 		_ = made.Close()
+		n.links.put(c.account, 1)
 		return nil, none, err
 	}
-	c.memory += size
 	return &link{nic: n, link: made, flows: map[nicshare.Flow]bool{}}, g, nil
 }
 

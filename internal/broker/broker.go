@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -65,8 +64,8 @@ type Broker struct {
 	// Without descriptors a broker could not even receive a question that comes with one, and
 	// would drop whoever asks. So what clients have leaves some free.
 	maxClients int
-	maxClaims  int64
-	claims     atomic.Int64 // ports that are held, each by a descriptor
+	ports      *share // that are held, each by a descriptor
+	flows      *share // that are left to the kernel
 
 	mu      sync.Mutex
 	policy  *policy.Policy
@@ -80,6 +79,7 @@ type nic struct {
 	name  string
 	index uint32
 	share *nicshare.NIC
+	links *share
 
 	mu      sync.Mutex
 	orphans map[[16]byte]*nicshare.Link // of an earlier broker, whose clients have not come back
@@ -102,7 +102,8 @@ func Open(c Config) (_ *Broker, err error) {
 		return nil, os.NewSyscallError("getrlimit", err)
 	}
 	most := min(files.Cur, math.MaxInt32)
-	b.maxClients, b.maxClaims = int(most/8), int64(most/2) // a connection has two
+	b.maxClients = int(most / 8) // a connection has two
+	maxPorts, maxFlows := int(most/2), math.MaxInt
 	if b.inNS == nil {
 		b.inNS = func(fn func() error) error { return fn() }
 	}
@@ -123,7 +124,9 @@ func Open(c Config) (_ *Broker, err error) {
 			return nil, fmt.Errorf("broker: interface %s: %w", name, err)
 		}
 		b.nics = append(b.nics, n)
+		maxPorts, maxFlows = min(maxPorts, n.share.MaxPorts()/2), min(maxFlows, n.share.MaxFlows()) // two entries for any address
 	}
+	b.ports, b.flows = newShare("ports", maxPorts), newShare("connections that are left to the kernel", maxFlows)
 	b.listener, err = listen(c.Socket)
 	return b, err
 }
@@ -163,6 +166,7 @@ func (b *Broker) openNIC(c *Config, name string) (*nic, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.links = newShare("links of "+name, n.share.MaxLinks())
 	for _, l := range n.share.Links() {
 		n.orphans[l.Token()] = l
 	}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/broker/nicshare"
 	"github.com/onload-go/onload/internal/broker/policy"
 	"github.com/onload-go/onload/internal/broker/wire"
 )
@@ -26,11 +28,9 @@ type client struct {
 	process *os.File // a pidfd
 	links   map[uint32]*link
 	ports   map[port]*held
-	memory  int64
-	table   int // of its connections; -1: it has not brought one
-	// turn is the user's: links are made and ended one at a time, so that other users do not
-	// stand behind all processes of one. It is not held while a client is waited for.
-	turn *sync.Mutex
+	past    []*nicshare.Link // that have ended, while the process may have their sockets
+	table   int              // of its connections; -1: it has not brought one
+	account *account
 
 	resuming int // links that are between Resume and Resumed
 
@@ -44,6 +44,7 @@ const (
 	helloWait  = 10 * time.Second // for the first message
 	answerWait = 5 * time.Second  // for a client to take an answer
 	maxConns   = 256              // of a user at a time
+	redoFirst  = 10 * time.Millisecond
 )
 
 // take serves a connection.
@@ -61,11 +62,11 @@ func (b *Broker) take(conn *wire.Conn) {
 	for o := range b.clients {
 		if o.user.UID == c.user.UID {
 			same++
-			c.turn = o.turn
+			c.account = o.account
 		}
 	}
-	if c.turn == nil {
-		c.turn = new(sync.Mutex)
+	if c.account == nil {
+		c.account = new(account)
 	}
 	if b.ended || same >= maxConns || len(b.clients) >= b.maxClients {
 		_ = conn.Close()
@@ -161,13 +162,11 @@ func (c *client) end() {
 		if keep {
 			continue
 		}
-		c.turn.Lock()
-		err := l.link.Close()
-		c.turn.Unlock()
-		if err != nil {
+		if err := c.endLink(l); err != nil {
 			c.log.Warn("broker: link", zap.String("interface", l.nic.name), zap.Error(err))
 		}
 	}
+	clear(c.links)
 	for _, h := range c.ports {
 		_ = c.letGo(h) // nothing is steered there any more
 	}
@@ -176,16 +175,51 @@ func (c *client) end() {
 	}
 	c.setTable(-1)
 	// What it has counts until here, so that a user who comes and goes has no more than one
-	// who stays. That goes for descriptors, too, that take their time to close.
+	// who stays. That goes for what ends in its own time, too: memory whose sockets some
+	// process has, and descriptors that take long to close.
 	select {
 	case <-c.conn.Discarded():
-		c.b.forget(c)
-	default:
-		go func() {
-			<-c.conn.Discarded()
+		if c.memory() == 0 {
 			c.b.forget(c)
-		}()
+			return
+		}
+	default:
 	}
+	go func() {
+		<-c.conn.Discarded()
+		for wait := redoFirst; c.memory() > 0; wait = min(2*wait, sweepEvery) {
+			select {
+			case <-c.b.stop:
+				return
+			case <-time.After(wait):
+			}
+		}
+		c.b.forget(c)
+	}()
+}
+
+// endLink ends a link of the client's, whose memory counts as long as its sockets are open.
+func (c *client) endLink(l *link) error {
+	c.account.turn.Lock()
+	defer c.account.turn.Unlock()
+	err := l.link.Close()
+	c.past = append(c.past, l.link)
+	l.nic.links.put(c.account, 1)
+	c.b.flows.put(c.account, len(l.flows))
+	clear(l.flows)
+	return err
+}
+
+// memory returns how much packet memory the client has, in bytes.
+func (c *client) memory() (n int64) {
+	c.past = slices.DeleteFunc(c.past, func(l *nicshare.Link) bool { return !l.Held() })
+	for _, l := range c.past {
+		n += l.Memory()
+	}
+	for _, l := range c.links {
+		n += l.link.Memory()
+	}
+	return n
 }
 
 func (b *Broker) forget(c *client) {

@@ -52,17 +52,22 @@ func (c *client) claim(m *wire.Claim, socket int) error {
 	return nil
 }
 
-func (c *client) prove(l *link, p port, socket int) (*held, error) {
+func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	if limits, _ := c.b.currentPolicy().Limits(c.user, l.nic.name); len(c.ports) >= limits.Ports {
 		return nil, refused(unix.EADDRINUSE, "the process has %d ports, as many as the policy allows", len(c.ports))
-	}
-	if c.b.claims.Load() >= c.b.maxClaims {
-		return nil, refused(unix.ENFILE, "the broker holds %d ports, as many as it has descriptors for", c.b.maxClaims)
 	}
 	// Closing what is no socket may take as long as its owner likes (wire.Conn.Discard).
 	if _, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return nil, refused(unix.EPROTONOSUPPORT, "the descriptor is no socket")
 	}
+	if err := c.b.ports.take(c.account, unix.EADDRINUSE); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.b.ports.put(c.account, 1)
+		}
+	}()
 	own, err := unix.FcntlInt(uintptr(socket), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -79,13 +84,12 @@ func (c *client) prove(l *link, p port, socket int) (*held, error) {
 		_ = proven.Close()
 		return nil, refused(unix.EINVAL, "the socket is bound to %v", at.at)
 	}
-	c.b.claims.Add(1)
 	return &held{proven, map[uint32]bool{}}, nil
 }
 
 // letGo lets a port go that is steered no more.
 func (c *client) letGo(h *held) error {
-	c.b.claims.Add(-1)
+	c.b.ports.put(c.account, 1)
 	return h.claim.Close()
 }
 
@@ -103,7 +107,7 @@ func (c *client) release(m *wire.Release) error {
 	if err := l.link.Revoke(p.share()); err != nil {
 		return err
 	}
-	if err := l.forget(); err != nil {
+	if err := c.forgetFlows(l); err != nil {
 		return err
 	}
 	if delete(h.on, m.Link); len(h.on) > 0 {
@@ -113,8 +117,8 @@ func (c *client) release(m *wire.Release) error {
 	return c.letGo(h)
 }
 
-// forget forgets the flows that went with their port.
-func (l *link) forget() error {
+// forgetFlows forgets the flows that went with their port.
+func (c *client) forgetFlows(l *link) error {
 	if len(l.flows) == 0 {
 		return nil
 	}
@@ -122,10 +126,12 @@ func (l *link) forget() error {
 	if err != nil {
 		return err
 	}
+	was := len(l.flows)
 	clear(l.flows)
 	for _, f := range left {
 		l.flows[f] = true
 	}
+	c.b.flows.put(c.account, was-len(l.flows))
 	return nil
 }
 
@@ -136,9 +142,7 @@ func (c *client) leaveLink(m *wire.Leave) error {
 		return err
 	}
 	delete(c.links, m.Link)
-	c.turn.Lock()
-	errs := []error{l.link.Close()}
-	c.turn.Unlock()
+	errs := []error{c.endLink(l)}
 	if l.resumed != nil {
 		errs = append(errs, c.endedResume())
 	}
@@ -165,7 +169,15 @@ func (c *client) except(m *wire.Except) error {
 	if !l.flows[f] && len(l.flows) >= limits.Ports {
 		return refused(unix.ENOSPC, "%d connections are left to the kernel, as many as the policy allows ports", len(l.flows))
 	}
+	if !l.flows[f] {
+		if err := c.b.flows.take(c.account, unix.ENOSPC); err != nil {
+			return err
+		}
+	}
 	if err := l.link.ExceptFlow(f); err != nil {
+		if !l.flows[f] {
+			c.b.flows.put(c.account, 1)
+		}
 		return err
 	}
 	l.flows[f] = true
@@ -182,6 +194,7 @@ func (c *client) unexcept(m *wire.Unexcept) error {
 		return refused(unix.ENOENT, "the connection is not left to the kernel")
 	}
 	delete(l.flows, f)
+	c.b.flows.put(c.account, 1)
 	return l.link.RevokeFlow(f)
 }
 
@@ -206,6 +219,7 @@ func (c *client) resume(m *wire.Resume) error {
 	if l == nil {
 		return refused(unix.ENOENT, "there is no such link")
 	}
+	n.links.force(c.account)
 	c.links[m.Link] = &link{nic: n, link: l, flows: map[nicshare.Flow]bool{}, resumed: map[port]bool{}}
 	if c.resuming++; c.resuming > 1 {
 		return nil

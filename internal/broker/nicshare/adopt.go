@@ -26,6 +26,9 @@ func (n *NIC) adopt() error {
 		l := &Link{n: n, id: int(value.Owner - steer.OwnerLink), index: int(index), token: value.Token, priority: value.Priority,
 			ports: map[steer.SteerPortKey]bool{}, flows: map[steer.SteerFlowKey]uint32{}}
 		l.name = n.name(l.id)
+		if err := n.memory.Lookup(uint32(l.id), &l.memory); err != nil {
+			return fmt.Errorf("nicshare: memory of %s: %w", l.name, err)
+		}
 		lives, err := n.renew(l)
 		if err != nil {
 			return err
@@ -51,9 +54,11 @@ func (n *NIC) adopt() error {
 // whether the link lives. One without a filter does not: the earlier process ended
 // while it made it, and the namespace of the far end with it. sweep removes it.
 func (n *NIC) renew(l *Link) (lives bool, err error) {
-	if !l.alive() {
+	k, err := n.nl.LinkByIndex(l.index)
+	if err != nil || k.Attrs().Name != l.name {
 		return false, nil
 	}
+	l.nsid = k.Attrs().NetNsID
 	at, err := link.QueryPrograms(link.QueryOptions{Target: l.index, Attach: ebpf.AttachTCXIngress})
 	if err == nil {
 		lives, err = n.replace(l, at.Programs)

@@ -28,6 +28,10 @@ func (l *Link) Grant(c GrantConfig) (g Grant, err error) {
 	if err == nil {
 		err = made.sockets.Put(uint32(0), uint32(g.RX))
 	}
+	if err == nil {
+		l.memory = mem
+		err = l.n.memory.Put(uint32(l.id), mem)
+	}
 	if err != nil {
 		l.giveBack(made)
 		return Grant{RX: -1, TX: -1, Packet: -1}, errors.Join(err, g.Close())

@@ -23,7 +23,9 @@ type Link struct {
 	name  string
 	token [16]byte
 
-	far int // index of the far end
+	far    int   // index of the far end
+	nsid   int   // of the far end's namespace
+	memory int64 // bytes of the Grant's
 
 	// Below: n.mu.
 	made     farEnd
@@ -142,6 +144,9 @@ func (l *Link) make(value *bpf.FilterLink) (err error) {
 	near := netlink.NewLinkAttrs()
 	near.Name, near.MTU, near.NumTxQueues, near.NumRxQueues = l.name, nearMTU, 1, 1
 	err = l.made.ns.WithFD(func(fd int) error {
+		if err := l.number(fd); err != nil {
+			return err
+		}
 		return n.nl.LinkAdd(&netlink.Veth{
 			LinkAttrs: near, PeerName: farName, PeerNamespace: netlink.NsFd(fd), PeerMTU: uint32(n.shared.MTU),
 			PeerTxQLen: -1, PeerNumTxQueues: 1, PeerNumRxQueues: 1,

@@ -34,8 +34,8 @@ type Config struct {
 	// has a directory of its own in it. It is made if there is none.
 	PinDir   string
 	Mode     Mode
-	MaxLinks int // default 256, at most 4096
-	MaxPorts int // default 65536
+	MaxLinks int // default 512, at most 4096
+	MaxPorts int // default 262144
 	MaxFlows int // default 262144
 	// InNS calls its argument inside the interface's network namespace, on one
 	// thread. nil: the current one.
@@ -75,7 +75,7 @@ func (c *Config) defaults() error {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return errors.Join(def(&c.MaxLinks, 256, 4096), def(&c.MaxPorts, afxdp.DefaultMaxPorts, 1<<20), def(&c.MaxFlows, afxdp.DefaultMaxFlows, 1<<22))
+	return errors.Join(def(&c.MaxLinks, 512, 4096), def(&c.MaxPorts, 4*afxdp.DefaultMaxPorts, 1<<20), def(&c.MaxFlows, afxdp.DefaultMaxFlows, 1<<22))
 }
 
 // Port is a local port, or a multicast group at one.

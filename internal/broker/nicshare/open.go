@@ -29,6 +29,7 @@ type NIC struct {
 
 	steer  steerObjects
 	filter filterObjects
+	memory *ebpf.Map
 	link   link.Link // of the steering program
 
 	stop func() // ends the watch
@@ -122,6 +123,9 @@ func (n *NIC) open() (err error) {
 	}
 	first = old == nil
 	if err := n.loadFilter(); err != nil {
+		return err
+	}
+	if err := n.loadMemory(); err != nil {
 		return err
 	}
 	if err := n.attach(old); err != nil {
@@ -330,7 +334,18 @@ func (n *NIC) release() {
 	}
 	n.steer.close()
 	n.filter.close()
+	_ = n.memory.Close()
 }
+
+// MaxLinks, MaxPorts and MaxFlows are how many links, entries of ports and entries of flows
+// there can be. A port of any address has an entry for each family.
+func (n *NIC) MaxLinks() int { return n.c.MaxLinks }
+
+// MaxPorts is explained at MaxLinks.
+func (n *NIC) MaxPorts() int { return int(n.steer.Ports.MaxEntries()) }
+
+// MaxFlows is explained at MaxLinks.
+func (n *NIC) MaxFlows() int { return int(n.steer.Flows.MaxEntries()) }
 
 // Links returns the links that live, also those that an earlier process made.
 func (n *NIC) Links() (ls []*Link) {
