@@ -284,15 +284,3 @@ type Caps struct {
 	RSSKey   []byte
 	RSSTable []uint32
 }
-
-// Stats are a Queue's counters.
-type Stats struct {
-	RxPackets, RxBytes     uint64
-	TxPackets, TxBytes     uint64
-	Kicks, KickErrors      uint64
-	RxDropped              uint64 // ring full
-	RxFillEmpty            uint64 // no free frame to receive into
-	RxInvalid, TxInvalid   uint64 // descriptors that the kernel refused
-	TxRingFull, TxRingNone uint64 // TxBatch took less than offered; nothing to send at a kick
-	BadDesc                uint64 // descriptors from the device that were out of range or not ours
-}

@@ -22,23 +22,6 @@ const (
 	maxFragDist = 64
 )
 
-// FragStats are the counters of a Reassembler. They belong to its caller's
-// lock.
-type FragStats struct {
-	Fragments  uint64 // that came
-	Whole      uint64 // datagrams put together
-	Timeouts   uint64 // datagrams that stayed incomplete
-	Evicted    uint64 // datagrams dropped for memory
-	Overlaps   uint64 // datagrams dropped: overlapping or contradicting fragments
-	Oversize   uint64 // datagrams dropped: too long, or in too many pieces
-	Tiny       uint64 // first fragments without the headers
-	Malformed  uint64 // fragments of no length, or of one that is no multiple of 8
-	ECN        uint64 // datagrams dropped: contradicting ECN codepoints
-	Duplicates uint64 // fragments that were there already
-	TooFar     uint64 // datagrams dropped: 64 other fragments of the peer came meanwhile
-	Returned   uint64 // fragments given to the kernel, whose they are or may be
-}
-
 // Reassembler puts fragmented datagrams together without copying (RFC 791,
 // 3.2; RFC 8200, 4.5), and drops what Linux drops. What it holds is bounded, for
 // each peer and in all, in the memory of the frames, not in payload. It belongs to

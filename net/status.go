@@ -1,5 +1,7 @@
 package onload
 
+import "github.com/onload-go/onload/internal/engine"
+
 // InterfaceStatus is the state of an interface that the engine was told to
 // accelerate.
 type InterfaceStatus struct {
@@ -29,12 +31,16 @@ type InterfaceStatus struct {
 func (e *Engine) Status() []InterfaceStatus {
 	var l []InterfaceStatus
 	for _, s := range e.in.Status() {
-		l = append(l, InterfaceStatus{
-			Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
-			Path: Path(s.Path), Queues: s.Queues, Stacks: s.Stacks,
-			Frames: s.Frames, FrameSize: s.FrameSize, FramesReason: s.FramesReason,
-			Advice: s.Advice,
-		})
+		l = append(l, interfaceStatus(s))
 	}
 	return l
+}
+
+func interfaceStatus(s engine.Status) InterfaceStatus {
+	return InterfaceStatus{
+		Name: s.Name, Index: s.Index, Err: s.Err, Warnings: s.Warnings,
+		Path: Path(s.Path), Queues: s.Queues, Stacks: s.Stacks,
+		Frames: s.Frames, FrameSize: s.FrameSize, FramesReason: s.FramesReason,
+		Advice: s.Advice,
+	}
 }

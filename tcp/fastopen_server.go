@@ -89,6 +89,7 @@ func (l *Listener) fastOpen(e *synEntry, s *Segment, isn uint32, now int64) (ope
 	st.TCPFastOpenPassive.Add(1)
 	st.PassiveOpens.Add(1)
 	l.pending.Add(1)
+	l.accepted++
 	l.o.Accepted(c)
 	return true, noGrant
 }

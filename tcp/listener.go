@@ -39,6 +39,9 @@ type Listener struct {
 	queue   synQueue
 	backlog int
 	pending atomic.Int32 // on the accept queue
+	// accepted counts connections, overflows SYNs and ACKs that were dropped because the
+	// accept queue was full.
+	accepted, overflows uint64
 	// cookies is the time until which a cookie of ours may come back; 0: none was
 	// sent.
 	synCookies int64
@@ -67,6 +70,20 @@ func (l *Listener) Pending() int { return int(l.pending.Load()) }
 
 // Embryonic is the number of half-open connections.
 func (l *Listener) Embryonic() int { return l.queue.n }
+
+// Backlog is how many connections may wait to be accepted.
+func (l *Listener) Backlog() int { return l.backlog }
+
+// Counts returns how many connections there were, and how many SYNs and ACKs were
+// dropped because the accept queue was full.
+func (l *Listener) Counts() (accepted, overflows uint64) { return l.accepted, l.overflows }
+
+// overflow counts a segment that is dropped because the accept queue is full.
+func (l *Listener) overflow() {
+	l.overflows++
+	l.h.Stats.ListenOverflows.Add(1)
+	l.h.Stats.ListenDrops.Add(1)
+}
 
 // Taken notes that c left the accept queue: the user has it. Safe without the
 // lock.
@@ -133,8 +150,7 @@ func (l *Listener) open(s *Segment, now int64, isn uint32) {
 		return
 	}
 	if l.full() {
-		st.ListenOverflows.Add(1)
-		st.ListenDrops.Add(1)
+		l.overflow()
 		return
 	}
 	e := synEntry{irs: s.Seq, mss: s.Opt.MSS, wnd: l.synWindow(l.config(s.Local, s.Remote), s.Opt.HasTS && !l.cfg.NoTimestamps), sndWS: -1}
@@ -326,8 +342,7 @@ func (l *Listener) openSYNCookie(s *Segment, now int64) {
 func (l *Listener) establish(e *synEntry, s *Segment, now int64, forget func()) bool {
 	st := &l.h.Stats
 	if l.full() {
-		st.ListenOverflows.Add(1)
-		st.ListenDrops.Add(1)
+		l.overflow()
 		return false
 	}
 	c, owner := l.o.NewConn(s.Local, s.Remote)
@@ -344,6 +359,7 @@ func (l *Listener) establish(e *synEntry, s *Segment, now int64, forget func()) 
 	if c.State() >= Established {
 		st.PassiveOpens.Add(1)
 		l.pending.Add(1)
+		l.accepted++
 		l.o.Accepted(c)
 	}
 	return true

@@ -20,18 +20,25 @@ type Status struct {
 }
 
 // Status returns the state of each interface that was asked for.
-func (e *Engine) Status() []Status {
+func (e *Engine) Status() []Status { return e.status(true) }
+
+// States is Status without Warnings and Advice, which cost system calls.
+func (e *Engine) States() []Status { return e.status(false) }
+
+func (e *Engine) status(advice bool) []Status {
 	var l []Status
 	for _, i := range e.interfaces() {
 		st := Status{Name: i.Name, Index: i.Index, Err: i.err()}
 		if s := i.first(); s != nil {
 			st.Path = PathBy(s, i.Index)
 			st.Queues, st.Stacks = len(i.Device.Queues()), len(i.Stacks)
-			st.Warnings = s.Warnings()
-			if why := i.missing(); why != "" {
-				st.Warnings = append(st.Warnings, why)
+			if advice {
+				st.Warnings = s.Warnings()
+				if why := i.missing(); why != "" {
+					st.Warnings = append(st.Warnings, why)
+				}
+				st.Advice = e.advice(i)
 			}
-			st.Advice = e.advice(i)
 			st.Frames, st.FrameSize = i.Device.Arena().Frames(), i.Device.Arena().FrameSize()
 			st.FramesReason = i.Device.Caps().FramesReason
 		}

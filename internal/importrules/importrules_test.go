@@ -85,6 +85,7 @@ var rules = []rule{
 	// net's types are net's business: who carries a connection is the engine's.
 	{"net", []string{"internal/engine", "internal/outside", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
 	{"net/onloadtls", []string{"net"}},
+	{"metrics", []string{"net", "driver"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},
 	{"examples", []string{"examples/...", "net", "internal/lab"}},
 	// The lowest rung of a comparison is the driver alone.

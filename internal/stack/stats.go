@@ -73,6 +73,18 @@ type Stats struct {
 
 // Stats returns the counters. It changes nothing.
 func (s *Stack) Stats() Stats {
+	st := s.Counts()
+	if s.life.closing.Load() {
+		return st
+	}
+	for _, q := range *s.visible.Load() {
+		st.Queues = append(st.Queues, q.Stats())
+	}
+	return st
+}
+
+// Counts is Stats without Queues, whose counters cost system calls.
+func (s *Stack) Counts() Stats {
 	c := &s.counters
 	st := Stats{
 		Polls: s.turns.Load(), EmptyPolls: c.emptyPolls.Load(),
@@ -108,23 +120,19 @@ func (s *Stack) Stats() Stats {
 		}
 	}
 	s.end()
-	if s.life.closing.Load() {
-		return st
-	}
-	for _, q := range *s.visible.Load() {
-		st.Queues = append(st.Queues, q.Stats())
-	}
 	return st
 }
 
 // LinkStats is Stats, with the queues of one interface only.
 func (s *Stack) LinkStats(index int) Stats {
-	st := s.Stats()
+	st := s.Counts()
 	k := s.linkOf(index)
-	if k == nil || st.Queues == nil {
+	switch {
+	case s.life.closing.Load():
 		return st
+	case k == nil:
+		return s.Stats()
 	}
-	st.Queues = nil
 	for _, q := range k.queues() {
 		st.Queues = append(st.Queues, q.Stats())
 	}

@@ -6,9 +6,16 @@ import "reflect"
 // the queues of one interface only. What they have in common counts once: the memory,
 // and listeners and bound UDP sockets, which have a shard on each.
 func TeamStats(ss []*Stack, index int) (all Stats) {
+	return teamStats(ss, func(s *Stack) Stats { return s.LinkStats(index) })
+}
+
+// TeamCounts is TeamStats without queues.
+func TeamCounts(ss []*Stack) Stats { return teamStats(ss, (*Stack).Counts) }
+
+func teamStats(ss []*Stack, of func(*Stack) Stats) (all Stats) {
 	var listeners, bound, bounds int // on a stack at most; and on all
 	for i, s := range ss {
-		one := s.LinkStats(index)
+		one := of(s)
 		n := s.boundUDPs()
 		listeners, bound, bounds = max(listeners, one.Listeners), max(bound, n), bounds+n
 		if i == 0 {

@@ -36,6 +36,8 @@ type TCPListener struct {
 	qmu    sync.Mutex
 	queue  []accepted
 	queued atomic.Int32
+
+	injected atomic.Uint64 // values that Inject was given
 }
 
 // accepted is an element of the queue for Accept: a connection of a stack, or a
@@ -210,9 +212,26 @@ func (l *TCPListener) Inject(v any) bool {
 	}
 	l.queue = append(l.queue, accepted{injected: v})
 	l.queued.Store(int32(len(l.queue)))
+	l.injected.Add(1)
 	l.qmu.Unlock()
 	l.s.wake(&l.w)
 	return true
+}
+
+// Waiting is how many connections and injected values Accept could return at once.
+func (l *TCPListener) Waiting() int { return int(l.queued.Load()) }
+
+// Injected is how many values Inject was given.
+func (l *TCPListener) Injected() uint64 { return l.injected.Load() }
+
+// Counts returns how many connections may wait for Accept, how many are half open, and
+// what the listener has counted: connections, and SYNs and ACKs that were dropped
+// because as many were waiting.
+func (l *TCPListener) Counts() (backlog, halfOpen int, accepted, overflows uint64) {
+	l.s.begin()
+	defer l.s.end()
+	accepted, overflows = l.tl.Counts()
+	return l.tl.Backlog(), l.tl.Embryonic(), accepted, overflows
 }
 
 // ready implements socket.
