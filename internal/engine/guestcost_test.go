@@ -15,7 +15,7 @@ import (
 )
 
 // TestGuestInstructions: what the device checksums, segments and merges costs the
-// process half at most. The guest's clock counts instructions (QEMU's -icount), so
+// process a quarter at most. The guest's clock counts instructions (QEMU's -icount), so
 // the process's time is what it has executed, both ends together.
 func TestGuestInstructions(t *testing.T) {
 	if os.Getenv("VMRUN_TAP") == "" {
@@ -24,7 +24,7 @@ func TestGuestInstructions(t *testing.T) {
 	with := cost(t, onload.OffloadsAuto)
 	without := cost(t, onload.OffloadsOff)
 	t.Logf("instructions per MiB: %d with offloads, %d without: %.1f times", with, without, float64(without)/float64(with))
-	if without < 2*with {
+	if without < 4*with {
 		t.Errorf("offloads save too little")
 	}
 }

@@ -29,7 +29,7 @@ type Config struct {
 	TakeAll bool
 
 	Frames         int // of the arena; 0: 4096
-	FrameSize      int // bytes, 2048 or 4096; 0: 2048
+	FrameSize      int // bytes, 2048 or 4096; 0: 4096, which hold two segments of Ethernet's MTU
 	RxRing, TxRing int // entries at most, a power of two; 0: 256
 	MTU            int // where the device says none; 0: 1500
 	Offloads       Offloads
@@ -42,7 +42,7 @@ func (c *Config) defaults() error {
 	for _, d := range []struct {
 		v  *int
 		to int
-	}{{&c.Frames, 4096}, {&c.FrameSize, 2048}, {&c.RxRing, 256}, {&c.TxRing, 256}, {&c.MTU, 1500}, {&c.Queues, 1}} {
+	}{{&c.Frames, 4096}, {&c.FrameSize, 4096}, {&c.RxRing, 256}, {&c.TxRing, 256}, {&c.MTU, 1500}, {&c.Queues, 1}} {
 		if *d.v == 0 {
 			*d.v = d.to
 		}
