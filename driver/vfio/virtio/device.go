@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,16 +124,13 @@ func Open(c Config) (_ *Device, err error) {
 		return nil, err
 	}
 	d.regs = regs
-	if c.Queues == 1 {
-		c.without |= featMQ | featRSS
-	}
-	if d.features, err = d.regs.negotiate((wanted | c.Offloads.features()) &^ c.without); err != nil {
-		return nil, err
-	}
 	if !d.borrowed {
 		if d.arena, err = ring.NewArena(c.Frames, c.FrameSize); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.agree(&c); err != nil {
+		return nil, err
 	}
 	if d.arenaIOVA, err = d.container.Map(d.arena.Mem()); err != nil {
 		return nil, err
@@ -179,8 +177,13 @@ func (d *Device) describe(c *Config) error {
 	for i := range d.mac {
 		d.mac[i] = d.regs.device.Read8(netMAC + i)
 	}
-	if room := d.arena.FrameSize() - rxOff; mtu+maxLink > room && d.features&featMergeBuffers == 0 {
-		return fmt.Errorf("virtio: an MTU of %d does not fit into frames of %d bytes, and the device does not merge buffers (VIRTIO_NET_F_MRG_RXBUF)", mtu, d.arena.FrameSize())
+	// 5.1.4.2: buffers for a packet of that size, or packets wait for them for ever.
+	if entries := d.regs.entries(0, c.RxRing); mtu+maxLink > roomOf(d.features, entries, d.arena.FrameSize()) {
+		merges := "a receive ring of " + strconv.Itoa(entries)
+		if d.features&featMergeBuffers == 0 {
+			merges = "a device that does not merge them (VIRTIO_NET_F_MRG_RXBUF)"
+		}
+		return fmt.Errorf("virtio: an MTU of %d does not fit into frames of %d bytes, with %s", mtu, d.arena.FrameSize(), merges)
 	}
 	d.caps = driver.Caps{
 		Driver: "virtio", Mode: "vfio", ZeroCopy: true,
@@ -280,14 +283,21 @@ func (d *Device) offloads() {
 	}
 }
 
-// newRing makes virtqueue i of the device, with at most most entries (4.1.5.1.3).
-func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue, error) {
-	r := d.regs.common
-	r.Write16(regQueueSelect, i)
-	size := int(r.Read16(regQueueSize))
+// entries selects virtqueue i, and returns how many entries it has, at most most
+// (4.1.5.1.3).
+func (s *structures) entries(i uint16, most int) int {
+	s.common.Write16(regQueueSelect, i)
+	size := int(s.common.Read16(regQueueSize))
 	for size > most {
 		size /= 2
 	}
+	return size
+}
+
+// newRing makes virtqueue i of the device, with at most most entries.
+func (d *Device) newRing(i uint16, most, buffers int, vector uint16) (virtqueue, error) {
+	r := d.regs.common
+	size := d.regs.entries(i, most)
 	if size == 0 || size&(size-1) != 0 {
 		return nil, fmt.Errorf("virtio: queue %d has %d entries", i, r.Read16(regQueueSize))
 	}

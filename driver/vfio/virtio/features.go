@@ -117,6 +117,36 @@ func (s *structures) negotiate(want uint64) (features uint64, err error) {
 	return features, nil
 }
 
+// agree negotiates features with a device that is reset. Packets of 64 KiB are not among
+// them where the receive rings do not hold one: the device would wait for buffers that
+// never come (QEMU's virtio_net_has_buffers), and all packets behind that one with it.
+func (d *Device) agree(c *Config) (err error) {
+	want := (wanted | c.Offloads.features()) &^ c.without
+	if c.Queues == 1 {
+		want &^= featMQ | featRSS
+	}
+	if d.features, err = d.regs.negotiate(want); err != nil {
+		return err
+	}
+	if d.features&featGuestTSO == 0 || roomOf(d.features, d.regs.entries(0, c.RxRing), d.arena.FrameSize()) >= largest {
+		return nil
+	}
+	if err = d.regs.reset(); err != nil {
+		return err
+	}
+	d.features, err = d.regs.negotiate(want &^ featGuestTSO)
+	return err
+}
+
+// roomOf is how many bytes of one packet a receive ring holds (5.1.6.3.1).
+func roomOf(features uint64, entries, frameSize int) int {
+	buffers := 1
+	if features&featMergeBuffers != 0 {
+		buffers = min(entries, rxFrags)
+	}
+	return buffers*(frameSize-rxStart) - headerLen
+}
+
 // Network configuration (5.1.4). Behind the MTU a field is there only with its feature.
 const (
 	netMAC       = 0

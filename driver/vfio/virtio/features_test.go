@@ -22,3 +22,23 @@ func TestChoose(t *testing.T) {
 		})
 	}
 }
+
+// A ring holds a packet of 64 KiB, or such packets are not agreed on.
+func TestRoomOf(t *testing.T) {
+	for _, tt := range []struct {
+		features           uint64
+		entries, frameSize int
+		holds              bool
+	}{
+		{featMergeBuffers, 16, 4096, false},
+		{featMergeBuffers, 17, 4096, true},
+		{featMergeBuffers, 32, 2048, false},
+		{featMergeBuffers, 33, 2048, true},
+		{featMergeBuffers, 256, 1024, false}, // more buffers than RxBatch takes for one
+		{0, 256, 4096, false},
+	} {
+		if room := roomOf(tt.features, tt.entries, tt.frameSize); room >= largest != tt.holds {
+			t.Errorf("%+v: room for %d bytes", tt, room)
+		}
+	}
+}

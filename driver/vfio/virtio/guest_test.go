@@ -59,8 +59,11 @@ func TestGuestContract(t *testing.T) {
 		all["packed, no indirect"] = with(small, featIndirect)
 		all["split, no events"], all["split, no indirect"] = with(small, featPacked|featEventIdx), with(small, featPacked|featIndirect)
 		for _, size := range []int{2, 4, 16, 1024} {
-			all[fmt.Sprint("packed of ", size)] = Config{RxRing: size, TxRing: size, Frames: 4096}
-			all[fmt.Sprint("split of ", size)] = with(Config{RxRing: size, TxRing: size, Frames: 4096}, featPacked)
+			c := Config{RxRing: size, TxRing: size, Frames: 4096}
+			if size == 2 {
+				c.without = featMTU // two frames do not hold the guest's 9000
+			}
+			all[fmt.Sprint("packed of ", size)], all[fmt.Sprint("split of ", size)] = c, with(c, c.without|featPacked)
 		}
 	}
 	if offloads && testlong.Enabled() {
@@ -89,6 +92,29 @@ func TestGuestContract(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestGuestMTU: a ring that does not hold the link's largest packet is refused.
+func TestGuestMTU(t *testing.T) {
+	c := Config{Address: os.Getenv("VMRUN_NIC0_PCI"), FrameSize: 2048}
+	d, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mtu := d.Caps().MTU
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if mtu < 2*c.FrameSize {
+		t.Skipf("two frames of %d bytes hold packets of %d", c.FrameSize, mtu)
+	}
+	c.RxRing = 2
+	if d, err = Open(c); err == nil {
+		d.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "a receive ring of 2") {
+		t.Errorf("the error is %v", err)
 	}
 }
 
