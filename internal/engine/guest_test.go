@@ -283,7 +283,8 @@ func TestGuestStack(t *testing.T) {
 	}
 }
 
-// guestUDP exchanges datagrams of all sizes up to the MTU, one after the other.
+// guestUDP exchanges datagrams of all sizes up to the MTU, one after the other, and with
+// -long many.
 func guestUDP(t *testing.T, ns *lab.NS, e *onload.Engine, kernel string) {
 	p, err := ns.ListenPacket("udp", net.JoinHostPort(kernel, "0"))
 	if err != nil {
@@ -313,6 +314,9 @@ func guestUDP(t *testing.T, ns *lab.NS, e *onload.Engine, kernel string) {
 		if k, err := c.Read(got); err != nil || !bytes.Equal(got[:k], want[:n]) {
 			t.Fatalf("%d bytes came back as %d, %v", n, k, err)
 		}
+	}
+	if err := echoStuff(c, testlong.Pick[int64](0, volume)); err != nil {
+		t.Error(err)
 	}
 }
 

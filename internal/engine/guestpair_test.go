@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"testing"
@@ -36,7 +37,7 @@ func pairEngine(n int) (*onload.Engine, error) {
 }
 
 // servePair answers on port 7 until its standard input ends: TCP as hashed does, and
-// datagrams with themselves.
+// datagrams with themselves. On port 80 it serves a page.
 func servePair() int {
 	e, err := pairEngine(1)
 	if err != nil {
@@ -64,6 +65,12 @@ func servePair() int {
 			_, _ = p.WriteTo(b[:n], from) // what is lost is sent again
 		}
 	}()
+	w, err := e.Listen("tcp", ":80")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	go http.Serve(w, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(payload()) }))
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
@@ -112,6 +119,7 @@ func TestGuestPair(t *testing.T) {
 			}
 			bothWays(t, c)
 			manyWays(t, dial)
+			pageOf(t, e, to)
 			u, err := e.Dial("udp", to)
 			if err != nil {
 				t.Fatal(err)
@@ -121,6 +129,22 @@ func TestGuestPair(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// pageOf has net/http's client fetch the page of the other process, whose port 7 is to.
+func pageOf(t *testing.T, e *onload.Engine, to string) {
+	t.Helper()
+	host, _, _ := net.SplitHostPort(to)
+	transport := &http.Transport{DialContext: e.DialContext}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get("http://" + net.JoinHostPort(host, "80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, payload()) {
+		t.Errorf("%s: a page of %d bytes, %v", to, len(got), err)
 	}
 }
 

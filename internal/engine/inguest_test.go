@@ -11,7 +11,7 @@ func TestInGuest(t *testing.T) {
 	t.Run("virtio by VFIO", func(t *testing.T) {
 		vmrun.Test(t, vmrun.Guest{
 			Links: []string{"virtio/vfio+virtio"}, CPUs: 2, Skip: "^TestGuest(XDP|Instructions|Pair)",
-			Programs: []string{"dnsmasq", "radvd"}, Modules: []string{"tun"},
+			Programs: []string{"dnsmasq", "radvd"}, Modules: []string{"tun", "veth"},
 		})
 	})
 	t.Run("virtio by VFIO at both ends", func(t *testing.T) {
