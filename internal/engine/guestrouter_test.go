@@ -187,9 +187,15 @@ func datagramsPast(t *testing.T, host *lab.NS, e *onload.Engine, to string) {
 	}
 }
 
-// moveMAC gives the kernel's NIC another MAC until the test ends.
+// moveMAC gives the kernel's NIC another MAC until the test ends. The kernel says so: to
+// find out without takes retransmissions, and so a quarter of a minute.
 func moveMAC(t *testing.T, ns *lab.NS) {
 	t.Helper()
+	for _, key := range []string{"net.ipv4.conf." + ns.Link.If + ".arp_notify", "net.ipv6.conf." + ns.Link.If + ".ndisc_notify"} {
+		if err := ns.Sysctl(key, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	link, err := ns.Netlink().LinkByIndex(ns.Link.Index)
 	if err != nil {
 		t.Fatal(err)
