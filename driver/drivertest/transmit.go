@@ -154,11 +154,12 @@ func testSegment(t *testing.T, l *Ends) {
 }
 
 // segmentable is how many bytes of payload a test has the device of A cut: as many as it
-// can where B may receive them uncut, else few enough for any ring.
+// can behind another packet where B may receive them uncut, else few enough for any ring.
 func (l *Ends) segmentable(f *flow) int {
 	c, a := l.A.Caps(), l.A.Arena()
 	_, d := f.packet(nil, true)
-	most := min(c.TSO+int(d.NetOff), c.TSOFrags*(a.FrameSize()-ring.Headroom)) - int(d.HdrLen)
+	frames := min(c.TSOFrags, c.TxRing-1)
+	most := min(c.TSO+int(d.NetOff), frames*(a.FrameSize()-ring.Headroom)) - int(d.HdrLen)
 	if l.B.Caps().LargeRx {
 		return most
 	}

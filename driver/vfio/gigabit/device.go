@@ -92,7 +92,7 @@ func Open(m *Model, c nic.Config) (_ *Device, err error) {
 func (d *Device) describe(c *nic.Config) {
 	d.Traits = driver.Caps{
 		Driver: d.model.Name, Mode: "vfio", ZeroCopy: true,
-		MTU: c.MTU, MaxFrags: maxFrags, RxRing: c.RxRing, TxRing: c.TxRing,
+		MTU: c.MTU, MaxFrags: min(maxFrags, c.TxRing), RxRing: c.RxRing, TxRing: c.TxRing,
 		TxCsum: c.Offloads != nic.OffloadsOff,
 	}
 	if frags := min(tsoFrags, c.TxRing); c.Offloads == nic.OffloadsAuto {

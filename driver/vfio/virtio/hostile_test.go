@@ -32,7 +32,7 @@ func newHostile(t testing.TB, layout uint64) *hostile {
 		t.Fatal(err)
 	}
 	d := &Device{Table: steer.New(), arena: a, features: layout | featMergeBuffers | featGuestCsum | featGuestTSO}
-	d.caps = driver.Caps{MTU: 1500}
+	d.caps = driver.Caps{MTU: 1500, MaxFrags: 1}
 	d.up.Store(true)
 	h := &hostile{Queue: &Queue{dev: d, arena: a, fd: -1}}
 	for i, v := range []*virtqueue{&h.in, &h.out} {

@@ -56,7 +56,7 @@ func (q *Queue) TxBatch(ds []ring.Desc) (n int) {
 // valid reports whether the device can send a packet.
 func (q *Queue) valid(pkt []ring.Desc, size int) bool {
 	first := &pkt[0]
-	most := maxFrags
+	most := q.dev.caps.MaxFrags
 	if first.Flags&ring.FlagGSO != 0 {
 		if !q.segmentable(first, size) {
 			return false
