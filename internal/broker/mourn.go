@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/flowtable"
+	"github.com/onload-go/onload/internal/guardian"
 	"github.com/onload-go/onload/ip"
 )
 
@@ -43,7 +44,7 @@ const mournedMost = 1 << 16
 func (c *client) mourn() {
 	own, err := c.b.hostAddrs()
 	if err == nil {
-		err = c.b.teller.Tell(c.table, mournedMost, func(f *flowtable.Flow) bool {
+		err = c.b.teller.Tell(c.table, mournedMost, guardian.Soon, func(f *flowtable.Flow) bool {
 			return own[f.Local.Addr()] && c.had(f.Local)
 		}, c.b.stop)
 	}

@@ -74,7 +74,7 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	}
 	var proven *claim.Claim
 	err = c.b.inNS(func() (err error) {
-		proven, err = claim.Prove(own, c.b.cookie)
+		proven, err = claim.Prove(own, c.b.cookie, c.user.UID)
 		return err
 	})
 	if err != nil {

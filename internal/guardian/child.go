@@ -48,7 +48,7 @@ func Main(families string) error {
 	if err != nil || !died {
 		return err
 	}
-	return s.Tell(tableFD, flowtable.Most, all, nil)
+	return s.Tell(tableFD, flowtable.Most, Late, all, nil)
 }
 
 func socketsOf(families string) (*Teller, error) {

@@ -169,6 +169,9 @@ func (g *Guardian) once() (ready bool, err error) {
 		ready = true
 		g.mu.Lock()
 		g.state = fmt.Sprintf("process %d (%s)", p.Pid, g.program)
+		if why := mayEnd(); why != "" {
+			g.state += "; " + why
+		}
 		g.mu.Unlock()
 	} else {
 		_ = p.Kill()

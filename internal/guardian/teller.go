@@ -38,14 +38,21 @@ func (s *Teller) Close() error {
 	return errors.Join(errs...)
 }
 
-// rounds are when the probes are sent, after the end of the process. A driver that loses
-// its XDP program may reset its NIC, which then carries nothing for a while: hence the
-// late ones.
-var rounds = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 130 * time.Millisecond, time.Second, 4 * time.Second}
+// Rounds are when probes are sent, after the end of the process.
+type Rounds []time.Duration
+
+var (
+	// Soon is where the interface goes on as it was: the late round is for packets that are
+	// lost.
+	Soon = Rounds{0, 20 * time.Millisecond, 60 * time.Millisecond, 130 * time.Millisecond, time.Second}
+	// Late is where the XDP program goes with the process. Its driver may then reset the
+	// NIC, which carries nothing for a while.
+	Late = append(Soon[:len(Soon):len(Soon)], 4*time.Second)
+)
 
 // Tell has the peers of a table's connections ask, most of them at most, and of these
 // only those that may says. It returns when all has been sent, or stop is closed.
-func (s *Teller) Tell(table, most int, may func(*flowtable.Flow) bool, stop <-chan struct{}) error {
+func (s *Teller) Tell(table, most int, rounds Rounds, may func(*flowtable.Flow) bool, stop <-chan struct{}) error {
 	start := time.Now()
 	for _, at := range rounds {
 		select {

@@ -126,6 +126,16 @@ func makeSocket(name string) int {
 		fd := makeSocket("tcp")
 		must(unix.Listen(fd, 10))
 		return fd
+	case "tcp, SO_REUSEADDR no more", "tcp listens, SO_REUSEADDR":
+		fd := tcp()
+		set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		must(unix.Bind(fd, at(7000)))
+		if name == "tcp listens, SO_REUSEADDR" {
+			must(unix.Listen(fd, 10))
+		} else {
+			set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+		}
+		return fd
 	case "mptcp listens":
 		fd := open(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
 		must(unix.Bind(fd, at(7000)))

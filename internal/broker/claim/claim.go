@@ -47,9 +47,9 @@ func refuse(errno unix.Errno, format string, args ...any) error {
 // Prove returns the port of a socket. It takes fd over, also in case of an error, which
 // is an *Error where the socket proves nothing. cookie is that of
 // the network namespace whose ports count (NamespaceCookie), in which the calling thread
-// has to be. It takes CAP_NET_ADMIN there.
-func Prove(fd int, cookie uint64) (*Claim, error) {
-	c, err := prove(fd, cookie)
+// has to be. uid is the user that claims. It takes CAP_NET_ADMIN there.
+func Prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
+	c, err := prove(fd, cookie, uid)
 	if err != nil || c.socket != fd {
 		_ = unix.Close(fd)
 	}
@@ -59,7 +59,7 @@ func Prove(fd int, cookie uint64) (*Claim, error) {
 	return c, nil
 }
 
-func prove(fd int, cookie uint64) (*Claim, error) {
+func prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 	s, err := inspect(fd, cookie)
 	if err != nil {
 		return nil, err
@@ -67,6 +67,9 @@ func prove(fd int, cookie uint64) (*Claim, error) {
 	c := &Claim{Proto: s.proto, Local: s.local(), socket: fd}
 	if s.proto == unix.IPPROTO_UDP {
 		return c, s.keepsPort()
+	}
+	if err := s.alone(uid); err != nil {
+		return c, err
 	}
 	c.socket, err = s.hold()
 	return c, err

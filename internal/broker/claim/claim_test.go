@@ -97,8 +97,10 @@ func newNS(t *testing.T) (ns *lab.NS, cookie uint64) {
 	return ns, cookie
 }
 
+const nobody = 65534 // the user of passed
+
 func proveIn(ns *lab.NS, fd int, cookie uint64) (c *Claim, err error) {
-	err = ns.Do(func() error { c, err = Prove(fd, cookie); return err })
+	err = ns.Do(func() error { c, err = Prove(fd, cookie, nobody); return err })
 	return c, err
 }
 
@@ -272,7 +274,7 @@ func TestLowPort(t *testing.T) {
 			if err := unix.Capset(&hdr, &some[0]); err != nil {
 				return err
 			}
-			c, err = Prove(fd, cookie)
+			c, err = Prove(fd, cookie, nobody)
 			return errors.Join(err, unix.Capset(&hdr, &all[0]))
 		})
 		if err != nil {

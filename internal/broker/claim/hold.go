@@ -40,7 +40,7 @@ func (s *socket) hold() (fd int, err error) {
 	if err := s.setReuse(false); err != nil {
 		return -1, err
 	}
-	fd, err = s.bindOwn(unix.SO_REUSEADDR)
+	fd, err = s.bindOwn(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err == nil {
 		_ = unix.Close(fd)
 		return -1, refuse(unix.EADDRINUSE, "has lost its port, or others can bind it (SO_REUSEADDR)")
@@ -48,7 +48,7 @@ func (s *socket) hold() (fd int, err error) {
 	if err := s.setReuse(true); err != nil {
 		return -1, err
 	}
-	fd, err = s.bindOwn(unix.SO_REUSEADDR)
+	fd, err = s.bindOwn(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if e := s.setReuse(s.reusable); err == nil && e != nil {
 		_ = unix.Close(fd)
 		return -1, e
@@ -69,7 +69,7 @@ func (s *socket) holdListening() (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("getsockopt TCP_INFO", err)
 	}
-	if fd, err = s.bindOwn(unix.TCP_REPAIR); err != nil {
+	if fd, err = s.bindOwn(unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
 		return -1, fmt.Errorf("the broker cannot hold the port: %w", err)
 	}
 	const off = -1 // TCP_REPAIR_OFF_NO_WP of linux/tcp.h, without a window probe
@@ -92,18 +92,13 @@ func (s *socket) holdListening() (fd int, err error) {
 	return fd, nil
 }
 
-// bindOwn binds a TCP socket of our own where s is bound, with SO_REUSEADDR or TCP_REPAIR
-// set.
-func (s *socket) bindOwn(option int) (fd int, err error) {
+// bindOwn binds a TCP socket of our own where s is bound, with an option set.
+func (s *socket) bindOwn(level, option, value int) (fd int, err error) {
 	fd, err = unix.Socket(s.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	level := unix.SOL_SOCKET
-	if option == unix.TCP_REPAIR {
-		level = unix.IPPROTO_TCP
-	}
-	err = unix.SetsockoptInt(fd, level, option, 1)
+	err = unix.SetsockoptInt(fd, level, option, value)
 	if s.family == unix.AF_INET6 && err == nil {
 		only := 0
 		if s.only6 {

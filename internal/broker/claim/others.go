@@ -1,0 +1,135 @@
+package claim
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// alone refuses a TCP socket beside which another user has the port, too. With SO_REUSEADDR
+// the kernel lets a socket be bound, and listen, where connections of a listener that has
+// closed go on. They have their packets from the kernel, which looks them up first. A port
+// that is steered has all.
+func (s *socket) alone(uid uint32) error {
+	// Whoever listens goes on meanwhile. And the list, which is long, is not asked for where
+	// nobody else can be there.
+	if !s.listens {
+		lonely, err := s.bindsBeside()
+		if err != nil || lonely {
+			return err
+		}
+	}
+	self, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		return os.NewSyscallError("getsockopt SO_COOKIE", err)
+	}
+	at := s.local()
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		others, err := users(family, at.Port())
+		if err != nil {
+			return fmt.Errorf("the sockets of port %d (sock_diag): %w", at.Port(), err)
+		}
+		for _, o := range others {
+			if o.uid != uid && o.cookie != self && meet(at.Addr(), o.at) {
+				return refuse(unix.EADDRINUSE, "has the port of connections of user %d, which go on", o.uid)
+			}
+		}
+	}
+	return nil
+}
+
+// bindsBeside reports whether no other socket has the port of s. A socket that is bound to
+// one device is no conflict for a socket that is bound to another; for all others it is. s
+// has no peer, and loses nothing meanwhile.
+func (s *socket) bindsBeside() (bool, error) {
+	const none, loopback = 1<<31 - 1, 1
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, none); err != nil {
+		return false, os.NewSyscallError("setsockopt SO_BINDTOIFINDEX", err)
+	}
+	fd, err := s.bindOwn(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, loopback)
+	if e := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 0); e != nil {
+		err = errors.Join(err, os.NewSyscallError("setsockopt SO_BINDTOIFINDEX", e))
+	}
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// meet reports whether two local addresses have packets in common. The zero Addr, and the
+// unspecified ones, are all.
+func meet(a, b netip.Addr) bool {
+	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
+	return all(a) || all(b) || a == b.Unmap()
+}
+
+// other is a socket of TCP that has a port.
+type other struct {
+	at     netip.Addr
+	uid    uint32
+	cookie uint64 // SO_COOKIE
+}
+
+// diagRequest is struct inet_diag_req_v2 (linux/inet_diag.h), with the port in network order.
+type diagRequest struct {
+	family, protocol, extensions, pad uint8
+	states                            uint32
+	sport, dport                      [2]byte
+	src, dst                          [16]byte
+	device                            uint32
+	cookie                            [2]uint32
+}
+
+func (r *diagRequest) Len() int { return binary.Size(r) }
+
+func (r *diagRequest) Serialize() []byte {
+	b, _ := binary.Append(nil, binary.NativeEndian, r) // it never fails
+	return b
+}
+
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY, linux/sock_diag.h
+	// Offsets of struct inet_diag_msg.
+	diagState, diagSrc, diagCookie, diagUID, diagInode, diagLen = 1, 8, 44, 64, 68, 72
+	// States of linux/tcp_states.h: all but TIME-WAIT, CLOSE and LISTEN, and sockets that are
+	// bound only (Linux 6.8). In TIME-WAIT nobody has the connection any more.
+	finWait2, timeWait, closed, listening, boundOnly = 5, 6, 7, 10, 13
+	diagStates                                       = (1<<(boundOnly+1) - 2) &^ (1<<timeWait | 1<<closed | 1<<listening)
+)
+
+// users returns the sockets of a family that have a port of TCP.
+func users(family uint8, port uint16) (all []other, err error) {
+	q := nl.NewNetlinkRequest(sockDiagByFamily, unix.NLM_F_DUMP)
+	r := &diagRequest{family: family, protocol: unix.IPPROTO_TCP, states: diagStates}
+	binary.BigEndian.PutUint16(r.sport[:], port)
+	q.AddData(r)
+	msgs, err := q.Execute(unix.NETLINK_INET_DIAG, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range msgs {
+		if len(m) < diagLen {
+			return nil, fmt.Errorf("an answer of %d bytes", len(m))
+		}
+		if m[diagState] == finWait2 && binary.NativeEndian.Uint32(m[diagInode:]) == 0 {
+			continue // closed; what comes is reset
+		}
+		low, high := binary.NativeEndian.Uint32(m[diagCookie:]), binary.NativeEndian.Uint32(m[diagCookie+4:])
+		o := other{uid: binary.NativeEndian.Uint32(m[diagUID:]), cookie: uint64(high)<<32 | uint64(low)}
+		if family == unix.AF_INET {
+			o.at = netip.AddrFrom4([4]byte(m[diagSrc:]))
+		} else {
+			o.at = netip.AddrFrom16([16]byte(m[diagSrc:])).Unmap()
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
