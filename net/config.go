@@ -134,6 +134,11 @@ type Config struct {
 	// until it has no child turns it off.
 	Guardian string
 
+	// Inspect says whether the program onload may ask this process about its interfaces,
+	// sockets and counters (onload ps, ss, stat ...): the process's user and root may, by a
+	// Unix socket below /run/onload, $XDG_RUNTIME_DIR/onload or /tmp/onload-UID.
+	Inspect Inspect
+
 	// Logger gets the events of the control path. nil means standard error, from
 	// level warn.
 	Logger *zap.Logger
@@ -222,6 +227,17 @@ const (
 	// NAPIThread has a thread of the kernel poll each queue all the time, on a
 	// processor of its own (Linux 6.19).
 	NAPIThread = engine.NAPIThread
+)
+
+// Inspect says whether the process answers questions about itself.
+type Inspect = engine.Inspect
+
+// Choices of Inspect.
+const (
+	// InspectOn answers root and the process's user. It costs a goroutine that sleeps.
+	InspectOn = engine.InspectOn
+	// InspectOff has no socket.
+	InspectOff = engine.InspectOff
 )
 
 // Offloads says what is left to the device.

@@ -2,7 +2,8 @@ package onload
 
 import (
 	"net"
-	"strings"
+
+	"github.com/onload-go/onload/internal/engine"
 )
 
 // Path says how the packets of a socket travel.
@@ -31,22 +32,7 @@ type Path struct {
 }
 
 // String is the path in words, in one line.
-func (p Path) String() string {
-	if !p.Accelerated {
-		return "kernel (" + strings.ReplaceAll(p.Reason, "\n", "; ") + ")"
-	}
-	copied := "copy"
-	if p.ZeroCopy {
-		copied = "zero-copy"
-	}
-	if p.TSO > 0 {
-		copied += ", segmentation offload"
-	}
-	if p.Broker != "" {
-		copied += ", by a broker's link"
-	}
-	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
-}
+func (p Path) String() string { return engine.Path(p).String() }
 
 // PathOf returns how the packets of v travel. v is a connection or listener of this
 // package, or one of net, which the kernel always carries. A wrapper with a method

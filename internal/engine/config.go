@@ -39,6 +39,7 @@ type Config struct {
 	MaxOrphans, MaxTimeWaits int
 
 	Guardian string
+	Inspect  Inspect
 
 	Logger *zap.Logger
 }
@@ -111,6 +112,18 @@ const (
 
 // String is "keep", "defer" or "thread".
 func (n NAPI) String() string { return nameOf(n, "keep", "defer", "thread") }
+
+// Inspect says whether the process answers questions about itself.
+type Inspect int
+
+// Choices of Inspect.
+const (
+	InspectOn Inspect = iota
+	InspectOff
+)
+
+// String is "on" or "off".
+func (i Inspect) String() string { return nameOf(i, "on", "off") }
 
 // Offloads says what is left to the device.
 type Offloads int

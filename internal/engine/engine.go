@@ -59,6 +59,7 @@ type Engine struct {
 
 	errorsOnce sync.Once
 	noOutput   error // why output is nil
+	shown      bool  // process.engines has it
 	closeOnce  sync.Once
 	closeErr   error
 }
@@ -156,6 +157,7 @@ func openHere(c Config) (_ *Engine, err error) {
 		}
 		e.keep()
 	}
+	e.show()
 	return e, nil
 }
 
@@ -164,6 +166,7 @@ func openHere(c Config) (_ *Engine, err error) {
 // back to the kernel.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		e.hide()
 		e.keeper.close()
 		e.sockets.close()
 		e.hearers.close()

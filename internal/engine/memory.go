@@ -105,5 +105,6 @@ func newMemoryEngine(end int, c, peer *MemoryConfig, dev *sim.Device) (*Engine, 
 		return nil, errors.Join(fmt.Errorf("onload: %w", err), network.Close())
 	}
 	e.ifs = []*Interface{{Name: dev.Name(), Index: link, Stacks: team, Device: dev}}
+	e.show()
 	return e, nil
 }

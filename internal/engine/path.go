@@ -22,6 +22,24 @@ type Path struct {
 	Reason string
 }
 
+// String is the path in words, in one line.
+func (p Path) String() string {
+	if !p.Accelerated {
+		return "kernel (" + strings.ReplaceAll(p.Reason, "\n", "; ") + ")"
+	}
+	copied := "copy"
+	if p.ZeroCopy {
+		copied = "zero-copy"
+	}
+	if p.TSO > 0 {
+		copied += ", segmentation offload"
+	}
+	if p.Broker != "" {
+		copied += ", by a broker's link"
+	}
+	return p.Interface + " (" + p.Driver + ", " + p.Mode + ", " + copied + ")"
+}
+
 // PathOf returns the path by all working links of those stacks, of which there is
 // at least one.
 func PathOf(ss ...*stack.Stack) Path {

@@ -223,6 +223,14 @@ var knobs = []knob{
 		checkGuardian,
 	},
 	{
+		Setting{"Inspect", "ONLOAD_INSPECT", "on, off", "on",
+			"whether the commands ps, ss, stat and their like of the program onload may ask this process, by its user and root"},
+		func(c *Config, v string) error {
+			return choose(&c.Inspect, v, map[string]Inspect{"on": InspectOn, "off": InspectOff})
+		},
+		func(c *Config) error { return oneOf(c.Inspect, InspectOn, InspectOff) },
+	},
+	{
 		Setting{"Logger", "ONLOAD_LOG", "debug, info, warn, error, off", "warn",
 			"level of the log on standard error"},
 		setLog,

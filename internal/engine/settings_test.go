@@ -28,6 +28,7 @@ func TestConfigFromEnv(t *testing.T) {
 		{[]string{"ONLOAD_XDP_MODE=generic", "ONLOAD_ZEROCOPY=require"}, Config{Mode: ModeGeneric, ZeroCopy: ZeroCopyRequire}},
 		{[]string{"ONLOAD_OFFLOADS=off"}, Config{Offloads: OffloadsOff}},
 		{[]string{"ONLOAD_NAPI=defer"}, Config{NAPI: NAPIDefer}},
+		{[]string{"ONLOAD_INSPECT=off"}, Config{Inspect: InspectOff}},
 		{[]string{"ONLOAD_OFFLOADS=checksum"}, Config{Offloads: OffloadsChecksum}},
 		{[]string{"ONLOAD_QUEUES=0,2-4"}, Config{Queues: []int{0, 2, 3, 4}}},
 		{[]string{"ONLOAD_FRAMES=1024", "ONLOAD_FRAME_SIZE=2048", "ONLOAD_RING_SIZE=512", "ONLOAD_BUSY_POLL=64"},
@@ -60,7 +61,7 @@ func TestConfigFromEnvErrors(t *testing.T) {
 		"ONLOAD_INTERFACES=interface/with/slashes", "ONLOAD_FALLBACK=maybe", "ONLOAD_PROFILE=fast", "ONLOAD_SPIN=10", "ONLOAD_SPIN=-1us",
 		"ONLOAD_XDP_MODE=skb", "ONLOAD_ZEROCOPY=yes", "ONLOAD_QUEUES=1-", "ONLOAD_QUEUES=3-1", "ONLOAD_QUEUES=1,1", "ONLOAD_QUEUES=9999", "ONLOAD_QUEUES=0-64",
 		"ONLOAD_FRAMES=-1", "ONLOAD_FRAMES=15", "ONLOAD_BUSY_POLL=65536", "ONLOAD_FRAME_SIZE=1024", "ONLOAD_RING_SIZE=1000", "ONLOAD_BUSY_POLL=x", "ONLOAD_RCVBUF=1T",
-		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=vegas", "ONLOAD_LOG=loud", "ONLOAD_OFFLOADS=on", "ONLOAD_NAPI=on",
+		"ONLOAD_SNDBUF=9999M", "ONLOAD_CONGESTION=vegas", "ONLOAD_LOG=loud", "ONLOAD_INSPECT=maybe", "ONLOAD_OFFLOADS=on", "ONLOAD_NAPI=on",
 		"ONLOAD_MTU_PROBING=maybe", "ONLOAD_ECN=2", "ONLOAD_USER_TIMEOUT=10", "ONLOAD_USER_TIMEOUT=1us", "ONLOAD_USER_TIMEOUT=600h", "ONLOAD_MAX_ORPHANS=-1", "ONLOAD_MAX_TIME_WAITS=x",
 		"ONLOAD_PROFLIE=latency",
 	} {
