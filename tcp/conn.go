@@ -241,6 +241,7 @@ const (
 	markWatched    // what limits the sender is timed, for Info
 	markSYNData    // the SYN carried data that was taken
 	markQuickAck   // the route says that no acknowledgement is delayed
+	markFrozen     // Freeze has stopped it
 )
 
 func (c *Conn) has(m mark) bool { return c.mark&m != 0 }
@@ -401,10 +402,7 @@ func (c *Conn) stop(s State) {
 	if c.has(markOrphan) {
 		c.dropReceived()
 	}
-	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
-	if p := c.cc.pacer; p != nil {
-		p.at = 0
-	}
+	c.stopTimers()
 	c.clear(markAckNow | markDSACK | markGather)
 }
 

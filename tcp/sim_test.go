@@ -126,6 +126,7 @@ type link struct {
 	mark                            float64                        // of what is ECN-capable gets a congestion mark
 	nicHold                         int64                          // time that the NIC keeps frames
 	single                          bool                           // what arrives at the same time is not taken in one go
+	between                         func()                         // called after each step
 	filter                          func(to *end, s *Segment) bool // false: drop
 	tap                             func(to *end, b []byte) bool   // likewise, and may insert
 	sent, lost, dupped, reorderedBy int
@@ -390,6 +391,9 @@ func (l *link) step(limit int64) bool {
 		if l.single {
 			break
 		}
+	}
+	if l.between != nil {
+		l.between()
 	}
 	for _, e := range []*end{l.a, l.b} {
 		e.expire()
