@@ -204,7 +204,7 @@ func (c *client) newLink(m *wire.Grant, umem int) (*link, nicshare.Grant, error)
 		return nil, none, err
 	}
 	g, err := made.Grant(nicshare.GrantConfig{
-		UMEM: umem, MaxBytes: left, FrameSize: int(m.FrameSize), RxRing: int(m.RxRing), TxRing: int(m.TxRing), Segments: m.Segments == 1,
+		UMEM: umem, MaxBytes: left, FrameSize: int(m.FrameSize), RxRing: int(m.RxRing), TxRing: int(m.TxRing), Segments: m.Segments == 1, Trusted: limits.PacketRings,
 	})
 	if err != nil {
 		_ = made.Close()

@@ -72,9 +72,13 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
+	uid := c.user.UID
+	if l.resumed != nil && l.link.Has(p.share()) {
+		uid = claim.AnyUser
+	}
 	var proven *claim.Claim
 	err = c.b.inNS(func() (err error) {
-		proven, err = claim.Prove(own, c.b.cookie, c.user.UID)
+		proven, err = claim.Prove(own, c.b.cookie, uid)
 		return err
 	})
 	if err != nil {

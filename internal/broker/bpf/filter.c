@@ -458,4 +458,35 @@ int onload_receive(struct xdp_md *ctx)
 	return bpf_redirect_map(&sockets, 0, XDP_DROP);
 }
 
+// The mark of the packet socket of a link (SO_MARK), which its process cannot change.
+// Keep in step with packetMark in nicshare.
+#define PACKET_MARK 0x6f6e6c64
+
+#define SOL_PACKET 263
+#define PACKET_RX_RING 5
+#define PACKET_TX_RING 13
+#define EPERM 1
+
+struct sock {
+	__u32 sk_mark;
+} __attribute__((preserve_access_index));
+
+struct socket {
+	struct sock *sk;
+} __attribute__((preserve_access_index));
+
+// onload_guard refuses the rings of such a socket. No limit of the kernel's counts their
+// memory. It runs at each setsockopt(2) of the machine, those of io_uring and of 32 bits
+// included. ret is the answer of what was asked before.
+SEC("fmod_ret/security_socket_setsockopt")
+int onload_guard(__u64 *ctx)
+{
+	struct socket *s = (struct socket *)ctx[0];
+	int level = ctx[1], option = ctx[2], ret = ctx[3];
+
+	if (ret || level != SOL_PACKET || (option != PACKET_RX_RING && option != PACKET_TX_RING))
+		return ret;
+	return s->sk->sk_mark == PACKET_MARK ? -EPERM : 0;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -113,6 +113,7 @@ const (
 	FilterMapSent           = "sent"
 	FilterMapSockets        = "sockets"
 	FilterProgOnloadFilter  = "onload_filter"
+	FilterProgOnloadGuard   = "onload_guard"
 	FilterProgOnloadReceive = "onload_receive"
 	FilterVarHaveFlows      = "have_flows"
 )
@@ -160,6 +161,7 @@ type FilterSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterProgramSpecs struct {
 	OnloadFilter  *ebpf.ProgramSpec `ebpf:"onload_filter"`
+	OnloadGuard   *ebpf.ProgramSpec `ebpf:"onload_guard"`
 	OnloadReceive *ebpf.ProgramSpec `ebpf:"onload_receive"`
 }
 
@@ -239,12 +241,14 @@ type FilterVariables struct {
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterPrograms struct {
 	OnloadFilter  *ebpf.Program `ebpf:"onload_filter"`
+	OnloadGuard   *ebpf.Program `ebpf:"onload_guard"`
 	OnloadReceive *ebpf.Program `ebpf:"onload_receive"`
 }
 
 func (p *FilterPrograms) Close() error {
 	return _FilterClose(
 		p.OnloadFilter,
+		p.OnloadGuard,
 		p.OnloadReceive,
 	)
 }

@@ -44,10 +44,14 @@ func refuse(errno unix.Errno, format string, args ...any) error {
 	return &Error{fmt.Sprintf(format, args...), errno}
 }
 
+// AnyUser is for a port that was proven before, and has been steered since: the connections
+// of its own listener go on.
+const AnyUser = ^uint32(0)
+
 // Prove returns the port of a socket. It takes fd over, also in case of an error, which
 // is an *Error where the socket proves nothing. cookie is that of
 // the network namespace whose ports count (NamespaceCookie), in which the calling thread
-// has to be. uid is the user that claims. It takes CAP_NET_ADMIN there.
+// has to be. uid is the user that claims, or AnyUser. It takes CAP_NET_ADMIN there.
 func Prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 	c, err := prove(fd, cookie, uid)
 	if err != nil || c.socket != fd {
@@ -68,8 +72,10 @@ func prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 	if s.proto == unix.IPPROTO_UDP {
 		return c, s.keepsPort()
 	}
-	if err := s.alone(uid); err != nil {
-		return c, err
+	if uid != AnyUser {
+		if err := s.alone(uid); err != nil {
+			return c, err
+		}
 	}
 	c.socket, err = s.hold()
 	return c, err

@@ -98,12 +98,20 @@ func (r *diagRequest) Serialize() []byte {
 const (
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY, linux/sock_diag.h
 	// Offsets of struct inet_diag_msg.
-	diagState, diagSrc, diagCookie, diagUID, diagInode, diagLen = 1, 8, 44, 64, 68, 72
-	// States of linux/tcp_states.h: all but TIME-WAIT, CLOSE and LISTEN, and sockets that are
-	// bound only (Linux 6.8). In TIME-WAIT nobody has the connection any more.
-	finWait2, timeWait, closed, listening, boundOnly = 5, 6, 7, 10, 13
-	diagStates                                       = (1<<(boundOnly+1) - 2) &^ (1<<timeWait | 1<<closed | 1<<listening)
+	diagState, diagPort, diagSrc, diagCookie, diagUID, diagInode, diagLen = 1, 4, 8, 44, 64, 68, 72
+	// States of linux/tcp_states.h. In TIME-WAIT nobody has the connection any more, and half
+	// open ones are the listener's, s itself. Linux lists sockets that are only bound since 6.8.
+	established, synRecv, finWait2, timeWait, closed, closeWait, listening, newSynRecv, boundOnly = 1, 3, 5, 6, 7, 8, 10, 12, 13
+
+	diagStates = (1<<(boundOnly+1) - 2) &^ (1<<synRecv | 1<<timeWait | 1<<closed | 1<<listening | 1<<newSynRecv)
 )
+
+// hasOwner reports whether somebody has a socket of that state, without an inode if no
+// process has a descriptor of it. Then it waits in the queue of the listener, which is s
+// itself, or has been closed. Before Linux 6.16 a closed one has no user either.
+func hasOwner(state uint8, inode, uid uint32) bool {
+	return inode != 0 || uid != 0 && state != established && state != closeWait && state != finWait2
+}
 
 // users returns the sockets of a family that have a port of TCP.
 func users(family uint8, port uint16) (all []other, err error) {
@@ -119,8 +127,11 @@ func users(family uint8, port uint16) (all []other, err error) {
 		if len(m) < diagLen {
 			return nil, fmt.Errorf("an answer of %d bytes", len(m))
 		}
-		if m[diagState] == finWait2 && binary.NativeEndian.Uint32(m[diagInode:]) == 0 {
-			continue // closed; what comes is reset
+		if binary.BigEndian.Uint16(m[diagPort:]) != port { // Linux lists all that are only bound
+			continue
+		}
+		if !hasOwner(m[diagState], binary.NativeEndian.Uint32(m[diagInode:]), binary.NativeEndian.Uint32(m[diagUID:])) {
+			continue
 		}
 		low, high := binary.NativeEndian.Uint32(m[diagCookie:]), binary.NativeEndian.Uint32(m[diagCookie+4:])
 		o := other{uid: binary.NativeEndian.Uint32(m[diagUID:]), cookie: uint64(high)<<32 | uint64(low)}

@@ -7,7 +7,24 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/onload-go/onload/internal/lab"
 )
+
+// boundAt is a socket of this process that is bound, and does nothing.
+func boundAt(t *testing.T, ns *lab.NS, port int) (fd int) {
+	t.Helper()
+	err := ns.Do(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return unix.Bind(fd, at(port))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
 
 // TestConnectionsOfAnother: where connections go on of a listener of another user, which has
 // closed, the port is nobody's to steer. When they have ended it can be had.
@@ -31,6 +48,7 @@ func TestConnectionsOfAnother(t *testing.T) {
 				}
 				defer server.Close()
 				l.Close()
+				defer unix.Close(boundAt(t, ns, 7009)) // of root's, too, and elsewhere
 				prove := func(uid uint32) error {
 					fd, next := passed(t, ns, name)
 					defer next()

@@ -66,6 +66,17 @@ var attempts = map[string]func(*rings) error{
 		}
 		return errors.Join(errs...)
 	},
+	"rings of the packet socket": func(r *rings) error {
+		q := unix.TpacketReq{Block_size: uint32(os.Getpagesize()), Block_nr: 1, Frame_size: uint32(os.Getpagesize()), Frame_nr: 1}
+		var errs []error
+		for _, o := range []int{unix.PACKET_RX_RING, unix.PACKET_TX_RING} {
+			errs = append(errs, refused(fmt.Sprint("ring ", o), unix.SetsockoptTpacketReq(r.grant.Packet, unix.SOL_PACKET, o, &q), unix.EPERM))
+		}
+		for _, m := range []int{0, 1} {
+			errs = append(errs, refused("mark", unix.SetsockoptInt(r.grant.Packet, unix.SOL_SOCKET, unix.SO_MARK, m), unix.EPERM))
+		}
+		return errors.Join(errs...)
+	},
 	"shrink the memory": func(*rings) error { return refused("ftruncate", unix.Ftruncate(7, 0), unix.EPERM) },
 	"holes in the memory": func(*rings) error {
 		// Harmless: the pages that the kernel uses are pinned.
@@ -153,10 +164,13 @@ func TestAttempts(t *testing.T) {
 	frame := own.build(t)
 	patient := start(t, w.A, n, LinkConfig{})
 	for name, harms := range map[string]bool{
-		"sockets of its own": false, "bind again": false, "rings again": false, "shrink the memory": false, "holes in the memory": false,
+		"sockets of its own": false, "bind again": false, "rings again": false, "rings of the packet socket": false, "shrink the memory": false, "holes in the memory": false,
 		"its namespace": false, "its interface": false, "programs": false, "garbage in the rings": true, "descriptors outside": true,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "rings of the packet socket" && n.guard == nil {
+				t.Skip("this kernel lets no program be attached to its functions: TestInGuest, with -long, runs the guard on another")
+			}
 			p := patient
 			if harms {
 				p = start(t, w.A, n, LinkConfig{})
@@ -185,10 +199,14 @@ func TestAttempts(t *testing.T) {
 
 // What the process changes in a page when the filter has seen the packet in it does not
 // leave: the kernel copies such pages where a packet crosses to the near end
-// (skb_orphan_frags).
+// (skb_orphan_frags). It takes a ring of the packet socket, as where the kernel has no guard.
 func TestChangedAfterFilter(t *testing.T) {
 	w := newNetwork(t)
 	n := w.share(ModeGeneric)
+	if n.guard != nil {
+		must(t, n.guard.Unpin())
+		must(t, n.guard.Close())
+	}
 	p := start(t, w.A, n, LinkConfig{})
 	w.allow(p, udp, port)
 	peer := observe(t, w.B)

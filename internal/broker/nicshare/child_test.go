@@ -205,5 +205,5 @@ func (p *process) kill() {
 
 // grantConfig is that of all tests.
 func grantConfig(memfd int) GrantConfig {
-	return GrantConfig{UMEM: memfd, MaxBytes: frames * frameSize, FrameSize: frameSize, RxRing: ringSize, TxRing: ringSize, Segments: true}
+	return GrantConfig{UMEM: memfd, MaxBytes: frames * frameSize, FrameSize: frameSize, RxRing: ringSize, TxRing: ringSize, Segments: true, Trusted: true}
 }

@@ -123,9 +123,11 @@ func (l *Link) makeSockets(g *Grant, c *GrantConfig, size int64) error {
 		err = e
 	}
 	g.RX, g.TX = s.RX, s.TX
-	if err != nil || !c.Segments {
+	if err != nil || !c.Segments || l.n.guard == nil && !mayHaveRings(c.Trusted) {
 		return err
 	}
-	g.Packet, g.SegmentMax, err = afxdp.MakeSegmenter(l.far)
-	return err
+	if g.Packet, g.SegmentMax, err = afxdp.MakeSegmenter(l.far); err != nil {
+		return err
+	}
+	return mark(g.Packet)
 }

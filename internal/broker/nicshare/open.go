@@ -31,6 +31,7 @@ type NIC struct {
 	filter filterObjects
 	memory *ebpf.Map
 	link   link.Link // of the steering program
+	guard  link.Link // nil: the kernel has none
 
 	stop func() // ends the watch
 
@@ -126,6 +127,9 @@ func (n *NIC) open() (err error) {
 		return err
 	}
 	if err := n.loadMemory(); err != nil {
+		return err
+	}
+	if err := n.openGuard(); err != nil {
 		return err
 	}
 	if err := n.attach(old); err != nil {
@@ -331,6 +335,9 @@ func (n *NIC) release() {
 	}
 	if n.link != nil {
 		_ = n.link.Close()
+	}
+	if n.guard != nil {
+		_ = n.guard.Close()
 	}
 	n.steer.close()
 	n.filter.close()

@@ -11,7 +11,7 @@ import (
 )
 
 // pins is the directory of an interface in a bpf filesystem. All files but
-// steerPin are maps.
+// steerPin and guardPin are maps.
 type pins struct {
 	dir  string
 	lock *os.File

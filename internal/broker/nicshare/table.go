@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -200,6 +201,14 @@ func (l *Link) revokeAll() error {
 		errs = append(errs, l.revokeFlow(k))
 	}
 	return errors.Join(errs...)
+}
+
+// Has reports whether the link has the port.
+func (l *Link) Has(p Port) bool {
+	keys, err := p.keys()
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	return err == nil && !slices.ContainsFunc(keys, func(k steer.SteerPortKey) bool { return !l.ports[k] })
 }
 
 // Ports lists what the link has. A port of any address is one Port for each family,

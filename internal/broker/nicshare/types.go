@@ -30,9 +30,10 @@ type GrantConfig struct {
 	// Rings of the sockets, entries: powers of two, 16 to 65536. The fill ring has
 	// twice RxRing's, the completion ring TxRing's.
 	RxRing, TxRing int
-	// Segments asks for the packet socket, too. Who has it can have the kernel
-	// allocate rings for it (PACKET_RX_RING), which no limit counts.
-	Segments bool
+	// Segments asks for the packet socket, too. There is none where the kernel could
+	// not keep the process from allocating rings for it (PACKET_RX_RING), which no limit
+	// counts, unless the process is Trusted, or every process may.
+	Segments, Trusted bool
 }
 
 // Grant is what a process needs to use a link. The descriptors are the caller's: it

@@ -31,6 +31,8 @@ type allow struct {
 	Processes  *int64   `toml:"processes"`
 	Rate       *string  `toml:"rate"`
 	Packets    *int64   `toml:"packets"`
+
+	PacketRings bool `toml:"packet-rings"`
 }
 
 // Parse reads a policy.
@@ -65,7 +67,7 @@ func Parse(b []byte) (*Policy, error) {
 }
 
 func (a *allow) rule() (r rule, err error) {
-	r.Limits = Limits{Memory: DefaultMemory, Ports: DefaultPorts, Processes: DefaultProcesses}
+	r.Limits = Limits{Memory: DefaultMemory, Ports: DefaultPorts, Processes: DefaultProcesses, PacketRings: a.PacketRings}
 	field := func(name string, e error) {
 		if err == nil && e != nil {
 			err = fmt.Errorf("%s: %w", name, e)

@@ -14,6 +14,7 @@
 //	processes = 10                      # of a user at a time; 64 if not given
 //	rate = "1Gbit"                      # sent in a second by a process; no limit if not given
 //	packets = 100000                    # sent in a second by a process; no limit if not given
+//	packet-rings = true                 # see Limits.PacketRings; false if not given
 //
 // A request is allowed if one rule allows all of it. What no rule allows is refused. The
 // kernel decides first: a process has to bind a port before it can ask for it here.
@@ -51,6 +52,9 @@ type Limits struct {
 	Processes int    // of the user at a time
 	RateBytes uint64 // sent in a second; 0: no limit
 	Packets   uint64 // sent in a second; 0: no limit
+	// PacketRings trusts the process with memory that no limit counts: it gets a packet
+	// socket, by which the kernel segments, also where the kernel cannot refuse rings for it.
+	PacketRings bool
 }
 
 // Defaults of Limits.
@@ -109,6 +113,7 @@ func (p *Policy) Limits(u User, iface string) (l Limits, ok bool) {
 				continue
 			}
 			l.Memory, l.Ports, l.Processes = max(l.Memory, r.Memory), max(l.Ports, r.Ports), max(l.Processes, r.Processes)
+			l.PacketRings = l.PacketRings || r.PacketRings
 			l.RateBytes, l.Packets = moreRate(l.RateBytes, r.RateBytes), moreRate(l.Packets, r.Packets)
 		}
 	}
