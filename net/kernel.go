@@ -74,29 +74,3 @@ func FileConn(f *os.File) (Conn, error) {
 	}
 	return wrapConn(c, c.LocalAddr().Network(), fromFile), nil
 }
-
-// FileListener returns a copy of the network listener corresponding to the open
-// file f. The kernel carries it.
-func FileListener(f *os.File) (Listener, error) {
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := l.(*net.TCPListener); ok {
-		return &TCPListener{k: k, network: "tcp", why: fromFile}, nil
-	}
-	return l, nil
-}
-
-// FilePacketConn returns a copy of the packet network connection corresponding to
-// the open file f. The kernel carries it.
-func FilePacketConn(f *os.File) (PacketConn, error) {
-	c, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := c.(*net.UDPConn); ok {
-		return kernelUDPConn(k, fromFile), nil
-	}
-	return c, nil
-}

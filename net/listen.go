@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/outside"
+	"github.com/onload-go/onload/tcp"
 )
 
 // Listen announces on the local network address, as net.Listen does. On an address
@@ -172,40 +175,50 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 	} else if !isSocketAddr(laddr.IP, laddr.Port) {
 		return fail(cause("bind", syscall.EINVAL))
 	}
-	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own)
+	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own, lc.Control != nil)
 	if err != nil {
 		if l.k != nil {
 			_ = l.k.Close()
 		}
 		return fail(err)
 	}
-	if len(sh.Stacks) == 0 {
-		if l.k == nil {
-			return fail(cause("bind", syscall.EADDRNOTAVAIL))
-		}
-		l.why = sh.Why
-		return l, nil
+	if l.k == nil && len(sh.Stacks) == 0 {
+		return fail(cause("bind", syscall.EADDRNOTAVAIL))
 	}
 	cfg := e.tcpConfig(lc.KeepAlive, lc.KeepAliveConfig)
 	cfg.DeferAccept, cfg.FastOpen, cfg.FastOpenKeys = lc.DeferAccept, lc.FastOpen, keys
-	o.Apply(cfg, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0)
-	on, err := e.in.Listen(&sh, own.Port(), l.k != nil, cfg, &o)
+	if err := l.begin(&sh, own, cfg, &o, unshare, !lc.KeepAliveConfig.Enable && lc.KeepAlive < 0); err != nil {
+		return fail(err)
+	}
+	return l, nil
+}
+
+// begin listens on the stacks, with l.k beside them unless that is nil. If it fails, l.k
+// is closed. keepAlive says whether o's options of keepalive count.
+func (l *TCPListener) begin(sh *engine.Shards, own netip.AddrPort, cfg *tcp.Config, o *engine.Options, unshare func(), keepAlive bool) error {
+	e := l.e
+	if len(sh.Stacks) == 0 && !sh.Later {
+		l.why = sh.Why
+		return nil
+	}
+	o.Apply(cfg, keepAlive)
+	on, err := e.in.Listen(sh, own.Port(), l.k != nil, cfg, o)
 	switch {
 	case err == syscall.EADDRINUSE && l.k != nil:
 		unshare()
 		e.in.Log().Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
-		return l, nil
+		return nil
 	case l.k != nil && errors.Is(err, driver.ErrRefused):
 		unshare()
 		l.why = e.in.Refused(err)
-		return l, nil
+		return nil
 	case err != nil:
 		if l.k != nil {
 			_ = l.k.Close()
 			unshare()
 		}
-		return fail(cause("bind", err))
+		return cause("bind", err)
 	}
 	outside.Do(func() { // of a bubble, which the pump would keep from ending
 		l.open(on, unshare)
@@ -216,10 +229,10 @@ func (lc *ListenConfig) listenTCP(ctx context.Context, e *Engine, style dialStyl
 	if l.k != nil {
 		if !e.in.Track(l, l.close) {
 			_ = l.close()
-			return fail(net.ErrClosed)
+			return net.ErrClosed
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // listenUDP opens a socket bound to laddr: the kernel's, which holds the port,
@@ -245,7 +258,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 	if k != nil && at.Addr().IsMulticast() {
 		return e.overGroup(k, network, laddr)
 	}
-	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own)
+	sh, o, unshare, err := lc.shards(ctx, e, network, at.Addr(), laddr.String(), twin, own, lc.Control != nil)
 	if err != nil {
 		if k != nil {
 			_ = k.Close()
@@ -257,6 +270,7 @@ func (lc *ListenConfig) listenUDP(ctx context.Context, e *Engine, style dialStyl
 			o.CloseSocket()
 			return fail(cause("bind", syscall.EADDRNOTAVAIL))
 		}
+		unshare()
 		return kernelUDPConn(k, sh.Why), nil
 	}
 	c, err := e.bindUDP(&sh, k, network, own.Port(), o, unshare)

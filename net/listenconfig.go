@@ -130,12 +130,12 @@ func (lc *ListenConfig) kernelControl() func(network, address string, c syscall.
 }
 
 // shards returns the stacks that receive at at, and the options that the Control
-// hook has set. k is the kernel's socket, which is bound to own, unless there is none.
+// hook has set. hooked says that k may have options of somebody's. k is the kernel's socket, which is bound to own, unless there is none.
 // unshare is for when the socket closes. The error is for an OpError.
-func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, at netip.Addr, address string, k syscall.Conn, own netip.AddrPort) (sh engine.Shards, o engine.Options, unshare func(), err error) {
+func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, at netip.Addr, address string, k syscall.Conn, own netip.AddrPort, hooked bool) (sh engine.Shards, o engine.Options, unshare func(), err error) {
 	f := family(network)
 	switch {
-	case lc.Control == nil || !e.in.Accelerates():
+	case !hooked || !e.in.Accelerates():
 	case k != nil:
 		if o, f, err = e.in.TwinOptions(k); err != nil {
 			return sh, o, nil, cause("bind", err)
@@ -157,11 +157,11 @@ func (lc *ListenConfig) shards(ctx context.Context, e *Engine, network string, a
 	sh = e.in.Shards(f, at)
 	sh.Twin = k
 	unshare = func() {}
-	if len(sh.Stacks) > 0 && k != nil {
+	if (len(sh.Stacks) > 0 || sh.Later) && k != nil {
 		unshare = e.in.Share(&o, proto(network), own)
 	}
 	if o.Kernel != "" {
-		sh.Stacks, sh.Why = nil, o.Kernel
+		sh.Stacks, sh.Why, sh.Later = nil, o.Kernel, false
 	}
 	return sh, o, unshare, nil
 }

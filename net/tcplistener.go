@@ -28,6 +28,9 @@ type TCPListener struct {
 	pumped sync.WaitGroup
 	tokens chan struct{} // one for each connection of the kernel's that waits
 	done   chan struct{}
+	ended  sync.Once // done is closed, and with it k
+
+	share sharedListener
 }
 
 var (
@@ -44,6 +47,7 @@ func (l *TCPListener) open(on *engine.Listener, unshare func()) {
 	l.on, l.unshare = on, unshare
 	l.tokens = make(chan struct{}, kernelBacklog)
 	l.done = make(chan struct{})
+	l.share.asked, l.share.taking = make(chan struct{}, 1), make(chan struct{}, 1)
 	if l.k != nil {
 		l.laddr = l.k.Addr()
 		return
@@ -56,6 +60,9 @@ func (l *TCPListener) open(on *engine.Listener, unshare func()) {
 }
 
 func (l *TCPListener) path() Path {
+	if l.on != nil && l.share.given.Load() {
+		return Path{Reason: descriptorTaken}
+	}
 	if l.on != nil {
 		return Path(l.on.Path())
 	}
@@ -94,8 +101,15 @@ func (l *TCPListener) pump() {
 		case <-l.done:
 			return
 		}
-		a := kernelAccept{}
-		a.c, a.err = l.k.AcceptTCP()
+		a := kernelAccept{err: os.ErrDeadlineExceeded}
+		for errors.Is(a.err, os.ErrDeadlineExceeded) { // see sharedListener
+			if !l.share.wants(l) {
+				return
+			}
+			l.share.taking <- struct{}{}
+			a.c, a.err = l.k.AcceptTCP()
+			<-l.share.taking
+		}
 		if errors.Is(a.err, net.ErrClosed) {
 			return
 		}
@@ -138,7 +152,9 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 		}
 		return kernelTCPConn(k, l.network, l.why), nil
 	}
+	l.share.enter()
 	s, injected, err := l.on.Accept()
+	l.share.leave(l.k)
 	switch {
 	case err != nil:
 		return nil, l.opError("accept", err)
@@ -154,7 +170,10 @@ func (l *TCPListener) AcceptTCP() (*TCPConn, error) {
 	return kernelTCPConn(a.c, l.network, "the client came by the kernel"), nil
 }
 
-// Close stops listening. Accepted connections are not closed.
+// Close stops listening. Accepted connections are not closed. If others may have the
+// kernel's socket, because File or SyscallConn was called or the listener was made from a
+// file, they accept clients from now on, and Accept returns those that came before Close
+// first: it fails within a second.
 func (l *TCPListener) Close() error {
 	if !l.ok() {
 		return syscall.EINVAL
@@ -162,23 +181,33 @@ func (l *TCPListener) Close() error {
 	if l.on == nil {
 		return l.k.Close()
 	}
+	if l.k != nil && l.share.lent.Load() {
+		return l.opError("close", l.closeShared())
+	}
 	return l.opError("close", l.close())
 }
 
 // close is Close without net's words for the error, which is the stack's.
 func (l *TCPListener) close() error {
 	err := l.on.Close()
-	if err == nil {
-		close(l.done)
-	}
+	l.end()
 	if l.k != nil {
-		_ = l.k.Close()
 		l.unshare()
 		l.e.in.Untrack(l)
 		l.on.HoldPort()
 	}
-	l.pumped.Wait()
 	return err
+}
+
+// end takes no more of the kernel's connections.
+func (l *TCPListener) end() {
+	l.ended.Do(func() {
+		close(l.done)
+		if l.k != nil {
+			_ = l.k.Close()
+		}
+	})
+	l.pumped.Wait()
 }
 
 // Addr returns the address listened on, a *TCPAddr, which all callers share.
@@ -204,9 +233,10 @@ func (l *TCPListener) SetDeadline(t time.Time) error {
 	return l.on.SetDeadline(t)
 }
 
-// File returns a copy of the kernel's listening socket. It serves clients that are
-// not accelerated, and all clients once this listener is closed, so a program can
-// hand it to its successor.
+// File returns a copy of the kernel's listening socket, which a child or a successor can
+// accept clients with. From then on the kernel has all new clients, and gives each to
+// whoever accepts first. This listener goes on: its Accept takes clients from the kernel
+// too, one for each call, and those whose handshakes had begun.
 func (l *TCPListener) File() (*os.File, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL
@@ -214,11 +244,15 @@ func (l *TCPListener) File() (*os.File, error) {
 	if l.k == nil {
 		return nil, l.opError("file", errNoDescriptor)
 	}
-	return l.k.File()
+	f, err := l.k.File()
+	if err == nil && l.on != nil {
+		l.share.give(l)
+	}
+	return f, err
 }
 
 // SyscallConn returns the raw connection of the kernel's listening socket, which
-// serves clients that are not accelerated.
+// serves clients that are not accelerated, and all once this listener is closed.
 func (l *TCPListener) SyscallConn() (syscall.RawConn, error) {
 	if !l.ok() {
 		return nil, syscall.EINVAL
@@ -226,5 +260,6 @@ func (l *TCPListener) SyscallConn() (syscall.RawConn, error) {
 	if l.k == nil {
 		return nil, l.opError("raw", errNoDescriptor)
 	}
+	l.share.lent.Store(true)
 	return l.k.SyscallConn()
 }

@@ -107,7 +107,7 @@ func (r rawUDP) raw() (syscall.RawConn, error) {
 
 // fileOf is File of a socket that leaves for it.
 func fileOf(c stacked) (*os.File, error) {
-	k, err := c.kernel("the program took its descriptor (File)")
+	k, err := c.kernel(descriptorTaken)
 	if err != nil {
 		return nil, err
 	}

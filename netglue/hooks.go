@@ -126,10 +126,13 @@ func vacate(network string, local netip.AddrPort) {
 	}
 }
 
-func listen(network string, twin syscall.Conn, local netip.AddrPort, dual, withHook bool) (onload.Socket, error) {
+func listen(network string, twin syscall.Conn, local netip.AddrPort, dual, withHook, passed bool) (onload.Socket, error) {
 	e, err := ready()
 	if e == nil {
 		return nil, err
+	}
+	if passed && e.Foreign(twin) != "" {
+		return nil, nil
 	}
 	// As the kernel's socket is: net asks for IPv4 alone, IPv6 alone, or both.
 	f := engine.AnyFamily
@@ -147,8 +150,8 @@ func listen(network string, twin syscall.Conn, local netip.AddrPort, dual, withH
 		}
 	}
 	sh := e.Shards(f, local.Addr())
-	sh.Twin = twin
-	if len(sh.Stacks) == 0 {
+	sh.Twin, sh.TwinServes = twin, passed
+	if len(sh.Stacks) == 0 && !(sh.Later && isTCP(network)) {
 		return nil, nil
 	}
 	unshare := e.Share(&o, proto(network), local)
@@ -169,6 +172,8 @@ func (none) Read([]byte) (int, error)                { return 0, syscall.EINVAL 
 func (none) Write([]byte) (int, error)               { return 0, syscall.EINVAL }
 func (none) Writev([][]byte) (int64, error)          { return 0, syscall.EINVAL }
 func (none) Inject(onload.Closer) bool               { return false }
+func (none) Finish()                                 {}
+func (none) Busy() bool                              { return false }
 func (none) InjectMsg(_, _ []byte, _ netip.AddrPort) {}
 func (none) CloseRead() error                        { return syscall.ENOTCONN }
 func (none) CloseWrite() error                       { return syscall.ENOTCONN }

@@ -82,8 +82,8 @@ func loopDial(ctx context.Context, network string, local, remote netip.AddrPort,
 	return dial(ctx, network, local, remote, control)
 }
 
-func loopListen(network string, twin syscall.Conn, local netip.AddrPort, dual, hooked bool) (onload.Socket, error) {
-	s, err := listen(network, twin, local, dual, hooked)
+func loopListen(network string, twin syscall.Conn, local netip.AddrPort, dual, hooked, passed bool) (onload.Socket, error) {
+	s, err := listen(network, twin, local, dual, hooked, passed)
 	if s == nil || err != nil {
 		return nil, err
 	}

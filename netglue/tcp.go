@@ -110,6 +110,8 @@ func (l *tcpListener) Accept() (onload.Socket, any, error) {
 }
 
 func (l *tcpListener) Inject(x onload.Closer) bool       { return l.l.Inject(x) }
+func (l *tcpListener) Finish()                           { l.l.Finish() }
+func (l *tcpListener) Busy() bool                        { return l.l.Busy() }
 func (l *tcpListener) Close() error                      { return l.l.Close() }
 func (l *tcpListener) SetReadDeadline(t time.Time) error { return l.l.SetDeadline(t) }
 func (l *tcpListener) SetWriteDeadline(time.Time) error  { return nil }

@@ -113,6 +113,9 @@ func (l *Listener) Opening(s *Segment, now int64) bool {
 	return ok
 }
 
+// Opens reports whether a handshake that l has answered may still complete.
+func (l *Listener) Opens(now int64) bool { return l.queue.n > 0 || now < l.synCookies }
+
 // Reopen takes a SYN for which TimeWait.Input returned TWReopen. Our initial
 // sequence number follows that of tw (RFC 6191).
 func (l *Listener) Reopen(s *Segment, tw *TimeWait, now int64) {

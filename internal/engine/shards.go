@@ -15,9 +15,12 @@ type Shards struct {
 	Stacks []*stack.Stack
 	Addr   netip.Addr // to bind there; unset: all of both families
 	Why    string     // there are none; empty where there are
+	Later  bool       // there are none, but one may come: the keeper tries an interface again
 	// Twin is the kernel's socket that holds the port, which the caller sets; nil: there
 	// is none, or no need to show it.
 	Twin syscall.Conn
+	// TwinServes says that Twin may have clients already, for its segments and theirs.
+	TwinServes bool
 }
 
 // twin is Twin as the stacks want it.
@@ -75,7 +78,7 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 		}
 		i, why := e.behind(link)
 		if why != "" {
-			return Shards{Addr: addr, Why: why}
+			return Shards{Addr: addr, Why: why, Later: i != nil && i.Kernel}
 		}
 		return Shards{Stacks: i.Stacks, Addr: addr}
 	}
@@ -94,7 +97,7 @@ func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
 	if ss := e.working(); len(ss) > 0 {
 		return Shards{Stacks: ss, Addr: at}
 	}
-	return Shards{Addr: at, Why: e.whyNone()}
+	return Shards{Addr: at, Why: e.whyNone(), Later: true}
 }
 
 // whyNone is why no interface is accelerated.

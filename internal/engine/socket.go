@@ -166,6 +166,17 @@ func (c *Socket) askFor(t *Traffic, dst netip.Addr) {
 	}
 }
 
+// Depart leaves the port to the kernel. What was received before can still be read.
+func (c *Socket) Depart() {
+	c.e.bound.remove(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.e.hearers.remove(c)
+	for _, s := range c.parts.Load().shards {
+		s.Depart()
+	}
+}
+
 // Close closes the socket. The error is the first shard's.
 func (c *Socket) Close() error {
 	c.e.bound.remove(c)

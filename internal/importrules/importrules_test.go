@@ -89,6 +89,7 @@ var rules = []rule{
 	{"net", []string{"internal/engine", "internal/outside", "internal/stack", "tcp", "udp", "ip", "driver", "driver/sim"}},
 	{"net/onloadtls", []string{"net"}},
 	{"metrics", []string{"net", "driver"}},
+	{"net/onloadhttp", []string{"net"}},
 	{"cmd", []string{"cmd/...", "net", "internal/..."}},
 	{"examples", []string{"examples/...", "net", "internal/lab"}},
 	// The lowest rung of a comparison is the driver alone.

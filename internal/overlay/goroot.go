@@ -25,6 +25,7 @@ var added = map[string]string{
 	"net/onload/link.go":      "link.go.txt",
 	"net/zz_onload_fd.go":     "net_fd.go.txt",
 	"net/zz_onload_udp.go":    "net_udp.go.txt",
+	"net/zz_onload_share.go":  "net_share.go.txt",
 	"net/zz_onload_socket.go": "net_socket.go.txt",
 }
 

@@ -24,6 +24,7 @@ var rules = []rule{
 	{"the descriptor of newFD", "fd_unix.go", 1, wrapDescriptor},
 	{"netFD.accept", "fd_unix.go", 1, rename("*netFD", "accept", "kernelAccept")},
 	{"socket", "sock_posix.go", 1, rename("", "socket", "kernelSocket")},
+	{"newFileFD", "file_posix.go", 1, rename("", "newFileFD", "kernelFileFD")},
 	{"rawConn.PollFD", "rawconn.go", 1, replaceExpr("&c.fd.pfd", "c.fd.pfd.kernel()")},
 	{"splice", "splice_linux.go", 2, renameCall("pollSplice", "onloadSplice")},
 	{"sendfile", "sendfile.go", 1, renameCall("poll.SendFile", "onloadSendFile")},

@@ -32,8 +32,9 @@ type demux struct {
 	inlet Inlet             // is told of flows; nil: there is no kernel
 	table *flowtable.Writer // of established connections; nil: nobody reads it
 
-	// twins: segments that nobody judged were given back, so that the kernel's twins of
-	// listeners may have connections, for as long as those like. See twinsServe.
+	// twins: the kernel's twins of listeners may have connections, for as long as those
+	// like, since segments that nobody judged were given back, or since a twin served
+	// clients before its listener here (TCPOptions.TwinServes). See twinsServe.
 	twins atomic.Bool
 }
 

@@ -21,6 +21,9 @@ type TCPOptions struct {
 	// Unsteered leaves the packets of ListenTCP's port to the kernel until Steer: a
 	// caller who listens on several stacks does so on all of them first.
 	Unsteered bool
+	// TwinServes says that the socket that holds ListenTCP's port may have connections,
+	// or clients in the middle of a handshake: their segments are the kernel's.
+	TwinServes bool
 	// ReuseAddr has others with SO_REUSEADDR have the port of DialTCP too.
 	ReuseAddr bool
 	Backlog   int // of a listener; 0: 4096, as net's somaxconn here

@@ -33,10 +33,12 @@ func (s *Stack) returnSegment(seg *tcp.Segment) bool {
 }
 
 // returnTwins gives the kernel a segment to a listener that is of no handshake of ours,
-// and frees it, once SYNs were given back: the listener's twin may have the connection,
-// and it answers what is nobody's. false: it is ours to answer.
+// and frees it, in two cases: the listener leaves its clients to the twin (see Finish);
+// the twin may have the connection (see twinsServe), unless the segment begins one. The
+// kernel answers what is nobody's. false: the segment is ours to answer.
 func (s *Stack) returnTwins(l *TCPListener, seg *tcp.Segment) bool {
-	if !s.demux.twinsServe().Load() || seg.Flags&(tcp.FlagSYN|tcp.FlagACK) == tcp.FlagSYN || l.tl.Opening(seg, s.now) {
+	syn := seg.Flags&(tcp.FlagSYN|tcp.FlagACK) == tcp.FlagSYN
+	if !l.finishing && (syn || !s.demux.twinsServe().Load()) || l.tl.Opening(seg, s.now) {
 		return false
 	}
 	_, payload := ring.PacketLen(seg.Payload)

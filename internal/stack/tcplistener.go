@@ -25,7 +25,8 @@ type TCPListener struct {
 	port  *port
 	timer ring.Timer
 
-	departed bool // under the stack lock
+	departed  bool // under the stack lock
+	finishing bool // likewise, see Finish
 
 	forward *TCPListener // listener whose Accept gets the connections; usually itself
 
@@ -78,6 +79,9 @@ func (s *Stack) ListenTCP(local netip.AddrPort, o *TCPOptions) (*TCPListener, er
 	if err := l.enter(o); err != nil {
 		s.ports.release(p)
 		return nil, err
+	}
+	if o.TwinServes {
+		s.demux.twinsServe().Store(true) // before a segment comes
 	}
 	if o.Unsteered {
 		return l, nil
@@ -276,6 +280,21 @@ func (l *TCPListener) Accept() (c *TCPConn, injected any, err error) {
 			return nil, nil, err
 		}
 	}
+}
+
+// Finish leaves new clients to the kernel, whose listener has the port too. Handshakes
+// that have begun go on: their last segments still come here.
+func (l *TCPListener) Finish() {
+	l.s.begin()
+	l.finishing = true
+	l.s.end()
+}
+
+// Opening reports whether handshakes have begun that may still complete.
+func (l *TCPListener) Opening() bool {
+	l.s.begin()
+	defer l.s.end()
+	return !l.departed && !l.s.life.closing.Load() && l.tl.Opens(l.s.now)
 }
 
 // Depart leaves clients to the kernel, but for those whose connections exist: its

@@ -1,0 +1,205 @@
+package onloadhttp_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onload-go/onload/internal/lab"
+	"github.com/onload-go/onload/internal/testlong"
+	onload "github.com/onload-go/onload/net"
+	"github.com/onload-go/onload/net/onloadhttp"
+)
+
+// hang bounds what would hang; no verdict depends on it.
+const hang = time.Minute
+
+// unixPair is a Unix socket between two processes, which are one here.
+func unixPair(t *testing.T) (a, b *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = c.(*net.UnixConn)
+		t.Cleanup(func() { c.Close() })
+	}
+	return ends[0], ends[1]
+}
+
+// generation is a server, which says its number.
+type generation struct {
+	l      *onloadhttp.Listener
+	server *http.Server
+	ended  chan error
+}
+
+func serve(l *onloadhttp.Listener, number int) *generation {
+	g := &generation{l: l, ended: make(chan error, 1)}
+	g.server = &http.Server{ConnState: l.ConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%d %s", number, body)
+	})}
+	go func() { g.ended <- g.server.Serve(l) }()
+	return g
+}
+
+func (g *generation) shutdown(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	_ = g.server.Shutdown(ctx) // the listener may be closed
+	if err := <-g.ended; err != http.ErrServerClosed {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// TestRestart: clients with keep-alive connections ask all the time, while the server is
+// replaced again and again. No request fails, and no client needs a second connection.
+func TestRestart(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := e.Listen("tcp", net.JoinHostPort(p.A.Addr4.String(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := onloadhttp.NewListener(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := serve(l, 0)
+	all := startClients(p.B, ln.Addr().String())
+	for i := range testlong.Pick(3, 50) {
+		all.more(t)
+		from, to := unixPair(t)
+		handed := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), hang)
+			defer cancel()
+			handed <- now.l.Handoff(ctx, from)
+			from.Close()
+		}()
+		l, err := onloadhttp.TakeoverBy(e, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := serve(l, i+1)
+		if err := <-handed; err != nil {
+			t.Error(err)
+		}
+		now.shutdown(t)
+		now = next
+		all.more(t)
+		if got := all.generation.Load(); got != int64(i+1) {
+			t.Errorf("generation %d answers", got)
+		}
+	}
+	all.end()
+	now.shutdown(t)
+	if n := all.dials.Load(); n != clients {
+		t.Errorf("%d clients had %d connections", clients, n)
+	}
+}
+
+const clients = 4
+
+// asking are clients that ask all the time, each by one connection.
+type asking struct {
+	asked, dials, generation atomic.Int64
+	failed                   chan error
+	stop                     context.CancelFunc
+	all                      sync.WaitGroup
+}
+
+func startClients(from *lab.NS, at string) *asking {
+	ctx, stop := context.WithCancel(context.Background())
+	a := &asking{failed: make(chan error, clients), stop: stop}
+	for range clients {
+		a.all.Go(func() {
+			tr := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				a.dials.Add(1)
+				return from.DialContext(ctx, network, address)
+			}}
+			defer tr.CloseIdleConnections()
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := a.ask(tr, at, n); err != nil {
+					a.failed <- fmt.Errorf("request %d: %w", n, err)
+					return
+				}
+				a.asked.Add(1)
+			}
+		})
+	}
+	return a
+}
+
+// ask posts a body, since the transport would repeat a GET in silence.
+func (a *asking) ask(tr *http.Transport, at string, n int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	defer cancel()
+	body := fmt.Appendf(nil, "%d%s", n, bytes.Repeat([]byte("x"), n%5000))
+	r, err := http.NewRequestWithContext(ctx, "POST", "http://"+at, io.NopCloser(bytes.NewReader(body)))
+	if err != nil {
+		return err
+	}
+	answer, err := tr.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	var generation int64
+	var said string
+	if _, err := fmt.Sscanf(string(got), "%d %s", &generation, &said); err != nil || said != string(body) {
+		return fmt.Errorf("the answer is %.40q", got)
+	}
+	for was := a.generation.Load(); was < generation && !a.generation.CompareAndSwap(was, generation); {
+		was = a.generation.Load()
+	}
+	return nil
+}
+
+// more waits until some more requests were answered.
+func (a *asking) more(t *testing.T) {
+	t.Helper()
+	end := time.Now().Add(hang)
+	for want := a.asked.Load() + 10*clients; a.asked.Load() < want; time.Sleep(time.Millisecond) {
+		select {
+		case err := <-a.failed:
+			t.Fatal(err)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatal("no request is answered")
+		}
+	}
+}
+
+func (a *asking) end() {
+	a.stop()
+	a.all.Wait()
+}
