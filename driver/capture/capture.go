@@ -111,7 +111,7 @@ func (c *Capture) tap(interfaces []string) (*record.Tap, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.taps = append(c.taps, t)
-	c.in.Add(mem)
+	c.in.Add(mem, "")
 	return t, nil
 }
 

@@ -46,6 +46,7 @@ var rules = []rule{
 	{"internal/netns", nil},
 	{"internal/similar", nil},
 	{"internal/outside", nil},
+	{"internal/pcapfilter", nil},
 	{"internal/dropin", nil}, // what it reads and writes are the users' programs
 	{"internal/cgroup", nil},
 	{"internal/memory", []string{"internal/cgroup"}},

@@ -38,6 +38,7 @@ func (r *Reader) all() []*source {
 // source is a ring that is read.
 type source struct {
 	m       memory
+	of      string // in front of the names of interfaces
 	names   map[int]string
 	reasons map[uint16]string
 	at      uint64
@@ -46,14 +47,14 @@ type source struct {
 	broken  bool
 }
 
-// Add has the Reader read mem too, once a Tap writes there. false: mem has no size of a
-// ring.
-func (r *Reader) Add(mem []byte) bool {
+// Add has the Reader read mem too, once a Tap writes there. of is put in front of the
+// names of its interfaces. false: mem has no size of a ring.
+func (r *Reader) Add(mem []byte, of string) bool {
 	m, ok := over(mem)
 	if ok {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		more := append(slices.Clone(r.all()), &source{m: m, names: map[int]string{}, reasons: map[uint16]string{}, at: m.head.Load()})
+		more := append(slices.Clone(r.all()), &source{m: m, of: of, names: map[int]string{}, reasons: map[uint16]string{}, at: m.head.Load()})
 		r.rings.Store(&more)
 	}
 	return ok
@@ -79,20 +80,20 @@ func (r *Reader) Err() error {
 
 var errBroken = errors.New("the ring of recorded packets makes no sense")
 
-// Names are those of the interfaces that are known, by number; empty: a number that is not.
+// Names are those of the interfaces that are known, each once, in order.
 func (r *Reader) Names() (names []string) {
 	for _, s := range r.all() {
 		if s.m.magic.Load() != magic {
 			continue
 		}
 		s.peek()
-		for i, name := range s.names {
-			for len(names) <= i {
-				names = append(names, "")
+		for _, name := range s.names {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
 			}
-			names[i] = name
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -139,7 +140,7 @@ func (s *source) peek() bool {
 		case s.head[atKind] == kindPacket && s.head[atFlags]&flagSkip == 0:
 			s.there = true
 		case s.head[atKind] == kindInterface:
-			s.names[int(s.head.get16(atLink))] = s.text(kept)
+			s.names[int(s.head.get16(atLink))] = s.of + s.text(kept)
 			s.drop()
 		case s.head[atKind] == kindReason:
 			s.reasons[s.head.get16(atReason)] = s.text(kept)

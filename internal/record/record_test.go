@@ -33,7 +33,7 @@ func newBench(t *testing.T, size int, o Options) *bench {
 	if b.Tap, err = NewTap(b.mem, []string{"eth7"}, &o); err != nil {
 		t.Fatal(err)
 	}
-	if !b.in.Add(b.mem) {
+	if !b.in.Add(b.mem, "") {
 		t.Fatal("the Reader does not take the ring")
 	}
 	return b
@@ -234,7 +234,7 @@ func TestFilter(t *testing.T) {
 func TestMerge(t *testing.T) {
 	a := newBench(t, 1<<12, Options{})
 	c := newBench(t, 1<<12, Options{})
-	a.in.Add(c.mem)
+	a.in.Add(c.mem, "")
 	var times []int64
 	for i := range 10 {
 		b := []*bench{a, c}[i%2]

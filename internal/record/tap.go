@@ -20,8 +20,18 @@ type Options struct {
 	SnapLen   int                  // bytes kept of each packet; 0: DefaultSnapLen
 	Filter    []bpf.RawInstruction // nil: all packets
 	Interface string               // by its name; empty: all
+	Direction Direction            // of the packets
 	NoMatch   bool                 // only received packets that belong to no socket
 }
+
+// Direction is that of the packets that are recorded.
+type Direction uint8
+
+const (
+	Both Direction = iota
+	In
+	Out
+)
 
 // Tap records packets in a ring. It is a driver.Tap.
 type Tap struct {
@@ -29,6 +39,7 @@ type Tap struct {
 	snap   int
 	filter *bpf.VM
 	only   string
+	way    Direction
 	strays bool // Options.NoMatch
 	off    atomic.Bool
 
@@ -60,7 +71,7 @@ func NewTap(mem []byte, interfaces []string, o *Options) (*Tap, error) {
 	if !ok {
 		return nil, syscall.EINVAL
 	}
-	t := &Tap{m: m, snap: o.SnapLen, only: o.Interface, strays: o.NoMatch, reasons: map[string]uint16{}, batch: make([]received, 0, 256)}
+	t := &Tap{m: m, snap: o.SnapLen, only: o.Interface, way: o.Direction, strays: o.NoMatch, reasons: map[string]uint16{}, batch: make([]received, 0, 256)}
 	if t.snap <= 0 {
 		t.snap = DefaultSnapLen
 	}
@@ -86,13 +97,16 @@ func (t *Tap) End() { t.off.Store(true) }
 // Received implements driver.Tap.
 func (t *Tap) Received(at *driver.TapPoint, ds []ring.Desc) {
 	t.batch, t.open = t.batch[:0], true
+	if t.way == Out {
+		return
+	}
 	t.record(at, ds, 0)
 }
 
 // Sent implements driver.Tap. If a batch that was received is open, Done publishes an
 // answer with the packet that it answers.
 func (t *Tap) Sent(at *driver.TapPoint, ds []ring.Desc) {
-	if t.strays {
+	if t.strays || t.way == In {
 		return
 	}
 	t.record(at, ds, flagOut)
