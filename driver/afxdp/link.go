@@ -39,6 +39,7 @@ const (
 	actBasic    = 1 << 0
 	actRedirect = 1 << 1
 	actZeroCopy = 1 << 3
+	actSG       = 1 << 5 // NETDEV_XDP_ACT_RX_SG
 )
 
 // virtualKinds are links that hand packets from one kernel socket to another
