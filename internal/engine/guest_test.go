@@ -221,6 +221,9 @@ func manyWays(t *testing.T, dial func() (net.Conn, error)) {
 	}
 	done := make(chan error)
 	for _, c := range open {
+		if err := c.SetDeadline(time.Now().Add(3 * patience)); err != nil {
+			t.Fatal(err)
+		}
 		go func() { done <- exchange(c, 10_000) }()
 	}
 	for range open {
