@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -62,6 +63,9 @@ func (g Guest) arguments(nics []nic, kernel string, release int) ([]string, erro
 		"init_on_alloc=0", "random.trust_cpu=on", "cryptomgr.notests", "audit=0", "lsm=",
 		"rcupdate.rcu_expedited=1", "rcupdate.rcu_cpu_stall_suppress=1",
 		"iommu=pt", // only what VFIO has is translated
+	}
+	if !slices.Contains(g.QEMU, "-icount") { // which has a counter of its own
+		line = append(line, fmt.Sprintf("tsc_early_khz=%d", tscKHz()))
 	}
 	switch g.iommu() {
 	case "intel": // before the NICs
