@@ -183,6 +183,15 @@ func (c *Conn) Info(now int64) Info {
 	} else {
 		r.limit.note(c.limiter(), now)
 	}
+	i := c.info(now)
+	i.DeliveryRate, i.RateAppLimited = rate.rate(), rate.lastLimited
+	r.limit.load(&i, now)
+	return i
+}
+
+// info is what Info and Glance have in common. It changes nothing.
+func (c *Conn) info(now int64) Info {
+	r := c.rare
 	_, used := c.sndUsed.load()
 	_, unread := c.rcvUsed.load()
 	flight := int(c.sndNxt - c.sndUna)
@@ -204,7 +213,6 @@ func (c *Conn) Info(now int64) Info {
 		BytesAcked: c.ackedBytes(), BytesDelivered: c.delivered - r.reneged, BytesReceived: c.received,
 		SinceReceived: time.Duration(now - c.lastData), SegsIn: c.segsIn, SegsOut: c.segsOut,
 		PacingRate: c.cc.PacingRate(), MaxPacingRate: c.MaxPacingRate(),
-		DeliveryRate: rate.rate(), RateAppLimited: rate.lastLimited,
 		Limit: c.limiter(),
 	}
 	i.ECN = c.ecn&ecnOn != 0
@@ -223,7 +231,6 @@ func (c *Conn) Info(now int64) Info {
 	if c.has(markDead) {
 		i.InFlight = 0
 	}
-	r.limit.load(&i, now)
 	if c.has(markWS) {
 		i.SendScale, i.RecvScale = int(c.sndWS), int(c.rcvWS)
 	}

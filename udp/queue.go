@@ -36,6 +36,9 @@ func (q *Queue) Init(a *ring.Arena, limit int) {
 // SetLimit changes the bound. What is queued stays.
 func (q *Queue) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 
+// Limit is the bound.
+func (q *Queue) Limit() int { return int(q.limit.Load()) }
+
 // Held is what the queued datagrams count, in bytes. Anybody may call it.
 func (q *Queue) Held() int { return int(max(q.held.Load(), 0)) }
 

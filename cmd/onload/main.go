@@ -8,6 +8,9 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
+	"github.com/onload-go/onload/internal/operate"
 	"github.com/onload-go/onload/internal/similar"
 )
 
@@ -31,6 +34,22 @@ var commands = []command{
 	{"doctor", "would a program be accelerated here, and if not, why", doctorUsage, doctorCommand},
 	{"guardian", "(for programs that import onload) wait for their end", "usage: onload guardian (started by programs that import onload, see Config.Guardian; it does nothing by itself)", guard},
 	{"broker", "share interfaces among processes without privileges", "", brokerCommand},
+}
+
+func init() {
+	for _, c := range operate.Commands() {
+		commands = append(commands, command{c.Name(), c.Short, "", func(args []string) error { return execute(c, args) }})
+	}
+	commands = append(commands,
+		command{"completion", "print what makes a shell complete commands, options and PIDs", completionHelp, completion},
+		command{"man", "write man pages", manHelp, man},
+		command{cobra.ShellCompRequestCmd, "", "", func(args []string) error {
+			return execute(tree(), append([]string{cobra.ShellCompRequestCmd}, args...))
+		}},
+		command{cobra.ShellCompNoDescRequestCmd, "", "", func(args []string) error {
+			return execute(tree(), append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
+		}},
+	)
 }
 
 // usageError is the error of arguments that no command has. The exit status is then 2.
@@ -90,7 +109,9 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("usage: onload COMMAND [arguments]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  %-9s%s\n", c.name, c.usage)
+		if c.usage != "" {
+			fmt.Fprintf(&b, "  %-11s%s\n", c.name, c.usage)
+		}
 	}
 	b.WriteString("\nonload help COMMAND says which arguments a command has.")
 	return b.String()

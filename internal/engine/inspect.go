@@ -82,6 +82,7 @@ func (e *Engine) report() report.Engine {
 		}
 		r.Interfaces = append(r.Interfaces, i)
 	}
+	r.Sockets.Listeners = len(e.Listeners())
 	var counted []*stack.Stack
 	arenas := map[*ring.Arena]bool{}
 	for _, i := range e.interfaces() {
@@ -89,9 +90,9 @@ func (e *Engine) report() report.Engine {
 			continue
 		}
 		counted = append(counted, i.first())
-		st := stack.TeamStats(i.Stacks, i.Index)
+		st := stack.TeamCounts(i.Stacks)
 		n := &r.Sockets
-		n.TCP, n.TimeWaits, n.Listeners = n.TCP+st.Conns, n.TimeWaits+st.TimeWaits, max(n.Listeners, st.Listeners)
+		n.TCP, n.TimeWaits = n.TCP+st.Conns, n.TimeWaits+st.TimeWaits
 		n.UDP, n.Orphans = n.UDP+st.UDPs, n.Orphans+st.Orphans
 		if a := i.Device.Arena(); !arenas[a] {
 			arenas[a] = true

@@ -75,6 +75,7 @@ var rules = []rule{
 	{"internal/inspect", []string{"internal/outside"}},
 	{"internal/inspect/report", nil},
 	{"internal/inspect/ask", []string{"internal/inspect"}},
+	{"internal/operate", []string{"internal/inspect", "internal/inspect/...", "net"}},
 	{"internal/flowtable", nil},
 	{"internal/guardian", []string{"internal/flowtable", "tcp", "ip"}},
 	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/outside", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},

@@ -4,7 +4,10 @@ package report
 
 // Kinds of questions, each with its answer.
 const (
-	KindStatus = "status" // one Status
+	KindStatus   = "status"   // one Status
+	KindSockets  = "sockets"  // any number of SomeSockets, to SocketsArgs
+	KindWhy      = "why"      // one Why, to WhyArgs
+	KindCounters = "counters" // one {"teams":[...]}, onload.TeamStats each
 )
 
 // Status is the state of a process's engines.
