@@ -44,10 +44,10 @@ func init() {
 		command{"completion", "print what makes a shell complete commands, options and PIDs", completionHelp, completion},
 		command{"man", "write man pages", manHelp, man},
 		command{cobra.ShellCompRequestCmd, "", "", func(args []string) error {
-			return execute(tree(), append([]string{cobra.ShellCompRequestCmd}, args...))
+			return execute(commandTree(), append([]string{cobra.ShellCompRequestCmd}, args...))
 		}},
 		command{cobra.ShellCompNoDescRequestCmd, "", "", func(args []string) error {
-			return execute(tree(), append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
+			return execute(commandTree(), append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
 		}},
 	)
 }

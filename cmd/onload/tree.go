@@ -27,9 +27,9 @@ func execute(c *cobra.Command, args []string) error {
 	return c.ExecuteContext(ctx)
 }
 
-// tree is all commands as cobra has them, for completion and man pages. Those that read
+// commandTree is all commands as cobra has them, for completion and man pages. Those that read
 // their arguments themselves have no flags there.
-func tree() *cobra.Command {
+func commandTree() *cobra.Command {
 	root := &cobra.Command{
 		Use: "onload", Short: "tool of Onload for Go",
 		Long:              "Onload for Go is a TCP/UDP stack in Go programs behind package net's API.",
@@ -66,7 +66,7 @@ func completion(args []string) error {
 	if len(args) != 1 {
 		return usageError(completionHelp)
 	}
-	switch root := tree(); args[0] {
+	switch root := commandTree(); args[0] {
 	case "bash":
 		return root.GenBashCompletionV2(os.Stdout, true)
 	case "fish":
@@ -89,7 +89,7 @@ func man(args []string) error {
 	if i, err := os.Stat(args[0]); err != nil || !i.IsDir() {
 		return errors.Join(fmt.Errorf("%s is no folder", filepath.Clean(args[0])), err)
 	}
-	root := tree()
+	root := commandTree()
 	root.DisableAutoGenTag = true // pages do not differ from day to day
 	return doc.GenManTree(root, &doc.GenManHeader{Title: "ONLOAD", Section: "1", Source: "Onload for Go", Manual: "Onload for Go"}, args[0])
 }
