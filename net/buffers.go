@@ -68,6 +68,9 @@ func (v *Buffers) consume(n int64) {
 func (c *stackTCP) writeBuffers(v [][]byte) (int64, error) {
 	n, err := engine.WriteStream(c.s, v)
 	if err != nil {
+		if total, err, ok := c.writeBuffersOn(v, n, err); ok {
+			return total, err
+		}
 		err = c.opError("writev", "writev", c.broken.TellOnce(err, syscall.EPIPE))
 	}
 	return n, err

@@ -43,6 +43,9 @@ func (c *stackTCP) readFrom(r io.Reader) (n int64, err error) {
 // some are left to be copied.
 func (c *stackTCP) splice(from *stackTCP, most int64) (n int64, rest bool, err error) {
 	n, rest, fromErr, err := c.s.SpliceFrom(from.s, most)
+	if c.next(err) != nil || from.next(fromErr) != nil {
+		return n, true, nil // by the kernel, with a copy
+	}
 	switch {
 	case err != nil:
 		err = c.broken.TellOnce(err, syscall.EPIPE)

@@ -2,6 +2,7 @@ package onload
 
 import (
 	"net"
+	"syscall"
 
 	"github.com/onload-go/onload/internal/engine"
 )
@@ -13,11 +14,34 @@ type rawConn struct{ c *stackTCP }
 func (r rawConn) raw() engine.RawTCP { return engine.RawTCP{Conn: r.c.s, Broken: &r.c.broken} }
 
 // Read implements syscall.RawConn.
-func (r rawConn) Read(f func(fd uintptr) bool) error { return r.error("raw-read", r.raw().Read(f)) }
+func (r rawConn) Read(f func(fd uintptr) bool) error {
+	err := r.raw().Read(f)
+	if k := r.next(err); k != nil {
+		return k.Read(f)
+	}
+	return r.error("raw-read", err)
+}
 
 // Write implements syscall.RawConn. The connection has taken what f wrote when it
 // returns.
-func (r rawConn) Write(f func(fd uintptr) bool) error { return r.error("raw-write", r.raw().Write(f)) }
+func (r rawConn) Write(f func(fd uintptr) bool) error {
+	err := r.raw().Write(f)
+	if k := r.next(err); k != nil {
+		return k.Write(f)
+	}
+	return r.error("raw-write", err)
+}
+
+// next is the RawConn of the kernel's socket, where err is of a connection that was
+// handed over; else nil.
+func (r rawConn) next(err error) syscall.RawConn {
+	if k := r.c.next(err); k != nil {
+		if raw, err := k.SyscallConn(); err == nil { // always: the socket was opened
+			return raw
+		}
+	}
+	return nil
+}
 
 // error words err as net's RawConn does.
 func (r rawConn) error(op string, err error) error {

@@ -88,6 +88,9 @@ func (c *stackTCP) sendFile(f *fileSource, most int64) (n int64, rest bool, err 
 		if f.at >= 0 {
 			f.at += int64(sent)
 		}
+		if c.next(err) != nil {
+			return n, true, nil // by the kernel, with a copy
+		}
 		if _, broken := err.(syscall.Errno); n == 0 && err != nil && !broken {
 			return 0, true, nil // as net, which reads before it finds out
 		}

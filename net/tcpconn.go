@@ -141,8 +141,15 @@ func (c *TCPConn) SetKeepAliveConfig(config KeepAliveConfig) error {
 // accelerated one never does.
 func (c *TCPConn) MultipathTCP() (bool, error) { return c.via().MultipathTCP() }
 
-// File returns a copy of the underlying file. An accelerated connection has
-// none: the error is errors.ErrUnsupported.
+// File returns a copy of the underlying file, for a child process (os/exec's
+// ExtraFiles), or to be sent through a Unix socket. An accelerated connection has none
+// until then: it is handed over to the kernel, without a packet to the peer, and c goes
+// on by the kernel from then on, as do calls that wait; PathOf says so. Closing c does
+// not affect the file, and closing the file does not affect c.
+//
+// To hand a connection over takes CAP_NET_ADMIN (TCP_REPAIR), and CAP_NET_RAW once the
+// peer has closed its side. If it fails, c goes on as it was. Behind a NIC that no
+// kernel knows, and over a link in memory, the error is errors.ErrUnsupported.
 func (c *TCPConn) File() (*os.File, error) { return c.via().File() }
 
 // SyscallConn returns the raw connection. That of an accelerated connection gives

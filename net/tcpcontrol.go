@@ -13,6 +13,9 @@ func (r rawConn) Control(f func(fd uintptr)) error {
 	if err == nil {
 		err = s.Control(r.c.addrs().asked(), f)
 	}
+	if k := r.next(err); k != nil {
+		return k.Control(f)
+	}
 	return r.error("raw-control", err)
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -19,6 +18,8 @@ import (
 
 // stackTCP is a connection of a stack.
 type stackTCP struct {
+	conn   TCPConn // first: what its user has
+	via    tcpCarrier
 	s      *stack.TCPConn
 	ends   atomic.Pointer[tcpEnds] // made on first use
 	broken engine.Broken
@@ -36,22 +37,20 @@ type tcpEnds struct {
 
 // acceleratedTCP returns a connection of a stack; network is what its caller named.
 func acceleratedTCP(s *stack.TCPConn, network string, wide bool) *TCPConn {
-	x := new(struct { // one allocation
-		c   TCPConn
-		on  stackTCP
-		via tcpCarrier
-	})
-	x.on = stackTCP{s: s, family: familyByte(network), wide: wide}
-	x.via = &x.on
-	x.c.carrier.Store(&x.via)
-	runtime.AddCleanup(&x.c, forgotten, s)
-	return &x.c
+	x := &stackTCP{s: s, family: familyByte(network), wide: wide} // one allocation
+	x.via = x
+	x.conn.carrier.Store(&x.via)
+	runtime.AddCleanup(&x.conn, forgotten, s)
+	return &x.conn
 }
 
 // forgotten closes a connection that the program has lost without closing it, as net
 // does. The methods of stackTCP use their receiver after they have waited, for errors:
 // so nothing is lost while a goroutine waits.
-func forgotten(s *stack.TCPConn) { _ = s.Close() }
+func forgotten(s *stack.TCPConn) {
+	_ = s.Close()
+	engine.ForgetTCP(s)
+}
 
 func familyByte(network string) byte {
 	if len(network) == len("tcp4") {
@@ -70,7 +69,14 @@ func (c *stackTCP) network() string {
 	return "tcp"
 }
 
-func (c *stackTCP) path() Path { return Path(engine.PathBy(c.s.Stack(), c.s.Link())) }
+func (c *stackTCP) path() Path {
+	if c.s.Closed() {
+		if k := c.next(net.ErrClosed); k != nil {
+			return k.path()
+		}
+	}
+	return Path(engine.PathBy(c.s.Stack(), c.s.Link()))
+}
 
 // opError is an error as net words it; call is the system call that net would have
 // made.
@@ -105,7 +111,7 @@ func (c *stackTCP) optionError(err error) error { return c.opError("set", "setso
 func (c *stackTCP) Read(b []byte) (int, error) {
 	n, err := c.s.Read(b)
 	if err != nil && err != io.EOF {
-		err = c.readError(err)
+		return c.readOn(b, err)
 	}
 	return n, err
 }
@@ -120,7 +126,7 @@ func (c *stackTCP) readError(err error) error {
 func (c *stackTCP) Write(b []byte) (int, error) {
 	n, err := c.s.Write(b)
 	if err != nil {
-		err = c.writeError(err)
+		return c.writeOn(b, n, err)
 	}
 	return n, err
 }
@@ -131,14 +137,30 @@ func (c *stackTCP) writeError(err error) error {
 
 func (c *stackTCP) Close() error {
 	err := c.s.Close()
+	if k := c.next(err); k != nil {
+		return k.Close()
+	}
 	if ends := c.ends.Load(); ends != nil && err == nil {
 		closeShadow(ends)
 	}
 	return c.opError("close", "close", err)
 }
 
-func (c *stackTCP) CloseRead() error  { return c.opError("close", "shutdown", c.s.CloseRead()) }
-func (c *stackTCP) CloseWrite() error { return c.opError("close", "shutdown", c.s.CloseWrite()) }
+func (c *stackTCP) CloseRead() error {
+	err := c.s.CloseRead()
+	if k := c.next(err); k != nil {
+		return k.CloseRead()
+	}
+	return c.opError("close", "shutdown", err)
+}
+
+func (c *stackTCP) CloseWrite() error {
+	err := c.s.CloseWrite()
+	if k := c.next(err); k != nil {
+		return k.CloseWrite()
+	}
+	return c.opError("close", "shutdown", err)
+}
 
 // addrs returns the addresses, which the first call makes.
 func (c *stackTCP) addrs() *tcpEnds {
@@ -152,67 +174,145 @@ func (c *stackTCP) addrs() *tcpEnds {
 func (c *stackTCP) LocalAddr() net.Addr  { return c.addrs().local }
 func (c *stackTCP) RemoteAddr() net.Addr { return c.addrs().remote }
 
-func (c *stackTCP) SetDeadline(t time.Time) error { return c.setError("set", c.s.SetDeadline(t)) }
+func (c *stackTCP) SetDeadline(t time.Time) error {
+	err := c.deadlineSet(c.s.SetDeadline(t))
+	if k := c.next(err); k != nil {
+		return k.SetDeadline(t)
+	}
+	return c.setError("set", err)
+}
+
+// deadlineSet is err, or that of a connection which was handed over while its deadline
+// was set, and perhaps without it.
+func (c *stackTCP) deadlineSet(err error) error {
+	if err == nil && c.s.Closed() {
+		return net.ErrClosed
+	}
+	return err
+}
+
 func (c *stackTCP) SetReadDeadline(t time.Time) error {
-	return c.setError("set", c.s.SetReadDeadline(t))
+	err := c.deadlineSet(c.s.SetReadDeadline(t))
+	if k := c.next(err); k != nil {
+		return k.SetReadDeadline(t)
+	}
+	return c.setError("set", err)
 }
+
 func (c *stackTCP) SetWriteDeadline(t time.Time) error {
-	return c.setError("set", c.s.SetWriteDeadline(t))
+	err := c.deadlineSet(c.s.SetWriteDeadline(t))
+	if k := c.next(err); k != nil {
+		return k.SetWriteDeadline(t)
+	}
+	return c.setError("set", err)
 }
+
 func (c *stackTCP) SetReadBuffer(bytes int) error {
 	c.addrs().rcvBuf.Store(&bytes)
-	return c.setError("setsockopt", c.s.SetReadBuffer(bytes))
+	err := c.s.SetReadBuffer(bytes)
+	if k := c.next(err); k != nil {
+		return k.SetReadBuffer(bytes)
+	}
+	return c.setError("setsockopt", err)
 }
+
 func (c *stackTCP) SetWriteBuffer(bytes int) error {
 	c.addrs().sndBuf.Store(&bytes)
-	return c.setError("setsockopt", c.s.SetWriteBuffer(bytes))
+	err := c.s.SetWriteBuffer(bytes)
+	if k := c.next(err); k != nil {
+		return k.SetWriteBuffer(bytes)
+	}
+	return c.setError("setsockopt", err)
 }
-func (c *stackTCP) SetLinger(sec int) error       { return c.optionError(c.s.SetLinger(sec)) }
-func (c *stackTCP) SetNoDelay(noDelay bool) error { return c.optionError(c.s.SetNoDelay(noDelay)) }
+
+func (c *stackTCP) SetLinger(sec int) error {
+	err := c.s.SetLinger(sec)
+	if k := c.next(err); k != nil {
+		return k.SetLinger(sec)
+	}
+	return c.optionError(err)
+}
+
+func (c *stackTCP) SetNoDelay(noDelay bool) error {
+	err := c.s.SetNoDelay(noDelay)
+	if k := c.next(err); k != nil {
+		return k.SetNoDelay(noDelay)
+	}
+	return c.optionError(err)
+}
+
 func (c *stackTCP) SetMaxPacingRate(bytesPerSecond uint64) error {
-	return c.optionError(c.s.SetMaxPacingRate(bytesPerSecond))
+	err := c.s.SetMaxPacingRate(bytesPerSecond)
+	if k := c.next(err); k != nil {
+		return k.SetMaxPacingRate(bytesPerSecond)
+	}
+	return c.optionError(err)
 }
 
 func (c *stackTCP) SetUserTimeout(d time.Duration) error {
 	if err := engine.CheckTimeout(d); err != nil {
 		return c.optionError(syscall.EINVAL)
 	}
-	return c.optionError(c.s.SetUserTimeout(d))
+	err := c.s.SetUserTimeout(d)
+	if k := c.next(err); k != nil {
+		return k.SetUserTimeout(d)
+	}
+	return c.optionError(err)
 }
 
 func (c *stackTCP) SetKeepAlive(keepalive bool) error {
-	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Enable = keepalive })
+	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Enable = keepalive })
+	if k := c.next(err); k != nil {
+		return k.SetKeepAlive(keepalive)
+	}
+	return c.optionError(err)
 }
 
 func (c *stackTCP) SetKeepAlivePeriod(d time.Duration) error {
 	if d < 0 {
 		return nil // net leaves the period alone, also on a closed connection
 	}
-	return c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
-}
-
-func (c *stackTCP) SetKeepAliveConfig(config net.KeepAliveConfig) error {
-	return c.setKeepAlive(func(ka *tcp.KeepAlive) { *ka = mergeKeepAlive(*ka, config) })
-}
-
-func (c *stackTCP) setKeepAlive(change func(*tcp.KeepAlive)) error {
-	ka, err := c.s.KeepAlive()
-	if err == nil {
-		change(&ka)
-		if err = checkKeepAlive(ka); err == nil {
-			err = c.s.SetKeepAlive(ka)
-		}
+	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
+	if k := c.next(err); k != nil {
+		return k.SetKeepAlivePeriod(d)
 	}
 	return c.optionError(err)
 }
 
+func (c *stackTCP) SetKeepAliveConfig(config net.KeepAliveConfig) error {
+	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { *ka = mergeKeepAlive(*ka, config) })
+	if k := c.next(err); k != nil {
+		return k.SetKeepAliveConfig(config)
+	}
+	return c.optionError(err)
+}
+
+// setKeepAlive returns the stack's own error.
+func (c *stackTCP) setKeepAlive(change func(*tcp.KeepAlive)) error {
+	ka, err := c.s.KeepAlive()
+	if err != nil {
+		return err
+	}
+	change(&ka)
+	if err := checkKeepAlive(ka); err != nil {
+		return err
+	}
+	return c.s.SetKeepAlive(ka)
+}
+
 func (c *stackTCP) Info() (TCPInfo, error) {
 	i, err := c.s.Info()
+	if k := c.next(err); k != nil {
+		return k.Info()
+	}
 	return TCPInfo(i), c.opError("get", "getsockopt", err)
 }
 
 func (c *stackTCP) SetCongestionControl(name string) error {
 	err := c.s.SetCongestion(name)
+	if k := c.next(err); k != nil {
+		return k.SetCongestionControl(name)
+	}
 	return c.optionError(congestionError(err, name, "there are "+strings.Join(tcp.CongestionNames(), ", ")))
 }
 
@@ -230,6 +330,5 @@ func congestionError(err error, name, have string) error {
 // MultipathTCP is never used.
 func (c *stackTCP) MultipathTCP() (bool, error) { return false, nil }
 
-func (c *stackTCP) File() (*os.File, error) { return nil, c.opError("file", "dup", errNoDescriptor) }
-
+// SyscallConn returns a RawConn that asks who carries the connection at each call.
 func (c *stackTCP) SyscallConn() (syscall.RawConn, error) { return rawConn{c}, nil }

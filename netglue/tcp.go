@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/onload-go/onload/internal/engine"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/tcp"
@@ -65,6 +67,25 @@ func (c *tcpConn) Write(p []byte) (int, error) {
 
 // Writev writes short buffers together, so that they share packets.
 func (c *tcpConn) Writev(v [][]byte) (int64, error) { return engine.WriteStream(c, v) }
+
+// Leave gives the kernel the connection, which goes on there.
+func (c *tcpConn) Leave(why string) (fd int, err error) {
+	if err := engine.HandOverTCP(c.s, why, wrapTCP); err != nil {
+		return -1, err
+	}
+	m := engine.MovedTCP(c.s)
+	engine.ForgetTCP(c.s)
+	if s := c.shadow.Load(); s != nil {
+		_ = s.Close()
+	}
+	return m.Kernel.(int), nil
+}
+
+// wrapTCP implements engine.Wrap.
+func wrapTCP(fd int) (any, error) {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return own, err
+}
 
 func (c *tcpConn) CloseRead() error  { return c.s.CloseRead() }
 func (c *tcpConn) CloseWrite() error { return c.s.CloseWrite() }

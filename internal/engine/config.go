@@ -158,6 +158,6 @@ func (e *Engine) stackConfig() stack.Config {
 		Net: e.net, Ports: e.ports(), Output: e.out(), Inlet: e.in(),
 		Profile: c.Profile, Spin: c.Spin, TCP: c.tcp(),
 		MaxOrphans: c.MaxOrphans, MaxTimeWaits: c.MaxTimeWaits,
-		Log: e.log,
+		Log: e.log, Owner: e,
 	}
 }

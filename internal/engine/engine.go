@@ -48,6 +48,7 @@ type Engine struct {
 
 	guard   guard
 	sockets sockets
+	moves   moves
 	sharers sharers
 	picks   atomic.Uint32 // connections spread over the stacks of a team
 	fresh   freshStates

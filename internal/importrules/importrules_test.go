@@ -79,7 +79,7 @@ var rules = []rule{
 	{"internal/flowtable", nil},
 	{"internal/guardian", []string{"internal/flowtable", "tcp", "ip"}},
 	{"internal/stack", []string{"internal/control", "internal/flowtable", "internal/outside", "internal/processors", "tcp", "udp", "ip", "ring", "driver"}},
-	{"internal/engine", []string{"internal/record", "internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/inspect", "internal/inspect/report", "internal/neigh", "internal/memory", "internal/netns", "internal/outside", "internal/similar", "ring", "tcp", "udp", "ip", "driver/..."}},
+	{"internal/engine", []string{"internal/record", "internal/broker/client", "internal/broker/wire", "internal/stack", "internal/flowtable", "internal/guardian", "internal/control", "internal/inlet", "internal/inspect", "internal/inspect/report", "internal/neigh", "internal/reinject", "internal/repair", "internal/memory", "internal/netns", "internal/outside", "internal/similar", "ring", "tcp", "udp", "ip", "driver/..."}},
 	{"internal/broker", []string{"internal/broker/claim", "internal/broker/nicshare", "internal/broker/policy", "internal/broker/wire", "internal/flowtable", "internal/guardian", "ip"}},
 	{"internal/broker/wire", nil},
 	{"internal/broker/claim", nil},

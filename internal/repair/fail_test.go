@@ -25,6 +25,9 @@ func TestPrivilege(t *testing.T) {
 		caps  []string
 		needs string
 	}{{nil, "CAP_NET_ADMIN"}, {[]string{"net_admin"}, "CAP_NET_RAW"}} {
+		if testing.Short() && x.caps != nil {
+			continue // a test binary takes a second to start with the race detector
+		}
 		fd, peer := w.connect(false)
 		c := w.A.Nobody(t, x.caps, 1<<20, "-test.run=^TestPrivilege$")
 		c.Env = append(os.Environ(), childEnv+"=1")
@@ -52,7 +55,7 @@ func child() {
 		fmt.Println("undump:", err)
 	}
 	a := netip.MustParseAddrPort("127.0.0.1:1")
-	_, err := Restore(&tcp.Snapshot{Local: a, Remote: a, State: tcp.CloseWait, RecvFIN: true})
+	_, err := Restore(&tcp.Snapshot{Local: a, Remote: a, State: tcp.CloseWait, RecvFIN: true}, nil)
 	fmt.Println("said:", err)
 }
 
@@ -74,7 +77,7 @@ func TestRefused(t *testing.T) {
 		d := *c
 		change(&d)
 		before := descriptors(t)
-		if err := w.A.Do(func() error { _, err := Restore(&d); return err }); !errors.Is(err, want) {
+		if err := w.A.Do(func() error { _, err := Restore(&d, nil); return err }); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 		if now := descriptors(t); now != before {
@@ -126,7 +129,7 @@ func TestHeldPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if err := w.A.Do(func() (err error) { fd, err = Restore(c); return err }); err != nil {
+	if err := w.A.Do(func() (err error) { fd, err = Restore(c, nil); return err }); err != nil {
 		t.Fatal(err)
 	}
 	hear()

@@ -125,7 +125,7 @@ func (w *wire) hand(fd int) (now int, c *tcp.Snapshot) {
 		if err = unix.Close(fd); err != nil {
 			return err
 		}
-		now, err = Restore(c)
+		now, err = Restore(c, nil)
 		return err
 	})
 	if err != nil {

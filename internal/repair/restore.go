@@ -29,13 +29,18 @@ func isSix(c *tcp.Snapshot) bool { return !c.Local.Addr().Unmap().Is4() }
 // connections. It is not held by the same connection: a socket of the kernel's for it
 // is EADDRNOTAVAIL.
 //
-// The socket is live when Restore returns, and nothing has left before. After an error
-// there is no socket, and no packet has left: the connection may go on where it was.
-func Restore(c *tcp.Snapshot) (fd int, err error) {
+// When all is done that may fail, ready is called with the descriptor, unless it is nil:
+// it may make something of the socket, and set options as net does, which those of c
+// replace. If it fails, so does Restore. Then the socket goes on, and what was never
+// sent leaves.
+//
+// After an error there is no socket, and no packet has left: the connection may go on
+// where it was.
+func Restore(c *tcp.Snapshot, ready func(fd int) error) (fd int, err error) {
 	if err := check(c); err != nil {
 		return -1, err
 	}
-	r, err := newRestoring(c)
+	r, err := newRestoring(c, ready)
 	if err != nil {
 		return -1, err
 	}
@@ -66,12 +71,13 @@ type restoring struct {
 	c      *tcp.Snapshot
 	s      socket
 	way    *reinject.Socket // nil: there is nothing to be heard
-	rcvNxt uint32           // of the socket, until it hears the peer's FIN
+	ready  func(fd int) error
+	rcvNxt uint32 // of the socket, until it hears the peer's FIN
 }
 
 // newRestoring opens what may be refused, before anything is done.
-func newRestoring(c *tcp.Snapshot) (*restoring, error) {
-	r := &restoring{c: c, rcvNxt: c.RcvNxt}
+func newRestoring(c *tcp.Snapshot, ready func(fd int) error) (*restoring, error) {
+	r := &restoring{c: c, rcvNxt: c.RcvNxt, ready: ready}
 	if c.RecvFIN {
 		r.rcvNxt--
 	}
@@ -114,6 +120,7 @@ func (r *restoring) run() error {
 		r.sent,
 		r.unsent,
 		r.heard,
+		r.call,
 		func() error { return setOptions(int(r.s), r.c) },
 		r.live,
 	}
@@ -277,6 +284,15 @@ func (r *restoring) heard() error {
 		return os.NewSyscallError("shutdown", err)
 	}
 	return r.s.repair()
+}
+
+// call calls ready. No queue is chosen: options that have the kernel send would have it
+// count what waits as sent.
+func (r *restoring) call() error {
+	if err := r.s.queue(noQueue); err != nil || r.ready == nil {
+		return err
+	}
+	return r.ready(int(r.s))
 }
 
 // live opens the peer's window and ends repair. What was never sent leaves now.

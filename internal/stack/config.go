@@ -52,6 +52,7 @@ type Config struct {
 	MaxOrphans   int        // closed connections that may go on; 0: tcp.DefaultOrphans
 	MaxTimeWaits int        // connections in TIME-WAIT; 0: 131072
 	Log          *zap.Logger
+	Owner        any // what Stack.Owner returns
 
 	team      *team // set by NewTeam
 	teamIndex int
