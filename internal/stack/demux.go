@@ -29,6 +29,8 @@ type demux struct {
 	udpFlows  map[flowKey]*UDPConn // the connected ones
 	mates     mates                // other stacks, which may have the flow
 
+	frozen map[*TCPConn]*frozen // those of flows that are frozen
+
 	inlet Inlet             // is told of flows; nil: there is no kernel
 	table *flowtable.Writer // of established connections; nil: nobody reads it
 

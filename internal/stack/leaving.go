@@ -20,6 +20,8 @@ type leaving struct {
 	mu    sync.Mutex // leaf
 	ports map[leavingPort]*departure
 	swept int64
+
+	given given
 }
 
 type leavingPort struct {

@@ -29,8 +29,9 @@ type portTable struct {
 	mu      sync.Mutex
 	spaces  map[localAddr]*portSpace
 	lone    map[*port]struct{}
-	steered map[*port]int // how often each port is steered; lone ones are not here
-	held    int           // ports that take a descriptor of the process
+	steered map[*port]int         // how often each port is steered; lone ones are not here
+	given   map[*port][]givenFlow // excepted from ports that are steered
+	held    int                   // ports that take a descriptor of the process
 
 	enough    int // idle ports that a pool keeps
 	shareFrom int // size of a pool from which on connections share a port

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/ip"
 )
 
 // steer has the packets of p come to our queues, unless they do already. The caller
@@ -82,6 +83,7 @@ func (t *portTable) unsteer(p *port) {
 	for range n {
 		_ = t.device.RemovePort(at.proto, p.addr())
 	}
+	t.ungive(p)
 }
 
 // resteer steers all ports to the link that replaces another one.
@@ -101,6 +103,11 @@ func (t *portTable) resteer(from, to driver.Steering) error {
 	for p, n := range t.steered {
 		for range n {
 			errs = append(errs, p.voucher().steer(to, p.space.at.proto, p.addr()))
+		}
+	}
+	for _, flows := range t.given {
+		for _, f := range flows {
+			errs = append(errs, to.AddFlow(ip.ProtoTCP, f.local, f.remote, false))
 		}
 	}
 	for p := range t.lone {

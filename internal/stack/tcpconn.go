@@ -146,7 +146,7 @@ func (c *TCPConn) SetDeadline(t time.Time) error {
 	}
 	c.s.setDeadline(&c.r, t)
 	c.s.setDeadline(&c.w, t)
-	return nil
+	return c.userError() // it may have been handed over meanwhile, with the old deadline
 }
 
 // SetReadDeadline sets when Read gives up; the zero Time is never.
@@ -155,7 +155,7 @@ func (c *TCPConn) SetReadDeadline(t time.Time) error {
 		return err
 	}
 	c.s.setDeadline(&c.r, t)
-	return nil
+	return c.userError() // it may have been handed over meanwhile, with the old deadline
 }
 
 // SetWriteDeadline sets when Write gives up; the zero Time is never.
@@ -164,5 +164,5 @@ func (c *TCPConn) SetWriteDeadline(t time.Time) error {
 		return err
 	}
 	c.s.setDeadline(&c.w, t)
-	return nil
+	return c.userError() // it may have been handed over meanwhile, with the old deadline
 }

@@ -14,6 +14,10 @@ import (
 // reset.
 func (s *Stack) tcpInput(ds []ring.Desc) {
 	if c := s.segment(ds); c != nil && !c.tc.Input(&s.rx.seg, s.now) {
+		if c.tc.Frozen() {
+			s.keep(c, &s.rx.seg)
+			return
+		}
 		// An earlier segment of this turn ended the connection. Later ones belong
 		// to whatever has the addresses after the turn: a TIME-WAIT entry, a
 		// listener or nobody.
@@ -71,6 +75,9 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 func (s *Stack) strayInput(seg *tcp.Segment) {
 	if t := s.demux.timeWaitOf(seg.Local, seg.Remote); t != nil {
 		s.timeWaitInput(t, seg)
+		return
+	}
+	if s.returnGiven(seg) {
 		return
 	}
 	if l := s.demux.listener(seg.Local, seg.Remote); l != nil {
