@@ -112,7 +112,7 @@ func (s socket) describe(m marks) (*tcp.Snapshot, error) {
 	}
 	state, ok := kernelStates[i.state]
 	if !ok {
-		return nil, fmt.Errorf("state %d of the kernel's: %w", i.state, ErrState)
+		return nil, fmt.Errorf("state %d of the kernel's: %w", i.state, tcp.ErrState)
 	}
 	if i.options&optUsecTS != 0 {
 		return nil, fmt.Errorf("its timestamps count microseconds: %w", errors.ErrUnsupported)

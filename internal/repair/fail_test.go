@@ -85,7 +85,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	no("the connection is there", func(*tcp.Snapshot) {}, unix.EADDRNOTAVAIL)
-	no("a handshake", func(d *tcp.Snapshot) { d.State = tcp.SynReceived }, ErrState)
+	no("a handshake", func(d *tcp.Snapshot) { d.State = tcp.SynReceived }, tcp.ErrState)
 	no("an address of another host", func(d *tcp.Snapshot) { d.Local = d.Remote }, unix.EADDRNOTAVAIL)
 	no("two families", func(d *tcp.Snapshot) { d.Remote = netip.MustParseAddrPort("10.77.1.2:1") }, unix.EAFNOSUPPORT)
 	// The window is read last of all.

@@ -26,10 +26,6 @@ import (
 	"github.com/onload-go/onload/tcp"
 )
 
-// ErrState is the error of a connection in a state that cannot change hands: one whose
-// handshake is not over, or that has ended.
-var ErrState = errors.New("a connection in this state cannot change hands")
-
 // The queues of TCP_REPAIR_QUEUE (include/uapi/linux/tcp.h).
 const (
 	noQueue   = 0

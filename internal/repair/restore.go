@@ -57,7 +57,7 @@ func check(c *tcp.Snapshot) error {
 	switch c.State {
 	case tcp.Established, tcp.FinWait1, tcp.FinWait2, tcp.CloseWait, tcp.Closing, tcp.LastAck:
 	default:
-		return fmt.Errorf("%v: %w", c.State, ErrState)
+		return fmt.Errorf("%v: %w", c.State, tcp.ErrState)
 	}
 	l, r := c.Local.Addr().Unmap(), c.Remote.Addr().Unmap()
 	if !l.IsValid() || l.Is4() != r.Is4() {
