@@ -161,20 +161,20 @@ func steerError(what string, n int, err error) error {
 
 // Counters says what the program has done with frames since Open.
 type Counters struct {
-	Redirected    uint64 // to a queue; of these:
-	RedirectICMP  uint64 // ICMP errors
-	RedirectFrag  uint64 // fragments
-	PassNotIP     uint64 // to the kernel: ARP and all else that is not IP
-	PassProto     uint64 // neither TCP nor UDP nor an ICMP error about them
-	PassMalformed uint64 // cut short or inconsistent
-	PassFragment  uint64 // fragments whose first was the kernel's, or that no port of ours has the address of
-	PassNoPort    uint64 // no entry
-	PassFlow      uint64 // flow entry that says kernel
-	PassNoSocket  uint64 // ours, but on a queue without a socket: to the kernel, or dropped where the queue is about to get one
-	PassScope     uint64 // sent to many, or to a link-local address
-	PassJoined    uint64 // several datagrams in one packet
-	PassGroup     uint64 // of a group that other sockets may hear at the port
-	PassHost      uint64 // to the link-layer address of another host
+	Redirected    uint64 `help:"packets given to a queue"`
+	RedirectICMP  uint64 `help:"ICMP errors given to a queue"`
+	RedirectFrag  uint64 `help:"fragments given to a queue"`
+	PassNotIP     uint64 `help:"packets left to the kernel: ARP and all else that is not IP"`
+	PassProto     uint64 `help:"packets left to the kernel: neither TCP nor UDP nor an ICMP error about them"`
+	PassMalformed uint64 `help:"packets left to the kernel: cut short or inconsistent"`
+	PassFragment  uint64 `help:"packets left to the kernel: fragments whose first was the kernel's, or that no port of ours has the address of"`
+	PassNoPort    uint64 `help:"packets left to the kernel: no entry"`
+	PassFlow      uint64 `help:"packets left to the kernel: flow entry that says kernel"`
+	PassNoSocket  uint64 `help:"packets left to the kernel: ours, but on a queue without a socket; dropped where the queue is about to get one"`
+	PassScope     uint64 `help:"packets left to the kernel: sent to many, or to a link-local address"`
+	PassJoined    uint64 `help:"packets left to the kernel: several datagrams in one packet"`
+	PassGroup     uint64 `help:"packets left to the kernel: of a group that other sockets may hear at the port"`
+	PassHost      uint64 `help:"packets left to the kernel: to the link-layer address of another host"`
 }
 
 // Counters asks the program; not for the hot path.

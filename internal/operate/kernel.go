@@ -32,7 +32,12 @@ func inNetNS(pid int, f func() error) error {
 	if own, err := os.Readlink("/proc/thread-self/ns/net"); err == nil && own == theirs {
 		return f()
 	}
-	ns, err := os.Open(procFile(pid, "ns/net"))
+	return inNetNSAt(procFile(pid, "ns/net"), f)
+}
+
+// inNetNSAt calls f in the network namespace of a file.
+func inNetNSAt(path string, f func() error) error {
+	ns, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -41,7 +46,7 @@ func inNetNS(pid int, f func() error) error {
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("network namespace of process %d: %w", pid, err)
+			done <- &os.PathError{Op: "setns", Path: path, Err: err}
 			return
 		}
 		done <- f()

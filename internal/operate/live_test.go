@@ -219,4 +219,56 @@ func TestKernelPeer(t *testing.T) {
 	if len(ours) != n || !slices.Equal(ours, theirs) {
 		t.Errorf("ours\n%s\nthe kernel's\n%s", strings.Join(ours, "\n"), strings.Join(theirs, "\n"))
 	}
+	checkWire(t, p, ln.Addr().(*net.TCPAddr).Port, n)
+}
+
+// checkWire compares queues, steering and routes of the process with what the test made.
+func checkWire(t *testing.T, p *lab.Pair, port, conns int) {
+	t.Helper()
+	queues := runJSON[QueueList](t, "queues", "-p", self()).Processes[0].Queues
+	if len(queues) != 1 || queues[0].Interface != p.A.If || queues[0].RxRing != 1024 || queues[0].RxFree > 1024 || queues[0].Counters["RxPackets"] < uint64(conns) {
+		t.Errorf("%+v", queues)
+	}
+	steering := runJSON[SteeringList](t, "steer", "-p", self()).Processes[0].Interfaces
+	var ports []string
+	for _, e := range steering[0].Entries {
+		if e.Peer == (report.End{}) {
+			ports = append(ports, fmt.Sprintf("%s %s %d %s", e.Proto, e.Local.Address, e.Local.Port, e.Owner))
+		}
+	}
+	slices.Sort(ports)
+	if want := []string{fmt.Sprintf("tcp 0.0.0.0 %d stack", port), fmt.Sprintf("tcp :: %d stack", port)}; !slices.Equal(ports, want) {
+		t.Errorf("ports %q, not %q", ports, want)
+	}
+	redirected := uint64(0)
+	for _, d := range steering[0].Decisions {
+		if d.Help == "" {
+			t.Errorf("%s has no meaning", d.Name)
+		}
+		if d.Name == "Redirected" {
+			redirected = d.Packets
+		}
+	}
+	if redirected < queues[0].Counters["RxPackets"] {
+		t.Errorf("%d packets were given to the queue, which received %d", redirected, queues[0].Counters["RxPackets"])
+	}
+
+	route := func() ComparedRoute {
+		all := runJSON[RouteList](t, "routes", "-p", self()).Processes[0].Routes
+		n := slices.IndexFunc(all, func(r ComparedRoute) bool { return r.Remote == p.B.Addr4.String() && r.Proto == "tcp" })
+		if n < 0 {
+			t.Fatalf("no route to %v in %+v", p.B.Addr4, all)
+		}
+		return all[n]
+	}
+	r := route()
+	if r.Users != conns || r.Interface != p.A.If || r.MTU != 1500 || r.KernelSays == nil || len(r.Differs) > 0 {
+		t.Errorf("%+v, %+v", r, r.KernelSays)
+	}
+	// What the stack would believe if it had not heard of a change.
+	r.MTU, r.NextHop, r.Differs = 1400, "10.0.0.9", nil
+	err := p.A.Do(func() error { r.compare(); return nil })
+	if err != nil || !slices.Equal(r.Differs, []string{"next hop", "MTU"}) {
+		t.Errorf("%v %q", err, r.Differs)
+	}
 }

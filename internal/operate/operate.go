@@ -19,7 +19,7 @@ import (
 
 // Commands are the commands, new ones each time.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{psCommand(), ssCommand(), statCommand()}
+	return []*cobra.Command{psCommand(), ssCommand(), statCommand(), queuesCommand(), steerCommand(), routesCommand(), topCommand(), supportCommand()}
 }
 
 // common are the flags of most commands.

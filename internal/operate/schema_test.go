@@ -14,6 +14,10 @@ var schemas = map[string]func() (*jsonschema.Schema, error){
 	"ps":   schemaOf[ProcessList],
 	"ss":   schemaOf[SocketList],
 	"stat": schemaOf[CounterList],
+
+	"queues": schemaOf[QueueList],
+	"steer":  schemaOf[SteeringList],
+	"routes": schemaOf[RouteList],
 }
 
 func schemaOf[T any]() (*jsonschema.Schema, error) { return jsonschema.For[T](nil) }

@@ -83,23 +83,27 @@ A filter is any number of "state NAME" and "exclude NAME", and an expression:
 	return c
 }
 
-// socketList asks the processes for the sockets that o and f want.
-func socketList(o *ssOptions, f *filter) (l SocketList, err error) {
-	l.Sockets = []ProcessSocket{}
-	f.defaults(o)
-	var ps []*ask.Process
+// socketList asks the processes that o names, or all.
+func socketList(o *ssOptions, f *filter) (SocketList, error) {
 	if o.pid != 0 {
-		var p *ask.Process
-		p, err = ask.Of(o.pid)
+		p, err := ask.Of(o.pid)
 		if err != nil {
-			return l, err
+			return SocketList{Sockets: []ProcessSocket{}}, err
 		}
-		ps = append(ps, p)
-	} else {
-		ps, err = ask.Find()
+		defer p.Close()
+		return socketsOf([]*ask.Process{p}, o, f)
 	}
+	ps, err := ask.Find()
 	defer closeAll(ps)
-	errs := []error{err}
+	l, errs := socketsOf(ps, o, f)
+	return l, errors.Join(err, errs)
+}
+
+// socketsOf asks the processes for the sockets that o and f want.
+func socketsOf(ps []*ask.Process, o *ssOptions, f *filter) (SocketList, error) {
+	l := SocketList{Sockets: []ProcessSocket{}}
+	f.defaults(o)
+	var errs []error
 	args := report.SocketsArgs{Info: o.info || o.json}
 	if o.tcp || !o.udp {
 		args.TCP, args.Waiting, args.Listen = f.any(connected...), f.states["TIME-WAIT"], f.states["LISTEN"]

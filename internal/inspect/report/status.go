@@ -7,6 +7,9 @@ const (
 	KindStatus   = "status"   // one Status
 	KindSockets  = "sockets"  // any number of SomeSockets, to SocketsArgs
 	KindWhy      = "why"      // one Why, to WhyArgs
+	KindQueues   = "queues"   // one Queues
+	KindSteering = "steering" // one Steering for each interface, to SteerArgs
+	KindRoutes   = "routes"   // any number of SomeRoutes
 	KindCounters = "counters" // one {"teams":[...]}, onload.TeamStats each
 )
 
