@@ -219,6 +219,13 @@ type Prover interface {
 	// number asked for may be bound anew, to the same port. Where the port is refused,
 	// and so the kernel's, the error wraps ErrRefused.
 	ProvePort(proto uint8, local netip.AddrPort, socket int) error
+	// Unlisten says that the listener of a port of TCP has closed, while connections of
+	// the port live.
+	Unlisten(local netip.AddrPort)
+	// SharePort lets a new listener of the kernel's, with SO_REUSEADDR, have a port
+	// after Unlisten. ProvePort is to show it soon. Other ports are left alone; an
+	// address may be a wildcard.
+	SharePort(local netip.AddrPort) error
 }
 
 // ErrRefused says that a port is not given to this process.

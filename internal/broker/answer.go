@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,8 +35,10 @@ func (p port) share() nicshare.Port {
 
 // held is a claim, and the links that have its packets.
 type held struct {
-	claim *claim.Claim
-	on    map[uint32]bool
+	claim   *claim.Claim
+	on      map[uint32]bool
+	shared  time.Time   // of the last Share
+	sharing *time.Timer // ends it; nil: a Claim has
 }
 
 // answer answers a message. The error ends the connection.
@@ -65,6 +68,8 @@ func (c *client) answer(seq uint16, m wire.Message, fds []int) error {
 		return c.done(seq, c.resume(m))
 	case *wire.Resumed:
 		return c.done(seq, c.endResume(m))
+	case *wire.Share:
+		return c.done(seq, c.share(m))
 	case *wire.Leave:
 		return c.done(seq, c.leaveLink(m))
 	}

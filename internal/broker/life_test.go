@@ -227,6 +227,40 @@ func TestRefusedByPolicy(t *testing.T) {
 	})
 }
 
+// TestListenAgain: a listener closes while connections of its port live. Clients are refused,
+// also those of this host, the connections go on, and the process can listen there again.
+func TestListenAgain(t *testing.T) {
+	w := newNetwork(t, lab.Options{}, everybody)
+	p := w.start("nobody")
+	p.line()
+	for _, at := range w.at(7000) {
+		p.want("broker "+at.String(), "listen tcp %v", at)
+		c, err := w.B.Dial("tcp", at.String())
+		must(t, err)
+		defer c.Close()
+		must(t, echoOver(c, 10))
+		for range 3 {
+			p.want("ok", "close")
+			for _, from := range []*lab.NS{w.A, w.B} {
+				if err := echo(from, "tcp", at, 1); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("%s: after close: %v", from.Name, err)
+				}
+			}
+			must(t, echoOver(c, 10))
+			if w.free("tcp", at) {
+				t.Error("others can have the port")
+			}
+			p.want("broker "+at.String(), "listen tcp %v", at)
+			if w.free("tcp", at) {
+				t.Error("others can have the port again")
+			}
+			must(t, echo(w.B, "tcp", at, 10))
+			must(t, echo(w.A, "tcp", at, 10))
+			must(t, echoOver(c, 10))
+		}
+	}
+}
+
 // TestManyOnOneInterface: several processes, of different users, share an interface under
 // load.
 func TestManyOnOneInterface(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/broker/claim"
@@ -32,9 +33,12 @@ func (c *client) claim(m *wire.Claim, socket int) error {
 	}
 	h := c.ports[p]
 	if h == nil {
-		if h, err = c.prove(l, p, socket); err != nil {
-			return err
-		}
+		h, err = c.prove(l, p, socket)
+	} else {
+		err = h.again(socket, c.b)
+	}
+	if err != nil {
+		return err
 	}
 	if !h.on[m.Link] {
 		if err := l.link.Allow(p.share()); err != nil {
@@ -88,12 +92,53 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 		_ = proven.Close()
 		return nil, refused(unix.EINVAL, "the socket is bound to %v", at.at)
 	}
-	return &held{proven, map[uint32]bool{}}, nil
+	return &held{claim: proven, on: map[uint32]bool{}}, nil
+}
+
+// again ends a Share: socket is to be the new listener at the port. Without a Share there
+// is nothing to prove.
+func (h *held) again(socket int, b *Broker) error {
+	if h.sharing == nil {
+		return nil
+	}
+	h.sharing.Stop()
+	h.sharing = nil
+	return b.inNS(func() error { return h.claim.Renew(socket, b.cookie) })
+}
+
+// shareFor is how long others can bind a port because of a Share.
+const shareFor = 10 * time.Second
+
+// share lets a new listener of the client's have a port whose listener has closed. If
+// another process takes it instead, its packets are not the client's any more: then the
+// client is dropped.
+func (c *client) share(m *wire.Share) error {
+	h := c.ports[port{m.Port.Proto, m.Port.AddrPort()}]
+	if h == nil || !h.on[m.Link] || m.Port.Proto != unix.IPPROTO_TCP {
+		return refused(unix.ENOENT, "the link does not have the port")
+	}
+	if h.sharing != nil && time.Since(h.shared) < shareFor {
+		return nil
+	}
+	if err := h.claim.Share(); err != nil {
+		return err
+	}
+	h.shared = time.Now()
+	h.sharing = time.AfterFunc(shareFor, func() {
+		if err := c.b.inNS(h.claim.Unshare); err != nil {
+			c.log.Warn("broker: client is dropped", zap.Error(err))
+			_ = c.conn.Close()
+		}
+	})
+	return nil
 }
 
 // letGo lets a port go that is steered no more.
 func (c *client) letGo(h *held) error {
 	c.b.ports.put(c.account, 1)
+	if h.sharing != nil {
+		h.sharing.Stop()
+	}
 	return h.claim.Close()
 }
 

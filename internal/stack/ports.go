@@ -338,6 +338,9 @@ func (t *portTable) drop(p *port) (h control.Held, last bool) {
 // rehold takes p from the kernel again if connections are left on it. A listener
 // held it until now, and it is still steered to us.
 func (t *portTable) rehold(p *port) {
+	if t.unlisten(p.addr()) {
+		return
+	}
 	inUse := func() bool {
 		return p.refs > 0 && p.space.used[p.number] == p && p.held == control.Held{}
 	}
@@ -391,6 +394,7 @@ func (t *portTable) vacate(proto uint8, local netip.AddrPort) {
 // address. Until a listener of ours asks, the port is held from all: a listener of
 // another process would get nothing, since the port is steered to us.
 func (t *portTable) open(local netip.AddrPort) {
+	t.shareUnlistened(local)
 	a := local.Addr()
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -56,6 +56,25 @@ func (all steerings) ProvePort(proto uint8, local netip.AddrPort, socket int) er
 		func(s driver.Steering) error { return s.RemovePort(proto, local) })
 }
 
+// Unlisten implements driver.Prover.
+func (all steerings) Unlisten(local netip.AddrPort) {
+	for _, s := range all {
+		if p, ok := s.(driver.Prover); ok {
+			p.Unlisten(local)
+		}
+	}
+}
+
+// SharePort implements driver.Prover.
+func (all steerings) SharePort(local netip.AddrPort) error {
+	return all.every(func(s driver.Steering) error {
+		if p, ok := s.(driver.Prover); ok {
+			return p.SharePort(local)
+		}
+		return nil
+	})
+}
+
 // provePort steers a port, and shows the kernel's socket that has it where that is wanted.
 func provePort(s driver.Steering, proto uint8, local netip.AddrPort, socket int) error {
 	if p, ok := s.(driver.Prover); ok {

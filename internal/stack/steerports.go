@@ -67,6 +67,41 @@ func (v voucher) steer(to driver.Steering, proto uint8, local netip.AddrPort) (e
 	return provePort(to, proto, local, v.socket)
 }
 
+// prover returns the device if it holds ports itself, or nil.
+func (t *portTable) prover() driver.Prover {
+	t.steerMu.RLock()
+	defer t.steerMu.RUnlock()
+	if all, ok := t.device.(steerings); ok && !slices.ContainsFunc(all, proves) {
+		return nil
+	}
+	d, _ := t.device.(driver.Prover)
+	return d
+}
+
+func proves(s driver.Steering) bool {
+	_, ok := s.(driver.Prover)
+	return ok
+}
+
+// unlisten tells a device that holds ports itself that the listener of local has closed. It
+// reports whether there is such a device.
+func (t *portTable) unlisten(local netip.AddrPort) bool {
+	d := t.prover()
+	if d == nil {
+		return false
+	}
+	d.Unlisten(local)
+	return true
+}
+
+// shareUnlistened lets a new listener have local if the device holds it for connections of
+// a listener that has closed.
+func (t *portTable) shareUnlistened(local netip.AddrPort) {
+	if d := t.prover(); d != nil {
+		_ = d.SharePort(local) // otherwise bind finds the port in use
+	}
+}
+
 // unsteer leaves the packets of p to the kernel.
 func (t *portTable) unsteer(p *port) {
 	t.steerMu.RLock()

@@ -25,8 +25,8 @@ type Claim struct {
 	Proto uint8
 	Local netip.AddrPort
 
-	once   sync.Once
-	socket int // of Claim: it holds the port
+	mu     sync.Mutex
+	socket int // holds the port; -1 after Close
 }
 
 // Error is a refusal. It unwraps to an errno.
@@ -83,8 +83,13 @@ func prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 
 // Close lets the port go. By then nothing may be steered to the process any more.
 func (c *Claim) Close() error {
-	err := os.ErrClosed
-	c.once.Do(func() { err = unix.Close(c.socket) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket < 0 {
+		return os.ErrClosed
+	}
+	err := unix.Close(c.socket)
+	c.socket = -1
 	return err
 }
 

@@ -327,6 +327,68 @@ func TestBacklog(t *testing.T) {
 	}
 }
 
+// TestShare: a port that is shared can be listened on again. The new listener ends that; so does
+// Unshare, which finds others there.
+func TestShare(t *testing.T) {
+	ns, cookie := newNS(t)
+	fd, next := passed(t, ns, "tcp")
+	c, err := proveIn(ns, fd, cookie)
+	next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	listener := func() (fd int, err error) {
+		err = ns.Do(func() error {
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				return err
+			}
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+				return err
+			}
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Port: 7000, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				return err
+			}
+			return unix.Listen(fd, 1)
+		})
+		return fd, err
+	}
+	if _, err := listener(); err != unix.EADDRINUSE {
+		t.Errorf("before Share: %v", err)
+	}
+	if err := c.Share(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listener()
+	if err != nil {
+		t.Fatal("after Share:", err)
+	}
+	if err := ns.Do(c.Unshare); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("Unshare while a stranger listens: %v", err)
+	}
+	if err := ns.Do(func() error { return c.Renew(l, cookie) }); err != nil {
+		t.Error("Renew:", err)
+	}
+	unix.Close(l)
+	if _, err := listener(); err != unix.EADDRINUSE {
+		t.Errorf("after Renew: %v", err)
+	}
+	if err := c.Share(); err != nil {
+		t.Fatal(err)
+	}
+	other, next := passed(t, ns, "udp")
+	if err := ns.Do(func() error { return c.Renew(other, cookie) }); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("Renew by another socket: %v", err)
+	}
+	next()
+	if err := ns.Do(c.Unshare); err != nil {
+		t.Error("Unshare:", err)
+	}
+	if _, err := listener(); err != unix.EADDRINUSE {
+		t.Errorf("after Unshare: %v", err)
+	}
+}
+
 // TestKeptFromItsOwner: a process that does what it can to rid the passed socket of its
 // port, or to let others in, changes nothing.
 func TestKeptFromItsOwner(t *testing.T) {

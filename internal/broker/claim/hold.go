@@ -64,11 +64,6 @@ func (s *socket) hold() (fd int, err error) {
 // socket under repair is not looked at (SK_FORCE_REUSE), so ours gets the port whoever has
 // it. That s has it is seen afterwards, when nobody is let in any more.
 func (s *socket) holdListening() (fd int, err error) {
-	was := s.at
-	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return -1, os.NewSyscallError("getsockopt TCP_INFO", err)
-	}
 	if fd, err = s.bindOwn(unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
 		return -1, fmt.Errorf("the broker cannot hold the port: %w", err)
 	}
@@ -77,19 +72,27 @@ func (s *socket) holdListening() (fd int, err error) {
 		_ = unix.Close(fd)
 		return -1, os.NewSyscallError("setsockopt TCP_REPAIR", err)
 	}
-	// SO_ACCEPTCONN proves nothing: a socket that has lost its port, and cannot have it
-	// back, is in the state LISTEN while the kernel looks for another one, with the old name.
-	// listen(2) waits for that: it changes nothing if s listens (Sacked is its backlog), and
-	// otherwise fails, or gives it another name, since the port is ours by now.
+	return closedUnless(fd, s.listensThere())
+}
+
+// listensThere refuses a socket that does not listen where it says, while a socket of ours
+// has the port, too. SO_ACCEPTCONN proves nothing: a socket that has lost its port, and cannot
+// have it back, is in the state LISTEN while the kernel looks for another one, with the old
+// name. listen(2) waits for that: it changes nothing if s listens (Sacked is its backlog), and
+// otherwise fails, or gives it another name, since the port is ours by now.
+func (s *socket) listensThere() error {
+	was := s.at
+	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return os.NewSyscallError("getsockopt TCP_INFO", err)
+	}
 	if err := unix.Listen(s.fd, int(info.Sacked)); err != nil {
-		_ = unix.Close(fd)
-		return -1, refuse(unix.EINVAL, "listens no more: %v", err)
+		return refuse(unix.EINVAL, "listens no more: %v", err)
 	}
 	if err := s.readName(); err != nil || s.at != was {
-		_ = unix.Close(fd)
-		return -1, refuse(unix.EINVAL, "has moved to another port")
+		return refuse(unix.EINVAL, "has moved to another port")
 	}
-	return fd, nil
+	return nil
 }
 
 // bindOwn binds a TCP socket of our own where s is bound, with an option set.

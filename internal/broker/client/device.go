@@ -75,8 +75,9 @@ type flowKey struct {
 
 // held is a port of the device's.
 type held struct {
-	n      int // uses
-	socket int // a duplicate of the kernel's that proves the port, for the next broker
+	n      int  // uses
+	socket int  // a duplicate of the kernel's that proves the port, for the next broker
+	closed bool // the listener has closed; socket does not listen any more
 }
 
 var (
@@ -149,7 +150,7 @@ func (d *Device) AddPort(proto uint8, local netip.AddrPort) error {
 }
 
 // ProvePort implements driver.Prover.
-func (d *Device) ProvePort(proto uint8, local netip.AddrPort, socket int) error {
+func (d *Device) ProvePort(proto uint8, local netip.AddrPort, socket int) (err error) {
 	if err := checkPort(proto, local); err != nil {
 		return err
 	}
@@ -158,9 +159,15 @@ func (d *Device) ProvePort(proto uint8, local netip.AddrPort, socket int) error 
 	}
 	defer d.turn.Unlock()
 	k := keyOf(proto, local)
-	if d.again(k) {
+	was := d.again(k)
+	if was != nil && !was.closed {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			d.undo(was)
+		}
+	}()
 	if socket < 0 {
 		return fmt.Errorf("the broker gives a port only to the socket that is bound to it: %w", errors.ErrUnsupported)
 	}
@@ -182,20 +189,78 @@ func (d *Device) ProvePort(proto uint8, local netip.AddrPort, socket int) error 
 		return err
 	}
 	d.mu.Lock()
-	d.ports[k] = &held{1, dup}
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	if was == nil {
+		d.ports[k] = &held{n: 1, socket: dup}
+		return nil
+	}
+	_ = unix.Close(was.socket)
+	was.socket, was.closed = dup, false
 	return nil
 }
 
-// again counts another use of a port that the device has.
-func (d *Device) again(k portKey) bool {
+// again counts another use of a port that the device has, and returns it, or nil.
+func (d *Device) again(k portKey) *held {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.ports[k]
 	if h != nil {
 		h.n++
 	}
-	return h != nil
+	return h
+}
+
+// undo takes the count of again back.
+func (d *Device) undo(h *held) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h != nil {
+		h.n--
+	}
+}
+
+// Unlisten implements driver.Prover.
+func (d *Device) Unlisten(local netip.AddrPort) {
+	if d.begin() != nil {
+		return
+	}
+	defer d.turn.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := d.ports[keyOf(unix.IPPROTO_TCP, local)]; h != nil {
+		// The duplicate would take clients that nobody serves.
+		_ = unix.Shutdown(h.socket, unix.SHUT_RDWR)
+		h.closed = true
+	}
+}
+
+// SharePort implements driver.Prover.
+func (d *Device) SharePort(local netip.AddrPort) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	defer d.turn.Unlock()
+	var errs []error
+	for _, at := range d.unlistened(local) {
+		errs = append(errs, d.c.askOK(&wire.Share{Link: d.link, Port: wire.MakeEndpoint(unix.IPPROTO_TCP, at)}))
+	}
+	return errors.Join(errs...)
+}
+
+// unlistened returns the ports of closed listeners that a listener at local has in common
+// with them. A wildcard stands for every address.
+func (d *Device) unlistened(local netip.AddrPort) (l []netip.AddrPort) {
+	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
+	a := local.Addr().Unmap()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for k, h := range d.ports {
+		at := k.local
+		if h.closed && k.proto == unix.IPPROTO_TCP && at.Port() == local.Port() && (all(a) || all(at.Addr()) || a == at.Addr()) {
+			l = append(l, at)
+		}
+	}
+	return l
 }
 
 // RemovePort implements driver.Steering.
@@ -345,7 +410,11 @@ func (d *Device) release() {
 // resume takes the link up with the next broker, and claims all again.
 func (d *Device) resume(s *session) error {
 	d.mu.Lock()
-	closed, ports, flows := d.closed, maps.Clone(d.ports), maps.Clone(d.flows)
+	closed, flows := d.closed, maps.Clone(d.flows)
+	ports := map[portKey]int{}
+	for k, h := range d.ports {
+		ports[k] = h.socket
+	}
 	d.mu.Unlock()
 	if closed {
 		return nil
@@ -361,8 +430,8 @@ func (d *Device) resume(s *session) error {
 	if err := tell(&wire.Resume{Link: d.link, Index: d.index, Token: d.token}); err != nil {
 		return err
 	}
-	for k, h := range ports {
-		if err := tell(&wire.Claim{Link: d.link, Port: wire.MakeEndpoint(k.proto, k.local)}, h.socket); err != nil {
+	for k, socket := range ports {
+		if err := tell(&wire.Claim{Link: d.link, Port: wire.MakeEndpoint(k.proto, k.local)}, socket); err != nil {
 			d.c.log.Warn("a port is lost", zap.Stringer("address", k.local), zap.Error(err))
 		}
 	}

@@ -59,6 +59,7 @@ func (m *Granted) check() error {
 
 func (m *Claim) check() error   { return m.Port.check() }
 func (m *Release) check() error { return m.Port.check() }
+func (m *Share) check() error   { return m.Port.check() }
 
 func (m *Except) check() error {
 	if err := m.Local.check(); err != nil {

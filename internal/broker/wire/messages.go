@@ -21,13 +21,14 @@ const (
 	KindResumed
 	KindLeave
 	KindFlows
+	KindShare
 )
 
 // newBody returns an empty body of that kind, or nil.
 func newBody(k Kind) Message {
 	for _, m := range []Message{
 		&Hello{}, &Welcome{}, &OK{}, &Refusal{}, &Grant{}, &Granted{}, &Claim{}, &Release{},
-		&Except{}, &Unexcept{}, &Neighbour{}, &Stats{}, &Counters{}, &Resume{}, &Resumed{}, &Leave{}, &Flows{},
+		&Except{}, &Unexcept{}, &Neighbour{}, &Stats{}, &Counters{}, &Resume{}, &Resumed{}, &Leave{}, &Flows{}, &Share{},
 	} {
 		if m.kind() == k {
 			return m
@@ -153,6 +154,13 @@ type Leave struct{ Link uint32 }
 // ports were the process's. It replaces an earlier one.
 type Flows struct{}
 
+// Share lets other sockets with SO_REUSEADDR bind a claimed port of TCP, until the next
+// Claim shows the one that listens there now, for a second at most.
+type Share struct {
+	Link uint32
+	Port Endpoint
+}
+
 func (*Hello) kind() Kind     { return KindHello }
 func (*Welcome) kind() Kind   { return KindWelcome }
 func (*OK) kind() Kind        { return KindOK }
@@ -170,6 +178,7 @@ func (*Resume) kind() Kind    { return KindResume }
 func (*Resumed) kind() Kind   { return KindResumed }
 func (*Leave) kind() Kind     { return KindLeave }
 func (*Flows) kind() Kind     { return KindFlows }
+func (*Share) kind() Kind     { return KindShare }
 
 // decode reads the head and as many interfaces as follow.
 func (w *Welcome) decode(body []byte) error {

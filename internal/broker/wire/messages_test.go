@@ -25,7 +25,7 @@ func samples() []Message {
 		&Claim{1, Endpoint{Proto: 6, Port: 80}}, // any address
 		&Except{1, tcp, peer}, &Unexcept{1, tcp, peer},
 		&Neighbour{2, udp.Addr}, &Stats{1}, &Counters{Sent: 1, DropRate: 1 << 40},
-		&Resume{1, 2, [16]byte{1, 2}}, &Resumed{1}, &Leave{1},
+		&Resume{1, 2, [16]byte{1, 2}}, &Resumed{1}, &Leave{1}, &Flows{}, &Share{1, tcp},
 	}
 }
 
@@ -42,7 +42,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		seen[m.kind()] = true
 	}
-	for k := KindHello; k <= KindLeave; k++ {
+	for k := KindHello; k <= KindShare; k++ {
 		if !seen[k] || newBody(k) == nil || newBody(k).kind() != k {
 			t.Errorf("kind %d has no sample, or no body", k)
 		}
