@@ -38,8 +38,12 @@ func runDoctor(args []string, out io.Writer) error {
 	pid := f.Int("p", 0, "")
 	asJSON := f.Bool("json", false, "")
 	quick := f.Bool("quick", false, "")
+	echoes := f.String("echo", "", "") // for baseline: the other end
 	if err := f.Parse(args); err != nil || f.NArg() > 1 || *pid < 0 {
 		return usageError(doctorUsage)
+	}
+	if *echoes != "" {
+		return echo(*echoes, out)
 	}
 	c := doctor.Config{PID: *pid}
 	if f.NArg() == 1 {
@@ -47,7 +51,7 @@ func runDoctor(args []string, out io.Writer) error {
 	}
 	r := doctor.Examine(c)
 	if !*quick && os.Geteuid() == 0 {
-		t, err := baseline()
+		t, err := baseline("/proc/self/exe", "doctor")
 		if err != nil {
 			r.Findings = append(r.Findings, doctor.Finding{ID: "round-trip", Severity: doctor.Broken, Says: fmt.Sprintf("A veth pair in namespaces of its own does not work: %v.", err)})
 		}
@@ -87,19 +91,15 @@ const (
 	trip  = 300 * time.Millisecond
 )
 
-// baseline measures one-byte round trips between two namespaces, by onload at one end
-// and by the kernel alone.
-func baseline() (*doctor.RoundTrip, error) {
-	p, err := lab.MakePair(lab.Options{})
+// echo serves at an address, says at which port, and ends with its standard input.
+func echo(address string, out io.Writer) error {
+	ln, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer p.Close()
-	ln, err := p.B.Listen("tcp", net.JoinHostPort(p.B.Addr4.String(), "0"))
-	if err != nil {
-		return nil, err
+	if _, err := fmt.Fprintln(out, ln.Addr()); err != nil {
+		return err
 	}
-	defer ln.Close()
 	go func() {
 		for {
 			c, err := ln.Accept()
@@ -112,16 +112,47 @@ func baseline() (*doctor.RoundTrip, error) {
 			}()
 		}
 	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return ln.Close()
+}
+
+// baseline measures one-byte round trips between two namespaces, by onload at one end
+// and by the kernel alone. The other end is a process of its own, of that command with
+// the flag -echo.
+func baseline(command ...string) (*doctor.RoundTrip, error) {
+	p, err := lab.MakePair(lab.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	other := p.B.Command(command[0], append(command[1:], "-echo", p.B.Addr4.String())...)
+	in, err := other.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	said, err := other.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := other.Start(); err != nil {
+		return nil, err
+	}
+	defer other.Wait()
+	defer in.Close()
+	var address string
+	if _, err := fmt.Fscanln(said, &address); err != nil {
+		return nil, fmt.Errorf("the other end says nothing: %w", err)
+	}
 	e, err := onloadnet.New(onloadnet.Config{NetNS: p.A.Path, Interfaces: []string{p.A.If}, Frames: 1024, Profile: onloadnet.Latency, Guardian: "off", Broker: "off"})
 	if err != nil {
 		return nil, err
 	}
 	defer e.Close()
 	var t doctor.RoundTrip
-	if t.Onload, err = roundTrip(e.Dial("tcp", ln.Addr().String())); err != nil {
+	if t.Onload, err = roundTrip(e.Dial("tcp", address)); err != nil {
 		return nil, err
 	}
-	t.Kernel, err = roundTrip(p.A.Dial("tcp", ln.Addr().String()))
+	t.Kernel, err = roundTrip(p.A.Dial("tcp", address))
 	return &t, err
 }
 

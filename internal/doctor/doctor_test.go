@@ -306,6 +306,13 @@ func TestNamed(t *testing.T) {
 			r.file("sys/class/net/"+r.A.If+"/gro_flush_timeout", "0\n")
 		}},
 		{"memlock", "64 KiB", r.poor}, // only CAP_SYS_RESOURCE raises the limit again
+		{"affinity", "processor", func() {
+			r.file("sys/class/net/"+r.A.If+"/device/numa_node", "1\n")
+			r.file("sys/devices/system/cpu/online", "0-127\n")
+			r.file("sys/devices/system/node/node0/cpulist", "0-63\n")
+			r.file("sys/devices/system/node/node1/cpulist", "64-127\n")
+			r.file("proc/interrupts", "")
+		}},
 		{"no-program", "cannot be read", func() { r.c.Path = filepath.Join(dir, "nothing") }},
 		{"not-elf", "script", func() { r.c.Path = script }},
 		{"not-go", "no Go program", func() { r.c.Path = "/bin/true" }},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/driver/afxdp"
+	"github.com/onload-go/onload/driver/afxdp/affinity"
 )
 
 // link is an interface that is looked at.
@@ -129,15 +131,32 @@ func (k *link) driver() {
 	if x.Kind == "" && x.Known && x.Native && !x.MultiBuffer && k.MTU > nativeMTU {
 		k.say(Slower, "large-mtu", fmt.Sprintf("has an MTU of %d, and a driver without multi-buffer XDP, which takes %d at most.", k.MTU, nativeMTU), fmt.Sprintf("ip link set dev %s mtu %d", k.Name, nativeMTU))
 	}
-	used := map[uint32]bool{}
-	for _, q := range x.RSS {
-		used[q] = true
-	}
-	if len(used) > 0 && len(used) < x.Queues {
-		k.say(Slower, "rss", fmt.Sprintf("spreads packets over %d of its %d queues.", len(used), x.Queues), "ethtool -X "+k.Name+" default")
-	}
+	k.advice()
 	if k.Type() == "veth" {
 		k.vethQueues()
+	}
+}
+
+// advice looks at where interrupts run, on which memory, and at how RSS spreads packets
+// over the queues.
+func (k *link) advice() {
+	f := affinity.Facts{Interface: k.Name, Receive: k.xdp.Queues, RSS: k.xdp.RSS, Spins: k.variable("ONLOAD_PROFILE") == "latency"}
+	for i := range k.xdp.Queues {
+		f.Queues = append(f.Queues, affinity.Queue{ID: i, IRQ: -1})
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(k.PID, &set); err == nil {
+		for cpu := range len(set) * 64 {
+			if set.IsSet(cpu) {
+				f.Process = append(f.Process, cpu)
+			}
+		}
+	}
+	if ok, err := f.Read(cmp.Or(k.Root, "/")); !ok || err != nil {
+		return // a virtual link, or the kernel does not tell
+	}
+	for _, a := range f.Advise() {
+		k.find(Note, "affinity", k.Name, a+".")
 	}
 }
 

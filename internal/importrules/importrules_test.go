@@ -47,7 +47,7 @@ var rules = []rule{
 	{"internal/similar", nil},
 	{"internal/outside", nil},
 	{"internal/pcapfilter", nil},
-	{"internal/doctor", []string{"internal/broker/wire", "internal/cgroup", "internal/engine", "driver/afxdp", "internal/lab"}},
+	{"internal/doctor", []string{"internal/broker/wire", "internal/cgroup", "internal/engine", "driver/afxdp", "driver/afxdp/affinity", "internal/lab"}},
 	{"internal/dropin", nil}, // what it reads and writes are the users' programs
 	{"internal/cgroup", nil},
 	{"internal/memory", []string{"internal/cgroup"}},
