@@ -108,7 +108,7 @@ func readByOthers(t *testing.T, file string, packets int) {
 	for _, c := range [][]string{{"tcpdump", "-tnr", file}, {"tshark", "-nr", file}} {
 		path, err := exec.LookPath(c[0])
 		switch {
-		case c[0] == "tshark" && (err != nil || t.Name() != "TestCaptureLoss"):
+		case c[0] == "tshark" && (err != nil || t.Name() != "TestCaptureLoss" || testing.Short()):
 			continue
 		case err != nil:
 			need.Missing(t, "tcpdump (apt-get install tcpdump)")
@@ -188,7 +188,7 @@ func TestCaptureLoss(t *testing.T) {
 	defer ln.Close()
 	retransmitted := func() uint64 { s := a.Stats()["mem0"].TCP; return s.RetransSegs.Load() }
 	before := retransmitted()
-	all := capturedDuring(t, "tcp and host 192.0.2.1", func() { push(t, 1<<20, ln, a.Dial) })
+	all := capturedDuring(t, "tcp and host 192.0.2.1", func() { push(t, 400_000, ln, a.Dial) })
 	again := retransmitted() - before
 
 	sent := map[string]int{}
@@ -382,6 +382,70 @@ func until(r io.Reader, word string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, seen)
+		}
+	}
+}
+
+// An interface that is made again while packets are captured is in the file too.
+func TestCaptureLater(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	e, err := onloadnet.New(onloadnet.Config{NetNS: p.A.Path, Interfaces: []string{p.A.If}, Frames: 1024})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := p.B.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+	address := net.JoinHostPort(p.B.Addr4.String(), fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
+	o, err := captureArgs([]string{"-p", fmt.Sprint(os.Getpid()), "-c", "3", "-Q", "out", "tcp[tcpflags] & tcp-syn != 0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := openCapture(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := p.A.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Remake(p.A.Link, p.B.Link, lab.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	ended := make(chan uint64, 1)
+	go func() {
+		n, err := c.run(ctx, io.Discard, o)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- n
+	}()
+	for {
+		if k, err := e.DialTimeout("tcp", address, time.Second); err == nil { // the kernel's until the interface is taken
+			_ = k.Close()
+		}
+		select {
+		case n := <-ended:
+			if n != 3 {
+				t.Errorf("%d packets of the interface that came", n)
+			}
+			return
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
