@@ -72,8 +72,8 @@ func (r *passedRecord) receive(from *net.UnixConn) (f *os.File, err error) {
 	b := make([]byte, passedHeader)
 	rights := make([]byte, unix.CmsgSpace(4))
 	n, rightsLen, _, _, err := from.ReadMsgUnix(b, rights)
-	if n == 0 && err == nil {
-		err = io.EOF // ReadMsgUnix has none
+	if errors.Is(err, io.EOF) {
+		err = io.EOF // ReadMsgUnix wraps it
 	}
 	if err != nil {
 		return nil, err

@@ -83,6 +83,9 @@ func newArena(frames, frameSize int, mapMem func(a *Arena, n int) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("ring: mmap of %d frames: %w", frames, err)
 	}
+	// A child that is forked (cgo) does without: the device has these pages, and the
+	// kernel would copy them all or, before Linux 5.19, leave it the child's copy.
+	_ = unix.Madvise(mapped, unix.MADV_DONTFORK)
 	runtime.AddCleanup(a, func(mem []byte) { _ = unix.Munmap(mem) }, mapped)
 	for a.shift = 11; 1<<a.shift != frameSize; a.shift++ {
 	}

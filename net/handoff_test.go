@@ -1,0 +1,139 @@
+package onload_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/onload-go/onload/internal/lab"
+	onload "github.com/onload-go/onload/net"
+)
+
+// unixPair is a Unix socket between two processes, which are one here.
+func unixPair(t *testing.T) (a, b *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		ends[i] = c.(*net.UnixConn)
+	}
+	return ends[0], ends[1]
+}
+
+// TestHandoff: sockets of each kind pass by a Unix socket, with name and data, and serve
+// there. What the other end does not take stays.
+func TestHandoff(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e := vethEngine(t, p.A, onload.Config{})
+	ln, err := e.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := e.ListenPacket("udp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := net.JoinHostPort(p.A.Addr4.String(), portOf(ln))
+	local := dialFrom(t, p.A, net.JoinHostPort("127.0.0.1", portOf(ln)))
+	server := acceptOf(t, ln, local)
+	sockets := []onload.Passed{
+		{Name: "web", Socket: ln}, {Name: "dns", Socket: u, Data: []byte("port 53")}, {Name: "client", Socket: server},
+	}
+
+	from, to := unixPair(t)
+	to.Close()
+	if err := onload.Handoff(from, sockets); err == nil {
+		t.Fatal("the other end is closed, and there is no error")
+	}
+	acceptOf(t, ln, dialFrom(t, p.B, at))
+	speak(t, server, local)
+
+	from, to = unixPair(t)
+	handed := make(chan error, 1)
+	go func() { handed <- onload.Handoff(from, sockets); from.Close() }()
+	next := vethEngine(t, p.A, onload.Config{Fallback: true})
+	got, err := next.Takeover(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handed; err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(sockets) {
+		t.Fatalf("%d sockets came", len(got))
+	}
+	for i := range got {
+		defer got[i].Socket.(io.Closer).Close()
+		if got[i].Name != sockets[i].Name || string(got[i].Data) != string(sockets[i].Data) {
+			t.Errorf("%q %q came, want %q %q", got[i].Name, got[i].Data, sockets[i].Name, sockets[i].Data)
+		}
+	}
+	acceptOf(t, got[0].Socket.(net.Listener), dialFrom(t, p.B, at))
+	asker, err := p.B.Dial("udp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asker.Close()
+	if _, err := asker.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if s := readOne(t, got[1].Socket.(net.PacketConn)); s != "x" {
+		t.Errorf("read %q", s)
+	}
+	speak(t, got[2].Socket.(net.Conn), local)
+	if _, err := next.Takeover(to); err != io.EOF {
+		t.Errorf("after the last: %v", err)
+	}
+}
+
+// TestTakeoverRefuses: what is no handoff is an error, and the other end hears of it.
+func TestTakeoverRefuses(t *testing.T) {
+	e, err := onload.New(onload.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	head := func(version, kind byte, name, data uint32) string {
+		return "ONLH" + string([]byte{version, kind, 0, 0, byte(name >> 24), byte(name >> 16), byte(name >> 8), byte(name),
+			byte(data >> 24), byte(data >> 16), byte(data >> 8), byte(data)})
+	}
+	for name, said := range map[string]string{
+		"cut short":          "ONLH",
+		"of another kind":    "GET / HTTP/1.1\r\n\r\n",
+		"of another version": head(2, 4, 0, 0),
+		"without descriptor": head(1, 1, 0, 0),
+		"an answer":          head(1, 7, 0, 0),
+		"too long":           head(1, 4, 1<<31, 0),
+		"without its name":   head(1, 4, 5, 0) + "xy",
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := unixPair(t)
+			if _, err := from.Write([]byte(said)); err != nil {
+				t.Fatal(err)
+			}
+			if err := from.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.Takeover(to); err == nil || err == io.EOF || got != nil {
+				t.Errorf("%v, %v", got, err)
+			}
+			to.Close()
+			// An error may follow: ECONNRESET where it has not read all that was said.
+			if answer, _ := io.ReadAll(from); len(answer) < 5 || string(answer[:4]) != "ONLH" {
+				t.Errorf("the answer: %q", answer)
+			}
+		})
+	}
+}
