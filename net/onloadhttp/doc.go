@@ -4,7 +4,7 @@
 //
 // The old process:
 //
-//	l := onloadhttp.NewListener(ln)
+//	l, err := onloadhttp.NewListener(ln)
 //	server := &http.Server{Handler: handler, ConnState: l.ConnState}
 //	go server.Serve(l)
 //	// when the successor has connected to a Unix socket:
