@@ -23,6 +23,7 @@ type Listener struct {
 	conns   map[*conn]bool
 	came    []net.Conn // by Takeover, or back from a Handoff that failed
 	passing bool       // Handoff is under way: what comes back is accepted
+	passed  bool       // the successor has inner
 	closed  bool
 }
 
@@ -77,12 +78,13 @@ func (l *Listener) next() net.Conn {
 	return c
 }
 
-// waitForMore waits, where the listener is closed, until a Handoff that is under way has
-// ended or given something back. It reports whether there is something.
+// waitForMore waits, where inner is closed by a Handoff, until that has given something
+// back or l is closed too: Serve goes on until Shutdown. It reports whether there is
+// something.
 func (l *Listener) waitForMore() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.passing && len(l.came) == 0 && !l.closed {
+	for (l.passing || l.passed) && len(l.came) == 0 && !l.closed {
 		l.news.Wait()
 	}
 	return len(l.came) > 0
@@ -186,6 +188,9 @@ func (l *Listener) Handoff(ctx context.Context, to *onload.UnixConn) error {
 	if err := onload.Handoff(to, []onload.Passed{{Name: "listener", Socket: l.inner}}); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.passed = true
+	l.mu.Unlock()
 	for {
 		conns, more := l.takeAll()
 		for i, c := range conns {
