@@ -33,9 +33,9 @@
 //     writes it itself (RawConn.Read and Write, as the PacketConns of x/net do),
 //     becomes the kernel's. ReadBatch and WriteBatch take x/net's messages and
 //     keep it accelerated; quic-go finds ReadBatch by itself.
-//   - An accelerated TCP connection has no descriptor: File fails with an error that
-//     is errors.ErrUnsupported. SyscallConn's RawConn shows what it has on other
-//     sockets, as connection pools need it (see TCPConn.SyscallConn).
+//   - An accelerated TCP connection has no descriptor until File is called, which hands
+//     it over to the kernel (see TCPConn.File). SyscallConn's RawConn shows what it has
+//     on other sockets, as connection pools need it (see TCPConn.SyscallConn).
 //   - Control hooks of Dialer and ListenConfig get the descriptor of a socket
 //     that is never connected; see below.
 //   - An accelerated UDP socket takes control messages (the oob of WriteMsgUDP)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/reinject"
 	"github.com/onload-go/onload/internal/repair"
 	"github.com/onload-go/onload/internal/stack"
@@ -129,11 +130,11 @@ func (e *Engine) hand(c *stack.TCPConn, m *Moved, wrap Wrap) error {
 	return nil
 }
 
-// kernelless is the name of the interface with that index, if no kernel stands behind
-// it; else "".
+// kernelless is the name of the interface with that index, if the kernel does not get
+// its packets; else "".
 func (e *Engine) kernelless(link int) string {
 	for _, i := range e.interfaces() {
-		if i.Index == link && !i.Kernel {
+		if _, gets := i.Device.(driver.Returner); i.Index == link && !gets {
 			return i.Name
 		}
 	}

@@ -92,7 +92,7 @@ func ask(host string) error {
 	if err != nil {
 		return err
 	}
-	for _, check := range []func(net.Conn, string) error{writes, deadline, closeWakes, refused, datagrams, sendsFile, rawConn, hooked, messages} {
+	for _, check := range []func(net.Conn, string) error{writes, deadline, closeWakes, refused, datagrams, sendsFile, rawConn, hooked, filed, messages} {
 		if err := check(open, host); err != nil {
 			return err
 		}

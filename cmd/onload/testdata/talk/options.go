@@ -87,6 +87,43 @@ func hooked(_ net.Conn, host string) error {
 	return c.Close()
 }
 
+// filed takes a copy of a connection's file while an echo is on its way. Both go on.
+func filed(_ net.Conn, host string) error {
+	c, err := net.Dial("tcp", net.JoinHostPort(host, "7"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	const last = "by the file"
+	want := strings.Repeat("a file ", 100_000)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, want)
+		sent <- err
+	}()
+	got := make([]byte, len(want)+len(last))
+	if _, err := io.ReadFull(c, got[:1000]); err != nil {
+		return err
+	}
+	f, err := c.(*net.TCPConn).File()
+	if err != nil {
+		return fmt.Errorf("File of a connection: %w", err)
+	}
+	defer f.Close()
+	after := make(chan error, 1)
+	go func() {
+		err := <-sent
+		if err == nil {
+			_, err = io.WriteString(f, last)
+		}
+		after <- err
+	}()
+	if _, err := io.ReadFull(c, got[1000:]); err != nil || string(got) != want+last {
+		return fmt.Errorf("after File: %v", err)
+	}
+	return <-after
+}
+
 // messages exchanges datagrams with control messages, and by a descriptor, which is
 // the kernel's from then on.
 func messages(_ net.Conn, host string) error {
