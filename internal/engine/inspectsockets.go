@@ -74,7 +74,7 @@ func (l *lister) engine(e *Engine) {
 	for _, s := range e.stacks() {
 		w := waysOf(s)
 		if l.args.TCP {
-			s.EachTCP(func(g *stack.TCPGlance) { l.add(socketOfTCP(g, &w, l.args.Info)) })
+			s.EachTCP(func(g *stack.TCPGlance) { l.add(socketOfTCP(g, &w, &l.args)) })
 		}
 		if l.args.Waiting {
 			s.EachTimeWait(func(g *stack.TimeWaitGlance) {
@@ -190,15 +190,17 @@ var stateNames = map[tcp.State]string{
 	tcp.LastAck: "LAST-ACK", tcp.TimeWaiting: "TIME-WAIT",
 }
 
-func socketOfTCP(g *stack.TCPGlance, w *ways, info bool) report.Socket {
+func socketOfTCP(g *stack.TCPGlance, w *ways, args *report.SocketsArgs) report.Socket {
 	i := &g.Info
 	x := w.socket("tcp", stateNames[i.State], g.Local, g.Remote, g.Link)
 	x.RecvQ, x.SendQ, x.Orphan = i.Unread, i.Unsent+i.InFlight, g.Orphan
-	x.Memory = &report.Buffers{Unread: i.Unread, Receive: g.RcvBuf, Unsent: i.Unsent, Send: g.SndBuf}
+	if args.Memory {
+		x.Memory = &report.Buffers{Unread: i.Unread, Receive: g.RcvBuf, Unsent: i.Unsent, Send: g.SndBuf}
+	}
 	if t := g.Timer; t.Kind != tcp.TimerOff {
 		x.Timer = &report.Timer{Name: t.Kind.String(), Left: t.Left, Tries: t.Tries}
 	}
-	if info {
+	if args.Info {
 		x.Info = infoOf(i)
 	}
 	return x

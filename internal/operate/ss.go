@@ -104,7 +104,7 @@ func socketsOf(ps []*ask.Process, o *ssOptions, f *filter) (SocketList, error) {
 	l := SocketList{Sockets: []ProcessSocket{}}
 	f.defaults(o)
 	var errs []error
-	args := report.SocketsArgs{Info: o.info || o.json}
+	args := report.SocketsArgs{Info: o.info || o.json, Memory: o.memory || o.json}
 	if o.tcp || !o.udp {
 		args.TCP, args.Waiting, args.Listen = f.any(connected...), f.states["TIME-WAIT"], f.states["LISTEN"]
 	}

@@ -127,19 +127,33 @@ func Each[T any](p *Process, kind string, args any, f func(*T) error) error {
 		if err := a.c.File().SetReadDeadline(time.Now().Add(answerWait)); err != nil {
 			return err
 		}
-		data, files, err := a.Next()
+		// The line is read once: Next would read its data first, and then again.
+		b, files, err := a.c.ReadLine()
 		for _, f := range files {
 			_ = f.Close()
 		}
-		if err == io.EOF {
+		var line struct {
+			Data  *T     `json:"data"`
+			End   bool   `json:"end"`
+			Error string `json:"error"`
+		}
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &line)
+		}
+		switch {
+		case err != nil:
+			return p.named(err)
+		case line.Error != "":
+			return p.named(errors.New(line.Error))
+		case line.End:
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		v := new(T)
-		if err := json.Unmarshal(data, v); err != nil {
-			return p.named(err)
+		v := line.Data
+		if v == nil {
+			v = new(T) // null
 		}
 		if err := f(v); err != nil {
 			return err

@@ -8,7 +8,8 @@ type SocketsArgs struct {
 	Waiting bool `json:"waiting,omitempty"` // those in TIME-WAIT
 	Listen  bool `json:"listen,omitempty"`
 	UDP     bool `json:"udp,omitempty"`
-	Info    bool `json:"info,omitempty"` // Socket.Info too
+	Info    bool `json:"info,omitempty"`   // Socket.Info too
+	Memory  bool `json:"memory,omitempty"` // Socket.Memory of connections too
 }
 
 // SomeSockets are sockets of a process, some of them: an answer has several.
