@@ -449,3 +449,47 @@ func TestCaptureLater(t *testing.T) {
 		}
 	}
 }
+
+// The reasons of drops are those that the counters count, packet by packet.
+func TestCaptureDrops(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	m := onloadnet.MemoryConfig{Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, Seed: 3}
+	m.Faults.Corrupt = 0.1
+	o := m
+	o.Addrs = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}
+	a, b, err := onloadnet.NewMemoryPair(m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	ln, err := b.Listen("tcp", "192.0.2.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	counted := func() (n uint64) {
+		for _, e := range []*onloadnet.Engine{a, b} {
+			for _, s := range e.Stats() {
+				n += s.RxChecksum
+			}
+		}
+		return n
+	}
+	before := counted()
+	var within uint64
+	all := capturedDuring(t, "-Q in", func() {
+		push(t, 200_000, ln, a.Dial)
+		within = counted()
+	})
+	named := uint64(0)
+	for _, p := range all {
+		if p.comment == "dropped: wrong checksum" {
+			named++
+		}
+	}
+	// The connection may end after that.
+	if named < within-before || named > counted()-before || named == 0 {
+		t.Errorf("%d packets with a wrong checksum in the file, %d to %d counted", named, within-before, counted()-before)
+	}
+}
