@@ -103,7 +103,7 @@ func guestPeer(t *testing.T) *lab.NS {
 
 // volume is so much that the windows turn over many times, and little enough for an
 // emulated processor.
-var volume = testlong.Pick[int64](2<<20, 256<<20)
+func volume() int64 { return testlong.Pick[int64](2<<20, 256<<20) }
 
 // stuff is what is sent: n bytes that do not repeat soon. Each part follows from where it
 // is.
@@ -201,7 +201,7 @@ func exchange(c net.Conn, n int64) error {
 
 func bothWays(t *testing.T, c net.Conn) {
 	t.Helper()
-	if err := exchange(c, volume); err != nil {
+	if err := exchange(c, volume()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -318,7 +318,7 @@ func guestUDP(t *testing.T, ns *lab.NS, e *onload.Engine, kernel string) {
 			t.Fatalf("%d bytes came back as %d, %v", n, k, err)
 		}
 	}
-	if err := echoStuff(c, testlong.Pick[int64](0, volume)); err != nil {
+	if err := echoStuff(c, testlong.Pick(0, volume())); err != nil {
 		t.Error(err)
 	}
 }

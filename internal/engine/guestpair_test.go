@@ -29,7 +29,12 @@ const pairChild = "pair"
 // pairEngine is the engine over NIC n, with 10.9.0.n+1 and fd09::n+1.
 func pairEngine(n int) (*onload.Engine, error) {
 	nic := os.Getenv(fmt.Sprintf("VMRUN_NIC%d_PCI", n))
-	c := onload.Config{Interfaces: []string{nic}, Static: []string{fmt.Sprintf("%s 10.9.0.%d/24 fd09::%d/64", nic, n+1, n+1)}, Logger: zap.NewNop()}
+	c := onload.Config{
+		Interfaces: []string{nic}, Static: []string{fmt.Sprintf("%s 10.9.0.%d/24 fd09::%d/64", nic, n+1, n+1)}, Logger: zap.NewNop(),
+		// 1,000 connections that are closed with 10,000 bytes each on their way: where
+		// frames are short, some of those are reset.
+		Frames: 12288,
+	}
 	if !need.QEMUSegments() {
 		c.Offloads = onload.OffloadsChecksum
 	}

@@ -6,7 +6,8 @@ import "flag"
 
 var long = flag.Bool("long", false, "run the heavy forms of the tests, which take many minutes")
 
-// Enabled reports whether -long was given.
+// Enabled reports whether -long was given. As Pick it knows once the flags are read, so
+// not yet in the variables of a package.
 func Enabled() bool { return *long }
 
 // Pick is heavy with -long, else plain.
