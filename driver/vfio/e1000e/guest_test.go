@@ -13,3 +13,7 @@ func TestGuestContract(t *testing.T) {
 	// QEMU interrupts once more when the time of throttling is over, which is never 0.
 	nictest.Contract(t, true, func(c nic.Config) (nictest.Device, error) { return Open(c) })
 }
+
+func TestGuestMillion(t *testing.T) {
+	nictest.MillionOverGuest(t, func(c nic.Config) (nictest.Device, error) { return Open(c) })
+}

@@ -12,3 +12,7 @@ import (
 func TestGuestContract(t *testing.T) {
 	nictest.Contract(t, false, func(c nic.Config) (nictest.Device, error) { return Open(c) })
 }
+
+func TestGuestMillion(t *testing.T) {
+	nictest.MillionOverGuest(t, func(c nic.Config) (nictest.Device, error) { return Open(c) })
+}

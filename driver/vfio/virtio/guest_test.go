@@ -13,14 +13,13 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver/drivertest"
+	"github.com/onload-go/onload/driver/vfio/nic/nictest"
 	"github.com/onload-go/onload/internal/testlong"
 	"github.com/onload-go/onload/ring"
 )
 
 // The tests here run in a guest with two virtio devices back to back that
 // vfio-pci has, named by VMRUN_NIC0_PCI and VMRUN_NIC1_PCI: see TestInGuest.
-
-func anyPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 
 func open(t *testing.T, nic string, host byte, c Config) drivertest.End {
 	t.Helper()
@@ -149,7 +148,7 @@ func flush(t *testing.T, from, to *Device) {
 	to.takeAll = true
 	y.Refill()
 	f, _ := from.arena.Alloc()
-	last := frame(from.arena.Bytes(f)[ring.Headroom:], 1<<63, 60)
+	last := nictest.Frame(from.arena.Bytes(f)[ring.Headroom:], 1<<63, 60)
 	x.TxBatch([]ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(len(last))}})
 	from.arena.Release(f)
 	if err := x.Kick(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/vfio/nic/nictest"
 	"github.com/onload-go/onload/internal/vmrun/monitor"
 	"github.com/onload-go/onload/ring"
 )
@@ -48,7 +49,7 @@ func testQueues(t *testing.T, c Config) {
 	for port := range uint16(64) {
 		from := a.queues[port%4]
 		fr, _ := a.Arena().Alloc()
-		p := frame(a.Arena().Bytes(fr)[ring.Headroom:], uint64(port), 100)
+		p := nictest.Frame(a.Arena().Bytes(fr)[ring.Headroom:], uint64(port), 100)
 		p[34], p[35] = byte((1000+port)>>8), byte(1000+port)
 		from.TxBatch([]ring.Desc{{Frame: fr, Off: ring.Headroom, Len: uint16(len(p))}})
 		a.Arena().Release(fr)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/driver/vfio/nic/nictest"
 	"github.com/onload-go/onload/internal/vmrun/monitor"
 	"github.com/onload-go/onload/ring"
 )
@@ -89,7 +90,7 @@ func sendUntilGone(t *testing.T, a, b *Device, take func()) {
 	received, taken := 0, false
 	for start, number := time.Now(), uint64(0); x.Err() == nil; runtime.Gosched() {
 		if f, ok := a.arena.Alloc(); ok {
-			p := frame(a.arena.Bytes(f)[ring.Headroom:], number, 60)
+			p := nictest.Frame(a.arena.Bytes(f)[ring.Headroom:], number, 60)
 			number += uint64(x.TxBatch([]ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(len(p))}}))
 			a.arena.Release(f)
 		}

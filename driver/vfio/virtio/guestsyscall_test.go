@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/driver/vfio/nic/nictest"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -81,7 +82,7 @@ func TestGuestQuietChild(t *testing.T) {
 func trip(from, to *Device, ds []ring.Desc) {
 	x, y := from.queues[0], to.queues[0]
 	f, _ := from.arena.Alloc()
-	b := frame(from.arena.Bytes(f)[ring.Headroom:], 0, 60)
+	b := nictest.Frame(from.arena.Bytes(f)[ring.Headroom:], 0, 60)
 	x.TxBatch([]ring.Desc{{Frame: f, Off: ring.Headroom, Len: uint16(len(b))}})
 	from.arena.Release(f)
 	if err := x.Kick(); err != nil {

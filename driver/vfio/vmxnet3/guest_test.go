@@ -13,3 +13,7 @@ func TestGuestContract(t *testing.T) {
 	// An interrupt that was due while it was masked comes when it no longer is.
 	nictest.Contract(t, true, func(c nic.Config) (nictest.Device, error) { return Open(c) })
 }
+
+func TestGuestMillion(t *testing.T) {
+	nictest.MillionOverGuest(t, func(c nic.Config) (nictest.Device, error) { return Open(c) })
+}
