@@ -63,15 +63,16 @@ func testRefill(t *testing.T, l *Ends) {
 func testExchange(t *testing.T, l *Ends) {
 	l.ready(t)
 	freeA, freeB := l.A.Arena().FreeFrames(), l.B.Arena().FreeFrames()
-	var want [][]byte
+	var want, got [][]byte
 	size := 0
 	for i, n := range []int{18, 19, 100, 1000, 1472, l.B.Caps().MTU - 28} {
 		b := l.datagram(n, byte(i))
 		l.A.send(t, b)
 		want = append(want, b)
 		size += len(b)
+		got = append(got, l.B.batch(t)...) // both rings may have room for two
 	}
-	got := l.B.receive(t, len(want))
+	got = append(got, l.B.receive(t, len(want)-len(got))...)
 	for i := range want {
 		if !slices.ContainsFunc(got, func(b []byte) bool { return bytes.Equal(b, want[i]) }) {
 			t.Errorf("packet %d, of %d bytes, came otherwise", i, len(want[i]))
