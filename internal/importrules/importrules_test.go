@@ -42,7 +42,7 @@ var rules = []rule{
 	{"driver/afxdp", []string{"driver", "driver/afxdp/...", "ring"}},
 	{"driver/vfio", []string{"driver", "driver/steer", "driver/vfio/...", "ring"}},
 	{"driver/vfio/nic", []string{"driver", "driver/steer", "driver/vfio/...", "ip", "ring"}}, // headers of packets to segment
-	{"driver/vfio/nic/nictest", []string{"driver", "driver/drivertest", "driver/vfio/nic", "internal/need", "internal/testlong", "internal/vmrun/monitor"}},
+	{"driver/vfio/nic/nictest", []string{"driver", "driver/drivertest", "driver/vfio/nic", "internal/need", "internal/testlong", "internal/vmrun/monitor", "ring"}},
 	{"internal/netns", nil},
 	{"internal/similar", nil},
 	{"internal/outside", nil},
