@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
-	_ "github.com/onload-go/onload/internal/testlong" // go test ./... -long
 	"github.com/onload-go/onload/metrics"
 	onload "github.com/onload-go/onload/net"
 )

@@ -11,6 +11,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/outside"
 	"github.com/onload-go/onload/tcp"
 )
@@ -206,7 +207,7 @@ func (l *TCPListener) begin(sh *engine.Shards, own netip.AddrPort, cfg *tcp.Conf
 	switch {
 	case err == syscall.EADDRINUSE && l.k != nil:
 		unshare()
-		e.in.Log().Warn(sharedPort, zap.Stringer("address", l.k.Addr()))
+		e.in.Log().Warn(sharedPort, event.SocketDeaf.Field(), zap.Stringer("address", l.k.Addr()))
 		l.why = sharedPort
 		return nil
 	case l.k != nil && errors.Is(err, driver.ErrRefused):

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/engine"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/udp"
 )
@@ -75,7 +76,7 @@ func (c *boundUDP) pump() {
 			return
 		default:
 			if failures++; failures == maxFailures {
-				c.e.in.Log().Error("the kernel's socket fails, its datagrams are lost", zap.Stringer("local", local), zap.Error(err))
+				c.e.in.Log().Error("the kernel's socket fails, its datagrams are lost", event.SocketError.Field(), zap.Stringer("local", local), zap.Error(err))
 				return
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -81,10 +82,10 @@ func (e *Engine) spread(x shardable) {
 	at := zap.Stringer("address", x.boundTo())
 	for _, s := range e.Shards(AnyFamily, x.boundTo()).Stacks {
 		if err := x.join(s); err != nil {
-			e.log.Warn(nothing, zap.String("interface", s.Name()), at, zap.Error(err))
+			e.log.Warn(nothing, event.SocketDeaf.Field(), zap.String("interface", s.Name()), at, zap.Error(err))
 		}
 	}
 	if err := x.steer(); err != nil && !errors.Is(err, stack.ErrClosed) { // the engine closes
-		e.log.Warn(nothing, at, zap.Error(err))
+		e.log.Warn(nothing, event.SocketDeaf.Field(), at, zap.Error(err))
 	}
 }

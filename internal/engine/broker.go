@@ -15,6 +15,7 @@ import (
 	"github.com/onload-go/onload/internal/broker/client"
 	"github.com/onload-go/onload/internal/broker/wire"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -55,7 +56,7 @@ func (e *Engine) Refused(err error) (why string) {
 	if !errors.Is(err, driver.ErrRefused) {
 		return ""
 	}
-	e.log.Warn("a port is left to the kernel", zap.Error(err))
+	e.log.Warn("a port is left to the kernel", event.BrokerPort.Field(), zap.Error(err))
 	return err.Error()
 }
 
@@ -90,7 +91,7 @@ func (e *Engine) openShared(l control.Link, arena *ring.Arena, sharers int) (dri
 		InNS:          e.ns.Do,
 	})
 	if err != nil {
-		e.log.Warn("broker gives no link", zap.String("interface", l.Name), zap.String("socket", c.Path()), zap.Error(err))
+		e.log.Warn("broker gives no link", event.BrokerRefused.Field(), zap.String("interface", l.Name), zap.String("socket", c.Path()), zap.Error(err))
 		return nil, fmt.Errorf("broker %s: %w", c.Path(), err)
 	}
 	return d, nil

@@ -46,6 +46,8 @@ type Engine struct {
 	rest bool   // the kernel carries all traffic that belongs to none of the interfaces
 	none string // why nothing is accelerated, where net is nil
 
+	notes   notes
+	watch   *watch // nil: nothing is accelerated, or the link is in memory
 	guard   guard
 	sockets sockets
 	moves   moves
@@ -156,7 +158,9 @@ func openHere(c Config) (_ *Engine, err error) {
 		if len(e.stacks()) > 0 {
 			e.openErrors()
 		}
+		e.noteTaken()
 		e.keep()
+		e.startWatch()
 	}
 	e.show()
 	return e, nil
@@ -168,6 +172,7 @@ func openHere(c Config) (_ *Engine, err error) {
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		e.hide()
+		e.watch.close()
 		e.keeper.close()
 		e.sockets.close()
 		e.hearers.close()

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/flowtable"
 	"github.com/onload-go/onload/internal/guardian"
 )
@@ -30,7 +31,7 @@ func (g *guard) flows(e *Engine) *flowtable.Table {
 	}
 	if err := g.start(e); err != nil {
 		g.none = err.Error()
-		e.log.Info("no guardian: peers of this process would not be told if it were killed", zap.Error(err))
+		e.log.Info("no guardian: peers of this process would not be told if it were killed", event.NoGuardian.Field(), zap.Error(err))
 	}
 	return g.table
 }
@@ -67,7 +68,7 @@ func (g *guard) broker(e *Engine, table *flowtable.Table) error {
 	}
 	err := c.Flows(table.FD())
 	if err != nil {
-		e.log.Warn("broker does not take the table of connections", zap.Error(err))
+		e.log.Warn("broker does not take the table of connections", event.BrokerNoTable.Field(), zap.Error(err))
 		return err
 	}
 	g.by = "broker " + c.Path()

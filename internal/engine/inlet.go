@@ -3,6 +3,7 @@ package engine
 import (
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/inlet"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ip"
@@ -14,10 +15,10 @@ func (e *Engine) openErrors() {
 	e.errorsOnce.Do(func() {
 		var err error
 		if e.icmp, err = inlet.OpenErrors(e.ns, e.log, e.injectError); err != nil {
-			e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", zap.Error(err))
+			e.log.Warn("ICMP errors that come by an interface that is not accelerated will be lost: no raw socket (CAP_NET_RAW)", event.NoICMP.Field(), zap.Error(err))
 		}
 		if e.noOutput != nil {
-			e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", zap.Error(e.noOutput))
+			e.log.Warn("flows whose route moves to an interface that is not accelerated will not go on: no raw socket (CAP_NET_RAW)", event.NoDetour.Field(), zap.Error(e.noOutput))
 		}
 	})
 }
@@ -32,7 +33,7 @@ func (e *Engine) in() stack.Inlet {
 		}
 		in, err := inlet.Open(e.ns, e.log)
 		if err != nil {
-			e.log.Warn("flows whose packets come by an interface that is not accelerated will break: no socket lookup program", zap.Error(err))
+			e.log.Warn("flows whose packets come by an interface that is not accelerated will break: no socket lookup program", event.NoInlet.Field(), zap.Error(err))
 			return
 		}
 		in.Start(e.inject) // not before there are flows, so after the start

@@ -12,6 +12,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -64,7 +65,7 @@ func (e *Engine) openInterfaces() error {
 		}
 		// A sandbox without netlink, for instance.
 		e.none = err.Error()
-		e.log.Warn("nothing is accelerated", zap.Error(err))
+		e.log.Warn("nothing is accelerated", event.NothingTaken.Field(), zap.String("reason", err.Error()))
 		return nil
 	}
 	if e.cfg.Interfaces[0] == autoInterfaces {
@@ -97,7 +98,7 @@ func (e *Engine) openInterfaces() error {
 		switch {
 		case i.Err == nil:
 		case e.cfg.Fallback && !wrong:
-			e.log.Warn("interface is left to the kernel", zap.String("interface", i.Name), zap.Error(i.Err))
+			e.log.Warn("interface is left to the kernel", event.InterfaceRefused.Field(), zap.String("interface", i.Name), zap.Error(i.Err))
 		default:
 			errs = append(errs, fmt.Errorf("onload: interface %s: %w", i.Name, i.Err))
 		}
@@ -156,7 +157,7 @@ func (e *Engine) openAuto() error {
 		wrong := false
 		i.Err, wrong = nameSetting(i.Err)
 		if i.Err != nil {
-			e.log.Info("interface is left to the kernel", zap.String("interface", i.Name), zap.Error(i.Err))
+			e.log.Info("interface is left to the kernel", event.InterfaceRefused.Field(), zap.String("interface", i.Name), zap.Error(i.Err))
 		}
 		if wrong {
 			errs = append(errs, fmt.Errorf("onload: interface %s: %w", i.Name, i.Err))
@@ -166,7 +167,7 @@ func (e *Engine) openAuto() error {
 		return nil
 	}
 	if len(errs) == 0 {
-		e.log.Warn("nothing is accelerated: no interface runs XDP natively", zap.String("because", e.whyNone()))
+		e.log.Warn("nothing is accelerated: no interface runs XDP natively", event.NothingTaken.Field(), zap.String("reason", e.whyNone()))
 	}
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -158,7 +159,7 @@ func (k *keeper) look(ctx context.Context) {
 		}
 		if !k.lost[i.Name] {
 			k.lost[i.Name] = true
-			k.e.log.Warn("interface is lost, and left to the kernel", zap.String("interface", i.Name), zap.Error(err))
+			k.e.log.Warn("interface is lost, and left to the kernel", event.InterfaceLost.Field(), zap.String("interface", i.Name), zap.Error(err))
 		}
 		if len(i.Stacks) > 0 && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, driver.ErrGone) {
 			continue // a ring was corrupt: whoever did that may do it again
@@ -208,15 +209,15 @@ func (k *keeper) try(ctx context.Context, n int, name string, l control.Link, mo
 	if i.Err != nil {
 		i.Err, _ = nameSetting(i.Err)
 		k.refused(l, i.Err)
-		k.e.log.Debug("interface is left to the kernel", zap.String("interface", name), zap.Error(i.Err))
+		k.e.log.Debug("interface is left to the kernel", event.InterfaceRefused.Field(), zap.String("interface", name), zap.Error(i.Err))
 	} else {
 		delete(k.tried, l.Index)
 		delete(k.busy, l.Index)
 		delete(k.lost, name)
-		k.e.log.Info("interface is taken", zap.String("interface", name))
 	}
 	k.e.publish(n, i)
 	if len(i.Stacks) > 0 {
+		k.e.noteInterface(i)
 		k.e.retap()
 		k.e.openErrors()
 		k.hearLast()
@@ -256,7 +257,7 @@ func (k *keeper) rejoin(ctx context.Context, i, was *Interface, l control.Link, 
 	}
 	err = s.Relink(was.Index, stack.Link{Name: dev.Name(), Index: l.Index, Queues: dev.Queues(), Steering: dev}, dev.Close)
 	if err != nil {
-		k.e.log.Warn("interface has a stack and memory of its own: flows of before do not go on",
+		k.e.log.Warn("interface has a stack and memory of its own: flows of before do not go on", event.InterfaceAlone.Field(),
 			zap.String("interface", l.Name), zap.Error(errors.Join(err, dev.Close())))
 		return false
 	}
@@ -278,7 +279,7 @@ func (k *keeper) grow(ctx context.Context) (all bool) {
 		k.e.retap()
 		all = all && err == nil
 		if err != nil && ctx.Err() == nil && g.Missing() != was {
-			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break",
+			k.e.log.Warn("queues that came are left to the kernel: connections whose packets come by them break", event.QueuesRefused.Field(),
 				zap.String("interface", i.Name), zap.Error(err))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/neigh"
 )
 
@@ -38,7 +39,7 @@ func (h *linkHost) takeGroups() {
 	h.mu.Unlock()
 	for group, f := range all {
 		if !h.host.SetFilter(group, f, h.now()) {
-			h.log.Warn("no router hears that this host is a member of the group: there are too many", zap.Stringer("group", group))
+			h.log.Warn("no router hears that this host is a member of the group: there are too many", event.GroupNotAnnounced.Field(), zap.Stringer("group", group))
 		}
 	}
 }

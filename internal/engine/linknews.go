@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/neigh"
 )
 
@@ -27,7 +28,7 @@ func (h *linkHost) wait(limit <-chan struct{}) error {
 		return fmt.Errorf("address in use: %w", errors.Join(h.taken...))
 	}
 	for word := range h.asks {
-		h.log.Warn("no server has given an address so far", zap.String("by", word), zap.Duration("in", settleFor))
+		h.log.Warn("no server has given an address so far", event.AddressMissing.Field(), zap.String("by", word), zap.Duration("in", settleFor))
 	}
 	if len(h.asks) > 0 && !slices.ContainsFunc(h.link.Addrs, func(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() }) {
 		return fmt.Errorf("no server on the link has given an address within %v (%s)", settleFor, strings.Join(keys(h.asks), ", "))
@@ -64,7 +65,7 @@ func (h *linkHost) Address(p netip.Prefix, mac [6]byte, err error) {
 	delete(h.pending, p.Addr())
 	if err != nil {
 		err = fmt.Errorf("%v: %w: % x", p.Addr(), err, mac)
-		h.log.Warn("address conflict", zap.Error(err))
+		h.log.Warn("address conflict", event.AddressConflict.Field(), zap.Error(err))
 		if configured {
 			h.taken = append(h.taken, err)
 		}
@@ -89,7 +90,7 @@ func (h *linkHost) Removed(p netip.Prefix) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closing {
-		h.log.Warn("an address is not ours any more", zap.Stringer("address", p))
+		h.log.Warn("an address is not ours any more", event.AddressLost.Field(), zap.Stringer("address", p))
 	}
 	h.link.Addrs = slices.DeleteFunc(slices.Clone(h.link.Addrs), func(o netip.Prefix) bool { return o == p })
 	h.net.SetLink(h.link)
@@ -116,9 +117,9 @@ func (h *linkHost) lookAtLink() {
 	}
 	switch {
 	case was && !up:
-		h.log.Warn("the link is down")
+		h.log.Warn("the link is down", event.LinkDown.Field())
 	case up && !was:
-		h.log.Warn("the link is up again")
+		h.log.Warn("the link is up again", event.LinkUp.Field())
 		h.host.LinkUp(h.now())
 	}
 }

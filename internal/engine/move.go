@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/udp"
@@ -129,7 +130,7 @@ func (e *Engine) deliver(l []datagram) {
 		return nil
 	})
 	if err != nil || lost > 0 {
-		e.log.Warn("datagrams that nobody had read were lost when the kernel became their socket's carrier",
+		e.log.Warn("datagrams that nobody had read were lost when the kernel became their socket's carrier", event.SocketMoved.Field(),
 			zap.Int("received", len(l)), zap.Int("lost", lost), zap.Error(err))
 	}
 }

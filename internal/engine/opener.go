@@ -10,6 +10,7 @@ import (
 
 	"github.com/onload-go/onload/driver"
 	"github.com/onload-go/onload/internal/control"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ring"
 )
@@ -66,7 +67,7 @@ func (o *opener) openAs(i *Interface, fn openFunc) error {
 		case !errors.Is(err, syscall.ENOBUFS):
 			return err
 		}
-		o.e.log.Warn("interface has a stack and memory of its own: its flows do not move to others' links, nor theirs to it",
+		o.e.log.Warn("interface has a stack and memory of its own: its flows do not move to others' links, nor theirs to it", event.InterfaceAlone.Field(),
 			zap.String("interface", i.Name), zap.Error(err))
 	}
 	dev, err := fn(nil, min(o.sharers, mostSharers))

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"syscall"
 
+	"go.uber.org/zap"
+
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ip"
 )
@@ -62,6 +65,17 @@ func (e *Engine) Vacate(proto uint8, addr netip.AddrPort) {
 // Shards returns the stacks that receive for a socket of that family bound to addr,
 // which may be unset or a wildcard.
 func (e *Engine) Shards(f Family, addr netip.Addr) Shards {
+	sh := e.shards(f, addr)
+	if sh.Why != "" {
+		if !addr.IsValid() {
+			addr = netip.IPv6Unspecified()
+		}
+		e.notePath(sh.Why, nil, "local", netip.AddrPortFrom(addr, 0))
+	}
+	return sh
+}
+
+func (e *Engine) shards(f Family, addr netip.Addr) Shards {
 	switch {
 	case !e.Accelerates():
 		return Shards{Addr: addr, Why: e.Notice()}
@@ -120,7 +134,7 @@ const (
 func (e *Engine) Notice() string {
 	if e.none == noInterface {
 		e.noticed.Do(func() {
-			e.log.Warn("nothing is accelerated: no interface is configured; set ONLOAD_INTERFACES=auto or to names, or Config.Interfaces")
+			e.log.Warn("nothing is accelerated: no interface is configured; set ONLOAD_INTERFACES=auto or to names, or Config.Interfaces", event.NothingTaken.Field(), zap.String("reason", e.none))
 		})
 	}
 	return e.none

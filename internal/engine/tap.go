@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/onload-go/onload/driver"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/internal/stack"
 )
 
@@ -76,7 +77,7 @@ func (e *Engine) setTaps() {
 			if !met {
 				var err error
 				if tap, err = g.open(t.names); err != nil {
-					e.log.Warn("packets of an interface that came are not recorded", zap.Error(err))
+					e.log.Warn("packets of an interface that came are not recorded", event.TapMissing.Field(), zap.Error(err))
 				}
 				g.of[s] = tap
 			}

@@ -67,6 +67,7 @@ func (t *Traffic) tos(dst netip.Addr) uint8 {
 // ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EINVAL.
 func (e *Engine) Way(f Family, t Traffic, local, remote netip.AddrPort) (Way, error) {
 	w, err := e.decide(f, t, local, remote)
+	e.notePath(w.Why, &w, "remote", remote)
 	switch {
 	case w.Stack != nil:
 		return w, nil

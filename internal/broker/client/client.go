@@ -16,6 +16,7 @@ import (
 
 	"github.com/onload-go/onload/internal/broker/claim"
 	"github.com/onload-go/onload/internal/broker/wire"
+	"github.com/onload-go/onload/internal/event"
 )
 
 // Client is a connection to a broker. When the broker ends, the links go on; the client
@@ -174,11 +175,11 @@ func (c *Client) run(s *session) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		c.log.Warn("broker has gone: links go on, and wait for the next one", zap.String("socket", c.path))
+		c.log.Warn("broker has gone: links go on, and wait for the next one", event.BrokerGone.Field(), zap.String("socket", c.path))
 		if s = c.redial(); s == nil {
 			return
 		}
-		c.log.Info("broker is back", zap.String("socket", c.path))
+		c.log.Info("broker is back", event.BrokerBack.Field(), zap.String("socket", c.path))
 	}
 }
 
@@ -218,12 +219,12 @@ func (c *Client) redial() *session {
 		c.mu.Unlock()
 		if table >= 0 {
 			if _, err := s.roundTrip(&wire.Flows{}, table); err != nil {
-				c.log.Warn("broker does not take the table of connections", zap.Error(err))
+				c.log.Warn("broker does not take the table of connections", event.BrokerNoTable.Field(), zap.Error(err))
 			}
 		}
 		for _, d := range devices {
 			if err := d.resume(s); err != nil {
-				c.log.Warn("link is not taken up by the broker", zap.String("interface", d.Name()), zap.Error(err))
+				c.log.Warn("link is not taken up by the broker", event.BrokerRefused.Field(), zap.String("interface", d.Name()), zap.Error(err))
 			}
 		}
 		c.mu.Lock()

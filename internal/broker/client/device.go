@@ -15,6 +15,7 @@ import (
 	"github.com/onload-go/onload/driver/afxdp"
 	"github.com/onload-go/onload/internal/broker/claim"
 	"github.com/onload-go/onload/internal/broker/wire"
+	"github.com/onload-go/onload/internal/event"
 	"github.com/onload-go/onload/ring"
 )
 
@@ -432,12 +433,12 @@ func (d *Device) resume(s *session) error {
 	}
 	for k, socket := range ports {
 		if err := tell(&wire.Claim{Link: d.link, Port: wire.MakeEndpoint(k.proto, k.local)}, socket); err != nil {
-			d.c.log.Warn("a port is lost", zap.Stringer("address", k.local), zap.Error(err))
+			d.c.log.Warn("a port is lost", event.BrokerPort.Field(), zap.Stringer("address", k.local), zap.Error(err))
 		}
 	}
 	for k := range flows {
 		if err := tell(k.except(d.link)); err != nil {
-			d.c.log.Warn("a connection that is the kernel's is not told", zap.Stringer("peer", k.remote), zap.Error(err))
+			d.c.log.Warn("a connection that is the kernel's is not told", event.BrokerUntold.Field(), zap.Stringer("peer", k.remote), zap.Error(err))
 		}
 	}
 	return tell(&wire.Resumed{Link: d.link})
