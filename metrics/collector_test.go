@@ -80,7 +80,8 @@ func value(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue()
 }
 
-// Every number of Stats and driver.Stats is there, once, with its value.
+// Every number of Stats and driver.Stats is there, with its value. Two packets come at
+// least: a SYN, and data with the last ACK of the handshake.
 func TestCollector(t *testing.T) {
 	a, b := pair(t)
 	r := prometheus.NewPedanticRegistry() // checks what is collected against Describe
@@ -96,10 +97,10 @@ func TestCollector(t *testing.T) {
 		"onload_polls_total " + name:                   1,
 		"onload_tcp_accepts_total " + name:             1,
 		"onload_tcp_passive_opens_total " + name:       1,
-		"onload_tcp_in_segs_total " + name:             3,
+		"onload_tcp_in_segs_total " + name:             2,
 		"onload_frames " + name:                        float64(team.Stats.Frames),
 		"onload_listeners " + name:                     1,
-		"onload_queue_rx_packets_total " + name + " 0": 3,
+		"onload_queue_rx_packets_total " + name + " 0": 2,
 		"onload_interface_accelerated " + name:         1,
 		"onload_listener_accepted_total 10.0.0.2:80":   1,
 		"onload_listener_backlog 10.0.0.2:80":          4096,
@@ -210,7 +211,7 @@ func TestVars(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(v.Teams) != 1 || v.Teams[0].Counters["TCP.PassiveOpens"] != 1 || v.Listeners["10.0.0.2:80"].Accepted != 1 ||
-		v.Teams[0].Queues[v.Teams[0].Interfaces[0]+":0"]["RxPackets"] < 3 {
+		v.Teams[0].Queues[v.Teams[0].Interfaces[0]+":0"]["RxPackets"] < 2 {
 		t.Errorf("%s", text)
 	}
 }
