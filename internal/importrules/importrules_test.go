@@ -46,6 +46,7 @@ var rules = []rule{
 	{"internal/netns", nil},
 	{"internal/similar", nil},
 	{"internal/event", nil},
+	{"internal/guides", nil}, // tests only
 	{"internal/outside", nil},
 	{"internal/pcapfilter", nil},
 	{"internal/doctor", []string{"internal/broker/wire", "internal/cgroup", "internal/engine", "driver/afxdp", "driver/afxdp/affinity", "internal/lab"}},

@@ -1,0 +1,2 @@
+// Package guides holds no code: its test runs the commands of the guides in docs/deploy.
+package guides
