@@ -53,6 +53,10 @@ apps: ## real programs over the kernel and over onload, quick, as root
 work: ## the table of work that CI compares
 	go test -C bench ./micro
 
+.PHONY: site
+site: ## the documents as a site of plain files, in the folder site
+	go run ./internal/site/cmd -out site
+
 .PHONY: ci
 ci: ## all that CI does, as root in a throw-away machine
 	.ci/run

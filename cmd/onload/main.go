@@ -31,6 +31,7 @@ var commands = []command{
 	{"swap", "import onload instead of package net", swapHelp, swap},
 	{"nic", "list NICs, give them to VFIO and back", nicUsage, nicCommand},
 	{"capture", "write packets for Wireshark and tcpdump", captureUsage, captureCommand},
+	{"version", "print the version of this program", versionHelp, version},
 	{"doctor", "would a program be accelerated here, and if not, why", doctorUsage, doctorCommand},
 	{"guardian", "(for programs that import onload) wait for their end", "usage: onload guardian (started by programs that import onload, see Config.Guardian; it does nothing by itself)", guard},
 	{"broker", "share interfaces among processes without privileges", "", brokerCommand},

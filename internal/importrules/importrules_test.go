@@ -47,6 +47,7 @@ var rules = []rule{
 	{"internal/similar", nil},
 	{"internal/event", nil},
 	{"internal/guides", nil}, // tests only
+	{"internal/site", []string{"internal/site"}},
 	{"internal/outside", nil},
 	{"internal/pcapfilter", nil},
 	{"internal/doctor", []string{"internal/broker/wire", "internal/cgroup", "internal/engine", "driver/afxdp", "driver/afxdp/affinity", "internal/lab"}},
