@@ -63,7 +63,7 @@ var runBlock = regexp.MustCompile("(?ms)^```sh run\n(.*?)^```")
 
 // The blocks of the guides that are marked so run as they stand. Each has a namespace of
 // its own, whose interface is named eth0; its peer has 169.254.1.1 too, as the host of a
-// Calico pod. With -short it is the first block of each guide.
+// Calico pod. With -short they are those of systemd.md.
 func TestGuides(t *testing.T) {
 	guides, err := filepath.Glob("../../docs/deploy/*.md")
 	if err != nil || len(guides) < 4 {
@@ -80,8 +80,8 @@ func TestGuides(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, m := range runBlock.FindAllStringSubmatch(string(text), -1) {
-			if testing.Short() && i > 0 {
-				break
+			if testing.Short() && filepath.Base(guide) != "systemd.md" {
+				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", filepath.Base(guide), i), func(t *testing.T) {
 				p := lab.NewPair(t, lab.Options{})
