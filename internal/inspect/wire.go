@@ -49,7 +49,9 @@ func (c *Conn) WriteLine(v any, files ...*os.File) error {
 		if err != nil {
 			return err
 		}
-		b = b[n:]
+		if b = b[n:]; len(b) == 0 {
+			return nil // a write of nothing fails where the peer has answered and gone
+		}
 	}
 	_, err = c.f.Write(b)
 	return err
