@@ -41,6 +41,9 @@ type Stats struct {
 	ReturnErrors      uint64       `help:"packets that were to go back to the kernel (Fragments.Returned, bad headers), and were lost"`
 	HandOvers         uint64       `help:"packets that came by a queue of another stack than has the flow (Config.Stacks)"`
 	HandOverDrops     uint64       `help:"packets for another stack that had no room for them, dropped"`
+	ConnsMoved        uint64       `help:"TCP connections handed over to another carrier, such as the kernel"`
+	ConnsAdopted      uint64       `help:"TCP connections taken over from another carrier"`
+	MoveDrops         uint64       `help:"packets of connections that changed hands, more than are kept meanwhile, dropped"`
 	TxResets          uint64       `help:"resets sent for segments that belong to nothing"`
 	KickErrors        uint64       `help:"system calls to send that failed"`
 	ICMPErrors        uint64       `help:"ICMP errors about our flows"`

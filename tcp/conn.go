@@ -402,7 +402,10 @@ func (c *Conn) stop(s State) {
 	if c.has(markOrphan) {
 		c.dropReceived()
 	}
-	c.stopTimers()
+	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
+	if p := c.cc.pacer; p != nil {
+		p.at = 0
+	}
 	c.clear(markAckNow | markDSACK | markGather)
 }
 

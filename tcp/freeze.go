@@ -22,10 +22,10 @@ func (s State) movable() bool {
 	return false
 }
 
-// Freeze stops c, and returns what it is. No segment leaves any more, no timer
-// runs, and Input takes nothing: to the owner c has ended, though no event says so.
-// c keeps its frames until Free gives them back, because another carrier has the
-// connection, or until Resume has c go on.
+// Freeze stops c, and returns what it is. No segment leaves any more, Expire does
+// nothing, and Input takes nothing: to the owner c has ended, though no event says so.
+// c keeps its frames and timers until Free gives the frames back, because another
+// carrier has the connection, or until Resume has c go on.
 //
 // The caller holds the stack lock, and no reader or writer is at work. With an
 // error, which wraps ErrState, nothing has changed.
@@ -40,7 +40,6 @@ func (c *Conn) Freeze(now int64) (*Snapshot, error) {
 	c.countOrphan(-1)
 	c.flags.Or(sharedNoWrite)
 	c.setState(Closed)
-	c.stopTimers()
 	return s, nil
 }
 
@@ -48,8 +47,9 @@ func (c *Conn) Freeze(now int64) (*Snapshot, error) {
 func (c *Conn) Frozen() bool { return c.has(markFrozen) }
 
 // Resume has c go on where Freeze stopped it. s is what Freeze returned. The caller
-// gives c the segments that came meanwhile, and then lets Output run.
-func (c *Conn) Resume(s *Snapshot, now int64) {
+// gives c the segments that came meanwhile, and then lets Output run. Timers that ran
+// out meanwhile are due.
+func (c *Conn) Resume(s *Snapshot) {
 	if !c.has(markFrozen) {
 		return
 	}
@@ -59,35 +59,6 @@ func (c *Conn) Resume(s *Snapshot, now int64) {
 		c.flags.And(^uint32(sharedNoWrite))
 	}
 	c.setState(s.State)
-	c.restart(now)
-	if c.ooo != nil {
-		c.retrySoon(now, squeezeAfter)
-	}
-}
-
-// stopTimers turns all timers off.
-func (c *Conn) stopTimers() {
-	c.rtoAt, c.rackAt, c.ackAt, c.keepAt, c.retryAt = 0, 0, 0, 0, 0
-	if p := c.cc.pacer; p != nil {
-		p.at = 0
-	}
-}
-
-// restart starts the timers of a connection that was at rest. Output starts those
-// of a shut window and of pacing.
-func (c *Conn) restart(now int64) {
-	c.clear(markPersist | markPTO | markGather)
-	if c.sndUna != c.sndNxt {
-		c.armRTO(now)
-	}
-	if c.rcvAcked != c.rcvNxt {
-		c.ackAt = now + delAck
-	}
-	if c.has(markOrphan) && c.State() == FinWait2 {
-		c.armFinWait2(now)
-	} else {
-		c.armKeepAlive(c.lastRcv)
-	}
 }
 
 // snapshot returns what c is in state st. It changes nothing.
@@ -179,7 +150,16 @@ func (c *Conn) snapshotHints(now int64) SnapshotHints {
 	if c.has(markFinAcked) {
 		h.BytesAcked--
 	}
+	if c.rtoAt != 0 && c.sndUna != c.sndNxt {
+		h.Timeout, h.Probe = left(c.rtoAt, now), c.has(markPTO)
+	}
+	if c.ackAt != 0 {
+		h.AckDelay = left(c.ackAt, now)
+	}
 	return h
 }
+
+// left is the time until at, at least one nanosecond.
+func left(at, now int64) time.Duration { return time.Duration(max(at-now, 1)) }
 
 func since(at, now int64) time.Duration { return time.Duration(max(now-at, 0)) }

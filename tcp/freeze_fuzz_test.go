@@ -99,7 +99,7 @@ func fullSnapshot() *Snapshot {
 		SoftErr: syscall.EHOSTUNREACH,
 		Hints: SnapshotHints{
 			RTT: 1, RTTVar: 2, MinRTT: 3, Cwnd: 4, Ssthresh: 5, Age: 6, DataAge: 7, Retries: 8, Backoff: 9, Probes: 10,
-			KeepProbes: 11, Stuck: 12, BytesAcked: 13, BytesReceived: 14, BytesRetrans: 15, SegsIn: 16, SegsOut: 17, SegsRetrans: 18, Passive: true,
+			KeepProbes: 11, Stuck: 12, Timeout: 19, AckDelay: 20, Probe: true, BytesAcked: 13, BytesReceived: 14, BytesRetrans: 15, SegsIn: 16, SegsOut: 17, SegsRetrans: 18, Passive: true,
 		},
 	}
 }
@@ -127,7 +127,7 @@ func FuzzSnapshot(f *testing.F) {
 	}
 	b, _ := s.MarshalBinary()
 	f.Add(b)
-	w.c.Resume(s, w.now)
+	w.c.Resume(s)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s Snapshot
 		if s.UnmarshalBinary(b) != nil {

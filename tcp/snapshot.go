@@ -163,6 +163,11 @@ type SnapshotHints struct {
 	// Stuck is for how long the peer has acknowledged nothing, or kept its window
 	// shut, for the user timeout.
 	Stuck time.Duration
+	// Timeout is the time until the retransmission timer expires, and Probe says that
+	// it is for a tail loss probe (RFC 8985 section 7). AckDelay is the time until a
+	// delayed acknowledgement is due. 0: not known; a full time begins.
+	Timeout, AckDelay time.Duration
+	Probe             bool
 
 	// Totals of the connection's life, as Info has them.
 	BytesAcked, BytesReceived, BytesRetrans uint64

@@ -43,6 +43,7 @@ func (s *Snapshot) check() error {
 		{s.Options.MTUProbing <= MTUProbeOff, "search for the path's MTU"},
 		{s.Hints.RTT >= 0 && s.Hints.RTTVar >= 0 && s.Hints.MinRTT >= 0, "round-trip times"},
 		{s.Hints.Age >= 0 && s.Hints.DataAge >= 0 && s.Hints.Stuck >= 0, "ages"},
+		{s.Hints.Timeout >= 0 && s.Hints.AckDelay >= 0, "timers"},
 	} {
 		if !c.ok {
 			return fmt.Errorf("%w: %s", ErrSnapshot, c.what)

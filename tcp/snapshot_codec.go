@@ -117,7 +117,7 @@ func (o *SnapshotOptions) code(k *coder) {
 }
 
 func (h *SnapshotHints) code(k *coder) {
-	for _, v := range []*time.Duration{&h.RTT, &h.RTTVar, &h.MinRTT, &h.Age, &h.DataAge, &h.Stuck} {
+	for _, v := range []*time.Duration{&h.RTT, &h.RTTVar, &h.MinRTT, &h.Age, &h.DataAge, &h.Stuck, &h.Timeout, &h.AckDelay} {
 		code64(k, v)
 	}
 	for _, v := range []*uint8{&h.Retries, &h.Backoff, &h.Probes, &h.KeepProbes} {
@@ -129,7 +129,7 @@ func (h *SnapshotHints) code(k *coder) {
 	for _, v := range []*uint32{&h.Cwnd, &h.Ssthresh, &h.SegsIn, &h.SegsOut, &h.SegsRetrans} {
 		k.u32(v)
 	}
-	k.flags(&h.Passive)
+	k.flags(&h.Passive, &h.Probe)
 }
 
 // coder writes fields behind b or, if reading, takes them off the front of b.

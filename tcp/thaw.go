@@ -40,8 +40,35 @@ func (c *Conn) Thaw(h *Host, o Owner, base *Config, s *Snapshot, now int64) erro
 	c.setState(s.State)
 	c.countOrphan(1)
 	c.publishWindow()
-	c.restart(now)
+	c.thawTimers(&s.Hints, now)
 	return nil
+}
+
+// thawTimers starts the timers. They count on from where they stood: otherwise a
+// connection that changes hands often would never time out. Output starts those of a
+// shut window and of pacing.
+func (c *Conn) thawTimers(h *SnapshotHints, now int64) {
+	if c.sndUna != c.sndNxt {
+		if h.Probe {
+			c.armSent(now)
+		} else {
+			c.armRTO(now)
+		}
+		if h.Timeout > 0 {
+			c.rtoAt = min(c.rtoAt, now+int64(h.Timeout))
+		}
+	}
+	if c.rcvAcked != c.rcvNxt {
+		c.ackAt = now + delAck
+		if h.AckDelay > 0 {
+			c.ackAt = min(c.ackAt, now+int64(h.AckDelay))
+		}
+	}
+	if c.has(markOrphan) && c.State() == FinWait2 {
+		c.armFinWait2(now)
+	} else {
+		c.armKeepAlive(c.lastRcv)
+	}
 }
 
 // config is base with the options of s, as far as Config has them.

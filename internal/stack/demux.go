@@ -29,10 +29,14 @@ type demux struct {
 	udpFlows  map[flowKey]*UDPConn // the connected ones
 	mates     mates                // other stacks, which may have the flow
 
-	frozen map[*TCPConn]*frozen // those of flows that are frozen
-
 	inlet Inlet             // is told of flows; nil: there is no kernel
 	table *flowtable.Writer // of established connections; nil: nobody reads it
+
+	// Connections that change hands; nil: there were none. keptBytes counts what is
+	// kept of them.
+	moving    map[*TCPConn]*leavingConn
+	expected  map[flowKey]*Expected
+	keptBytes int
 
 	// twins: the kernel's twins of listeners may have connections, for as long as those
 	// like, since segments that nobody judged were given back, or since a twin served

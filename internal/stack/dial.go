@@ -178,7 +178,7 @@ func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	s.begin()
 	tw := s.demux.timeWaitOf(local, remote)
 	_, other := s.demux.mates.owner(ip.ProtoTCP, local, remote)
-	taken := other || s.ports.leaving.given.has(local, remote, s.now) || s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
+	taken := other || s.ports.leaving.hasMoved(local, remote, s.now) || s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
 	s.end()
 	return taken
 }

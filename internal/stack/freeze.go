@@ -1,176 +1,250 @@
 package stack
 
 import (
+	"errors"
+	"net/netip"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/onload-go/onload/ip"
-	"github.com/onload-go/onload/ring"
 	"github.com/onload-go/onload/tcp"
 )
 
-// A connection that changes hands is frozen first: nothing leaves, and what arrives is
-// kept. Then it is released, since another carrier has it, or it goes on (Resume). Its
-// users, who find it closed meanwhile, look for the carrier, or call again.
+// A connection changes hands in two steps. Freeze stops it, and says what it is: calls
+// on it wait, and the flow's packets are kept. When another carrier has it, Release
+// forgets it in silence, and gives the packets to whoever wants them; or the hand-over
+// failed, and Resume has it go on. The connection has no field for that: to everything
+// in the stack it is gone meanwhile, but for its place in the demultiplexer.
 
-// frozen is what a stack knows of a connection that is frozen.
-type frozen struct {
-	state *tcp.Snapshot
-	kept  [][]byte // IP packets
-	bytes int      // of kept
+// errFrozen is why a call has to wait. No user sees it.
+var errFrozen = errors.New("stack: the connection is frozen")
+
+// leavingConn is a connection between Freeze and its end.
+type leavingConn struct {
+	snapshot *tcp.Snapshot
+	kept     kept
 }
 
-// Bounds of what is kept for a frozen connection. What is more is lost, and the peer
-// sends it again.
-const (
-	keptPackets = 1024
-	keptBytes   = 4 << 20
-)
-
-// Freeze stops the connection, and returns what it is. The goroutines that wait on it
-// return ErrClosed, as do all calls until Resume; calls of Read and Write wait for
-// Resume or Release, one of which must follow. With an error, which is ErrClosed, or
-// wraps tcp.ErrState for a connection that cannot change hands, it goes on.
+// Freeze stops c and returns what it is, for another carrier. Calls on c, also those
+// that wait already, wait until Resume or Release. The errors are ErrClosed, and one
+// that wraps tcp.ErrState where c is not connected yet or has ended. After an error
+// nothing has changed.
 func (c *TCPConn) Freeze() (*tcp.Snapshot, error) {
-	for {
-		st := c.state.Load()
-		if st&stClosed != 0 || c.s.life.ending.Load() {
-			return nil, errClosed
-		}
-		if c.state.CompareAndSwap(st, st|stClosed) {
-			break
-		}
-	}
-	s := c.s
-	s.wake(&c.r)
-	s.wake(&c.w)
-	c.rmu.Lock()
-	c.wmu.Lock()
-	s.begin()
-	snapshot, err := s.freeze(c)
-	s.end()
-	if err != nil {
-		c.open()
+	if err := c.hush(); err != nil {
 		return nil, err
 	}
-	return snapshot, nil
+	c.s.begin()
+	snapshot, err := c.freeze()
+	c.s.end()
+	if err != nil {
+		c.unhush()
+	}
+	return snapshot, err
 }
 
-// freeze is Freeze under all locks.
-func (s *Stack) freeze(c *TCPConn) (*tcp.Snapshot, error) {
-	if s.life.closing.Load() {
+// hush has all calls on c wait: it takes both of c's mutexes, which unhush gives back.
+// A call that has to end first, as one that reads from a file, is waited for.
+func (c *TCPConn) hush() error {
+	c.silence(&c.rmu)
+	c.silence(&c.wmu)
+	if c.state.Load()&stMoved != 0 || c.s.life.ending.Load() {
+		c.unhush()
+		return errClosed
+	}
+	return nil
+}
+
+// silence takes one of c's mutexes from the goroutine that waits with it. It asks again
+// and again, because another hand-over may end meanwhile, and take the mark back.
+func (c *TCPConn) silence(mu *sync.Mutex) {
+	for d := hushLeast; ; d = min(2*d, hushMost) {
+		c.state.Or(stFrozen)
+		c.s.wake(&c.r)
+		c.s.wake(&c.w)
+		if mu.TryLock() {
+			return
+		}
+		time.Sleep(d)
+	}
+}
+
+func (c *TCPConn) unhush() {
+	c.state.And(^stFrozen)
+	c.wmu.Unlock()
+	c.rmu.Unlock()
+}
+
+// thawed waits until c is no longer frozen, without the mutex of the caller's
+// direction, mu.
+func (c *TCPConn) thawed(mu *sync.Mutex) {
+	mu.Unlock()
+	for d := hushLeast; c.state.Load()&stFrozen != 0; d = min(2*d, hushMost) {
+		time.Sleep(d)
+	}
+	mu.Lock()
+}
+
+// How often those look that wait for a hand-over, which takes a fraction of a
+// millisecond as a rule.
+const (
+	hushLeast = 20 * time.Microsecond
+	hushMost  = time.Millisecond
+)
+
+// freeze is Freeze under the stack lock.
+func (c *TCPConn) freeze() (*tcp.Snapshot, error) {
+	s := c.s
+	if s.life.ending.Load() {
 		return nil, errClosed
 	}
-	if !c.gone {
-		c.doTodo()
-		s.finishTurn(kickNow)
+	if c.state.Load()&stClosed != 0 && !c.orphan {
+		return nil, errClosed // Close waits for the mutexes
 	}
 	if c.gone {
-		return nil, tcp.ErrState
+		return nil, errors.Join(tcp.ErrState, syscall.ENOTCONN)
 	}
+	c.doTodo()
 	snapshot, err := c.tc.Freeze(s.now)
 	if err != nil {
 		return nil, err
 	}
 	snapshot.Options.TOS, snapshot.Options.TTL = c.dst.key.tos, c.dst.key.ttl
+	c.gone = true
 	s.wheel.Stop(&c.timer)
-	if s.demux.frozen == nil {
-		s.demux.frozen = map[*TCPConn]*frozen{}
+	if s.demux.moving == nil {
+		s.demux.moving = make(map[*TCPConn]*leavingConn)
 	}
-	s.demux.frozen[c] = &frozen{state: snapshot}
+	s.demux.moving[c] = &leavingConn{snapshot: snapshot, kept: kept{mtu: s.dests.mtuOf(c.dst, s.now)}}
 	return snapshot, nil
 }
 
-// open ends the time in which the users of c find it closed.
-func (c *TCPConn) open() {
-	c.state.And(^stClosed)
-	c.wmu.Unlock()
-	c.rmu.Unlock()
-}
-
-// Resume has a frozen connection go on. What its peer has sent meanwhile is lost, as on
-// the way.
+// Resume has a frozen connection go on where it was, as though nothing had happened.
+// Packets that came meanwhile are processed in their order.
 func (c *TCPConn) Resume() {
 	s := c.s
 	s.begin()
-	if f := s.demux.frozen[c]; f != nil && !c.gone {
-		c.tc.Resume(f.state, s.now)
+	m := s.demux.moving[c]
+	if m == nil {
+		s.end()
+		return
+	}
+	delete(s.demux.moving, c)
+	packets := s.takeKept(&m.kept)
+	if !s.life.closing.Load() {
+		c.gone = false
+		c.tc.Resume(m.snapshot)
+		for i := range packets {
+			s.inject(&packets[i])
+		}
+		s.rx.repeat.Forget()
+		if s.life.ending.Load() { // the other connections were reset meanwhile
+			c.tc.Abort(s.now)
+		}
 		s.touch(c)
 	}
-	delete(s.demux.frozen, c)
 	s.end()
-	c.open()
+	c.unhush()
 }
 
-// Release forgets a frozen connection, which the kernel has now: no reset and no FIN is
-// sent, and its packets go to the kernel, also where its port is still ours. It returns
-// the IP packets that came meanwhile. They are the kernel's too.
-func (c *TCPConn) Release() (packets [][]byte) {
+// Release forgets a frozen connection: another carrier has it. The peer hears nothing
+// of it. From now on the flow's packets are the kernel's. Release returns those that
+// came meanwhile, as IP packets no larger than the path's MTU and with checksums.
+// Calls on c return ErrClosed.
+func (c *TCPConn) Release() [][]byte {
 	s := c.s
-	f := givenFlow{c.tc.Local(), c.tc.Remote()}
-	s.ports.give(c.port, f) // nobody else changes the port of a frozen connection
 	s.begin()
-	if x := s.demux.frozen[c]; x != nil {
-		packets = x.kept
-		delete(s.demux.frozen, c)
+	m, p := s.demux.moving[c], c.port
+	if m == nil {
+		s.end()
+		return nil
 	}
-	if !c.gone {
-		c.gone = true
-		s.demux.removeConn(c)
-		s.demux.mates.release(ip.ProtoTCP, f.local, f.remote)
-		s.dests.unref(c.dst)
-		s.ports.releaseLater(c.port)
-		c.dst, c.port = nil, nil
-		c.state.Or(stDone)
-		if !s.life.closing.Load() || s.shared() {
-			c.tc.Free()
+	local, remote := c.tc.Local(), c.tc.Remote()
+	left := s.life.left.Load()
+	s.end()
+	if !left && !s.ports.leave(p, local, remote) {
+		s.demux.twinsServe().Store(true)
+	}
+	s.begin()
+	if !s.life.closing.Load() {
+		// What is on the rings came before. Others may send without pause.
+		for range releaseTurns {
+			if s.poll() == 0 {
+				break
+			}
 		}
 	}
+	packets := s.takeKept(&m.kept)
+	s.forget(c, p, left)
 	s.end()
 	c.r.stop()
 	c.w.stop()
-	c.wmu.Unlock()
-	c.rmu.Unlock()
-	return packets
+	c.unhush()
+	return m.kept.raw(packets)
 }
 
-// keep keeps a segment of a frozen connection, as the packet that it came in, and frees
-// it.
-func (s *Stack) keep(c *TCPConn, seg *tcp.Segment) {
-	p, f := &s.rx.pkt, s.demux.frozen[c]
-	l4 := s.wholeSegment(seg.Payload, s.headers(seg))
-	if f == nil || len(f.kept) >= keptPackets || f.bytes+len(l4) > keptBytes {
-		s.counters.rxNoSocket.Add(1)
-		return
+// releaseTurns is how many batches of each queue are read for the packets of a flow
+// that is no longer ours.
+const releaseTurns = 8
+
+// forget takes a frozen connection out of the tables. The lock is held.
+func (s *Stack) forget(c *TCPConn, p *port, left bool) {
+	delete(s.demux.moving, c)
+	c.state.Or(stClosed | stMoved | stDone)
+	local, remote := c.tc.Local(), c.tc.Remote()
+	s.ports.leaving.move(local, remote, s.now)
+	s.demux.removeConn(c)
+	s.demux.mates.release(ip.ProtoTCP, local, remote)
+	if left {
+		s.ports.releaseLater(p)
 	}
-	var h ip.Header
-	h.Init(p.SrcMAC, p.DstMAC, 0, p.Src, p.Dst, p.Proto, p.TOS&^3, p.TTL)
-	packet := make([]byte, h.Len()+len(l4))
-	h.Put(packet, len(l4), p.TOS&3, atomicID)
-	copy(packet[h.Len():], l4)
-	packet = packet[h.Len()-h.NetLen():]
-	f.kept = append(f.kept, packet)
-	f.bytes += len(packet)
+	c.port = nil
+	s.counters.moved.Add(1)
+	if s.life.closing.Load() && !s.shared() {
+		return // the frames went with the device
+	}
+	s.dests.unref(c.dst)
+	c.dst = nil
+	c.tc.Free()
+	if s.life.closing.Load() {
+		s.cache.Flush()
+	}
 }
 
-// headers is how many bytes of headers were cut off in front of seg's payload.
-func (s *Stack) headers(seg *tcp.Segment) int {
-	_, payload := ring.PacketLen(seg.Payload)
-	return s.rx.pkt.L4Off + s.rx.pkt.L4Len - payload
-}
+// Deadlines returns the deadlines that are set on c; zero: none.
+func (c *TCPConn) Deadlines() (read, write time.Time) { return c.r.when(), c.w.when() }
 
-// Deadlines are those that were set on the connection; zero: none.
-func (c *TCPConn) Deadlines() (read, write time.Time) { return c.r.deadline(), c.w.deadline() }
-
-// deadline is w's, in the application's time.
-func (w *waiter) deadline() time.Time {
+// when returns w's deadline.
+func (w *waiter) when() time.Time {
 	p := w.more.Load()
 	if p == nil {
 		return time.Time{}
 	}
-	switch at := p.deadline.Load(); at {
-	case 0, never:
+	switch d := p.deadline.Load(); d {
+	case 0:
 		return time.Time{}
-	default: // passed is long ago
-		return time.Now().Add(time.Duration(at - nanotime()))
+	case passed:
+		return past
+	default:
+		return time.Now().Add(time.Duration(d - nanotime()))
 	}
+}
+
+// leave has the packets of a flow of p go to the kernel, and gives up the connection's
+// use of p. false: stray segments have to be given back, see except. The stack lock is
+// not held.
+func (t *portTable) leave(p *port, local, remote netip.AddrPort) bool {
+	if p == nil {
+		return true
+	}
+	t.mu.Lock()
+	p.refs--
+	if p.refs > 0 {
+		t.mu.Unlock()
+		return t.except(p, local, remote)
+	}
+	h := t.forget(p) // a port of the pool too, which would be steered still
+	t.mu.Unlock()
+	t.giveBack(p, h)
+	return true
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,9 +20,8 @@ type leaving struct {
 
 	mu    sync.Mutex // leaf
 	ports map[leavingPort]*departure
+	flows map[flowKey]int64 // of connections that were handed over, until when
 	swept int64
-
-	given given
 }
 
 type leavingPort struct {
@@ -78,6 +78,30 @@ func (l *leaving) has(proto uint8, number uint16, now int64) bool {
 	return l.ports[leavingPort{proto, number}] != nil
 }
 
+// move notes that the connection between two ends was handed over to another carrier.
+func (l *leaving) move(local, remote netip.AddrPort, now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(now)
+	if l.flows == nil {
+		l.flows = map[flowKey]int64{}
+	}
+	l.flows[makeFlowKey(local, remote)] = now + lastPackets
+	l.some.Store(true)
+}
+
+// hasMoved reports whether segments of that connection may be on their way yet.
+func (l *leaving) hasMoved(local, remote netip.AddrPort, now int64) bool {
+	if !l.some.Load() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(now)
+	_, moved := l.flows[makeFlowKey(local, remote)]
+	return moved
+}
+
 // sweep forgets the ports that are the kernel's again; it looks once a second.
 func (l *leaving) sweep(now int64) {
 	if now-l.swept < lastPackets {
@@ -89,7 +113,12 @@ func (l *leaving) sweep(now int64) {
 			delete(l.ports, k)
 		}
 	}
-	l.some.Store(len(l.ports) > 0)
+	for k, until := range l.flows {
+		if now > until {
+			delete(l.flows, k)
+		}
+	}
+	l.some.Store(len(l.ports)+len(l.flows) > 0)
 }
 
 // depart notes that p, whose socket is about to leave the demultiplexer, is the kernel's

@@ -16,7 +16,7 @@ import (
 // whose deadline is over, ends the call.
 func (c *TCPConn) Inspect(f func(data []byte, err error) (read int, done bool, failure error)) error {
 	if !c.rmu.TryLock() {
-		if err := c.userError(); err != nil {
+		if err := c.closedError(); err != nil {
 			return err
 		}
 		if _, done, failure := f(nil, nil); done || failure != nil {
@@ -26,7 +26,10 @@ func (c *TCPConn) Inspect(f func(data []byte, err error) (read int, done bool, f
 	}
 	defer c.rmu.Unlock()
 	for {
-		if err := c.userError(); err != nil {
+		if err := c.userError(); err == errFrozen {
+			c.thawed(&c.rmu)
+			continue
+		} else if err != nil {
 			return err
 		}
 		if c.r.over() {
@@ -110,19 +113,29 @@ func (m *moreThan) ready(direction) bool {
 }
 
 // Closed reports whether c has been closed, by its user or with its stack.
-func (c *TCPConn) Closed() bool { return c.userError() != nil }
+func (c *TCPConn) Closed() bool { return c.closedError() != nil }
 
 // MayWrite returns why Write would fail now, or nil.
-func (c *TCPConn) MayWrite() error { return c.mayWrite() }
+func (c *TCPConn) MayWrite() error {
+	if err := c.mayWrite(); err != errFrozen {
+		return err
+	}
+	return nil
+}
 
 // AwaitEnd waits until nothing can be written any more, and returns why.
 func (c *TCPConn) AwaitEnd() error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if err := c.s.wait(noWrite{c}, dirWrite, &c.w); err != nil {
-		return err
+	for {
+		if err := c.s.wait(noWrite{c}, dirWrite, &c.w); err != nil {
+			return err
+		}
+		if err := c.mayWrite(); err != errFrozen {
+			return err
+		}
+		c.thawed(&c.wmu)
 	}
-	return c.mayWrite()
 }
 
 // noWrite waits for the end of what can be written.

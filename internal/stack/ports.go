@@ -29,9 +29,10 @@ type portTable struct {
 	mu      sync.Mutex
 	spaces  map[localAddr]*portSpace
 	lone    map[*port]struct{}
-	steered map[*port]int         // how often each port is steered; lone ones are not here
-	given   map[*port][]givenFlow // excepted from ports that are steered
-	held    int                   // ports that take a descriptor of the process
+	steered map[*port]int // how often each port is steered; lone ones are not here
+	// exceptions has flows of those ports that are the kernel's, the oldest first.
+	exceptions []exception
+	held       int // ports that take a descriptor of the process
 
 	enough    int // idle ports that a pool keeps
 	shareFrom int // size of a pool from which on connections share a port
@@ -265,7 +266,12 @@ func (t *portTable) forget(p *port) control.Held {
 	p.gone = true
 	if p.remote.IsValid() {
 		delete(t.lone, p)
-		return control.Held{}
+		h := p.held
+		if h != (control.Held{}) {
+			t.held--
+		}
+		p.held = control.Held{}
+		return h
 	}
 	sp := p.space
 	sp.unpool(p)
@@ -410,6 +416,7 @@ func (t *portTable) open(local netip.AddrPort) {
 
 func (t *portTable) giveBack(p *port, h control.Held) {
 	t.unsteer(p)
+	t.endExceptions(func(x exception) bool { return x.port == p })
 	t.hasDeparted(p)
 	h.Close()
 }

@@ -39,7 +39,10 @@ func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
 	for {
-		if err := c.userError(); err != nil {
+		if err := c.userError(); err == errFrozen {
+			c.thawed(&c.rmu)
+			continue
+		} else if err != nil {
 			return false, err
 		}
 		if c.r.over() {
@@ -76,7 +79,10 @@ func (c *TCPConn) giveFrames(t *tcp.Frames) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for {
-		if err := c.mayWrite(); err != nil {
+		if err := c.mayWrite(); err == errFrozen {
+			c.thawed(&c.wmu)
+			continue
+		} else if err != nil {
 			return n, err
 		}
 		k := c.tc.Give(t)
@@ -106,7 +112,10 @@ func (c *TCPConn) Fill(most int64, bufs [][]byte, read func(bufs [][]byte) (int,
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for {
-		if err := c.mayWrite(); err != nil {
+		if err := c.mayWrite(); err == errFrozen {
+			c.thawed(&c.wmu)
+			continue
+		} else if err != nil {
 			return 0, nil, err
 		}
 		if c.tc.Blank(&b, int(min(most, math.MaxInt32))) {
@@ -119,7 +128,7 @@ func (c *TCPConn) Fill(most int64, bufs [][]byte, read func(bufs [][]byte) (int,
 	}
 	n, readErr = read(c.tc.Slices(&b, bufs[:0]))
 	// Close waits for us, and nobody would take later bytes.
-	if err := c.userError(); err != nil {
+	if err := c.closedError(); err != nil {
 		c.tc.Fill(&b, 0)
 		return 0, readErr, err
 	}

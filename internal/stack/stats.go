@@ -28,6 +28,8 @@ type counters struct {
 	udpIn, udpOut, udpErr atomic.Uint64
 	udpFull, udpScarce    atomic.Uint64
 	handOvers, handDrops  atomic.Uint64
+	moved, adopted        atomic.Uint64
+	moveDrops             atomic.Uint64
 }
 
 // Stats are a snapshot of a stack's counters.
@@ -55,6 +57,9 @@ type Stats struct {
 	ReturnErrors         uint64 // packets that were to go back to the kernel, and were lost
 	HandOvers            uint64 // packets given to another stack of the team, which has the flow
 	HandOverDrops        uint64 // those that it had no room for
+	ConnsMoved           uint64 // connections that another carrier has now
+	ConnsAdopted         uint64 // connections that another carrier had before
+	MoveDrops            uint64 // packets of connections on their way, more than are kept
 	TxResets             uint64 // resets sent for segments that belong to nothing
 	KickErrors           uint64
 	ICMPErrors           uint64 // about our flows
@@ -101,6 +106,7 @@ func (s *Stack) Counts() Stats {
 		TCPDials: c.tcpDials.Load(), TCPAccepts: c.tcpAccepts.Load(),
 		UDPIn: c.udpIn.Load(), UDPOut: c.udpOut.Load(), UDPErrors: c.udpErr.Load(),
 		HandOvers: c.handOvers.Load(), HandOverDrops: c.handDrops.Load(),
+		ConnsMoved: c.moved.Load(), ConnsAdopted: c.adopted.Load(), MoveDrops: c.moveDrops.Load(),
 		UDPRcvbufErrors: c.udpFull.Load(), UDPMemErrors: c.udpScarce.Load(),
 	}
 	if in := s.cfg.Inlet; in != nil {

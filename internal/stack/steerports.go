@@ -118,7 +118,6 @@ func (t *portTable) unsteer(p *port) {
 	for range n {
 		_ = t.device.RemovePort(at.proto, p.addr())
 	}
-	t.ungive(p)
 }
 
 // resteer steers all ports to the link that replaces another one.
@@ -140,10 +139,8 @@ func (t *portTable) resteer(from, to driver.Steering) error {
 			errs = append(errs, p.voucher().steer(to, p.space.at.proto, p.addr()))
 		}
 	}
-	for _, flows := range t.given {
-		for _, f := range flows {
-			errs = append(errs, to.AddFlow(ip.ProtoTCP, f.local, f.remote, false))
-		}
+	for _, x := range t.exceptions {
+		errs = append(errs, to.AddFlow(ip.ProtoTCP, x.local, x.remote, false))
 	}
 	for p := range t.lone {
 		errs = append(errs, to.AddFlow(p.space.at.proto, p.addr(), p.remote, true))

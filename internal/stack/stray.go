@@ -28,7 +28,15 @@ func (s *Stack) returnStray(port uint16, ds []ring.Desc, headers int) bool {
 
 // returnSegment is returnStray for seg.
 func (s *Stack) returnSegment(seg *tcp.Segment) bool {
-	return s.returnStray(seg.Local.Port(), seg.Payload, s.headers(seg))
+	_, payload := ring.PacketLen(seg.Payload)
+	return s.returnStray(seg.Local.Port(), seg.Payload, s.rx.pkt.L4Off+s.rx.pkt.L4Len-payload)
+}
+
+// returnMoved gives the kernel a segment of a connection that was handed over, and frees
+// it. false: no kernel is behind the link.
+func (s *Stack) returnMoved(seg *tcp.Segment) bool {
+	_, payload := ring.PacketLen(seg.Payload)
+	return s.returnWhole(seg.Payload, s.rx.pkt.L4Off+s.rx.pkt.L4Len-payload)
 }
 
 // returnTwins gives the kernel a segment to a listener that is of no handshake of ours,
@@ -40,7 +48,7 @@ func (s *Stack) returnTwins(l *TCPListener, seg *tcp.Segment) bool {
 	if !l.finishing && (syn || !s.demux.twinsServe().Load()) || l.tl.Opening(seg, s.now) {
 		return false
 	}
-	return s.returnWhole(seg.Payload, s.headers(seg))
+	return s.returnMoved(seg)
 }
 
 // returnWhole gives the kernel the packet in rx.pkt, whole and summed, and frees it, as
@@ -51,8 +59,12 @@ func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
 		return false
 	}
 	s.rx.returned++
-	transport := headers - p.L4Off
-	l4 := s.wholeSegment(ds, headers)
+	transport := uint16(headers - p.L4Off)
+	ds[0].Off -= transport
+	ds[0].Len += transport
+	l4 := s.copyOut(ds)
+	s.cache.FreeDescs(ds)
+	s.completeStray(l4)
 
 	var h ip.Header
 	h.Init(p.SrcMAC, p.DstMAC, p.VLAN, p.Src, p.Dst, p.Proto, p.TOS&^3, p.TTL)
@@ -61,7 +73,7 @@ func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
 	ecn := p.TOS & 3
 	switch size := mtu - h.NetLen(); {
 	case len(l4) > size && p.Proto == ip.ProtoTCP: // a packet that no device has cut yet
-		cutSegments(l4, transport, size-transport, s.rx.pseudo, func(off, n int) bool {
+		cutSegments(l4, int(transport), size-int(transport), s.rx.pseudo, func(off, n int) bool {
 			frame := make([]byte, h.Len()+n)
 			h.Put(frame, n, ecn, atomicID)
 			copy(frame[h.Len():], l4[off:][:n])
@@ -84,18 +96,6 @@ func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {
 		k.returner.Return(frame)
 	}
 	return true
-}
-
-// wholeSegment returns the transport header and the payload of the packet in rx.pkt,
-// summed, and frees it. headers is as for returnStray.
-func (s *Stack) wholeSegment(ds []ring.Desc, headers int) []byte {
-	transport := uint16(headers - s.rx.pkt.L4Off)
-	ds[0].Off -= transport
-	ds[0].Len += transport
-	l4 := s.copyOut(ds)
-	s.cache.FreeDescs(ds)
-	s.completeStray(l4)
-	return l4
 }
 
 // returnUntaken gives the kernel a copy of the packet in rx.pkt, whose headers are still in

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"syscall"
 	"time"
 )
@@ -8,21 +9,25 @@ import (
 // CloseRead makes reads return io.EOF where they would wait, as shutdown(SHUT_RD)
 // does. The peer is not told.
 func (c *TCPConn) CloseRead() error {
-	if err := c.userError(); err != nil {
-		return err
+	var ended error
+	err := c.look(func() {
+		if c.state.Load()&stDone != 0 {
+			ended = syscall.ENOTCONN
+			return
+		}
+		c.state.Or(stReadClosed)
+		c.tc.CloseRead()
+	})
+	if err != nil || ended != nil {
+		return cmp.Or(err, ended)
 	}
-	if c.state.Load()&stDone != 0 {
-		return syscall.ENOTCONN
-	}
-	c.state.Or(stReadClosed)
-	c.tc.CloseRead()
 	c.s.wake(&c.r)
 	return nil
 }
 
 // CloseWrite sends FIN after all that was written.
 func (c *TCPConn) CloseWrite() error {
-	if err := c.userError(); err != nil {
+	if err := c.closedError(); err != nil {
 		return err
 	}
 	// A caller that has just read EOF may be ahead of the turn that ends the
@@ -35,8 +40,11 @@ func (c *TCPConn) CloseWrite() error {
 	c.state.Or(stWriteClosed)
 	c.s.wake(&c.w)
 	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if err := c.closedError(); err != nil {
+		return err // another carrier has it by now, or it was closed
+	}
 	c.do(todoCloseWrite)
-	c.wmu.Unlock()
 	return nil
 }
 
@@ -56,6 +64,11 @@ func (c *TCPConn) Close() error {
 	c.s.wake(&c.w)
 	c.rmu.Lock()
 	c.wmu.Lock()
+	if c.state.Load()&stMoved != 0 {
+		c.wmu.Unlock()
+		c.rmu.Unlock()
+		return errClosed // another carrier has it by now, and is to be closed
+	}
 	if c.s.life.closing.Load() {
 		if c.s.shared() {
 			c.do(todoClose) // frees the frames

@@ -46,7 +46,9 @@ const (
 	stClosed            // by the user
 	stReadClosed
 	stWriteClosed
-	stDone // the protocol is finished
+	stDone   // the protocol is finished
+	stFrozen // Freeze wants it, or has it
+	stMoved  // Release has forgotten it
 )
 
 // newTCPConn returns the connection of two ports of d, which counts it.
@@ -91,7 +93,7 @@ func (c *TCPConn) Notify(ev tcp.Event) {
 // ready implements socket.
 func (c *TCPConn) ready(d direction) bool {
 	st := c.state.Load()
-	if st&stClosed != 0 || c.s.life.closing.Load() {
+	if st&(stClosed|stFrozen) != 0 || c.s.life.closing.Load() {
 		return true
 	}
 	if d == dirRead {
@@ -116,7 +118,7 @@ func (k connecting) ready(direction) bool {
 type lingering struct{ c *TCPConn }
 
 func (k lingering) ready(direction) bool {
-	return k.c.state.Load()&stDone != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.life.closing.Load()
+	return k.c.state.Load()&(stDone|stFrozen) != 0 || k.c.tc.State() == tcp.FinWait2 || k.c.s.life.closing.Load()
 }
 
 // LocalAddr is the local address.
@@ -141,28 +143,28 @@ func (c *TCPConn) Link() int {
 
 // SetDeadline sets both deadlines.
 func (c *TCPConn) SetDeadline(t time.Time) error {
-	if err := c.userError(); err != nil {
+	if err := c.closedError(); err != nil {
 		return err
 	}
 	c.s.setDeadline(&c.r, t)
 	c.s.setDeadline(&c.w, t)
-	return c.userError() // it may have been handed over meanwhile, with the old deadline
+	return nil
 }
 
 // SetReadDeadline sets when Read gives up; the zero Time is never.
 func (c *TCPConn) SetReadDeadline(t time.Time) error {
-	if err := c.userError(); err != nil {
+	if err := c.closedError(); err != nil {
 		return err
 	}
 	c.s.setDeadline(&c.r, t)
-	return c.userError() // it may have been handed over meanwhile, with the old deadline
+	return nil
 }
 
 // SetWriteDeadline sets when Write gives up; the zero Time is never.
 func (c *TCPConn) SetWriteDeadline(t time.Time) error {
-	if err := c.userError(); err != nil {
+	if err := c.closedError(); err != nil {
 		return err
 	}
 	c.s.setDeadline(&c.w, t)
-	return c.userError() // it may have been handed over meanwhile, with the old deadline
+	return nil
 }

@@ -14,13 +14,13 @@ import (
 // reset.
 func (s *Stack) tcpInput(ds []ring.Desc) {
 	if c := s.segment(ds); c != nil && !c.tc.Input(&s.rx.seg, s.now) {
-		if c.tc.Frozen() {
-			s.keep(c, &s.rx.seg)
-			return
-		}
-		// An earlier segment of this turn ended the connection. Later ones belong
+		// It is frozen, or an earlier segment of this turn ended it. Later ones belong
 		// to whatever has the addresses after the turn: a TIME-WAIT entry, a
 		// listener or nobody.
+		if m := s.demux.moving[c]; m != nil {
+			s.keep(&m.kept)
+			return
+		}
 		s.bury()
 		s.strayInput(&s.rx.seg)
 	}
@@ -73,11 +73,22 @@ func (s *Stack) segment(ds []ring.Desc) *TCPConn {
 
 // strayInput handles a segment that belongs to no connection.
 func (s *Stack) strayInput(seg *tcp.Segment) {
-	if t := s.demux.timeWaitOf(seg.Local, seg.Remote); t != nil {
-		s.timeWaitInput(t, seg)
+	if len(s.demux.expected) > 0 {
+		if e := s.demux.expected[makeFlowKey(seg.Local, seg.Remote)]; e != nil {
+			s.keep(&e.kept)
+			return
+		}
+	}
+	if s.ports.leaving.hasMoved(seg.Local, seg.Remote, s.now) {
+		// It was on its way when the connection was handed over. Whatever we say now,
+		// nobody may hear a reset.
+		if !s.returnMoved(seg) {
+			s.cache.FreeDescs(seg.Payload)
+		}
 		return
 	}
-	if s.returnGiven(seg) {
+	if t := s.demux.timeWaitOf(seg.Local, seg.Remote); t != nil {
+		s.timeWaitInput(t, seg)
 		return
 	}
 	if l := s.demux.listener(seg.Local, seg.Remote); l != nil {

@@ -42,16 +42,24 @@ func (c *TCPConn) control(fn func()) error {
 	})
 }
 
-// look runs fn, which changes nothing, under the stack lock.
+// look runs fn, which changes nothing that is to be sent, under the stack lock. It waits
+// while c is frozen.
 func (c *TCPConn) look(fn func()) error {
-	if err := c.userError(); err != nil {
-		return err
-	}
 	s := c.s
-	s.begin()
-	if s.life.closing.Load() {
+	for {
+		if err := c.closedError(); err != nil {
+			return err
+		}
+		s.begin()
+		if s.life.closing.Load() {
+			s.end()
+			return errClosed
+		}
+		if s.demux.moving[c] == nil {
+			break
+		}
 		s.end()
-		return errClosed
+		time.Sleep(hushMost)
 	}
 	fn()
 	s.end()

@@ -13,9 +13,15 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 	c.rmu.Lock()
 	for {
 		n, err := c.readNow(p)
-		if n == 0 && err == nil && len(p) > 0 {
-			if err = c.s.wait(c, dirRead, &c.r); err == nil {
+		if n == 0 {
+			switch {
+			case err == errFrozen:
+				c.thawed(&c.rmu)
 				continue
+			case err == nil && len(p) > 0:
+				if err = c.s.wait(c, dirRead, &c.r); err == nil {
+					continue
+				}
 			}
 		}
 		c.rmu.Unlock()
@@ -70,9 +76,21 @@ func (c *TCPConn) noData(eof bool, err error) error {
 	return nil
 }
 
-// userError returns the error of a socket that the user, or the owner of the
-// stack, has closed; nil while it is open.
+// userError returns the error of a socket that the user, or the owner of the stack, has
+// closed, and errFrozen where the caller, which holds rmu or wmu, is to let Freeze have
+// it (thawed); nil: it is open.
 func (c *TCPConn) userError() error {
+	if st := c.state.Load(); st&(stClosed|stFrozen) != 0 || c.s.life.ending.Load() {
+		if st&stFrozen != 0 && c.closedError() == nil {
+			return errFrozen
+		}
+		return errClosed
+	}
+	return nil
+}
+
+// closedError is userError for callers without those mutexes.
+func (c *TCPConn) closedError() error {
 	if c.state.Load()&stClosed != 0 || c.s.life.ending.Load() {
 		return errClosed
 	}
@@ -83,7 +101,7 @@ func (c *TCPConn) userError() error {
 // stack that closes resets its connections, which is a close for their users.
 func (c *TCPConn) failure() error {
 	err := c.tc.Err()
-	if err != nil && c.userError() != nil {
+	if err != nil && c.closedError() != nil {
 		return errClosed
 	}
 	return err

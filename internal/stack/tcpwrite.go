@@ -28,7 +28,7 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 // locked is true, it took the lock, and endDeferring(d) must follow; otherwise
 // others send what it took. wmu is held.
 func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
-	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
+	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed|stFrozen) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
 		return 0, kickNow, false // writeRest says why
 	}
 	s := c.s
@@ -51,7 +51,10 @@ func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
 func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	defer c.wmu.Unlock()
 	for {
-		if err := c.mayWrite(); err != nil {
+		if err := c.mayWrite(); err == errFrozen {
+			c.thawed(&c.wmu)
+			continue
+		} else if err != nil {
 			return n, err
 		}
 		if len(p) == 0 {
@@ -77,7 +80,7 @@ func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	}
 }
 
-// mayWrite returns why nothing may be written now, or nil.
+// mayWrite returns why nothing may be written now, or nil. errFrozen is as userError's.
 func (c *TCPConn) mayWrite() error {
 	if err := c.userError(); err != nil {
 		return err
