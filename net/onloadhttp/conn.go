@@ -27,6 +27,7 @@ type conn struct {
 	reading  bool      // a Read waits
 	empty    bool      // of that Read: the server holds no octet that it has not used
 	wanted   bool      // the Read that waits is to end
+	ended    bool      // it has, with nothing read
 	taken    bool      // the server has lost it
 	deadline time.Time // of reads
 }
@@ -44,7 +45,15 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, errTaken
 	}
 	c.longest = max(c.longest, len(p))
-	c.reading, c.empty = true, len(p) == c.longest
+	c.empty = len(p) == c.longest
+	if c.l.leaving.Load() && c.between && c.empty && !c.fixed {
+		c.taken = true // before the next request, which clients in a hurry have sent
+		_ = c.Conn.SetDeadline(time.Time{})
+		c.l.leave(c.Conn)
+		c.mu.Unlock()
+		return 0, errTaken
+	}
+	c.reading = true
 	c.mu.Unlock()
 
 	n, err := c.Conn.Read(p)
@@ -63,7 +72,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.wanted = false
 		_ = c.Conn.SetReadDeadline(c.deadline)
 		if n == 0 && isTimeout(err) {
-			c.taken = true
+			c.taken, c.ended = true, true
 			err = errTaken
 		}
 		c.news.Broadcast()
@@ -88,10 +97,10 @@ func (c *conn) take() bool {
 	for c.wanted {
 		c.news.Wait()
 	}
-	if c.taken {
+	if c.ended { // if it is taken otherwise, Listener.leave has it
 		_ = c.Conn.SetDeadline(time.Time{})
 	}
-	return c.taken
+	return c.ended
 }
 
 // SetDeadline implements net.Conn.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	onload "github.com/onload-go/onload/net"
@@ -16,12 +17,14 @@ import (
 // Listener gives an http.Server its connections, and passes them on. Its method ConnState
 // has to be, or be called by, the server's.
 type Listener struct {
-	inner deadlineListener
+	inner   deadlineListener
+	leaving atomic.Bool // connections leave before their next request
 
 	mu      sync.Mutex
 	news    sync.Cond // of came, passing and closed
 	conns   map[*conn]bool
 	came    []net.Conn // by Takeover, or back from a Handoff that failed
+	left    []net.Conn // by leaving
 	passing bool       // Handoff is under way: what comes back is accepted
 	passed  bool       // the successor has inner
 	closed  bool
@@ -180,6 +183,8 @@ func (l *Listener) Handoff(ctx context.Context, to *onload.UnixConn) error {
 	l.passing = true
 	l.mu.Unlock()
 	defer func() {
+		l.leaving.Store(false)
+		l.add(l.takeLeft()...)
 		l.mu.Lock()
 		l.passing = false
 		l.news.Broadcast()
@@ -191,6 +196,7 @@ func (l *Listener) Handoff(ctx context.Context, to *onload.UnixConn) error {
 	l.mu.Lock()
 	l.passed = true
 	l.mu.Unlock()
+	l.leaving.Store(true)
 	for {
 		conns, more := l.takeAll()
 		for i, c := range conns {
@@ -228,7 +234,21 @@ func (l *Listener) takeAll() (taken []net.Conn, more bool) {
 			more = more || !c.stays()
 		}
 	}
-	return taken, more
+	return append(taken, l.takeLeft()...), more
+}
+
+// leave notes a connection that has left the server.
+func (l *Listener) leave(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left = append(l.left, c)
+}
+
+func (l *Listener) takeLeft() (left []net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left, l.left = l.left, nil
+	return left
 }
 
 // Takeover receives the listener that a predecessor passes by Handoff at the other end of
