@@ -5,7 +5,7 @@
 //	...
 //	prometheus.MustRegister(metrics.New(e, metrics.Options{}))
 //
-// Each scrape takes a Snapshot of the engine: some locks for a microsecond, and a system
+// Each scrape takes a Snapshot of the engine: the lock of each stack a few times, and a system
 // call for each queue. Nothing runs between scrapes.
 //
 // # Names

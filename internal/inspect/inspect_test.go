@@ -30,7 +30,7 @@ func init() {
 		}
 		return nil
 	})
-	Handle("test-fault", func(*Request) error { var m map[int]int; m[0] = 0; return nil })
+	Handle("test-fault", func(*Request) error { panic("of the test") })
 	Handle("test-wait", func(r *Request) error { r.Wait(); return errors.New("waited") })
 }
 

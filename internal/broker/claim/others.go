@@ -80,12 +80,13 @@ type other struct {
 
 // diagRequest is struct inet_diag_req_v2 (linux/inet_diag.h), with the port in network order.
 type diagRequest struct {
-	family, protocol, extensions, pad uint8
-	states                            uint32
-	sport, dport                      [2]byte
-	src, dst                          [16]byte
-	device                            uint32
-	cookie                            [2]uint32
+	family, protocol uint8
+	_, _             uint8 // extensions, padding
+	states           uint32
+	sport, _         [2]byte   // and the peer's port
+	_, _             [16]byte  // addresses
+	_                uint32    // interface
+	_                [2]uint32 // cookie
 }
 
 func (r *diagRequest) Len() int { return binary.Size(r) }
