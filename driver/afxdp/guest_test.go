@@ -5,6 +5,7 @@ package afxdp
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // Tests on NICs, in a virtual machine: those of TestGuest run where two of them
@@ -113,7 +115,13 @@ func instance(t *testing.T, id uint32) napi {
 	t.Helper()
 	family, err := netdevFamily()
 	must(t, err)
-	n, err := queryNAPI(family, id)
+	// The kernel has no such instance while the driver stops its queue, as it does when
+	// an XDP program comes or goes.
+	var n napi
+	until(t, func() bool {
+		n, err = queryNAPI(family, id)
+		return !errors.Is(err, unix.ENOENT)
+	})
 	must(t, err)
 	return n
 }
