@@ -32,8 +32,9 @@ func (e *Engine) Shadow(six bool, b Buffers) (*os.File, error) {
 // LeaveUDP closes c, whose port the kernel's socket has too, and gives that one
 // the datagrams that nobody has read. They are received by first.
 func (e *Engine) LeaveUDP(first *stack.UDPConn, c *Socket) {
-	c.Depart() // first: what comes from now on is the kernel's
-	unread := takeUnread(first)
+	unread := takeUnread(first) // before Depart: it polls the queues too
+	c.Depart()                  // what comes from now on is the kernel's
+	unread = append(unread, takeUnread(first)...)
 	_ = c.Close()
 	e.deliver(unread)
 }
