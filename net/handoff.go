@@ -35,6 +35,9 @@ func Handoff(to *UnixConn, sockets []Passed) error {
 	}
 	var errs []error
 	for i := range sockets {
+		if u, ok := sockets[i].Socket.(interface{ SetUnlinkOnClose(bool) }); ok {
+			u.SetUnlinkOnClose(false) // the successor's clients find it by its path
+		}
 		errs = append(errs, sockets[i].Socket.(io.Closer).Close())
 	}
 	return errors.Join(errs...)
@@ -42,17 +45,21 @@ func Handoff(to *UnixConn, sockets []Passed) error {
 
 func pass(to *net.UnixConn, sockets []Passed) error {
 	for i := range sockets {
-		if err := sendPassed(to, &sockets[i]); err != nil {
+		r, f, err := recordOf(&sockets[i])
+		if err != nil {
+			err = fmt.Errorf("socket %d (%q): %w", i, sockets[i].Name, err)
+			if i > 0 { // the successor has some of them, and waits for more
+				_, _ = ask(to, passedRecord{kind: passedRefused, name: err.Error()})
+			}
+			return err
+		}
+		if err := r.sendFile(to, f); err != nil {
 			return fmt.Errorf("socket %d (%q): %w", i, sockets[i].Name, err)
 		}
 	}
-	end := passedRecord{kind: passedEnd}
-	if err := end.send(to, -1); err != nil {
+	answer, err := ask(to, passedRecord{kind: passedEnd})
+	if err != nil {
 		return err
-	}
-	var answer passedRecord
-	if _, err := answer.receive(to); err != nil {
-		return fmt.Errorf("the successor's answer: %w", err)
 	}
 	switch answer.kind {
 	case passedAll:
@@ -63,8 +70,23 @@ func pass(to *net.UnixConn, sockets []Passed) error {
 	return errPassed
 }
 
-func sendPassed(to *net.UnixConn, p *Passed) error {
-	r := passedRecord{name: p.Name, data: p.Data}
+// ask sends a record and returns the answer.
+func ask(to *net.UnixConn, r passedRecord) (answer passedRecord, err error) {
+	if err := r.send(to, -1); err != nil {
+		return answer, err
+	}
+	if _, err := answer.receive(to); err != nil {
+		return answer, fmt.Errorf("the successor's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// recordOf returns the record of p, and its descriptor.
+func recordOf(p *Passed) (*passedRecord, *os.File, error) {
+	r := &passedRecord{name: p.Name, data: p.Data}
+	if err := r.check(); err != nil {
+		return nil, nil, err
+	}
 	switch s := p.Socket.(type) {
 	case net.Listener:
 		r.kind = passedListener
@@ -80,12 +102,14 @@ func sendPassed(to *net.UnixConn, p *Passed) error {
 	}
 	s, ok := p.Socket.(interface{ File() (*os.File, error) })
 	if !ok || r.kind == 0 {
-		return fmt.Errorf("a %T cannot be passed: %w", p.Socket, errors.ErrUnsupported)
+		return nil, nil, fmt.Errorf("a %T cannot be passed: %w", p.Socket, errors.ErrUnsupported)
 	}
 	f, err := s.File()
-	if err != nil {
-		return err
-	}
+	return r, f, err
+}
+
+// sendFile sends r with f, and closes f.
+func (r *passedRecord) sendFile(to *net.UnixConn, f *os.File) error {
 	defer f.Close()
 	raw, err := f.SyscallConn() // Fd would have the socket block
 	if err != nil {
@@ -99,7 +123,8 @@ func sendPassed(to *net.UnixConn, p *Passed) error {
 // Takeover receives what a predecessor passes by Handoff at the other end of from. The
 // sockets are made by Engine.FileListener, FileConn and Engine.FilePacketConn, and say by
 // PathOf whether they are accelerated. The error is io.EOF when the predecessor has closed
-// its end, between two calls of Handoff. After other errors it has all sockets still.
+// its end, between two calls of Handoff. After other errors it has all sockets still. Who
+// can connect to from decides what this process serves: check who it is (SO_PEERCRED).
 func Takeover(from *UnixConn) ([]Passed, error) {
 	e, err := Default()
 	if err != nil {
@@ -130,25 +155,33 @@ func (e *Engine) Takeover(from *UnixConn) ([]Passed, error) {
 	return nil, &net.OpError{Op: "takeover", Net: "unix", Addr: from.RemoteAddr(), Err: err}
 }
 
-func (e *Engine) receivePassed(from *net.UnixConn) (all []Passed, err error) {
-	for {
+// receivePassed reads what one call of Handoff sends, to its end also where a socket of it
+// cannot be had: the next call begins behind it.
+func (e *Engine) receivePassed(from *net.UnixConn) (all []Passed, refused error) {
+	for n := 0; ; n++ {
 		var r passedRecord
 		f, err := r.receive(from)
 		switch {
-		case err == io.EOF && len(all) > 0:
+		case err == io.EOF && n > 0:
 			return all, io.ErrUnexpectedEOF
 		case err != nil:
 			return all, err
 		case r.kind == passedEnd:
-			return all, nil
+			return all, refused
+		case r.kind == passedRefused:
+			return all, fmt.Errorf("the predecessor gives up: %s", r.name)
+		case r.kind == passedAll:
+			return all, errPassed
 		}
-		p := Passed{Name: r.name, Data: r.data}
-		p.Socket, err = e.socketOf(r.kind, f)
+		if refused == nil {
+			p := Passed{Name: r.name, Data: r.data}
+			if p.Socket, err = e.socketOf(r.kind, f); err == nil {
+				all = append(all, p)
+			} else {
+				refused = fmt.Errorf("socket %d (%q): %w", n, r.name, err)
+			}
+		}
 		_ = f.Close()
-		if err != nil {
-			return all, fmt.Errorf("socket %d (%q): %w", len(all), r.name, err)
-		}
-		all = append(all, p)
 	}
 }
 

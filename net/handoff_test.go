@@ -1,11 +1,14 @@
 package onload_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
@@ -114,7 +117,9 @@ func TestTakeoverRefuses(t *testing.T) {
 		"of another kind":    "GET / HTTP/1.1\r\n\r\n",
 		"of another version": head(2, 4, 0, 0),
 		"without descriptor": head(1, 1, 0, 0),
-		"an answer":          head(1, 7, 0, 0),
+		"of no kind":         head(1, 7, 0, 0),
+		"an answer":          head(1, 5, 0, 0),
+		"a refusal":          head(1, 6, 3, 0) + "why",
 		"too long":           head(1, 4, 1<<31, 0),
 		"without its name":   head(1, 4, 5, 0) + "xy",
 	} {
@@ -136,4 +141,68 @@ func TestTakeoverRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pipeListener passes for a listener until somebody looks at its descriptor.
+type pipeListener struct{ net.Listener }
+
+func (pipeListener) File() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err == nil {
+		err = w.Close()
+	}
+	return r, err
+}
+
+// TestHandoffAgain: after a Handoff that one of the two ends refuses, the next one on the
+// same Unix socket passes its own sockets, and no others. The path of a listener stays.
+func TestHandoffAgain(t *testing.T) {
+	e, err := onload.New(onload.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	at := filepath.Join(t.TempDir(), "web")
+	ln, err := net.Listen("unix", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	web := onload.Passed{Name: "web", Socket: ln}
+	from, to := unixPair(t)
+	for _, c := range []*net.UnixConn{from, to} {
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass := func(sockets ...onload.Passed) ([]onload.Passed, error, error) {
+		handed := make(chan error, 1)
+		go func() { handed <- onload.Handoff(from, sockets) }()
+		got, err := e.Takeover(to)
+		return got, <-handed, err
+	}
+	bad := onload.Passed{Name: "pipe", Socket: pipeListener{ln}}
+	if got, herr, terr := pass(bad, web, web); got != nil || herr == nil || terr == nil {
+		t.Errorf("the successor cannot have the first: %v, %v, %v", got, herr, terr)
+	}
+	none := onload.Passed{Name: "none", Socket: struct{ net.Listener }{ln}}
+	if got, herr, terr := pass(web, none); got != nil || !errors.Is(herr, errors.ErrUnsupported) || terr == nil {
+		t.Errorf("the second has no File: %v, %v, %v", got, herr, terr)
+	}
+	got, herr, terr := pass(web)
+	if len(got) != 1 || herr != nil || terr != nil {
+		t.Fatalf("%v, %v, %v", got, herr, terr)
+	}
+	next := got[0].Socket.(net.Listener)
+	defer next.Close()
+	c, err := net.Dial("unix", at)
+	if err != nil {
+		t.Fatal("the successor's path: ", err)
+	}
+	defer c.Close()
+	s, err := next.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }

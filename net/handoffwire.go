@@ -17,7 +17,7 @@ const (
 	passedPacketConn
 	passedEnd     // of a call of Handoff
 	passedAll     // the answer: the successor has them
-	passedRefused // the answer: it has none, and name is why
+	passedRefused // the answer: it has none; or instead of passedEnd: Handoff gives up; name is why
 )
 
 // passedVersion is that of the records. A successor of another version refuses them.
@@ -40,10 +40,15 @@ type passedRecord struct {
 	data []byte
 }
 
-func (r *passedRecord) send(to *net.UnixConn, fd int) error {
+func (r *passedRecord) check() error {
 	if len(r.name) > maxPassedName || len(r.data) > maxPassedData {
 		return errors.New("onload: name or data of a passed socket are too long")
 	}
+	return nil
+}
+
+func (r *passedRecord) send(to *net.UnixConn, fd int) error {
+	r.name = r.name[:min(len(r.name), maxPassedName)] // an error may quote a longer one
 	b := append(make([]byte, 0, passedHeader+len(r.name)+len(r.data)), "ONLH"...)
 	b = append(b, passedVersion, r.kind, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(r.name)))
