@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	onload "github.com/onload-go/onload/net"
@@ -201,7 +202,10 @@ func (l *Listener) Handoff(ctx context.Context, to *onload.UnixConn) error {
 		conns, more := l.takeAll()
 		for i, c := range conns {
 			err := onload.Handoff(to, []onload.Passed{{Name: "connection", Socket: c}})
-			if err != nil {
+			switch {
+			case errors.Is(err, syscall.ENOTCONN):
+				_ = c.Close() // its client has reset it meanwhile
+			case err != nil:
 				l.add(conns[i:]...)
 				return err
 			}
@@ -291,6 +295,8 @@ func takeover(from *onload.UnixConn, by func(*onload.UnixConn) ([]onload.Passed,
 			for i := range all {
 				if c, ok := all[i].Socket.(net.Conn); ok {
 					l.add(c)
+				} else {
+					_ = all[i].Socket.(io.Closer).Close()
 				}
 			}
 		}

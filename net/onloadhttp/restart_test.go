@@ -206,3 +206,85 @@ func (a *asking) end() {
 	a.stop()
 	a.all.Wait()
 }
+
+// lostFirst is a listener whose first connection its client resets before it is passed.
+type lostFirst struct {
+	*net.TCPListener
+	n atomic.Int32
+}
+
+func (l *lostFirst) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	if l.n.Add(1) == 1 {
+		return lostConn{c}, nil
+	}
+	return c, nil
+}
+
+type lostConn struct{ *net.TCPConn }
+
+func (lostConn) File() (*os.File, error) {
+	return nil, &net.OpError{Op: "file", Net: "tcp", Err: syscall.ENOTCONN}
+}
+
+// TestHandoffLost: a connection that ends while it waits to be passed holds up no other.
+func TestHandoffLost(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	e, err := onload.New(onload.Config{NetNS: p.A.Path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ln, err := p.A.Listen("tcp", net.JoinHostPort(p.A.Addr4.String(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := onloadhttp.NewListener(&lostFirst{TCPListener: ln.(*net.TCPListener)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := serve(l, 0)
+	var a asking
+	var conns [3]net.Conn
+	var answers [3]*bufio.Reader
+	for i := range conns {
+		if conns[i], err = p.B.Dial("tcp", ln.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+		answers[i] = bufio.NewReader(conns[i])
+		if err := a.ask(conns[i], answers[i], i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from, to := unixPair(t)
+	handed := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), hang)
+		defer cancel()
+		handed <- now.l.Handoff(ctx, from)
+		from.Close()
+	}()
+	l, err = onloadhttp.TakeoverBy(e, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := serve(l, 1)
+	if err := <-handed; err != nil {
+		t.Error(err)
+	}
+	for i := range conns {
+		err := a.ask(conns[i], answers[i], i)
+		if lost := i == 0; lost == (err == nil) {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+	if got := a.generation.Load(); got != 1 {
+		t.Errorf("generation %d answers", got)
+	}
+	now.shutdown(t)
+	next.shutdown(t)
+}
