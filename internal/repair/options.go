@@ -29,6 +29,19 @@ func (s *setter) int(level, opt, v int) {
 	}
 }
 
+// buffer sets the size of a buffer, beyond the system's limit where the process may: that
+// takes CAP_NET_ADMIN in the first user namespace, which TCP_REPAIR does not.
+func (s *setter) buffer(force, plain, v int) {
+	if s.err != nil {
+		return
+	}
+	err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, v)
+	if err == unix.EPERM {
+		err = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, v)
+	}
+	s.err = os.NewSyscallError("setsockopt", err)
+}
+
 // ip returns the level of a family's options, and those of TOS and TTL.
 func ip(six bool) (level, tos, ttl int) {
 	if six {
@@ -55,8 +68,8 @@ func setRouted(fd int, c *tcp.Snapshot) error {
 	}
 	// The kernel doubles both, for what it keeps beside the data (socket(7)).
 	const beside = 64 << 10
-	s.int(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, max(o.RcvBuf, len(c.Recv)+int(c.RcvAdv-c.RcvNxt)+beside))
-	s.int(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, max(o.SndBuf, len(c.Send)+beside))
+	s.buffer(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, max(o.RcvBuf, len(c.Recv)+int(c.RcvAdv-c.RcvNxt)+beside))
+	s.buffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, max(o.SndBuf, len(c.Send)+beside))
 	return s.err
 }
 
@@ -65,10 +78,10 @@ func setOptions(fd int, c *tcp.Snapshot) error {
 	o := &c.Options
 	s := setter{fd: fd}
 	if o.RcvFixed {
-		s.int(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, o.RcvBuf)
+		s.buffer(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, o.RcvBuf)
 	}
 	if o.SndFixed {
-		s.int(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, o.SndBuf)
+		s.buffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, o.SndBuf)
 	}
 	locks := 0
 	if o.RcvFixed {
