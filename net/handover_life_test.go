@@ -133,3 +133,21 @@ func TestFileFails(t *testing.T) {
 		}
 	})
 }
+
+// TestFileOfClosed: a connection that the program has closed has no File, also where the
+// peer has not closed its side.
+func TestFileOfClosed(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	a := vethEngine(t, p.A, onload.Config{})
+	h := newHanded(t, a, p.B, p.A.Addr4.String(), p.B.Addr4.String(), true)
+	if err := h.c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := h.c.File(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+		f.Close()
+	}
+	if b, err := io.ReadAll(h.peer); len(b) != 0 || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -72,11 +73,14 @@ func ForgetTCP(c *stack.TCPConn) {
 
 // HandOverTCP has the kernel carry c. Its unread and unacknowledged bytes, its options
 // and its FINs go with it, and the packets that come meanwhile: the peer notices
-// nothing. After an error c goes on as it was.
+// nothing. After an error c goes on as it was, which is ErrClosed if it was closed.
 func HandOverTCP(c *stack.TCPConn, why string, wrap Wrap) error {
 	e := of(c)
 	if e == nil || e.net == nil || !e.rest {
 		return fmt.Errorf("there is no kernel: %w", errors.ErrUnsupported)
+	}
+	if MovedTCP(c) == nil && c.Closed() { // also while its Close waits (SO_LINGER)
+		return stack.ErrClosed
 	}
 	err := e.ns.Do(func() error { return e.handOver(c, why, wrap) })
 	if errors.Is(err, os.ErrClosed) {
@@ -110,11 +114,16 @@ func (e *Engine) hand(c *stack.TCPConn, m *Moved, wrap Wrap) error {
 	if err != nil {
 		return err
 	}
+	if snapshot.Orphan { // it was closed meanwhile: nobody would close the kernel's
+		c.Resume()
+		return stack.ErrClosed
+	}
 	fd, err := repair.Restore(snapshot, func(fd int) (err error) {
 		m.Kernel, err = wrap(fd)
 		return err
 	})
 	if err != nil {
+		m.drop()
 		c.Resume()
 		return err
 	}
@@ -128,6 +137,17 @@ func (e *Engine) hand(c *stack.TCPConn, m *Moved, wrap Wrap) error {
 			zap.Stringer("connection", c.RemoteAddr()), zap.Int("packets", len(packets)-n), zap.Error(err))
 	}
 	return nil
+}
+
+// drop closes what Wrap made. Its socket is in repair, so the peer does not notice.
+func (m *Moved) drop() {
+	switch k := m.Kernel.(type) {
+	case int:
+		_ = unix.Close(k)
+	case io.Closer:
+		_ = k.Close()
+	}
+	m.Kernel = nil
 }
 
 // kernelless is the name of the interface with that index, if the kernel does not get
