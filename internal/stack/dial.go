@@ -172,15 +172,15 @@ func (s *Stack) open(local, remote netip.AddrPort, route *Route, o *TCPOptions) 
 	return c, c.tc.Deferred(), nil
 }
 
-// flowTaken reports whether the connection exists, or ended less than age
-// nanoseconds ago. It takes the lock.
+// flowTaken reports whether the connection exists, the kernel may have it, or it ended
+// less than age nanoseconds ago. It takes the lock.
 func (s *Stack) flowTaken(local, remote netip.AddrPort, age int64) bool {
 	s.begin()
 	tw := s.demux.timeWaitOf(local, remote)
 	_, other := s.demux.mates.owner(ip.ProtoTCP, local, remote)
 	taken := other || s.ports.leaving.hasMoved(local, remote, s.now) || s.demux.conn(local, remote) != nil || tw != nil && !tw.reusable(s.now, age)
 	s.end()
-	return taken
+	return taken || s.ports.excepted(local, remote)
 }
 
 // awaitConnect waits for the handshake, ctx, or the protocol's own timeout.

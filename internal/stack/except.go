@@ -9,8 +9,8 @@ import (
 
 // exception is a flow of a port of ours that is the kernel's: its connection was handed
 // over. Nobody says when that ends. So the oldest exceptions are given up when there are
-// many, and the kernel gets such packets back one by one (returnTwins), as it does where
-// a device takes no exceptions.
+// many, and the kernel gets such packets back one by one (returnTwins, returnOthers), as it
+// does where a device takes no exceptions.
 type exception struct {
 	port          *port
 	local, remote netip.AddrPort
@@ -41,6 +41,14 @@ func (t *portTable) except(p *port, local, remote netip.AddrPort) (all bool) {
 	t.mu.Unlock()
 	t.removeExceptions(old)
 	return n == 0
+}
+
+// excepted reports whether a flow was left to the kernel, which may have the connection
+// still.
+func (t *portTable) excepted(local, remote netip.AddrPort) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.exceptions, func(x exception) bool { return x.remote == remote && x.local == local })
 }
 
 // unexcept takes a flow back from the kernel.

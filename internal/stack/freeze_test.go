@@ -207,3 +207,36 @@ func TestAdopt(t *testing.T) {
 		})
 	}
 }
+
+// TestExceptedFlow: a flow of a port of ours that was left to the kernel is taken, for as
+// long as the port is ours: nobody connects between the same ends.
+func TestExceptedFlow(t *testing.T) {
+	a, b := newPair(t, pairOptions{})
+	l, err := b.ListenTCP(netip.AddrPortFrom(addrB, 0), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := a.DialTCP(t.Context(), netip.AddrPort{}, l.Addr(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, _, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	s.Release()
+	b.ports.leaving.mu.Lock()
+	b.ports.leaving.flows = nil // as after a second
+	b.ports.leaving.mu.Unlock()
+	if !b.flowTaken(s.LocalAddr(), s.RemoteAddr(), 0) {
+		t.Error("the flow of a connection that the kernel has is free")
+	}
+	if b.flowTaken(s.LocalAddr(), netip.AddrPortFrom(s.RemoteAddr().Addr(), 1), 0) {
+		t.Error("a flow of nobody's is taken")
+	}
+}

@@ -51,6 +51,13 @@ func (s *Stack) returnTwins(l *TCPListener, seg *tcp.Segment) bool {
 	return s.returnMoved(seg)
 }
 
+// returnOthers is returnTwins for a port without a listener: one that connections of ours
+// share with those that were handed over (see except).
+func (s *Stack) returnOthers(seg *tcp.Segment) bool {
+	syn := seg.Flags&(tcp.FlagSYN|tcp.FlagACK) == tcp.FlagSYN
+	return !syn && s.demux.twinsServe().Load() && s.returnMoved(seg)
+}
+
 // returnWhole gives the kernel the packet in rx.pkt, whole and summed, and frees it, as
 // returnStray says. false: no kernel is behind the link.
 func (s *Stack) returnWhole(ds []ring.Desc, headers int) bool {

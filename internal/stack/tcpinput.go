@@ -99,7 +99,7 @@ func (s *Stack) strayInput(seg *tcp.Segment) {
 		s.scheduleListener(l)
 		return
 	}
-	if !s.returnSegment(seg) {
+	if !s.returnSegment(seg) && !s.returnOthers(seg) {
 		s.refuse(seg)
 	}
 }
