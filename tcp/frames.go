@@ -55,6 +55,22 @@ func (c *Conn) Take(t *Frames, n int) (cut, eof, update bool) {
 	return false, false, c.worthUpdate(c.rcvEdge.Load())
 }
 
+// Untake puts what is left in t in front of what waits. The reader may call it, if nobody
+// has read since Take.
+func (c *Conn) Untake(t *Frames) {
+	if t.n == 0 {
+		return
+	}
+	last := t.first
+	for range t.n - 1 {
+		last = t.arena.Meta(last).Next
+	}
+	t.arena.Meta(last).Next = c.readList
+	c.readList = t.first
+	c.rcvUsed.add(t.n, t.bytes)
+	*t = Frames{arena: t.arena}
+}
+
 // Give moves frames of t to the send buffer and returns how many bytes that were.
 // Frames that stay in t did not fit, or the buffer is closed for writing. Frames of
 // another arena are copied, as are those that could not be sent as they are. As

@@ -16,8 +16,9 @@ const spliceMost = 64 << 10
 // stack, the received frames leave again; otherwise they are copied once. Neither
 // connection is blocked for its other users while it waits for the other one.
 // SpliceFrom returns the bytes that c has taken, and the error of either side.
-// Received bytes that could not be sent are lost, as with io.Copy. cut: fewer bytes
-// are wanted than are in one frame; the caller moves them by Read and Write.
+// Received bytes that could not be sent are lost, as with io.Copy, unless c was handed
+// over: then src has them again, for the next carrier. cut: fewer bytes are wanted than
+// are in one frame; the caller moves them by Read and Write.
 func (c *TCPConn) SpliceFrom(src *TCPConn, most int64) (n int64, cut bool, srcErr, err error) {
 	var t tcp.Frames
 	for n < most {
@@ -27,6 +28,9 @@ func (c *TCPConn) SpliceFrom(src *TCPConn, most int64) (n int64, cut bool, srcEr
 		k, err := c.giveFrames(&t)
 		n += int64(k)
 		if err != nil {
+			if c.state.Load()&stMoved != 0 {
+				src.putBack(&t)
+			}
 			t.Drop()
 			return n, false, nil, err
 		}
@@ -71,6 +75,15 @@ func (c *TCPConn) takeFrames(t *tcp.Frames, most int) (cut bool, err error) {
 		if err := c.s.wait(c, dirRead, &c.r); err != nil {
 			return false, err
 		}
+	}
+}
+
+// putBack has the frames in t read again, unless c is closed or was handed over too.
+func (c *TCPConn) putBack(t *tcp.Frames) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	if c.closedError() == nil {
+		c.tc.Untake(t)
 	}
 }
 

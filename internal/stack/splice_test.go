@@ -367,3 +367,45 @@ func TestSpliceWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestSpliceMoved: a destination that is handed over while it is full leaves the received
+// bytes that it has not taken to be read.
+func TestSpliceMoved(t *testing.T) {
+	a, b := newPair(t, pairOptions{})
+	in, from := connect(t, a, b, addrB)
+	to, _ := connect(t, b, a, addrA)
+	data := make([]byte, 32<<20)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	in.SetWriteDeadline(time.Now().Add(patience))
+	from.SetReadDeadline(time.Now().Add(patience))
+	go in.Write(data)
+	type result struct {
+		n            int64
+		fromErr, err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, _, fromErr, err := to.SpliceFrom(from, 1<<40)
+		done <- result{n, fromErr, err}
+	}()
+	for end := time.Now().Add(patience); to.w.state.Load() == waiterIdle || to.tc.Writable(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the destination never blocks")
+		}
+	}
+	if _, err := to.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	to.Release()
+	r := <-done
+	if r.fromErr != nil || r.err != errClosed {
+		t.Fatal(r.fromErr, r.err)
+	}
+	rest := make([]byte, 256<<10)
+	if _, err := io.ReadFull(from, rest); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(rest, data[r.n:][:len(rest)]) {
+		t.Errorf("after %d bytes others follow", r.n)
+	}
+}
