@@ -1,12 +1,14 @@
 package onload_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,5 +151,60 @@ func TestFileOfClosed(t *testing.T) {
 	}
 	if b, err := io.ReadAll(h.peer); len(b) != 0 || err != nil {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestFileWhileRawWrite: what a program has written by its RawConn is sent once, also where
+// the connection had no room for it before it was handed over.
+func TestFileWhileRawWrite(t *testing.T) {
+	p := lab.NewPair(t, lab.Options{})
+	a := vethEngine(t, p.A, onload.Config{})
+	h := newHanded(t, a, p.B, p.A.Addr4.String(), p.B.Addr4.String(), true)
+	data := stream(1, 32<<20)
+	if err := h.c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := h.c.Write(data)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, of which nobody has read one: %v", n, err)
+	}
+	if err := h.c.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := h.c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, called, wrote := 0, make(chan int, 10), make(chan error, 1)
+	go func() {
+		wrote <- raw.Write(func(fd uintptr) bool {
+			k, err := syscall.Write(int(fd), data[n:][:32<<10])
+			if err != nil {
+				k = 0
+			}
+			calls++
+			called <- k
+			return true
+		})
+	}()
+	k := <-called
+	time.Sleep(50 * time.Millisecond) // so that it waits for room
+	f, err := h.c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := make([]byte, n+k)
+	if _, err := io.ReadFull(h.peer, got); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil || calls != 1 || k == 0 {
+		t.Errorf("%d calls, %d bytes, %v", calls, k, err)
+	}
+	if err := h.c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if more, err := io.ReadAll(h.peer); len(more) != 0 || err != nil || !bytes.Equal(got, data[:n+k]) {
+		t.Errorf("the stream differs: %d bytes more, %v", len(more), err)
 	}
 }

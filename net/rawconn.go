@@ -11,7 +11,9 @@ import (
 // words. Control: see tcpcontrol.go.
 type rawConn struct{ c *stackTCP }
 
-func (r rawConn) raw() engine.RawTCP { return engine.RawTCP{Conn: r.c.s, Broken: &r.c.broken} }
+func (r rawConn) raw() engine.RawTCP {
+	return engine.RawTCP{Conn: r.c.s, Broken: &r.c.broken, Rest: r.c.writeRest}
+}
 
 // Read implements syscall.RawConn.
 func (r rawConn) Read(f func(fd uintptr) bool) error {

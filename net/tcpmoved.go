@@ -94,6 +94,14 @@ func (c *stackTCP) writeOn(b []byte, n int, err error) (int, error) {
 	return n, c.writeError(err)
 }
 
+// writeRest has the next carrier take p, where the stack has not by err.
+func (c *stackTCP) writeRest(p []byte, err error) error {
+	if k := c.next(err); k != nil {
+		_, err = k.Write(p)
+	}
+	return err
+}
+
 // writeBuffersOn is writeBuffers likewise. ok is false if the kernel does not carry c.
 func (c *stackTCP) writeBuffersOn(v [][]byte, n int64, err error) (total int64, _ error, ok bool) {
 	k := c.next(err)

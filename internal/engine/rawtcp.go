@@ -29,6 +29,9 @@ func (b *Broken) TellOnce(err, then error) error {
 type RawTCP struct {
 	Conn   *stack.TCPConn
 	Broken *Broken
+	// Rest is called with what f wrote and Conn, which failed by err, has not taken. It
+	// returns nil if the next carrier has. nil: there is none.
+	Rest func(p []byte, err error) error
 }
 
 // Read implements syscall.RawConn.
@@ -87,11 +90,16 @@ func (r RawTCP) offer(f func(fd uintptr) bool, end error) (done, wrote bool, err
 	done = f(uintptr(w.near))
 	p, err := w.written()
 	if err == nil && len(p) > 0 {
-		if _, err = r.Conn.Write(p); err != nil {
+		n, err := r.Conn.Write(p)
+		if err != nil && r.Rest != nil {
+			err = r.Rest(p[n:], err)
+		}
+		if err != nil {
 			err = r.Broken.TellOnce(err, syscall.EPIPE)
 		}
+		return done, true, err
 	}
-	return done, len(p) > 0, err
+	return done, false, err
 }
 
 // untold is what f is to find where the connection has ended: an error is found
