@@ -85,6 +85,27 @@ func (c *TCPConn) thawed(mu *sync.Mutex) {
 	mu.Lock()
 }
 
+// thawedWriter is thawed for a Write. Where it has sent a part of its bytes, no other one
+// sends before the rest.
+func (c *TCPConn) thawedWriter(part bool) {
+	if !part {
+		c.thawed(&c.wmu)
+		return
+	}
+	c.state.Or(stHalf)
+	c.thawed(&c.wmu)
+	c.state.And(^stHalf)
+}
+
+// yieldToHalf has a Write go on that thawedWriter has interrupted. wmu is held.
+func (c *TCPConn) yieldToHalf() {
+	for d := hushLeast; c.state.Load()&stHalf != 0; d = min(2*d, hushMost) {
+		c.wmu.Unlock()
+		time.Sleep(d)
+		c.wmu.Lock()
+	}
+}
+
 // How often those look that wait for a hand-over, which takes a fraction of a
 // millisecond as a rule.
 const (

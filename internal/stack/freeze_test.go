@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -238,5 +239,39 @@ func TestExceptedFlow(t *testing.T) {
 	}
 	if b.flowTaken(s.LocalAddr(), netip.AddrPortFrom(s.RemoteAddr().Addr(), 1), 0) {
 		t.Error("a flow of nobody's is taken")
+	}
+}
+
+// TestFreezeWriters: what one Write sends stays together, also where a hand-over that fails
+// interrupts it and another Write waits.
+func TestFreezeWriters(t *testing.T) {
+	a, b := newPair(t, pairOptions{})
+	c, s := connect(t, a, b, addrB)
+	const size, each = 256 << 10, 8
+	writers := []byte("xy")
+	for _, letter := range writers {
+		go func() {
+			for range each {
+				if _, err := c.Write(bytes.Repeat([]byte{letter}, size)); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	s.SetReadDeadline(time.Now().Add(patience))
+	p := make([]byte, size)
+	for i := range each * len(writers) {
+		for n := 0; n < size; n += size / 4 {
+			if _, err := c.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			c.Resume()
+			if _, err := io.ReadFull(s, p[n:][:size/4]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := bytes.Count(p, p[:1]); n != size {
+			t.Fatalf("message %d: %d bytes of one Write, %d of another", i, n, size-n)
+		}
 	}
 }

@@ -92,6 +92,7 @@ func (c *TCPConn) giveFrames(t *tcp.Frames) (n int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for {
+		c.yieldToHalf()
 		if err := c.mayWrite(); err == errFrozen {
 			c.thawed(&c.wmu)
 			continue
@@ -125,6 +126,7 @@ func (c *TCPConn) Fill(most int64, bufs [][]byte, read func(bufs [][]byte) (int,
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	for {
+		c.yieldToHalf()
 		if err := c.mayWrite(); err == errFrozen {
 			c.thawed(&c.wmu)
 			continue

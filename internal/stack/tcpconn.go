@@ -49,6 +49,7 @@ const (
 	stDone   // the protocol is finished
 	stFrozen // Freeze wants it, or has it
 	stMoved  // Release has forgotten it
+	stHalf   // a Write that has sent a part waits until it is thawed: others wait for it
 )
 
 // newTCPConn returns the connection of two ports of d, which counts it.

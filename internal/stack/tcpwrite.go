@@ -28,7 +28,7 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 // locked is true, it took the lock, and endDeferring(d) must follow; otherwise
 // others send what it took. wmu is held.
 func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
-	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed|stFrozen) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
+	if len(p) == 0 || c.state.Load()&(stClosed|stWriteClosed|stFrozen|stHalf) != 0 || c.s.life.ending.Load() || c.w.over() || c.tc.Err() != nil {
 		return 0, kickNow, false // writeRest says why
 	}
 	s := c.s
@@ -51,8 +51,9 @@ func (c *TCPConn) take(p []byte) (n int, d deferral, locked bool) {
 func (c *TCPConn) writeRest(p []byte, n int) (int, error) {
 	defer c.wmu.Unlock()
 	for {
+		c.yieldToHalf()
 		if err := c.mayWrite(); err == errFrozen {
-			c.thawed(&c.wmu)
+			c.thawedWriter(n > 0)
 			continue
 		} else if err != nil {
 			return n, err
