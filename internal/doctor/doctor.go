@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,9 +90,19 @@ func Examine(c Config) Report {
 	p.eachLink()
 	p.host()
 	p.firewall()
-	rank := map[Severity]int{Broken: 0, Slower: 1, Note: 2}
-	slices.SortStableFunc(p.Findings, func(a, b Finding) int { return cmp.Compare(rank[a.Severity], rank[b.Severity]) })
+	p.Sort()
 	return p.Report
+}
+
+// Sort puts the worst findings first.
+func (r *Report) Sort() {
+	rank := map[Severity]int{Broken: 0, Slower: 1, Note: 2}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(rank[a.Severity], rank[b.Severity]) })
+}
+
+// Has reports whether there is a finding with that ID.
+func (r *Report) Has(id string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == id })
 }
 
 // Accelerated reports whether nothing stands in the way.
@@ -109,6 +120,12 @@ func (p *patient) find(s Severity, id, subject, says string, commands ...string)
 func (p *patient) read(path string) string {
 	b, _ := os.ReadFile(filepath.Join(cmp.Or(p.Root, "/"), path))
 	return strings.TrimSpace(string(b))
+}
+
+// sysctl is the command that sets what /proc/sys/net/FAMILY/conf has for an interface. With
+// slashes the name may have dots in it, as that of a VLAN has.
+func sysctl(family, link, name string, value int) string {
+	return fmt.Sprintf("sysctl -w net/%s/conf/%s/%s=%d", family, quoted(link), name, value)
 }
 
 // quoted is a word for a shell.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -200,17 +201,30 @@ var wrongs = []struct {
 		r.file("sys/fs/cgroup/job/memory.max", fmt.Sprintln(100<<20))
 	}},
 	// From here on with -long.
-	{"foreign-xdp", "Cilium (native", func(r *room) { r.xdp("cil_xdp_entry", unix.XDP_FLAGS_DRV_MODE) }},
 	{"foreign-xdp", "of watch_me", func(r *room) { r.xdp("watch_me", unix.XDP_FLAGS_SKB_MODE) }},
 	{"no-arp", "NOARP", func(r *room) { r.run("ip link set " + r.A.If + " arp off") }},
 	{"small-mtu", "1000", func(r *room) { r.run("ip link set " + r.A.If + " mtu 1000") }},
 	{"checksum-off", "does not complete checksums", func(r *room) { r.run("ethtool -K " + r.A.If + " tx off") }},
 	{"queues", "uses 1 of its 2", func(r *room) { r.run("ethtool -L " + r.A.If + " rx 1") }},
 	{"qdisc", "tbf", func(r *room) { r.run("tc qdisc add dev " + r.A.If + " root tbf rate 1mbit burst 10k latency 10ms") }},
-	{"tc-filters", "watcher", (*room).filter},
 	{"no-ipv6", "turned off", func(r *room) { r.run("sysctl -qw net.ipv6.conf." + r.A.If + ".disable_ipv6=1") }},
 	{"rp-filter", "rp_filter 1", func(r *room) { r.run("sysctl -qw net.ipv4.conf." + r.A.If + ".rp_filter=1") }},
-	{"forwarding", "forwards", func(r *room) { r.run("sysctl -qw net.ipv4.ip_forward=1") }},
+	{"rp-filter", "v.5 takes packets only", func(r *room) {
+		if err := r.A.Rename("v.5"); err != nil {
+			r.t.Fatal(err)
+		}
+		r.set("ONLOAD_INTERFACES=v.5")
+		r.run("sysctl -qw net/ipv4/conf/v.5/rp_filter=1")
+	}},
+	{"capabilities", "cap_bpf", func(r *room) {
+		r.program()
+		r.file("proc/self/status", "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t000001ffffffffff\nCapAmb:\t0000000000000000\n")
+	}},
+	{"cpu-quota", "0.50 of a processor", func(r *room) {
+		r.file("proc/self/cgroup", "0::/app-a\\x2db.scope\n")
+		r.file("proc/self/mountinfo", cgroups)
+		r.file("sys/fs/cgroup/app-a\\x2db.scope/cpu.max", "50000 100000\n")
+	}},
 	{"port-range", "none is left", func(r *room) { r.run(`sysctl -qw net.ipv4.ip_local_port_range="1024 65535"`) }},
 	{"few-ports", "Only 11", func(r *room) { r.run(`sysctl -qw net.ipv4.ip_local_port_range="40000 40010"`) }},
 	{"setting", "latency", func(r *room) { r.set("ONLOAD_PROFILE=fast") }},
@@ -300,10 +314,11 @@ func TestNamed(t *testing.T) {
 		}},
 		{"bpffs", "BPF file system", func() { r.file("proc/self/mountinfo", cgroups) }},
 		{"user-namespace", "user namespace", func() { r.file("proc/self/uid_map", "0 1000 1\n") }},
+		{"user-namespace", "user namespace", func() { r.file("proc/self/uid_map", "0 1000 1\n1 100000 65536\n") }}, // rootless
 		{"seccomp", "seccomp", func() { r.file("proc/self/status", "CapEff:\t000001ffffffffff\nSeccomp:\t2\n") }},
 		{"napi", "gro_flush_timeout", func() {
 			r.file("sys/class/net/"+r.A.If+"/napi_defer_hard_irqs", "2\n")
-			r.file("sys/class/net/"+r.A.If+"/gro_flush_timeout", "0\n")
+			r.file("sys/class/net/"+r.A.If+"/gro_flush_timeout", "200000\n")
 		}},
 		{"memlock", "64 KiB", r.poor}, // only CAP_SYS_RESOURCE raises the limit again
 		{"affinity", "processor", func() {
@@ -317,6 +332,10 @@ func TestNamed(t *testing.T) {
 		{"not-elf", "script", func() { r.c.Path = script }},
 		{"not-go", "no Go program", func() { r.c.Path = "/bin/true" }},
 		{"plain-go", "plain Go program", func() { r.c.Path = golang }},
+		// What breaks hosts is not what the doctor says to type.
+		{"forwarding", "forwards", func() { r.run("sysctl -qw net.ipv4.ip_forward=1") }},
+		{"tc-filters", "watcher", r.filter},
+		{"foreign-xdp", "Cilium (native", func() { r.xdp("cil_xdp_entry", unix.XDP_FLAGS_DRV_MODE) }},
 		{"no-carrier", "no carrier", func() {
 			if err := r.B.SetDown(); err != nil {
 				t.Fatal(err)
@@ -331,11 +350,19 @@ func TestNamed(t *testing.T) {
 	} {
 		r.c = clean
 		c.make()
-		if l := r.examine(c.id); len(l) != 1 || !strings.Contains(l[0].Says, c.says) {
+		l := r.examine(c.id)
+		if len(l) != 1 || !strings.Contains(l[0].Says, c.says) {
 			t.Errorf("%s: the doctor says: %+v", c.id, l)
+			continue
+		}
+		if words := strings.Join(l[0].Type, "; "); breaks.MatchString(words) {
+			t.Errorf("%s: the doctor has one type %s", c.id, words)
 		}
 	}
 }
+
+// breaks are commands that take hosts or their containers off the network.
+var breaks = regexp.MustCompile(`nomaster|forwarding=0|clsact|xdp\w* off|^rm `)
 
 // TestText: the page names the interface, what is wrong and what to type.
 func TestText(t *testing.T) {

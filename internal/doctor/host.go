@@ -14,11 +14,11 @@ func (p *patient) host() {
 	for _, name := range p.links {
 		if own := p.read("proc/sys/net/ipv4/conf/" + name + "/rp_filter"); own == "1" || strict && own == "0" {
 			p.find(Note, "rp-filter", name, name+" takes packets only from sources that its own routes lead to (rp_filter 1): with several interfaces answers may go another way.",
-				"sysctl -w net.ipv4.conf."+name+".rp_filter=2")
+				sysctl("ipv4", name, "rp_filter", 2))
 		}
 		if p.read("proc/sys/net/ipv4/conf/"+name+"/forwarding") == "1" {
-			p.find(Note, "forwarding", name, name+" forwards: a port on a wildcard address is taken from forwarded packets too.",
-				"sysctl -w net.ipv4.conf."+name+".forwarding=0")
+			// No command: containers and virtual machines behind the host need it.
+			p.find(Note, "forwarding", name, name+" forwards: a port on a wildcard address is taken from forwarded packets too, so listen on an address of this host.")
 		}
 	}
 	var first, last int

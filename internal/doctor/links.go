@@ -62,26 +62,30 @@ func (k *link) say(s Severity, id, says string, commands ...string) {
 func (k *link) state() {
 	switch {
 	case k.RawFlags&unix.IFF_UP == 0:
-		k.say(Broken, "link-down", "is down.", "ip link set dev "+k.Name+" up")
+		k.say(Broken, "link-down", "is down.", "ip link set dev "+quoted(k.Name)+" up")
 	case k.RawFlags&unix.IFF_LOWER_UP == 0:
 		k.say(Broken, "no-carrier", "has no carrier: the cable is out, or the other end is down.")
 	}
 	if k.RawFlags&unix.IFF_NOARP != 0 {
-		k.say(Broken, "no-arp", "asks for no neighbours (NOARP), so none is reached.", "ip link set dev "+k.Name+" arp on")
+		k.say(Broken, "no-arp", "asks for no neighbours (NOARP), so none is reached.", "ip link set dev "+quoted(k.Name)+" arp on")
 	}
 	if k.MasterIndex != 0 {
-		master := fmt.Sprint("interface ", k.MasterIndex)
+		// It is not to be taken out (nomaster): that may take the host off the network.
 		if m, err := netlink.LinkByIndex(k.MasterIndex); err == nil {
-			master = m.Type() + " " + m.Attrs().Name
+			name := m.Attrs().Name
+			k.say(Broken, "enslaved", "is a port of "+m.Type()+" "+name+", which has the addresses: name that.", "export ONLOAD_INTERFACES="+quoted(name))
+		} else {
+			k.say(Broken, "enslaved", fmt.Sprintf("is a port of interface %d, which has the addresses.", k.MasterIndex))
 		}
-		k.say(Broken, "enslaved", "is a port of "+master+", which has the addresses.", "ip link set dev "+k.Name+" nomaster")
 	}
 	switch k.Type() {
-	case "bridge", "vlan", "bond", "team", "macvlan", "ipvlan", "tun", "dummy", "wireguard":
-		k.say(Slower, "virtual", "is a "+k.Type()+" link: name the interface below it, which carries its packets.")
+	case "vlan":
+		k.say(Slower, "virtual", "is a vlan link: name the interface below it, which carries its packets.")
+	case "bridge", "bond", "team", "macvlan", "ipvlan", "tun", "dummy", "wireguard":
+		k.say(Slower, "virtual", "is a "+k.Type()+" link: its packets pass the kernel first, so less is gained than on a NIC.")
 	}
 	if k.MTU < 1280 {
-		k.say(Slower, "small-mtu", fmt.Sprintf("has an MTU of %d, too small for IPv6 and slow for all.", k.MTU), fmt.Sprintf("ip link set dev %s mtu 1500", k.Name))
+		k.say(Slower, "small-mtu", fmt.Sprintf("has an MTU of %d, too small for IPv6 and slow for all.", k.MTU), fmt.Sprintf("ip link set dev %s mtu 1500", quoted(k.Name)))
 	}
 }
 
@@ -95,12 +99,14 @@ func (k *link) program() {
 	whose := fmt.Sprintf("program %d", e.ID)
 	switch {
 	case e.Name == "onload_steer":
-		k.say(Note, "in-use", "is taken by another program that goes by onload: they share it by onload broker.", "onload broker")
+		k.inUse(e)
 		return
 	case strings.HasPrefix(e.Name, "xdp_dispatcher"):
 		whose = "libxdp's dispatcher"
 	case strings.HasPrefix(e.Name, "cil_"):
-		whose = "Cilium"
+		// No command: without its program the node loses what Cilium does by it.
+		k.say(Broken, "foreign-xdp", fmt.Sprintf("has an XDP program already, of Cilium (%s mode), and takes only one: turn that off in Cilium (loadBalancer.acceleration=disabled), or use another interface.", e.Mode))
+		return
 	case e.Name != "":
 		whose = e.Name
 	}
@@ -112,6 +118,19 @@ func (k *link) program() {
 		return
 	}
 	k.say(Broken, "foreign-xdp", says+" To free it: "+remedy+".")
+}
+
+// inUse is about an interface that another program of onload's has.
+func (k *link) inUse(e *afxdp.ProgramError) {
+	switch {
+	case e.PID != 0 && e.PID == k.PID: // that is who is asked about
+	case k.brokered():
+		k.say(Note, "in-use", "is taken by onload already: by the broker, which gives programs links of their own.")
+	case e.PID != 0:
+		k.say(Broken, "in-use", fmt.Sprintf("is taken by process %d (%s), which goes by onload, and one takes an interface alone: both share it where onload broker has it (docs/broker.md).", e.PID, e.Process))
+	default:
+		k.say(Broken, "in-use", "is taken by another process that goes by onload, and one takes an interface alone: both share it where onload broker has it (docs/broker.md).")
+	}
 }
 
 // nativeMTU is the largest MTU of drivers without multi-buffer XDP: a page less what the
@@ -129,7 +148,7 @@ func (k *link) driver() {
 		k.say(Note, "copies", fmt.Sprintf("has a driver (%s) without zero-copy: the kernel copies each packet.", x.Driver))
 	}
 	if x.Kind == "" && x.Known && x.Native && !x.MultiBuffer && k.MTU > nativeMTU {
-		k.say(Slower, "large-mtu", fmt.Sprintf("has an MTU of %d, and a driver without multi-buffer XDP, which takes %d at most.", k.MTU, nativeMTU), fmt.Sprintf("ip link set dev %s mtu %d", k.Name, nativeMTU))
+		k.say(Slower, "large-mtu", fmt.Sprintf("has an MTU of %d, and a driver without multi-buffer XDP, which takes %d at most.", k.MTU, nativeMTU), fmt.Sprintf("ip link set dev %s mtu %d", quoted(k.Name), nativeMTU))
 	}
 	k.advice()
 	if k.Type() == "veth" {
@@ -140,7 +159,7 @@ func (k *link) driver() {
 // advice looks at where interrupts run, on which memory, and at how RSS spreads packets
 // over the queues.
 func (k *link) advice() {
-	f := affinity.Facts{Interface: k.Name, Receive: k.xdp.Queues, RSS: k.xdp.RSS, Spins: k.variable("ONLOAD_PROFILE") == "latency"}
+	f := affinity.Facts{Interface: k.Name, Receive: k.xdp.Queues, RSS: k.xdp.RSS, Spins: k.variable("ONLOAD_PROFILE") != "throughput" && k.variable("ONLOAD_SPIN") != "off"}
 	for i := range k.xdp.Queues {
 		f.Queues = append(f.Queues, affinity.Queue{ID: i, IRQ: -1})
 	}
@@ -171,7 +190,7 @@ func (k *link) vethQueues() {
 	c, err := e.GetChannels(k.Name)
 	if err == nil && c.RxCount < c.MaxRx {
 		k.say(Slower, "queues", fmt.Sprintf("uses %d of its %d receive queues: if its other end sends by more, its packets come by queue 0 alone, and XDP in native mode is refused.", c.RxCount, c.MaxRx),
-			fmt.Sprintf("ethtool -L %s rx %d", k.Name, c.MaxRx))
+			fmt.Sprintf("ethtool -L %s rx %d", quoted(k.Name), c.MaxRx))
 	}
 }
 
@@ -189,7 +208,7 @@ func (k *link) disciplines() {
 			k.classifiers()
 		default:
 			if a.Parent == netlink.HANDLE_ROOT {
-				k.say(Slower, "qdisc", fmt.Sprintf("has a queueing discipline (%s): each packet costs a system call.", q.Type()), "tc qdisc del dev "+k.Name+" root")
+				k.say(Slower, "qdisc", fmt.Sprintf("has a queueing discipline (%s), which is obeyed: each packet costs a system call. What it limits is unlimited without it.", q.Type()), "tc qdisc del dev "+quoted(k.Name)+" root")
 			}
 		}
 	}
@@ -211,7 +230,9 @@ func (k *link) classifiers() {
 		}
 	}
 	if len(names) > 0 {
-		k.say(Slower, "tc-filters", fmt.Sprintf("has filters of tc (%s), which do not see accelerated packets.", strings.Join(names, ", ")), "tc qdisc del dev "+k.Name+" clsact")
+		// The commands only show them: they may be the network of containers, or a firewall.
+		k.say(Slower, "tc-filters", fmt.Sprintf("has filters of tc (%s), which do not see accelerated packets.", strings.Join(names, ", ")),
+			"tc filter show dev "+quoted(k.Name)+" ingress", "tc filter show dev "+quoted(k.Name)+" egress")
 	}
 }
 
@@ -230,14 +251,14 @@ func (k *link) addresses() {
 			six++
 		}
 		if a.Flags&unix.IFA_F_DADFAILED != 0 {
-			k.say(Broken, "duplicate", fmt.Sprintf("has address %s, which another host has too.", a.IP), fmt.Sprintf("ip address del %s dev %s", a.IPNet, k.Name))
+			k.say(Broken, "duplicate", fmt.Sprintf("has address %s, which another host has too.", a.IP), fmt.Sprintf("ip address del %s dev %s", a.IPNet, quoted(k.Name)))
 		}
 	}
 	if four+six == 0 && k.MasterIndex == 0 {
-		k.say(Broken, "no-address", "has no address: routes lead no packet there.", "ip address add ADDRESS/BITS dev "+k.Name)
+		k.say(Broken, "no-address", "has no address: routes lead no packet there.", "ip address add ADDRESS/BITS dev "+quoted(k.Name))
 	}
 	if k.patient.read("proc/sys/net/ipv6/conf/"+k.Name+"/disable_ipv6") == "1" {
-		k.say(Note, "no-ipv6", "has IPv6 turned off.", "sysctl -w net.ipv6.conf."+k.Name+".disable_ipv6=0")
+		k.say(Note, "no-ipv6", "has IPv6 turned off.", sysctl("ipv6", k.Name, "disable_ipv6", 0))
 	}
 }
 
@@ -251,19 +272,22 @@ func (k *link) offloads() {
 	on, err := e.Features(k.Name)
 	if err == nil {
 		if k.xdp.Kind != "" && !on["tx-tcp-segmentation"] {
-			k.say(Slower, "tso-off", "does not segment: over virtual links packets of 64 KiB carry three times as much.", "ethtool -K "+k.Name+" tso on")
+			k.say(Slower, "tso-off", "does not segment: over virtual links packets of 64 KiB carry three times as much.", "ethtool -K "+quoted(k.Name)+" tso on")
 		}
 		if k.xdp.Kind != "" && !on["tx-checksum-ip-generic"] {
-			k.say(Slower, "checksum-off", "does not complete checksums: they are computed for each packet.", "ethtool -K "+k.Name+" tx on")
+			k.say(Slower, "checksum-off", "does not complete checksums: they are computed for each packet.", "ethtool -K "+quoted(k.Name)+" tx on")
 		}
 		if on["rx-vlan-hw-parse"] && k.xdp.Kind == "" {
-			k.say(Note, "vlan-tags", "takes VLAN tags off: frames of VLANs that the host has no link on look like its own.", "ethtool -K "+k.Name+" rxvlan off")
+			k.say(Note, "vlan-tags", "takes VLAN tags off: frames of VLANs that the host has no link on look like its own.", "ethtool -K "+quoted(k.Name)+" rxvlan off")
 		}
 	}
 	if r, err := e.GetRing(k.Name); err == nil && r.RxPending < r.RxMaxPending && r.RxPending < 1024 {
-		k.say(Slower, "small-ring", fmt.Sprintf("has a receive ring of %d, of %d that it may have: bursts are lost.", r.RxPending, r.RxMaxPending), fmt.Sprintf("ethtool -G %s rx %d", k.Name, min(r.RxMaxPending, 2048)))
+		k.say(Slower, "small-ring", fmt.Sprintf("has a receive ring of %d, of %d that it may have: bursts are lost.", r.RxPending, r.RxMaxPending), fmt.Sprintf("ethtool -G %s rx %d", quoted(k.Name), min(r.RxMaxPending, 2048)))
 	}
-	if defers := k.patient.read("sys/class/net/" + k.Name + "/napi_defer_hard_irqs"); defers != "" && defers != "0" && k.patient.read("sys/class/net/"+k.Name+"/gro_flush_timeout") == "0" {
-		k.say(Slower, "napi", "holds interrupts back (napi_defer_hard_irqs) with no timer that ends it (gro_flush_timeout).", "echo 0 > /sys/class/net/"+k.Name+"/napi_defer_hard_irqs")
+	// One of them alone holds nothing back (napi_complete_done). ONLOAD_NAPI=defer sets both.
+	dir := "sys/class/net/" + k.Name + "/"
+	defers, timeout := k.patient.read(dir+"napi_defer_hard_irqs"), k.patient.read(dir+"gro_flush_timeout")
+	if defers != "" && defers != "0" && timeout != "" && timeout != "0" && k.variable("ONLOAD_NAPI") != "defer" {
+		k.say(Slower, "napi", fmt.Sprintf("holds interrupts back for %s ns where nobody polls (napi_defer_hard_irqs, gro_flush_timeout).", timeout), "echo 0 > "+quoted("/"+dir+"napi_defer_hard_irqs"))
 	}
 }

@@ -73,7 +73,7 @@ func (p *patient) meant() {
 	case p.Interface != "":
 		said = []string{p.Interface}
 	case said[0] == "" || said[0] == "none":
-		p.find(Broken, "no-interfaces", "ONLOAD_INTERFACES", "No interface may be taken: ONLOAD_INTERFACES names none.", "export ONLOAD_INTERFACES="+example)
+		p.find(Broken, "no-interfaces", "ONLOAD_INTERFACES", "No interface may be taken: ONLOAD_INTERFACES names none.", "export ONLOAD_INTERFACES="+quoted(example))
 		said = fit
 	case said[0] == "auto":
 		said = fit
@@ -83,9 +83,9 @@ func (p *patient) meant() {
 		case strings.Count(name, ":") == 2:
 			continue // a PCI address: onload nic list
 		case name == "lo":
-			p.find(Broken, "loopback", name, "Loopback is always the kernel's.", "export ONLOAD_INTERFACES="+example)
+			p.find(Broken, "loopback", name, "Loopback is always the kernel's.", "export ONLOAD_INTERFACES="+quoted(example))
 		case !names[name]:
-			p.find(Broken, "no-such-interface", name, fmt.Sprintf("There is no interface %s in this network namespace.", name), "export ONLOAD_INTERFACES="+example)
+			p.find(Broken, "no-such-interface", name, fmt.Sprintf("There is no interface %s in this network namespace.", name), "export ONLOAD_INTERFACES="+quoted(example))
 		default:
 			p.links = append(p.links, name)
 		}
