@@ -76,10 +76,11 @@ type Broker struct {
 
 // nic is an interface of the broker's.
 type nic struct {
-	name  string
-	index uint32
-	share *nicshare.NIC
-	links *share
+	name   string
+	index  uint32
+	master int // index of the interface that it is part of (VRF), or 0
+	share  *nicshare.NIC
+	links  *share
 
 	mu      sync.Mutex
 	orphans map[[16]byte]*nicshare.Link // of an earlier broker, whose clients have not come back
@@ -155,7 +156,7 @@ func (b *Broker) openNIC(c *Config, name string) (*nic, error) {
 	err := b.inNS(func() error {
 		l, err := netlink.LinkByName(name)
 		if err == nil {
-			n.index = uint32(l.Attrs().Index)
+			n.index, n.master = uint32(l.Attrs().Index), l.Attrs().MasterIndex
 		}
 		return err
 	})
@@ -264,6 +265,16 @@ func (n *nic) adopt(token [16]byte) *nicshare.Link {
 	defer n.mu.Unlock()
 	l := n.orphans[token]
 	delete(n.orphans, token)
+	return l
+}
+
+// devices returns the interfaces that sockets can be bound to which get packets of ours.
+func (b *Broker) devices() (l []int) {
+	for _, n := range b.nics {
+		if l = append(l, int(n.index)); n.master != 0 {
+			l = append(l, n.master)
+		}
+	}
 	return l
 }
 

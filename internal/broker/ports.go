@@ -64,7 +64,11 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	if _, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return nil, refused(unix.EPROTONOSUPPORT, "the descriptor is no socket")
 	}
-	if err := c.b.ports.take(c.account, unix.EADDRINUSE); err != nil {
+	uid := c.user.UID
+	if l.resumed != nil && l.link.Has(p.share()) {
+		uid = claim.AnyUser
+		c.b.ports.force(c.account) // it had it before, whatever others had then
+	} else if err := c.b.ports.take(c.account, unix.EADDRINUSE); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -76,13 +80,9 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	uid := c.user.UID
-	if l.resumed != nil && l.link.Has(p.share()) {
-		uid = claim.AnyUser
-	}
 	var proven *claim.Claim
 	err = c.b.inNS(func() (err error) {
-		proven, err = claim.Prove(own, c.b.cookie, uid)
+		proven, err = claim.Prove(own, c.b.cookie, uid, c.b.devices()...)
 		return err
 	})
 	if err != nil {
@@ -95,15 +95,18 @@ func (c *client) prove(l *link, p port, socket int) (_ *held, err error) {
 	return &held{claim: proven, on: map[uint32]bool{}}, nil
 }
 
-// again ends a Share: socket is to be the new listener at the port. Without a Share there
-// is nothing to prove.
+// again ends a Share: socket is to be the new listener at the port. If it is not, the Share
+// ends in its time, and the client with it if another process has the port by then.
 func (h *held) again(socket int, b *Broker) error {
 	if h.sharing == nil {
 		return nil
 	}
+	if err := b.inNS(func() error { return h.claim.Renew(socket, b.cookie) }); err != nil {
+		return err
+	}
 	h.sharing.Stop()
 	h.sharing = nil
-	return b.inNS(func() error { return h.claim.Renew(socket, b.cookie) })
+	return nil
 }
 
 // shareFor is how long others can bind a port because of a Share.

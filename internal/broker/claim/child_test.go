@@ -122,6 +122,16 @@ func makeSocket(name string) int {
 		set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
 		must(unix.Bind(fd, sa))
 		return fd
+	case "tcp any, SO_REUSEADDR no more":
+		fd := tcp()
+		set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		must(unix.Bind(fd, &unix.SockaddrInet4{Port: 7000}))
+		set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+		return fd
+	case "tcp any, listens", "tcp6 only, listens":
+		fd := makeSocket(strings.TrimSuffix(name, ", listens"))
+		must(unix.Listen(fd, 10))
+		return fd
 	case "tcp listens":
 		fd := makeSocket("tcp")
 		must(unix.Listen(fd, 10))

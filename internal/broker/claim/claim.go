@@ -26,7 +26,8 @@ type Claim struct {
 	Local netip.AddrPort
 
 	mu     sync.Mutex
-	socket int // holds the port; -1 after Close
+	socket int  // holds the port; -1 after Close
+	shared bool // between Share, and Renew or Unshare
 }
 
 // Error is a refusal. It unwraps to an errno.
@@ -51,9 +52,10 @@ const AnyUser = ^uint32(0)
 // Prove returns the port of a socket. It takes fd over, also in case of an error, which
 // is an *Error where the socket proves nothing. cookie is that of
 // the network namespace whose ports count (NamespaceCookie), in which the calling thread
-// has to be. uid is the user that claims, or AnyUser. It takes CAP_NET_ADMIN there.
-func Prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
-	c, err := prove(fd, cookie, uid)
+// has to be. uid is the user that claims, or AnyUser. devices are the indices of the interfaces
+// whose packets count. It takes CAP_NET_ADMIN there.
+func Prove(fd int, cookie uint64, uid uint32, devices ...int) (*Claim, error) {
+	c, err := prove(fd, cookie, uid, devices)
 	if err != nil || c.socket != fd {
 		_ = unix.Close(fd)
 	}
@@ -63,7 +65,7 @@ func Prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 	return c, nil
 }
 
-func prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
+func prove(fd int, cookie uint64, uid uint32, devices []int) (*Claim, error) {
 	s, err := inspect(fd, cookie)
 	if err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func prove(fd int, cookie uint64, uid uint32) (*Claim, error) {
 		return c, s.keepsPort()
 	}
 	if uid != AnyUser {
-		if err := s.alone(uid); err != nil {
+		if err := s.alone(uid, devices); err != nil {
 			return c, err
 		}
 	}

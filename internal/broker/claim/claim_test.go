@@ -387,6 +387,9 @@ func TestShare(t *testing.T) {
 	if _, err := listener(); err != unix.EADDRINUSE {
 		t.Errorf("after Unshare: %v", err)
 	}
+	if err := c.Renew(-1, cookie); err != nil {
+		t.Error("Renew without Share:", err)
+	}
 }
 
 // TestKeptFromItsOwner: a process that does what it can to rid the passed socket of its

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -15,11 +17,11 @@ import (
 // the kernel lets a socket be bound, and listen, where connections of a listener that has
 // closed go on. They have their packets from the kernel, which looks them up first. A port
 // that is steered has all.
-func (s *socket) alone(uid uint32) error {
+func (s *socket) alone(uid uint32, devices []int) error {
 	// Whoever listens goes on meanwhile. And the list, which is long, is not asked for where
 	// nobody else can be there.
 	if !s.listens {
-		lonely, err := s.bindsBeside()
+		lonely, err := s.bindsBeside(devices)
 		if err != nil || lonely {
 			return err
 		}
@@ -43,20 +45,25 @@ func (s *socket) alone(uid uint32) error {
 	return nil
 }
 
-// bindsBeside reports whether no other socket has the port of s. A socket that is bound to
-// one device is no conflict for a socket that is bound to another; for all others it is. s
-// has no peer, and loses nothing meanwhile.
-func (s *socket) bindsBeside() (bool, error) {
+// bindsBeside reports whether no other socket has the port of s for packets of the devices.
+// A socket that is bound to one device is no conflict for a socket that is bound to another;
+// for all others it is. s has no peer, and loses nothing meanwhile.
+func (s *socket) bindsBeside(devices []int) (lonely bool, err error) {
 	const none, loopback = 1<<31 - 1, 1
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, none); err != nil {
 		return false, os.NewSyscallError("setsockopt SO_BINDTOIFINDEX", err)
 	}
-	fd, err := s.bindOwn(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, loopback)
-	if e := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 0); e != nil {
-		err = errors.Join(err, os.NewSyscallError("setsockopt SO_BINDTOIFINDEX", e))
+	for _, d := range append([]int{loopback}, devices...) {
+		var fd int
+		if fd, err = s.bindOwn(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, d); err == nil {
+			_ = unix.Close(fd)
+		} else if !errors.Is(err, unix.ENODEV) { // that device has gone
+			break
+		}
+		err = nil
 	}
-	if fd >= 0 {
-		_ = unix.Close(fd)
+	if e := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, 0); e != nil {
+		return false, errors.Join(err, os.NewSyscallError("setsockopt SO_BINDTOIFINDEX", e))
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
 		return false, nil
@@ -64,16 +71,18 @@ func (s *socket) bindsBeside() (bool, error) {
 	return err == nil, err
 }
 
-// meet reports whether two local addresses have packets in common. The zero Addr, and the
-// unspecified ones, are all.
+// meet reports whether two local addresses have packets in common. The zero Addr is all of
+// both families, an unspecified one all of its own.
 func meet(a, b netip.Addr) bool {
-	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
-	return all(a) || all(b) || a == b.Unmap()
+	if !a.IsValid() || !b.IsValid() {
+		return true
+	}
+	return a.Is4() == b.Is4() && (a == b || a.IsUnspecified() || b.IsUnspecified())
 }
 
 // other is a socket of TCP that has a port.
 type other struct {
-	at     netip.Addr
+	at     netip.Addr // as meet takes it
 	uid    uint32
 	cookie uint64 // SO_COOKIE
 }
@@ -114,6 +123,16 @@ func hasOwner(state uint8, inode, uid uint32) bool {
 	return inode != 0 || uid != 0 && state != established && state != closeWait && state != finWait2
 }
 
+// only6 reports whether the attributes of a socket of IPv6 say that it is of IPv6 alone, as
+// those of the broker itself say, which hold the ports of others.
+func only6(attributes []byte) bool {
+	const skV6Only = 11 // INET_DIAG_SKV6ONLY, linux/inet_diag.h
+	l, err := nl.ParseRouteAttr(attributes)
+	return err == nil && slices.ContainsFunc(l, func(a syscall.NetlinkRouteAttr) bool {
+		return a.Attr.Type == skV6Only && len(a.Value) > 0 && a.Value[0] == 1
+	})
+}
+
 // users returns the sockets of a family that have a port of TCP.
 func users(family uint8, port uint16) (all []other, err error) {
 	q := nl.NewNetlinkRequest(sockDiagByFamily, unix.NLM_F_DUMP)
@@ -140,6 +159,9 @@ func users(family uint8, port uint16) (all []other, err error) {
 			o.at = netip.AddrFrom4([4]byte(m[diagSrc:]))
 		} else {
 			o.at = netip.AddrFrom16([16]byte(m[diagSrc:])).Unmap()
+			if o.at == netip.IPv6Unspecified() && !only6(m[diagLen:]) {
+				o.at = netip.Addr{}
+			}
 		}
 		all = append(all, o)
 	}

@@ -11,11 +11,25 @@ import (
 
 // Share lets other sockets with SO_REUSEADDR bind the port of TCP, as long as nobody
 // listens there.
-func (c *Claim) Share() error { return c.setReuse(true) }
+func (c *Claim) Share() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.setReuse(true); err != nil {
+		return err
+	}
+	c.shared = true
+	return nil
+}
 
 // Renew ends Share. fd, which stays the caller's, has to be a socket that listens at the
-// port: only one can. cookie is as in Prove.
+// port: only one can. cookie is as in Prove. Without a Share there is nothing to prove. After
+// an error the port is shared still, so that Unshare finds who else has it.
 func (c *Claim) Renew(fd int, cookie uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.shared {
+		return nil
+	}
 	s, err := inspect(fd, cookie)
 	switch {
 	case err != nil:
@@ -29,21 +43,24 @@ func (c *Claim) Renew(fd int, cookie uint64) error {
 	if err := c.setReuse(false); err != nil {
 		return err
 	}
-	return s.listensThere()
+	if err := s.listensThere(); err != nil {
+		return err
+	}
+	c.shared = false
+	return nil
 }
 
 // Unshare ends Share where no socket was shown. If somebody else has the port by now, the
 // error is EADDRINUSE.
 func (c *Claim) Unshare() error {
 	c.mu.Lock()
-	if c.socket < 0 {
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.socket < 0 || !c.shared {
 		return nil
 	}
 	sa, err := unix.Getsockname(c.socket)
 	family, _ := unix.GetsockoptInt(c.socket, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	only6, _ := unix.GetsockoptInt(c.socket, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
-	c.mu.Unlock()
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
@@ -53,12 +70,15 @@ func (c *Claim) Unshare() error {
 		return refuse(unix.EADDRINUSE, "of another process has the port: %v", err)
 	}
 	_ = unix.Close(fd)
-	return c.setReuse(false)
+	if err := c.setReuse(false); err != nil {
+		return err
+	}
+	c.shared = false
+	return nil
 }
 
+// setReuse: c.mu is held.
 func (c *Claim) setReuse(on bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.socket < 0 {
 		return nil
 	}
