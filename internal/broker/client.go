@@ -34,9 +34,10 @@ type client struct {
 
 	resuming int // links that are between Resume and Resumed
 
-	mu      sync.Mutex
-	keep    bool // its links are for the next broker
-	counted bool // among the user's processes
+	mu   sync.Mutex
+	keep bool // its links are for the next broker
+
+	counted bool // among the user's processes; Broker.mu
 }
 
 // Bounds that no policy changes.
@@ -166,36 +167,44 @@ func (c *client) end() {
 			c.log.Warn("broker: link", zap.String("interface", l.nic.name), zap.Error(err))
 		}
 	}
+	most := c.mournedMost()
 	clear(c.links)
 	for _, h := range c.ports {
 		_ = c.letGo(h) // nothing is steered there any more
 	}
+	free := make(chan struct{})
+	c.b.served.Go(func() {
+		defer close(free)
+		c.awaitFree()
+	})
 	if c.table >= 0 && !keep {
-		c.mourn()
+		c.mourn(most)
 	}
 	c.setTable(-1)
-	// What it has counts until here, so that a user who comes and goes has no more than one
-	// who stays. That goes for what ends in its own time, too: memory whose sockets some
-	// process has, and descriptors that take long to close.
+	<-free
+	c.b.forget(c)
+}
+
+// awaitFree waits until nothing is left of what the client had, or the broker ends. Until then
+// it counts, so that a user who comes and goes has no more than one who stays. That goes for
+// what ends in its own time, too: memory whose sockets some process has, and descriptors that
+// take long to close. While its peers are told, the user may start the process again.
+func (c *client) awaitFree() {
 	select {
 	case <-c.conn.Discarded():
-		if c.memory() == 0 {
-			c.b.forget(c)
-			return
-		}
-	default:
+	case <-c.b.stop:
+		return
 	}
-	go func() {
-		<-c.conn.Discarded()
-		for wait := redoFirst; c.memory() > 0; wait = min(2*wait, sweepEvery) {
-			select {
-			case <-c.b.stop:
-				return
-			case <-time.After(wait):
-			}
+	for wait := redoFirst; c.memory() > 0; wait = min(2*wait, sweepEvery) {
+		select {
+		case <-c.b.stop:
+			return
+		case <-time.After(wait):
 		}
-		c.b.forget(c)
-	}()
+	}
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.counted = false
 }
 
 // endLink ends a link of the client's, whose memory counts as long as its sockets are open.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -14,12 +15,13 @@ import (
 // listener is the broker's socket in the file system. The policy decides who may do what, so
 // everybody may connect.
 type listener struct {
-	path string
-	f    *os.File
-	once sync.Once
+	path   string
+	f      *os.File
+	once   sync.Once
+	closed atomic.Bool
 }
 
-// backlog is how many clients may wait: a client that finds it full fails at once.
+// backlog is how many clients may wait (wire.Dial).
 const backlog = 256
 
 func listen(path string) (*listener, error) {
@@ -73,7 +75,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// accept returns the next client.
+// accept returns the next client, or os.ErrClosed after Close.
 func (l *listener) accept() (*wire.Conn, error) {
 	raw, err := l.f.SyscallConn()
 	if err != nil {
@@ -84,6 +86,12 @@ func (l *listener) accept() (*wire.Conn, error) {
 		fd, _, err = unix.Accept4(int(listening), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		return err != unix.EAGAIN && err != unix.EINTR && err != unix.ECONNABORTED
 	})
+	if l.closed.Load() { // the runtime's error is one of its own
+		if rerr == nil && err == nil {
+			_ = unix.Close(fd)
+		}
+		return nil, os.ErrClosed
+	}
 	if rerr != nil {
 		return nil, rerr
 	}
@@ -95,6 +103,7 @@ func (l *listener) accept() (*wire.Conn, error) {
 
 // Close ends accept, and removes the socket.
 func (l *listener) Close() (err error) {
+	l.closed.Store(true)
 	l.once.Do(func() { err = errors.Join(os.Remove(l.path), l.f.Close()) })
 	return err
 }

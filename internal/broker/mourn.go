@@ -33,18 +33,35 @@ func (c *client) setTable(fd int) {
 	c.table = fd
 }
 
-// mournedMost bounds what the end of a client costs.
-const mournedMost = 1 << 16
+// mournedMost bounds what the end of a client costs: it is how many peers are told. The broker
+// sends for the client, which must not get more packets sent thereby than the policy lets it
+// send in a second.
+func (c *client) mournedMost() (most int) {
+	const peers = 1 << 16
+	rounds := uint64(len(guardian.Soon))
+	for _, l := range c.links {
+		limits, _ := c.b.currentPolicy().Limits(c.user, l.nic.name)
+		n := uint64(peers)
+		if limits.Packets > 0 {
+			n = min(n, limits.Packets/rounds)
+		}
+		if limits.RateBytes > 0 {
+			n = min(n, limits.RateBytes/(rounds*guardian.MaxProbe))
+		}
+		most = max(most, int(n))
+	}
+	return most
+}
 
 // mourn tells the peers of a client that has ended (package guardian). Its links and
 // ports have been taken back, so that the kernel answers what the peers ask.
 //
 // The client wrote the table, and may have written anything. Only flows count that are
 // from a port that it had and from an address of the host, as for its packets.
-func (c *client) mourn() {
+func (c *client) mourn(most int) {
 	own, err := c.b.hostAddrs()
 	if err == nil {
-		err = c.b.teller.Tell(c.table, mournedMost, guardian.Soon, func(f *flowtable.Flow) bool {
+		err = c.b.teller.Tell(c.table, most, guardian.Soon, func(f *flowtable.Flow) bool {
 			return own[f.Local.Addr()] && c.had(f.Local)
 		}, c.b.stop)
 	}

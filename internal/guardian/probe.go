@@ -10,8 +10,9 @@ import (
 
 const (
 	tcpHeader = 20 + 12 // with the timestamps option
-	maxPacket = 40 + tcpHeader + 1
-	probeTTL  = 64
+	// MaxProbe is the most bytes that a probe has.
+	MaxProbe = 40 + tcpHeader + 1
+	probeTTL = 64
 )
 
 // probe writes to b a packet that makes the peer of f acknowledge, and returns its

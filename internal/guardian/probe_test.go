@@ -15,7 +15,7 @@ func TestProbe(t *testing.T) {
 		{Local: netip.MustParseAddrPort("192.0.2.1:80"), Remote: netip.MustParseAddrPort("198.51.100.7:4711"), Seq: 0xfffffffe},
 		{Local: netip.MustParseAddrPort("[2001:db8::1]:80"), Remote: netip.MustParseAddrPort("[2001:db8::2]:4711"), Seq: 1},
 	} {
-		frame := make([]byte, 14+maxPacket)
+		frame := make([]byte, 14+MaxProbe)
 		n := 14 + probe(frame[14:], &f)
 		frame[12], frame[13] = 0x08, 0x00
 		if f.Local.Addr().Is6() {

@@ -82,7 +82,7 @@ func (s *Teller) send(f *flowtable.Flow) {
 	if f.Local.Addr().Is4() != f.Remote.Addr().Is4() {
 		return
 	}
-	var b [maxPacket]byte
+	var b [MaxProbe]byte
 	n := probe(b[:], f)
 	fd := s.fd6
 	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: f.Remote.Addr().As16(), ZoneId: f.Link}

@@ -29,18 +29,29 @@ func NewConn(fd int) (*Conn, error) {
 	return &Conn{f: os.NewFile(uintptr(fd), "broker")}, nil
 }
 
-// Dial connects to the broker at a path. It fails at once where the broker's queue of
-// clients is full.
+// Times of Dial where the broker's queue of clients is full.
+const (
+	queueWait  = time.Second
+	queuePause = 5 * time.Millisecond
+)
+
+// Dial connects to the broker at a path. Where the broker's queue of clients is full, as
+// because of another client's flood, it waits for a place.
 func Dial(path string) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		_ = unix.Close(fd)
-		return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+	for end := time.Now().Add(queueWait); ; time.Sleep(queuePause) {
+		err := unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+		if err == nil {
+			return NewConn(fd)
+		}
+		if err != unix.EAGAIN || time.Now().After(end) {
+			_ = unix.Close(fd)
+			return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+		}
 	}
-	return NewConn(fd)
 }
 
 // Close ends the connection. Send and Receive that wait return os.ErrClosed.

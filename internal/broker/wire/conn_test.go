@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -140,5 +141,48 @@ func TestDeadline(t *testing.T) {
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// TestFullQueue: a client that finds the broker's queue full waits for a place in it.
+func TestFullQueue(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if c, err := Dial(path); !errors.Is(err, unix.EAGAIN) {
+		if err == nil {
+			c.Close()
+		}
+		t.Fatalf("a queue that stays full: %v", err)
+	}
+	accepted := make(chan int)
+	go func() {
+		defer close(accepted)
+		for range 2 {
+			if c, _, err := unix.Accept(fd); err == nil {
+				accepted <- c
+			}
+		}
+	}()
+	second, err := Dial(path)
+	if err != nil {
+		t.Error(err)
+	} else {
+		defer second.Close()
+	}
+	_ = unix.Shutdown(fd, unix.SHUT_RDWR) // if there is no second
+	for c := range accepted {
+		unix.Close(c)
 	}
 }
