@@ -45,7 +45,7 @@ func subscribe() (s news, err error) {
 }
 
 // end ends the subscription. Its goroutines end when nobody lets them wait.
-func (s *news) end() {
+func (s news) end() { // a copy: s is overwritten by the next subscription
 	close(s.stop)
 	go func() {
 		for range s.links {
