@@ -10,11 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v2"
 
 	"github.com/onload-go/onload/internal/testlong"
-	"github.com/onload-go/onload/metrics"
 )
 
 // use is a selector of a metric of ours: its name, and what is in the braces.
@@ -28,20 +26,8 @@ var (
 // labels are those of each metric, with those that a scrape adds.
 func labels(t *testing.T) map[string][]string {
 	t.Helper()
-	_, b := pair(t)
-	ln, err := b.Listen("tcp", "10.0.0.2:80")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	r := prometheus.NewRegistry()
-	r.MustRegister(metrics.New(b, metrics.Options{}))
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	all := map[string][]string{}
-	for _, f := range families {
+	for _, f := range families(t) {
 		l := []string{"job", "instance"}
 		for _, p := range f.Metric[0].Label {
 			l = append(l, p.GetName())

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/onload-go/onload/metrics"
 )
@@ -21,8 +22,8 @@ const (
 	tableEnd   = "<!-- end -->\n"
 )
 
-// table lists all metrics of a collector in Markdown.
-func table(t *testing.T) string {
+// families is what a collector gathers of an engine that listens.
+func families(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
 	_, b := pair(t)
 	ln, err := b.Listen("tcp", "10.0.0.2:80")
@@ -32,12 +33,18 @@ func table(t *testing.T) string {
 	defer ln.Close()
 	r := prometheus.NewRegistry()
 	r.MustRegister(metrics.New(b, metrics.Options{}))
-	families, err := r.Gather()
+	l, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// table lists all metrics of a collector in Markdown.
+func table(t *testing.T) string {
+	t.Helper()
 	var rows []string
-	for _, f := range families {
+	for _, f := range families(t) {
 		var labels []string
 		for _, l := range f.Metric[0].Label {
 			labels = append(labels, l.GetName())

@@ -6,34 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/onload-go/onload/internal/lab"
 	onload "github.com/onload-go/onload/net"
 )
-
-// unixPair is a Unix socket between two processes, which are one here.
-func unixPair(t *testing.T) (a, b *net.UnixConn) {
-	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ends [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		ends[i] = c.(*net.UnixConn)
-	}
-	return ends[0], ends[1]
-}
 
 // TestHandoff: sockets of each kind pass by a Unix socket, with name and data, and serve
 // there. What the other end does not take stays.
@@ -55,7 +33,7 @@ func TestHandoff(t *testing.T) {
 		{Name: "web", Socket: ln}, {Name: "dns", Socket: u, Data: []byte("port 53")}, {Name: "client", Socket: server},
 	}
 
-	from, to := unixPair(t)
+	from, to := lab.UnixPair(t)
 	to.Close()
 	if err := onload.Handoff(from, sockets); err == nil {
 		t.Fatal("the other end is closed, and there is no error")
@@ -63,7 +41,7 @@ func TestHandoff(t *testing.T) {
 	acceptOf(t, ln, dialFrom(t, p.B, at))
 	speak(t, server, local)
 
-	from, to = unixPair(t)
+	from, to = lab.UnixPair(t)
 	handed := make(chan error, 1)
 	go func() { handed <- onload.Handoff(from, sockets); from.Close() }()
 	next := vethEngine(t, p.A, onload.Config{Fallback: true})
@@ -124,7 +102,7 @@ func TestTakeoverRefuses(t *testing.T) {
 		"without its name":   head(1, 4, 5, 0) + "xy",
 	} {
 		t.Run(name, func(t *testing.T) {
-			from, to := unixPair(t)
+			from, to := lab.UnixPair(t)
 			if _, err := from.Write([]byte(said)); err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +147,7 @@ func TestHandoffAgain(t *testing.T) {
 	}
 	defer ln.Close()
 	web := onload.Passed{Name: "web", Socket: ln}
-	from, to := unixPair(t)
+	from, to := lab.UnixPair(t)
 	for _, c := range []*net.UnixConn{from, to} {
 		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)

@@ -87,11 +87,14 @@ func (c *Conn) snapshot(st State, now int64) *Snapshot {
 }
 
 // unacknowledged copies the send queue.
-func (c *Conn) unacknowledged() []byte {
+func (c *Conn) unacknowledged() []byte { return c.copied(c.sndHead, &c.sndUsed) }
+
+// copied is the payload of the frames from f on, of which u has the size.
+func (c *Conn) copied(f ring.Frame, u *usage) []byte {
 	a := c.h.Arena
-	_, used := c.sndUsed.load()
+	_, used := u.load()
 	b := make([]byte, 0, used)
-	for f := c.sndHead; f != ring.NoFrame; f = a.Meta(f).Next {
+	for ; f != ring.NoFrame; f = a.Meta(f).Next {
 		m := a.Meta(f)
 		b = append(b, a.Bytes(f)[m.Off:m.Off+m.Len]...)
 	}
@@ -111,13 +114,7 @@ func (c *Conn) unread() []byte {
 	} else {
 		a.Meta(last).Next = f
 	}
-	_, used := c.rcvUsed.load()
-	b := make([]byte, 0, used)
-	for f := c.readList; f != ring.NoFrame; f = a.Meta(f).Next {
-		m := a.Meta(f)
-		b = append(b, a.Bytes(f)[m.Off:m.Off+m.Len]...)
-	}
-	return b
+	return c.copied(c.readList, &c.rcvUsed)
 }
 
 func (c *Conn) snapshotOptions() SnapshotOptions {

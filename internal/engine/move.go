@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/onload-go/onload/internal/event"
+	"github.com/onload-go/onload/internal/reinject"
 	"github.com/onload-go/onload/internal/stack"
 	"github.com/onload-go/onload/ip"
 	"github.com/onload-go/onload/udp"
@@ -95,44 +96,24 @@ func takeUnread(c *stack.UDPConn) (l []datagram) {
 	}
 }
 
-// deliver gives datagrams to the kernel as if they came now. It uses a raw socket
-// and the loopback interface, which checks no source address.
+// deliver gives datagrams to the kernel as if they came now, by the loopback interface,
+// which checks no source address.
 func (e *Engine) deliver(l []datagram) {
 	if len(l) == 0 {
 		return
 	}
-	lost := 0
-	err := e.ns.Do(func() error {
-		fds := map[bool]int{}
-		defer func() {
-			for _, fd := range fds {
-				_ = unix.Close(fd)
-			}
-		}()
-		for i := range l {
-			four := l[i].info.Src.Addr().Is4()
-			fd, ok := fds[four]
-			if !ok {
-				family := unix.AF_INET6
-				if four {
-					family = unix.AF_INET
-				}
-				var err error
-				if fd, err = unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
-					return err
-				}
-				fds[four] = fd
-			}
-			to := sockaddr(netip.AddrPortFrom(l[i].info.Dst.Addr(), 0))
-			if unix.Sendto(fd, l[i].packet(), 0, to) != nil {
-				lost++
-			}
-		}
-		return nil
+	packets := make([][]byte, len(l))
+	for i := range l {
+		packets[i] = l[i].packet()
+	}
+	taken := 0
+	err := e.ns.Do(func() (err error) {
+		taken, err = reinject.Packets(packets)
+		return err
 	})
-	if err != nil || lost > 0 {
+	if err != nil {
 		e.log.Warn("datagrams that nobody had read were lost when the kernel became their socket's carrier", event.SocketMoved.Field(),
-			zap.Int("received", len(l)), zap.Int("lost", lost), zap.Error(err))
+			zap.Int("received", len(l)), zap.Int("lost", len(l)-taken), zap.Error(err))
 	}
 }
 

@@ -88,8 +88,8 @@ func (s *Socket) destination(packet []byte, scope int) (unix.Sockaddr, error) {
 func (s *Socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
 
 // Packets gives the kernel several packets of any family, in order. It returns how many
-// were taken, and the first error.
-func Packets(packets [][]byte) (int, error) {
+// were taken, and the first error. One that is refused keeps no other back.
+func Packets(packets [][]byte) (taken int, first error) {
 	var four, six *Socket
 	defer func() {
 		for _, s := range []*Socket{four, six} {
@@ -98,7 +98,7 @@ func Packets(packets [][]byte) (int, error) {
 			}
 		}
 	}()
-	for i, p := range packets {
+	for _, p := range packets {
 		s := &four
 		if len(p) > 0 && p[0]>>4 == 6 {
 			s = &six
@@ -106,12 +106,14 @@ func Packets(packets [][]byte) (int, error) {
 		if *s == nil {
 			var err error
 			if *s, err = Open(s == &six); err != nil {
-				return i, err
+				return taken, err
 			}
 		}
-		if err := (*s).Put(p, 0); err != nil {
-			return i, err
+		if err := (*s).Put(p, 0); err == nil {
+			taken++
+		} else if first == nil {
+			first = err
 		}
 	}
-	return len(packets), nil
+	return taken, first
 }

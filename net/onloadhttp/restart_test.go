@@ -24,27 +24,6 @@ import (
 // hang bounds what would hang; no verdict depends on it.
 const hang = time.Minute
 
-// unixPair is a Unix socket between two processes, which are one here.
-func unixPair(t *testing.T) (a, b *net.UnixConn) {
-	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ends [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends[i] = c.(*net.UnixConn)
-		t.Cleanup(func() { c.Close() })
-	}
-	return ends[0], ends[1]
-}
-
 // generation is a server, which says its number.
 type generation struct {
 	l      *onloadhttp.Listener
@@ -93,7 +72,7 @@ func TestRestart(t *testing.T) {
 	all := startClients(t, p.B, ln.Addr().String())
 	for i := range testlong.Pick(3, 50) {
 		all.more(t)
-		from, to := unixPair(t)
+		from, to := lab.UnixPair(t)
 		handed := make(chan error, 1)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), hang)
@@ -260,7 +239,7 @@ func TestHandoffLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	from, to := unixPair(t)
+	from, to := lab.UnixPair(t)
 	handed := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), hang)
