@@ -22,7 +22,7 @@ short: ## the tests that need no privileges
 
 .PHONY: race
 race: ## tests with the race detector, as root
-	go test -race -short -timeout 30m ./...
+	GORACE=atexit_sleep_ms=0 go test -race -short -timeout 30m ./...
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck

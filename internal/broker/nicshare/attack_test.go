@@ -169,7 +169,7 @@ func TestAttempts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "rings of the packet socket" && n.guard == nil {
-				t.Skip("this kernel lets no program be attached to its functions: TestInGuest, with -long, runs the guard on another")
+				t.Skip("SKIPPED: this kernel lets no program be attached to its functions. TestInGuest runs the guard on another")
 			}
 			p := patient
 			if harms {
