@@ -105,6 +105,23 @@ func (c *stackTCP) setError(call string, err error) error {
 	return &net.OpError{Op: "set", Net: c.network(), Addr: c.LocalAddr(), Err: cause(call, err)}
 }
 
+// setting is the error of what the stack has set by err, or of the next carrier, which
+// sets it where the connection was handed over.
+func (c *stackTCP) setting(call string, err error, next func(tcpCarrier) error) error {
+	if k := c.next(err); k != nil {
+		return next(k)
+	}
+	return c.setError(call, err)
+}
+
+// option is setting for options.
+func (c *stackTCP) option(err error, next func(tcpCarrier) error) error {
+	if k := c.next(err); k != nil {
+		return next(k)
+	}
+	return c.optionError(err)
+}
+
 // optionError is opError for options.
 func (c *stackTCP) optionError(err error) error { return c.opError("set", "setsockopt", err) }
 
@@ -175,11 +192,7 @@ func (c *stackTCP) LocalAddr() net.Addr  { return c.addrs().local }
 func (c *stackTCP) RemoteAddr() net.Addr { return c.addrs().remote }
 
 func (c *stackTCP) SetDeadline(t time.Time) error {
-	err := c.deadlineSet(c.s.SetDeadline(t))
-	if k := c.next(err); k != nil {
-		return k.SetDeadline(t)
-	}
-	return c.setError("set", err)
+	return c.setting("set", c.deadlineSet(c.s.SetDeadline(t)), func(k tcpCarrier) error { return k.SetDeadline(t) })
 }
 
 // deadlineSet is err, or that of a connection which was handed over while its deadline
@@ -192,80 +205,45 @@ func (c *stackTCP) deadlineSet(err error) error {
 }
 
 func (c *stackTCP) SetReadDeadline(t time.Time) error {
-	err := c.deadlineSet(c.s.SetReadDeadline(t))
-	if k := c.next(err); k != nil {
-		return k.SetReadDeadline(t)
-	}
-	return c.setError("set", err)
+	return c.setting("set", c.deadlineSet(c.s.SetReadDeadline(t)), func(k tcpCarrier) error { return k.SetReadDeadline(t) })
 }
 
 func (c *stackTCP) SetWriteDeadline(t time.Time) error {
-	err := c.deadlineSet(c.s.SetWriteDeadline(t))
-	if k := c.next(err); k != nil {
-		return k.SetWriteDeadline(t)
-	}
-	return c.setError("set", err)
+	return c.setting("set", c.deadlineSet(c.s.SetWriteDeadline(t)), func(k tcpCarrier) error { return k.SetWriteDeadline(t) })
 }
 
 func (c *stackTCP) SetReadBuffer(bytes int) error {
 	c.addrs().rcvBuf.Store(&bytes)
-	err := c.s.SetReadBuffer(bytes)
-	if k := c.next(err); k != nil {
-		return k.SetReadBuffer(bytes)
-	}
-	return c.setError("setsockopt", err)
+	return c.setting("setsockopt", c.s.SetReadBuffer(bytes), func(k tcpCarrier) error { return k.SetReadBuffer(bytes) })
 }
 
 func (c *stackTCP) SetWriteBuffer(bytes int) error {
 	c.addrs().sndBuf.Store(&bytes)
-	err := c.s.SetWriteBuffer(bytes)
-	if k := c.next(err); k != nil {
-		return k.SetWriteBuffer(bytes)
-	}
-	return c.setError("setsockopt", err)
+	return c.setting("setsockopt", c.s.SetWriteBuffer(bytes), func(k tcpCarrier) error { return k.SetWriteBuffer(bytes) })
 }
 
 func (c *stackTCP) SetLinger(sec int) error {
-	err := c.s.SetLinger(sec)
-	if k := c.next(err); k != nil {
-		return k.SetLinger(sec)
-	}
-	return c.optionError(err)
+	return c.option(c.s.SetLinger(sec), func(k tcpCarrier) error { return k.SetLinger(sec) })
 }
 
 func (c *stackTCP) SetNoDelay(noDelay bool) error {
-	err := c.s.SetNoDelay(noDelay)
-	if k := c.next(err); k != nil {
-		return k.SetNoDelay(noDelay)
-	}
-	return c.optionError(err)
+	return c.option(c.s.SetNoDelay(noDelay), func(k tcpCarrier) error { return k.SetNoDelay(noDelay) })
 }
 
 func (c *stackTCP) SetMaxPacingRate(bytesPerSecond uint64) error {
-	err := c.s.SetMaxPacingRate(bytesPerSecond)
-	if k := c.next(err); k != nil {
-		return k.SetMaxPacingRate(bytesPerSecond)
-	}
-	return c.optionError(err)
+	return c.option(c.s.SetMaxPacingRate(bytesPerSecond), func(k tcpCarrier) error { return k.SetMaxPacingRate(bytesPerSecond) })
 }
 
 func (c *stackTCP) SetUserTimeout(d time.Duration) error {
 	if err := engine.CheckTimeout(d); err != nil {
 		return c.optionError(syscall.EINVAL)
 	}
-	err := c.s.SetUserTimeout(d)
-	if k := c.next(err); k != nil {
-		return k.SetUserTimeout(d)
-	}
-	return c.optionError(err)
+	return c.option(c.s.SetUserTimeout(d), func(k tcpCarrier) error { return k.SetUserTimeout(d) })
 }
 
 func (c *stackTCP) SetKeepAlive(keepalive bool) error {
 	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Enable = keepalive })
-	if k := c.next(err); k != nil {
-		return k.SetKeepAlive(keepalive)
-	}
-	return c.optionError(err)
+	return c.option(err, func(k tcpCarrier) error { return k.SetKeepAlive(keepalive) })
 }
 
 func (c *stackTCP) SetKeepAlivePeriod(d time.Duration) error {
@@ -273,18 +251,12 @@ func (c *stackTCP) SetKeepAlivePeriod(d time.Duration) error {
 		return nil // net leaves the period alone, also on a closed connection
 	}
 	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { ka.Idle = mergeDuration(ka.Idle, d, keepAliveIdle) })
-	if k := c.next(err); k != nil {
-		return k.SetKeepAlivePeriod(d)
-	}
-	return c.optionError(err)
+	return c.option(err, func(k tcpCarrier) error { return k.SetKeepAlivePeriod(d) })
 }
 
 func (c *stackTCP) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	err := c.setKeepAlive(func(ka *tcp.KeepAlive) { *ka = mergeKeepAlive(*ka, config) })
-	if k := c.next(err); k != nil {
-		return k.SetKeepAliveConfig(config)
-	}
-	return c.optionError(err)
+	return c.option(err, func(k tcpCarrier) error { return k.SetKeepAliveConfig(config) })
 }
 
 // setKeepAlive returns the stack's own error.
